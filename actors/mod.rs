@@ -1,0 +1,5 @@
+//! The imperative shell: the supervision tree, one actor a file.
+//!
+//! Owns all I/O of a node. Never decides what a pure function of the core can decide.
+
+pub mod container;

@@ -1,0 +1,1 @@
+//! Test support and the tests that need it: fakes, simulation, style rules.

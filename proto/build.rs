@@ -1,0 +1,3 @@
+//! Builds the prost schemas.
+
+fn main() {}

@@ -1,0 +1,11 @@
+//! The command line: one file a command.
+//!
+//! Owns what people type and read. Never talks to containers or the log directly, only to the API.
+
+use std::process::ExitCode;
+
+/// Runs the command line of this process.
+#[must_use]
+pub fn main() -> ExitCode {
+    ExitCode::SUCCESS
+}

@@ -1,0 +1,21 @@
+//! mill: a container orchestrator for 1 to 20 machines.
+//!
+//! The library behind the one binary. `src/` is the functional core and the command line, `actors/`
+//! the imperative shell around it; the direction is `main → daemon → actors → core`, never back.
+
+#[path = "../actors/mod.rs"]
+pub mod actors;
+pub mod cli;
+pub mod daemon;
+pub mod fsm;
+pub mod id;
+pub mod limits;
+pub mod oci;
+pub mod place;
+pub mod plan;
+pub mod project;
+pub mod raft;
+pub mod spec;
+pub mod supervise;
+pub mod units;
+pub mod wire;

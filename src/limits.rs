@@ -1,0 +1,43 @@
+//! Every bound and every duration, with the relations between them.
+//!
+//! Never holds a value that a person sets: those are in the file, the flags or the settings.
+
+use std::time::Duration;
+
+/// Largest file that is read, in bytes.
+pub const FILE_MAX: usize = 1 << 20;
+/// Deepest nesting of blocks in a file.
+pub const FILE_DEPTH_MAX: usize = 32;
+/// Revisions kept for each app.
+pub const REVISIONS_PER_APP: usize = 50;
+/// Ended runs kept for each task.
+pub const ENDED_TASKS_EACH: usize = 1_000;
+/// Ended runs kept in all.
+pub const ENDED_TASKS_ALL: usize = 10_000;
+/// Output kept with a failure, in bytes.
+pub const FAILURE_OUTPUT_MAX: usize = 1024;
+/// Shortest time between two batches of reports from a node.
+pub const REPORT_INTERVAL: Duration = Duration::from_millis(50);
+/// Backoff between restarts of a failed container; the last one repeats.
+pub const RESTART_BACKOFF: [Duration; 4] = [
+    Duration::from_secs(1),
+    Duration::from_secs(5),
+    Duration::from_secs(30),
+    Duration::from_secs(60),
+];
+/// Time to live of a service's DNS records.
+pub const DNS_TTL: Duration = Duration::from_secs(1);
+/// After every node has settled a draining, the stop waits this much longer.
+pub const DRAIN_DELAY: Duration = Duration::from_millis(1_200);
+/// How long a node may take to settle a draining before it counts as unreachable.
+pub const SETTLE_DEADLINE: Duration = Duration::from_secs(2);
+/// How long something that can't be placed or pulled is tried.
+pub const UNPLACED_DEADLINE: Duration = Duration::from_secs(300);
+/// How long a read waits for the leader's confirmation.
+pub const READ_CONFIRM: Duration = Duration::from_secs(1);
+/// How long an `Idempotency-Key` is remembered.
+pub const IDEMPOTENCY_TTL: Duration = Duration::from_secs(24 * 3600);
+/// Idempotency keys remembered at once.
+pub const IDEMPOTENCY_MAX: usize = 10_000;
+
+const _: () = assert!(DRAIN_DELAY.as_millis() >= DNS_TTL.as_millis());

@@ -1,0 +1,3 @@
+//! Placement: filter, score, explain.
+//!
+//! Never changes the state.

@@ -1,0 +1,3 @@
+//! The restart decision for a failed actor.
+//!
+//! Never starts or stops anything.
