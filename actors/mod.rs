@@ -3,3 +3,4 @@
 //! Owns all I/O of a node. Never decides what a pure function of the core can decide.
 
 pub mod container;
+pub mod raft;

@@ -75,6 +75,10 @@ number_id!(
     Index, u64
 );
 number_id!(
+    /// A term of the raft log: the reign of one leader, or an election without one.
+    Term, u64
+);
+number_id!(
     /// The n-th start of an allocation's container, from 1.
     Attempt, u32
 );
