@@ -1,1 +1,7 @@
 //! Test support and the tests that need it: fakes, simulation, style rules.
+//!
+//! Never holds an end-to-end test: those are in `smoke/`.
+
+#[allow(dead_code, reason = "shared with smoke/, which uses other parts of it")]
+mod poll;
+mod tidy;

@@ -1,7 +1,7 @@
 //! Identifiers: a newtype for everything that has an identity.
 //!
-//! Owns what an id looks like and how it is printed and parsed. Never makes one up: randomness is an
-//! input of the functions that build ids.
+//! Owns what an id looks like and how it is printed and parsed. Never makes one up: randomness is
+//! an input of the functions that build ids.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -9,9 +9,8 @@ use std::fmt;
 macro_rules! number_id {
     ($(#[$doc:meta])* $name:ident, $inner:ty) => {
         $(#[$doc])*
-        #[derive(
-            Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-        )]
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[derive(Serialize, Deserialize)]
         #[serde(transparent)]
         pub struct $name(pub $inner);
 

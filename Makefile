@@ -1,0 +1,50 @@
+# What a person types here. Every target installs what it needs first (harness/setup).
+
+SHELL := /bin/bash
+export PATH := $(HOME)/.cargo/bin:$(PATH)
+
+FILE ?= examples/hello.mill
+ROUNDS ?= 300
+SEEDS ?= 1000
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo dev test check sim crash smoke bench
+
+help: ## show this help
+	@echo 'mill: make TARGET'
+	@sed -nE 's/^([a-z]+):.*## (.*)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
+
+setup: ## install what building and testing need (Debian or Ubuntu, root)
+	@harness/setup --test
+
+demo: ## a service in a real container on this machine, from nothing to gone again
+	@harness/setup --demo
+	@harness/demo
+
+dev: ## run FILE (examples/hello.mill) on this machine until Ctrl-C
+	@harness/setup --demo
+	@harness/demo --dev $(FILE)
+
+test: ## all tests: unit, harness and end to end
+	@harness/setup --test
+	cargo nextest run
+
+check: ## formatting, lints and style rules
+	@harness/setup --test
+	cargo fmt --check
+	cargo clippy --all-targets -- -D warnings
+	cargo nextest run -E 'binary(harness) and test(/^tidy/)'
+
+smoke: ## only the end-to-end tests
+	@harness/setup --test
+	cargo nextest run -E 'binary(smoke)'
+
+sim: ## the seeded simulation, SEEDS=1000 runs
+	@echo 'make sim: the simulation is not built yet' >&2; exit 1
+
+crash: ## kill -9 under writes, then restart: ROUNDS=300 times
+	@echo 'make crash: the crash rounds are not built yet' >&2; exit 1
+
+bench: ## measure mill beside its peers, into docs/performance.md
+	@harness/setup --bench
+	@harness/bench
