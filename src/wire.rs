@@ -1,3 +1,439 @@
 //! The JSON that the API speaks, shared by its server and its clients.
 //!
-//! Never holds rules, only shapes.
+//! Times are RFC 3339 in UTC, durations seconds, sizes bytes, processors cores; what is absent is
+//! `null`. Never holds rules, only shapes.
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use utoipa::ToSchema;
+
+/// A used and a total amount of cores.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct CpuUse {
+    /// Cores in use.
+    pub used: Option<f64>,
+    /// The ceiling, if there is one.
+    pub limit: Option<f64>,
+}
+
+/// A used and a total amount of memory.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct MemoryUse {
+    /// Bytes in use.
+    pub used: Option<u64>,
+    /// The ceiling.
+    pub limit: Option<u64>,
+}
+
+/// An amount of a node, of which some is set aside and some is in use.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct NodeAmount<T> {
+    /// All of it.
+    pub total: T,
+    /// Set aside for allocations.
+    pub reserved: T,
+    /// In use on the machine.
+    pub used: Option<T>,
+}
+
+/// A member of the cluster.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct NodeView {
+    /// Never used again.
+    pub id: u64,
+    /// Its name.
+    pub name: String,
+    /// `ready`, `draining` or `down`.
+    pub status: String,
+    /// Whether it votes.
+    pub voter: bool,
+    /// Whether it leads.
+    pub leader: bool,
+    /// Where it is reached.
+    pub address: String,
+    /// Addresses of its containers, CIDR.
+    pub subnet: String,
+    /// Cores.
+    pub cpu: NodeAmount<f64>,
+    /// Bytes.
+    pub memory: NodeAmount<u64>,
+    /// How many allocations are live on it.
+    pub allocations: u32,
+    /// For constraints.
+    pub labels: BTreeMap<String, String>,
+    /// Version of the program.
+    pub version: String,
+}
+
+/// How a program ended.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct ExitView {
+    /// The program's code, 128 + n for signal n.
+    pub code: Option<i32>,
+    /// `completed error oom timeout killed lost start-failed pull-failed`.
+    pub reason: String,
+    /// More about it.
+    pub message: Option<String>,
+}
+
+/// A container on a node.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct AllocationView {
+    /// Its id, for example `web-0-k3f9`.
+    pub id: String,
+    /// The service or task.
+    pub name: String,
+    /// `service` or `task`.
+    pub kind: String,
+    /// Name of the node.
+    pub node: String,
+    /// `pending pulling starting running backoff stopping stopped failed lost`.
+    pub status: String,
+    /// `none checking healthy unhealthy`.
+    pub health: String,
+    /// Address with the main port, if it has one.
+    pub address: Option<String>,
+    /// Cores.
+    pub cpu: CpuUse,
+    /// Bytes.
+    pub memory: MemoryUse,
+    /// Starts after the first.
+    pub restarts: u32,
+    /// When the program that runs now started.
+    pub started_at: Option<String>,
+    /// When it was placed.
+    pub created_at: String,
+    /// The revision that made it.
+    pub revision: u64,
+    /// Why it waits, or what its probe said.
+    pub message: Option<String>,
+    /// How its last program ended.
+    pub exit: Option<ExitView>,
+}
+
+/// How many replicas are wanted and healthy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ReplicasView {
+    /// Wanted.
+    pub desired: u32,
+    /// Healthy; where there is no check to pass, running.
+    pub healthy: u32,
+}
+
+/// A service.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct ServiceView {
+    /// Its name.
+    pub name: String,
+    /// Who owns it.
+    pub app: String,
+    /// The image as written.
+    pub image: String,
+    /// What it was resolved to.
+    pub digest: Option<String>,
+    /// The app's revision.
+    pub revision: u64,
+    /// Its replicas.
+    pub replicas: ReplicasView,
+    /// `NAME.mill:PORT`, if it has a port.
+    pub address: Option<String>,
+    /// Hosts with paths.
+    pub routes: Vec<String>,
+    /// Host ports.
+    pub publish: Vec<u16>,
+    /// The way back from a failed deployment failed too.
+    pub degraded: bool,
+    /// Its live allocations.
+    pub allocations: Vec<AllocationView>,
+}
+
+/// A task of a file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct TaskView {
+    /// Its name.
+    pub name: String,
+    /// Who owns it.
+    pub app: String,
+    /// The image as written.
+    pub image: String,
+    /// Cron expression in UTC.
+    pub schedule: Option<String>,
+}
+
+/// An app in the status.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct AppStatusView {
+    /// Its name.
+    pub name: String,
+    /// Its newest deployment.
+    pub deployment: Option<DeploymentView>,
+}
+
+/// Something that a person should look at.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct WarningView {
+    /// What it is about, for example a service.
+    pub subject: String,
+    /// What is wrong.
+    pub message: String,
+    /// The command that tells more.
+    pub command: Option<String>,
+}
+
+/// The whole cluster at a glance.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct StatusView {
+    /// Its name.
+    pub cluster: String,
+    /// Name of the leader.
+    pub leader: Option<String>,
+    /// First what is wrong.
+    pub warnings: Vec<WarningView>,
+    /// Members.
+    pub nodes: Vec<NodeView>,
+    /// Apps with their newest deployment.
+    pub apps: Vec<AppStatusView>,
+    /// Services.
+    pub services: Vec<ServiceView>,
+    /// Tasks.
+    pub tasks: Vec<TaskView>,
+}
+
+/// A revision and what became of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct DeploymentView {
+    /// One integer counter a cluster.
+    pub revision: u64,
+    /// Whose revision.
+    pub app: String,
+    /// `up`, `down`, `scale` or `rollback`.
+    pub kind: String,
+    /// `running succeeded failed aborted superseded`.
+    pub status: String,
+    /// When it was accepted.
+    pub started_at: String,
+    /// When it ended.
+    pub ended_at: Option<String>,
+    /// Why it failed.
+    pub reason: Option<String>,
+    /// Images by service.
+    pub images: BTreeMap<String, String>,
+}
+
+/// An app: its file and revision.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct AppView {
+    /// Its name.
+    pub app: String,
+    /// Its newest revision.
+    pub revision: u64,
+    /// The file as it was given.
+    pub file: String,
+}
+
+/// First event of a deployment's stream.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct AcceptedEvent {
+    /// The revision.
+    pub revision: u64,
+    /// Hash of the plan that is carried out; absent where nothing was planned.
+    pub plan: Option<String>,
+}
+
+/// A step of a deployment.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct ProgressEvent {
+    /// `started pulling scheduled starting healthy unhealthy routed retrying stopped failed`.
+    pub phase: String,
+    /// Of which service.
+    pub service: String,
+    /// Of which allocation.
+    pub allocation: Option<String>,
+    /// On which node.
+    pub node: Option<String>,
+    /// Seconds since the deployment was accepted.
+    pub elapsed: f64,
+    /// Bytes pulled.
+    pub bytes: Option<u64>,
+    /// Bytes to pull.
+    pub total: Option<u64>,
+    /// More about it.
+    pub message: Option<String>,
+}
+
+/// Last event of a deployment that succeeded.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct DoneEvent {
+    /// The revision.
+    pub revision: u64,
+    /// Seconds it took.
+    pub elapsed: f64,
+    /// True.
+    pub success: bool,
+}
+
+/// Last event of a deployment that failed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct FailedEvent {
+    /// The revision.
+    pub revision: u64,
+    /// The service that failed.
+    pub service: Option<String>,
+    /// Why.
+    pub reason: String,
+    /// The revision that runs again.
+    pub restored: Option<u64>,
+    /// Seconds it took.
+    pub elapsed: f64,
+}
+
+/// Answer of a deploy that is not followed, and of other changes that make a revision.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RevisionView {
+    /// The revision.
+    pub revision: u64,
+}
+
+/// Body of a change of a service's replicas.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ScaleRequest {
+    /// How many.
+    pub replicas: u32,
+}
+
+/// A line that a program wrote.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LogLineView {
+    /// When the node read it.
+    pub ts: String,
+    /// `stdout` or `stderr`.
+    pub stream: String,
+    /// Without its end.
+    pub line: String,
+    /// Whose.
+    pub allocation: String,
+    /// Where.
+    pub node: String,
+}
+
+/// An image on this node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ImageView {
+    /// The whole reference.
+    pub reference: String,
+    /// Its manifest's digest.
+    pub digest: String,
+    /// Bytes of its blobs.
+    pub size: u64,
+    /// It was given by `mill image load`.
+    pub loaded: bool,
+    /// A running service or a kept revision needs it.
+    pub used: bool,
+}
+
+/// An API token, without its secret part.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct TokenView {
+    /// Its public part.
+    pub id: String,
+    /// `admin`, `deploy`, `read` or `join`.
+    pub role: String,
+    /// When it was made.
+    pub created_at: String,
+    /// When it ends.
+    pub expires_at: Option<String>,
+}
+
+/// Body of a request for a token.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct TokenRequest {
+    /// `admin`, `deploy`, `read` or `join`.
+    pub role: String,
+    /// Seconds until it ends.
+    pub ttl: Option<u64>,
+}
+
+/// A new token, shown once.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct NewTokenView {
+    /// Its public part.
+    pub id: String,
+    /// What it may do.
+    pub role: String,
+    /// The whole of it.
+    pub token: String,
+}
+
+/// Body of `POST /v1/init`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct InitRequest {
+    /// Name of the cluster; absent: `default`.
+    pub cluster: Option<String>,
+    /// Name of the node; absent: the host's.
+    pub node: Option<String>,
+    /// Labels of the node.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// Address that other nodes and clients use; absent: the one of the default route.
+    pub advertise: Option<String>,
+}
+
+/// Answer of `POST /v1/init`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct InitView {
+    /// Name of the cluster.
+    pub cluster: String,
+    /// Name of the node.
+    pub node: String,
+    /// An admin token.
+    pub token: String,
+    /// The whole command that joins another node.
+    pub join: String,
+}
+
+/// Answer of `GET /v1/health`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct HealthView {
+    /// `ready`, `starting` or `unclaimed`.
+    pub status: String,
+    /// Version of the program.
+    pub version: String,
+    /// Name of the node, once it has one.
+    pub node: Option<String>,
+    /// Name of the cluster, once it has one.
+    pub cluster: Option<String>,
+}
+
+/// What went wrong, as every failed request answers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ErrorDocument {
+    /// The error.
+    pub error: ErrorView,
+}
+
+/// An error.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ErrorView {
+    /// For programs.
+    pub code: String,
+    /// For people.
+    pub message: String,
+    /// What to do next.
+    pub hint: Option<String>,
+    /// Places in the file.
+    #[serde(default)]
+    pub details: Vec<ErrorDetail>,
+}
+
+/// A place in the file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ErrorDetail {
+    /// From 1.
+    pub line: u32,
+    /// In characters, from 1.
+    pub column: u32,
+    /// What is wrong.
+    pub message: String,
+    /// What to write instead.
+    pub hint: Option<String>,
+}

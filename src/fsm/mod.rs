@@ -1,3 +1,249 @@
 //! The replicated machine: state, commands, and what a command does to the state.
 //!
-//! Never reads a clock, draws a number or does I/O: everything is in the command.
+//! Equal logs give equal states: `apply` is deterministic. Never reads a clock, draws a number or does
+//! I/O: everything is in the entry.
+
+mod allocation;
+mod apply;
+pub use apply::apply;
+pub mod command;
+mod deploy;
+pub mod model;
+mod steps;
+
+#[cfg(test)]
+mod tests;
+
+pub use command::{Command, Entry, FEATURE_LEVEL, Outcome, Rejection, SessionStep};
+
+use crate::id::{AllocId, AppName, Incarnation, Index, NodeId, Revision, SpecHash, TokenId};
+use crate::id::{BootId, WorkloadName};
+use crate::units::{Bytes, MilliCpu, Timestamp};
+use imbl::{OrdMap, OrdSet};
+use model::{Allocation, App, Deployment, Node, StoredSpec, Token};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+/// Everything that all nodes agree on. Cloning is cheap.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct State {
+    /// Set by the first entry.
+    pub cluster: Option<Cluster>,
+    /// The index of the last applied entry.
+    pub index: Index,
+    /// Replicated time: advances only by entries.
+    pub time: Timestamp,
+    /// The highest node id ever given.
+    pub last_node: NodeId,
+    /// The newest revision of any app.
+    pub last_revision: Revision,
+    /// The members.
+    pub nodes: OrdMap<NodeId, Arc<Node>>,
+    /// What runs, by owner.
+    pub apps: OrdMap<AppName, Arc<App>>,
+    /// Revisions and what became of them.
+    pub deployments: OrdMap<Revision, Arc<Deployment>>,
+    /// Containers, wanted and seen.
+    pub allocations: OrdMap<AllocId, Arc<Allocation>>,
+    /// Every specification that something refers to.
+    pub specs: OrdMap<SpecHash, Arc<StoredSpec>>,
+    /// API tokens.
+    pub tokens: OrdMap<TokenId, Arc<Token>>,
+    /// Outcomes that proposers have not acknowledged.
+    pub sessions: OrdMap<NodeId, Session>,
+    /// Outcomes by `Idempotency-Key`.
+    pub idempotency: OrdMap<String, Remembered>,
+    /// Derived from the rest, never stored.
+    #[serde(skip)]
+    pub derived: Derived,
+}
+
+/// What the cluster is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cluster {
+    /// Its name.
+    pub name: String,
+    /// Its identity.
+    pub id: String,
+    /// Changed by restore and recovery.
+    pub incarnation: Incarnation,
+    /// First address of all nodes' subnets.
+    pub subnet: Ipv4Addr,
+    /// Length of that subnet's prefix.
+    pub prefix: u8,
+}
+
+/// What a proposer has been told.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Session {
+    /// The proposer's life.
+    pub boot: BootId,
+    /// Outcomes by sequence number.
+    pub outcomes: OrdMap<u64, Result<Outcome, Rejection>>,
+}
+
+/// The outcome of a request with a key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Remembered {
+    /// When it was applied.
+    pub at: Timestamp,
+    /// What it answered.
+    pub outcome: Result<Outcome, Rejection>,
+}
+
+/// Look-ups kept beside the state.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Derived {
+    /// Allocations of a service or task.
+    pub by_workload: OrdMap<WorkloadName, OrdSet<AllocId>>,
+    /// Allocations of a node.
+    pub by_node: OrdMap<NodeId, OrdSet<AllocId>>,
+    /// What live allocations reserve on a node.
+    pub reserved: OrdMap<NodeId, Reserved>,
+}
+
+/// What live allocations reserve on a node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reserved {
+    /// Processor time.
+    pub cpu: MilliCpu,
+    /// Memory.
+    pub memory: Bytes,
+}
+
+/// What changed since a child last looked; accumulates.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Touched {
+    /// Everything may have changed.
+    pub all: bool,
+    /// These allocations.
+    pub allocations: BTreeSet<AllocId>,
+    /// These apps: their services, tasks, deployments.
+    pub apps: BTreeSet<AppName>,
+    /// The nodes.
+    pub nodes: bool,
+    /// The tokens.
+    pub tokens: bool,
+}
+
+/// What an entry did.
+#[must_use]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Applied {
+    /// For the one who asked.
+    pub outcome: Result<Outcome, Rejection>,
+    /// For the children.
+    pub touched: Touched,
+}
+
+impl Touched {
+    /// Everything, as after a start or an installed snapshot.
+    #[must_use]
+    pub fn everything() -> Self {
+        Self { all: true, nodes: true, tokens: true, ..Self::default() }
+    }
+
+    /// Adds what another saw.
+    pub fn merge(&mut self, other: &Self) {
+        self.all |= other.all;
+        self.nodes |= other.nodes;
+        self.tokens |= other.tokens;
+        self.allocations.extend(other.allocations.iter().cloned());
+        self.apps.extend(other.apps.iter().cloned());
+    }
+
+    /// Nothing changed.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl State {
+    /// The state as bytes: its canonical JSON.
+    ///
+    /// # Errors
+    /// Only if the state holds what JSON can't, which its types rule out.
+    pub fn encode(&self) -> Result<Vec<u8>, serde_json::Error> {
+        serde_json::to_vec(self)
+    }
+
+    /// The state from bytes that `encode` made.
+    ///
+    /// # Errors
+    /// If they are not such bytes.
+    pub fn decode(bytes: &[u8]) -> Result<Self, serde_json::Error> {
+        let mut state: Self = serde_json::from_slice(bytes)?;
+        state.rebuild_derived();
+        Ok(state)
+    }
+
+    /// A hash of everything that is replicated: equal on all nodes at an equal index.
+    #[must_use]
+    pub fn hash(&self) -> SpecHash {
+        crate::spec::model::hash_of(self)
+    }
+
+    /// The specification with that hash.
+    #[must_use]
+    pub fn spec(&self, hash: &SpecHash) -> Option<&Arc<StoredSpec>> {
+        self.specs.get(hash)
+    }
+
+    /// The allocations of a service or task, in the order of their ids.
+    pub fn allocations_of(
+        &self,
+        workload: &WorkloadName,
+    ) -> impl Iterator<Item = &Arc<Allocation>> {
+        self.derived
+            .by_workload
+            .get(workload)
+            .into_iter()
+            .flat_map(OrdSet::iter)
+            .filter_map(|id| self.allocations.get(id))
+    }
+
+    /// The allocations of a node, in the order of their ids.
+    pub fn allocations_on(&self, node: NodeId) -> impl Iterator<Item = &Arc<Allocation>> {
+        self.derived
+            .by_node
+            .get(&node)
+            .into_iter()
+            .flat_map(OrdSet::iter)
+            .filter_map(|id| self.allocations.get(id))
+    }
+
+    /// The app that owns a service or task.
+    #[must_use]
+    pub fn owner(&self, name: &WorkloadName) -> Option<&Arc<App>> {
+        self.apps
+            .values()
+            .find(|app| app.services.contains_key(name) || app.tasks.contains_key(name))
+    }
+
+    /// The deployment of an app that is on its way.
+    #[must_use]
+    pub fn running_deployment(&self, app: &AppName) -> Option<&Arc<Deployment>> {
+        let revision = self.apps.get(app)?.revision;
+        self.deployments.get(&revision).filter(|d| d.status == model::DeployStatus::Running)
+    }
+
+    /// What an allocation reserves.
+    #[must_use]
+    pub fn reservation(&self, spec: &SpecHash) -> Reserved {
+        self.specs.get(spec).map_or_else(Reserved::default, |stored| {
+            let run = stored.spec.run();
+            Reserved { cpu: run.reserved_cpu(), memory: run.memory }
+        })
+    }
+
+    fn rebuild_derived(&mut self) {
+        self.derived = Derived::default();
+        let all: Vec<_> = self.allocations.values().cloned().collect();
+        for allocation in all {
+            self.index_allocation(&allocation);
+        }
+    }
+}

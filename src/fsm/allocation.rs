@@ -1,0 +1,149 @@
+//! The allocation table: adding, changing, dropping, with the derived look-ups kept right.
+//!
+//! Owns the legal moves of an allocation. Never decides which move to make.
+
+use super::model::{Allocation, Desired, Health, Observed, Phase, Progress, ProgressPhase};
+use super::{Rejection, State, Touched};
+use crate::id::AllocId;
+use std::sync::Arc;
+
+impl State {
+    pub(super) fn index_allocation(&mut self, allocation: &Allocation) {
+        let (id, node) = (&allocation.id, allocation.node);
+        self.derived.by_workload.entry(allocation.workload.clone()).or_default().insert(id.clone());
+        self.derived.by_node.entry(node).or_default().insert(id.clone());
+        if allocation.is_live() {
+            let add = self.reservation(&allocation.spec);
+            let sum = self.derived.reserved.entry(node).or_default();
+            sum.cpu.0 += add.cpu.0;
+            sum.memory.0 += add.memory.0;
+        }
+    }
+
+    pub(super) fn put_allocation(&mut self, allocation: Allocation, touched: &mut Touched) {
+        let id = allocation.id.clone();
+        touched.allocations.insert(id.clone());
+        match self.allocations.get(&id).map(|old| old.is_live()) {
+            None => self.index_allocation(&allocation),
+            Some(true) if !allocation.is_live() => self.release(&allocation),
+            Some(_) => {}
+        }
+        self.allocations.insert(id, Arc::new(allocation));
+    }
+
+    pub(super) fn drop_allocation(&mut self, id: &AllocId, touched: &mut Touched) {
+        let Some(old) = self.allocations.remove(id) else { return };
+        touched.allocations.insert(id.clone());
+        if old.is_live() {
+            self.release(&old);
+        }
+        if let Some(set) = self.derived.by_workload.get_mut(&old.workload) {
+            set.remove(id);
+            if set.is_empty() {
+                self.derived.by_workload.remove(&old.workload);
+            }
+        }
+        if let Some(set) = self.derived.by_node.get_mut(&old.node) {
+            set.remove(id);
+        }
+    }
+
+    fn release(&mut self, allocation: &Allocation) {
+        let less = self.reservation(&allocation.spec);
+        let sum = self.derived.reserved.entry(allocation.node).or_default();
+        sum.cpu.0 = sum.cpu.0.saturating_sub(less.cpu.0);
+        sum.memory.0 = sum.memory.0.saturating_sub(less.memory.0);
+    }
+
+    /// Moves what is desired of an allocation one step on.
+    pub(super) fn advance_desired(
+        &mut self,
+        id: &AllocId,
+        to: Desired,
+        touched: &mut Touched,
+    ) -> Result<(), Rejection> {
+        let old = self.allocations.get(id).ok_or_else(|| not_found("allocation", id.as_str()))?;
+        if to < old.desired {
+            return Err(Rejection::Stale);
+        }
+        let mut new = Allocation::clone(old);
+        new.desired = to;
+        self.put_allocation(new, touched);
+        Ok(())
+    }
+
+    /// Takes over what a node saw of an allocation. What lies in the past is ignored.
+    pub(super) fn observe(&mut self, id: &AllocId, seen: Observed, touched: &mut Touched) {
+        let Some(old) = self.allocations.get(id) else { return };
+        let before = &old.observed;
+        let is_past = (seen.attempt, seen.phase) < (before.attempt, before.phase);
+        if is_past || before.phase.is_terminal() || *before == seen {
+            return;
+        }
+        let mut new = Allocation::clone(old);
+        let progress = progress_of(&new, &seen);
+        if (before.attempt, before.phase) != (seen.attempt, seen.phase) {
+            new.phase_since = self.time;
+        }
+        if seen.phase == Phase::Running && new.first_running.is_none() {
+            new.first_running = Some(self.time);
+        }
+        new.was_healthy |= seen.health == Health::Healthy;
+        new.observed = seen;
+        if let Some((phase, message)) = progress {
+            self.note(&new, phase, message);
+        }
+        self.put_allocation(new, touched);
+    }
+
+    /// Adds a step to the deployment that works on an allocation's service.
+    pub(super) fn note(
+        &mut self,
+        allocation: &Allocation,
+        phase: ProgressPhase,
+        message: Option<String>,
+    ) {
+        let Some(running) = self.running_deployment(&allocation.app) else { return };
+        if !running.touched.contains(&allocation.workload) {
+            return;
+        }
+        let mut deployment = (**running).clone();
+        deployment.progress.push_back(Progress {
+            time: self.time,
+            phase,
+            service: allocation.workload.clone(),
+            allocation: Some(allocation.id.clone()),
+            node: Some(allocation.node),
+            message,
+        });
+        self.deployments.insert(deployment.revision, Arc::new(deployment));
+    }
+}
+
+/// What a person following the deployment is told of a change, if anything.
+fn progress_of(old: &Allocation, seen: &Observed) -> Option<(ProgressPhase, Option<String>)> {
+    let before = &old.observed;
+    let moved = (before.attempt, before.phase) != (seen.attempt, seen.phase);
+    let why = || seen.message.clone().or_else(|| seen.exit.as_ref()?.message.clone());
+    let takes_over = || old.replaces.as_ref().map(|id| format!("replaces {id}"));
+    match seen.phase {
+        Phase::Pulling if moved => Some((ProgressPhase::Pulling, seen.message.clone())),
+        Phase::Pulling if before.message != seen.message => {
+            Some((ProgressPhase::Retrying, seen.message.clone()))
+        }
+        Phase::Starting if moved => Some((ProgressPhase::Starting, None)),
+        Phase::Running if before.health != seen.health => match seen.health {
+            Health::Healthy => Some((ProgressPhase::Healthy, takes_over())),
+            Health::Unhealthy => Some((ProgressPhase::Unhealthy, why())),
+            Health::None | Health::Checking => None,
+        },
+        Phase::Backoff if moved => Some((ProgressPhase::Retrying, why())),
+        Phase::Stopped if moved => Some((ProgressPhase::Stopped, None)),
+        Phase::Failed | Phase::Lost if moved => Some((ProgressPhase::Failed, why())),
+        _ => None,
+    }
+}
+
+pub(super) fn not_found(what: &str, name: &str) -> Rejection {
+    Rejection::NotFound { what: what.to_owned(), name: name.to_owned() }
+}

@@ -1,0 +1,175 @@
+//! `apply`: the one door through which the state changes.
+//!
+//! Owns exactly-once effects, replicated time and dispatch. Never holds a rule of a single command.
+
+use super::allocation::not_found;
+use super::command::{Init, Register, Report};
+use super::model::{Node, NodeStatus, Token};
+use super::{Applied, Cluster, Command, Entry, Outcome, Rejection, Remembered, State, Touched};
+use crate::id::{Attempt, BootId, Index, NodeId};
+use crate::limits;
+use crate::units::Millis;
+use std::sync::Arc;
+
+/// Applies the entry at `index` to the state.
+///
+/// A rejected command changes nothing but the time and the index.
+pub fn apply(state: &mut State, index: Index, entry: Entry) -> Applied {
+    state.index = index;
+    state.time = state.time.max(entry.time);
+    if let Some(outcome) = remembered(state, &entry) {
+        return Applied { outcome, touched: Touched::default() };
+    }
+    let (session, key) = (entry.session, entry.idempotency_key);
+    let mut next = state.clone();
+    let mut touched = Touched::default();
+    let outcome = next.carry_out(entry.command, &mut touched);
+    if outcome.is_ok() {
+        *state = next;
+    } else {
+        touched = Touched::default();
+    }
+    if session.seq > 0 {
+        let record = state.sessions.entry(session.node).or_default();
+        if record.boot != session.boot {
+            *record = super::Session { boot: session.boot, ..Default::default() };
+        }
+        let (_, _, above) = record.outcomes.split_lookup(&session.low_water);
+        record.outcomes = above;
+        record.outcomes.insert(session.seq, outcome.clone());
+    }
+    if let Some(key) = key {
+        state.remember(key, outcome.clone());
+    }
+    Applied { outcome, touched }
+}
+
+/// The outcome of an entry that was applied before.
+fn remembered(state: &State, entry: &Entry) -> Option<Result<Outcome, Rejection>> {
+    let session = state.sessions.get(&entry.session.node);
+    let same_life = session.filter(|s| s.boot == entry.session.boot && entry.session.seq > 0);
+    if let Some(outcome) = same_life.and_then(|s| s.outcomes.get(&entry.session.seq)) {
+        return Some(outcome.clone());
+    }
+    let key = entry.idempotency_key.as_ref()?;
+    let found = state.idempotency.get(key)?;
+    let ttl = Millis(u64::try_from(limits::IDEMPOTENCY_TTL.as_millis()).unwrap_or(u64::MAX));
+    (state.time < found.at.plus(ttl)).then(|| found.outcome.clone())
+}
+
+impl State {
+    fn carry_out(&mut self, command: Command, touched: &mut Touched) -> Result<Outcome, Rejection> {
+        match command {
+            Command::Init(init) => self.init(init, touched),
+            Command::Register(register) => self.register(register, touched),
+            Command::Deploy(deploy) => self.deploy(deploy, touched),
+            Command::Steps(steps) => self.take_steps(steps, touched),
+            Command::Report(report) => self.report(report, touched),
+            Command::RestartService { service } => self.restart_service(&service, touched),
+            Command::RestartAllocation { allocation } => {
+                let old = self
+                    .allocations
+                    .get(&allocation)
+                    .filter(|a| a.is_live())
+                    .ok_or_else(|| not_found("running allocation", allocation.as_str()))?;
+                let mut new = (**old).clone();
+                new.attempt = Attempt(new.observed.attempt.0.max(1) + 1);
+                self.put_allocation(new, touched);
+                Ok(Outcome::Done)
+            }
+            Command::CreateToken { id, role, hash, expires_at } => {
+                let created_at = self.time;
+                let token = Token { id: id.clone(), role, hash, created_at, expires_at };
+                self.tokens.insert(id, Arc::new(token));
+                touched.tokens = true;
+                Ok(Outcome::Done)
+            }
+            Command::RevokeToken { id } => {
+                self.tokens.remove(&id).ok_or_else(|| not_found("token", id.as_str()))?;
+                touched.tokens = true;
+                Ok(Outcome::Done)
+            }
+        }
+    }
+
+    fn init(&mut self, init: Init, touched: &mut Touched) -> Result<Outcome, Rejection> {
+        if self.cluster.is_some() {
+            return Err(Rejection::Initialised);
+        }
+        let id = NodeId(1);
+        self.last_node = id;
+        let node = Node {
+            id,
+            name: init.node_name,
+            address: init.address,
+            subnet: init.subnet,
+            labels: init.labels,
+            cpu: crate::units::MilliCpu(0),
+            memory: crate::units::Bytes(0),
+            status: NodeStatus::Ready,
+            voter: true,
+            version: String::new(),
+            boot: BootId(0),
+            report_seq: 0,
+            joined_at: self.time,
+        };
+        self.nodes.insert(id, Arc::new(node));
+        self.cluster = Some(Cluster {
+            name: init.cluster,
+            id: init.cluster_id,
+            incarnation: init.incarnation,
+            subnet: init.subnet,
+            prefix: init.prefix,
+        });
+        touched.merge(&Touched::everything());
+        Ok(Outcome::Done)
+    }
+
+    fn register(
+        &mut self,
+        register: Register,
+        touched: &mut Touched,
+    ) -> Result<Outcome, Rejection> {
+        let old = self.node(register.node)?;
+        let mut node = (**old).clone();
+        node.boot = register.boot;
+        node.report_seq = 0;
+        node.cpu = register.cpu;
+        node.memory = register.memory;
+        node.version = register.version;
+        self.nodes.insert(node.id, Arc::new(node));
+        touched.nodes = true;
+        Ok(Outcome::Done)
+    }
+
+    fn report(&mut self, report: Report, touched: &mut Touched) -> Result<Outcome, Rejection> {
+        let old = self.node(report.node)?;
+        if old.boot != report.boot || report.seq <= old.report_seq {
+            return Err(Rejection::Stale);
+        }
+        let mut node = (**old).clone();
+        node.report_seq = report.seq;
+        self.nodes.insert(node.id, Arc::new(node));
+        for (id, seen) in report.allocations {
+            let ours = self.allocations.get(&id).is_some_and(|a| a.node == report.node);
+            if ours {
+                self.observe(&id, seen, touched);
+            }
+        }
+        Ok(Outcome::Done)
+    }
+
+    fn node(&self, id: NodeId) -> Result<&Arc<Node>, Rejection> {
+        self.nodes.get(&id).ok_or_else(|| not_found("node", &id.to_string()))
+    }
+
+    fn remember(&mut self, key: String, outcome: Result<Outcome, Rejection>) {
+        let at = self.time;
+        self.idempotency.insert(key, Remembered { at, outcome });
+        if self.idempotency.len() > limits::IDEMPOTENCY_MAX {
+            let oldest =
+                self.idempotency.iter().min_by_key(|(_, r)| r.at).map(|(key, _)| key.clone());
+            oldest.and_then(|key| self.idempotency.remove(&key));
+        }
+    }
+}

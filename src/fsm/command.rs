@@ -1,0 +1,302 @@
+//! What can be asked of the replicated machine, and what it answers.
+//!
+//! Owns the shapes of log entries' commands. Never carries out any.
+
+use super::model::{DeployKind, DeployStatus, Observed, Role, WorkloadSpec};
+use crate::id::{
+    AllocId, AppName, BootId, Incarnation, NodeId, Revision, SpecHash, TokenId, WorkloadName,
+};
+use crate::units::{Bytes, MilliCpu, Timestamp};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+
+/// The feature level of this build's commands: an entry that needs more halts an older node.
+pub const FEATURE_LEVEL: u32 = 1;
+
+/// A command with everything that `apply` may not look up itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// The leader's time when it was proposed.
+    pub time: Timestamp,
+    /// Who proposed it, for effects exactly once. Sequence 0: no record is kept.
+    pub session: SessionStep,
+    /// The caller's `Idempotency-Key`.
+    pub idempotency_key: Option<String>,
+    /// What to do.
+    pub command: Command,
+}
+
+/// A proposal's place in its proposer's sequence.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SessionStep {
+    /// The proposing node.
+    pub node: NodeId,
+    /// Its life.
+    pub boot: BootId,
+    /// Number of the proposal, from 1; 0: no record.
+    pub seq: u64,
+    /// The proposer has seen the outcome of everything below.
+    pub low_water: u64,
+}
+
+/// A change of the replicated state.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Command {
+    /// The first entry of a cluster.
+    Init(Init),
+    /// A node began a life: it says what it has.
+    Register(Register),
+    /// A new revision of an app.
+    Deploy(Deploy),
+    /// Replace every replica of a service, within its update policy.
+    RestartService {
+        /// Which.
+        service: WorkloadName,
+    },
+    /// Start the next attempt of an allocation.
+    RestartAllocation {
+        /// Which.
+        allocation: AllocId,
+    },
+    /// What plan found to do.
+    Steps(Steps),
+    /// What a node saw.
+    Report(Report),
+    /// Let a token in.
+    CreateToken {
+        /// Its public part.
+        id: TokenId,
+        /// What it may do.
+        role: Role,
+        /// SHA-256 of the whole, hexadecimal.
+        hash: String,
+        /// When it ends.
+        expires_at: Option<Timestamp>,
+    },
+    /// Let a token in no more.
+    RevokeToken {
+        /// Which.
+        id: TokenId,
+    },
+}
+
+/// The first entry of a cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Init {
+    /// Name of the cluster.
+    pub cluster: String,
+    /// Its identity: random, hexadecimal.
+    pub cluster_id: String,
+    /// Its first life.
+    pub incarnation: Incarnation,
+    /// First address of all its nodes' subnets.
+    pub subnet: Ipv4Addr,
+    /// Length of that subnet's prefix.
+    pub prefix: u8,
+    /// Name of the first node.
+    pub node_name: String,
+    /// Its address.
+    pub address: String,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// A node began a life.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Register {
+    /// Which node.
+    pub node: NodeId,
+    /// The life.
+    pub boot: BootId,
+    /// All of its processors.
+    pub cpu: MilliCpu,
+    /// All of its memory.
+    pub memory: Bytes,
+    /// Version of the program.
+    pub version: String,
+}
+
+/// A new revision of an app: all of it, so that it needs no reading of what was.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deploy {
+    /// Whose revision.
+    pub app: AppName,
+    /// How it came about.
+    pub kind: DeployKind,
+    /// The revision that the caller saw; another one now is a conflict. Absent: whatever is.
+    pub base: Option<Revision>,
+    /// Every service with its pinned image.
+    pub services: BTreeMap<WorkloadName, WorkloadSpec>,
+    /// Every task with its pinned image.
+    pub tasks: BTreeMap<WorkloadName, WorkloadSpec>,
+    /// The file, or the app's last one where none was given.
+    pub file: String,
+    /// It may share no name with what the app runs.
+    pub replace: bool,
+}
+
+/// What plan found to do, all or nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Steps {
+    /// The version of each app that it was planned against; another one now makes it stale.
+    pub planned: BTreeMap<AppName, u64>,
+    /// In order.
+    pub actions: Vec<Action>,
+}
+
+/// One thing to do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Action {
+    /// Give a replica a node.
+    Place(Place),
+    /// Send nothing new to an allocation.
+    Drain {
+        /// Which.
+        allocation: AllocId,
+    },
+    /// Every ready node has settled an allocation's draining.
+    Settled {
+        /// Which.
+        allocation: AllocId,
+    },
+    /// End an allocation.
+    Stop {
+        /// Which.
+        allocation: AllocId,
+    },
+    /// Drop the record of an ended allocation.
+    Forget {
+        /// Which.
+        allocation: AllocId,
+    },
+    /// A deployment failed: turn its services back to what was stable.
+    Revert {
+        /// Which deployment.
+        revision: Revision,
+        /// The service that failed.
+        service: WorkloadName,
+        /// Why.
+        reason: String,
+    },
+    /// A deployment has come to its end.
+    Finish {
+        /// Which.
+        revision: Revision,
+        /// How.
+        status: DeployStatus,
+        /// Services whose way back failed too.
+        degraded: Vec<WorkloadName>,
+    },
+}
+
+/// A placement.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    /// The new id, made by the proposer.
+    pub id: AllocId,
+    /// The service.
+    pub workload: WorkloadName,
+    /// Which replica.
+    pub replica: u32,
+    /// Where.
+    pub node: NodeId,
+    /// What.
+    pub spec: SpecHash,
+    /// In whose place.
+    pub replaces: Option<AllocId>,
+}
+
+/// A batch of what a node saw; the latest wins.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// Whose.
+    pub node: NodeId,
+    /// In which life.
+    pub boot: BootId,
+    /// Number of the batch in this life, from 1.
+    pub seq: u64,
+    /// By allocation.
+    pub allocations: BTreeMap<AllocId, Observed>,
+}
+
+/// What a carried-out command answers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// Done.
+    Done,
+    /// A deployment was accepted, or the app is that revision already.
+    Revision {
+        /// The app's revision.
+        revision: Revision,
+        /// Whether it is a new one.
+        new: bool,
+    },
+}
+
+/// Why a command was not carried out; nothing was changed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(rename_all = "snake_case")]
+pub enum Rejection {
+    /// The state has no cluster yet, or has one already.
+    #[error("the cluster is initialised already")]
+    Initialised,
+    /// Another deployment of the app is on its way.
+    #[error("r{running} of app {app} is still being deployed")]
+    DeploymentRunning {
+        /// Whose.
+        app: AppName,
+        /// Which.
+        running: Revision,
+    },
+    /// The app has moved on since the caller looked.
+    #[error("app {app} is at {now} now, not at {expected}")]
+    Moved {
+        /// Whose.
+        app: AppName,
+        /// What the caller saw.
+        expected: Revision,
+        /// What it is.
+        now: Revision,
+    },
+    /// A name that another app owns.
+    #[error("{name} belongs to app {owner}")]
+    NameOwned {
+        /// The service or task.
+        name: WorkloadName,
+        /// Who owns it.
+        owner: AppName,
+    },
+    /// The file shares no name with what the app runs.
+    #[error("the file shares no name with what app {app} runs")]
+    NothingShared {
+        /// Whose.
+        app: AppName,
+    },
+    /// No such thing.
+    #[error("no {what} {name}")]
+    NotFound {
+        /// Its kind.
+        what: String,
+        /// Its name.
+        name: String,
+    },
+    /// The plan or report was made for a state that is past.
+    #[error("made for a state that is past")]
+    Stale,
+    /// A change that the states do not allow.
+    #[error("{what}")]
+    Illegal {
+        /// What was tried.
+        what: String,
+    },
+    /// Applying it failed inside: an error in the program, the same on every node.
+    #[error("applying the command failed inside: {what}")]
+    Internal {
+        /// What was said.
+        what: String,
+    },
+}

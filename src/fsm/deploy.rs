@@ -1,0 +1,186 @@
+//! New revisions of an app.
+//!
+//! Owns ownership of names, what a revision touches, and the bound on kept revisions. Never decides how
+//! a revision is rolled out: that is plan.
+
+use super::allocation::not_found;
+use super::command::Deploy;
+use super::model::{App, DeployStatus, Deployment, Service, StoredSpec, WorkloadSpec};
+use super::{Outcome, Rejection, State, Touched};
+use crate::id::{AppName, Revision, SpecHash, WorkloadName};
+use crate::limits;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+impl State {
+    pub(super) fn deploy(
+        &mut self,
+        deploy: Deploy,
+        touched: &mut Touched,
+    ) -> Result<Outcome, Rejection> {
+        self.check_deploy(&deploy)?;
+        let services = self.store_specs(deploy.services);
+        let tasks = self.store_specs(deploy.tasks);
+        let old = self.apps.get(&deploy.app).cloned();
+        let changed = changed_services(old.as_deref(), &services);
+        if let Some(app) = &old {
+            let is_stable = app.stable == Some(app.revision);
+            if changed.is_empty() && app.tasks == tasks && is_stable {
+                self.collect_specs();
+                return Ok(Outcome::Revision { revision: app.revision, new: false });
+            }
+        }
+        self.last_revision = Revision(self.last_revision.0 + 1);
+        let revision = self.last_revision;
+        let mut kept = old.as_deref().map(|app| app.services.clone()).unwrap_or_default();
+        for name in &changed {
+            let service = kept.entry(name.clone()).or_insert_with(Service::none);
+            service.target = services.get(name).cloned();
+            service.degraded = false;
+        }
+        let app = App {
+            name: deploy.app.clone(),
+            revision,
+            stable: old.as_deref().and_then(|app| app.stable),
+            file: deploy.file.clone(),
+            services: kept,
+            tasks: tasks.clone(),
+            version: old.as_deref().map_or(0, |app| app.version) + 1,
+        };
+        let deployment = Deployment {
+            revision,
+            app: deploy.app.clone(),
+            kind: deploy.kind,
+            base: old.as_deref().map(|app| app.revision),
+            status: DeployStatus::Running,
+            reverting: None,
+            started_at: self.time,
+            ended_at: None,
+            reason: None,
+            failed_service: None,
+            services,
+            tasks,
+            touched: changed,
+            file: deploy.file,
+            progress: imbl::Vector::new(),
+        };
+        touched.apps.insert(deploy.app.clone());
+        self.apps.insert(deploy.app.clone(), Arc::new(app));
+        self.deployments.insert(revision, Arc::new(deployment));
+        self.trim_revisions(&deploy.app);
+        self.collect_specs();
+        Ok(Outcome::Revision { revision, new: true })
+    }
+
+    fn check_deploy(&self, deploy: &Deploy) -> Result<(), Rejection> {
+        let old = self.apps.get(&deploy.app);
+        if let Some(running) = self.running_deployment(&deploy.app) {
+            let (app, running) = (deploy.app.clone(), running.revision);
+            return Err(Rejection::DeploymentRunning { app, running });
+        }
+        let now = old.map_or(Revision(0), |app| app.revision);
+        if let Some(expected) = deploy.base.filter(|expected| *expected != now) {
+            return Err(Rejection::Moved { app: deploy.app.clone(), expected, now });
+        }
+        for name in deploy.services.keys().chain(deploy.tasks.keys()) {
+            if let Some(owner) = self.owner(name).filter(|owner| owner.name != deploy.app) {
+                let (name, owner) = (name.clone(), owner.name.clone());
+                return Err(Rejection::NameOwned { name, owner });
+            }
+        }
+        let Some(old) = old.filter(|_| !deploy.replace) else { return Ok(()) };
+        let is_full = !old.services.is_empty() && !deploy.services.is_empty();
+        let shares = deploy.services.keys().any(|name| old.services.contains_key(name));
+        if is_full && !shares {
+            return Err(Rejection::NothingShared { app: deploy.app.clone() });
+        }
+        Ok(())
+    }
+
+    fn store_specs(
+        &mut self,
+        specs: BTreeMap<WorkloadName, WorkloadSpec>,
+    ) -> BTreeMap<WorkloadName, SpecHash> {
+        specs
+            .into_iter()
+            .map(|(name, spec)| {
+                let (hash, stored): (SpecHash, StoredSpec) = spec.store();
+                self.specs.insert(hash.clone(), Arc::new(stored));
+                (name, hash)
+            })
+            .collect()
+    }
+
+    pub(super) fn restart_service(
+        &mut self,
+        name: &WorkloadName,
+        touched: &mut Touched,
+    ) -> Result<Outcome, Rejection> {
+        let owner = self.owner(name).ok_or_else(|| not_found("service", name.as_str()))?;
+        let mut app = (**owner).clone();
+        if let Some(running) = self.running_deployment(&app.name) {
+            let running = running.revision;
+            return Err(Rejection::DeploymentRunning { app: app.name, running });
+        }
+        let service = app.services.get_mut(name);
+        service.ok_or_else(|| not_found("service", name.as_str()))?.generation += 1;
+        app.version += 1;
+        touched.apps.insert(app.name.clone());
+        self.apps.insert(app.name.clone(), Arc::new(app));
+        Ok(Outcome::Done)
+    }
+
+    /// Keeps the newest revisions of an app, and always the one that runs and the last stable one.
+    fn trim_revisions(&mut self, name: &AppName) {
+        let Some(app) = self.apps.get(name).cloned() else { return };
+        let of_app = self.deployments.values().filter(|d| d.app == *name);
+        let all: Vec<Revision> = of_app.map(|d| d.revision).collect();
+        let excess = all.len().saturating_sub(limits::REVISIONS_PER_APP);
+        for revision in all.into_iter().take(excess) {
+            if revision != app.revision && Some(revision) != app.stable {
+                self.deployments.remove(&revision);
+            }
+        }
+    }
+
+    /// Drops specifications that nothing refers to.
+    pub(super) fn collect_specs(&mut self) {
+        let mut used: BTreeSet<&SpecHash> = BTreeSet::new();
+        for app in self.apps.values() {
+            used.extend(app.tasks.values());
+            let of_services = app.services.values();
+            used.extend(of_services.flat_map(|s| s.stable.iter().chain(&s.target)));
+        }
+        for deployment in self.deployments.values() {
+            used.extend(deployment.services.values().chain(deployment.tasks.values()));
+        }
+        used.extend(self.allocations.values().map(|a| &a.spec));
+        let unused: Vec<SpecHash> =
+            self.specs.keys().filter(|hash| !used.contains(hash)).cloned().collect();
+        for hash in unused {
+            self.specs.remove(&hash);
+        }
+    }
+}
+
+impl Service {
+    /// A service that nothing is known of yet.
+    fn none() -> Self {
+        Self { stable: None, target: None, generation: 0, degraded: false }
+    }
+}
+
+/// The services that a revision adds, changes or removes.
+fn changed_services(
+    app: Option<&App>,
+    services: &BTreeMap<WorkloadName, SpecHash>,
+) -> BTreeSet<WorkloadName> {
+    let old = app.map(|app| &app.services);
+    let target_of = |name| old.and_then(|all| all.get(name)).and_then(|s| s.target.as_ref());
+    let changed = services.iter().filter(|(name, hash)| {
+        let degraded = old.and_then(|all| all.get(*name)).is_some_and(|s| s.degraded);
+        target_of(name) != Some(*hash) || degraded
+    });
+    let removed = old.into_iter().flat_map(BTreeMap::keys).filter(|n| !services.contains_key(*n));
+    changed.map(|(name, _)| name).chain(removed).cloned().collect()
+}

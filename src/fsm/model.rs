@@ -1,0 +1,485 @@
+//! What the replicated state consists of.
+//!
+//! Owns the shapes. Never changes them: that is `apply`.
+
+use crate::id::{
+    AllocId, AppName, Attempt, BootId, Index, NodeId, Revision, SpecHash, TokenId, WorkloadName,
+};
+use crate::spec::model::{RunSpec, ServiceSpec, StopSpec, TaskSpec, hash_of};
+use crate::units::{Bytes, MilliCpu, Timestamp};
+use imbl::Vector;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+
+/// A machine of the cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Node {
+    /// Never used again once the node is gone.
+    pub id: NodeId,
+    /// A label for people, unique among the members.
+    pub name: String,
+    /// Where other nodes and clients reach it.
+    pub address: String,
+    /// First address of its /21.
+    pub subnet: Ipv4Addr,
+    /// For constraints.
+    pub labels: BTreeMap<String, String>,
+    /// All of its processors.
+    pub cpu: MilliCpu,
+    /// All of its memory.
+    pub memory: Bytes,
+    /// Whether it takes allocations.
+    pub status: NodeStatus,
+    /// Whether it votes.
+    pub voter: bool,
+    /// Version of the program it runs.
+    pub version: String,
+    /// Its current life; reports of another are refused.
+    pub boot: BootId,
+    /// Number of the last batch of reports in this boot.
+    pub report_seq: u64,
+    /// When it became a member.
+    pub joined_at: Timestamp,
+}
+
+/// Whether a node takes allocations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NodeStatus {
+    /// It takes allocations.
+    Ready,
+    /// It keeps none and takes none.
+    Draining,
+    /// Silent for longer than the node-down window.
+    Down,
+}
+
+/// What one file owns.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct App {
+    /// Its name.
+    pub name: AppName,
+    /// The newest accepted revision.
+    pub revision: Revision,
+    /// The newest revision that succeeded.
+    pub stable: Option<Revision>,
+    /// The file of that revision as a person wrote it.
+    pub file: String,
+    /// Services that run or are about to go.
+    pub services: BTreeMap<WorkloadName, Service>,
+    /// Tasks that can be spawned.
+    pub tasks: BTreeMap<WorkloadName, SpecHash>,
+    /// Counts every change of what is desired: a plan made for another count is stale.
+    pub version: u64,
+}
+
+/// A service within its app.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Service {
+    /// What last ran healthy.
+    pub stable: Option<SpecHash>,
+    /// What should run; absent: the service is being removed.
+    pub target: Option<SpecHash>,
+    /// Raised by `restart`: allocations of an older generation are replaced.
+    pub generation: u64,
+    /// The way back to `stable` failed too; what is healthy is kept.
+    pub degraded: bool,
+}
+
+/// A specification that something in the state refers to, kept once.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WorkloadSpec {
+    /// Of a service.
+    Service(ServiceSpec),
+    /// Of a task.
+    Task(TaskSpec),
+}
+
+/// A stored specification with the hash of its replacing part.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredSpec {
+    /// The specification.
+    pub spec: WorkloadSpec,
+    /// Two specifications with equal `run` need no replacement.
+    pub run: SpecHash,
+}
+
+/// How a revision came about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DeployKind {
+    /// `mill up`.
+    Up,
+    /// `mill down`.
+    Down,
+    /// `mill scale`.
+    Scale,
+    /// `mill rollback`.
+    Rollback,
+}
+
+/// Where a deployment stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DeployStatus {
+    /// On its way.
+    Running,
+    /// All is as asked.
+    Succeeded,
+    /// It could not be done; the services are back on their stable specifications.
+    Failed,
+    /// Ended by a rollback.
+    Aborted,
+    /// Ended by a newer one of the same app.
+    Superseded,
+}
+
+/// A revision of an app and what became of it. Deployments are data: any leader can go on with one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deployment {
+    /// Its number.
+    pub revision: Revision,
+    /// Whose revision.
+    pub app: AppName,
+    /// How it came about.
+    pub kind: DeployKind,
+    /// The revision of the app before it.
+    pub base: Option<Revision>,
+    /// Where it stands.
+    pub status: DeployStatus,
+    /// A failure was found: the way back is under way since then.
+    pub reverting: Option<Timestamp>,
+    /// When it was accepted.
+    pub started_at: Timestamp,
+    /// When it ended.
+    pub ended_at: Option<Timestamp>,
+    /// Why it failed.
+    pub reason: Option<String>,
+    /// Which service failed.
+    pub failed_service: Option<WorkloadName>,
+    /// Every service of the revision.
+    pub services: BTreeMap<WorkloadName, SpecHash>,
+    /// Every task of the revision.
+    pub tasks: BTreeMap<WorkloadName, SpecHash>,
+    /// The services that it changes, adds or removes.
+    pub touched: BTreeSet<WorkloadName>,
+    /// The file.
+    pub file: String,
+    /// What happened, in order; the n-th has number n, from 0.
+    pub progress: Vector<Progress>,
+}
+
+/// A step of a deployment that a person sees.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// When.
+    pub time: Timestamp,
+    /// What.
+    pub phase: ProgressPhase,
+    /// Of which service.
+    pub service: WorkloadName,
+    /// Of which allocation.
+    pub allocation: Option<AllocId>,
+    /// On which node.
+    pub node: Option<NodeId>,
+    /// More about it.
+    pub message: Option<String>,
+}
+
+/// The kind of a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProgressPhase {
+    /// Work on the service began.
+    Started,
+    /// The node fetches the image.
+    Pulling,
+    /// The allocation has a node.
+    Scheduled,
+    /// The container is being made.
+    Starting,
+    /// The allocation works.
+    Healthy,
+    /// Its probe fails.
+    Unhealthy,
+    /// Traffic leads to it.
+    Routed,
+    /// It is tried again.
+    Retrying,
+    /// It has ended as asked.
+    Stopped,
+    /// It has failed.
+    Failed,
+}
+
+/// What an allocation belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AllocKind {
+    /// The n-th replica of a service, from 0.
+    Service {
+        /// Which one.
+        replica: u32,
+    },
+    /// A run of a task.
+    Task,
+}
+
+/// A container on a node: what should be (written by plan) and what is (written by its node).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Allocation {
+    /// Unique for ever.
+    pub id: AllocId,
+    /// The service or task.
+    pub workload: WorkloadName,
+    /// Replica of a service or run of a task.
+    pub kind: AllocKind,
+    /// The app that owns the workload.
+    pub app: AppName,
+    /// Where it runs.
+    pub node: NodeId,
+    /// What runs.
+    pub spec: SpecHash,
+    /// The revision that made it.
+    pub revision: Revision,
+    /// The service's generation when it was made.
+    pub generation: u64,
+    /// When it was placed.
+    pub created_at: Timestamp,
+    /// Which allocation it takes over from.
+    pub replaces: Option<AllocId>,
+    /// What should be.
+    pub desired: Desired,
+    /// The least attempt that should run; raised by a restart.
+    pub attempt: Attempt,
+    /// What is.
+    pub observed: Observed,
+    /// Time of the last change of phase, in replicated time.
+    pub phase_since: Timestamp,
+    /// When its container first ran, in replicated time.
+    pub first_running: Option<Timestamp>,
+    /// Whether it has ever been healthy.
+    pub was_healthy: bool,
+}
+
+/// What should be. Only ever advances.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Desired {
+    /// It should run.
+    Run,
+    /// It still runs, but nothing new is sent to it.
+    Draining {
+        /// The entry that said so: every node must have settled it before the stop.
+        index: Index,
+        /// When.
+        at: Timestamp,
+        /// When every ready node had settled it, or was declared unreachable.
+        settled: Option<Timestamp>,
+    },
+    /// It should end and leave nothing.
+    Stop,
+}
+
+/// The life of a container, in order; a later attempt starts over.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// Its node has not begun.
+    #[default]
+    Pending,
+    /// Its image is fetched.
+    Pulling,
+    /// Its container is made.
+    Starting,
+    /// Its program runs.
+    Running,
+    /// Its program ended; the next attempt waits.
+    Backoff,
+    /// It was asked to end.
+    Stopping,
+    /// It ended as asked, or a task completed.
+    Stopped,
+    /// It ended otherwise and is not tried again.
+    Failed,
+    /// Its node is gone.
+    Lost,
+}
+
+/// What the health check says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Health {
+    /// Nothing runs.
+    #[default]
+    None,
+    /// Not known yet.
+    Checking,
+    /// It works.
+    Healthy,
+    /// Three failures in a row.
+    Unhealthy,
+}
+
+/// What is, as its node last reported it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Observed {
+    /// Which start.
+    pub attempt: Attempt,
+    /// Where in its life.
+    pub phase: Phase,
+    /// What the health check says.
+    pub health: Health,
+    /// Its address in the node's subnet, once it has one; kept over restarts.
+    pub address: Option<Ipv4Addr>,
+    /// When this attempt's program started, by the node's clock.
+    pub started_at: Option<Timestamp>,
+    /// Starts after the first.
+    pub restarts: u32,
+    /// How many ends were for want of memory.
+    pub ooms: u32,
+    /// When the next attempt begins, in backoff, by the node's clock.
+    pub retry_at: Option<Timestamp>,
+    /// How the last attempt ended.
+    pub exit: Option<Exit>,
+    /// What a person should know: why it waits, what the probe said. At most 1 KiB.
+    pub message: Option<String>,
+}
+
+/// How a program ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exit {
+    /// The program's code, 128 + n for signal n; absent if it never started.
+    pub code: Option<i32>,
+    /// Why.
+    pub reason: ExitReason,
+    /// More about it, with its last output. At most 1 KiB.
+    pub message: Option<String>,
+}
+
+/// Why a program ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ExitReason {
+    /// Code 0.
+    Completed,
+    /// Another code.
+    Error,
+    /// Out of memory.
+    Oom,
+    /// It took too long.
+    Timeout,
+    /// It was asked to end, or its health check failed.
+    Killed,
+    /// Its node is gone.
+    Lost,
+    /// It could not be started.
+    StartFailed,
+    /// Its image could not be fetched.
+    PullFailed,
+}
+
+/// An API token: what is known of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Token {
+    /// Its public part.
+    pub id: TokenId,
+    /// What it may do.
+    pub role: Role,
+    /// SHA-256 of the whole token, hexadecimal.
+    pub hash: String,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it ends.
+    pub expires_at: Option<Timestamp>,
+}
+
+/// What a token may do; each may all that the ones before may, but for `Join`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// Only join a node.
+    Join,
+    /// Look, but never at a secret's value.
+    Read,
+    /// Change what runs.
+    Deploy,
+    /// Everything.
+    Admin,
+}
+
+impl WorkloadSpec {
+    /// The container.
+    #[must_use]
+    pub fn run(&self) -> &RunSpec {
+        match self {
+            Self::Service(service) => &service.run,
+            Self::Task(task) => &task.run,
+        }
+    }
+
+    /// How it is asked to end.
+    #[must_use]
+    pub fn stop(&self) -> &StopSpec {
+        match self {
+            Self::Service(service) => &service.stop,
+            Self::Task(task) => &task.stop,
+        }
+    }
+
+    /// As a service.
+    #[must_use]
+    pub fn service(&self) -> Option<&ServiceSpec> {
+        match self {
+            Self::Service(service) => Some(service),
+            Self::Task(_) => None,
+        }
+    }
+
+    /// With the hashes of the whole and of the replacing part.
+    #[must_use]
+    pub fn store(self) -> (SpecHash, StoredSpec) {
+        let run = match &self {
+            Self::Service(s) => hash_of(&(&s.run, &s.ports, &s.health)),
+            Self::Task(task) => hash_of(task),
+        };
+        (hash_of(&self), StoredSpec { spec: self, run })
+    }
+}
+
+impl Phase {
+    /// Nothing of it runs any more, and nothing will.
+    #[must_use]
+    pub fn is_terminal(self) -> bool {
+        matches!(self, Self::Stopped | Self::Failed | Self::Lost)
+    }
+}
+
+impl Allocation {
+    /// It holds resources on its node.
+    #[must_use]
+    pub fn is_live(&self) -> bool {
+        !self.observed.phase.is_terminal()
+    }
+
+    /// Traffic may lead to it: running, healthy and not asked to end.
+    #[must_use]
+    pub fn is_routable(&self) -> bool {
+        self.desired == Desired::Run
+            && self.observed.phase == Phase::Running
+            && self.observed.health == Health::Healthy
+    }
+
+    /// Its replica number, for a service.
+    #[must_use]
+    pub fn replica(&self) -> Option<u32> {
+        match self.kind {
+            AllocKind::Service { replica } => Some(replica),
+            AllocKind::Task => None,
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! Carrying out what plan found: placements, drains, stops, ends of deployments.
+//!
+//! Owns the checks that a step is legal in the state it meets. Never looks for further steps.
+
+use super::allocation::not_found;
+use super::command::{Action, Place, Steps};
+use super::model::{
+    AllocKind, Allocation, App, DeployStatus, Deployment, Desired, Observed, ProgressPhase,
+};
+use super::{Outcome, Rejection, State, Touched};
+use crate::id::{AllocId, Attempt, Revision, WorkloadName};
+use std::sync::Arc;
+
+impl State {
+    pub(super) fn take_steps(
+        &mut self,
+        steps: Steps,
+        touched: &mut Touched,
+    ) -> Result<Outcome, Rejection> {
+        for (name, version) in &steps.planned {
+            if self.apps.get(name).is_none_or(|app| app.version != *version) {
+                return Err(Rejection::Stale);
+            }
+        }
+        for action in steps.actions {
+            self.act(action, touched)?;
+        }
+        for name in steps.planned.keys() {
+            if let Some(app) = self.apps.get(name) {
+                let mut app = (**app).clone();
+                app.version += 1;
+                self.put_app(app, touched);
+            }
+        }
+        Ok(Outcome::Done)
+    }
+
+    fn act(&mut self, action: Action, touched: &mut Touched) -> Result<(), Rejection> {
+        match action {
+            Action::Place(place) => self.place(place, touched),
+            Action::Drain { allocation } => {
+                let (index, at) = (self.index, self.time);
+                let to = Desired::Draining { index, at, settled: None };
+                self.require(&allocation, |a| a.desired == Desired::Run)?;
+                self.advance_desired(&allocation, to, touched)
+            }
+            Action::Settled { allocation } => {
+                let Desired::Draining { index, at, settled: None } =
+                    self.require(&allocation, |_| true)?
+                else {
+                    return Err(Rejection::Stale);
+                };
+                let to = Desired::Draining { index, at, settled: Some(self.time) };
+                self.advance_desired(&allocation, to, touched)
+            }
+            Action::Stop { allocation } => {
+                self.require(&allocation, |a| !a.is_routable())?;
+                self.advance_desired(&allocation, Desired::Stop, touched)
+            }
+            Action::Forget { allocation } => {
+                self.require(&allocation, |a| !a.is_live() && a.desired == Desired::Stop)?;
+                self.drop_allocation(&allocation, touched);
+                Ok(())
+            }
+            Action::Revert { revision, service, reason } => {
+                self.revert(revision, service, reason, touched)
+            }
+            Action::Finish { revision, status, degraded } => {
+                self.finish(revision, status, &degraded, touched)
+            }
+        }
+    }
+
+    fn require(
+        &self,
+        id: &AllocId,
+        holds: impl Fn(&Allocation) -> bool,
+    ) -> Result<Desired, Rejection> {
+        let found = self.allocations.get(id);
+        let found = found.ok_or_else(|| not_found("allocation", id.as_str()))?;
+        if holds(found) { Ok(found.desired) } else { Err(Rejection::Stale) }
+    }
+
+    fn place(&mut self, place: Place, touched: &mut Touched) -> Result<(), Rejection> {
+        if self.allocations.contains_key(&place.id) {
+            return Err(Rejection::Illegal { what: format!("{} exists already", place.id) });
+        }
+        let owner = self.owner(&place.workload).cloned();
+        let owner = owner.ok_or_else(|| not_found("service", place.workload.as_str()))?;
+        if !self.specs.contains_key(&place.spec) || !self.nodes.contains_key(&place.node) {
+            return Err(Rejection::Stale);
+        }
+        let generation = owner.services.get(&place.workload).map_or(0, |s| s.generation);
+        let allocation = Allocation {
+            id: place.id,
+            workload: place.workload,
+            kind: AllocKind::Service { replica: place.replica },
+            app: owner.name.clone(),
+            node: place.node,
+            spec: place.spec,
+            revision: owner.revision,
+            generation,
+            created_at: self.time,
+            replaces: place.replaces,
+            desired: Desired::Run,
+            attempt: Attempt(1),
+            observed: Observed::default(),
+            phase_since: self.time,
+            first_running: None,
+            was_healthy: false,
+        };
+        self.note(&allocation, ProgressPhase::Scheduled, None);
+        self.put_allocation(allocation, touched);
+        Ok(())
+    }
+
+    fn revert(
+        &mut self,
+        revision: Revision,
+        service: WorkloadName,
+        reason: String,
+        touched: &mut Touched,
+    ) -> Result<(), Rejection> {
+        let mut deployment = self.running(revision)?;
+        let app = self.apps.get(&deployment.app).ok_or(Rejection::Stale)?;
+        let mut app = App::clone(app);
+        deployment.reverting = Some(self.time);
+        deployment.reason = Some(reason);
+        deployment.failed_service = Some(service);
+        for name in &deployment.touched {
+            if let Some(service) = app.services.get_mut(name) {
+                service.target = service.stable.clone();
+            }
+        }
+        if let Some(base) = deployment.base.and_then(|base| self.deployments.get(&base)) {
+            app.tasks = base.tasks.clone();
+        }
+        self.put_app(app, touched);
+        self.deployments.insert(revision, Arc::new(deployment));
+        Ok(())
+    }
+
+    fn finish(
+        &mut self,
+        revision: Revision,
+        status: DeployStatus,
+        degraded: &[WorkloadName],
+        touched: &mut Touched,
+    ) -> Result<(), Rejection> {
+        let mut deployment = self.running(revision)?;
+        let app = self.apps.get(&deployment.app).ok_or(Rejection::Stale)?;
+        let mut app = App::clone(app);
+        if status == DeployStatus::Succeeded {
+            app.stable = Some(revision);
+            for service in app.services.values_mut() {
+                service.stable = service.target.clone();
+            }
+        }
+        for name in degraded {
+            if let Some(service) = app.services.get_mut(name) {
+                service.degraded = true;
+            }
+        }
+        app.services.retain(|_, service| service.target.is_some() || service.stable.is_some());
+        deployment.status = status;
+        deployment.ended_at = Some(self.time);
+        self.deployments.insert(revision, Arc::new(deployment));
+        self.put_app(app, touched);
+        self.collect_specs();
+        Ok(())
+    }
+
+    fn running(&self, revision: Revision) -> Result<Deployment, Rejection> {
+        let found = self.deployments.get(&revision);
+        let running = found.filter(|d| d.status == DeployStatus::Running);
+        running.map(|d| Deployment::clone(d)).ok_or(Rejection::Stale)
+    }
+
+    fn put_app(&mut self, app: App, touched: &mut Touched) {
+        touched.apps.insert(app.name.clone());
+        self.apps.insert(app.name.clone(), Arc::new(app));
+    }
+}
