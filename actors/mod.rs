@@ -3,6 +3,5 @@
 //! Owns all I/O of a node. Never decides what a pure function of the core can decide.
 
 pub mod container;
-pub mod lock;
 pub mod raft;
 pub mod root;
