@@ -4,4 +4,6 @@
 
 #[allow(dead_code, reason = "shared with smoke/, which uses other parts of it")]
 mod poll;
+#[allow(dead_code, reason = "shared with smoke/, which uses other parts of it")]
+mod registry;
 mod tidy;

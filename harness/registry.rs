@@ -1,0 +1,303 @@
+//! A registry of container images on loopback, for tests: plain or with TLS, with the small images
+//! of `harness/images` in it.
+//!
+//! Owns its process and its folder, both gone when it is dropped. Never shared between tests, so
+//! each may stop it, break it or look into its folder.
+
+use crate::poll::poll;
+use nix::fcntl::{Flock, FlockArg};
+use std::fs::{self, File};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+/// A running registry; ended and removed on drop.
+pub struct Registry {
+    folder: tempfile::TempDir,
+    address: SocketAddr,
+    tls: Option<Tls>,
+    process: Option<Child>,
+}
+
+struct Tls {
+    ca: PathBuf,
+    certificate: PathBuf,
+    key: PathBuf,
+}
+
+impl Registry {
+    /// Starts one over plain HTTP.
+    #[must_use]
+    pub fn start() -> Self {
+        Self::new(false)
+    }
+
+    /// Starts one over TLS with an authority of its own, see [`Registry::ca`].
+    #[must_use]
+    pub fn start_tls() -> Self {
+        Self::new(true)
+    }
+
+    fn new(tls: bool) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        run(Command::new("cp").arg("-a").arg(pushed_images()).arg(folder.path().join("data")));
+        let tls = tls.then(|| certificate(folder.path()));
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let mut registry = Self { folder, address, tls, process: None };
+        registry.restart();
+        registry
+    }
+
+    /// `127.0.0.1:PORT`.
+    #[must_use]
+    pub fn address(&self) -> String {
+        self.address.to_string()
+    }
+
+    /// The whole reference of one of the images, for example of `hello:v1`.
+    #[must_use]
+    pub fn image(&self, name: &str) -> String {
+        format!("{}/{name}", self.address)
+    }
+
+    /// The authority's certificate in PEM, of a registry with TLS.
+    #[must_use]
+    pub fn ca(&self) -> &Path {
+        &self.tls.as_ref().expect("a registry started with TLS").ca
+    }
+
+    /// The folder where it keeps its blobs, to break them.
+    #[must_use]
+    pub fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    /// Gives a tag to another image of this registry: `copy("hello:v2", "hello:v1")` moves v1.
+    pub fn copy(&self, from: &str, to: &str) {
+        run(skopeo()
+            .args(["--src-tls-verify=false", "--dest-tls-verify=false"])
+            .arg(format!("docker://{}", self.image(from)))
+            .arg(format!("docker://{}", self.image(to))));
+    }
+
+    /// Ends the process; the folder and the address stay.
+    pub fn stop(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            let _ = process.kill();
+            let _ = process.wait();
+        }
+    }
+
+    /// Starts it again at its address (at a free port the first time).
+    pub fn restart(&mut self) {
+        self.stop();
+        let fixed = self.address.port() != 0;
+        for _ in 0..5 {
+            if !fixed {
+                // Another program may take it before the registry does: then once more.
+                self.address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+                    .and_then(|listener| listener.local_addr())
+                    .unwrap();
+            }
+            if self.try_start() {
+                return;
+            }
+        }
+        let log = fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
+        panic!("the registry doesn't start at {}: {log}", self.address);
+    }
+
+    fn try_start(&mut self) -> bool {
+        let config = self.folder.path().join("config.yml");
+        fs::write(&config, self.config()).unwrap();
+        let log = File::create(self.folder.path().join("log")).unwrap();
+        let process = Command::new("docker-registry")
+            .arg("serve")
+            .arg(&config)
+            .env("OTEL_TRACES_EXPORTER", "none")
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .expect("docker-registry; run harness/setup --test");
+        let process = self.process.insert(process);
+        poll(|| {
+            let ended = process.try_wait().unwrap().is_some();
+            let answers = TcpStream::connect(self.address).is_ok();
+            (ended || answers).then_some(!ended)
+        })
+        .secs(20)
+        .expect("the registry to listen")
+    }
+
+    fn config(&self) -> String {
+        let data = self.data();
+        let tls = self.tls.as_ref().map_or_else(String::new, |tls| {
+            let (certificate, key) = (tls.certificate.display(), tls.key.display());
+            format!("  tls: {{certificate: {certificate}, key: {key}}}\n")
+        });
+        format!(
+            "version: 0.1\n\
+             log: {{level: warn, accesslog: {{disabled: true}}}}\n\
+             storage:\n  filesystem: {{rootdirectory: {}}}\n  delete: {{enabled: true}}\n\
+             \x20 redirect: {{disable: true}}\n\
+             http:\n  addr: {}\n{tls}",
+            data.display(),
+            self.address
+        )
+    }
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// The images as OCI layouts, `NAME/TAG` each: for archives and `image load`.
+#[must_use]
+pub fn layouts() -> PathBuf {
+    cache().join("layouts")
+}
+
+/// Writes an image as the archive that `docker save` makes.
+pub fn docker_archive(image: &str, file: &Path) {
+    archive(image, &format!("docker-archive:{}:{image}", file.display()));
+}
+
+/// Writes an image as an OCI archive.
+pub fn oci_archive(image: &str, file: &Path) {
+    archive(image, &format!("oci-archive:{}:{image}", file.display()));
+}
+
+fn archive(image: &str, to: &str) {
+    let (name, tag) = image.split_once(':').expect("NAME:TAG");
+    let layout = layouts().join(name).join(tag);
+    run(skopeo().arg(format!("oci:{}:{tag}", layout.display())).arg(to));
+}
+
+fn skopeo() -> Command {
+    let mut command = Command::new("skopeo");
+    command.args(["--insecure-policy", "copy", "--quiet"]);
+    command
+}
+
+/// A registry's folder with all images pushed, made once and copied for each test.
+fn pushed_images() -> PathBuf {
+    cache().join("registry/data")
+}
+
+/// What is made once for one version of the images, however many tests run at a time.
+fn cache() -> PathBuf {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("harness/images");
+    let version = fs::read(&script).unwrap();
+    let version = version.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, &byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3) // FNV-1a
+    });
+    let folder = std::env::temp_dir().join(format!("mill-test-images-{version:016x}"));
+    fs::create_dir_all(&folder).unwrap();
+    let lock = File::create(folder.join("lock")).unwrap();
+    let _lock = Flock::lock(lock, FlockArg::LockExclusive).map_err(|(_, error)| error).unwrap();
+    if !folder.join("done").exists() {
+        make_images(&script, &folder);
+        File::create(folder.join("done")).unwrap();
+    }
+    folder
+}
+
+fn make_images(script: &Path, folder: &Path) {
+    let layouts = folder.join("layouts");
+    let registry = script.with_file_name("registry");
+    run(Command::new(script).arg("build").arg(&layouts));
+    let kept = folder.join("registry");
+    let _ = fs::remove_dir_all(&kept);
+    // The folder is removed by `stop`, so the blobs are linked aside first.
+    let serving = folder.join("serving");
+    let address = run(Command::new(&registry).arg("start").arg(&serving));
+    run(Command::new(script).arg("push").arg(&layouts).arg(address.trim()));
+    fs::create_dir_all(&kept).unwrap();
+    run(Command::new("cp").arg("-a").arg(serving.join("data")).arg(&kept));
+    run(Command::new(&registry).arg("stop").arg(&serving));
+}
+
+fn certificate(folder: &Path) -> Tls {
+    let mut authority = rcgen::CertificateParams::new(vec![]).unwrap();
+    authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    authority.distinguished_name.push(rcgen::DnType::CommonName, "registry test authority");
+    let ca_key = rcgen::KeyPair::generate().unwrap();
+    let ca = authority.self_signed(&ca_key).unwrap();
+    let issuer = rcgen::Issuer::new(authority, &ca_key);
+    let names = vec!["127.0.0.1".to_owned(), "localhost".to_owned()];
+    let key = rcgen::KeyPair::generate().unwrap();
+    let leaf = rcgen::CertificateParams::new(names).unwrap().signed_by(&key, &issuer).unwrap();
+    let write = |name: &str, text: String| {
+        let path = folder.join(name);
+        fs::write(&path, text).unwrap();
+        path
+    };
+    Tls {
+        ca: write("ca.pem", ca.pem()),
+        certificate: write("cert.pem", leaf.pem()),
+        key: write("key.pem", key.serialize_pem()),
+    }
+}
+
+/// Runs a command that must succeed, and gives its output.
+fn run(command: &mut Command) -> String {
+    let output = command.stdin(Stdio::null()).output().unwrap_or_else(|error| {
+        panic!("{command:?}: {error}; run harness/setup --test");
+    });
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?}: {}\n{stderr}", output.status);
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn digest(registry: &Registry, image: &str, options: &[&str]) -> String {
+        let mut skopeo = Command::new("skopeo");
+        skopeo.arg("inspect").args(options).args(["--format", "{{.Digest}}"]);
+        run(skopeo.arg(format!("docker://{}", registry.image(image)))).trim().to_owned()
+    }
+
+    #[test]
+    fn serves_the_images_stops_and_starts_again() {
+        let mut registry = Registry::start();
+        let address = registry.address();
+        let plain = ["--tls-verify=false"];
+        let v1 = digest(&registry, "hello:v1", &plain);
+        let v2 = digest(&registry, "hello:v2", &plain);
+        assert_ne!(v1, v2);
+        registry.copy("hello:v2", "hello:v1");
+        assert_eq!(digest(&registry, "hello:v1", &plain), v2);
+        registry.stop();
+        assert!(TcpStream::connect(&address).is_err());
+        registry.restart();
+        assert_eq!(registry.address(), address);
+    }
+
+    #[test]
+    fn serves_over_tls_with_its_own_authority() {
+        let registry = Registry::start_tls();
+        let folder = registry.ca().parent().unwrap().join("trusted");
+        fs::create_dir(&folder).unwrap();
+        fs::copy(registry.ca(), folder.join("ca.crt")).unwrap();
+        let trusted = format!("--cert-dir={}", folder.display());
+        assert!(digest(&registry, "multi:v1", &[&trusted]).starts_with("sha256:"));
+    }
+
+    #[test]
+    fn archives_hold_the_image() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("a.tar");
+        docker_archive("hello:v1", &file);
+        let list = run(Command::new("tar").arg("tf").arg(&file));
+        assert!(list.contains("manifest.json"), "{list}");
+        let file = folder.path().join("b.tar");
+        oci_archive("hello:v1", &file);
+        let list = run(Command::new("tar").arg("tf").arg(&file));
+        assert!(list.contains("oci-layout"), "{list}");
+    }
+}
