@@ -8,6 +8,30 @@ use std::time::Duration;
 pub const FILE_MAX: usize = 1 << 20;
 /// Deepest nesting of blocks in a file.
 pub const FILE_DEPTH_MAX: usize = 32;
+/// Problems shown for a file; nobody reads more.
+pub const FILE_PROBLEMS_MAX: usize = 100;
+/// Characters of a source line shown with a problem.
+pub const FILE_EXCERPT_WIDTH: usize = 100;
+/// Nodes, values and comments in a file: bounds the time that reading it takes.
+pub const FILE_ITEMS_MAX: usize = 200_000;
+/// Values in one line of a file.
+pub const FILE_LINE_VALUES_MAX: usize = 1_024;
+/// Longest name of a cluster, app, service, task, volume or port.
+pub const NAME_MAX: usize = 50;
+/// Most replicas of a service.
+pub const REPLICAS_MAX: u32 = 5_000;
+/// Most cores that one container can ask for, in thousandths.
+pub const CPU_MAX_MILLI: u64 = 1_024_000;
+/// Least memory that a container starts with, in bytes.
+pub const MEMORY_MIN: u64 = 4_000_000;
+/// Largest size in a file, in bytes: 1024 TiB.
+pub const SIZE_MAX: u64 = 1 << 50;
+/// Longest duration in a file, in milliseconds: 366 days.
+pub const SPAN_MAX_MS: u64 = 366 * 24 * 3_600_000;
+/// Longest argument or environment variable that Linux takes, in bytes.
+pub const ARG_MAX: usize = 128 * 1024 - 1;
+/// Longest path in a container, in bytes.
+pub const PATH_MAX: usize = 4095;
 /// Revisions kept for each app.
 pub const REVISIONS_PER_APP: usize = 50;
 /// Ended runs kept for each task.

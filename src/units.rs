@@ -33,6 +33,76 @@ pub struct Millis(pub u64);
 #[serde(transparent)]
 pub struct Timestamp(pub u64);
 
+/// Why a text is not a size, duration or share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum QuantityError {
+    /// Not a number followed by letters.
+    #[error("not a number with a unit")]
+    Malformed,
+    /// A number alone.
+    #[error("the unit is missing")]
+    NoUnit,
+    /// A unit that does not exist.
+    #[error("unknown unit")]
+    UnknownUnit,
+    /// More than fits.
+    #[error("too large")]
+    TooLarge,
+    /// Not a whole number of the smallest unit.
+    #[error("too fine")]
+    TooFine,
+}
+
+/// `1.5` and a unit's factor to a whole number; at most three decimals.
+fn scaled(number: &str, factor: u64) -> Result<u64, QuantityError> {
+    let (whole, decimals) = number.split_once('.').unwrap_or((number, "0"));
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    if !digits(whole) || !digits(decimals) {
+        return Err(QuantityError::Malformed);
+    }
+    let decimals = decimals.trim_end_matches('0');
+    if decimals.len() > 3 {
+        return Err(QuantityError::TooFine);
+    }
+    let whole: u128 = whole.parse::<u64>().map_err(|_| QuantityError::TooLarge)?.into();
+    let thousandths: u128 = format!("{decimals:0<3}").parse().unwrap_or(0);
+    let product = (whole * 1000 + thousandths) * u128::from(factor);
+    if product % 1000 != 0 {
+        return Err(QuantityError::TooFine);
+    }
+    u64::try_from(product / 1000).map_err(|_| QuantityError::TooLarge)
+}
+
+/// Splits `512M` into `512` and `M`.
+fn split_unit(text: &str) -> Result<(&str, &str), QuantityError> {
+    let at = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    match text.split_at(at) {
+        ("", _) => Err(QuantityError::Malformed),
+        (_, "") => Err(QuantityError::NoUnit),
+        parts => Ok(parts),
+    }
+}
+
+impl Bytes {
+    /// From a number with `K M G` (powers of 1000) or `Ki Mi Gi` (powers of 1024).
+    ///
+    /// # Errors
+    /// When the unit is missing or unknown, or the size does not fit.
+    pub fn parse(text: &str) -> Result<Self, QuantityError> {
+        let (number, unit) = split_unit(text)?;
+        let factor = match unit {
+            "K" => 1_000,
+            "M" => 1_000_000,
+            "G" => 1_000_000_000,
+            "Ki" => 1 << 10,
+            "Mi" => 1 << 20,
+            "Gi" => 1 << 30,
+            _ => return Err(QuantityError::UnknownUnit),
+        };
+        scaled(number, factor).map(Self)
+    }
+}
+
 impl MilliCpu {
     /// The quantity in cores, for people and JSON.
     #[must_use]
@@ -64,6 +134,22 @@ impl fmt::Display for Bytes {
 }
 
 impl Millis {
+    /// From a number with `ms`, `s`, `m` or `h`.
+    ///
+    /// # Errors
+    /// When the unit is missing or unknown, or the duration does not fit.
+    pub fn parse(text: &str) -> Result<Self, QuantityError> {
+        let (number, unit) = split_unit(text)?;
+        let factor = match unit {
+            "ms" => 1,
+            "s" => 1_000,
+            "m" => 60_000,
+            "h" => 3_600_000,
+            _ => return Err(QuantityError::UnknownUnit),
+        };
+        scaled(number, factor).map(Self)
+    }
+
     /// From whole seconds.
     #[must_use]
     pub const fn secs(seconds: u64) -> Self {
@@ -129,5 +215,37 @@ mod tests {
         assert_eq!(Millis(300_000).to_string(), "5m");
         assert_eq!(Millis(1_500).to_string(), "1500ms");
         assert_eq!(Timestamp(1_772_366_641_220).to_string(), "2026-03-01T12:04:01.220Z");
+    }
+
+    #[test]
+    fn sizes_and_durations_are_read() {
+        assert_eq!(Bytes::parse("512M"), Ok(Bytes(512_000_000)));
+        assert_eq!(Bytes::parse("5Gi"), Ok(Bytes(5 << 30)));
+        assert_eq!(Bytes::parse("1.5K"), Ok(Bytes(1500)));
+        assert_eq!(Millis::parse("500ms"), Ok(Millis(500)));
+        assert_eq!(Millis::parse("1.5h"), Ok(Millis(5_400_000)));
+        assert_eq!(Millis::parse("0s"), Ok(Millis(0)));
+    }
+
+    #[test]
+    fn bad_quantities_say_why() {
+        for (text, why) in [
+            ("", QuantityError::Malformed),
+            ("M", QuantityError::Malformed),
+            ("-1M", QuantityError::Malformed),
+            (".5M", QuantityError::Malformed),
+            ("1.2.3M", QuantityError::Malformed),
+            ("512", QuantityError::NoUnit),
+            ("512MB", QuantityError::UnknownUnit),
+            ("512m", QuantityError::UnknownUnit),
+            ("1.0001K", QuantityError::TooFine),
+            ("1.001Ki", QuantityError::TooFine),
+            ("99999999999999999999G", QuantityError::TooLarge),
+            ("99999999999999999G", QuantityError::TooLarge),
+        ] {
+            assert_eq!(Bytes::parse(text), Err(why), "{text}");
+        }
+        assert_eq!(Millis::parse("0.5ms"), Err(QuantityError::TooFine));
+        assert_eq!(Millis::parse("5 s"), Err(QuantityError::UnknownUnit));
     }
 }

@@ -2,4 +2,6 @@
 //!
 //! Owns decoding, validation, interpolation and formatting. Never looks at the cluster or the disk.
 
+pub mod image;
 pub mod model;
+pub mod report;
