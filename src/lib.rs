@@ -6,6 +6,7 @@
 #[path = "../actors/mod.rs"]
 pub mod actors;
 pub mod cli;
+pub mod clock;
 pub mod daemon;
 pub mod fsm;
 pub mod id;

@@ -65,3 +65,19 @@ pub const IDEMPOTENCY_TTL: Duration = Duration::from_secs(24 * 3600);
 pub const IDEMPOTENCY_MAX: usize = 10_000;
 
 const _: () = assert!(DRAIN_DELAY.as_millis() >= DNS_TTL.as_millis());
+/// Most actions in one entry.
+pub const ACTIONS_PER_STEP: usize = 500;
+/// Ended allocations of a service whose record is kept.
+pub const ENDED_PER_SERVICE: usize = 10;
+/// How long an ended allocation's record and logs are kept.
+pub const ENDED_KEPT: Duration = Duration::from_secs(24 * 3600);
+/// A new replica that ended this often fails its deployment.
+pub const DEPLOY_CRASHES: u32 = 3;
+/// What the way back of a failed deployment may take beyond its services' own deadlines.
+pub const REVERT_MARGIN: Duration = Duration::from_secs(60);
+/// Failures of an actor are counted over this time.
+pub const RESTART_WINDOW: Duration = Duration::from_secs(60);
+/// More failures of an actor than this in the window end the process.
+pub const RESTARTS_PER_WINDOW: usize = 5;
+/// An actor's first restart waits this long, each further one twice as long.
+pub const RESTART_FIRST: Duration = Duration::from_millis(50);

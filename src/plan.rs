@@ -1,3 +1,161 @@
 //! The planner: from the state to the next commands.
 //!
-//! Never waits, and remembers nothing between calls.
+//! Owns what happens next to every service and deployment. Never waits, and remembers nothing between
+//! calls: any leader, at any moment, finds the same next steps.
+
+mod judge;
+mod rollout;
+
+#[cfg(test)]
+mod tests;
+
+use crate::fsm::command::{Action, Steps};
+use crate::fsm::model::{App, NodeStatus};
+use crate::fsm::{Command, State};
+use crate::id::{AllocId, AppName, Index, NodeId, WorkloadName};
+use crate::limits;
+use crate::place::Placer;
+use crate::units::{Millis, Timestamp};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+/// What the leader knows that is not in the log.
+#[derive(Clone, Debug, Default)]
+pub struct Observed {
+    /// Up to which index each node has made its view true.
+    pub settled: BTreeMap<NodeId, Index>,
+}
+
+/// Which apps to plan.
+#[derive(Clone, Debug)]
+pub enum Scope {
+    /// Every one.
+    All,
+    /// Those that something touched or whose time has come.
+    Apps(BTreeSet<AppName>),
+}
+
+/// What to do next.
+#[must_use]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// To propose, in order.
+    pub commands: Vec<Command>,
+    /// When each app should be looked at again if nothing happens to it before.
+    pub wake: BTreeMap<AppName, Timestamp>,
+}
+
+/// Says what comes next. `seed` makes the new allocations' ids; the same inputs give the same plan.
+pub fn plan(state: &State, observed: &Observed, now: Timestamp, seed: u64, scope: &Scope) -> Plan {
+    let mut plan = Plan::default();
+    let mut placer = None;
+    let apps = state.apps.values().filter(|app| match scope {
+        Scope::All => true,
+        Scope::Apps(some) => some.contains(&app.name),
+    });
+    for app in apps {
+        let mut context = Context {
+            state,
+            observed,
+            now,
+            seed,
+            placer: &mut placer,
+            actions: Vec::new(),
+            wake: None,
+            made: BTreeSet::new(),
+        };
+        context.plan_app(app);
+        let Context { mut actions, wake, .. } = context;
+        if let Some(at) = wake {
+            plan.wake.insert(app.name.clone(), at);
+        }
+        if !actions.is_empty() {
+            actions.truncate(limits::ACTIONS_PER_STEP);
+            let planned = BTreeMap::from([(app.name.clone(), app.version)]);
+            plan.commands.push(Command::Steps(Steps { planned, actions }));
+        }
+    }
+    plan
+}
+
+/// The planning of one app.
+struct Context<'a> {
+    state: &'a State,
+    observed: &'a Observed,
+    now: Timestamp,
+    seed: u64,
+    placer: &'a mut Option<Placer>,
+    actions: Vec<Action>,
+    wake: Option<Timestamp>,
+    /// Ids handed out in this plan.
+    made: BTreeSet<AllocId>,
+}
+
+/// Where a service stands against its target.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Standing {
+    /// All is as asked and nothing else runs.
+    converged: bool,
+    /// Nothing fits: each node's refusal, for people.
+    unplaced: Option<String>,
+}
+
+impl Context<'_> {
+    fn plan_app(&mut self, app: &App) {
+        let mut standings: BTreeMap<&WorkloadName, Standing> = BTreeMap::new();
+        for (name, service) in &app.services {
+            let standing = self.roll(name, service);
+            standings.insert(name, standing);
+        }
+        self.judge(app, &standings);
+    }
+
+    /// Looks again at this time at the latest.
+    fn wake_at(&mut self, at: Timestamp) {
+        self.wake = Some(self.wake.map_or(at, |before| before.min(at)));
+    }
+
+    /// Whether a moment has come; if not, the app is looked at again then.
+    fn is_due(&mut self, at: Timestamp) -> bool {
+        let due = self.now >= at;
+        if !due {
+            self.wake_at(at);
+        }
+        due
+    }
+
+    /// Every ready node has made the view at that index true.
+    fn is_settled(&self, index: Index) -> bool {
+        let mut ready = self.state.nodes.values().filter(|n| n.status == NodeStatus::Ready);
+        ready.all(|node| self.observed.settled.get(&node.id).is_some_and(|at| *at >= index))
+    }
+
+    /// A new allocation id: from the seed, unlike any in the state.
+    fn new_id(&mut self, service: &WorkloadName, replica: u32) -> AllocId {
+        let mut number = self.seed ^ (u64::from(replica) << 32);
+        for byte in service.as_str().bytes() {
+            number = mix(number ^ u64::from(byte));
+        }
+        loop {
+            number = mix(number);
+            let low = u32::try_from(number & u64::from(u32::MAX)).unwrap_or(0);
+            let id = AllocId::service(service, replica, low);
+            if !self.state.allocations.contains_key(&id) && self.made.insert(id.clone()) {
+                return id;
+            }
+        }
+    }
+}
+
+/// One step of splitmix64 (Steele, Lea, Flood: Fast splittable pseudorandom number generators).
+fn mix(number: u64) -> u64 {
+    let mut z = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+/// A duration of limits.rs in the state's unit.
+fn millis(duration: Duration) -> Millis {
+    Millis(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
+}

@@ -1,3 +1,66 @@
 //! Projections: what each subsystem must make true, read off the state.
 //!
 //! Never changes the state.
+
+use crate::fsm::State;
+use crate::fsm::model::{Allocation, Desired};
+use crate::id::NodeId;
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+
+/// A transport protocol of a published port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Protocol {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+}
+
+/// Host ports of a node, each with the containers that it leads to.
+pub type PublishMap = BTreeMap<(u16, Protocol), Vec<(Ipv4Addr, u16)>>;
+
+/// The published ports of a node: each leads to the node's own replicas that may get traffic. A port
+/// whose service has no such replica is there with no target, so that it stays reserved.
+#[must_use]
+pub fn publish_map(state: &State, node: NodeId) -> PublishMap {
+    let mut map = PublishMap::new();
+    for allocation in state.allocations_on(node).filter(|a| a.is_live()) {
+        let spec = state
+            .owner(&allocation.workload)
+            .and_then(|app| app.services.get(&allocation.workload)?.target.as_ref())
+            .unwrap_or(&allocation.spec);
+        let Some(service) = state.spec(spec).and_then(|stored| stored.spec.service()) else {
+            continue;
+        };
+        for publish in &service.publish {
+            let Some(port) = service.port(publish.port.as_deref()) else { continue };
+            let protocol = if publish.udp { Protocol::Udp } else { Protocol::Tcp };
+            let targets = map.entry((publish.host_port, protocol)).or_default();
+            if let Some(address) = allocation.observed.address.filter(|_| allocation.is_routable())
+            {
+                targets.push((address, port));
+            }
+        }
+    }
+    map
+}
+
+/// What a node does with an allocation of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Assignment {
+    /// It runs, at this attempt or a later one.
+    Run,
+    /// It ends and leaves nothing but its logs.
+    Stop,
+}
+
+/// What the allocation's node should make of it; absent once there is nothing left to do.
+#[must_use]
+pub fn assignment(allocation: &Allocation) -> Option<Assignment> {
+    match allocation.desired {
+        _ if !allocation.is_live() => None,
+        Desired::Run | Desired::Draining { .. } => Some(Assignment::Run),
+        Desired::Stop => Some(Assignment::Stop),
+    }
+}

@@ -24,10 +24,10 @@ impl State {
         let old = self.apps.get(&deploy.app).cloned();
         let changed = changed_services(old.as_deref(), &services);
         if let Some(app) = &old {
-            let is_stable = app.stable == Some(app.revision);
-            if changed.is_empty() && app.tasks == tasks && is_stable {
+            if changed.is_empty() && app.tasks == tasks {
                 self.collect_specs();
-                return Ok(Outcome::Revision { revision: app.revision, new: false });
+                let revision = app.stable.unwrap_or(app.revision);
+                return Ok(Outcome::Revision { revision, new: false });
             }
         }
         self.last_revision = Revision(self.last_revision.0 + 1);

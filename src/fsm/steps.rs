@@ -132,8 +132,9 @@ impl State {
                 service.target = service.stable.clone();
             }
         }
-        if let Some(base) = deployment.base.and_then(|base| self.deployments.get(&base)) {
-            app.tasks = base.tasks.clone();
+        if let Some(stable) = app.stable.and_then(|stable| self.deployments.get(&stable)) {
+            app.tasks = stable.tasks.clone();
+            app.file = stable.file.clone();
         }
         self.put_app(app, touched);
         self.deployments.insert(revision, Arc::new(deployment));

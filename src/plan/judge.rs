@@ -1,0 +1,158 @@
+//! The end of a deployment: success, failure, the bounded way back.
+//!
+//! Owns the verdict. Never places or stops anything itself.
+
+use super::rollout::is_healthy;
+use super::{Context, Standing, millis};
+use crate::fsm::command::Action;
+use crate::fsm::model::{Allocation, App, DeployStatus, Deployment, Desired, ExitReason, Phase};
+use crate::id::WorkloadName;
+use crate::limits;
+use crate::spec::model::ServiceSpec;
+use crate::units::{Millis, Timestamp};
+use std::collections::BTreeMap;
+
+impl Context<'_> {
+    pub(super) fn judge(&mut self, app: &App, standings: &BTreeMap<&WorkloadName, Standing>) {
+        let state = self.state;
+        let Some(deployment) = state.running_deployment(&app.name) else { return };
+        let is_behind = |name: &&WorkloadName| standings.get(name).is_some_and(|s| !s.converged);
+        let behind: Vec<&WorkloadName> = deployment.touched.iter().filter(is_behind).collect();
+        if let Some(since) = deployment.reverting {
+            return self.judge_revert(deployment, since, &behind);
+        }
+        if behind.is_empty() {
+            // What is planned in the same step shows in the next: only then is it over.
+            if self.actions.iter().all(|a| matches!(a, Action::Forget { .. })) {
+                self.finish(deployment, DeployStatus::Succeeded, Vec::new());
+            }
+            return;
+        }
+        for name in behind {
+            let unplaced = standings.get(name).and_then(|s| s.unplaced.as_deref());
+            if let Some(reason) = self.failure(deployment, name, unplaced) {
+                let (revision, service) = (deployment.revision, name.clone());
+                self.actions = vec![Action::Revert { revision, service, reason }];
+                return;
+            }
+        }
+    }
+
+    /// The way back: until all is as it was, or its time is over.
+    fn judge_revert(
+        &mut self,
+        deployment: &Deployment,
+        since: Timestamp,
+        behind: &[&WorkloadName],
+    ) {
+        if behind.is_empty() {
+            self.finish(deployment, DeployStatus::Failed, Vec::new());
+        } else if self.is_due(since.plus(self.revert_bound(deployment))) {
+            let degraded = behind.iter().map(|name| (*name).clone()).collect();
+            self.finish(deployment, DeployStatus::Failed, degraded);
+        }
+    }
+
+    fn finish(
+        &mut self,
+        deployment: &Deployment,
+        status: DeployStatus,
+        degraded: Vec<WorkloadName>,
+    ) {
+        let revision = deployment.revision;
+        self.actions.push(Action::Finish { revision, status, degraded });
+    }
+
+    fn revert_bound(&self, deployment: &Deployment) -> Millis {
+        let deadlines = deployment.touched.iter().filter_map(|name| {
+            let service = self.state.apps.get(&deployment.app)?.services.get(name)?;
+            let spec = self.target(service.target.as_ref()?)?;
+            let turns = u64::from(spec.replicas.div_ceil(spec.update.max_parallel.max(1)));
+            let turn = spec.update.healthy_deadline.0 + spec.stop.grace.0;
+            Some(Millis(turns.max(1) * turn))
+        });
+        let longest = deadlines.max().unwrap_or_default();
+        Millis(longest.0 + millis(limits::REVERT_MARGIN).0)
+    }
+
+    fn target(&self, hash: &crate::id::SpecHash) -> Option<&ServiceSpec> {
+        self.state.spec(hash)?.spec.service()
+    }
+
+    /// Why a service can't reach its target, once that is certain.
+    fn failure(
+        &mut self,
+        deployment: &Deployment,
+        name: &WorkloadName,
+        unplaced: Option<&str>,
+    ) -> Option<String> {
+        let state = self.state;
+        if let Some(refusals) = unplaced {
+            let until = deployment.started_at.plus(millis(limits::UNPLACED_DEADLINE));
+            if self.is_due(until) {
+                let waited = limits::UNPLACED_DEADLINE.as_secs() / 60;
+                return Some(format!("{name}: no node fits for {waited}m: {refusals}"));
+            }
+        }
+        let service = state.apps.get(&deployment.app)?.services.get(name)?;
+        let spec = self.target(service.target.as_ref()?)?.clone();
+        let run = &state.spec(service.target.as_ref()?)?.run;
+        for allocation in state.allocations_of(name) {
+            let is_new = state.spec(&allocation.spec).is_some_and(|s| s.run == *run);
+            if is_new && allocation.desired == Desired::Run && !is_healthy(allocation) {
+                let why = self.allocation_failure(allocation, &spec);
+                if let Some(why) = why {
+                    return Some(format!("{}: {why}", allocation.id));
+                }
+            }
+        }
+        None
+    }
+
+    fn allocation_failure(
+        &mut self,
+        allocation: &Allocation,
+        spec: &ServiceSpec,
+    ) -> Option<String> {
+        let seen = &allocation.observed;
+        let said = |text: &Option<String>| text.as_ref().map(|t| format!(": {t}"));
+        let exit = seen.exit.as_ref();
+        let exit_said = || exit.and_then(|e| said(&e.message)).unwrap_or_default();
+        let ended = matches!(seen.phase, Phase::Backoff | Phase::Failed);
+        if let Some(exit) = exit.filter(|_| ended) {
+            match exit.reason {
+                ExitReason::StartFailed => {
+                    return Some(format!("could not be started{}", exit_said()));
+                }
+                ExitReason::PullFailed => {
+                    return Some(format!("image could not be pulled{}", exit_said()));
+                }
+                _ => {}
+            }
+            if seen.restarts + 1 >= limits::DEPLOY_CRASHES {
+                let how = describe(exit.reason, exit.code);
+                return Some(format!("{how} {}×{}", seen.restarts + 1, exit_said()));
+            }
+        }
+        let (since, bound, what) = match allocation.first_running {
+            Some(ran) => {
+                let since = if allocation.was_healthy { allocation.phase_since } else { ran };
+                (since, spec.update.healthy_deadline, "not healthy")
+            }
+            None => (allocation.created_at, millis(limits::UNPLACED_DEADLINE), "not started"),
+        };
+        let due = self.is_due(since.plus(bound));
+        let message = seen.message.clone().or_else(|| exit.and_then(|e| e.message.clone()));
+        due.then(|| format!("{what} in {bound}{}", said(&message).unwrap_or_default()))
+    }
+}
+
+/// How an exit is told to people.
+fn describe(reason: ExitReason, code: Option<i32>) -> String {
+    match (reason, code) {
+        (ExitReason::Oom, _) => "out of memory".to_owned(),
+        (ExitReason::Killed, _) => "killed".to_owned(),
+        (_, Some(code)) => format!("exited {code}"),
+        (_, None) => "ended".to_owned(),
+    }
+}

@@ -1,0 +1,226 @@
+//! One service against its target: what to place, drain, stop and forget.
+//!
+//! Owns the update policy. Never ends a deployment: that is `judge`.
+
+use super::{Context, Standing, millis};
+use crate::fsm::command::{Action, Place};
+use crate::fsm::model::{Allocation, Desired, Health, Phase, Service};
+use crate::id::{AllocId, SpecHash, WorkloadName};
+use crate::limits;
+use crate::place::{Placer, Refusal};
+use crate::spec::model::{ServiceSpec, UpdateOrder};
+use crate::units::Timestamp;
+use std::sync::Arc;
+
+/// A replica's place and who is in it.
+#[derive(Default)]
+struct Slot<'a> {
+    /// Should run and is what the target asks for.
+    new: Option<&'a Allocation>,
+    /// Should run, but is an earlier version.
+    old: Option<&'a Allocation>,
+    /// Something of it still ends.
+    leaving: bool,
+}
+
+impl Slot<'_> {
+    fn has_healthy(&self) -> bool {
+        self.new.is_some_and(is_healthy) || self.old.is_some_and(is_healthy)
+    }
+}
+
+impl<'a> Context<'a> {
+    /// Plans a service's next steps.
+    pub(super) fn roll(&mut self, name: &WorkloadName, service: &Service) -> Standing {
+        let state = self.state;
+        let all: Vec<&'a Arc<Allocation>> = state.allocations_of(name).collect();
+        let target = service.target.as_ref();
+        let stored = target.and_then(|hash| state.spec(hash));
+        let spec = stored.and_then(|stored| stored.spec.service());
+        let run = stored.map(|stored| &stored.run);
+        let replicas = spec.map_or(0, |spec| spec.replicas);
+        let mut slots: Vec<Slot<'a>> = Vec::new();
+        slots.resize_with(replicas as usize, Slot::default);
+        let mut is_busy = false;
+        for allocation in &all {
+            if !allocation.is_live() {
+                self.close(allocation);
+                continue;
+            }
+            let slot = allocation.replica().and_then(|r| slots.get_mut(r as usize));
+            if allocation.desired != Desired::Run {
+                is_busy = true;
+                if let Some(slot) = slot {
+                    slot.leaving = true;
+                }
+                self.continue_stop(allocation);
+                continue;
+            }
+            let their_run = state.spec(&allocation.spec).map(|stored| &stored.run);
+            let is_new = their_run == run && allocation.generation == service.generation;
+            let seat = slot.map(|s| if is_new { &mut s.new } else { &mut s.old });
+            match seat {
+                Some(seat) if seat.is_none_or(|sitting| rank(allocation) < rank(sitting)) => {
+                    if let Some(surplus) = seat.replace(allocation) {
+                        self.retire(surplus);
+                        is_busy = true;
+                    }
+                }
+                _ => {
+                    self.retire(allocation);
+                    is_busy = true;
+                }
+            }
+        }
+        self.forget(&all);
+        let unplaced = match (spec, target) {
+            (Some(spec), Some(hash)) => self.fill(name, spec, hash, &slots),
+            _ => None,
+        };
+        let all_new = slots.iter().all(|s| s.new.is_some_and(is_healthy) && s.old.is_none());
+        Standing { converged: all_new && !is_busy, unplaced }
+    }
+
+    /// Replaces and adds, within the update policy.
+    fn fill(
+        &mut self,
+        name: &WorkloadName,
+        spec: &ServiceSpec,
+        hash: &SpecHash,
+        slots: &[Slot<'_>],
+    ) -> Option<String> {
+        let start_first = spec.update.order == UpdateOrder::StartFirst;
+        let limit = spec.update.max_parallel as usize;
+        let mut busy = if start_first {
+            slots.iter().filter(|s| s.old.is_some() && s.new.is_some()).count()
+        } else {
+            slots.iter().filter(|s| !s.has_healthy()).count()
+        };
+        let starting = slots.iter().filter(|s| s.new.is_some_and(|n| !is_healthy(n))).count();
+        let mut refusals = None;
+        let mut has_begun = false;
+        for (replica, slot) in (0..).zip(slots) {
+            let replaces = match (slot.new, slot.old) {
+                (Some(new), Some(old)) => {
+                    if is_healthy(new) {
+                        self.retire(old);
+                    }
+                    continue;
+                }
+                (Some(_), None) => continue,
+                (None, Some(old)) if start_first => {
+                    if busy >= limit {
+                        continue;
+                    }
+                    busy += 1;
+                    Some(old.id.clone())
+                }
+                (None, Some(old)) => {
+                    let may = if is_healthy(old) { busy < limit } else { starting < limit };
+                    if may {
+                        busy += usize::from(is_healthy(old));
+                        self.retire(old);
+                    }
+                    continue;
+                }
+                (None, None) if slot.leaving && !start_first => continue,
+                (None, None) => None,
+            };
+            if !has_begun {
+                has_begun = true;
+                let placer = self.placer.get_or_insert_with(|| Placer::new(self.state));
+                placer.begin(self.state, name);
+            }
+            if let Err(why) = self.place(name, replica, spec, hash, replaces) {
+                refusals = Some(why);
+            }
+        }
+        refusals
+    }
+
+    fn place(
+        &mut self,
+        name: &WorkloadName,
+        replica: u32,
+        spec: &ServiceSpec,
+        hash: &SpecHash,
+        replaces: Option<AllocId>,
+    ) -> Result<(), String> {
+        let placer = self.placer.get_or_insert_with(|| Placer::new(self.state));
+        let node = placer.place(&spec.run).map_err(|why| self.explain(&why))?;
+        let id = self.new_id(name, replica);
+        let (workload, spec) = (name.clone(), hash.clone());
+        self.actions.push(Action::Place(Place { id, workload, replica, node, spec, replaces }));
+        Ok(())
+    }
+
+    fn explain(&self, refusals: &[(crate::id::NodeId, Refusal)]) -> String {
+        let name = |id| self.state.nodes.get(id).map_or("?", |node| node.name.as_str());
+        let lines = refusals.iter().map(|(id, why)| format!("{}: {why}", name(id)));
+        lines.collect::<Vec<_>>().join("; ")
+    }
+
+    /// Begins the end of an allocation: out of the traffic first if it gets any.
+    fn retire(&mut self, allocation: &Allocation) {
+        let id = allocation.id.clone();
+        let spec = self.state.spec(&allocation.spec).and_then(|stored| stored.spec.service());
+        let has_traffic = spec.is_some_and(|spec| !spec.ports.is_empty());
+        if allocation.is_routable() {
+            self.actions.push(Action::Drain { allocation: id.clone() });
+            if has_traffic {
+                return;
+            }
+        }
+        self.actions.push(Action::Stop { allocation: id });
+    }
+
+    /// Takes a draining allocation further: settled, then the delay, then the stop.
+    fn continue_stop(&mut self, allocation: &Allocation) {
+        let id = allocation.id.clone();
+        match allocation.desired {
+            Desired::Draining { index, at, settled: None } => {
+                let is_late = self.is_due(at.plus(millis(limits::SETTLE_DEADLINE)));
+                if self.is_settled(index) || is_late {
+                    self.actions.push(Action::Settled { allocation: id });
+                }
+            }
+            Desired::Draining { settled: Some(since), .. } => {
+                if self.is_due(since.plus(millis(limits::DRAIN_DELAY))) {
+                    self.actions.push(Action::Stop { allocation: id });
+                }
+            }
+            Desired::Run | Desired::Stop => {}
+        }
+    }
+
+    /// An allocation that ended by itself should not run any more either.
+    fn close(&mut self, allocation: &Allocation) {
+        if allocation.desired != Desired::Stop {
+            self.actions.push(Action::Stop { allocation: allocation.id.clone() });
+        }
+    }
+
+    /// Drops the records of all but the newest ended allocations of a service.
+    fn forget(&mut self, all: &[&Arc<Allocation>]) {
+        let mut ended: Vec<_> =
+            all.iter().filter(|a| !a.is_live() && a.desired == Desired::Stop).collect();
+        ended.sort_by_key(|a| std::cmp::Reverse((a.phase_since, a.id.clone())));
+        let keep = millis(limits::ENDED_KEPT);
+        for (n, allocation) in ended.into_iter().enumerate() {
+            let until = allocation.phase_since.plus(keep);
+            if n >= limits::ENDED_PER_SERVICE || self.is_due(until) {
+                self.actions.push(Action::Forget { allocation: allocation.id.clone() });
+            }
+        }
+    }
+}
+
+pub(super) fn is_healthy(allocation: &Allocation) -> bool {
+    let seen = &allocation.observed;
+    seen.phase == Phase::Running && seen.health == Health::Healthy
+}
+
+/// Of two for one seat the lower stays: the healthy one, then the older.
+fn rank(allocation: &Allocation) -> (bool, Timestamp, &AllocId) {
+    (!is_healthy(allocation), allocation.created_at, &allocation.id)
+}
