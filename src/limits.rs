@@ -64,6 +64,27 @@ pub const IDEMPOTENCY_TTL: Duration = Duration::from_secs(24 * 3600);
 /// Idempotency keys remembered at once.
 pub const IDEMPOTENCY_MAX: usize = 10_000;
 
+/// Bytes of a log line in one record; a longer line takes several.
+pub const LOG_PART_MAX: usize = 16 << 10;
+/// Longest log line that a reader puts together; a longer one comes as several lines.
+pub const LOG_LINE_MAX: usize = 1 << 20;
+/// A log file of this size is closed and the next one begun.
+pub const LOG_FILE_MAX: u64 = 8 << 20;
+/// Log files kept for each allocation, over all its attempts.
+pub const LOG_FILES_MAX: usize = 8;
+/// How long the log of an ended allocation is kept.
+pub const LOG_KEEP: Duration = Duration::from_secs(24 * 3600);
+/// Logs of ended allocations kept on a node, in bytes; beyond it the oldest go first.
+pub const LOGS_ENDED_MAX: u64 = 4 << 30;
+/// Lines that `tail` may ask of several allocations together.
+pub const LOG_TAIL_MAX: usize = 100_000;
+/// Lines kept for such a `tail`, in bytes.
+pub const LOG_TAIL_BYTES: usize = 64 << 20;
+/// Lines handed to a reader at once, in bytes (a longer line goes alone).
+pub const LOG_BATCH_MAX: usize = 64 << 10;
+/// Batches of lines that wait for a slow reader.
+pub const LOG_BATCHES: usize = 2;
+
 const _: () = assert!(DRAIN_DELAY.as_millis() >= DNS_TTL.as_millis());
 /// Most actions in one entry.
 pub const ACTIONS_PER_STEP: usize = 500;
@@ -81,3 +102,5 @@ pub const RESTART_WINDOW: Duration = Duration::from_secs(60);
 pub const RESTARTS_PER_WINDOW: usize = 5;
 /// An actor's first restart waits this long, each further one twice as long.
 pub const RESTART_FIRST: Duration = Duration::from_millis(50);
+const _: () = assert!(LOG_PART_MAX * 4 < LOG_LINE_MAX && LOG_LINE_MAX < LOG_FILE_MAX as usize);
+const _: () = assert!(LOG_FILES_MAX >= 3);

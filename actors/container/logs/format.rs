@@ -1,0 +1,378 @@
+//! The format of a log file: one header line, then one line a record.
+//!
+//! ```text
+//! mill-log 1
+//! 1772366641220000000 o F GET / 200 3ms
+//! ```
+//! A record is: nanoseconds since 1970 UTC (strictly increasing within an attempt), the stream
+//! (`o` stdout, `e` stderr, `m` mill itself), the part (`F` a whole line, `B` `C` `E` begin, middle
+//! and end of a long one), then the bytes as the container wrote them, without the newline.
+//!
+//! Pure: never touches a file or a clock.
+
+use crate::limits;
+use serde::{Deserialize, Serialize};
+
+/// First line of every log file, with the version of the format.
+pub const HEADER: &[u8] = b"mill-log 1\n";
+/// What the first line of a file of any version starts with.
+const MAGIC: &[u8] = b"mill-log ";
+
+/// Where a line came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Stream {
+    /// The container's standard output.
+    Stdout,
+    /// The container's standard error.
+    Stderr,
+    /// mill's own note about the log, such as lines lost to a full disk.
+    Mill,
+}
+
+/// Which part of a line a record holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// A whole line.
+    Full,
+    /// The beginning of a line longer than a record.
+    Begin,
+    /// More of it.
+    Continue,
+    /// Its end.
+    End,
+}
+
+/// One record of a log file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Record<'a> {
+    /// Nanoseconds since 1970 UTC.
+    pub nanos: u64,
+    /// Where it came from.
+    pub stream: Stream,
+    /// Which part of the line.
+    pub part: Part,
+    /// The bytes, without newline.
+    pub bytes: &'a [u8],
+}
+
+/// Whether a file's first line is one that this version reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Header {
+    /// The line isn't complete yet.
+    Incomplete,
+    /// This version; records start behind the header.
+    Known,
+    /// Another version, or no log at all.
+    Unknown,
+}
+
+/// Judges the first bytes of a file.
+#[must_use]
+pub fn header(first: &[u8]) -> Header {
+    if first.starts_with(HEADER) {
+        Header::Known
+    } else if HEADER.starts_with(first)
+        || (first.starts_with(MAGIC) && first.len() < 2 * HEADER.len() && !first.contains(&b'\n'))
+    {
+        Header::Incomplete
+    } else {
+        Header::Unknown
+    }
+}
+
+impl Stream {
+    const fn letter(self) -> u8 {
+        match self {
+            Self::Stdout => b'o',
+            Self::Stderr => b'e',
+            Self::Mill => b'm',
+        }
+    }
+
+    const fn of(letter: u8) -> Option<Self> {
+        match letter {
+            b'o' => Some(Self::Stdout),
+            b'e' => Some(Self::Stderr),
+            b'm' => Some(Self::Mill),
+            _ => None,
+        }
+    }
+}
+
+impl Part {
+    const fn letter(self) -> u8 {
+        match self {
+            Self::Full => b'F',
+            Self::Begin => b'B',
+            Self::Continue => b'C',
+            Self::End => b'E',
+        }
+    }
+
+    const fn of(letter: u8) -> Option<Self> {
+        match letter {
+            b'F' => Some(Self::Full),
+            b'B' => Some(Self::Begin),
+            b'C' => Some(Self::Continue),
+            b'E' => Some(Self::End),
+            _ => None,
+        }
+    }
+
+    /// Whether a line is whole after this part.
+    #[must_use]
+    pub const fn ends_line(self) -> bool {
+        matches!(self, Self::Full | Self::End)
+    }
+}
+
+impl Record<'_> {
+    /// Appends the record and its newline to `out`.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        let mut digits = [0_u8; 20];
+        let mut at = digits.len();
+        let mut rest = self.nanos;
+        loop {
+            at -= 1;
+            digits[at] = b'0' + u8::try_from(rest % 10).unwrap_or(0);
+            rest /= 10;
+            if rest == 0 {
+                break;
+            }
+        }
+        out.extend_from_slice(&digits[at..]);
+        out.extend_from_slice(&[b' ', self.stream.letter(), b' ', self.part.letter(), b' ']);
+        out.extend_from_slice(self.bytes);
+        out.push(b'\n');
+    }
+
+    /// Reads one line of a file (without its newline); `None` if it isn't a record.
+    #[must_use]
+    pub fn decode(line: &[u8]) -> Option<Record<'_>> {
+        let space = line.iter().take(21).position(|b| *b == b' ')?;
+        let nanos = std::str::from_utf8(&line[..space]).ok()?.parse().ok()?;
+        match line.get(space..)? {
+            [b' ', stream, b' ', part, b' ', bytes @ ..] => {
+                Some(Record { nanos, stream: Stream::of(*stream)?, part: Part::of(*part)?, bytes })
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Cuts the bytes of one stream into the parts of its lines, in a buffer of fixed size.
+#[derive(Debug)]
+pub struct Splitter {
+    buffer: Box<[u8]>,
+    filled: usize,
+    inside: bool,
+}
+
+impl Default for Splitter {
+    fn default() -> Self {
+        Self { buffer: vec![0; limits::LOG_PART_MAX].into(), filled: 0, inside: false }
+    }
+}
+
+impl Splitter {
+    /// The free rest of the buffer, never empty: read into it, then call [`Splitter::filled`].
+    pub fn space(&mut self) -> &mut [u8] {
+        &mut self.buffer[self.filled..]
+    }
+
+    /// Takes `count` bytes that were written to [`Splitter::space`]; gives out what is complete.
+    pub fn filled(&mut self, count: usize, mut emit: impl FnMut(Part, &[u8])) {
+        let scanned = self.filled;
+        self.filled = (self.filled + count).min(self.buffer.len());
+        let mut start = 0;
+        let mut from = scanned;
+        while let Some(at) = self.buffer[from..self.filled].iter().position(|b| *b == b'\n') {
+            let part = if self.inside { Part::End } else { Part::Full };
+            emit(part, &self.buffer[start..from + at]);
+            self.inside = false;
+            start = from + at + 1;
+            from = start;
+        }
+        if start == 0 && self.filled == self.buffer.len() {
+            emit(if self.inside { Part::Continue } else { Part::Begin }, &self.buffer);
+            self.inside = true;
+            start = self.filled;
+        }
+        self.buffer.copy_within(start..self.filled, 0);
+        self.filled -= start;
+    }
+
+    /// At the end of the stream: gives out a last line that has no newline.
+    pub fn finish(&mut self, mut emit: impl FnMut(Part, &[u8])) {
+        if self.filled > 0 || self.inside {
+            let part = if self.inside { Part::End } else { Part::Full };
+            emit(part, &self.buffer[..self.filled]);
+        }
+        self.filled = 0;
+        self.inside = false;
+    }
+}
+
+/// A line put together again: its last record's time (so that lines come in the order of their
+/// times), its stream, its bytes.
+pub type Joined = (u64, Stream, Vec<u8>);
+
+/// Joins the parts of long lines, each stream for itself.
+#[derive(Debug, Default)]
+pub struct Joiner {
+    open: [Option<(u64, Vec<u8>)>; 2],
+}
+
+impl Joiner {
+    /// Takes one record; gives out a line when it is whole or as long as a line may be.
+    pub fn push(&mut self, record: &Record<'_>, mut emit: impl FnMut(Joined)) {
+        let Record { nanos, stream, part, bytes } = *record;
+        let slot = match stream {
+            Stream::Stdout => &mut self.open[0],
+            Stream::Stderr => &mut self.open[1],
+            Stream::Mill => return emit((nanos, stream, bytes.to_vec())),
+        };
+        if matches!(part, Part::Full | Part::Begin)
+            && let Some((time, unfinished)) = slot.take()
+        {
+            emit((time, stream, unfinished));
+        }
+        if slot.as_ref().is_some_and(|(_, line)| line.len() + bytes.len() > limits::LOG_LINE_MAX)
+            && let Some((time, line)) = slot.take()
+        {
+            emit((time, stream, line));
+        }
+        let mut line = slot.take().map_or_else(Vec::new, |(_, line)| line);
+        line.extend_from_slice(bytes);
+        if part.ends_line() {
+            emit((nanos, stream, line));
+        } else {
+            *slot = Some((nanos, line));
+        }
+    }
+
+    /// At the end of an attempt: gives out lines whose end never came.
+    pub fn finish(&mut self, mut emit: impl FnMut(Joined)) {
+        for (slot, stream) in self.open.iter_mut().zip([Stream::Stdout, Stream::Stderr]) {
+            if let Some((time, line)) = slot.take() {
+                emit((time, stream, line));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parts(chunks: &[&[u8]]) -> Vec<(Part, Vec<u8>)> {
+        let mut splitter = Splitter::default();
+        let mut out = Vec::new();
+        for chunk in chunks {
+            let mut rest = *chunk;
+            while !rest.is_empty() {
+                let space = splitter.space();
+                let n = space.len().min(rest.len());
+                space[..n].copy_from_slice(&rest[..n]);
+                splitter.filled(n, |part, bytes| out.push((part, bytes.to_vec())));
+                rest = &rest[n..];
+            }
+        }
+        splitter.finish(|part, bytes| out.push((part, bytes.to_vec())));
+        out
+    }
+
+    fn round_trip(parts: &[(Part, Vec<u8>)]) -> Vec<Vec<u8>> {
+        let mut joiner = Joiner::default();
+        let mut lines = Vec::new();
+        for (i, (part, bytes)) in parts.iter().enumerate() {
+            let mut text = Vec::new();
+            let stream = Stream::Stdout;
+            Record { nanos: i as u64, stream, part: *part, bytes }.encode(&mut text);
+            assert_eq!(text.iter().filter(|b| **b == b'\n').count(), 1);
+            let record = Record::decode(&text[..text.len() - 1]).unwrap();
+            joiner.push(&record, |(_, _, line)| lines.push(line));
+        }
+        joiner.finish(|(_, _, line)| lines.push(line));
+        lines
+    }
+
+    #[test]
+    fn lines_are_cut_at_newlines_wherever_the_chunks_end() {
+        let got = parts(&[b"one\ntw", b"o\n\nthr", b"ee"]);
+        let lines: Vec<&[u8]> = got.iter().map(|(_, bytes)| bytes.as_slice()).collect();
+        assert_eq!(lines, [b"one".as_slice(), b"two", b"", b"three"]);
+        assert!(got.iter().all(|(part, _)| *part == Part::Full));
+        assert!(parts(&[b"one\n"]).len() == 1, "no empty line after the last newline");
+        assert!(parts(&[]).is_empty());
+    }
+
+    #[test]
+    fn long_lines_are_split_and_joined_again() {
+        for length in [16_383, 16_384, 16_385, 32_768, 1_000_000, 1 << 20] {
+            let mut text: Vec<u8> = (0..length).map(|i: u32| b'a' + (i % 23) as u8).collect();
+            let line = text.clone();
+            text.extend_from_slice(b"\nnext");
+            let cut = parts(&[&text]);
+            assert!(cut.iter().all(|(_, bytes)| bytes.len() <= limits::LOG_PART_MAX));
+            assert_eq!(round_trip(&cut), [line, b"next".to_vec()], "length {length}");
+        }
+    }
+
+    #[test]
+    fn a_line_beyond_the_bound_comes_in_several() {
+        let text = vec![b'x'; limits::LOG_LINE_MAX * 2 + 5];
+        let lines = round_trip(&parts(&[&text]));
+        assert_eq!(lines.iter().map(Vec::len).sum::<usize>(), text.len());
+        assert!(lines.iter().all(|line| line.len() <= limits::LOG_LINE_MAX));
+    }
+
+    #[test]
+    fn binary_junk_survives() {
+        let text: Vec<u8> =
+            (0..100_000_u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+        let mut whole = round_trip(&parts(&[&text])).join(&b'\n');
+        if text.last() == Some(&b'\n') {
+            whole.push(b'\n');
+        }
+        assert_eq!(whole, text);
+    }
+
+    #[test]
+    fn streams_do_not_mix_and_lost_ends_are_shown() {
+        let mut joiner = Joiner::default();
+        let mut lines = Vec::new();
+        let records: [(u64, Stream, Part, &[u8]); 5] = [
+            (1, Stream::Stdout, Part::Begin, b"a"),
+            (2, Stream::Stderr, Part::Full, b"err"),
+            (3, Stream::Stdout, Part::End, b"b"),
+            (4, Stream::Stderr, Part::End, b"headless"),
+            (5, Stream::Stdout, Part::Begin, b"endless"),
+        ];
+        for (nanos, stream, part, bytes) in records {
+            joiner.push(&Record { nanos, stream, part, bytes }, |line| lines.push(line));
+        }
+        joiner.finish(|line| lines.push(line));
+        let want: Vec<Joined> = vec![
+            (2, Stream::Stderr, b"err".to_vec()),
+            (3, Stream::Stdout, b"ab".to_vec()),
+            (4, Stream::Stderr, b"headless".to_vec()),
+            (5, Stream::Stdout, b"endless".to_vec()),
+        ];
+        assert_eq!(lines, want);
+    }
+
+    #[test]
+    fn what_is_no_record_is_refused() {
+        for junk in ["", "x", "12", "12 ", "12 o", "12 o F", "12 x F a", "12 o X a", "-1 o F a"] {
+            assert_eq!(Record::decode(junk.as_bytes()), None, "{junk:?}");
+        }
+        assert!(Record::decode(b"18446744073709551615 e F ").is_some());
+        assert!(Record::decode(b"18446744073709551616 e F ").is_none());
+        assert_eq!(header(b"mill-l"), Header::Incomplete);
+        assert_eq!(header(HEADER), Header::Known);
+        assert_eq!(header(b"mill-log 2\n1 o"), Header::Unknown);
+        assert_eq!(header(b"GET / HTTP/1.1\n"), Header::Unknown);
+    }
+}
