@@ -1,7 +1,7 @@
 //! The root actor: its state is the replicated machine; it supervises everything else.
 //!
-//! Owns the lap: proposals down to raft, committed entries through `apply`, views out to the children.
-//! Never does I/O, encodes or hashes: that would hold up the lap.
+//! Owns the lap: proposals down to raft, committed entries through `apply`, views out to the
+//! children. Never does I/O, encodes or hashes: that would hold up the lap.
 
 use crate::fsm::{Command, Outcome, Rejection, State, Touched};
 use crate::id::{AllocId, BootId, Index, NodeId};
@@ -88,8 +88,8 @@ pub struct View {
     pub state: Arc<State>,
     /// What changed since the last view that this child settled.
     pub touched: Arc<Touched>,
-    /// The applied index has reached a commit index that a leader confirmed in this boot: only then may
-    /// containers be created or removed.
+    /// The applied index has reached a commit index that a leader confirmed in this boot: only then
+    /// may containers be created or removed.
     pub current: bool,
     /// Who leads, if that is known.
     pub leader: Option<NodeId>,

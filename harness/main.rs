@@ -6,4 +6,6 @@
 mod poll;
 #[allow(dead_code, reason = "shared with smoke/, which uses other parts of it")]
 mod registry;
+#[cfg(test)]
+mod tests;
 mod tidy;

@@ -1,7 +1,7 @@
 //! New revisions of an app.
 //!
-//! Owns ownership of names, what a revision touches, and the bound on kept revisions. Never decides how
-//! a revision is rolled out: that is plan.
+//! Owns ownership of names, what a revision touches, and the bound on kept revisions. Never decides
+//! how a revision is rolled out: that is plan.
 
 use super::allocation::not_found;
 use super::command::Deploy;

@@ -1,7 +1,7 @@
 //! The replicated machine: state, commands, and what a command does to the state.
 //!
-//! Equal logs give equal states: `apply` is deterministic. Never reads a clock, draws a number or does
-//! I/O: everything is in the entry.
+//! Equal logs give equal states: `apply` is deterministic. Never reads a clock, draws a number or
+//! does I/O: everything is in the entry.
 
 mod allocation;
 mod apply;

@@ -1,0 +1,13 @@
+//! What every end-to-end test starts from: a node of its own and a client of its API.
+//!
+//! Never decides what a test wants; never leaves anything on the machine.
+
+pub mod api;
+pub mod node;
+pub mod output;
+pub mod slot;
+
+pub use api::Api;
+#[allow(unused_imports, reason = "the first test that needs it comes with the daemon")]
+pub use node::TestDaemon;
+pub use output::Outcome;

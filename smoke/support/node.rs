@@ -1,0 +1,321 @@
+//! A node of its own for one test: the real daemon with a private containerd, in its own subnet.
+//!
+//! Owns everything that it starts. When it is dropped, also by a panic, all of that is taken away
+//! and counted: a test that leaves something behind fails.
+
+use super::{Api, Outcome, slot::Slot};
+use crate::poll::poll;
+use serde_json::Value;
+use std::fs::{self, File};
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+/// The program under test.
+pub const MILL: &str = env!("CARGO_BIN_EXE_mill");
+
+/// A running node.
+pub struct TestDaemon {
+    slot: Slot,
+    api: u16,
+    peer: u16,
+    flags: Vec<String>,
+    environment: Vec<(String, String)>,
+    process: Option<Child>,
+    init: Option<Value>,
+}
+
+/// What a node is started with.
+pub struct Builder {
+    flags: Vec<String>,
+    environment: Vec<(String, String)>,
+    init: bool,
+}
+
+impl Builder {
+    /// Adds flags of `mill daemon`.
+    #[must_use]
+    pub fn flags<'a>(mut self, flags: impl IntoIterator<Item = &'a str>) -> Self {
+        self.flags.extend(flags.into_iter().map(str::to_owned));
+        self
+    }
+
+    /// Sets a variable of the daemon's environment.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Leaves the node unclaimed.
+    #[must_use]
+    pub fn unclaimed(mut self) -> Self {
+        self.init = false;
+        self
+    }
+
+    /// Starts it and waits until it is ready.
+    #[must_use]
+    pub fn start(self) -> TestDaemon {
+        let Self { flags, environment, init } = self;
+        let slot = Slot::claim();
+        sweep(&slot.folder());
+        fs::create_dir_all(slot.folder()).unwrap();
+        let (api, peer) = (free_port(), free_port());
+        let mut node =
+            TestDaemon { slot, api, peer, flags, environment, process: None, init: None };
+        node.launch();
+        node.wait_for_socket();
+        if init {
+            node.init = Some(node.mill(["init", "--cluster", "test", "--json"]).json());
+        }
+        node
+    }
+}
+
+impl TestDaemon {
+    /// A cluster of one node, ready for `up`.
+    #[must_use]
+    pub fn start() -> Self {
+        Self::builder().start()
+    }
+
+    /// To start one with other flags.
+    #[must_use]
+    pub fn builder() -> Builder {
+        Builder { flags: vec![], environment: vec![], init: true }
+    }
+
+    /// The command line of the daemon.
+    #[must_use]
+    pub fn daemon_command(&self) -> Command {
+        let mut command = Command::new(MILL);
+        command.arg("daemon").arg("--data-dir").arg(self.data());
+        command.arg("--socket").arg(self.socket());
+        command.args(["--api", &self.api_address(), "--containerd", "private"]);
+        command.args(["--peer", &format!("127.0.0.1:{}", self.peer)]);
+        command.args(["--subnet", &self.slot.subnet()]).args(&self.flags);
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        command.stdin(Stdio::null());
+        command
+    }
+
+    /// Starts the process; its output goes to [`TestDaemon::log`].
+    ///
+    /// # Panics
+    /// When it is running already.
+    pub fn launch(&mut self) {
+        assert!(self.process.is_none(), "the daemon runs already");
+        let log = File::options().create(true).append(true).open(self.log_path()).unwrap();
+        let mut command = self.daemon_command();
+        let process = command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
+        self.process = Some(process);
+    }
+
+    /// Starts the process again, after `stop` or `kill`, and waits until it answers.
+    pub fn restart(&mut self) {
+        self.launch();
+        self.wait_for_socket();
+    }
+
+    #[track_caller]
+    fn wait_for_socket(&mut self) {
+        let api = self.api();
+        let process = self.process.as_mut().unwrap();
+        let ended = poll(|| match process.try_wait().unwrap() {
+            Some(status) => Some(Some(status)),
+            None => {
+                let answer = api.request("GET", "/v1/health").try_send();
+                answer.is_ok_and(|answer| answer.status == 200).then_some(None)
+            }
+        })
+        .secs(60)
+        .expect("the daemon to answer on its socket");
+        if let Some(status) = ended {
+            panic!("the daemon ended: {status}\n{}", self.log());
+        }
+    }
+
+    /// Asks the daemon to end, and waits; gives the exit code.
+    #[track_caller]
+    pub fn stop(&mut self) -> Option<i32> {
+        let id = self.pid();
+        nix::sys::signal::kill(id, nix::sys::signal::SIGTERM).unwrap();
+        self.wait()
+    }
+
+    /// Waits for the daemon to end by itself; gives the exit code.
+    #[track_caller]
+    pub fn wait(&mut self) -> Option<i32> {
+        let mut process = self.process.take().expect("a running daemon");
+        let status = poll(|| process.try_wait().unwrap()).secs(60).expect("the daemon to end");
+        status.code()
+    }
+
+    /// Ends the daemon with SIGKILL; what it started runs on.
+    #[track_caller]
+    pub fn kill(&mut self) {
+        let mut process = self.process.take().expect("a running daemon");
+        process.kill().unwrap();
+        process.wait().unwrap();
+    }
+
+    /// The daemon's process id.
+    #[must_use]
+    pub fn pid(&self) -> nix::unistd::Pid {
+        let process = self.process.as_ref().expect("a running daemon");
+        nix::unistd::Pid::from_raw(i32::try_from(process.id()).unwrap())
+    }
+
+    /// A command of the program, told where this node is.
+    #[must_use]
+    pub fn command<I: IntoIterator<Item = S>, S: AsRef<std::ffi::OsStr>>(
+        &self,
+        args: I,
+    ) -> Command {
+        let mut command = Command::new(MILL);
+        command.args(args).env("MILL_SOCKET", self.socket()).env("NO_COLOR", "1");
+        command.env_remove("MILL_ADDRESS").env_remove("MILL_TOKEN").stdin(Stdio::null());
+        command.current_dir(self.slot.folder());
+        command
+    }
+
+    /// Runs a command of the program against this node: `node.mill(["ps", "--json"]).json()`.
+    pub fn mill<I: IntoIterator<Item = S>, S: AsRef<std::ffi::OsStr>>(&self, args: I) -> Outcome {
+        let mut command = self.command(args);
+        let output = command.output().unwrap();
+        Outcome::new(format!("{command:?}"), output)
+    }
+
+    /// Writes a file and deploys it with `mill up`.
+    pub fn up(&self, text: &str) -> Outcome {
+        let file = self.file("test.mill", text);
+        self.mill(["up", "-f", file.to_str().unwrap()])
+    }
+
+    /// Writes a file into the node's folder.
+    pub fn file(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.slot.folder().join(name);
+        fs::write(&path, text).unwrap();
+        path
+    }
+
+    /// The API over the UNIX socket.
+    #[must_use]
+    pub fn api(&self) -> Api {
+        Api::socket(self.socket())
+    }
+
+    /// The API over TCP, with the administrator's token that `init` gave.
+    #[must_use]
+    pub fn api_tcp(&self) -> Api {
+        Api::tcp(self.api_address(), Some(&self.token()))
+    }
+
+    /// `127.0.0.1:PORT` of the API.
+    #[must_use]
+    pub fn api_address(&self) -> String {
+        format!("127.0.0.1:{}", self.api)
+    }
+
+    /// The administrator's token.
+    #[must_use]
+    pub fn token(&self) -> String {
+        let init = self.init.as_ref().expect("a claimed node");
+        init["token"].as_str().expect("a token").to_owned()
+    }
+
+    /// The allocations of a service or task, as the API shows them.
+    #[track_caller]
+    pub fn allocations(&self, name: &str) -> Vec<Value> {
+        let all = self.api().get("/v1/allocations");
+        let all = all.as_array().expect("a list").iter();
+        all.filter(|allocation| allocation["name"] == name).cloned().collect()
+    }
+
+    /// The daemon's data directory.
+    #[must_use]
+    pub fn data(&self) -> PathBuf {
+        self.slot.folder().join("data")
+    }
+
+    /// The daemon's socket.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        self.slot.folder().join("mill.sock")
+    }
+
+    /// The node's subnet.
+    #[must_use]
+    pub fn subnet(&self) -> String {
+        self.slot.subnet()
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.slot.folder().join("daemon.log")
+    }
+
+    /// What the daemon has printed so far.
+    #[must_use]
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.log_path()).unwrap_or_default()
+    }
+
+    /// What this node has on the machine at the moment, a line each: processes, mounts, links,
+    /// tables, cgroups, folders.
+    #[must_use]
+    pub fn leftovers(&self) -> Vec<String> {
+        leftovers(&self.slot.folder())
+    }
+}
+
+impl Drop for TestDaemon {
+    fn drop(&mut self) {
+        let failed = std::thread::panicking();
+        if failed {
+            let log = self.log();
+            let from = log.lines().count().saturating_sub(60);
+            let tail: Vec<&str> = log.lines().skip(from).collect();
+            eprintln!("--- the daemon's last lines\n{}", tail.join("\n"));
+        }
+        if let Some(mut process) = self.process.take() {
+            let _ = process.kill();
+            let _ = process.wait();
+        }
+        let folder = self.slot.folder();
+        sweep(&folder);
+        let left = leftovers(&folder);
+        if !failed {
+            assert!(left.is_empty(), "left on the machine: {left:#?}");
+        }
+    }
+}
+
+fn script() -> Command {
+    let mut command = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("harness/sweep"));
+    command.stdin(Stdio::null());
+    command
+}
+
+/// Takes away whatever a node in this folder has on the machine.
+fn sweep(folder: &Path) {
+    let output = script().arg(folder).arg(instance(folder)).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+fn leftovers(folder: &Path) -> Vec<String> {
+    let output = script().arg("--list").arg(folder).arg(instance(folder)).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect()
+}
+
+fn instance(_folder: &Path) -> String {
+    String::new()
+}
+
+/// A port that nothing listens on now.
+#[must_use]
+pub fn free_port() -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    listener.local_addr().unwrap().port()
+}
