@@ -2,4 +2,8 @@
 //!
 //! Owns the node's containers. Never decides what should run where.
 
+pub mod containerd;
+pub mod daemon;
+pub mod image;
 pub mod logs;
+pub mod runc_shim;

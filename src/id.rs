@@ -114,6 +114,10 @@ text_id!(
     /// A content digest, `sha256:` and 64 hexadecimal digits.
     Digest
 );
+text_id!(
+    /// A container: `ALLOC.ATTEMPT`, the name that containerd knows it by.
+    ContainerId
+);
 
 /// Letters of the random part of an allocation id; none that is read as another.
 const ID_LETTERS: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
@@ -138,6 +142,21 @@ impl AllocId {
     }
 }
 
+impl ContainerId {
+    /// The container of an allocation's n-th start.
+    #[must_use]
+    pub fn new(alloc: &AllocId, attempt: Attempt) -> Self {
+        Self(format!("{alloc}.{attempt}"))
+    }
+
+    /// Which start of which allocation it is; `None` if mill never made such a name.
+    #[must_use]
+    pub fn parts(&self) -> Option<(AllocId, Attempt)> {
+        let (alloc, attempt) = self.0.rsplit_once('.')?;
+        Some((alloc.into(), Attempt(attempt.parse().ok()?)))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -146,5 +165,12 @@ mod tests {
     fn allocation_ids_read_as_documented() {
         assert_eq!(AllocId::service(&"web".into(), 0, 0).as_str(), "web-0-aaaa");
         assert_eq!(AllocId::task(&"migrate".into(), u32::MAX).as_str(), "migrate-9999");
+    }
+    #[test]
+    fn containers_are_named_after_their_start() {
+        let id = ContainerId::new(&"web-0-k3f9".into(), Attempt(3));
+        assert_eq!(id.as_str(), "web-0-k3f9.3");
+        assert_eq!(id.parts(), Some(("web-0-k3f9".into(), Attempt(3))));
+        assert_eq!(ContainerId::from("web").parts(), None);
     }
 }

@@ -64,6 +64,45 @@ pub const IDEMPOTENCY_TTL: Duration = Duration::from_secs(24 * 3600);
 /// Idempotency keys remembered at once.
 pub const IDEMPOTENCY_MAX: usize = 10_000;
 
+/// Processes and threads that one container may have.
+pub const CONTAINER_PIDS: i64 = 4_096;
+/// Open files that a container's process may have unless it asks for more.
+pub const CONTAINER_FILES_SOFT: u64 = 65_536;
+/// Open files that a container's process may ask for.
+pub const CONTAINER_FILES_HARD: u64 = 524_288;
+/// How long one call to containerd may take.
+pub const CONTAINERD_CALL: Duration = Duration::from_secs(60);
+/// How long a call is repeated while containerd is away.
+pub const CONTAINERD_AWAY: Duration = Duration::from_secs(15);
+/// Pause before such a repetition: first, then doubled up to the last.
+pub const CONTAINERD_RETRY: [Duration; 2] = [Duration::from_millis(10), Duration::from_millis(500)];
+/// How long a private containerd may take until it answers.
+pub const CONTAINERD_READY: Duration = Duration::from_secs(20);
+/// How long a private containerd may take to end before it is killed.
+pub const CONTAINERD_STOP: Duration = Duration::from_secs(10);
+/// A private containerd that lived shorter than this is restarted with a pause.
+pub const CONTAINERD_SETTLED: Duration = Duration::from_secs(10);
+/// How long a killed container may take to be gone.
+pub const KILL_DEADLINE: Duration = Duration::from_secs(10);
+/// Events of containers that wait for their reader; older ones are replaced by a request to look.
+pub const TASK_EVENTS: usize = 1_024;
+/// Blobs that are fetched from registries at once.
+pub const PULLS_PARALLEL: usize = 4;
+/// Largest piece of a blob in one message to containerd.
+pub const BLOB_CHUNK: usize = 1 << 20;
+/// Largest manifest, index or image configuration.
+pub const MANIFEST_MAX: u64 = 4 << 20;
+/// Silence after which a registry counts as down.
+pub const REGISTRY_SILENCE: Duration = Duration::from_secs(30);
+/// How long a connection to a registry may take.
+pub const REGISTRY_CONNECT: Duration = Duration::from_secs(10);
+/// Pause that a rate-limited registry asks for when it names none.
+pub const REGISTRY_PAUSE: Duration = Duration::from_secs(30);
+/// After this long containerd drops what an interrupted pull left.
+pub const PULL_LEASE: Duration = Duration::from_secs(24 * 3600);
+/// Images whose configuration is kept in memory.
+pub const IMAGES_CACHED: usize = 256;
+
 /// Bytes of a log line in one record; a longer line takes several.
 pub const LOG_PART_MAX: usize = 16 << 10;
 /// Longest log line that a reader puts together; a longer one comes as several lines.

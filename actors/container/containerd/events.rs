@@ -1,0 +1,109 @@
+//! The stream of what happens to containers' processes.
+//!
+//! Owns the subscription and its renewal after containerd was away. Never interprets an event.
+
+use super::client::is_away;
+use super::tasks::timestamp;
+use super::{Containerd, Exit};
+use crate::id::ContainerId;
+use crate::limits;
+use containerd_client::events::{TaskExit, TaskOom};
+use containerd_client::services::v1::SubscribeRequest;
+use containerd_client::types::Envelope;
+use prost::Message;
+use tokio::sync::mpsc;
+use tonic::Streaming;
+
+/// Something that happened to a container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TaskEvent {
+    /// Its first process ended.
+    Exited(ContainerId, Exit),
+    /// A process in it was killed for want of memory; the container itself may live on.
+    OutOfMemory(ContainerId),
+    /// The subscription is new, or events were missed: look at every container.
+    Subscribed,
+}
+
+/// The events of a namespace. Ends its subscription when dropped.
+#[derive(Debug)]
+pub struct TaskEvents {
+    events: mpsc::Receiver<TaskEvent>,
+    // Held so that dropping this ends the subscription.
+    _reader: tokio::task::JoinSet<()>,
+}
+
+impl TaskEvents {
+    /// The next event. Safe to cancel.
+    pub async fn next(&mut self) -> Option<TaskEvent> {
+        self.events.recv().await
+    }
+}
+
+impl Containerd {
+    /// Subscribes to this namespace's events; the first one is [`TaskEvent::Subscribed`], and so
+    /// is the first one after every interruption.
+    #[must_use]
+    pub fn events(&self) -> TaskEvents {
+        let (sender, events) = mpsc::channel(limits::TASK_EVENTS);
+        let mut reader = tokio::task::JoinSet::new();
+        let this = self.clone();
+        reader.spawn(async move { this.forward(sender).await });
+        TaskEvents { events, _reader: reader }
+    }
+
+    /// Runs until nobody listens any more.
+    async fn forward(&self, sender: mpsc::Sender<TaskEvent>) {
+        let [first, longest] = limits::CONTAINERD_RETRY;
+        let mut pause = first;
+        let namespace = &self.config().namespace;
+        let filters = ["/tasks/exit", "/tasks/oom"]
+            .map(|topic| format!("namespace=={namespace},topic=={topic}"));
+        while !sender.is_closed() {
+            let request = SubscribeRequest { filters: filters.to_vec() };
+            match self.event_stream().subscribe(self.unbounded(request)).await {
+                Ok(stream) => {
+                    pause = first;
+                    if read(stream.into_inner(), &sender).await.is_none() {
+                        return;
+                    }
+                }
+                Err(status) if !is_away(&status) => {
+                    tracing::warn!(%status, "containerd refuses its events");
+                }
+                Err(_) => {}
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(longest);
+        }
+    }
+}
+
+/// Passes on one subscription's events; `None` if nobody listens any more.
+async fn read(mut stream: Streaming<Envelope>, sender: &mpsc::Sender<TaskEvent>) -> Option<()> {
+    sender.send(TaskEvent::Subscribed).await.ok()?;
+    while let Ok(Some(envelope)) = stream.message().await {
+        if let Some(event) = decode(&envelope) {
+            sender.send(event).await.ok()?;
+        }
+    }
+    Some(())
+}
+
+fn decode(envelope: &Envelope) -> Option<TaskEvent> {
+    let body = envelope.event.as_ref()?.value.as_slice();
+    match envelope.topic.as_str() {
+        "/tasks/exit" => {
+            let event = TaskExit::decode(body).ok()?;
+            // Another id than the container's is a process that was added to it.
+            let first = event.id == event.container_id;
+            let exit = Exit { code: event.exit_status, at: timestamp(event.exited_at) };
+            first.then(|| TaskEvent::Exited(event.container_id.into(), exit))
+        }
+        "/tasks/oom" => {
+            let event = TaskOom::decode(body).ok()?;
+            Some(TaskEvent::OutOfMemory(event.container_id.into()))
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,164 @@
+//! Why an image can't be had, in words for the person who named it.
+//!
+//! Never retries; says whether retrying makes sense.
+
+use crate::actors::container::containerd;
+use crate::id::Digest;
+use crate::oci::Platform;
+use crate::spec::image::ReferenceError;
+use std::time::Duration;
+use thiserror::Error;
+
+/// The error of whatever did the work below.
+pub(super) type Cause = Box<dyn std::error::Error + Send + Sync>;
+
+/// An image that can't be had.
+#[derive(Debug, Error)]
+pub enum ImageError {
+    /// Not an image's name.
+    #[error("{reference:?} is no image: {source}")]
+    Reference {
+        /// As written.
+        reference: String,
+        /// What is wrong.
+        #[source]
+        source: ReferenceError,
+    },
+    /// The registry doesn't have it.
+    #[error("{reference} not found (404). Pushed? Local: docker save IMAGE | mill image load -")]
+    NotFound {
+        /// Which image.
+        reference: String,
+    },
+    /// The registry wants credentials, or other ones.
+    #[error("{registry} refuses {reference} without other credentials. Run: mill image login {registry} --user USER")]
+    Unauthorized {
+        /// Which image.
+        reference: String,
+        /// Whose.
+        registry: String,
+    },
+    /// Nobody answers, or not to the end.
+    #[error("{registry} doesn't answer: {reason}. Is it up, and reachable from this node?")]
+    Down {
+        /// Which registry.
+        registry: String,
+        /// What happened.
+        reason: String,
+    },
+    /// The connection ended in the middle of a blob.
+    #[error("{registry} broke off in the middle of {digest}: {reason}")]
+    BrokenOff {
+        /// Which registry.
+        registry: String,
+        /// Of what.
+        digest: Digest,
+        /// What happened.
+        reason: String,
+    },
+    /// The registry's certificate isn't trusted, or it speaks no TLS.
+    #[error("no trusted TLS connection to {registry}: {reason}. Without TLS: --insecure-registry {registry}")]
+    Tls {
+        /// Which registry.
+        registry: String,
+        /// What happened.
+        reason: String,
+    },
+    /// Too many requests.
+    #[error("{registry} limits the rate of pulls; next try in {} s", wait.as_secs())]
+    RateLimited {
+        /// Which registry.
+        registry: String,
+        /// How long to wait.
+        wait: Duration,
+    },
+    /// The registry's fault: an answer of the 500s.
+    #[error("{registry} failed with {code}: {message}")]
+    Server {
+        /// Which registry.
+        registry: String,
+        /// HTTP status.
+        code: u16,
+        /// What it said.
+        message: String,
+    },
+    /// What it has under that name is no image that runs.
+    #[error("{reference} is no image that can run here: {reason}")]
+    BadManifest {
+        /// Which image.
+        reference: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Built for other machines.
+    #[error("{reference} is built for {have}, this node is {want}. Build: docker build --platform {want}")]
+    WrongArchitecture {
+        /// Which image.
+        reference: String,
+        /// What it is for.
+        have: String,
+        /// What is needed.
+        want: Platform,
+    },
+    /// Content that isn't what its digest says.
+    #[error("{reference}: {digest} has other content than its digest says; nothing of it is kept. Push the image again")]
+    WrongDigest {
+        /// Which image.
+        reference: String,
+        /// Of what.
+        digest: Digest,
+    },
+    /// Not a Docker or OCI archive.
+    #[error("not an image archive: {reason}. Make one with: docker save IMAGE")]
+    BadArchive {
+        /// What is wrong.
+        reason: String,
+    },
+    /// The archive can't be read.
+    #[error("can't read the image archive")]
+    Read(#[source] std::io::Error),
+    /// No room.
+    #[error("no space left for {reference} on the disk that holds images; free some, or mill image remove")]
+    DiskFull {
+        /// Which image.
+        reference: String,
+    },
+    /// containerd's fault.
+    #[error(transparent)]
+    Containerd(#[from] containerd::Error),
+    /// Another caller's pull, which this one waited for, was given up.
+    #[error("the pull of {reference} was given up")]
+    GivenUp {
+        /// Which image.
+        reference: String,
+    },
+    /// The client for registries can't be made.
+    #[error("can't prepare connections to registries")]
+    Client(#[source] Cause),
+}
+
+impl ImageError {
+    /// Whether the same request may succeed later without anybody pushing or changing anything.
+    #[must_use]
+    pub fn is_temporary(&self) -> bool {
+        match self {
+            Self::Down { .. }
+            | Self::BrokenOff { .. }
+            | Self::RateLimited { .. }
+            | Self::Server { .. }
+            | Self::DiskFull { .. }
+            | Self::GivenUp { .. } => true,
+            Self::Containerd(error) => error.is_temporary(),
+            _ => false,
+        }
+    }
+
+    /// How long to wait before the next try, where somebody said so.
+    #[must_use]
+    pub fn wait(&self) -> Option<Duration> {
+        match self {
+            Self::RateLimited { wait, .. } => Some(*wait),
+            _ => None,
+        }
+    }
+}
