@@ -27,7 +27,9 @@ pub struct Config {
 #[derive(Debug, Error)]
 pub enum Error {
     /// The program isn't there.
-    #[error("containerd isn't installed. Run: apt-get install containerd runc, or pass --containerd SOCKET")]
+    #[error(
+        "containerd isn't installed. Run: apt-get install containerd runc, or pass --containerd SOCKET"
+    )]
     Absent,
     /// A folder or file can't be written.
     #[error("can't write {path} for the private containerd", path = path.display())]

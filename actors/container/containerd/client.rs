@@ -94,9 +94,7 @@ impl Containerd {
             .max_decoding_message_size(MESSAGE_MAX)
     }
 
-    pub(crate) fn snapshots(
-        &self,
-    ) -> api::snapshots::snapshots_client::SnapshotsClient<Channel> {
+    pub(crate) fn snapshots(&self) -> api::snapshots::snapshots_client::SnapshotsClient<Channel> {
         api::snapshots::snapshots_client::SnapshotsClient::new(self.channel.clone())
     }
 

@@ -36,7 +36,9 @@ pub enum Error {
         command: String,
     },
     /// The program to run can't be executed.
-    #[error("{command:?} can't be executed: {reason}; check its mode and that it is built for this machine")]
+    #[error(
+        "{command:?} can't be executed: {reason}; check its mode and that it is built for this machine"
+    )]
     CommandNotExecutable {
         /// The first word of what was to be run.
         command: String,
@@ -50,7 +52,9 @@ pub enum Error {
         reason: String,
     },
     /// The disk that holds containers and images is full.
-    #[error("no space left on the disk that holds images and containers; free some, or mill image remove")]
+    #[error(
+        "no space left on the disk that holds images and containers; free some, or mill image remove"
+    )]
     DiskFull,
     /// Something did not happen in time.
     #[error("{id} was not gone {seconds} s after SIGKILL")]

@@ -138,7 +138,12 @@ impl Containerd {
         .map_err(|status| self.error("find file system of", key, status))
     }
 
-    fn create_error(&self, doing: &'static str, new: &NewContainer, status: tonic::Status) -> Error {
+    fn create_error(
+        &self,
+        doing: &'static str,
+        new: &NewContainer,
+        status: tonic::Status,
+    ) -> Error {
         if is_disk_full(status.message()) {
             return Error::DiskFull;
         }
@@ -266,7 +271,8 @@ impl Containerd {
             async move { tasks.delete(request).await }
         })
         .await;
-        let exit = |d: api::DeleteResponse| Exit { code: d.exit_status, at: timestamp(d.exited_at) };
+        let exit =
+            |d: api::DeleteResponse| Exit { code: d.exit_status, at: timestamp(d.exited_at) };
         Ok(allow(deleted, &[Code::NotFound])?.map(exit))
     }
 
@@ -344,10 +350,9 @@ fn state_of(process: &Process) -> TaskState {
         ProcessStatus::Running | ProcessStatus::Paused | ProcessStatus::Pausing => {
             TaskState::Running { pid }
         }
-        ProcessStatus::Stopped => TaskState::Stopped(Exit {
-            code: process.exit_status,
-            at: timestamp(process.exited_at),
-        }),
+        ProcessStatus::Stopped => {
+            TaskState::Stopped(Exit { code: process.exit_status, at: timestamp(process.exited_at) })
+        }
         ProcessStatus::Unknown => TaskState::None,
     }
 }

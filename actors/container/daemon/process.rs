@@ -88,7 +88,7 @@ impl Process {
 
     fn open(pid: i32, child: Option<Child>) -> io::Result<Self> {
         let number = Pid::from_raw(pid).ok_or(io::ErrorKind::NotFound)?;
-        let handle = AsyncFd::new(pidfd_open(number, PidfdFlags::empty())?)?;
+        let handle = AsyncFd::register(pidfd_open(number, PidfdFlags::empty())?)?;
         Ok(Self { pid, handle, child })
     }
 

@@ -31,7 +31,9 @@ pub enum ImageError {
         reference: String,
     },
     /// The registry wants credentials, or other ones.
-    #[error("{registry} refuses {reference} without other credentials. Run: mill image login {registry} --user USER")]
+    #[error(
+        "{registry} refuses {reference} without other credentials. Run: mill image login {registry} --user USER"
+    )]
     Unauthorized {
         /// Which image.
         reference: String,
@@ -57,7 +59,9 @@ pub enum ImageError {
         reason: String,
     },
     /// The registry's certificate isn't trusted, or it speaks no TLS.
-    #[error("no trusted TLS connection to {registry}: {reason}. Without TLS: --insecure-registry {registry}")]
+    #[error(
+        "no trusted TLS connection to {registry}: {reason}. Without TLS: --insecure-registry {registry}"
+    )]
     Tls {
         /// Which registry.
         registry: String,
@@ -91,7 +95,9 @@ pub enum ImageError {
         reason: String,
     },
     /// Built for other machines.
-    #[error("{reference} is built for {have}, this node is {want}. Build: docker build --platform {want}")]
+    #[error(
+        "{reference} is built for {have}, this node is {want}. Build: docker build --platform {want}"
+    )]
     WrongArchitecture {
         /// Which image.
         reference: String,
@@ -101,7 +107,9 @@ pub enum ImageError {
         want: Platform,
     },
     /// Content that isn't what its digest says.
-    #[error("{reference}: {digest} has other content than its digest says; nothing of it is kept. Push the image again")]
+    #[error(
+        "{reference}: {digest} has other content than its digest says; nothing of it is kept. Push the image again"
+    )]
     WrongDigest {
         /// Which image.
         reference: String,
@@ -118,7 +126,9 @@ pub enum ImageError {
     #[error("can't read the image archive")]
     Read(#[source] std::io::Error),
     /// No room.
-    #[error("no space left for {reference} on the disk that holds images; free some, or mill image remove")]
+    #[error(
+        "no space left for {reference} on the disk that holds images; free some, or mill image remove"
+    )]
     DiskFull {
         /// Which image.
         reference: String,
