@@ -88,7 +88,9 @@ impl Process {
 
     fn open(pid: i32, child: Option<Child>) -> io::Result<Self> {
         let number = Pid::from_raw(pid).ok_or(io::ErrorKind::NotFound)?;
-        let handle = AsyncFd::register(pidfd_open(number, PidfdFlags::empty())?)?;
+        // Deprecated for types that don't own their descriptor for life; this one does.
+        #[allow(deprecated)]
+        let handle = AsyncFd::new(pidfd_open(number, PidfdFlags::empty())?)?;
         Ok(Self { pid, handle, child })
     }
 
