@@ -7,3 +7,4 @@ pub mod daemon;
 pub mod image;
 pub mod logs;
 pub mod runc_shim;
+pub mod net;

@@ -12,6 +12,7 @@ pub mod daemon;
 pub mod fsm;
 pub mod id;
 pub mod limits;
+pub mod network;
 pub mod oci;
 pub mod place;
 pub mod plan;

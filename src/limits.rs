@@ -63,6 +63,14 @@ pub const READ_CONFIRM: Duration = Duration::from_secs(1);
 pub const IDEMPOTENCY_TTL: Duration = Duration::from_secs(24 * 3600);
 /// Idempotency keys remembered at once.
 pub const IDEMPOTENCY_MAX: usize = 10_000;
+/// Largest packet on a container's interface, if the host's way out takes it.
+pub const LINK_MTU: u32 = 1500;
+/// Pause between two looks at an interface that is coming up.
+pub const LINK_UP_PAUSE: Duration = Duration::from_millis(1);
+/// How often an interface that is coming up is looked at.
+pub const LINK_UP_TRIES: u32 = 500;
+/// How long `nft` may take for one change.
+pub const NFT_DEADLINE: Duration = Duration::from_secs(10);
 
 /// Processes and threads that one container may have.
 pub const CONTAINER_PIDS: i64 = 4_096;

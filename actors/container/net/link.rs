@@ -1,0 +1,303 @@
+//! Interfaces, addresses and routes, over netlink.
+//!
+//! Owns the messages to the kernel. Never decides what an interface is for.
+
+use super::NetError;
+use crate::limits::{LINK_UP_PAUSE, LINK_UP_TRIES};
+use crate::network::Subnet;
+use futures_util::TryStreamExt;
+use rtnetlink::packet_route::RouteNetlinkMessage;
+use rtnetlink::packet_route::address::AddressAttribute;
+use rtnetlink::packet_route::link::{InfoData, InfoVeth, LinkAttribute, LinkMessage, State};
+use rtnetlink::packet_route::route::{RouteAttribute, RouteMessage};
+use rtnetlink::{
+    Handle, LinkBridge, LinkBridgePort, LinkMessageBuilder, LinkUnspec, LinkVeth,
+    RouteMessageBuilder,
+};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr};
+use std::os::fd::RawFd;
+use tokio_util::task::AbortOnDropHandle;
+
+/// The loopback interface's index in every namespace.
+const LOOPBACK: u32 = 1;
+/// The name of a container's own interface.
+pub(super) const INSIDE: &str = "eth0";
+
+type Connection = rtnetlink::proto::Connection<RouteNetlinkMessage>;
+
+/// A netlink connection into one network namespace.
+pub(super) struct Links {
+    handle: Handle,
+    _driver: Option<AbortOnDropHandle<()>>,
+}
+
+/// An interface as far as this module cares.
+#[derive(Clone, Debug)]
+pub(super) struct Link {
+    pub index: u32,
+    pub name: String,
+    pub mtu: u32,
+    pub controller: Option<u32>,
+    pub up: bool,
+}
+
+/// How a container is plugged in.
+pub(super) struct Plug<'a> {
+    /// The host's end.
+    pub host: &'a str,
+    /// The bridge.
+    pub bridge: u32,
+    /// The container's namespace.
+    pub namespace: RawFd,
+    /// The container's address.
+    pub address: Ipv4Addr,
+    /// The largest packet.
+    pub mtu: u32,
+}
+
+impl Links {
+    /// Opens a connection in the calling thread's namespace; it works once it is driven.
+    pub fn connect() -> io::Result<(Connection, Self)> {
+        let (connection, handle, _) = rtnetlink::new_connection()?;
+        Ok((connection, Self { handle, _driver: None }))
+    }
+
+    /// Lets the connection run for as long as this value lives.
+    pub fn drive(mut self, connection: Connection) -> Self {
+        self._driver = Some(AbortOnDropHandle::new(tokio::spawn(connection)));
+        self
+    }
+
+    /// The interface of that name.
+    pub async fn find(&self, name: &str) -> Result<Option<Link>, NetError> {
+        let found = self.handle.link().get().match_name(name).execute().try_next().await;
+        match found {
+            Ok(message) => Ok(message.map(|m| link_of(&m))),
+            Err(error) if is_absent(&error) => Ok(None),
+            Err(source) => Err(failed(format!("look up interface {name}"), source)),
+        }
+    }
+
+    /// Every interface.
+    pub async fn all(&self) -> Result<Vec<Link>, NetError> {
+        let messages: Vec<LinkMessage> = self
+            .handle
+            .link()
+            .get()
+            .execute()
+            .try_collect()
+            .await
+            .map_err(|source| failed("list interfaces".into(), source))?;
+        Ok(messages.iter().map(link_of).collect())
+    }
+
+    /// Every IPv4 address with its subnet and the index of its interface.
+    pub async fn addresses(&self) -> Result<Vec<(u32, Ipv4Addr, Subnet)>, NetError> {
+        let messages: Vec<_> = self
+            .handle
+            .address()
+            .get()
+            .execute()
+            .try_collect()
+            .await
+            .map_err(|source| failed("list addresses".into(), source))?;
+        let mut found = Vec::new();
+        for message in messages {
+            for attribute in &message.attributes {
+                if let AddressAttribute::Address(IpAddr::V4(ip)) = attribute {
+                    let subnet = Subnet::of(*ip, message.header.prefix_len);
+                    found.push((message.header.index, *ip, subnet));
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// The largest packet that leaves by the default route; none without one.
+    pub async fn egress_mtu(&self) -> Result<Option<u32>, NetError> {
+        let request = RouteMessageBuilder::<Ipv4Addr>::new().build();
+        let routes: Vec<RouteMessage> = self
+            .handle
+            .route()
+            .get(request)
+            .execute()
+            .try_collect()
+            .await
+            .map_err(|source| failed("list routes".into(), source))?;
+        let out = routes.iter().filter(|r| r.header.destination_prefix_length == 0).find_map(|r| {
+            r.attributes.iter().find_map(|attribute| match attribute {
+                RouteAttribute::Oif(index) => Some(*index),
+                _ => None,
+            })
+        });
+        let Some(out) = out else { return Ok(None) };
+        Ok(self.all().await?.into_iter().find(|link| link.index == out).map(|link| link.mtu))
+    }
+
+    /// Makes the bridge if there is none. Its hardware address is fixed, since one that follows its
+    /// ports would change under the containers.
+    pub async fn ensure_bridge(
+        &self,
+        name: &str,
+        subnet: Subnet,
+        mtu: u32,
+    ) -> Result<u32, NetError> {
+        let what = |verb: &str| format!("{verb} bridge {name}");
+        if self.find(name).await?.is_none() {
+            let message =
+                LinkBridge::new(name).mtu(mtu).address(hardware(subnet.gateway())).up().build();
+            match self.handle.link().add(message).execute().await {
+                Err(error) if !is_present(&error) => return Err(failed(what("create"), error)),
+                _ => {}
+            }
+        }
+        let index = self.find(name).await?.map(|link| link.index);
+        let index = index.ok_or_else(|| NetError::InterfaceGone { name: name.to_owned() })?;
+        self.handle
+            .address()
+            .add(index, IpAddr::V4(subnet.gateway()), subnet.prefix())
+            .replace()
+            .execute()
+            .await
+            .map_err(|source| failed(what("give an address to"), source))?;
+        self.up(index).await?;
+        Ok(index)
+    }
+
+    /// Makes the pair of interfaces that connects a container, in one request.
+    pub async fn plug(&self, plug: &Plug<'_>) -> Result<(), NetError> {
+        let peer = LinkMessageBuilder::<LinkUnspec>::new()
+            .name(INSIDE)
+            .mtu(plug.mtu)
+            .address(hardware(plug.address))
+            .setns_by_fd(plug.namespace)
+            .build();
+        let message = LinkVeth::new(plug.host, INSIDE)
+            .mtu(plug.mtu)
+            .controller(plug.bridge)
+            .up()
+            .set_info_data(InfoData::Veth(InfoVeth::Peer(peer)))
+            .build();
+        let added = self.handle.link().add(message).execute().await;
+        added.map_err(|source| failed(format!("create interface {}", plug.host), source))?;
+        let missing = || NetError::InterfaceGone { name: plug.host.to_owned() };
+        self.reflect(self.find(plug.host).await?.ok_or_else(missing)?.index).await
+    }
+
+    /// Makes an existing interface a port of the bridge.
+    pub async fn join(&self, index: u32, bridge: u32) -> Result<(), NetError> {
+        let message = LinkUnspec::new_with_index(index).controller(bridge).up().build();
+        let set = self.handle.link().set(message).execute().await;
+        set.map_err(|source| failed(format!("join interface {index} to the bridge"), source))
+    }
+
+    /// Lets a port of the bridge send back where it came from: with `bridge-nf-call-iptables` on,
+    /// a container that calls its own published port is led back within the bridge.
+    pub async fn reflect(&self, index: u32) -> Result<(), NetError> {
+        let message = LinkBridgePort::new(index).hairpin(true).build();
+        let set = self.handle.link().set_port(message).execute().await;
+        set.map_err(|source| failed(format!("set up interface {index} as a port"), source))
+    }
+
+    /// Waits until the interface carries packets: the kernel activates it a moment after it is
+    /// brought up, and loses what is sent before. At most a bounded time: then it is left to it.
+    pub async fn carries(&self, name: &str) -> Result<(), NetError> {
+        for _ in 0..LINK_UP_TRIES {
+            if self.find(name).await?.is_some_and(|link| link.up) {
+                return Ok(());
+            }
+            tokio::time::sleep(LINK_UP_PAUSE).await;
+        }
+        tracing::warn!(interface = name, "the interface does not come up");
+        Ok(())
+    }
+
+    /// Inside a container's namespace: loopback, address and default route.
+    pub async fn configure(&self, address: Ipv4Addr, subnet: Subnet) -> Result<(), NetError> {
+        let what = |verb: &str| format!("{verb} in the namespace of {address}");
+        let missing = || NetError::InterfaceGone { name: INSIDE.to_owned() };
+        let index = self.find(INSIDE).await?.ok_or_else(missing)?.index;
+        self.up(LOOPBACK).await?;
+        self.handle
+            .address()
+            .add(index, IpAddr::V4(address), subnet.prefix())
+            .replace()
+            .execute()
+            .await
+            .map_err(|source| failed(what("set the address"), source))?;
+        self.up(index).await?;
+        let route = RouteMessageBuilder::<Ipv4Addr>::new().gateway(subnet.gateway()).build();
+        let added = self.handle.route().add(route).replace().execute().await;
+        added.map_err(|source| failed(what("set the default route"), source))
+    }
+
+    /// Removes the interface; no error if there is none.
+    pub async fn remove(&self, name: &str) -> Result<(), NetError> {
+        let Some(link) = self.find(name).await? else { return Ok(()) };
+        match self.handle.link().del(link.index).execute().await {
+            Err(error) if !is_absent(&error) => {
+                Err(failed(format!("remove interface {name}"), error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    async fn up(&self, index: u32) -> Result<(), NetError> {
+        let message = LinkUnspec::new_with_index(index).up().build();
+        let set = self.handle.link().set(message).execute().await;
+        set.map_err(|source| failed(format!("bring up interface {index}"), source))
+    }
+}
+
+/// A hardware address made from the address above it: who takes an address over later is found
+/// under the same one, so that no neighbour's cache is ever stale.
+fn hardware(address: Ipv4Addr) -> Vec<u8> {
+    let mut bytes = vec![0x02, 0x6d];
+    bytes.extend(address.octets());
+    bytes
+}
+
+fn link_of(message: &LinkMessage) -> Link {
+    let mut link = Link {
+        index: message.header.index,
+        name: String::new(),
+        mtu: 0,
+        controller: None,
+        up: false,
+    };
+    for attribute in &message.attributes {
+        match attribute {
+            LinkAttribute::IfName(name) => link.name.clone_from(name),
+            LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
+            LinkAttribute::Controller(index) => link.controller = Some(*index),
+            LinkAttribute::OperState(state) => link.up = *state == State::Up,
+            _ => {}
+        }
+    }
+    link
+}
+
+fn errno(error: &rtnetlink::Error) -> Option<i32> {
+    match error {
+        rtnetlink::Error::NetlinkError(message) => message.to_io().raw_os_error(),
+        _ => None,
+    }
+}
+
+fn is_absent(error: &rtnetlink::Error) -> bool {
+    errno(error) == Some(nix::libc::ENODEV)
+}
+
+fn is_present(error: &rtnetlink::Error) -> bool {
+    errno(error) == Some(nix::libc::EEXIST)
+}
+
+fn failed(what: String, source: rtnetlink::Error) -> NetError {
+    let remedy = match errno(&source) {
+        Some(nix::libc::EPERM | nix::libc::EACCES) => "; run mill as root",
+        Some(nix::libc::EOPNOTSUPP) => "; this kernel lacks it: modprobe bridge veth",
+        _ => "",
+    };
+    NetError::Netlink { what, remedy, source: Box::new(source) }
+}
