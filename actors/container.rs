@@ -6,5 +6,5 @@ pub mod containerd;
 pub mod daemon;
 pub mod image;
 pub mod logs;
-pub mod runc_shim;
 pub mod net;
+pub mod runc_shim;
