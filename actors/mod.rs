@@ -5,3 +5,4 @@
 pub mod container;
 pub mod raft;
 pub mod root;
+pub mod scheduler;

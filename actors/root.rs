@@ -3,17 +3,42 @@
 //! Owns the lap: proposals down to raft, committed entries through `apply`, views out to the
 //! children. Never does I/O, encodes or hashes: that would hold up the lap.
 
-use crate::fsm::{Command, Outcome, Rejection, State, Touched};
+mod family;
+mod lap;
+
+#[cfg(test)]
+mod tests;
+
+use crate::actors::raft as consensus;
+use crate::clock::LeaderClock;
+use crate::fsm;
+use crate::fsm::command::{Init, Register};
+use crate::fsm::{Command, Outcome, Rejection};
 use crate::id::{AllocId, BootId, Index, NodeId};
-use crate::units::{Bytes, MilliCpu};
-use ractor::{ActorRef, RpcReplyPort};
+use crate::limits;
+use crate::units::{Bytes, MilliCpu, Millis, Timestamp};
+use family::Family;
+pub use family::{Factories, Factory, Handle, ToChild};
+use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::{Instant, SystemTime};
 
 /// What root is told and asked.
 pub enum Msg {
+    /// Begin the life of a member: start raft and the children that need it.
+    Begin(Box<Member>),
     /// Change the state: answered after the entry was applied, or with the reason why it was not.
     Propose(Proposal),
+    /// Raft did not take a proposal.
+    Refused {
+        /// Number of the proposal in this boot.
+        seq: u64,
+        /// Why.
+        error: ProposeError,
+    },
+    /// Raft committed entries, or told of its leader.
+    Raft(RaftEvent),
     /// A child has made true what it saw at this index.
     Settled {
         /// Which child.
@@ -25,6 +50,38 @@ pub enum Msg {
     Usage(RpcReplyPort<NodeUsage>),
     /// Confirm that this node's view is the newest: answered with the index to wait for.
     ReadIndex(RpcReplyPort<Option<Index>>),
+    /// A failed child's backoff is over.
+    Restart(Child),
+    /// A child has been started again, or not.
+    Restarted(Child, Result<Handle, String>),
+    /// Stop the children in order, then root: answered when all is stopped.
+    Stop(RpcReplyPort<()>),
+}
+
+/// What raft tells, decoded off root's thread.
+#[derive(Debug)]
+pub enum RaftEvent {
+    /// The whole state was replaced.
+    Installed(Box<fsm::State>),
+    /// Entries to apply, in order.
+    Committed(Vec<CommittedEntry>),
+    /// Who leads changed.
+    Leader(Option<NodeId>),
+    /// Everything up to here was committed when a leader first confirmed it in this boot.
+    Confirmed(Index),
+    /// Raft would like to shorten its log.
+    SnapshotWanted,
+    /// The log can't be trusted any further, or it holds what this build can't apply.
+    Fatal(String),
+}
+
+/// A committed entry; without a body where a leader began its term.
+#[derive(Debug)]
+pub struct CommittedEntry {
+    /// Its place in the log.
+    pub index: Index,
+    /// What to apply.
+    pub entry: Option<fsm::Entry>,
 }
 
 /// A change that somebody wants.
@@ -66,28 +123,28 @@ pub enum ProposeError {
     Stopping,
 }
 
-/// The children of root.
+/// The children of root, in the order in which they start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Child {
     /// Consensus.
     Raft,
-    /// The HTTP API.
-    Api,
-    /// The planner's shell.
-    Scheduler,
     /// The node's containers.
     Container,
+    /// The planner's shell.
+    Scheduler,
+    /// The HTTP API.
+    Api,
 }
 
-/// The state as a child gets it.
+/// The state as a child gets it. Every child answers each with [`Msg::Settled`].
 #[derive(Clone, Debug)]
 pub struct View {
     /// The last applied entry.
     pub index: Index,
     /// The whole state.
-    pub state: Arc<State>,
+    pub state: Arc<fsm::State>,
     /// What changed since the last view that this child settled.
-    pub touched: Arc<Touched>,
+    pub touched: Arc<fsm::Touched>,
     /// The applied index has reached a commit index that a leader confirmed in this boot: only then
     /// may containers be created or removed.
     pub current: bool,
@@ -110,3 +167,155 @@ pub struct NodeUsage {
 
 /// What a child holds: the way to root and nothing else.
 pub type RootRef = ActorRef<Msg>;
+
+/// What a node needs to begin the life of a member.
+pub struct Member {
+    /// Its id.
+    pub node: NodeId,
+    /// For the first node of a new cluster: the log's first command.
+    pub init: Option<Init>,
+    /// What it says of itself.
+    pub register: Register,
+}
+
+/// What root starts with.
+pub struct Args {
+    /// This life of the node.
+    pub boot: BootId,
+    /// How children are started.
+    pub factories: Factories,
+    /// Where the reason goes when the process must end.
+    pub fatal: tokio::sync::mpsc::UnboundedSender<String>,
+}
+
+/// The actor.
+pub struct Root;
+
+/// What root keeps.
+pub struct State {
+    boot: BootId,
+    member: Option<Box<Member>>,
+    fsm: Arc<fsm::State>,
+    leader: Option<NodeId>,
+    /// The commit index of the current gate, once it is known.
+    confirmed: Option<Index>,
+    family: Family,
+    next_seq: u64,
+    pending: BTreeMap<u64, RpcReplyPort<Result<Done, ProposeError>>>,
+    clock: Option<LeaderClock>,
+    started: Instant,
+    fatal: tokio::sync::mpsc::UnboundedSender<String>,
+}
+
+impl Actor for Root {
+    type Msg = Msg;
+    type State = State;
+    type Arguments = Args;
+
+    async fn pre_start(
+        &self,
+        _myself: ActorRef<Msg>,
+        args: Args,
+    ) -> Result<State, ActorProcessingErr> {
+        Ok(State {
+            boot: args.boot,
+            member: None,
+            fsm: Arc::default(),
+            leader: None,
+            confirmed: None,
+            family: Family::new(args.factories),
+            next_seq: 0,
+            pending: BTreeMap::new(),
+            clock: None,
+            started: Instant::now(),
+            fatal: args.fatal,
+        })
+    }
+
+    async fn post_start(
+        &self,
+        myself: ActorRef<Msg>,
+        state: &mut State,
+    ) -> Result<(), ActorProcessingErr> {
+        state.start_child(Child::Api, &myself).await;
+        Ok(())
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<Msg>,
+        message: Msg,
+        state: &mut State,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            Msg::Begin(member) => state.begin(member, &myself).await,
+            Msg::Propose(proposal) => state.propose(proposal, &myself),
+            Msg::Refused { seq, error } => state.answer(seq, Err(error)),
+            Msg::Raft(event) => state.on_raft(event, &myself),
+            Msg::Settled { child, index } => state.on_settled(child, index),
+            Msg::Usage(reply) => state.family.tell(Child::Container, ToChild::Usage(reply)),
+            Msg::ReadIndex(reply) => state.read_index(reply),
+            Msg::Restart(child) => state.restart_child(child, &myself),
+            Msg::Restarted(child, result) => state.on_restarted(child, result, &myself),
+            Msg::Stop(reply) => {
+                state.family.stop_all().await;
+                // The caller may have gone: nothing is lost with the answer.
+                let _ = reply.send(());
+                myself.stop(None);
+            }
+        }
+        Ok(())
+    }
+
+    async fn handle_supervisor_evt(
+        &self,
+        myself: ActorRef<Msg>,
+        event: SupervisionEvent,
+        state: &mut State,
+    ) -> Result<(), ActorProcessingErr> {
+        state.on_supervision(event, &myself);
+        Ok(())
+    }
+}
+
+impl State {
+    async fn begin(&mut self, member: Box<Member>, myself: &RootRef) {
+        if self.member.is_some() {
+            return;
+        }
+        self.member = Some(member);
+        for child in [Child::Raft, Child::Container, Child::Scheduler] {
+            self.start_child(child, myself).await;
+        }
+    }
+
+    fn fail(&self, reason: String) {
+        // The receiver is the process's main loop; without it there is nothing left to end.
+        let _ = self.fatal.send(reason);
+    }
+
+    /// Replicated time, if this node leads.
+    fn now(&mut self) -> Timestamp {
+        let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let wall = Timestamp(millis(since_epoch.unwrap_or_default()));
+        let monotonic = Millis(millis(self.started.elapsed()));
+        let time = self.fsm.time;
+        let clock = self.clock.get_or_insert_with(|| LeaderClock::new(time, wall, monotonic));
+        clock.read(wall, monotonic)
+    }
+
+    fn read_index(&self, reply: RpcReplyPort<Option<Index>>) {
+        let (sender, receiver) = tokio::sync::oneshot::channel();
+        let port: RpcReplyPort<Result<Index, consensus::ReadError>> = sender.into();
+        self.family.tell(Child::Raft, ToChild::Raft(consensus::Msg::ReadIndex { reply: port }));
+        tokio::spawn(async move {
+            let answer = tokio::time::timeout(limits::READ_CONFIRM, receiver).await;
+            // A reader that has gone needs no answer.
+            let _ = reply.send(answer.ok().and_then(Result::ok).and_then(Result::ok));
+        });
+    }
+}
+
+fn millis(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

@@ -151,3 +151,9 @@ pub const RESTARTS_PER_WINDOW: usize = 5;
 pub const RESTART_FIRST: Duration = Duration::from_millis(50);
 const _: () = assert!(LOG_PART_MAX * 4 < LOG_LINE_MAX && LOG_LINE_MAX < LOG_FILE_MAX as usize);
 const _: () = assert!(LOG_FILES_MAX >= 3);
+/// Proposals of a node that wait for their outcome.
+pub const PROPOSALS_MAX: usize = 4096;
+/// How long a child may take to stop.
+pub const CHILD_STOP: Duration = Duration::from_secs(10);
+/// After refused steps the scheduler plans again this much later.
+pub const REPLAN_DELAY: Duration = Duration::from_millis(100);

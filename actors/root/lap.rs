@@ -1,0 +1,266 @@
+//! One lap per change: proposal, entry, `apply`, views.
+//!
+//! Owns the order in which things happen to the state. Never waits for a child.
+
+use super::{Child, Done, Proposal, ProposeError, RaftEvent, RootRef, State, ToChild, View};
+use crate::actors::raft as consensus;
+use crate::actors::raft::EncodeError;
+use crate::fsm::{self, Applied, Command, FEATURE_LEVEL, Rejection, SessionStep, Touched};
+use crate::id::Index;
+use crate::limits;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+impl State {
+    pub(super) fn propose(&mut self, proposal: Proposal, myself: &super::RootRef) {
+        let Proposal { command, idempotency_key, reply } = proposal;
+        let Some(member) = &self.member else {
+            // The caller may have gone.
+            let _ = reply.send(Err(ProposeError::NoLeader));
+            return;
+        };
+        let node = member.node;
+        if self.pending.len() >= limits::PROPOSALS_MAX {
+            let _ = reply.send(Err(ProposeError::Overloaded));
+            return;
+        }
+        self.next_seq += 1;
+        let seq = self.next_seq;
+        self.pending.insert(seq, reply);
+        let low_water = self.pending.keys().next().map_or(seq, |first| first - 1);
+        let mut entry = crate::raft::Entry {
+            feature_level: FEATURE_LEVEL,
+            node: node.0,
+            boot: self.boot.0,
+            seq,
+            low_water,
+            time_ms: self.now().0,
+            idempotency_key: idempotency_key.unwrap_or_default(),
+            command: Vec::new().into(),
+        };
+        let Some(raft) = self.family.raft() else {
+            return self.answer(seq, Err(ProposeError::NoLeader));
+        };
+        let myself = myself.clone();
+        tokio::spawn(async move {
+            let Ok(bytes) = serde_json::to_vec(&command) else {
+                return refuse(&myself, seq, ProposeError::TooLarge);
+            };
+            entry.command = bytes.into();
+            let (sender, receiver) = tokio::sync::oneshot::channel();
+            let message = consensus::Msg::Propose { entry, reply: sender.into() };
+            if raft.cast(message).is_err() {
+                return refuse(&myself, seq, ProposeError::Stopping);
+            }
+            match receiver.await {
+                Ok(Ok(_)) => {}
+                Ok(Err(error)) => refuse(&myself, seq, error.into()),
+                Err(_) => refuse(&myself, seq, ProposeError::Stopping),
+            }
+        });
+    }
+
+    pub(super) fn answer(&mut self, seq: u64, answer: Result<Done, ProposeError>) {
+        if let Some(reply) = self.pending.remove(&seq) {
+            // The caller may have gone: the change stands.
+            let _ = reply.send(answer);
+        }
+    }
+
+    pub(super) fn on_raft(&mut self, event: RaftEvent, myself: &RootRef) {
+        match event {
+            RaftEvent::Installed(state) => {
+                self.fsm = Arc::from(state);
+                self.publish(&Touched::everything());
+            }
+            RaftEvent::Committed(entries) => self.on_committed(entries),
+            RaftEvent::Leader(leader) => {
+                let leads = leader.is_some() && leader == self.member.as_ref().map(|m| m.node);
+                if !leads {
+                    self.clock = None;
+                }
+                self.leader = leader;
+                self.publish(&Touched::default());
+            }
+            RaftEvent::Confirmed(index) => {
+                self.confirmed = Some(index);
+                self.introduce(myself);
+                self.publish(&Touched::everything());
+            }
+            RaftEvent::SnapshotWanted => {
+                let (index, state) = (self.fsm.index, Arc::clone(&self.fsm));
+                let encode: consensus::Encode =
+                    Box::new(move || state.encode().map_err(|e| EncodeError(Box::new(e))));
+                let message = consensus::Msg::Snapshot { index, encode };
+                self.family.tell(Child::Raft, ToChild::Raft(message));
+            }
+            RaftEvent::Fatal(reason) => self.fail(reason),
+        }
+    }
+
+    fn on_committed(&mut self, entries: Vec<super::CommittedEntry>) {
+        let was_current = self.is_current();
+        let mut touched = Touched::default();
+        let own = self.member.as_ref().map(|member| member.node);
+        for super::CommittedEntry { index, entry } in entries {
+            let Some(entry) = entry else {
+                Arc::make_mut(&mut self.fsm).index = index;
+                continue;
+            };
+            let session = entry.session;
+            let applied = self.apply(index, entry);
+            touched.merge(&applied.touched);
+            if Some(session.node) == own && session.boot == self.boot {
+                let done = applied.outcome.map(|outcome| Done { index, outcome });
+                self.answer(session.seq, done.map_err(ProposeError::from));
+            }
+        }
+        let applied = consensus::Msg::Applied(self.fsm.index);
+        self.family.tell(Child::Raft, ToChild::Raft(applied));
+        if self.is_current() != was_current {
+            touched.merge(&Touched::everything());
+        }
+        self.publish(&touched);
+    }
+
+    /// `apply` on a copy: a panic inside becomes a rejection, the same on every node.
+    fn apply(&mut self, index: Index, entry: fsm::Entry) -> Applied {
+        let time = self.fsm.time.max(entry.time);
+        let mut next = fsm::State::clone(&self.fsm);
+        let result = std::panic::catch_unwind(AssertUnwindSafe(move || {
+            let applied = fsm::apply(&mut next, index, entry);
+            (next, applied)
+        }));
+        match result {
+            Ok((next, applied)) => {
+                self.fsm = Arc::new(next);
+                applied
+            }
+            Err(panic) => {
+                let what = panic_text(panic.as_ref());
+                tracing::error!(index = index.0, %what, "applying an entry failed inside");
+                let state = Arc::make_mut(&mut self.fsm);
+                state.index = index;
+                state.time = time;
+                let outcome = Err(Rejection::Internal { what });
+                Applied { outcome, touched: Touched::default() }
+            }
+        }
+    }
+
+    pub(super) fn is_current(&self) -> bool {
+        self.confirmed.is_some_and(|confirmed| self.fsm.index >= confirmed)
+    }
+
+    /// Once the state is known to be current: the first node begins the cluster, then every node says
+    /// what it has.
+    fn introduce(&mut self, myself: &RootRef) {
+        let Some(member) = &self.member else { return };
+        let init = member.init.clone().filter(|_| self.fsm.cluster.is_none());
+        let commands =
+            init.map(Command::Init).into_iter().chain([Command::Register(member.register.clone())]);
+        for command in commands.collect::<Vec<_>>() {
+            let (sender, _) = tokio::sync::oneshot::channel();
+            let proposal = Proposal { command, idempotency_key: None, reply: sender.into() };
+            self.propose(proposal, myself);
+        }
+    }
+
+    /// Hands the new view to every child that has settled its last one.
+    pub(super) fn publish(&mut self, touched: &Touched) {
+        let Some(view) = self.view() else { return };
+        self.family.publish(&view, touched);
+    }
+
+    pub(super) fn on_settled(&mut self, child: Child, index: Index) {
+        let Some(view) = self.view() else { return };
+        self.family.settled(child, &view);
+        if child == Child::Container {
+            let settled = ToChild::Settled(view.node, index);
+            self.family.tell(Child::Scheduler, settled);
+        }
+    }
+
+    pub(super) fn view(&self) -> Option<View> {
+        Some(View {
+            index: self.fsm.index,
+            state: Arc::clone(&self.fsm),
+            touched: Arc::default(),
+            current: self.is_current(),
+            leader: self.leader,
+            node: self.member.as_ref()?.node,
+            boot: self.boot,
+        })
+    }
+}
+
+fn refuse(root: &RootRef, seq: u64, error: ProposeError) {
+    // Root may have stopped: then nobody waits for the answer.
+    let _ = root.cast(super::Msg::Refused { seq, error });
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default()
+}
+
+impl From<consensus::ProposeError> for ProposeError {
+    fn from(error: consensus::ProposeError) -> Self {
+        match error {
+            consensus::ProposeError::NotLeader { .. } => Self::NoLeader,
+            consensus::ProposeError::Overloaded { .. } => Self::Overloaded,
+            consensus::ProposeError::TooLarge { .. } => Self::TooLarge,
+        }
+    }
+}
+
+impl RaftEvent {
+    /// Decodes what raft tells. Runs on raft's side, so that root does not spend its time on it.
+    /// Absent: nothing for root to do.
+    #[must_use]
+    pub fn decode(event: consensus::Event) -> Option<Self> {
+        Some(match event {
+            consensus::Event::Installed { state, .. } => match fsm::State::decode(&state) {
+                Ok(state) => Self::Installed(Box::new(state)),
+                Err(error) => Self::Fatal(format!("reading the state's snapshot: {error}")),
+            },
+            consensus::Event::Committed(entries) => {
+                match entries.into_iter().map(decode_entry).collect() {
+                    Ok(entries) => Self::Committed(entries),
+                    Err(reason) => Self::Fatal(reason),
+                }
+            }
+            consensus::Event::Leader { leader, .. } => Self::Leader(leader),
+            consensus::Event::Confirmed(index) => Self::Confirmed(index),
+            consensus::Event::SnapshotWanted => Self::SnapshotWanted,
+            consensus::Event::Fatal(error) => Self::Fatal(error.to_string()),
+            consensus::Event::Send { .. } => return None,
+        })
+    }
+}
+
+fn decode_entry(committed: consensus::Committed) -> Result<super::CommittedEntry, String> {
+    let index = committed.index;
+    let Some(entry) = committed.entry else {
+        return Ok(super::CommittedEntry { index, entry: None });
+    };
+    if entry.feature_level > FEATURE_LEVEL {
+        let level = entry.feature_level;
+        return Err(format!(
+            "entry {index} of the log needs feature level {level}, this build has \
+             {FEATURE_LEVEL}: install a newer mill on this node"
+        ));
+    }
+    let command = serde_json::from_slice(&entry.command)
+        .map_err(|error| format!("reading entry {index} of the log: {error}"))?;
+    let session = SessionStep {
+        node: crate::id::NodeId(entry.node),
+        boot: crate::id::BootId(entry.boot),
+        seq: entry.seq,
+        low_water: entry.low_water,
+    };
+    let idempotency_key = Some(entry.idempotency_key).filter(|key| !key.is_empty());
+    let time = crate::units::Timestamp(entry.time_ms);
+    let entry = fsm::Entry { time, session, idempotency_key, command };
+    Ok(super::CommittedEntry { index, entry: Some(entry) })
+}

@@ -1,0 +1,233 @@
+//! The scheduler actor: runs the planner on the leader and proposes what it finds.
+//!
+//! Owns when to plan. Never decides what to do: that is `plan`, and it remembers nothing that a new
+//! leader would miss.
+
+use crate::actors::root::{self, Child, Proposal, RootRef, View};
+use crate::fsm::Command;
+use crate::id::{AppName, Index, NodeId};
+use crate::limits;
+use crate::plan::{self, Observed, Scope};
+use crate::units::{Millis, Timestamp};
+use ractor::{Actor, ActorProcessingErr, ActorRef, SpawnErr};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+/// What the scheduler is told.
+pub enum Msg {
+    /// The newest state.
+    View(View),
+    /// A node has made its view at this index true.
+    Settled(NodeId, Index),
+    /// A moment has come that the planner asked for. An older generation's is ignored.
+    Due(u64),
+    /// What became of the steps proposed for an app: the entry's index, or none if they were refused.
+    Proposed(AppName, Option<Index>),
+}
+
+/// What the scheduler starts with.
+pub struct Args {
+    /// Where proposals go.
+    pub root: RootRef,
+}
+
+/// The actor.
+pub struct Scheduler;
+
+/// What the scheduler keeps.
+pub struct State {
+    root: RootRef,
+    view: Option<View>,
+    /// When the view's time was read.
+    read_at: Instant,
+    observed: Observed,
+    /// Apps to look at.
+    dirty: BTreeSet<AppName>,
+    /// When to look at an app again.
+    wake: BTreeMap<AppName, Timestamp>,
+    /// Apps whose steps are on their way, with the index to wait for once it is known.
+    on_their_way: BTreeMap<AppName, Option<Index>>,
+    generation: u64,
+}
+
+impl Actor for Scheduler {
+    type Msg = Msg;
+    type State = State;
+    type Arguments = Args;
+
+    async fn pre_start(
+        &self,
+        _myself: ActorRef<Msg>,
+        args: Args,
+    ) -> Result<State, ActorProcessingErr> {
+        Ok(State {
+            root: args.root,
+            view: None,
+            read_at: Instant::now(),
+            observed: Observed::default(),
+            dirty: BTreeSet::new(),
+            wake: BTreeMap::new(),
+            on_their_way: BTreeMap::new(),
+            generation: 0,
+        })
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<Msg>,
+        message: Msg,
+        state: &mut State,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            Msg::View(view) => state.on_view(view),
+            Msg::Settled(node, index) => {
+                let known = state.observed.settled.entry(node).or_default();
+                *known = index.max(*known);
+                state.mark_draining();
+            }
+            Msg::Due(generation) if generation != state.generation => return Ok(()),
+            Msg::Due(_) => {}
+            Msg::Proposed(app, index) => state.on_proposed(app, index),
+        }
+        state.plan(&myself);
+        Ok(())
+    }
+}
+
+impl State {
+    fn on_view(&mut self, view: View) {
+        if view.touched.all {
+            self.dirty.extend(view.state.apps.keys().cloned());
+        }
+        self.dirty.extend(view.touched.apps.iter().cloned());
+        if view.touched.nodes {
+            self.dirty.extend(view.state.apps.keys().cloned());
+        }
+        let apps = view.touched.allocations.iter().filter_map(|id| view.state.allocations.get(id));
+        self.dirty.extend(apps.map(|allocation| allocation.app.clone()));
+        let reached = |waiting: &Option<Index>| waiting.is_some_and(|at| view.index >= at);
+        self.on_their_way.retain(|_, waiting| !reached(waiting));
+        if self.view.as_ref().is_none_or(|old| view.state.time > old.state.time) {
+            self.read_at = Instant::now();
+        }
+        let settled = root::Msg::Settled { child: Child::Scheduler, index: view.index };
+        self.view = Some(view);
+        // Root outlives its children.
+        let _ = self.root.cast(settled);
+    }
+
+    /// Something has settled: apps with a draining allocation may go on.
+    fn mark_draining(&mut self) {
+        let Some(view) = &self.view else { return };
+        let draining = view.state.allocations.values().filter(|a| {
+            matches!(a.desired, crate::fsm::model::Desired::Draining { settled: None, .. })
+        });
+        self.dirty.extend(draining.map(|a| a.app.clone()));
+    }
+
+    fn on_proposed(&mut self, app: AppName, index: Option<Index>) {
+        let seen = self.view.as_ref().map_or(Index(0), |view| view.index);
+        match index {
+            Some(index) if index > seen => {
+                self.on_their_way.insert(app, Some(index));
+            }
+            Some(_) => {
+                self.on_their_way.remove(&app);
+            }
+            None => {
+                self.on_their_way.remove(&app);
+                let delay = u64::try_from(limits::REPLAN_DELAY.as_millis()).unwrap_or(u64::MAX);
+                if let Some(view) = &self.view {
+                    self.wake.insert(app, self.now(view).plus(Millis(delay)));
+                }
+            }
+        }
+    }
+
+    /// Replicated time now, as far as a follower of the log can tell.
+    fn now(&self, view: &View) -> Timestamp {
+        let passed = u64::try_from(self.read_at.elapsed().as_millis()).unwrap_or(u64::MAX);
+        view.state.time.plus(Millis(passed))
+    }
+
+    fn plan(&mut self, myself: &ActorRef<Msg>) {
+        let Some(view) = self.view.as_ref().filter(|v| v.current && v.leader == Some(v.node))
+        else {
+            return;
+        };
+        let now = self.now(view);
+        let due = self.wake.iter().filter(|(_, at)| **at <= now).map(|(app, _)| app.clone());
+        let mut scope: BTreeSet<AppName> = due.collect();
+        scope.append(&mut self.dirty);
+        let (busy, scope): (BTreeSet<_>, BTreeSet<_>) =
+            scope.into_iter().partition(|app| self.on_their_way.contains_key(app));
+        self.dirty = busy;
+        if scope.is_empty() {
+            return self.arm_next(myself, now);
+        }
+        for app in &scope {
+            self.wake.remove(app);
+        }
+        let seed = rand::random();
+        let plan = plan::plan(&view.state, &self.observed, now, seed, &Scope::Apps(scope));
+        self.wake.extend(plan.wake);
+        for command in plan.commands {
+            self.propose(command, myself);
+        }
+        self.arm_next(myself, now);
+    }
+
+    fn propose(&mut self, command: Command, myself: &ActorRef<Msg>) {
+        let Command::Steps(steps) = &command else { return };
+        let Some(app) = steps.planned.keys().next().cloned() else { return };
+        self.on_their_way.insert(app.clone(), None);
+        let (sender, receiver) = tokio::sync::oneshot::channel();
+        let proposal = Proposal { command, idempotency_key: None, reply: sender.into() };
+        // Root outlives its children.
+        let _ = self.root.cast(root::Msg::Propose(proposal));
+        let myself = myself.clone();
+        tokio::spawn(async move {
+            let index = match receiver.await {
+                Ok(Ok(done)) => Some(done.index),
+                Ok(Err(error)) => {
+                    tracing::debug!(%app, %error, "planned steps were refused");
+                    None
+                }
+                Err(_) => None,
+            };
+            // The scheduler may have been started anew: that one plans afresh.
+            let _ = myself.cast(Msg::Proposed(app, index));
+        });
+    }
+
+    fn arm_next(&mut self, myself: &ActorRef<Msg>, now: Timestamp) {
+        let Some(next) = self.wake.values().min() else { return };
+        self.arm(myself, next.since(now).duration().max(Duration::from_millis(1)));
+    }
+
+    fn arm(&mut self, myself: &ActorRef<Msg>, delay: Duration) {
+        self.generation += 1;
+        let generation = self.generation;
+        myself.send_after(delay, move || Msg::Due(generation));
+    }
+}
+
+/// Starts the scheduler under root.
+///
+/// # Errors
+/// If the actor can't be spawned.
+pub async fn start(root: RootRef) -> Result<root::Handle, SpawnErr> {
+    let args = Args { root: root.clone() };
+    let (actor, _) = Scheduler::spawn_linked(None, Scheduler, args, root.get_cell()).await?;
+    let cell = actor.get_cell();
+    let tell = Box::new(move |what| {
+        let message = match what {
+            root::ToChild::View(view) => Msg::View(view),
+            root::ToChild::Settled(node, index) => Msg::Settled(node, index),
+            root::ToChild::Usage(_) | root::ToChild::Raft(_) => return,
+        };
+        // A scheduler that has failed is started anew and shown everything.
+        let _ = actor.cast(message);
+    });
+    Ok(root::Handle { cell, tell, raft: None })
+}
