@@ -119,8 +119,6 @@ pub const LOG_LINE_MAX: usize = 1 << 20;
 pub const LOG_FILE_MAX: u64 = 8 << 20;
 /// Log files kept for each allocation, over all its attempts.
 pub const LOG_FILES_MAX: usize = 8;
-/// How long the log of an ended allocation is kept.
-pub const LOG_KEEP: Duration = Duration::from_secs(24 * 3600);
 /// Logs of ended allocations kept on a node, in bytes; beyond it the oldest go first.
 pub const LOGS_ENDED_MAX: u64 = 4 << 30;
 /// Lines that `tail` may ask of several allocations together.
@@ -129,6 +127,8 @@ pub const LOG_TAIL_MAX: usize = 100_000;
 pub const LOG_TAIL_BYTES: usize = 64 << 20;
 /// Lines handed to a reader at once, in bytes (a longer line goes alone).
 pub const LOG_BATCH_MAX: usize = 64 << 10;
+/// Lines of a `tail` handed to a reader at once.
+pub const LOG_TAIL_BATCH: usize = 100;
 /// Batches of lines that wait for a slow reader.
 pub const LOG_BATCHES: usize = 2;
 

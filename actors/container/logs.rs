@@ -3,15 +3,23 @@
 //! A container's output goes to a logger process of its own (`logger`), which outlives the daemon;
 //! the daemon only reads the files. Never keeps log lines in memory or in the replicated state.
 
+mod cursor;
 mod files;
 mod format;
 mod kept;
 pub mod logger;
+mod merge;
+mod reader;
+#[cfg(test)]
+mod reader_tests;
+mod watch;
 mod writer;
 
 pub use files::{directory, mark_ended, root, sweep};
-pub use format::Stream;
+pub use format::{LogTime, Stream};
 pub use kept::{KeepError, install_from, install_logger, remove_unused, wrapper_of};
+pub use merge::{Merged, merge};
+pub use reader::{Event, LogLine, LogReader, LogStream, Query};
 
 use crate::id::{AllocId, Attempt};
 use std::fmt::Write;

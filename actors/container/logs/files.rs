@@ -152,7 +152,7 @@ fn sweep_bounded(
     for log in ended {
         let age = now.duration_since(log.at).unwrap_or(Duration::ZERO);
         used += log.bytes;
-        if (age > limits::LOG_KEEP || used > room) && fs::remove_dir_all(&log.directory).is_ok() {
+        if (age > limits::ENDED_KEPT || used > room) && fs::remove_dir_all(&log.directory).is_ok() {
             removed += 1;
         }
     }
@@ -222,7 +222,7 @@ mod tests {
         let now = SystemTime::now();
         assert_eq!(sweep(data.path(), now, keep).unwrap(), 0);
         assert!(is_ended(&ended) && !is_ended(&runs));
-        let day = now + limits::LOG_KEEP + Duration::from_secs(5);
+        let day = now + limits::ENDED_KEPT + Duration::from_secs(5);
         assert_eq!(sweep(data.path(), day, keep).unwrap(), 1);
         assert!(!ended.exists() && runs.exists());
         assert_eq!(sweep(&data.path().join("none"), now, keep).unwrap(), 0);

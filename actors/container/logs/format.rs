@@ -11,7 +11,9 @@
 //! Pure: never touches a file or a clock.
 
 use crate::limits;
+use crate::units::Timestamp;
 use serde::{Deserialize, Serialize};
+use std::fmt;
 
 /// First line of every log file, with the version of the format.
 pub const HEADER: &[u8] = b"mill-log 1\n";
@@ -28,6 +30,50 @@ pub enum Stream {
     Stderr,
     /// mill's own note about the log, such as lines lost to a full disk.
     Mill,
+}
+
+impl Stream {
+    /// As in the API: `stdout`, `stderr`, `mill`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Stdout => "stdout",
+            Self::Stderr => "stderr",
+            Self::Mill => "mill",
+        }
+    }
+}
+
+/// A point in time to the nanosecond: nanoseconds since 1970 UTC. Unique within an allocation's
+/// log, so it can stand for the line.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(transparent)]
+pub struct LogTime(pub u64);
+
+impl LogTime {
+    /// To the millisecond.
+    #[must_use]
+    pub const fn timestamp(self) -> Timestamp {
+        Timestamp(self.0 / 1_000_000)
+    }
+}
+
+impl From<Timestamp> for LogTime {
+    fn from(time: Timestamp) -> Self {
+        Self(time.0.saturating_mul(1_000_000))
+    }
+}
+
+impl fmt::Display for LogTime {
+    /// RFC 3339 in UTC with nanoseconds.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match jiff::Timestamp::from_nanosecond(i128::from(self.0)) {
+            Ok(time) => f.pad(&format!("{time:.9}")),
+            Err(_) => f.pad("-"),
+        }
+    }
 }
 
 /// Which part of a line a record holds.
@@ -118,6 +164,12 @@ impl Part {
             b'E' => Some(Self::End),
             _ => None,
         }
+    }
+
+    /// Whether a line begins with this part.
+    #[must_use]
+    pub const fn begins_line(self) -> bool {
+        matches!(self, Self::Full | Self::Begin)
     }
 
     /// Whether a line is whole after this part.
@@ -233,7 +285,7 @@ impl Joiner {
             Stream::Stderr => &mut self.open[1],
             Stream::Mill => return emit((nanos, stream, bytes.to_vec())),
         };
-        if matches!(part, Part::Full | Part::Begin)
+        if part.begins_line()
             && let Some((time, unfinished)) = slot.take()
         {
             emit((time, stream, unfinished));
