@@ -1,3 +1,186 @@
 //! The one boot path of a node: data directory, identity, actors, signals.
 //!
-//! Never decides what a node does once it runs.
+//! Owns what happens before root runs and after it ends. Never decides what a node does once it runs.
+
+mod identity;
+
+pub use identity::{Identity, IdentityError};
+
+use crate::actors::platform::{Places, Platform, PlatformError};
+use crate::actors::raft::lock::{DataLock, LockError};
+use crate::actors::root::{self, Child, Factories, Factory, Member, RootRef};
+use crate::actors::{raft, scheduler};
+use crate::config::DaemonConfig;
+use crate::fsm::command::Register;
+use crate::id::BootId;
+use crate::limits;
+use crate::network::Subnet;
+use crate::units::{Bytes, MilliCpu};
+use ractor::Actor as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+use tokio::sync::{OnceCell, mpsc};
+
+/// Why a node can't run, or had to end.
+#[derive(Debug, thiserror::Error)]
+pub enum DaemonError {
+    /// The data directory can't be used.
+    #[error("can't write the data directory {path}; run as root or pass --data-dir DIR", path = path.display())]
+    DataDir {
+        /// Which.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Another daemon uses it.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// Who this node is can't be read or written.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// Containers can't be run here.
+    #[error(transparent)]
+    Platform(#[from] PlatformError),
+    /// Root did not start.
+    #[error("starting the supervision tree")]
+    Root(#[source] ractor::SpawnErr),
+    /// A part failed for good.
+    #[error("{0}")]
+    Fatal(String),
+}
+
+/// A node that runs in this process.
+pub struct Node {
+    /// Its settings.
+    pub config: Arc<DaemonConfig>,
+    root: RootRef,
+    fatal: mpsc::UnboundedReceiver<String>,
+    _lock: DataLock,
+}
+
+/// What the boot path and the actors' factories share.
+pub struct Shared {
+    /// The settings.
+    pub config: Arc<DaemonConfig>,
+    /// This life of the node.
+    pub boot: BootId,
+    /// What containers stand on, once the node is a member.
+    pub platform: OnceCell<Arc<Platform>>,
+    /// Who the node is, once it is a member.
+    pub identity: OnceCell<Identity>,
+}
+
+impl Node {
+    /// Starts a node: as a member if it has an identity, else unclaimed.
+    ///
+    /// # Errors
+    /// What is missing, with its remedy.
+    pub async fn start(config: DaemonConfig) -> Result<Self, DaemonError> {
+        let data = config.data_dir.clone();
+        let unusable = |source| DaemonError::DataDir { path: data.clone(), source };
+        std::fs::create_dir_all(&data).map_err(unusable)?;
+        let lock = DataLock::acquire(&data)?;
+        let identity = Identity::read(&data)?;
+        let config = Arc::new(config);
+        let shared = Arc::new(Shared {
+            config: Arc::clone(&config),
+            boot: BootId(rand::random()),
+            platform: OnceCell::new(),
+            identity: OnceCell::new(),
+        });
+        let (sender, fatal) = mpsc::unbounded_channel();
+        let args = root::Args { boot: shared.boot, factories: factories(&shared), fatal: sender };
+        let spawned = root::Root::spawn(None, root::Root, args).await;
+        let (root, _) = spawned.map_err(DaemonError::Root)?;
+        if let Some(identity) = identity {
+            begin(&shared, &root, identity).await?;
+        }
+        Ok(Self { config, root, fatal, _lock: lock })
+    }
+
+    /// Waits until a part fails for good.
+    pub async fn failed(&mut self) -> DaemonError {
+        let reason = self.fatal.recv().await;
+        DaemonError::Fatal(reason.unwrap_or_else(|| "root ended".to_owned()))
+    }
+
+    /// Stops the actors in order; containers run on.
+    pub async fn stop(self) {
+        let deadline = limits::CHILD_STOP * 5;
+        if self.root.call(root::Msg::Stop, Some(deadline)).await.is_err() {
+            tracing::warn!("root did not stop in time");
+        }
+    }
+}
+
+/// Begins the life of a member: what containers stand on, then the children that need it.
+async fn begin(shared: &Arc<Shared>, root: &RootRef, who: Identity) -> Result<(), DaemonError> {
+    let cluster = Subnet::of(who.init.subnet, who.init.prefix);
+    let open = || async { Platform::open(&shared.config, who.subnet, cluster).await.map(Arc::new) };
+    shared.platform.get_or_try_init(open).await?;
+    let member = Member {
+        node: who.node,
+        init: Some(who.init.clone()),
+        register: Register {
+            node: who.node,
+            boot: shared.boot,
+            cpu: MilliCpu(
+                1000 * std::thread::available_parallelism().map_or(1, |n| n.get() as u64),
+            ),
+            memory: total_memory(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        },
+    };
+    // Set once: a node that is a member already does not get here.
+    let _ = shared.identity.set(who);
+    root.cast(root::Msg::Begin(Box::new(member)))
+        .map_err(|_| DaemonError::Fatal("root ended".to_owned()))
+}
+
+/// All of the machine's memory.
+fn total_memory() -> Bytes {
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"));
+    let kibibytes = line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok());
+    Bytes(kibibytes.unwrap_or(0u64) * 1024)
+}
+
+fn factories(shared: &Arc<Shared>) -> Factories {
+    let mut all = Factories::new();
+    let with = Arc::clone(shared);
+    all.insert(Child::Raft, factory(move |root| start_raft(Arc::clone(&with), root)));
+    all.insert(Child::Scheduler, factory(scheduler::start));
+    all
+}
+
+fn factory<F, R>(start: F) -> Factory
+where
+    F: Fn(RootRef) -> R + Send + Sync + 'static,
+    R: Future<Output = Result<root::Handle, ractor::SpawnErr>> + Send + 'static,
+{
+    Arc::new(move |root| Box::pin(start(root)))
+}
+
+async fn start_raft(shared: Arc<Shared>, root: RootRef) -> Result<root::Handle, ractor::SpawnErr> {
+    let missing = || ractor::SpawnErr::StartupFailed("the node is no member yet".into());
+    let who = shared.identity.get().ok_or_else(missing)?;
+    let to = root.clone();
+    let sink: raft::Sink = Box::new(move |event| {
+        if let Some(event) = root::RaftEvent::decode(event) {
+            // Root stops raft before itself: nothing is lost.
+            let _ = to.cast(root::Msg::Raft(event));
+        }
+    });
+    let dir = Places::of(&shared.config.data_dir).data.join("raft");
+    let args = raft::Args { node: who.node, dir, bootstrap: true, sink };
+    let (actor, _) = raft::Raft::spawn_linked(None, raft::Raft, args, root.get_cell()).await?;
+    let (cell, raft) = (actor.get_cell(), Some(actor.clone()));
+    let tell = Box::new(move |what| {
+        if let root::ToChild::Raft(message) = what {
+            // A raft that has ended ends the process: root is told by its supervision.
+            let _ = actor.cast(message);
+        }
+    });
+    Ok(root::Handle { cell, tell, raft })
+}

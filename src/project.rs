@@ -5,17 +5,9 @@
 use crate::fsm::State;
 use crate::fsm::model::{Allocation, Desired};
 use crate::id::NodeId;
+use crate::network::Protocol;
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
-
-/// A transport protocol of a published port.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Protocol {
-    /// TCP.
-    Tcp,
-    /// UDP.
-    Udp,
-}
 
 /// Host ports of a node, each with the containers that it leads to.
 pub type PublishMap = BTreeMap<(u16, Protocol), Vec<(Ipv4Addr, u16)>>;

@@ -14,7 +14,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
 /// What each published port leads to.
-pub type PublishMap = BTreeMap<(u16, Protocol), Vec<(Ipv4Addr, u16)>>;
+pub use crate::project::PublishMap;
 
 /// The table, all but the published ports, which stay as they are: what an earlier process
 /// published goes on working until the next `publish`.

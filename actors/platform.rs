@@ -1,0 +1,167 @@
+//! What the node's containers stand on: containerd, images, the network, the kept binary.
+//!
+//! Owns where an instance keeps its things and opens them once for all actors. Never starts a
+//! container.
+
+use crate::actors::container::containerd::{self, Containerd};
+use crate::actors::container::daemon as private;
+use crate::actors::container::image::{Images, RegistryConfig};
+use crate::actors::container::logs;
+use crate::actors::container::net::{Net, NetConfig, NetError, PublishOn};
+use crate::config::{ContainerdChoice, DaemonConfig, Mode};
+use crate::network::Subnet;
+use sha2::Digest as _;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+
+/// The machine's own containerd, used if it answers.
+const SYSTEM_SOCKET: &str = "/run/containerd/containerd.sock";
+
+/// Where an instance keeps its things; several instances share a host.
+#[derive(Clone, Debug)]
+pub struct Places {
+    /// Eight hexadecimal digits made from the data directory.
+    pub instance: String,
+    /// What must survive a reboot.
+    pub data: PathBuf,
+    /// What concerns running processes only.
+    pub run: PathBuf,
+}
+
+/// Why containers can't be run here.
+#[derive(Debug, thiserror::Error)]
+pub enum PlatformError {
+    /// The private containerd.
+    #[error(transparent)]
+    Private(#[from] private::Error),
+    /// containerd does not answer as expected.
+    #[error("containerd at {socket}", socket = socket.display())]
+    Containerd {
+        /// Its socket.
+        socket: PathBuf,
+        /// What went wrong.
+        #[source]
+        source: containerd::Error,
+    },
+    /// The containers' network.
+    #[error(transparent)]
+    Net(#[from] NetError),
+    /// The kept binary.
+    #[error(transparent)]
+    Keep(#[from] logs::KeepError),
+    /// Opening was broken off inside.
+    #[error("keeping a copy of the mill binary was broken off")]
+    Aborted(#[source] tokio::task::JoinError),
+}
+
+/// What the node's containers stand on.
+pub struct Platform {
+    /// Where everything is.
+    pub places: Places,
+    /// The client.
+    pub containerd: Containerd,
+    /// Images in it.
+    pub images: Images,
+    /// The containers' network.
+    pub net: Net,
+    /// The kept binary that logs.
+    pub logger: PathBuf,
+    /// The private containerd, if it is one.
+    pub private: Option<private::Daemon>,
+}
+
+impl Places {
+    /// The places of the instance with that data directory, an absolute path.
+    #[must_use]
+    pub fn of(data: &Path) -> Self {
+        let hash = sha2::Sha256::digest(data.as_os_str().as_encoded_bytes());
+        let instance: String = hash[..4].iter().map(|byte| format!("{byte:02x}")).collect();
+        let run = Path::new("/run/mill").join(&instance);
+        Self { instance, data: data.to_owned(), run }
+    }
+
+    /// The private containerd's configuration.
+    #[must_use]
+    pub fn private(&self) -> private::Config {
+        let state = self.run.join("containerd");
+        private::Config { root: self.data.join("containerd"), state, binary: None }
+    }
+
+    /// The network's configuration, given the node's and the cluster's subnets.
+    #[must_use]
+    pub fn net(&self, node: Ipv4Addr, cluster: Subnet, publish_on: PublishOn) -> NetConfig {
+        NetConfig {
+            instance: self.instance.clone(),
+            subnet: Subnet::node(node),
+            cluster_subnet: cluster,
+            publish_on,
+            run_dir: self.run.join("netns"),
+        }
+    }
+
+    /// containerd's configuration for this instance.
+    #[must_use]
+    pub fn containerd(&self, socket: PathBuf, runc: PathBuf) -> containerd::Config {
+        containerd::Config {
+            socket,
+            namespace: format!("mill-{}", self.instance),
+            runc,
+            runc_root: Path::new("/run/mill").join(format!("runc-{}", self.instance)),
+        }
+    }
+
+    /// The parent of the containers' control groups.
+    #[must_use]
+    pub fn cgroup(&self) -> String {
+        format!("/mill-{}", self.instance)
+    }
+}
+
+impl Platform {
+    /// Opens everything; what an earlier process left is taken up again.
+    ///
+    /// # Errors
+    /// The first thing that is missing, with its remedy.
+    pub async fn open(
+        config: &DaemonConfig,
+        node: Ipv4Addr,
+        cluster: Subnet,
+    ) -> Result<Self, PlatformError> {
+        let places = Places::of(&config.data_dir);
+        let publish_on = match config.mode {
+            Mode::Daemon => PublishOn::All,
+            Mode::Dev => PublishOn::Loopback,
+        };
+        let data = places.data.clone();
+        let keep = tokio::task::spawn_blocking(move || logs::install_logger(&data));
+        let net = Net::open(places.net(node, cluster, publish_on));
+        let (net, runtime, logger) = tokio::join!(net, start(config, &places), keep);
+        let (socket, private) = runtime?;
+        let logger = logger.map_err(PlatformError::Aborted)??;
+        let runc = logs::wrapper_of(&logger);
+        let client = Containerd::connect(places.containerd(socket.clone(), runc)).await;
+        let containerd = client.map_err(|source| PlatformError::Containerd { socket, source })?;
+        let registries = RegistryConfig { insecure: config.insecure_registries.clone(), ca: None };
+        let images = Images::new(containerd.clone(), registries);
+        Ok(Self { places, containerd, images, net: net?, logger, private })
+    }
+}
+
+/// The socket of the containerd to use, and the private one if it was started.
+async fn start(
+    config: &DaemonConfig,
+    places: &Places,
+) -> Result<(PathBuf, Option<private::Daemon>), private::Error> {
+    match &config.containerd {
+        ContainerdChoice::Given(socket) => return Ok((socket.clone(), None)),
+        ContainerdChoice::Auto => {
+            let socket = PathBuf::from(SYSTEM_SOCKET);
+            if private::answers(&socket).await {
+                return Ok((socket, None));
+            }
+        }
+        ContainerdChoice::Private => {}
+    }
+    let daemon = private::Daemon::start(places.private()).await?;
+    Ok((daemon.socket(), Some(daemon)))
+}
