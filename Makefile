@@ -47,4 +47,4 @@ crash: ## kill -9 under writes, then restart: ROUNDS=300 times
 
 bench: ## measure mill beside its peers, into docs/performance.md
 	@harness/setup --bench
-	@harness/bench
+	cargo bench --bench figures

@@ -21,7 +21,8 @@ pub enum Msg {
     Settled(NodeId, Index),
     /// A moment has come that the planner asked for. An older generation's is ignored.
     Due(u64),
-    /// What became of the steps proposed for an app: the entry's index, or none if they were refused.
+    /// What became of the steps proposed for an app: the entry's index, or none if they were
+    /// refused.
     Proposed(AppName, Option<Index>),
 }
 

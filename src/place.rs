@@ -1,7 +1,7 @@
 //! Placement: filter, score, explain.
 //!
-//! Owns which node a replica goes to and why others don't fit. Never changes the state: what it hands
-//! out is set aside in its own copy of the nodes' free amounts.
+//! Owns which node a replica goes to and why others don't fit. Never changes the state: what it
+//! hands out is set aside in its own copy of the nodes' free amounts.
 
 use crate::fsm::State;
 use crate::fsm::model::{Node, NodeStatus};

@@ -1,7 +1,7 @@
 //! The planner: from the state to the next commands.
 //!
-//! Owns what happens next to every service and deployment. Never waits, and remembers nothing between
-//! calls: any leader, at any moment, finds the same next steps.
+//! Owns what happens next to every service and deployment. Never waits, and remembers nothing
+//! between calls: any leader, at any moment, finds the same next steps.
 
 mod judge;
 mod rollout;

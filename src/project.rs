@@ -12,8 +12,8 @@ use std::net::Ipv4Addr;
 /// Host ports of a node, each with the containers that it leads to.
 pub type PublishMap = BTreeMap<(u16, Protocol), Vec<(Ipv4Addr, u16)>>;
 
-/// The published ports of a node: each leads to the node's own replicas that may get traffic. A port
-/// whose service has no such replica is there with no target, so that it stays reserved.
+/// The published ports of a node: each leads to the node's own replicas that may get traffic. A
+/// port whose service has no such replica is there with no target, so that it stays reserved.
 #[must_use]
 pub fn publish_map(state: &State, node: NodeId) -> PublishMap {
     let mut map = PublishMap::new();

@@ -152,8 +152,8 @@ impl State {
         self.confirmed.is_some_and(|confirmed| self.fsm.index >= confirmed)
     }
 
-    /// Once the state is known to be current: the first node begins the cluster, then every node says
-    /// what it has.
+    /// Once the state is known to be current: the first node begins the cluster, then every node
+    /// says what it has.
     fn introduce(&mut self, myself: &RootRef) {
         let Some(member) = &self.member else { return };
         let init = member.init.clone().filter(|_| self.fsm.cluster.is_none());

@@ -1,6 +1,7 @@
 //! A place on this machine that one test has to itself: a folder and a subnet.
 //!
-//! Owns the claim on it, a lock that ends with the process. Never cleans the place: its holder does.
+//! Owns the claim on it, a lock that ends with the process. Never cleans the place: its holder
+//! does.
 
 use nix::fcntl::{Flock, FlockArg};
 use std::fs::{self, File};

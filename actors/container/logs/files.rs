@@ -1,8 +1,8 @@
 //! The log files of an allocation: their names, which are kept, when they go.
 //!
-//! `<data>/logs/<allocation>/<attempt>.<sequence>.log`; a file is never renamed, so a reader follows
-//! by the sequence. An ended allocation has an empty file `ended` beside them, whose time is the end.
-//! Never looks into a log file.
+//! `<data>/logs/<allocation>/<attempt>.<sequence>.log`; a file is never renamed, so a reader
+//! follows by the sequence. An ended allocation has an empty file `ended` beside them, whose time
+//! is the end. Never looks into a log file.
 
 use crate::id::{AllocId, Attempt};
 use crate::limits;

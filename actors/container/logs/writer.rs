@@ -1,7 +1,7 @@
 //! The writing half of the logger: records into files of bounded size, losses counted.
 //!
-//! Owns the file that is written. Never fails: what can't be written is dropped and counted, and the
-//! count is written as soon as that is possible again.
+//! Owns the file that is written. Never fails: what can't be written is dropped and counted, and
+//! the count is written as soon as that is possible again.
 
 use super::files::{self, Segment};
 use super::format::{HEADER, Part, Record, Stream};

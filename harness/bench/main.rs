@@ -1,0 +1,41 @@
+//! The benchmarks: mill beside its peers, in one run on one machine, into `docs/performance.md`.
+//!
+//! Owns which figures there are. Never a test: nothing fails by being slow.
+
+mod commit;
+mod disk;
+mod node;
+mod peers;
+#[allow(dead_code, reason = "shared with the tests")]
+#[path = "../poll.rs"]
+mod poll;
+#[allow(dead_code, reason = "shared with the tests")]
+#[path = "../registry.rs"]
+mod registry;
+mod report;
+#[allow(dead_code, reason = "shared with the tests")]
+#[path = "../../smoke/support/mod.rs"]
+mod support;
+
+use report::Row;
+
+fn main() {
+    let only: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
+    let wanted = |part: &str| only.is_empty() || only.iter().any(|name| name == part);
+    let mut rows: Vec<Row> = Vec::new();
+    if wanted("commit") {
+        rows.extend(commit::figures());
+    }
+    if wanted("start") {
+        rows.extend(node::start_figures());
+    }
+    if wanted("idle") {
+        rows.extend(node::idle_figures());
+    }
+    let page = report::page(&rows);
+    println!("{page}");
+    if only.is_empty() {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/performance.md");
+        std::fs::write(path, page).unwrap();
+    }
+}
