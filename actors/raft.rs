@@ -4,6 +4,7 @@
 //! is never restarted in place: after a failed write the process ends and replays.
 
 pub mod lock;
+pub mod wal;
 
 use crate::id::{Index, NodeId, Term};
 use crate::raft::Entry;

@@ -1,0 +1,145 @@
+//! Changes of the configuration: who votes and who learns.
+//!
+//! Owns when a committed change comes into force: only after the commit index that covers it is
+//! durable, or a node could restart into the old configuration and elect itself alone. Never
+//! decides who should be a member.
+
+use crate::id::NodeId;
+use crate::raft::log::{LogView, Recovered};
+use prost011::Message as _;
+use raft::RawNode;
+use raft::eraftpb::{
+    ConfChangeSingle, ConfChangeTransition, ConfChangeType, ConfChangeV2, ConfState,
+    Entry, EntryType, Snapshot,
+};
+use std::collections::VecDeque;
+
+/// One node's part in a change of the configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Member {
+    /// Votes from now on.
+    Voter(NodeId),
+    /// Receives the log and doesn't vote.
+    Learner(NodeId),
+    /// Takes no part any more.
+    Removed(NodeId),
+}
+
+/// The change as raft-rs takes it; none at all leaves a joint configuration.
+pub(super) fn change(members: &[Member]) -> ConfChangeV2 {
+    let changes = members.iter().map(|member| {
+        let (kind, node) = match member {
+            Member::Voter(node) => (ConfChangeType::AddNode, node),
+            Member::Learner(node) => (ConfChangeType::AddLearnerNode, node),
+            Member::Removed(node) => (ConfChangeType::RemoveNode, node),
+        };
+        let mut single = ConfChangeSingle { node_id: node.0, ..ConfChangeSingle::default() };
+        single.set_change_type(kind);
+        single
+    });
+    let mut change = ConfChangeV2 { changes: changes.collect(), ..ConfChangeV2::default() };
+    if change.changes.len() > 1 {
+        change.set_transition(ConfChangeTransition::Explicit);
+    }
+    change
+}
+
+/// A committed change that isn't in force yet.
+struct Due {
+    index: u64,
+    change: ConfChangeV2,
+    /// The write that makes its commit durable, 0 until there is one.
+    write: u64,
+}
+
+/// The configurations since the snapshot, and the changes on their way.
+pub(super) struct Members {
+    history: VecDeque<(u64, ConfState)>,
+    due: VecDeque<Due>,
+    to_write: Option<(u64, ConfState)>,
+}
+
+fn decode(entry: &Entry) -> Option<ConfChangeV2> {
+    match entry.get_entry_type() {
+        // The old kind is never proposed: see `change`.
+        EntryType::EntryNormal | EntryType::EntryConfChange => None,
+        EntryType::EntryConfChangeV2 => ConfChangeV2::decode(entry.data.as_slice()).ok(),
+    }
+}
+
+impl Members {
+    pub(super) fn new(found: &Recovered) -> Self {
+        let mut history = VecDeque::from([(found.snapshot.0, found.snapshot_conf.clone())]);
+        if found.conf_index > found.snapshot.0 {
+            history.push_back((found.conf_index, found.conf.clone()));
+        }
+        Self { history, due: VecDeque::new(), to_write: None }
+    }
+
+    /// Notes the changes among newly committed entries; true if their commit must become durable.
+    pub(super) fn must_write(&mut self, committed: &[Entry]) -> bool {
+        let known = self.history.back().map_or(0, |(index, _)| *index);
+        let before = self.due.len();
+        for entry in committed.iter().filter(|e| e.index > known) {
+            if let Some(change) = decode(entry) {
+                self.due.push_back(Due { index: entry.index, change, write: 0 });
+            }
+        }
+        self.due.len() > before
+    }
+
+    /// The write with this number holds the newest commit index.
+    pub(super) fn writing(&mut self, number: u64) {
+        for due in self.due.iter_mut().filter(|due| due.write == 0) {
+            due.write = number;
+        }
+    }
+
+    /// Puts changes into force whose commit is durable.
+    pub(super) fn persisted(&mut self, number: u64, raw: &mut RawNode<LogView>) {
+        while self.due.front().is_some_and(|due| due.write != 0 && due.write <= number) {
+            let Some(due) = self.due.pop_front() else { break };
+            match raw.apply_conf_change(&due.change) {
+                Ok(conf) => {
+                    raw.mut_store().set_conf(conf.clone());
+                    self.to_write = Some((due.index, conf.clone()));
+                    self.history.push_back((due.index, conf));
+                }
+                // The same on every node, since all have the same configuration here.
+                Err(error) => tracing::error!(%error, "a change of the members is impossible"),
+            }
+        }
+    }
+
+    /// The configuration that is to be written with the next write.
+    pub(super) fn take_write(&mut self) -> Option<(u64, ConfState)> {
+        self.to_write.take()
+    }
+
+    /// A leader's snapshot brought its own configuration.
+    pub(super) fn installed(&mut self, snapshot: &Snapshot) {
+        let meta = snapshot.get_metadata();
+        self.due.clear();
+        self.history = VecDeque::from([(meta.index, meta.get_conf_state().clone())]);
+        self.to_write = None;
+    }
+
+    /// How far raft-rs may be told that entries were applied.
+    pub(super) fn limit(&self, acknowledged: u64) -> u64 {
+        self.due.front().map_or(acknowledged, |due| acknowledged.min(due.index - 1))
+    }
+
+    /// The configuration at `index`, if it is settled by now.
+    pub(super) fn at(&self, index: u64) -> Option<ConfState> {
+        let unsettled = self.due.front().is_some_and(|due| due.index <= index);
+        let newest = self.history.iter().rev().find(|(from, _)| *from <= index);
+        newest.filter(|_| !unsettled).map(|(_, conf)| conf.clone())
+    }
+
+    /// Forgets the configurations before the one at a snapshot's index.
+    pub(super) fn compact(&mut self, index: u64) {
+        while self.history.get(1).is_some_and(|(from, _)| *from <= index) {
+            self.history.pop_front();
+        }
+    }
+}
