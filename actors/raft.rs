@@ -3,14 +3,32 @@
 //! Owns the node's log and its writer thread. Never looks inside a command, never applies one, and
 //! is never restarted in place: after a failed write the process ends and replays.
 
+mod event;
 pub mod lock;
+mod pump;
+mod reads;
+mod snapshots;
 pub mod wal;
+pub mod writer;
 
-use crate::id::{Index, NodeId, Term};
+pub use event::{
+    Appended, Committed, Encode, EncodeError, Event, ProposeError, RaftError, ReadError, Sink,
+};
+
+use crate::id::{Index, NodeId};
+use crate::limits;
 use crate::raft::Entry;
+use crate::raft::log::LogView;
+use crate::raft::node::{Lead, Node};
 use bytes::Bytes;
+use prost011::Message as _;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
+use raft::eraftpb::{ConfState, Message, Snapshot};
+use reads::Reads;
+use snapshots::Snapshots;
+use std::collections::VecDeque;
 use std::path::PathBuf;
+use writer::{Done, Job, Writer};
 
 /// What raft asks of or is told by root and the peers.
 pub enum Msg {
@@ -48,123 +66,18 @@ pub enum Msg {
         /// Whether it arrived.
         ok: bool,
     },
+    /// The writer thread did something.
+    Wrote(Done),
+    /// A state was not encoded: no snapshot this time.
+    SnapshotFailed(EncodeError),
+    /// The node's snapshot was read, for a peer that is far behind.
+    SnapshotRead(Option<Box<Snapshot>>),
+    /// Time passed, while this node isn't alone.
+    Tick,
+    /// Reads may have waited too long.
+    ReadsDue,
     /// Write out what is left and stop.
     Stop,
-}
-
-/// Encodes a state that was cheap to hand over; called once, off the actors' threads.
-pub type Encode = Box<dyn FnOnce() -> Result<Vec<u8>, EncodeError> + Send>;
-
-/// Where raft's events go.
-pub type Sink = Box<dyn Fn(Event) + Send + Sync>;
-
-/// What raft tells root, in order.
-#[derive(Debug)]
-pub enum Event {
-    /// The state was replaced by a snapshot: at start by the node's own, later by the leader's.
-    Installed {
-        /// The index that the state stands for.
-        index: Index,
-        /// What [`Msg::Snapshot`]'s `encode` made.
-        state: Vec<u8>,
-    },
-    /// Entries were committed, with no gap since the last ones. Root acknowledges with
-    /// [`Msg::Applied`].
-    Committed(Vec<Committed>),
-    /// The leader changed, or this node's part.
-    Leader {
-        /// The leader, if one is known.
-        leader: Option<NodeId>,
-        /// The current term.
-        term: Term,
-        /// Whether it is this node.
-        is_leader: bool,
-    },
-    /// The current gate: a leader confirmed in this boot that everything up to this index is
-    /// committed. Told once.
-    Confirmed(Index),
-    /// The log has grown enough: hand over the state with [`Msg::Snapshot`].
-    SnapshotWanted,
-    /// Send a raft message to a peer.
-    Send {
-        /// The peer.
-        to: NodeId,
-        /// The message, for [`Msg::Step`] there.
-        bytes: Bytes,
-        /// Whether it carries a snapshot: goes over the bulk connection and is followed by
-        /// [`Msg::SnapshotSent`].
-        bulk: bool,
-    },
-    /// The log can't be trusted any further: end the process.
-    Fatal(RaftError),
-}
-
-/// A committed entry.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Committed {
-    /// Its place in the log.
-    pub index: Index,
-    /// The term in which it was appended.
-    pub term: Term,
-    /// None for what a new leader appends to begin its term.
-    pub entry: Option<Entry>,
-}
-
-/// Where a proposal was appended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Appended {
-    /// Its place in the log.
-    pub index: Index,
-    /// The term in which it was appended.
-    pub term: Term,
-}
-
-/// Why a proposal was not appended.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ProposeError {
-    /// Another node leads, or none.
-    #[error("this node isn't the leader")]
-    NotLeader {
-        /// The leader, if one is known.
-        leader: Option<NodeId>,
-    },
-    /// Too much is waiting to be applied: try again later.
-    #[error(
-        "{waiting} bytes of changes wait to be applied, more than are allowed; try again later"
-    )]
-    Overloaded {
-        /// Bytes waiting.
-        waiting: u64,
-    },
-    /// The entry is larger than any may be.
-    #[error("a change of {size} bytes is larger than the {max} allowed")]
-    TooLarge {
-        /// Its size in bytes.
-        size: u64,
-        /// The bound.
-        max: u64,
-    },
-}
-
-/// Why a read couldn't be confirmed.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ReadError {
-    /// No leader answered in time.
-    #[error("no leader confirmed the read in time")]
-    Unconfirmed,
-}
-
-/// A state that couldn't be encoded.
-#[derive(Debug, thiserror::Error)]
-#[error("encoding the state for a snapshot: {0}")]
-pub struct EncodeError(#[source] pub Box<dyn std::error::Error + Send + Sync>);
-
-/// What ends the process.
-#[derive(Debug, thiserror::Error)]
-pub enum RaftError {
-    /// The writer thread is gone.
-    #[error("the log's writer thread ended unexpectedly; the process must be started again")]
-    WriterGone,
 }
 
 /// What raft is started with.
@@ -185,7 +98,21 @@ pub struct Raft;
 
 /// What the actor keeps.
 pub struct State {
-    _args: Args,
+    dir: PathBuf,
+    node: Node,
+    writer: Option<Writer>,
+    sink: Sink,
+    /// The node's own snapshot until it is told at start.
+    begin: Option<Snapshot>,
+    lead: Lead,
+    confirmed: bool,
+    ticking: bool,
+    /// Index and size of what was proposed here and isn't applied yet.
+    unapplied: VecDeque<(u64, u64)>,
+    unapplied_bytes: u64,
+    reads: Reads,
+    snapshots: Snapshots,
+    failed: bool,
 }
 
 impl Actor for Raft {
@@ -195,18 +122,172 @@ impl Actor for Raft {
 
     async fn pre_start(
         &self,
-        _myself: ActorRef<Msg>,
+        myself: ActorRef<Msg>,
         args: Args,
     ) -> Result<State, ActorProcessingErr> {
-        Ok(State { _args: args })
+        let mut conf = ConfState::default();
+        if args.bootstrap {
+            conf.voters.push(args.node.0);
+        }
+        let dir = args.dir.clone();
+        let opened = tokio::task::spawn_blocking(move || wal::open(&dir, &conf)).await?;
+        let opened = opened.map_err(RaftError::Log)?;
+        let view = LogView::new(&opened.found, Box::new(opened.reader));
+        let node = Node::new(args.node, &opened.found, view).map_err(RaftError::Node)?;
+        let report = move |done| {
+            // Root has stopped the actor: nobody waits for this any more.
+            let _ = myself.cast(Msg::Wrote(done));
+        };
+        let writer = Writer::spawn(opened.wal, report).map_err(RaftError::Spawn)?;
+        Ok(State {
+            dir: args.dir,
+            node,
+            writer: Some(writer),
+            sink: args.sink,
+            begin: opened.snapshot,
+            lead: Lead::default(),
+            confirmed: false,
+            ticking: false,
+            unapplied: VecDeque::new(),
+            unapplied_bytes: 0,
+            reads: Reads::new(args.node, rand::random()),
+            snapshots: Snapshots::new(opened.found.snapshot.0),
+            failed: false,
+        })
+    }
+
+    async fn post_start(
+        &self,
+        myself: ActorRef<Msg>,
+        state: &mut State,
+    ) -> Result<(), ActorProcessingErr> {
+        if let Some(snapshot) = state.begin.take() {
+            state.tell_installed(snapshot, &myself);
+        }
+        state.pump(&myself);
+        Ok(())
     }
 
     async fn handle(
         &self,
-        _myself: ActorRef<Msg>,
-        _msg: Msg,
-        _state: &mut State,
+        myself: ActorRef<Msg>,
+        msg: Msg,
+        state: &mut State,
     ) -> Result<(), ActorProcessingErr> {
+        if matches!(msg, Msg::Stop) {
+            state.finish().await;
+            myself.stop(None);
+            return Ok(());
+        }
+        if state.failed {
+            // Replies are dropped: the process is about to end.
+            return Ok(());
+        }
+        if state.take(msg, &myself) {
+            state.pump(&myself);
+        }
         Ok(())
+    }
+}
+
+impl State {
+    /// Takes a message in; answers whether there may be something to do now.
+    fn take(&mut self, msg: Msg, myself: &ActorRef<Msg>) -> bool {
+        match msg {
+            Msg::Propose { entry, reply } => {
+                let done = self.propose(entry);
+                // Whoever asked may be gone; the entry is in the log all the same.
+                let _ = reply.send(done);
+                // Alone, what comes while the disk is busy goes with the next write.
+                return !(self.node.is_alone() && self.node.is_writing());
+            }
+            Msg::Applied(index) => self.applied(index.0),
+            Msg::Snapshot { index, encode } => self.save_snapshot(index.0, encode, myself),
+            Msg::ReadIndex { reply } => self.reads.ask(reply, &mut self.node),
+            Msg::Step(bytes) => match Message::decode(bytes) {
+                Ok(message) => self.node.step(message),
+                Err(error) => tracing::warn!(%error, "a peer's raft message can't be decoded"),
+            },
+            Msg::Unreachable(node) => self.node.unreachable(node),
+            Msg::SnapshotSent { to, ok } => {
+                self.node.snapshot_sent(to, ok);
+                self.node.set_sendable(None);
+            }
+            Msg::Wrote(done) => self.wrote(done, myself),
+            Msg::SnapshotFailed(error) => self.snapshots.failed(&error, self.node.applied_index()),
+            Msg::SnapshotRead(snapshot) => self.snapshot_read(snapshot),
+            Msg::Tick => {
+                self.ticking = false;
+                self.node.tick();
+                self.ask_again();
+            }
+            Msg::ReadsDue => self.reads.give_up(),
+            Msg::Stop => return false,
+        }
+        true
+    }
+
+    fn propose(&mut self, entry: Entry) -> Result<Appended, ProposeError> {
+        let data = prost::Message::encode_to_vec(&entry);
+        let size = data.len() as u64;
+        if size > limits::ENTRY_MAX {
+            return Err(ProposeError::TooLarge { size, max: limits::ENTRY_MAX });
+        }
+        if self.unapplied_bytes + size > limits::UNAPPLIED_MAX {
+            return Err(ProposeError::Overloaded { waiting: self.unapplied_bytes });
+        }
+        let Some((index, term)) = self.node.propose(data) else {
+            return Err(ProposeError::NotLeader { leader: self.leader() });
+        };
+        self.unapplied.push_back((index, size));
+        self.unapplied_bytes += size;
+        Ok(Appended { index: Index(index), term: crate::id::Term(term) })
+    }
+
+    fn applied(&mut self, index: u64) {
+        self.node.applied(index);
+        while self.unapplied.front().is_some_and(|(i, _)| *i <= index) {
+            if let Some((_, size)) = self.unapplied.pop_front() {
+                self.unapplied_bytes -= size;
+            }
+        }
+    }
+
+    fn wrote(&mut self, done: Done, myself: &ActorRef<Msg>) {
+        match done {
+            Done::Written(number) => self.node.persisted(number),
+            Done::Snapshot(index) => self.snapshot_saved(index),
+            Done::Failed(error) => self.fail(RaftError::Log(error), myself),
+            Done::Ended => self.fail(RaftError::WriterGone, myself),
+        }
+    }
+
+    fn fail(&mut self, error: RaftError, myself: &ActorRef<Msg>) {
+        self.failed = true;
+        (self.sink)(Event::Fatal(error));
+        myself.stop(Some("the log failed".to_owned()));
+    }
+
+    fn leader(&self) -> Option<NodeId> {
+        Some(self.node.lead().leader).filter(|id| *id != 0).map(NodeId)
+    }
+
+    fn ask(&self, job: Job) {
+        if let Some(writer) = &self.writer {
+            writer.ask(job);
+        }
+    }
+
+    /// Lets the writer finish, with the newest commit index, so that the next start replays it at
+    /// once.
+    async fn finish(&mut self) {
+        let last = if self.failed { None } else { self.node.last_write() };
+        if let Some(write) = last {
+            self.ask(Job::Write(write));
+        }
+        if let Some(writer) = self.writer.take() {
+            // It can only fail when the thread panicked, which has been told already.
+            let _ = tokio::task::spawn_blocking(move || writer.finish()).await;
+        }
     }
 }

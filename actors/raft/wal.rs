@@ -10,7 +10,7 @@ mod open;
 mod places;
 mod segment;
 
-pub use open::{Opened, open};
+pub use open::{Opened, load_snapshot, open};
 pub use places::Reader;
 
 use crate::limits;

@@ -38,9 +38,7 @@ fn list(dir: &Path, prefix: &str) -> Result<Vec<(u64, PathBuf)>, WalError> {
     for entry in std::fs::read_dir(dir).map_err(io(doing, dir))? {
         let path = entry.map_err(io(doing, dir))?.path();
         let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
-        if name.ends_with(".tmp") {
-            std::fs::remove_file(&path).map_err(io("removing what was cut off", &path))?;
-        } else if let Some(digits) = name.strip_prefix(prefix)
+        if let Some(digits) = name.strip_prefix(prefix)
             && let Ok(number) = u64::from_str_radix(digits, 16)
         {
             files.push((number, path));
@@ -48,6 +46,18 @@ fn list(dir: &Path, prefix: &str) -> Result<Vec<(u64, PathBuf)>, WalError> {
     }
     files.sort();
     Ok(files)
+}
+
+/// Removes the files that a crash left half made.
+fn remove_half_made(dir: &Path) -> Result<(), WalError> {
+    let doing = "removing a file that was cut off";
+    for entry in std::fs::read_dir(dir).map_err(io(doing, dir))? {
+        let path = entry.map_err(io(doing, dir))?.path();
+        if path.extension().is_some_and(|e| e == "tmp") {
+            std::fs::remove_file(&path).map_err(io(doing, &path))?;
+        }
+    }
+    Ok(())
 }
 
 /// Removes all snapshots but the one at `index` and later ones.
@@ -214,6 +224,7 @@ fn settle(
 /// Opens the log in `dir`, which is made if it doesn't exist. A new log begins with `conf`.
 pub fn open(dir: &Path, conf: &ConfState) -> Result<Opened, WalError> {
     std::fs::create_dir_all(dir).map_err(io("making the log's directory", dir))?;
+    remove_half_made(dir)?;
     let snapshot = load_snapshot(dir)?;
     let files = list(dir, "log-")?;
     let mut replay = Replay::default();
