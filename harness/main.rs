@@ -4,6 +4,7 @@
 
 #[allow(dead_code, reason = "shared with smoke/, which uses other parts of it")]
 mod poll;
+mod raft;
 #[allow(dead_code, reason = "shared with smoke/, which uses other parts of it")]
 mod registry;
 #[cfg(test)]

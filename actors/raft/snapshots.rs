@@ -41,7 +41,8 @@ impl Snapshots {
     }
 
     fn due(&self) -> bool {
-        let grown = self.entries >= limits::SNAPSHOT_ENTRIES || self.bytes >= limits::SNAPSHOT_BYTES;
+        let grown =
+            self.entries >= limits::SNAPSHOT_ENTRIES || self.bytes >= limits::SNAPSHOT_BYTES;
         grown && !self.underway
     }
 

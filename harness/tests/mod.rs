@@ -1,4 +1,5 @@
 //! Tests of the test support itself.
 
 mod poll;
+mod raft;
 mod registry;

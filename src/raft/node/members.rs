@@ -9,8 +9,8 @@ use crate::raft::log::{LogView, Recovered};
 use prost011::Message as _;
 use raft::RawNode;
 use raft::eraftpb::{
-    ConfChangeSingle, ConfChangeTransition, ConfChangeType, ConfChangeV2, ConfState,
-    Entry, EntryType, Snapshot,
+    ConfChangeSingle, ConfChangeTransition, ConfChangeType, ConfChangeV2, ConfState, Entry,
+    EntryType, Snapshot,
 };
 use std::collections::VecDeque;
 
