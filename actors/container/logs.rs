@@ -10,8 +10,6 @@ mod kept;
 pub mod logger;
 mod merge;
 mod reader;
-#[cfg(test)]
-mod reader_tests;
 mod watch;
 mod writer;
 

@@ -1,5 +1,6 @@
 //! Tests of the test support itself.
 
+mod logger;
 mod poll;
 mod raft;
 mod registry;

@@ -83,9 +83,12 @@ fn wait(inputs: &mut [Input; 2]) -> bool {
         .filter_map(|input| input.file.as_ref())
         .map(|file| PollFd::new(file.as_fd(), PollFlags::POLLIN))
         .collect();
+    if waiting.is_empty() {
+        return false;
+    }
     // An interrupted wait reads nothing and waits again.
     let _ = poll(&mut waiting, PollTimeout::NONE);
-    !waiting.is_empty()
+    true
 }
 
 impl Input {

@@ -285,3 +285,6 @@ async fn blocking<T: Send + 'static>(
 ) -> io::Result<T> {
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|lost| Err(io::Error::other(lost)))
 }
+
+#[cfg(test)]
+mod tests;

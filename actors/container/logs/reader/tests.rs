@@ -1,10 +1,10 @@
 //! Tests of the reader with files that a real writer writes.
 
-use super::cursor::{Attempts, Cursor};
-use super::files::{self, Segment};
-use super::format::{LogTime, Part, Stream};
-use super::reader::{Event, LogLine, LogReader, LogStream, Query};
-use super::writer::Writer;
+use super::super::cursor::{Attempts, Cursor};
+use super::super::files::{self, Segment};
+use super::super::format::{LogTime, Part, Stream};
+use super::super::writer::Writer;
+use super::{Event, LogLine, LogReader, LogStream, Query};
 use crate::id::{AllocId, Attempt};
 use crate::limits;
 use futures_util::StreamExt;
