@@ -19,9 +19,8 @@ pub use kept::{KeepError, install_from, install_logger, remove_unused, wrapper_o
 pub use merge::{Merged, merge};
 pub use reader::{Event, LogLine, LogReader, LogStream, Query};
 
+use super::containerd::log_uri;
 use crate::id::{AllocId, Attempt};
-use std::fmt::Write;
-use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 /// The `binary://` address under which containerd's shim starts the logger of an attempt: for both
@@ -30,26 +29,7 @@ use std::path::Path;
 pub fn uri(kept: &Path, data_dir: &Path, allocation: &AllocId, attempt: Attempt) -> String {
     let target = directory(data_dir, allocation).join(attempt.to_string());
     // One parameter only: the shim hands several over in random order.
-    format!(
-        "binary://{}?{}={}",
-        percent(kept.as_os_str().as_bytes()),
-        logger::COMMAND,
-        percent(target.as_os_str().as_bytes())
-    )
-}
-
-/// Percent-encodes what could mean something in a URI (RFC 3986), slashes excepted.
-fn percent(bytes: &[u8]) -> String {
-    let mut out = String::with_capacity(bytes.len());
-    for byte in bytes {
-        if byte.is_ascii_alphanumeric() || b"/-._~".contains(byte) {
-            out.push(char::from(*byte));
-        } else {
-            // Writing to a string can't fail.
-            let _ = write!(out, "%{byte:02X}");
-        }
-    }
-    out
+    log_uri(kept, &[(logger::COMMAND, &target.to_string_lossy())])
 }
 
 #[cfg(test)]
@@ -60,8 +40,7 @@ mod tests {
     fn the_shim_is_told_binary_directory_and_attempt() {
         let kept = Path::new("/var/lib/mill/bin/mill-0a1b");
         let got = uri(kept, Path::new("/var/lib/mill"), &"web-0-k3f9".into(), Attempt(2));
-        let target = "/var/lib/mill/logs/web-0-k3f9/2";
+        let target = "%2Fvar%2Flib%2Fmill%2Flogs%2Fweb-0-k3f9%2F2";
         assert_eq!(got, format!("binary:///var/lib/mill/bin/mill-0a1b?logger={target}"));
-        assert_eq!(percent("/a b/ü&=?#%".as_bytes()), "/a%20b/%C3%BC%26%3D%3F%23%25");
     }
 }
