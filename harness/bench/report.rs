@@ -46,8 +46,8 @@ pub fn median(times: &mut [Duration]) -> Duration {
 pub fn page(rows: &[Row]) -> String {
     let mut page = format!(
         "# Performance\n\n\
-         Written by `make bench`; every comparison was measured in the same run on the same machine\n\
-         and disk. {}\n\n\
+         Written by `make bench`; every comparison was measured in the same run on the same\n\
+         machine and disk. {}\n\n\
          | figure | mill | compared with | aim | met |\n|---|---|---|---|---|\n",
         machine()
     );

@@ -98,10 +98,13 @@ pub fn direction(source: &Source) -> Vec<Finding> {
 
 /// The core gets time, nonces and ids as inputs, and does nothing but compute.
 pub fn pure_core(source: &Source) -> Vec<Finding> {
-    const IMPURE: [&str; 12] = [
+    const IMPURE: [&str; 15] = [
         "tokio::",
         "std::fs",
-        "std::env",
+        "env::var",
+        "env::args",
+        "env::current",
+        "env::temp",
         "std::process",
         "UdpSocket",
         "TcpStream",

@@ -41,6 +41,7 @@ impl Source {
         path.starts_with("harness/")
             || path.starts_with("smoke/")
             || path.ends_with("/tests.rs")
+            || path.ends_with("_tests.rs")
             || path.contains("/tests/")
     }
 

@@ -236,7 +236,7 @@ impl TestDaemon {
     /// The daemon's data directory.
     #[must_use]
     pub fn data(&self) -> PathBuf {
-        self.slot.folder().join("data")
+        data_of(&self.slot.folder())
     }
 
     /// The daemon's socket.
@@ -291,26 +291,27 @@ impl Drop for TestDaemon {
     }
 }
 
-fn script() -> Command {
-    let mut command = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("harness/sweep"));
-    command.stdin(Stdio::null());
-    command
-}
-
-/// Takes away whatever a node in this folder has on the machine.
-fn sweep(folder: &Path) {
-    let output = script().arg(folder).arg(instance(folder)).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-}
-
-fn leftovers(folder: &Path) -> Vec<String> {
-    let output = script().arg("--list").arg(folder).arg(instance(folder)).output().unwrap();
+/// `harness/sweep` for a node in this folder.
+fn sweeper(folder: &Path, options: &[&str]) -> Vec<String> {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("harness/sweep");
+    let mut command = Command::new(script);
+    command.args(options).arg(folder).arg(data_of(folder)).stdin(Stdio::null());
+    let output = command.output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect()
 }
 
-fn instance(_folder: &Path) -> String {
-    String::new()
+/// Takes away whatever a node in this folder has on the machine.
+fn sweep(folder: &Path) {
+    sweeper(folder, &[]);
+}
+
+fn leftovers(folder: &Path) -> Vec<String> {
+    sweeper(folder, &["--list"])
+}
+
+fn data_of(folder: &Path) -> PathBuf {
+    folder.join("data")
 }
 
 /// A port that nothing listens on now.
