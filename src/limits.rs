@@ -97,7 +97,7 @@ pub const TASK_EVENTS: usize = 1_024;
 /// Blobs that are fetched from registries at once.
 pub const PULLS_PARALLEL: usize = 4;
 /// Largest piece of a blob in one message to containerd.
-pub const BLOB_CHUNK: usize = 1 << 20;
+pub const BLOB_CHUNK: usize = 512 << 10;
 /// Largest manifest, index or image configuration.
 pub const MANIFEST_MAX: u64 = 4 << 20;
 /// Silence after which a registry counts as down.
@@ -108,6 +108,8 @@ pub const REGISTRY_CONNECT: Duration = Duration::from_secs(10);
 pub const REGISTRY_PAUSE: Duration = Duration::from_secs(30);
 /// After this long containerd drops what an interrupted pull left.
 pub const PULL_LEASE: Duration = Duration::from_secs(24 * 3600);
+/// How long unpacking one layer may take.
+pub const UNPACK: Duration = Duration::from_secs(1800);
 /// Images whose configuration is kept in memory.
 pub const IMAGES_CACHED: usize = 256;
 

@@ -13,6 +13,7 @@ mod tasks;
 pub use error::Error;
 pub use events::{TaskEvent, TaskEvents};
 pub use options::log_uri;
+pub(crate) use tasks::timestamp;
 
 use crate::id::{ContainerId, Digest};
 use crate::units::Timestamp;

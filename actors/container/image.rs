@@ -1,17 +1,31 @@
 //! Images: resolved to digests, pulled, unpacked, loaded from archives, listed, removed.
 //!
-//! Owns what containerd knows of images in mill's namespace. Never decides which are needed.
+//! Owns what containerd knows of images in mill's namespace, and that an image wanted by many is
+//! fetched once. Never decides which images are needed.
 
+mod archive;
 mod error;
+mod flight;
+mod probe;
+mod pull;
+mod records;
+mod registry;
+mod rootfs;
+mod store;
+mod unpack;
 
 pub use error::ImageError;
 
 use super::containerd::Containerd;
 use crate::id::Digest;
+use crate::limits;
 use crate::oci::ImageConfig;
+use crate::spec::image::Reference;
 use crate::units::{Bytes, Timestamp};
+use pull::Resolved;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use tokio::io::AsyncRead;
 
 /// How registries are spoken to.
@@ -43,7 +57,7 @@ pub struct Image {
 pub struct Progress {
     /// Fetched so far.
     pub bytes: Bytes,
-    /// To be fetched in all.
+    /// To be fetched in all; zero while that isn't known.
     pub total: Bytes,
 }
 
@@ -70,29 +84,52 @@ pub struct Images {
 
 #[derive(Debug)]
 struct Inner {
-    #[allow(dead_code)]
     containerd: Containerd,
-    #[allow(dead_code)]
-    config: RegistryConfig,
+    registries: registry::Registries,
+    flights: flight::Flights,
+    known: Mutex<BTreeMap<Digest, Arc<Resolved>>>,
+    ready: Mutex<BTreeMap<Digest, Arc<Image>>>,
+    turns: Mutex<HashMap<Digest, Weak<tokio::sync::Mutex<()>>>>,
 }
 
 impl Images {
     /// Images in the given containerd.
     #[must_use]
     pub fn new(containerd: Containerd, config: RegistryConfig) -> Self {
-        Self { inner: Arc::new(Inner { containerd, config }) }
+        let inner = Inner {
+            containerd,
+            registries: registry::Registries::new(config),
+            flights: flight::Flights::default(),
+            known: Mutex::default(),
+            ready: Mutex::default(),
+            turns: Mutex::default(),
+        };
+        Self { inner: Arc::new(inner) }
     }
 
-    /// What a reference leads to now: an image loaded under it, else what its registry says.
+    /// What a reference leads to now: an image loaded under it, else what its registry says. An
+    /// image that can't run here is an error already now.
     ///
     /// # Errors
     /// See [`ImageError`].
     pub async fn resolve(&self, reference: &str) -> Result<Digest, ImageError> {
-        let _ = reference;
-        todo!()
+        let inner = &self.inner;
+        let image = parse(reference)?;
+        if let Some(digest) = records::loaded(&inner.containerd, &image).await? {
+            if image.digest.as_ref().is_none_or(|wanted| *wanted == digest) {
+                return Ok(digest);
+            }
+        }
+        let digest = match &image.digest {
+            Some(digest) => digest.clone(),
+            None => inner.registries.digest(&image).await?,
+        };
+        inner.documents(&image, &digest).await?;
+        Ok(digest)
     }
 
-    /// Fetches and unpacks an image, unless it is there. Callers that want the same wait for one.
+    /// Fetches and unpacks an image, unless it is there. Callers that want the same wait for one;
+    /// it is given up when nobody waits any more.
     ///
     /// # Errors
     /// See [`ImageError`].
@@ -102,8 +139,11 @@ impl Images {
         digest: &Digest,
         progress: impl Fn(Progress) + Send + Sync + 'static,
     ) -> Result<Arc<Image>, ImageError> {
-        let _ = (reference, digest, progress);
-        todo!()
+        let image = parse(reference)?;
+        if let Some(ready) = self.inner.ready(digest).await? {
+            return Ok(ready);
+        }
+        flight::join(&self.inner, &image, digest, progress).await
     }
 
     /// Takes the images of an archive, Docker's or OCI's, plain or compressed by gzip.
@@ -114,8 +154,12 @@ impl Images {
         &self,
         archive: impl AsyncRead + Send + Unpin + 'static,
     ) -> Result<Vec<Listed>, ImageError> {
-        let _ = archive;
-        todo!()
+        let loaded = archive::load(&self.inner, archive).await?;
+        let all = self.list().await?;
+        Ok(all
+            .into_iter()
+            .filter(|i| loaded.contains(&(i.reference.clone(), i.digest.clone())))
+            .collect())
     }
 
     /// All images, by reference.
@@ -123,16 +167,114 @@ impl Images {
     /// # Errors
     /// containerd doesn't answer.
     pub async fn list(&self) -> Result<Vec<Listed>, ImageError> {
-        todo!()
+        Ok(records::list(&self.inner.containerd).await?)
     }
 
-    /// Forgets every image of a reference; containers that run it are not touched. Whether there
-    /// was one.
+    /// Forgets every image of a reference, or the one with its digest; containers that run it are
+    /// not touched. Tells how many there were.
     ///
     /// # Errors
     /// containerd doesn't answer.
-    pub async fn remove(&self, reference: &str) -> Result<bool, ImageError> {
-        let _ = reference;
-        todo!()
+    pub async fn remove(&self, reference: &str) -> Result<usize, ImageError> {
+        let image = parse(reference)?;
+        let name = records::plain(&image);
+        let wanted = |listed: &Listed| {
+            listed.reference == name && image.digest.as_ref().is_none_or(|d| *d == listed.digest)
+        };
+        self.remove_all(wanted).await.map(|gone| gone.len())
+    }
+
+    /// Forgets the images that came from a registry and whose digest isn't wanted any more.
+    ///
+    /// # Errors
+    /// containerd doesn't answer.
+    pub async fn prune(&self, keep: &BTreeSet<Digest>) -> Result<Vec<Listed>, ImageError> {
+        self.remove_all(|listed| !listed.loaded && !keep.contains(&listed.digest)).await
+    }
+
+    async fn remove_all(
+        &self,
+        wanted: impl Fn(&Listed) -> bool,
+    ) -> Result<Vec<Listed>, ImageError> {
+        let containerd = &self.inner.containerd;
+        let gone: Vec<Listed> = self.list().await?.into_iter().filter(wanted).collect();
+        for (index, image) in gone.iter().enumerate() {
+            if image.loaded {
+                let current = records::loaded(containerd, &parse(&image.reference)?).await?;
+                if current.as_ref() == Some(&image.digest) {
+                    records::remove(containerd, &image.reference, false).await?;
+                }
+            }
+            let name = format!("{}@{}", image.reference, image.digest);
+            records::remove(containerd, &name, index + 1 == gone.len()).await?;
+            lock(&self.inner.known).remove(&image.digest);
+            lock(&self.inner.ready).remove(&image.digest);
+        }
+        Ok(gone)
+    }
+}
+
+impl Inner {
+    /// An image that was made ready before and still is.
+    async fn ready(&self, digest: &Digest) -> Result<Option<Arc<Image>>, ImageError> {
+        let Some(image) = lock(&self.ready).get(digest).cloned() else { return Ok(None) };
+        let there = match &image.chain_id {
+            Some(chain) => unpack::exists(&self.containerd, chain).await?,
+            None => true,
+        };
+        Ok(there.then_some(image))
+    }
+
+    /// Remembers an image that is ready.
+    async fn finish(&self, resolved: &Resolved) -> Result<Arc<Image>, ImageError> {
+        let chain_id = resolved.chain_id();
+        let (passwd, group) = match &chain_id {
+            Some(chain) => rootfs::users(&self.containerd, chain).await?,
+            None => (String::new(), String::new()),
+        };
+        let config = resolved.file.config.clone();
+        let digest = resolved.top.clone();
+        let image = Arc::new(Image { digest, chain_id, config, passwd, group });
+        insert(&mut lock(&self.ready), &resolved.top, &image);
+        Ok(image)
+    }
+
+    fn resolved(&self, top: &Digest) -> Option<Arc<Resolved>> {
+        lock(&self.known).get(top).cloned()
+    }
+
+    fn remember(&self, resolved: &Arc<Resolved>) {
+        insert(&mut lock(&self.known), &resolved.top, resolved);
+    }
+
+    /// Waits until nobody else works on the same blob or snapshot.
+    async fn turn(&self, digest: &Digest) -> tokio::sync::OwnedMutexGuard<()> {
+        let turn = {
+            let mut turns = lock(&self.turns);
+            turns.retain(|_, turn| turn.strong_count() > 0);
+            let known = turns.get(digest).and_then(Weak::upgrade);
+            let turn = known.unwrap_or_default();
+            turns.insert(digest.clone(), Arc::downgrade(&turn));
+            turn
+        };
+        turn.lock_owned().await
+    }
+}
+
+fn parse(reference: &str) -> Result<Reference, ImageError> {
+    Reference::parse(reference)
+        .map_err(|source| ImageError::Reference { reference: reference.to_owned(), source })
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Inserts into a map of bounded size; which one goes doesn't matter, it is only looked up again.
+fn insert<T>(map: &mut BTreeMap<Digest, Arc<T>>, digest: &Digest, value: &Arc<T>) {
+    map.insert(digest.clone(), Arc::clone(value));
+    if map.len() > limits::IMAGES_CACHED {
+        let other = map.keys().find(|key| *key != digest).cloned();
+        other.map(|key| map.remove(&key));
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Never knows what the calls mean.
 
+use super::error::is_disk_full;
 use super::{Config, Containerd, Error};
 use crate::limits;
 use containerd_client::services::v1 as api;
@@ -76,6 +77,9 @@ impl Containerd {
         if is_away(&status) {
             let socket = self.config.socket.clone();
             return Error::Away { socket, source: Box::new(status) };
+        }
+        if is_disk_full(status.message()) {
+            return Error::DiskFull;
         }
         Error::Call { doing, id: id.to_owned(), source: Box::new(status) }
     }

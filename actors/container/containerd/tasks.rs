@@ -3,7 +3,7 @@
 //! Never keeps anything in memory: containerd's own records are the truth.
 
 use super::client::{allow, is_away, retry};
-use super::error::{is_disk_full, start_error};
+use super::error::start_error;
 use super::options::RuncOptions;
 use super::{Containerd, Error, Exit, Found, NewContainer, SNAPSHOTTER, TaskState};
 use crate::id::ContainerId;
@@ -98,7 +98,7 @@ impl Containerd {
         .await;
         allow(made, &[Code::AlreadyExists])
             .map(|_| ())
-            .map_err(|status| self.create_error("make container", new, status))
+            .map_err(|status| self.error("make container", new.id.as_str(), status))
     }
 
     async fn prepare(&self, new: &NewContainer) -> Result<Vec<Mount>, Error> {
@@ -116,7 +116,7 @@ impl Containerd {
         })
         .await;
         let prepared = allow(prepared, &[Code::AlreadyExists])
-            .map_err(|status| self.create_error("make file system of", new, status))?;
+            .map_err(|status| self.error("make file system of", key, status))?;
         match prepared {
             Some(prepared) => Ok(prepared.mounts),
             None => self.mounts(key).await,
@@ -136,18 +136,6 @@ impl Containerd {
         .await
         .map(|response| response.mounts)
         .map_err(|status| self.error("find file system of", key, status))
-    }
-
-    fn create_error(
-        &self,
-        doing: &'static str,
-        new: &NewContainer,
-        status: tonic::Status,
-    ) -> Error {
-        if is_disk_full(status.message()) {
-            return Error::DiskFull;
-        }
-        self.error(doing, new.id.as_str(), status)
     }
 
     /// Starts the program of a container that was made. One that runs already is left alone.

@@ -6,14 +6,15 @@ use crate::actors::container::containerd;
 use crate::id::Digest;
 use crate::oci::Platform;
 use crate::spec::image::ReferenceError;
+use std::sync::Arc;
 use std::time::Duration;
 use thiserror::Error;
 
-/// The error of whatever did the work below.
-pub(super) type Cause = Box<dyn std::error::Error + Send + Sync>;
+/// The error of whatever did the work below; shared by all who waited for it.
+pub(super) type Cause = Arc<dyn std::error::Error + Send + Sync>;
 
 /// An image that can't be had.
-#[derive(Debug, Error)]
+#[derive(Clone, Debug, Error)]
 pub enum ImageError {
     /// Not an image's name.
     #[error("{reference:?} is no image: {source}")]
@@ -124,7 +125,7 @@ pub enum ImageError {
     },
     /// The archive can't be read.
     #[error("can't read the image archive")]
-    Read(#[source] std::io::Error),
+    Read(#[source] Arc<std::io::Error>),
     /// No room.
     #[error(
         "no space left for {reference} on the disk that holds images; free some, or mill image remove"
@@ -134,8 +135,8 @@ pub enum ImageError {
         reference: String,
     },
     /// containerd's fault.
-    #[error(transparent)]
-    Containerd(#[from] containerd::Error),
+    #[error("{0}")]
+    Containerd(#[source] Arc<containerd::Error>),
     /// Another caller's pull, which this one waited for, was given up.
     #[error("the pull of {reference} was given up")]
     GivenUp {
@@ -145,6 +146,12 @@ pub enum ImageError {
     /// The client for registries can't be made.
     #[error("can't prepare connections to registries")]
     Client(#[source] Cause),
+}
+
+impl From<containerd::Error> for ImageError {
+    fn from(error: containerd::Error) -> Self {
+        Self::Containerd(Arc::new(error))
+    }
 }
 
 impl ImageError {

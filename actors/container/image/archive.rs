@@ -1,0 +1,306 @@
+//! Archives of images, as `docker save` and OCI tools write them, into containerd.
+//!
+//! Owns the reading of both forms. Streams: nothing is kept on a disk of our own, and only small
+//! files in memory. Never trusts a name for what it holds.
+
+mod entries;
+
+use super::error::ImageError;
+use super::pull::Resolved;
+use super::store::{self, Labels, Lease, Writer};
+use super::{Inner, records, unpack};
+use crate::id::Digest;
+use crate::limits;
+use crate::oci::image::{Descriptor, Document, MANIFEST_TYPES, document, sha256};
+use crate::oci::{ImageFile, Index, Platform};
+use crate::spec::image::Reference;
+use bytes::Bytes;
+use entries::Part;
+use serde::Deserialize;
+use std::collections::HashMap;
+use std::sync::Arc;
+use tokio::io::AsyncRead;
+use tokio::sync::mpsc;
+
+const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
+const LAYER_GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
+const GZIP: [u8; 2] = [0x1f, 0x8b];
+
+/// Names that an OCI layout gives an image, the full one first.
+const NAME_KEYS: [&str; 2] = ["io.containerd.image.name", "org.opencontainers.image.ref.name"];
+
+/// A file of the archive, in the store; its text too if it is small.
+#[derive(Clone, Debug)]
+struct Stored {
+    digest: Digest,
+    size: u64,
+    gzip: bool,
+    text: Option<Bytes>,
+}
+
+type Files = HashMap<String, Stored>;
+
+/// An entry of Docker's `manifest.json`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Saved {
+    config: String,
+    repo_tags: Option<Vec<String>>,
+    layers: Vec<String>,
+}
+
+/// Takes an archive; returns the references with their digests.
+pub(super) async fn load(
+    inner: &Arc<Inner>,
+    archive: impl AsyncRead + Send + Unpin + 'static,
+) -> Result<Vec<(String, Digest)>, ImageError> {
+    let name = format!("load-{:016x}", rand::random::<u64>());
+    let lease = Lease::make(&inner.containerd, &name).await?;
+    let loaded = load_leased(inner, archive, &lease).await;
+    lease.end(&inner.containerd, loaded.is_err()).await;
+    loaded
+}
+
+async fn load_leased(
+    inner: &Arc<Inner>,
+    archive: impl AsyncRead + Send + Unpin + 'static,
+    lease: &Lease,
+) -> Result<Vec<(String, Digest)>, ImageError> {
+    let files = store_files(inner, archive, lease).await?;
+    let images = match (text_of(&files, "manifest.json"), text_of(&files, "index.json")) {
+        (Some(text), _) => docker(&files, &text)?,
+        (None, Some(text)) => oci(&files, &text)?,
+        (None, None) => return Err(bad("it has neither manifest.json nor index.json")),
+    };
+    if images.is_empty() {
+        return Err(bad("no image in it has a name; save it by NAME:TAG"));
+    }
+    let mut loaded = Vec::new();
+    for (image, resolved) in images {
+        let layers = resolved.layers();
+        let have = unpack::unpacked(&inner.containerd, lease, &layers).await?;
+        for index in have..layers.len() {
+            unpack::apply(inner, &image, lease, &layers, index).await?;
+        }
+        inner.record(&image, &resolved, lease, true).await?;
+        loaded.push((records::plain(&image), resolved.top.clone()));
+    }
+    Ok(loaded)
+}
+
+/// Puts every file of the archive into the store.
+async fn store_files(
+    inner: &Inner,
+    archive: impl AsyncRead + Send + Unpin + 'static,
+    lease: &Lease,
+) -> Result<Files, ImageError> {
+    let (mut parts, reader) = entries::read(archive);
+    let mut files = Files::new();
+    let mut links = Vec::new();
+    while let Some(part) = parts.recv().await {
+        match part {
+            Part::File(path, size) => {
+                let stored = store_file(inner, lease, &path, size, &mut parts).await?;
+                files.insert(path, stored);
+            }
+            Part::Link(path, target) => links.push((path, target)),
+            // Only after a file.
+            Part::Data(_) | Part::End => {}
+        }
+    }
+    reader.await.map_err(|_| bad("reading it was given up"))??;
+    for (path, target) in links {
+        if let Some(stored) = files.get(&target).cloned() {
+            files.insert(path, stored);
+        }
+    }
+    Ok(files)
+}
+
+async fn store_file(
+    inner: &Inner,
+    lease: &Lease,
+    path: &str,
+    size: u64,
+    parts: &mut mpsc::Receiver<Part>,
+) -> Result<Stored, ImageError> {
+    let small = size <= limits::MANIFEST_MAX;
+    let mut kept = Vec::new();
+    let mut head = Vec::new();
+    let name = format!("{}-{path}", lease.id);
+    let mut writer = None;
+    let mut offset = 0;
+    while let Some(Part::Data(data)) = parts.recv().await {
+        if head.len() < GZIP.len() {
+            head.extend(data.iter().take(GZIP.len()));
+        }
+        if small {
+            kept.extend_from_slice(&data);
+            continue;
+        }
+        if writer.is_none() {
+            writer = Writer::open(&inner.containerd, lease, &name, None).await?;
+        }
+        if let Some(writer) = &mut writer {
+            let length = data.len() as u64;
+            let written = writer.write(offset, data).await;
+            written.map_err(|status| writer.told("the archive", status))?;
+            offset += length;
+        }
+    }
+    let gzip = head.starts_with(&GZIP);
+    if let Some(mut writer) = writer {
+        if offset != size {
+            return Err(bad("it ends in the middle of a file"));
+        }
+        let digest = writer.commit(Labels::new()).await;
+        let digest = digest.map_err(|status| writer.told("the archive", status))?;
+        return Ok(Stored { digest, size, gzip, text: None });
+    }
+    if kept.len() as u64 != size {
+        return Err(bad("it ends in the middle of a file"));
+    }
+    let text = Bytes::from(kept);
+    let digest = sha256(&text);
+    if !text.is_empty() {
+        store::put(&inner.containerd, lease, &digest, text.clone(), &Labels::new()).await?;
+    }
+    Ok(Stored { digest, size, gzip, text: Some(text) })
+}
+
+fn text_of(files: &Files, path: &str) -> Option<Bytes> {
+    files.get(path)?.text.clone()
+}
+
+/// The images that `docker save` wrote.
+fn docker(files: &Files, text: &[u8]) -> Result<Vec<(Reference, Resolved)>, ImageError> {
+    let saved: Vec<Saved> = serde_json::from_slice(text).map_err(|e| bad(&e.to_string()))?;
+    let mut images = Vec::new();
+    for image in saved {
+        let config = get(files, &image.config)?;
+        let layers = image.layers.iter().map(|path| get(files, path).map(layer));
+        let layers = layers.collect::<Result<Vec<_>, _>>()?;
+        let resolved = assemble(config, layers)?;
+        for tag in image.repo_tags.unwrap_or_default() {
+            let reference = reference(&tag)?;
+            check(&reference, &resolved)?;
+            images.push((reference, resolved.clone()));
+        }
+    }
+    Ok(images)
+}
+
+fn layer(stored: &Stored) -> Descriptor {
+    Descriptor {
+        media_type: if stored.gzip { LAYER_GZIP } else { LAYER }.to_owned(),
+        digest: stored.digest.clone(),
+        size: stored.size,
+        platform: None,
+        annotations: None,
+    }
+}
+
+/// An image of which only configuration and layers are known.
+fn assemble(config: &Stored, layers: Vec<Descriptor>) -> Result<Resolved, ImageError> {
+    let config_text = config.text.clone().ok_or_else(|| bad("a configuration is too large"))?;
+    let file = ImageFile::parse(&config_text).map_err(|e| bad(&e.to_string()))?;
+    let manifest = serde_json::json!({
+        "schemaVersion": 2,
+        "mediaType": MANIFEST_TYPES[0],
+        "config": {
+            "mediaType": "application/vnd.oci.image.config.v1+json",
+            "digest": config.digest,
+            "size": config.size,
+        },
+        "layers": layers,
+    });
+    let text = Bytes::from(manifest.to_string());
+    let Ok(Document::Image(manifest)) = document(&text) else {
+        return Err(bad("its parts make no manifest"));
+    };
+    let top = sha256(&text);
+    Ok(Resolved {
+        top: top.clone(),
+        index: None,
+        manifest_text: (top, text),
+        manifest,
+        config_text,
+        file,
+    })
+}
+
+/// The images of an OCI layout.
+fn oci(files: &Files, text: &[u8]) -> Result<Vec<(Reference, Resolved)>, ImageError> {
+    let index: Index = serde_json::from_slice(text).map_err(|e| bad(&e.to_string()))?;
+    let mut images = Vec::new();
+    for entry in &index.manifests {
+        let names = entry.annotations.as_ref();
+        let name = NAME_KEYS.iter().find_map(|key| names?.get(*key));
+        if let Some(name) = name {
+            let reference = reference(name)?;
+            let resolved = layout(files, &reference, entry)?;
+            check(&reference, &resolved)?;
+            images.push((reference, resolved));
+        }
+    }
+    Ok(images)
+}
+
+fn layout(files: &Files, image: &Reference, entry: &Descriptor) -> Result<Resolved, ImageError> {
+    let wrong = |error: serde_json::Error| bad(&error.to_string());
+    let text = blob_text(files, &entry.digest)?;
+    let (index, manifest_text, manifest) = match document(&text).map_err(wrong)? {
+        Document::Image(manifest) => (None, (entry.digest.clone(), text), manifest),
+        Document::Index(index) => {
+            let chosen = super::pull::choose(image, &index)?;
+            let inner = blob_text(files, &chosen)?;
+            let Document::Image(manifest) = document(&inner).map_err(wrong)? else {
+                return Err(bad("an index within an index"));
+            };
+            (Some(text), (chosen, inner), manifest)
+        }
+    };
+    for layer in &manifest.layers {
+        blob(files, &layer.digest)?;
+    }
+    let config_text = blob_text(files, &manifest.config.digest)?;
+    let file = ImageFile::parse(&config_text).map_err(wrong)?;
+    let top = entry.digest.clone();
+    Ok(Resolved { top, index, manifest_text, manifest, config_text, file })
+}
+
+fn check(image: &Reference, resolved: &Resolved) -> Result<(), ImageError> {
+    let want = Platform::host();
+    if resolved.file.platform.runs_on(&want) {
+        return super::pull::check(image, &resolved.file, &resolved.manifest);
+    }
+    let (reference, have) = (image.to_string(), resolved.file.platform.to_string());
+    Err(ImageError::WrongArchitecture { reference, have, want })
+}
+
+fn blob<'a>(files: &'a Files, digest: &Digest) -> Result<&'a Stored, ImageError> {
+    let stored = get(files, &format!("blobs/{}", digest.as_str().replace(':', "/")))?;
+    if stored.digest != *digest {
+        let reference = "the archive".to_owned();
+        return Err(ImageError::WrongDigest { reference, digest: digest.clone() });
+    }
+    Ok(stored)
+}
+
+fn blob_text(files: &Files, digest: &Digest) -> Result<Bytes, ImageError> {
+    blob(files, digest)?.text.clone().ok_or_else(|| bad("a manifest is too large"))
+}
+
+fn get<'a>(files: &'a Files, path: &str) -> Result<&'a Stored, ImageError> {
+    files.get(path).ok_or_else(|| bad(&format!("{path} is missing")))
+}
+
+fn reference(name: &str) -> Result<Reference, ImageError> {
+    let parsed = super::parse(name)?;
+    // What it is pinned to is decided here, not by the archive.
+    Ok(Reference { digest: None, ..parsed })
+}
+
+fn bad(reason: &str) -> ImageError {
+    ImageError::BadArchive { reason: reason.to_owned() }
+}

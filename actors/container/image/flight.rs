@@ -1,0 +1,73 @@
+//! One pull for all who want the same image.
+//!
+//! Owns which pulls are under way. Never keeps one that nobody waits for.
+
+use super::error::ImageError;
+use super::{Image, Inner, Progress, lock};
+use crate::id::Digest;
+use crate::spec::image::Reference;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, Weak};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+type Outcome = Result<Arc<Image>, ImageError>;
+
+/// The pulls under way, by digest.
+#[derive(Debug, Default)]
+pub(super) struct Flights(Mutex<HashMap<Digest, Weak<Flight>>>);
+
+/// A pull under way; ends when the last who waits for it is gone.
+#[derive(Debug)]
+struct Flight {
+    progress: watch::Receiver<Progress>,
+    outcome: watch::Receiver<Option<Outcome>>,
+    // Held so that dropping the flight ends the task.
+    _task: JoinSet<()>,
+}
+
+/// Waits for the pull of an image, beginning it if nobody has.
+pub(super) async fn join(
+    inner: &Arc<Inner>,
+    image: &Reference,
+    digest: &Digest,
+    tell: impl Fn(Progress),
+) -> Outcome {
+    let flight = begin(inner, image, digest);
+    let mut progress = flight.progress.clone();
+    let mut outcome = flight.outcome.clone();
+    loop {
+        tokio::select! {
+            biased;
+            done = outcome.wait_for(Option::is_some) => {
+                let done = done.ok().and_then(|done| done.clone());
+                let given_up = || ImageError::GivenUp { reference: image.to_string() };
+                return done.ok_or_else(given_up)?;
+            }
+            Ok(()) = progress.changed() => tell(*progress.borrow_and_update()),
+        }
+    }
+}
+
+fn begin(inner: &Arc<Inner>, image: &Reference, digest: &Digest) -> Arc<Flight> {
+    let mut flights = lock(&inner.flights.0);
+    flights.retain(|_, flight| flight.strong_count() > 0);
+    let under_way = flights.get(digest).and_then(Weak::upgrade);
+    if let Some(flight) = under_way.filter(|flight| flight.outcome.borrow().is_none()) {
+        return flight;
+    }
+    let (report, progress) = watch::channel(Progress::default());
+    let (done, outcome) = watch::channel(None);
+    let mut task = JoinSet::new();
+    let (inner, image, top) = (Arc::clone(inner), image.clone(), digest.clone());
+    task.spawn(async move {
+        let pulled = match inner.pull(&image, &top, &report).await {
+            Ok(resolved) => inner.finish(&resolved).await,
+            Err(error) => Err(error),
+        };
+        let _ = done.send(Some(pulled));
+    });
+    let flight = Arc::new(Flight { progress, outcome, _task: task });
+    flights.insert(digest.clone(), Arc::downgrade(&flight));
+    flight
+}

@@ -1,0 +1,401 @@
+//! One image from its registry into containerd: documents, layers, snapshots, record.
+//!
+//! Owns the order of a pull, so that nothing is collected before it is used and nothing is left of
+//! a failed one. Never shares work between callers: that is done above.
+
+use super::error::ImageError;
+use super::registry::connection;
+use super::store::{self, Labels, Lease, Writer};
+use super::unpack::{self, Layer};
+use super::{Inner, Progress, records};
+use crate::id::Digest;
+use crate::limits;
+use crate::oci::image::{Document, INDEX_TYPES, MANIFEST_TYPES, document, sha256};
+use crate::oci::{ImageFile, Index, Manifest, Platform};
+use crate::spec::image::Reference;
+use crate::units;
+use bytes::{Bytes, BytesMut};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_stream::StreamExt;
+
+/// How often a blob's transfer is taken up again where it broke off.
+const RESUMES: u32 = 2;
+
+/// The documents of an image for this machine.
+#[derive(Clone, Debug)]
+pub(super) struct Resolved {
+    /// What the reference leads to: index or manifest.
+    pub top: Digest,
+    /// The index, if it is one.
+    pub index: Option<Bytes>,
+    /// The manifest's digest and text.
+    pub manifest_text: (Digest, Bytes),
+    pub manifest: Manifest,
+    pub config_text: Bytes,
+    pub file: ImageFile,
+}
+
+impl Resolved {
+    /// What the image record points at.
+    pub fn target(&self) -> (Digest, &'static str, u64) {
+        let (text, kind) = match &self.index {
+            Some(text) => (text, INDEX_TYPES[0]),
+            None => (&self.manifest_text.1, MANIFEST_TYPES[0]),
+        };
+        (self.top.clone(), media_type(text).unwrap_or(kind), text.len() as u64)
+    }
+
+    /// The layers with the digests of their content.
+    pub fn layers(&self) -> Vec<Layer> {
+        let blobs = self.manifest.layers.iter().cloned();
+        let chain = (1..).map(|count| self.file.chain_id(count));
+        blobs
+            .zip(&self.file.diff_ids)
+            .zip(chain)
+            .filter_map(|((blob, diff_id), chain_id)| {
+                Some(Layer { blob, diff_id: diff_id.clone(), chain_id: chain_id? })
+            })
+            .collect()
+    }
+
+    /// The snapshot of all layers.
+    pub fn chain_id(&self) -> Option<Digest> {
+        self.file.chain_id(self.file.diff_ids.len())
+    }
+}
+
+/// The media type that a document gives itself, if it is one of the known.
+fn media_type(text: &[u8]) -> Option<&'static str> {
+    #[derive(serde::Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Probe {
+        media_type: Option<String>,
+    }
+    let named = serde_json::from_slice::<Probe>(text).ok()?.media_type?;
+    INDEX_TYPES.into_iter().chain(MANIFEST_TYPES).find(|known| *known == named)
+}
+
+impl Inner {
+    /// Finds the documents of an image, in the store or else in the registry, and checks that it
+    /// runs here. Stores nothing.
+    pub(super) async fn documents(
+        &self,
+        image: &Reference,
+        top: &Digest,
+    ) -> Result<Arc<Resolved>, ImageError> {
+        if let Some(known) = self.resolved(top) {
+            return Ok(known);
+        }
+        let bad = |error: serde_json::Error| bad_manifest(image, &error.to_string());
+        let text = self.document(image, top).await?;
+        let (index, manifest_text, manifest) = match document(&text).map_err(bad)? {
+            Document::Image(manifest) => (None, (top.clone(), text), manifest),
+            Document::Index(index) => {
+                let digest = choose(image, &index)?;
+                let inner = self.document(image, &digest).await?;
+                let Document::Image(manifest) = document(&inner).map_err(bad)? else {
+                    return Err(bad_manifest(image, "an index within an index"));
+                };
+                (Some(text), (digest, inner), manifest)
+            }
+        };
+        let config_text = self.small_blob(image, &manifest).await?;
+        let file = ImageFile::parse(&config_text).map_err(bad)?;
+        check(image, &file, &manifest)?;
+        let top = top.clone();
+        let resolved =
+            Arc::new(Resolved { top, index, manifest_text, manifest, config_text, file });
+        self.remember(&resolved);
+        Ok(resolved)
+    }
+
+    async fn document(&self, image: &Reference, digest: &Digest) -> Result<Bytes, ImageError> {
+        match store::read(&self.containerd, digest).await? {
+            Some(bytes) => Ok(bytes),
+            None => self.registries.document(image, digest).await,
+        }
+    }
+
+    async fn small_blob(
+        &self,
+        image: &Reference,
+        manifest: &Manifest,
+    ) -> Result<Bytes, ImageError> {
+        let blob = &manifest.config;
+        if blob.size > limits::MANIFEST_MAX {
+            return Err(bad_manifest(image, "its configuration is too large"));
+        }
+        if let Some(bytes) = store::read(&self.containerd, &blob.digest).await? {
+            return Ok(bytes);
+        }
+        let (mut stream, _) = self.registries.blob(image, &blob.digest, 0).await?;
+        let mut bytes = BytesMut::new();
+        while let Some(piece) = stream.next().await {
+            bytes.extend_from_slice(&piece.map_err(|error| broken(image, &blob.digest, &error))?);
+            if bytes.len() as u64 > blob.size {
+                return Err(wrong_digest(image, &blob.digest));
+            }
+        }
+        let bytes = bytes.freeze();
+        if sha256(&bytes) == blob.digest {
+            Ok(bytes)
+        } else {
+            Err(wrong_digest(image, &blob.digest))
+        }
+    }
+
+    /// Fetches and unpacks what is missing of an image and records it.
+    pub(super) async fn pull(
+        self: &Arc<Self>,
+        image: &Reference,
+        top: &Digest,
+        progress: &watch::Sender<Progress>,
+    ) -> Result<Arc<Resolved>, ImageError> {
+        let resolved = self.documents(image, top).await?;
+        let lease = Lease::make(&self.containerd, &format!("pull-{top}")).await?;
+        let pulled = self.pull_leased(image, &resolved, &lease, progress).await;
+        lease.end(&self.containerd, pulled.is_err()).await;
+        pulled.map(|()| resolved).map_err(|error| named(image, error))
+    }
+
+    async fn pull_leased(
+        self: &Arc<Self>,
+        image: &Reference,
+        resolved: &Arc<Resolved>,
+        lease: &Lease,
+        progress: &watch::Sender<Progress>,
+    ) -> Result<(), ImageError> {
+        let layers = resolved.layers();
+        let have = unpack::unpacked(&self.containerd, lease, &layers).await?;
+        let missing = &layers[have..];
+        let total = missing.iter().map(|layer| layer.blob.size).sum();
+        let counter = Arc::new(Counter { total, bytes: AtomicU64::new(0), out: progress.clone() });
+        counter.add(0);
+        let mut waiting = Vec::new();
+        let mut downloads = JoinSet::new();
+        for layer in missing {
+            let (done, ready) = tokio::sync::oneshot::channel();
+            waiting.push(ready);
+            let (this, image, blob) = (Arc::clone(self), image.clone(), layer.blob.clone());
+            let (lease, counter) = (lease.clone(), Arc::clone(&counter));
+            downloads.spawn(async move {
+                let fetched = this.layer(&image, &lease, &blob.digest, blob.size, &counter).await;
+                // The receiver is gone when the pull has failed already.
+                let _ = done.send(fetched);
+            });
+        }
+        for (index, ready) in waiting.into_iter().enumerate() {
+            let given_up = || ImageError::GivenUp { reference: image.to_string() };
+            ready.await.map_err(|_| given_up())??;
+            unpack::apply(self, image, lease, &layers, have + index).await?;
+        }
+        self.record(image, resolved, lease, false).await
+    }
+
+    /// Writes the documents, with the labels that keep what they name, and the image's record.
+    pub(super) async fn record(
+        &self,
+        image: &Reference,
+        resolved: &Resolved,
+        lease: &Lease,
+        loaded: bool,
+    ) -> Result<(), ImageError> {
+        let containerd = &self.containerd;
+        let mut config = Labels::new();
+        if let Some(chain) = resolved.chain_id() {
+            let snapshotter = crate::actors::container::containerd::SNAPSHOTTER;
+            config.insert(format!("containerd.io/gc.ref.snapshot.{snapshotter}"), chain.0);
+        }
+        let config_digest = &resolved.manifest.config.digest;
+        store::put(containerd, lease, config_digest, resolved.config_text.clone(), &config).await?;
+        let mut parts = Labels::from([(
+            "containerd.io/gc.ref.content.config".to_owned(),
+            config_digest.0.clone(),
+        )]);
+        if loaded {
+            // What was loaded can't be fetched again, so its layers are kept too.
+            let layers = resolved.manifest.layers.iter().enumerate();
+            parts.extend(layers.map(|(index, layer)| {
+                (format!("containerd.io/gc.ref.content.l.{index}"), layer.digest.0.clone())
+            }));
+        }
+        let (digest, text) = &resolved.manifest_text;
+        store::put(containerd, lease, digest, text.clone(), &parts).await?;
+        if let Some(text) = &resolved.index {
+            let label = "containerd.io/gc.ref.content.m.0".to_owned();
+            let labels = Labels::from([(label, digest.0.clone())]);
+            store::put(containerd, lease, &resolved.top, text.clone(), &labels).await?;
+        }
+        records::write(containerd, image, resolved, loaded).await
+    }
+
+    /// One layer's blob into the store.
+    async fn layer(
+        &self,
+        image: &Reference,
+        lease: &Lease,
+        digest: &Digest,
+        size: u64,
+        counter: &Counter,
+    ) -> Result<(), ImageError> {
+        // Two images that share a layer fetch it once.
+        let _turn = self.turn(digest).await;
+        let opened = Writer::open(&self.containerd, lease, digest.as_str(), Some((digest, size)));
+        let Some(mut writer) = opened.await? else {
+            counter.add(size);
+            return Ok(());
+        };
+        let _permit = self.registries.blobs.acquire().await;
+        let written = self.transfer(image, &mut writer, digest, size, counter).await;
+        if written.is_err() {
+            writer.abort().await;
+        }
+        written
+    }
+
+    async fn transfer(
+        &self,
+        image: &Reference,
+        writer: &mut Writer,
+        digest: &Digest,
+        size: u64,
+        counter: &Counter,
+    ) -> Result<(), ImageError> {
+        let name = image.to_string();
+        counter.add(writer.offset);
+        let mut resumes = 0;
+        while writer.offset < size {
+            match self.stream(image, writer, digest, size, counter).await {
+                Ok(()) => {}
+                Err(ImageError::BrokenOff { .. }) if resumes < RESUMES => resumes += 1,
+                Err(error) => return Err(error),
+            }
+        }
+        let committed = writer.commit(Labels::new()).await;
+        committed.map(|_| ()).map_err(|status| writer.told(&name, status))
+    }
+
+    /// One answer of the registry into the store, up to its end.
+    async fn stream(
+        &self,
+        image: &Reference,
+        writer: &mut Writer,
+        digest: &Digest,
+        size: u64,
+        counter: &Counter,
+    ) -> Result<(), ImageError> {
+        let (mut stream, kept) = self.registries.blob(image, digest, writer.offset).await?;
+        let mut offset = if kept { writer.offset } else { 0 };
+        counter.set_back(writer.offset - offset);
+        let mut buffer = BytesMut::new();
+        loop {
+            let piece = stream.next().await;
+            let ended = piece.is_none();
+            match piece {
+                Some(Ok(piece)) => buffer.extend_from_slice(&piece),
+                Some(Err(error)) if is_digest(&error) => return Err(wrong_digest(image, digest)),
+                Some(Err(error)) => return Err(broken(image, digest, &error)),
+                None => {}
+            }
+            if buffer.len() >= limits::BLOB_CHUNK || (ended && !buffer.is_empty()) {
+                let data = buffer.split().freeze();
+                let length = data.len() as u64;
+                if offset + length > size {
+                    return Err(wrong_digest(image, digest));
+                }
+                let written = writer.write(offset, data).await;
+                written.map_err(|status| writer.told(&image.to_string(), status))?;
+                offset += length;
+                counter.add(length);
+            }
+            if ended {
+                let reason = std::io::Error::from(std::io::ErrorKind::UnexpectedEof);
+                return if offset == size { Ok(()) } else { Err(broken(image, digest, &reason)) };
+            }
+        }
+    }
+}
+
+/// Counts what has been fetched, for those who watch.
+struct Counter {
+    total: u64,
+    bytes: AtomicU64,
+    out: watch::Sender<Progress>,
+}
+
+impl Counter {
+    fn add(&self, bytes: u64) {
+        let bytes = self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        let _ =
+            self.out.send(Progress { bytes: units::Bytes(bytes), total: units::Bytes(self.total) });
+    }
+
+    fn set_back(&self, bytes: u64) {
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
+pub(super) fn choose(image: &Reference, index: &Index) -> Result<Digest, ImageError> {
+    let want = Platform::host();
+    match index.choose(&want) {
+        Some(found) => Ok(found.digest.clone()),
+        None => {
+            let have: Vec<String> = index.platforms().iter().map(Platform::to_string).collect();
+            let have = if have.is_empty() { "no platform".to_owned() } else { have.join(", ") };
+            Err(ImageError::WrongArchitecture { reference: image.to_string(), have, want })
+        }
+    }
+}
+
+pub(super) fn check(
+    image: &Reference,
+    file: &ImageFile,
+    manifest: &Manifest,
+) -> Result<(), ImageError> {
+    let want = Platform::host();
+    if !file.platform.runs_on(&want) {
+        let (reference, have) = (image.to_string(), file.platform.to_string());
+        return Err(ImageError::WrongArchitecture { reference, have, want });
+    }
+    if file.diff_ids.len() != manifest.layers.len() {
+        return Err(bad_manifest(image, "manifest and configuration differ in their layers"));
+    }
+    Ok(())
+}
+
+pub(super) fn bad_manifest(image: &Reference, reason: &str) -> ImageError {
+    ImageError::BadManifest { reference: image.to_string(), reason: reason.to_owned() }
+}
+
+pub(super) fn wrong_digest(image: &Reference, digest: &Digest) -> ImageError {
+    ImageError::WrongDigest { reference: image.to_string(), digest: digest.clone() }
+}
+
+fn broken(image: &Reference, digest: &Digest, error: &std::io::Error) -> ImageError {
+    let registry = image.registry.clone();
+    match connection(registry.clone(), error) {
+        ImageError::Down { reason, .. } => {
+            ImageError::BrokenOff { registry, digest: digest.clone(), reason }
+        }
+        other => other,
+    }
+}
+
+fn is_digest(error: &std::io::Error) -> bool {
+    error.get_ref().is_some_and(|inner| inner.is::<oci_client::errors::DigestError>())
+}
+
+/// A full disk is told with the image's name, wherever it was met.
+pub(super) fn named(image: &Reference, error: ImageError) -> ImageError {
+    use crate::actors::container::containerd::Error;
+    match error {
+        ImageError::Containerd(inner) if matches!(*inner, Error::DiskFull) => {
+            ImageError::DiskFull { reference: image.to_string() }
+        }
+        ImageError::DiskFull { .. } => ImageError::DiskFull { reference: image.to_string() },
+        other => other,
+    }
+}

@@ -1,0 +1,136 @@
+//! containerd's image records: what they are called and what they say.
+//!
+//! A record named `REFERENCE@DIGEST` keeps an image from garbage collection; one named `REFERENCE`
+//! says which loaded image stands for that reference. Owns both. Never deletes content: that goes
+//! when nothing names it.
+
+use super::Listed;
+use super::error::ImageError;
+use super::pull::Resolved;
+use crate::actors::container::containerd::client::{allow, retry};
+use crate::actors::container::containerd::{Containerd, Error, timestamp};
+use crate::id::Digest;
+use crate::spec::image::Reference;
+use crate::units::Bytes;
+use containerd_client::services::v1 as api;
+use containerd_client::types::Descriptor;
+use std::collections::HashMap;
+use tonic::Code;
+
+const REFERENCE: &str = "mill/reference";
+const SIZE: &str = "mill/size";
+const LOADED: &str = "mill/loaded";
+
+/// The canonical reference without a digest: what records and people call an image.
+pub(super) fn plain(image: &Reference) -> String {
+    Reference { digest: None, ..image.clone() }.to_string()
+}
+
+/// Writes the record of an image, and of the reference if it was loaded.
+pub(super) async fn write(
+    containerd: &Containerd,
+    image: &Reference,
+    resolved: &Resolved,
+    loaded: bool,
+) -> Result<(), ImageError> {
+    let reference = plain(image);
+    let (digest, media_type, size) = resolved.target();
+    let mut labels = HashMap::from([
+        (REFERENCE.to_owned(), reference.clone()),
+        (SIZE.to_owned(), resolved.manifest.size().to_string()),
+    ]);
+    if loaded {
+        labels.insert(LOADED.to_owned(), "true".to_owned());
+    }
+    let target = Descriptor {
+        media_type: media_type.to_owned(),
+        digest: digest.0.clone(),
+        size: i64::try_from(size).unwrap_or(i64::MAX),
+        ..Descriptor::default()
+    };
+    let exact = format!("{reference}@{digest}");
+    let names = if loaded { vec![exact, reference] } else { vec![exact] };
+    for name in names {
+        let record = api::Image {
+            name,
+            labels: labels.clone(),
+            target: Some(target.clone()),
+            ..api::Image::default()
+        };
+        put(containerd, record).await?;
+    }
+    Ok(())
+}
+
+async fn put(containerd: &Containerd, record: api::Image) -> Result<(), Error> {
+    let name = record.name.clone();
+    let failed = |status| containerd.error("record image", &name, status);
+    let message = api::CreateImageRequest { image: Some(record.clone()), ..Default::default() };
+    let made = containerd.images().create(containerd.request(message)).await;
+    if allow(made, &[Code::AlreadyExists]).map_err(failed)?.is_some() {
+        return Ok(());
+    }
+    let message = api::UpdateImageRequest { image: Some(record), ..Default::default() };
+    let updated = containerd.images().update(containerd.request(message)).await;
+    updated.map(|_| ()).map_err(failed)
+}
+
+/// The digest that was loaded under a reference.
+pub(super) async fn loaded(
+    containerd: &Containerd,
+    image: &Reference,
+) -> Result<Option<Digest>, Error> {
+    let name = plain(image);
+    let found = retry(|| {
+        let request = containerd.request(api::GetImageRequest { name: name.clone() });
+        let mut images = containerd.images();
+        async move { images.get(request).await }
+    })
+    .await;
+    let found = allow(found, &[Code::NotFound])
+        .map_err(|status| containerd.error("look for", &name, status))?;
+    Ok(found.and_then(|found| found.image?.target).map(|target| Digest(target.digest)))
+}
+
+/// All images, by reference.
+pub(super) async fn list(containerd: &Containerd) -> Result<Vec<Listed>, Error> {
+    let found = retry(|| {
+        let request = containerd.request(api::ListImagesRequest::default());
+        let mut images = containerd.images();
+        async move { images.list(request).await }
+    })
+    .await
+    .map_err(|status| containerd.error("list images of", &containerd.config().namespace, status))?;
+    let mut listed: Vec<Listed> = found.images.iter().filter_map(decode).collect();
+    listed.sort_by(|a, b| (&a.reference, &a.digest).cmp(&(&b.reference, &b.digest)));
+    Ok(listed)
+}
+
+fn decode(record: &api::Image) -> Option<Listed> {
+    // The other kind of record only repeats one of these.
+    let (reference, digest) = record.name.split_once('@')?;
+    Some(Listed {
+        reference: reference.to_owned(),
+        digest: digest.into(),
+        size: Bytes(record.labels.get(SIZE)?.parse().ok()?),
+        loaded: record.labels.contains_key(LOADED),
+        created_at: timestamp(record.created_at),
+    })
+}
+
+/// Removes the record of an image; at once what only it kept, if `collect`.
+pub(super) async fn remove(
+    containerd: &Containerd,
+    name: &str,
+    collect: bool,
+) -> Result<(), Error> {
+    let message = api::DeleteImageRequest {
+        name: name.to_owned(),
+        sync: collect,
+        ..api::DeleteImageRequest::default()
+    };
+    let removed = containerd.images().delete(containerd.request(message)).await;
+    allow(removed, &[Code::NotFound])
+        .map(|_| ())
+        .map_err(|status| containerd.error("remove image", name, status))
+}
