@@ -2,6 +2,74 @@
 //!
 //! Owns decoding, validation, interpolation and formatting. Never looks at the cluster or the disk.
 
+pub mod cron;
+mod decode;
+mod fields;
 pub mod image;
 pub mod model;
-pub mod report;
+mod nearest;
+mod outline;
+mod parsed;
+mod report;
+mod scan;
+mod slips;
+mod unsupported;
+mod value;
+mod words;
+
+pub use model::Spec;
+pub use parsed::{Parsed, Reference, Target};
+pub use report::{Detail, Problem, Report, Source, Span};
+pub use unsupported::unsupported;
+
+use crate::limits::FILE_MAX;
+
+/// Reads a file, keeping where everything stands.
+///
+/// # Errors
+/// Everything that is wrong with the file, at once.
+pub fn read(file_name: &str, text: &str) -> Result<Parsed, Report> {
+    if text.len() > FILE_MAX {
+        let source = Source::new(file_name, "");
+        let message = format!("the file is larger than {} MiB", FILE_MAX >> 20);
+        return Err(source.report(vec![source.problem(Span::default(), message, None)]));
+    }
+    let source = Source::new(file_name, text);
+    let outline = outline::outline(&source);
+    if outline.broken {
+        return Err(source.report(outline.problems));
+    }
+    let (spec, ctx) = decode::decode(&source, &outline);
+    let decode::Ctx { mut problems, positions, references, .. } = ctx;
+    // What a slip makes wrong further on is not worth a second line.
+    problems.retain(|problem| !outline.shadows.iter().any(|s| s.touches(problem.span)));
+    problems.extend(outline.problems);
+    if !problems.is_empty() {
+        return Err(source.report(problems));
+    }
+    Ok(Parsed { spec, source, positions, references })
+}
+
+/// Reads a file.
+///
+/// # Errors
+/// Everything that is wrong with the file, at once.
+pub fn parse(file_name: &str, text: &str) -> Result<Spec, Report> {
+    read(file_name, text).map(|parsed| parsed.spec)
+}
+
+/// A file's bytes as text.
+///
+/// # Errors
+/// The place of the first byte that isn't UTF-8.
+pub fn text(file_name: &str, bytes: Vec<u8>) -> Result<String, Report> {
+    String::from_utf8(bytes).map_err(|error| {
+        let valid = error.utf8_error().valid_up_to();
+        let text = String::from_utf8_lossy(error.as_bytes());
+        // The valid part is the same in both; what follows is shown with replacement characters.
+        let source = Source::new(file_name, &text);
+        let span = Span::new(valid, valid + '\u{fffd}'.len_utf8());
+        let hint = Some("is this a text file?".to_owned());
+        source.report(vec![source.problem(span, "this byte isn't UTF-8", hint)])
+    })
+}

@@ -1,0 +1,81 @@
+//! Health checks.
+//!
+//! Owns the fields of `health` and its default. Never probes anything.
+
+use super::super::fields::example;
+use super::super::model::{HealthProbe, HealthSpec, PortSpec};
+use super::super::value::Line;
+use super::network::url_path;
+use super::values::At;
+use super::{Ctx, Fields, Scope};
+use crate::units::Millis;
+
+/// The shortest time between two probes.
+const INTERVAL_MIN_MS: u64 = 100;
+
+/// Reads the check, or gives the default.
+pub(super) fn read(
+    ctx: &mut Ctx,
+    scope: &Scope,
+    fields: &mut Fields,
+    ports: &[PortSpec],
+) -> HealthSpec {
+    let has_port = ports.iter().any(|port| port.name.is_none());
+    let probe = if has_port { HealthProbe::Tcp } else { HealthProbe::Uptime };
+    let mut health = HealthSpec {
+        explicit: false,
+        probe,
+        interval: Millis::secs(10),
+        timeout: Millis::secs(2),
+        grace: Millis::secs(30),
+    };
+    let Some(line) = fields.one("health") else { return health };
+    health.explicit = true;
+    if let Some(probe) = probe_of(ctx, scope, &line) {
+        health.probe = probe;
+    }
+    let needs_port = !matches!(health.probe, HealthProbe::Exec(_));
+    if needs_port && !has_port {
+        let hint = Some("add port 3000, or write health exec=\"…\"".to_owned());
+        ctx.error(scope, line.name_span, "health needs a main port", hint);
+    }
+    let times = [
+        ("interval", INTERVAL_MIN_MS, &mut health.interval),
+        ("timeout", 1, &mut health.timeout),
+        ("grace", 0, &mut health.grace),
+    ];
+    for (name, least, slot) in times {
+        let found = At::property(scope, &line, name).and_then(|at| at.duration(ctx, least));
+        *slot = found.unwrap_or(*slot);
+    }
+    health
+}
+
+/// What is done, if the line says so.
+fn probe_of(ctx: &mut Ctx, scope: &Scope, line: &Line) -> Option<HealthProbe> {
+    for name in ["interval", "timeout", "grace", "tcp", "exec"] {
+        if let Some(value) = line.get(name) {
+            ctx.keep(scope, &["health", name], value.span);
+        }
+    }
+    let path = At::value(scope, line, 0);
+    let tcp = At::property(scope, line, "tcp");
+    let exec = At::property(scope, line, "exec");
+    let given: Vec<At> = [path, tcp, exec].into_iter().flatten().collect();
+    if let [_, second, ..] = given.as_slice() {
+        let hint = Some(format!("for example {}", example("health")));
+        second.error(ctx, "health is a path, tcp=#true or exec=\"…\", one of them", hint);
+    }
+    if let Some(at) = path {
+        let text = at.text(ctx)?;
+        return url_path(ctx, at, &text, true).then_some(HealthProbe::Http(text));
+    }
+    if let Some(at) = tcp {
+        if !at.flag(ctx)? {
+            at.error(ctx, "tcp=#false says nothing", Some("leave it out".to_owned()));
+        }
+        return Some(HealthProbe::Tcp);
+    }
+    let text = exec?.some_text(ctx)?;
+    Some(HealthProbe::Exec(text.split_whitespace().map(str::to_owned).collect()))
+}

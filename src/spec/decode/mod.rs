@@ -1,0 +1,138 @@
+//! Outline to specification: every field read, everything wrong collected.
+//!
+//! Owns the walk over the fields and how a field is read. Never stops at the first problem and
+//! never looks outside the file.
+
+mod env;
+mod file;
+mod health;
+mod network;
+mod run;
+mod service;
+mod storage;
+mod task;
+mod values;
+
+pub(super) use file::decode;
+
+use super::fields::example;
+use super::nearest::nearest;
+use super::outline::{Block, Node};
+use super::parsed::{Positions, Reference};
+use super::report::{Problem, Source, Span};
+use super::value::{self, Line};
+use std::collections::BTreeMap;
+
+/// What decoding collects.
+pub(super) struct Ctx<'s> {
+    pub source: &'s Source,
+    pub problems: Vec<Problem>,
+    pub positions: Positions,
+    pub references: Vec<Reference>,
+}
+
+/// A service or task, or the file itself: what messages begin with and positions are kept under.
+#[derive(Clone, Debug)]
+pub(super) struct Scope {
+    /// `service`, `task` or nothing.
+    pub kind: &'static str,
+    pub name: String,
+}
+
+impl Scope {
+    fn path(&self, rest: &[&str]) -> Vec<String> {
+        let own = [self.kind, &self.name];
+        let own = own.into_iter().filter(|_| !self.kind.is_empty());
+        own.chain(rest.iter().copied()).map(str::to_owned).collect()
+    }
+
+    fn message(&self, text: &str) -> String {
+        if self.kind.is_empty() {
+            return text.to_owned();
+        }
+        format!("{} {:?}: {text}", self.kind, self.name)
+    }
+}
+
+impl Ctx<'_> {
+    pub(super) fn error(&mut self, scope: &Scope, span: Span, text: &str, hint: Option<String>) {
+        self.problems.push(self.source.problem(span, scope.message(text), hint));
+    }
+
+    fn keep(&mut self, scope: &Scope, path: &[&str], span: Span) {
+        self.positions.entry(scope.path(path)).or_insert(span);
+    }
+
+    pub(super) fn line_of(&self, span: Span) -> u32 {
+        self.source.position(span.start).0
+    }
+}
+
+/// The fields of a block, sorted by name, each in the order of the file.
+struct Fields<'o> {
+    lines: BTreeMap<&'static str, Vec<Line<'o>>>,
+    seen: BTreeMap<&'static str, Span>,
+}
+
+/// Which fields a block takes.
+struct Known {
+    all: &'static [&'static str],
+    /// Fields that another kind of block takes, and what to say of them.
+    elsewhere: &'static [&'static str],
+    only: &'static str,
+}
+
+impl<'o> Fields<'o> {
+    /// Reads every field of a block, with complaints about unknown ones and repeated ones.
+    fn read(ctx: &mut Ctx, scope: &Scope, block: Option<&'o Block>, known: &Known) -> Self {
+        let mut fields = Self { lines: BTreeMap::new(), seen: BTreeMap::new() };
+        for node in block.into_iter().flat_map(Block::nodes) {
+            let name = value::name(ctx.source, node);
+            let Some(field) = known.all.iter().copied().find(|field| *field == name) else {
+                unknown(ctx, scope, node, &name, known);
+                continue;
+            };
+            if let Some(first) = fields.seen.get(field).copied()
+                && !super::fields::REPEATED.contains(&field)
+            {
+                let text = format!("{field} is given twice");
+                let hint = format!("the first is on line {}", ctx.line_of(first));
+                ctx.error(scope, node.name.span, &text, Some(hint));
+                continue;
+            }
+            fields.seen.insert(field, node.name.span);
+            if let Some(line) = Line::read(ctx, scope, node, field) {
+                ctx.keep(scope, &[field], line.span);
+                fields.lines.entry(field).or_default().push(line);
+            }
+        }
+        fields
+    }
+
+    fn has(&self, field: &str) -> bool {
+        self.seen.contains_key(field)
+    }
+
+    fn one(&mut self, field: &str) -> Option<Line<'o>> {
+        self.lines.get_mut(field).and_then(Vec::pop)
+    }
+
+    fn all(&mut self, field: &str) -> Vec<Line<'o>> {
+        self.lines.remove(field).unwrap_or_default()
+    }
+}
+
+fn unknown(ctx: &mut Ctx, scope: &Scope, node: &Node, name: &str, known: &Known) {
+    let span = node.name.span;
+    let bare = name.trim_end_matches([':', ',']);
+    if known.elsewhere.contains(&bare) {
+        let text = format!("{} takes no field {bare:?}", known.only);
+        return ctx.error(scope, span, &text, None);
+    }
+    let hint = if bare != name && known.all.contains(&bare) {
+        Some(format!("write {}", example(bare)))
+    } else {
+        nearest(bare, known.all).map(|near| format!("did you mean {near:?}?"))
+    };
+    ctx.error(scope, span, &format!("unknown field {name:?}"), hint);
+}

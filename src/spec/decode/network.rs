@@ -1,0 +1,177 @@
+//! Ports, routes and published ports.
+//!
+//! Owns their fields within one service. Never compares services with each other.
+
+use super::super::model::{PortSpec, PublishSpec, RouteSpec};
+use super::super::nearest::nearest;
+use super::super::slips::quoted;
+use super::super::value::Line;
+use super::values::At;
+use super::{Ctx, Fields, Scope};
+
+/// Reads the ports, the main one first.
+pub(super) fn ports(ctx: &mut Ctx, scope: &Scope, fields: &mut Fields) -> Vec<PortSpec> {
+    let mut ports: Vec<PortSpec> = Vec::new();
+    for line in fields.all("port") {
+        let port = At::value(scope, &line, 0).and_then(|at| at.port(ctx));
+        let name = At::property(scope, &line, "name").map(|at| at.label(ctx, "the port's name"));
+        let (Some(port), name @ (None | Some(Some(_)))) = (port, name) else { continue };
+        let name = name.flatten();
+        ctx.keep(scope, &["port", name.as_deref().unwrap_or_default()], line.span);
+        if let Some(other) = ports.iter().find(|other| other.name == name) {
+            let text = match &name {
+                Some(name) => format!("the port {name:?} is given twice"),
+                None => format!("{} is the main port already", other.port),
+            };
+            let hint = name.is_none().then(|| format!("name it: port {port} name=\"admin\""));
+            ctx.error(scope, line.span, &text, hint);
+            continue;
+        }
+        if ports.iter().any(|other| other.port == port) {
+            ctx.error(scope, line.span, &format!("port {port} is given twice"), None);
+            continue;
+        }
+        ports.push(PortSpec { port, name });
+    }
+    ports.sort_by_key(|port| port.name.is_some());
+    ports
+}
+
+/// The named port of a route or published port, checked; without a name there must be a main port.
+fn target(
+    ctx: &mut Ctx,
+    scope: &Scope,
+    line: &Line,
+    ports: &[PortSpec],
+) -> Result<Option<String>, ()> {
+    let Some(at) = At::property(scope, line, "port") else {
+        if ports.iter().any(|port| port.name.is_none()) {
+            return Ok(None);
+        }
+        let text = format!("{} needs a main port", line.field);
+        ctx.error(scope, line.name_span, &text, Some("add port 3000".to_owned()));
+        return Err(());
+    };
+    let name = at.text(ctx).ok_or(())?;
+    if ports.iter().any(|port| port.name.as_ref() == Some(&name)) {
+        return Ok(Some(name));
+    }
+    let names: Vec<&str> = ports.iter().filter_map(|port| port.name.as_deref()).collect();
+    let hint = match nearest(&name, &names) {
+        Some(near) => format!("did you mean {near:?}?"),
+        None => format!("add port 9000 name={}", quoted(&name)),
+    };
+    at.error(ctx, &format!("no port is named {name:?}"), Some(hint));
+    Err(())
+}
+
+/// Reads the routes.
+pub(super) fn routes(
+    ctx: &mut Ctx,
+    scope: &Scope,
+    fields: &mut Fields,
+    ports: &[PortSpec],
+) -> Vec<RouteSpec> {
+    let mut routes = Vec::new();
+    for (index, line) in fields.all("route").into_iter().enumerate() {
+        ctx.keep(scope, &["route", &index.to_string()], line.span);
+        let host = At::value(scope, &line, 0).and_then(|at| host(ctx, at));
+        let path = match At::property(scope, &line, "path") {
+            Some(at) => prefix(ctx, at),
+            None => Some("/".to_owned()),
+        };
+        let port = target(ctx, scope, &line, ports);
+        let h2c = At::property(scope, &line, "upstream").map(|at| upstream(ctx, at));
+        let redirect = At::property(scope, &line, "redirect").map(|at| at.flag(ctx));
+        if let (Some(host), Some(path), Ok(port)) = (host, path, port) {
+            let (h2c, redirect) = (h2c == Some(Some(true)), redirect.flatten().unwrap_or(true));
+            routes.push(RouteSpec { host, path, port, h2c, redirect });
+        }
+    }
+    routes
+}
+
+fn upstream(ctx: &mut Ctx, at: At) -> Option<bool> {
+    let text = at.text(ctx)?;
+    if text == "h2c" {
+        return Some(true);
+    }
+    let hint = Some("the only one is upstream=\"h2c\"; leave it out for HTTP/1.1".to_owned());
+    at.error(ctx, &format!("unknown upstream {text:?}"), hint);
+    None
+}
+
+/// A host name in lower case.
+fn host(ctx: &mut Ctx, at: At) -> Option<String> {
+    let text = at.some_text(ctx)?;
+    let plain = text.split_once("://").map_or(text.as_str(), |(_, rest)| rest);
+    let end = plain.find(['/', ':']).unwrap_or(plain.len());
+    let bare = plain[..end].to_lowercase();
+    let label = |label: &str| {
+        let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+        matches!(label.len(), 1..=63)
+            && label.bytes().all(inner)
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    let valid = bare.len() <= 253 && bare.split('.').all(label);
+    if valid && bare == text {
+        return Some(text);
+    }
+    let hint = if text.contains('*') {
+        Some("write one route for each host".to_owned())
+    } else {
+        valid.then(|| match &plain[end..] {
+            rest if rest.starts_with('/') && rest.len() > 1 => {
+                format!("write route {bare:?} path={rest:?}")
+            }
+            _ => format!("write route {bare:?}"),
+        })
+    };
+    at.error(ctx, &format!("{text:?} isn't a host name"), hint);
+    None
+}
+
+/// The path prefix of a route.
+fn prefix(ctx: &mut Ctx, at: At) -> Option<String> {
+    let text = at.text(ctx)?;
+    url_path(ctx, at, &text, false).then_some(text)
+}
+
+/// Whether a text is the path of a URL; `query`: it may have a query.
+pub(super) fn url_path(ctx: &mut Ctx, at: At, text: &str, query: bool) -> bool {
+    let bad = |c: char| c.is_whitespace() || c.is_control() || c == '#' || (c == '?' && !query);
+    let (why, hint) = if !text.starts_with('/') {
+        let written = at.written(&quoted(&format!("/{text}")));
+        ("begins with /".to_owned(), Some(format!("write {written}")))
+    } else if let Some(c) = text.chars().find(|c| bad(*c)) {
+        (format!("can't have {c:?} in it"), None)
+    } else if !text.is_ascii() {
+        ("takes ASCII only".to_owned(), Some("write %XX for other characters".to_owned()))
+    } else {
+        return true;
+    };
+    at.error(ctx, &format!("the path {text:?} {why}"), hint);
+    false
+}
+
+/// Reads the published ports.
+pub(super) fn publish(
+    ctx: &mut Ctx,
+    scope: &Scope,
+    fields: &mut Fields,
+    ports: &[PortSpec],
+) -> Vec<PublishSpec> {
+    let mut published: Vec<PublishSpec> = Vec::new();
+    for line in fields.all("publish") {
+        let host_port = At::value(scope, &line, 0).and_then(|at| at.port(ctx));
+        let port = target(ctx, scope, &line, ports);
+        let udp = At::property(scope, &line, "udp").map(|at| at.flag(ctx));
+        let (Some(host_port), Ok(port)) = (host_port, port) else { continue };
+        let udp = udp == Some(Some(true));
+        let protocol = if udp { "udp" } else { "tcp" };
+        ctx.keep(scope, &["publish", &format!("{host_port}/{protocol}")], line.span);
+        published.push(PublishSpec { host_port, port, udp });
+    }
+    published
+}

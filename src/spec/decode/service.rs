@@ -1,0 +1,174 @@
+//! Services.
+//!
+//! Owns a service's own fields and the rules between them. Never compares services with each other.
+
+use super::super::fields::{SERVICE, TASK_ONLY};
+use super::super::model::{CanarySpec, RunSpec, ServiceSpec, UpdateOrder, UpdateSpec};
+use super::super::value::Line;
+use super::values::At;
+use super::{Ctx, Fields, Known, Scope, health, network, run};
+use crate::id::WorkloadName;
+use crate::limits::REPLICAS_MAX;
+use crate::units::Millis;
+
+const KNOWN: Known = Known { all: SERVICE, elsewhere: TASK_ONLY, only: "a service" };
+
+/// Reads a service from its line.
+pub(super) fn read(ctx: &mut Ctx, scope: &Scope, line: &Line) -> ServiceSpec {
+    let mut fields = Fields::read(ctx, scope, line.block, &KNOWN);
+    let run = run::read(ctx, scope, &mut fields, line.span);
+    let ports = network::ports(ctx, scope, &mut fields);
+    let replicas_line = fields.one("replicas");
+    let replicas = replicas_line
+        .as_ref()
+        .and_then(|line| At::value(scope, line, 0)?.integer(ctx, 0, REPLICAS_MAX))
+        .unwrap_or(1);
+    let health = health::read(ctx, scope, &mut fields, &ports);
+    let routes = network::routes(ctx, scope, &mut fields, &ports);
+    let publish = network::publish(ctx, scope, &mut fields, &ports);
+    if let (Some(line), Some(volume)) = (&replicas_line, persistent(&run))
+        && replicas > 1
+    {
+        let span = line.values.first().map_or(line.span, |value| value.span);
+        let text = format!("the persistent volume {volume:?} allows one replica only");
+        let hint = Some("write replicas 1, or ephemeral=#true at the volume".to_owned());
+        ctx.error(scope, span, &text, hint);
+    }
+    let update = update(ctx, scope, &mut fields, &run, replicas);
+    let before_deploy = hooks(ctx, scope, &mut fields, "before-deploy");
+    let after_deploy = hooks(ctx, scope, &mut fields, "after-deploy");
+    let stop = run::stop(ctx, scope, &mut fields);
+    ServiceSpec {
+        run,
+        ports,
+        replicas,
+        health,
+        routes,
+        publish,
+        update,
+        before_deploy,
+        after_deploy,
+        stop,
+    }
+}
+
+/// A persistent volume of the container, if it has one.
+fn persistent(run: &RunSpec) -> Option<&str> {
+    run.volumes.iter().find(|volume| !volume.ephemeral).map(|volume| volume.name.as_str())
+}
+
+fn hooks(
+    ctx: &mut Ctx,
+    scope: &Scope,
+    fields: &mut Fields,
+    field: &'static str,
+) -> Vec<WorkloadName> {
+    let mut tasks: Vec<WorkloadName> = Vec::new();
+    for line in fields.all(field) {
+        let Some(at) = At::value(scope, &line, 0) else { continue };
+        let Some(name) = at.label(ctx, "the task's name") else { continue };
+        ctx.keep(scope, &[field, &name], at.value.span);
+        let name = WorkloadName::from(name);
+        if tasks.contains(&name) {
+            at.error(ctx, &format!("{field} {:?} is given twice", name.as_str()), None);
+            continue;
+        }
+        tasks.push(name);
+    }
+    tasks
+}
+
+fn update(
+    ctx: &mut Ctx,
+    scope: &Scope,
+    fields: &mut Fields,
+    run: &RunSpec,
+    replicas: u32,
+) -> UpdateSpec {
+    let volume = persistent(run);
+    let order = if volume.is_some() { UpdateOrder::StopFirst } else { UpdateOrder::StartFirst };
+    let mut update =
+        UpdateSpec { max_parallel: 1, order, healthy_deadline: Millis::secs(60), canary: None };
+    let Some(line) = fields.one("update") else { return update };
+    for property in &line.properties {
+        ctx.keep(scope, &["update", &property.name], property.value.span);
+    }
+    if let Some(at) = At::property(scope, &line, "max-parallel") {
+        update.max_parallel = at.integer(ctx, 1, REPLICAS_MAX).unwrap_or(1);
+    }
+    if let Some(at) = At::property(scope, &line, "healthy-deadline") {
+        update.healthy_deadline = at.duration(ctx, 1_000).unwrap_or(update.healthy_deadline);
+    }
+    if let Some(at) = At::property(scope, &line, "order") {
+        match (at.text(ctx).as_deref(), volume) {
+            (Some("start-first"), Some(volume)) => {
+                let text = format!("start-first would let two replicas write {volume:?}");
+                at.error(ctx, &text, Some("write order=\"stop-first\"".to_owned()));
+            }
+            (Some("start-first"), None) => update.order = UpdateOrder::StartFirst,
+            (Some("stop-first"), _) => update.order = UpdateOrder::StopFirst,
+            (Some(text), _) => {
+                let hint = Some("write order=\"start-first\" or order=\"stop-first\"".to_owned());
+                at.error(ctx, &format!("unknown order {text:?}"), hint);
+            }
+            (None, _) => {}
+        }
+    }
+    update.canary = canary(ctx, scope, &line, volume, replicas);
+    update
+}
+
+fn canary(
+    ctx: &mut Ctx,
+    scope: &Scope,
+    line: &Line,
+    volume: Option<&str>,
+    replicas: u32,
+) -> Option<CanarySpec> {
+    let Some(at) = At::property(scope, line, "canary") else {
+        for name in ["for", "max-error-rate"] {
+            if let Some(at) = At::property(scope, line, name) {
+                let hint = Some("add canary=1".to_owned());
+                at.error(ctx, &format!("{name} belongs to a canary"), hint);
+            }
+        }
+        return None;
+    };
+    let count = at.integer(ctx, 1, REPLICAS_MAX);
+    if let Some(volume) = volume {
+        at.error(ctx, &format!("a canary would write {volume:?} beside the old replica"), None);
+    } else if count.is_some_and(|count| count > replicas) {
+        at.error(ctx, &format!("more canaries than the {replicas} replicas"), None);
+    }
+    let duration = match At::property(scope, line, "for") {
+        Some(at) => at.duration(ctx, 1_000),
+        None => {
+            let hint = Some("add for=\"2m\"".to_owned());
+            at.error(ctx, "a canary needs a duration", hint);
+            None
+        }
+    };
+    let rate = match At::property(scope, line, "max-error-rate") {
+        Some(at) => Some(percentage(ctx, at)?),
+        None => None,
+    };
+    Some(CanarySpec { count: count?, duration: duration?, max_error_rate: rate })
+}
+
+/// `"1%"` or `"0.5%"` in thousandths of a percent.
+fn percentage(ctx: &mut Ctx, at: At) -> Option<u32> {
+    let text = at.text(ctx)?;
+    let found = text.strip_suffix('%').and_then(|number| {
+        let (whole, decimals) = number.split_once('.').unwrap_or((number, "0"));
+        let digits = |t: &str| !t.is_empty() && t.bytes().all(|b| b.is_ascii_digit());
+        let fits = digits(whole) && digits(decimals) && whole.len() <= 3 && decimals.len() <= 3;
+        let thousandths: u32 = format!("{decimals:0<3}").parse().ok()?;
+        let rate = whole.parse::<u32>().ok()? * 1000 + thousandths;
+        (fits && rate <= 100_000).then_some(rate)
+    });
+    if found.is_none() {
+        let hint = Some(format!("write {}", at.written("\"1%\"")));
+        at.error(ctx, &format!("{text:?} isn't a percentage"), hint);
+    }
+    found
+}

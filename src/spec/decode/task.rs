@@ -1,0 +1,37 @@
+//! Tasks.
+//!
+//! Owns a task's own fields. Never runs a clock: a schedule is only read.
+
+use super::super::cron::Schedule;
+use super::super::fields::{SERVICE_ONLY, TASK};
+use super::super::model::TaskSpec;
+use super::super::value::Line;
+use super::values::At;
+use super::{Ctx, Fields, Known, Scope, run};
+use crate::units::Millis;
+
+const KNOWN: Known = Known { all: TASK, elsewhere: SERVICE_ONLY, only: "a task" };
+
+/// Reads a task from its line.
+pub(super) fn read(ctx: &mut Ctx, scope: &Scope, line: &Line) -> TaskSpec {
+    let mut fields = Fields::read(ctx, scope, line.block, &KNOWN);
+    let run = run::read(ctx, scope, &mut fields, line.span);
+    let timeout = fields
+        .one("timeout")
+        .and_then(|line| At::value(scope, &line, 0)?.duration(ctx, 1_000))
+        .unwrap_or(Millis::secs(3600));
+    let schedule = fields.one("schedule").and_then(|line| schedule(ctx, scope, &line));
+    let stop = run::stop(ctx, scope, &mut fields);
+    TaskSpec { run, timeout, schedule, stop }
+}
+
+fn schedule(ctx: &mut Ctx, scope: &Scope, line: &Line) -> Option<String> {
+    let at = At::value(scope, line, 0)?;
+    let text = at.some_text(ctx)?;
+    if let Err(why) = Schedule::parse(&text) {
+        let hint = Some("minute hour day month weekday, in UTC: schedule \"0 3 * * *\"".to_owned());
+        at.error(ctx, &format!("the schedule {text:?} {why}"), hint);
+        return None;
+    }
+    Some(text)
+}

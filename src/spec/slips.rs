@@ -1,0 +1,173 @@
+//! What is said about the usual slips, and what was meant.
+//!
+//! Owns the wording for text that isn't KDL and its repair. Never moves through tokens on its own.
+
+use super::outline::{Entry, Node};
+use super::report::{Source, Span};
+use super::scan::{Kind, Slip, Token};
+use super::words;
+use crate::units::{Bytes, Millis, QuantityError};
+use std::borrow::Cow;
+
+pub(super) const HASH_COMMENT: &str = "comments start with //, not #";
+
+/// Fields whose values are numbers.
+const NUMBERS: [&str; 4] = ["port", "publish", "replicas", "cpu"];
+
+/// Longest value repeated in a message.
+const SHOWN: usize = 60;
+
+pub(super) const fn list_hint() -> Option<&'static str> {
+    Some("write the values one after another: command \"/bin/sh\" \"-c\"")
+}
+
+/// A token as KDL would have it.
+pub(super) fn fixed(source: &Source, token: Token) -> Cow<'_, str> {
+    let text = source.slice(token.span);
+    let Kind::Slip(slip) = token.kind else { return Cow::Borrowed(text) };
+    match slip {
+        Slip::BareKeyword => Cow::Owned(format!("#{text}")),
+        Slip::KeywordCase => Cow::Owned(text.to_ascii_lowercase()),
+        Slip::Escape => Cow::Owned(fixed_escapes(text)),
+        Slip::OpeningQuote => Cow::Owned(quoted(text.strip_suffix('"').unwrap_or(text))),
+        Slip::WrongQuotes => {
+            let mut inner = text.chars();
+            inner.next();
+            inner.next_back();
+            Cow::Owned(quoted(inner.as_str()))
+        }
+        _ => Cow::Owned(quoted(text)),
+    }
+}
+
+/// A text in quotes.
+pub(super) fn quoted(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 2);
+    out.push('"');
+    for c in text.chars() {
+        match c {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            c if words::is_disallowed(c) || words::newline(c.encode_utf8(&mut [0; 4])) > 0 => {
+                out.push_str(&format!("\\u{{{:x}}}", u32::from(c)));
+            }
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+    out
+}
+
+fn fixed_escapes(text: &str) -> String {
+    let (mut out, mut rest) = (String::new(), text);
+    while let Some((at, _)) = words::bad_escape(rest) {
+        out.push_str(&rest[..at]);
+        out.push_str("\\\\");
+        rest = &rest[at + 1..];
+    }
+    out + rest
+}
+
+/// What is wrong with the form of a value; `first` if it is its field's first.
+pub(super) fn value(source: &Source, field: Token, first: bool, entry: &Entry) -> Option<String> {
+    let name = entry.name.unwrap_or(field);
+    let text = source.slice(entry.value.span);
+    if let Some(name) = entry.name.filter(|name| matches!(name.kind, Kind::Slip(_))) {
+        return Some(format!("quote the name: {}={text}", fixed(source, name)));
+    }
+    let Kind::Slip(slip) = entry.value.kind else { return None };
+    let fixed = fixed(source, entry.value);
+    let whole = match entry.name {
+        Some(name) => format!("{}={fixed}", source.slice(name.span)),
+        None if first => format!("{} {fixed}", source.slice(field.span)),
+        None => fixed.clone().into_owned(),
+    };
+    let whole = shortened(&whole);
+    Some(match slip {
+        Slip::Unquoted if NUMBERS.contains(&source.slice(name.span)) => {
+            format!("{} isn't a number", shortened(text))
+        }
+        Slip::Unquoted => format!("quote the {}: {whole}", noun(text)),
+        Slip::BareKeyword | Slip::KeywordCase => format!("write {fixed}: {whole}"),
+        Slip::WrongQuotes => format!("use double quotes: {whole}"),
+        Slip::OpeningQuote => format!("the opening quote is missing: {whole}"),
+        Slip::Escape => {
+            let escape = words::bad_escape(text).map_or("\\", |(at, n)| &text[at..at + n]);
+            format!("unknown escape {escape}: write \\\\ for a backslash, or a raw text #\"…\"#")
+        }
+        _ => return None,
+    })
+}
+
+fn shortened(text: &str) -> String {
+    if text.chars().count() <= SHOWN {
+        return text.to_owned();
+    }
+    text.chars().take(SHOWN).chain(['…']).collect()
+}
+
+/// What an unquoted word seems to be.
+fn noun(text: &str) -> &'static str {
+    let known = |error: QuantityError| error != QuantityError::UnknownUnit;
+    let digit = text.starts_with(|c: char| c.is_ascii_digit());
+    if !digit {
+        return "text";
+    }
+    match (Millis::parse(text), Bytes::parse(text)) {
+        (Ok(_), _) => "duration",
+        (_, Ok(_)) => "size",
+        _ if text.ends_with('%') => "percentage",
+        (Err(e), _) if known(e) && e != QuantityError::Malformed => "text",
+        _ if text.to_ascii_lowercase().trim_end_matches('b').ends_with(['k', 'm', 'g']) => "size",
+        _ => "text",
+    }
+}
+
+/// What to say about a `=` that stands after a field's name or between values; `at` is behind it.
+/// None: it ends the line.
+pub(super) fn equals(
+    source: &Source,
+    tokens: &[Token],
+    at: usize,
+    node: &Node,
+    first: bool,
+) -> Option<String> {
+    if !first {
+        return Some("this = isn't after a property's name".to_owned());
+    }
+    let name = source.slice(node.name.span);
+    let next = tokens[at.min(tokens.len())..].iter().find(|t| t.kind != Kind::Space);
+    match next.map(|token| (token, token.kind)) {
+        None | Some((_, Kind::Newline | Kind::Semi | Kind::Close)) => None,
+        Some((_, Kind::Open)) => Some(format!("drop the =: {name} {{")),
+        Some((token, _)) => {
+            Some(format!("drop the =: {name} {}", shortened(&fixed(source, *token))))
+        }
+    }
+}
+
+/// The brace that most likely misses its partner: one whose partner stands further left than it.
+pub(super) fn unclosed_block(source: &Source, tokens: &[Token], innermost: Span) -> Span {
+    let mut open: Vec<(Span, usize)> = Vec::new();
+    for token in tokens {
+        match token.kind {
+            Kind::Open => open.push((token.span, indent(source, token.span))),
+            Kind::Close => match open.pop() {
+                Some((span, left)) if indent(source, token.span) < left => return span,
+                _ => {}
+            },
+            _ => {}
+        }
+    }
+    innermost
+}
+
+/// The blanks at the start of the line that a span is in.
+fn indent(source: &Source, span: Span) -> usize {
+    let (line, _) = source.position(span.start);
+    let rest = &source.text()[source.offset(line, 1)..];
+    rest.len() - rest.trim_start_matches([' ', '\t']).len()
+}

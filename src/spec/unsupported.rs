@@ -1,0 +1,112 @@
+//! What the format knows and this build can't execute yet.
+//!
+//! Owns one table: whoever builds a feature deletes its line. Never refuses a file by itself.
+
+use super::parsed::{Parsed, Target};
+use super::report::Problem;
+
+/// Paths of fields, `*` for any name, and what they are called.
+const FIELDS: &[(&[&str], &str)] = &[
+    (&["service", "*", "route", "*"], "routes"),
+    (&["service", "*", "volume", "*"], "volumes"),
+    (&["service", "*", "secret-file", "*"], "secret files"),
+    (&["service", "*", "health", "exec"], "health checks by exec"),
+    (&["service", "*", "update", "canary"], "canaries"),
+    (&["service", "*", "before-deploy", "*"], "tasks before a deployment"),
+    (&["service", "*", "after-deploy", "*"], "tasks after a deployment"),
+    (&["task", "*"], "tasks"),
+];
+/// The same for what stands in values of environment variables.
+const SERVICE_ADDRESSES: Option<&str> = Some("addresses of services in env");
+const SECRETS: Option<&str> = Some("secrets in env");
+
+/// Everything in a file that this build can't execute, with its place.
+#[must_use]
+pub fn unsupported(parsed: &Parsed) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for (path, span) in &parsed.positions {
+        let fits = |pattern: &[&str]| {
+            pattern.len() == path.len()
+                && pattern.iter().zip(path).all(|(want, have)| *want == "*" || want == have)
+        };
+        if let Some((_, what)) = FIELDS.iter().find(|(pattern, _)| fits(pattern)) {
+            let text = message(&path[0], &path[1], what);
+            problems.push(parsed.problem_at(*span, text, None));
+        }
+    }
+    let tasks_run = !FIELDS.iter().any(|(pattern, _)| *pattern == ["task", "*"]);
+    for reference in parsed.references.iter().filter(|r| tasks_run || r.kind == "service") {
+        // A secret file has a line of its own in the table.
+        let in_env = parsed.source.slice(reference.span).starts_with("${")
+            || parsed.source.slice(reference.span).contains("\\u");
+        let what = match &reference.target {
+            Target::Service(_) => SERVICE_ADDRESSES,
+            Target::Secret(_) if in_env => SECRETS,
+            Target::Secret(_) => None,
+        };
+        if let Some(what) = what {
+            let text = message(reference.kind, reference.workload.as_str(), what);
+            problems.push(parsed.problem_at(reference.span, text, None));
+        }
+    }
+    problems.sort_by_key(|problem| problem.span);
+    problems
+}
+
+fn message(kind: &str, name: &str, what: &str) -> String {
+    format!("{kind} {name:?}: this build can't run {what} yet")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::read;
+    use super::*;
+
+    const FILE: &str = "service \"web\" {
+    image \"nginx\"
+    port 80
+    env { A \"x${service.db.address}\"; B \"${secret(b)}\"; C \"$${secret(b)}\" }
+    health exec=\"true\"
+    route \"a.example\"
+    volume \"v\" path=\"/v\" ephemeral=#true
+    secret-file \"s\" path=\"/s\"
+    update canary=1 for=\"1m\"
+    before-deploy \"t\"
+    after-deploy \"t\"
+}
+service \"db\" { image \"postgres\"; port 5432; publish 5432 }
+task \"t\" { image \"busybox\"; env { S \"${secret(s)}\" } }
+";
+
+    #[test]
+    fn every_row_of_the_table_is_found_with_its_line() {
+        let parsed = read("f", FILE).unwrap();
+        let found: Vec<(u32, u32, String)> =
+            unsupported(&parsed).into_iter().map(|p| (p.line, p.column, p.message)).collect();
+        let expected = [
+            (4, 15, "service \"web\"", "addresses of services in env"),
+            (4, 42, "service \"web\"", "secrets in env"),
+            (5, 17, "service \"web\"", "health checks by exec"),
+            (6, 5, "service \"web\"", "routes"),
+            (7, 5, "service \"web\"", "volumes"),
+            (8, 5, "service \"web\"", "secret files"),
+            (9, 19, "service \"web\"", "canaries"),
+            (10, 19, "service \"web\"", "tasks before a deployment"),
+            (11, 18, "service \"web\"", "tasks after a deployment"),
+            (14, 1, "task \"t\"", "tasks"),
+        ];
+        let expected: Vec<(u32, u32, String)> = expected
+            .into_iter()
+            .map(|(line, column, who, what)| {
+                (line, column, format!("{who}: this build can't run {what} yet"))
+            })
+            .collect();
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn a_file_without_them_passes() {
+        let text = "service \"web\" { image \"nginx\"; port 80; health \"/\"; publish 80 }";
+        assert_eq!(unsupported(&read("f", text).unwrap()), Vec::new());
+    }
+}
