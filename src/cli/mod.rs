@@ -2,6 +2,8 @@
 //!
 //! Owns what people type and read. Never talks to containers or the log directly, only to the API.
 
+pub mod check;
+
 use std::process::ExitCode;
 
 /// Runs the command line of this process.
