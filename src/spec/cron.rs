@@ -3,10 +3,10 @@
 //! Owns reading them and the next time they come true. Never reads a clock and starts nothing.
 
 use crate::units::Timestamp;
+use croner::Cron;
 use croner::errors::CronError;
 use croner::parser::{CronParser, Seconds, Year};
 use croner::time::{CivilDate, CivilDateTime, CivilTime, CronDateTime, Resolution, Weekday};
-use croner::Cron;
 use jiff::civil::{Date, DateTime, Time};
 use jiff::{SignedDuration, tz::TimeZone};
 use std::cmp::Ordering;
@@ -82,7 +82,9 @@ impl CronDateTime for Utc {
     }
 
     fn civil_weekday(&self) -> Weekday {
-        Weekday::from_days_from_sunday(self.0.weekday().to_sunday_zero_offset().unsigned_abs().into())
+        Weekday::from_days_from_sunday(
+            self.0.weekday().to_sunday_zero_offset().unsigned_abs().into(),
+        )
     }
 
     fn resolve_civil(&self, civil: CivilDateTime) -> Result<Resolution<Self>, CronError> {

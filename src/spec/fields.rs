@@ -45,16 +45,8 @@ pub(super) const TASK: &[&str] = &[
 /// Fields of a task that a service doesn't take.
 pub(super) const TASK_ONLY: &[&str] = &["timeout", "schedule"];
 /// Fields of a service that a task doesn't take.
-pub(super) const SERVICE_ONLY: &[&str] = &[
-    "port",
-    "replicas",
-    "health",
-    "route",
-    "publish",
-    "update",
-    "before-deploy",
-    "after-deploy",
-];
+pub(super) const SERVICE_ONLY: &[&str] =
+    &["port", "replicas", "health", "route", "publish", "update", "before-deploy", "after-deploy"];
 /// Fields that may stand more than once.
 pub(super) const REPEATED: &[&str] = &[
     "port",

@@ -122,8 +122,8 @@ fn is_number(word: &str) -> bool {
         Some((mantissa, exponent)) => (mantissa, Some(exponent)),
         None => (word, None),
     };
-    let exponent_fits = exponent
-        .is_none_or(|text| digits(text.strip_prefix(['+', '-']).unwrap_or(text), 10));
+    let exponent_fits =
+        exponent.is_none_or(|text| digits(text.strip_prefix(['+', '-']).unwrap_or(text), 10));
     let mantissa_fits = match mantissa.split_once('.') {
         Some((whole, decimals)) => digits(whole, 10) && digits(decimals, 10),
         None => digits(mantissa, 10),

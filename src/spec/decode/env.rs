@@ -16,11 +16,7 @@ use std::collections::BTreeMap;
 const KNOWN: &str = "write ${service.NAME.address}, ${secret(NAME)}, or $${ for a plain ${";
 
 /// Reads a block of variables.
-pub(super) fn read(
-    ctx: &mut Ctx,
-    scope: &Scope,
-    line: &Line,
-) -> BTreeMap<String, EnvValue> {
+pub(super) fn read(ctx: &mut Ctx, scope: &Scope, line: &Line) -> BTreeMap<String, EnvValue> {
     let mut env = BTreeMap::new();
     let mut seen: BTreeMap<String, Span> = BTreeMap::new();
     let block = line.block;

@@ -14,16 +14,13 @@ use super::{Ctx, Fields, Known, Scope, service, task};
 use crate::id::{AppName, WorkloadName};
 use std::collections::BTreeMap;
 
-const KNOWN: Known = Known { all: FILE, elsewhere: super::super::fields::SERVICE, only: "the file" };
+const KNOWN: Known =
+    Known { all: FILE, elsewhere: super::super::fields::SERVICE, only: "the file" };
 
 /// Reads a file from its outline.
 pub(in crate::spec) fn decode<'s>(source: &'s Source, outline: &Outline) -> (Spec, Ctx<'s>) {
-    let mut ctx = Ctx {
-        source,
-        problems: Vec::new(),
-        positions: BTreeMap::new(),
-        references: Vec::new(),
-    };
+    let mut ctx =
+        Ctx { source, problems: Vec::new(), positions: BTreeMap::new(), references: Vec::new() };
     let top = Scope { kind: "", name: String::new() };
     let mut fields = Fields::read(&mut ctx, &top, Some(&outline.root), &KNOWN);
     let mut label = |ctx: &mut Ctx, field: &'static str| {
@@ -97,7 +94,8 @@ fn routes(ctx: &mut Ctx, spec: &Spec) {
         for (index, route) in service.routes.iter().enumerate() {
             let Some(other) = taken.insert((&route.host, &route.path), name) else { continue };
             let span = position(ctx, &scope, &["route", &index.to_string()]);
-            let text = format!("the route {}{} is taken by {:?}", route.host, route.path, other.as_str());
+            let text =
+                format!("the route {}{} is taken by {:?}", route.host, route.path, other.as_str());
             ctx.error(&scope, span, &text, None);
         }
     }

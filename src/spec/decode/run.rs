@@ -18,9 +18,28 @@ use std::collections::BTreeMap;
 
 /// Signals that a container can be asked to end with.
 const SIGNALS: &[&str] = &[
-    "SIGABRT", "SIGALRM", "SIGCONT", "SIGHUP", "SIGINT", "SIGIO", "SIGKILL", "SIGPIPE", "SIGPWR",
-    "SIGQUIT", "SIGRTMAX", "SIGRTMIN", "SIGTERM", "SIGTSTP", "SIGTTIN", "SIGTTOU", "SIGURG",
-    "SIGUSR1", "SIGUSR2", "SIGVTALRM", "SIGWINCH", "SIGXCPU",
+    "SIGABRT",
+    "SIGALRM",
+    "SIGCONT",
+    "SIGHUP",
+    "SIGINT",
+    "SIGIO",
+    "SIGKILL",
+    "SIGPIPE",
+    "SIGPWR",
+    "SIGQUIT",
+    "SIGRTMAX",
+    "SIGRTMIN",
+    "SIGTERM",
+    "SIGTSTP",
+    "SIGTTIN",
+    "SIGTTOU",
+    "SIGURG",
+    "SIGUSR1",
+    "SIGUSR2",
+    "SIGVTALRM",
+    "SIGWINCH",
+    "SIGXCPU",
 ];
 
 /// Reads the shared fields; `header` is the service or task, for complaints about what is missing.
@@ -82,9 +101,8 @@ fn image(ctx: &mut Ctx, scope: &Scope, fields: &mut Fields, header: Span) -> Str
 
 fn words(ctx: &mut Ctx, scope: &Scope, fields: &mut Fields, field: &'static str) -> Vec<String> {
     let Some(line) = fields.one(field) else { return Vec::new() };
-    let words: Vec<String> = (0..line.values.len())
-        .filter_map(|n| At::value(scope, &line, n)?.text(ctx))
-        .collect();
+    let words: Vec<String> =
+        (0..line.values.len()).filter_map(|n| At::value(scope, &line, n)?.text(ctx)).collect();
     if field == "command" && words.first().is_some_and(String::is_empty) {
         ctx.error(scope, line.values[0].span, "the program to run is empty", None);
     }

@@ -98,10 +98,14 @@ impl<'a> At<'a> {
         let number = match &self.value.value {
             KdlValue::Integer(number) => *number,
             other => {
-                let message = format!("{} is a whole number, not {}", self.name(), match other {
-                    KdlValue::Float(_) => "a fraction",
-                    _ => self.value.kind(),
-                });
+                let message = format!(
+                    "{} is a whole number, not {}",
+                    self.name(),
+                    match other {
+                        KdlValue::Float(_) => "a fraction",
+                        _ => self.value.kind(),
+                    }
+                );
                 let number = match other {
                     KdlValue::String(text) => text.trim().parse::<u32>().ok(),
                     _ => None,
@@ -208,9 +212,8 @@ impl<'a> At<'a> {
             QuantityError::Malformed => (format!("{shown} isn't a {what}"), Some(units.to_owned())),
             QuantityError::NoUnit => (format!("{shown} has no unit"), Some(units.to_owned())),
             QuantityError::UnknownUnit => {
-                let near = near_unit(text, what).map(|near| {
-                    format!("did you mean {}?", self.written(&quoted(&near)))
-                });
+                let near = near_unit(text, what)
+                    .map(|near| format!("did you mean {}?", self.written(&quoted(&near))));
                 let message = format!("{shown} has an unknown unit");
                 (message, near.or_else(|| Some(units.to_owned())))
             }
@@ -283,10 +286,12 @@ pub(super) fn check_name(text: &str) -> Result<(), &'static str> {
 
 /// Why a text is not a secret's name: names joined by dots.
 pub(super) fn check_secret(text: &str) -> Result<(), &'static str> {
-    text.split('.').try_for_each(|part| check_name(part).map_err(|why| match why {
-        "is empty" => "has an empty part",
-        why => why,
-    }))
+    text.split('.').try_for_each(|part| {
+        check_name(part).map_err(|why| match why {
+            "is empty" => "has an empty part",
+            why => why,
+        })
+    })
 }
 
 /// The nearest text that is a name.
