@@ -4,3 +4,4 @@ mod logger;
 mod poll;
 mod raft;
 mod registry;
+mod sweep;
