@@ -8,3 +8,4 @@ pub mod image;
 pub mod logs;
 pub mod net;
 pub mod runc_shim;
+pub mod usage;

@@ -113,6 +113,8 @@ pub const UNPACK: Duration = Duration::from_secs(1800);
 /// Images whose configuration is kept in memory.
 pub const IMAGES_CACHED: usize = 256;
 
+/// Two readings of a counter of processor time that give a rate are this far apart at least.
+pub const USAGE_MIN: Duration = Duration::from_millis(200);
 /// Bytes of a log line in one record; a longer line takes several.
 pub const LOG_PART_MAX: usize = 16 << 10;
 /// Longest log line that a reader puts together; a longer one comes as several lines.
