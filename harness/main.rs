@@ -2,6 +2,7 @@
 //!
 //! Never holds an end-to-end test: those are in `smoke/`.
 
+mod crash;
 #[allow(dead_code, reason = "shared with smoke/, which uses other parts of it")]
 mod poll;
 mod raft;
