@@ -147,6 +147,10 @@ fn every_example_parses() {
     for path in examples {
         let text = std::fs::read_to_string(root().join(&path)).unwrap();
         let read = mill::spec::parse(&path, &text);
-        assert!(read.is_ok(), "{}", read.err().map_or_else(String::new, |report| report.text()));
+        assert!(
+            read.is_ok(),
+            "{}",
+            read.err().map_or_else(String::new, |report| format!("{report:?}"))
+        );
     }
 }
