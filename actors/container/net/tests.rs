@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::Command;
+use std::time::Duration;
 
 /// Outside of the host, where a client of the node would be.
 const OUTSIDE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 10);
