@@ -10,4 +10,6 @@ mod raft;
 mod registry;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod spec;
 mod tidy;

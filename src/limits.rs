@@ -10,8 +10,12 @@ pub const FILE_MAX: usize = 1 << 20;
 pub const FILE_DEPTH_MAX: usize = 32;
 /// Problems shown for a file; nobody reads more.
 pub const FILE_PROBLEMS_MAX: usize = 100;
+/// Longest message of a problem, in bytes.
+pub const FILE_MESSAGE_MAX: usize = 400;
 /// Characters of a source line shown with a problem.
 pub const FILE_EXCERPT_WIDTH: usize = 100;
+/// Longest line that formatting makes of a block that was on one line.
+pub const FILE_LINE_WIDTH: usize = 100;
 /// Nodes, values and comments in a file: bounds the time that reading it takes.
 pub const FILE_ITEMS_MAX: usize = 200_000;
 /// Values in one line of a file.
