@@ -9,7 +9,7 @@ mod raft;
 #[allow(dead_code, reason = "shared with smoke/, which uses other parts of it")]
 mod registry;
 #[cfg(test)]
-mod tests;
-#[cfg(test)]
 mod spec;
+#[cfg(test)]
+mod tests;
 mod tidy;

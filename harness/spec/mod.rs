@@ -9,7 +9,6 @@ use mill::spec;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-
 const SEPARATOR: &str = "=====\n";
 
 fn cases(kind: &str) -> Vec<PathBuf> {
