@@ -3,6 +3,7 @@
 //! Owns all I/O of a node. Never decides what a pure function of the core can decide.
 
 pub mod container;
+pub mod doctor;
 pub mod platform;
 pub mod raft;
 pub mod root;
