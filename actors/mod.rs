@@ -2,8 +2,8 @@
 //!
 //! Owns all I/O of a node. Never decides what a pure function of the core can decide.
 
+pub mod api;
 pub mod container;
-pub mod doctor;
 pub mod platform;
 pub mod raft;
 pub mod root;

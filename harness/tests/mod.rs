@@ -1,7 +1,5 @@
-//! Tests that need the test support, and of it.
+//! Tests of the test support itself.
 
-mod commit;
-mod crash;
 mod logger;
 mod poll;
 mod raft;

@@ -3,7 +3,6 @@
 //! Owns what people type and read. Never talks to containers or the log directly, only to the API.
 
 pub mod check;
-pub mod fmt;
 
 use std::process::ExitCode;
 

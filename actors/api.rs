@@ -1,0 +1,222 @@
+//! The API actor: HTTP on the UNIX socket and on TCP.
+//!
+//! Owns the listeners' tasks and the newest view that handlers see. Never blocks in a handler of its
+//! own: every request runs in its connection's task, and asks root by message.
+
+mod allocations;
+mod context;
+mod deploy;
+mod dispatch;
+mod error;
+mod images;
+pub mod listener;
+mod logs;
+pub mod openapi;
+mod read;
+mod request;
+mod revisions;
+mod routes;
+mod serve;
+mod stall;
+mod stream;
+#[cfg(test)]
+mod tests;
+mod tokens;
+
+pub use context::{Doors, ImageStore, Init, Lines, LogSource, StoreError};
+pub use error::ApiError;
+pub use serve::Bounds;
+
+use crate::actors::root::{self, Child, Handle, RootRef, ToChild, View};
+use context::Context;
+use listener::LocalSocket;
+use ractor::{Actor, ActorProcessingErr, ActorRef, SpawnErr};
+use std::future::Future;
+use std::sync::Arc;
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinHandle;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+/// What the API is told.
+pub enum Msg {
+    /// The state has changed; answered to root by `Settled`.
+    View(View),
+    /// A listener's task ended though nobody stopped it.
+    ListenerEnded,
+}
+
+/// Whether the node belongs to a cluster.
+#[derive(Clone, Debug, Default)]
+pub enum Standing {
+    /// It doesn't: only the UNIX socket is open, and `init` is what it takes.
+    #[default]
+    Unclaimed,
+    /// It does, and is reached over TCP too. Never turns back within a process.
+    Member {
+        /// The open TCP listeners.
+        tcp: Vec<Arc<TcpListener>>,
+    },
+}
+
+/// What the API starts with; a restarted one starts with the same.
+#[derive(Clone)]
+pub struct Args {
+    /// The way to root.
+    pub root: RootRef,
+    /// The UNIX socket; open for the whole life of the process.
+    pub local: Arc<LocalSocket>,
+    /// Whether the node belongs to a cluster; changes once, after `init`.
+    pub standing: watch::Receiver<Standing>,
+    /// The node's stores.
+    pub doors: Doors,
+    /// `mill dev`: `cluster` and `constraint` of a file are ignored.
+    pub dev: bool,
+    /// Numbers and times; [`Bounds::default`] but in tests.
+    pub bounds: Bounds,
+}
+
+/// The actor.
+pub struct Api;
+
+/// What the API keeps.
+pub struct State {
+    root: RootRef,
+    views: watch::Sender<Option<View>>,
+    stopping: CancellationToken,
+    listeners: JoinHandle<()>,
+    _guard: DropGuard,
+}
+
+impl Drop for State {
+    fn drop(&mut self) {
+        // After an orderly stop they have ended already.
+        self.listeners.abort();
+    }
+}
+
+impl Actor for Api {
+    type Msg = Msg;
+    type State = State;
+    type Arguments = Args;
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<Msg>,
+        args: Args,
+    ) -> Result<State, ActorProcessingErr> {
+        let (views, seen) = watch::channel(None);
+        let stopping = CancellationToken::new();
+        let context = Arc::new(Context {
+            root: args.root.clone(),
+            views: seen,
+            standing: args.standing.clone(),
+            doors: args.doors.clone(),
+            dev: args.dev,
+            streams: Arc::new(Semaphore::new(args.bounds.streams)),
+            stopping: stopping.clone(),
+        });
+        let root = args.root.clone();
+        let all = tokio::spawn(listen(args, context, stopping.clone()));
+        let listeners = tokio::spawn(async move {
+            // Cancelled tasks and ended ones alike: nobody is served any more.
+            let _ = AbortOnDrop(all).await;
+            // The actor may have stopped, which is when this is expected.
+            let _ = myself.cast(Msg::ListenerEnded);
+        });
+        let guard = stopping.clone().drop_guard();
+        Ok(State { root, views, stopping, listeners, _guard: guard })
+    }
+
+    async fn handle(
+        &self,
+        _myself: ActorRef<Msg>,
+        message: Msg,
+        state: &mut State,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            Msg::View(view) => {
+                let index = view.index;
+                state.views.send_replace(Some(view));
+                // Root may be about to stop.
+                let _ = state.root.cast(root::Msg::Settled { child: Child::Api, index });
+                Ok(())
+            }
+            Msg::ListenerEnded => Err("the API's listeners ended".into()),
+        }
+    }
+
+    async fn post_stop(
+        &self,
+        _myself: ActorRef<Msg>,
+        state: &mut State,
+    ) -> Result<(), ActorProcessingErr> {
+        state.stopping.cancel();
+        // They bound their own wait for what is going on. A panic there has been logged.
+        let _ = (&mut state.listeners).await;
+        Ok(())
+    }
+}
+
+/// Starts the API as a child of root.
+///
+/// # Errors
+/// Root is about to stop.
+pub async fn start(args: Args) -> Result<Handle, SpawnErr> {
+    let cell = args.root.get_cell();
+    let (actor, _) = Api::spawn_linked(None, Api, args, cell).await?;
+    let cell = actor.get_cell();
+    let tell = Box::new(move |what| {
+        if let ToChild::View(view) = what {
+            // One that has ended is told of the newest view when it runs again.
+            let _ = actor.cast(Msg::View(view));
+        }
+    });
+    Ok(Handle { cell, tell, raft: None })
+}
+
+/// Serves all listeners: the UNIX socket at once, TCP as soon as the node is a member.
+async fn listen(args: Args, context: Arc<Context>, stopping: CancellationToken) {
+    let Args { local, mut standing, bounds, .. } = args;
+    let entrance = |entrance| dispatch::filter(Arc::clone(&context), entrance);
+    let local_routes = entrance(request::Entrance::Local);
+    let network_routes = entrance(request::Entrance::Network);
+    let stop = stopping.clone();
+    let on_socket = serve::run(local, local_routes, bounds.local, bounds, stop);
+    let on_network = async {
+        let member = standing.wait_for(|now| matches!(now, Standing::Member { .. }));
+        let tcp = tokio::select! {
+            member = member => match member.as_deref() {
+                Ok(Standing::Member { tcp }) => tcp.clone(),
+                _ => Vec::new(),
+            },
+            () = stopping.cancelled() => return,
+        };
+        let each = tcp.into_iter().map(|listener| {
+            let (routes, stop) = (network_routes.clone(), stopping.clone());
+            serve::run(listener, routes, bounds.network, bounds, stop)
+        });
+        futures_util::future::join_all(each).await;
+    };
+    tokio::join!(on_socket, on_network);
+}
+
+/// A task that ends with whoever waits for it.
+struct AbortOnDrop(JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Future for AbortOnDrop {
+    type Output = Result<(), tokio::task::JoinError>;
+
+    fn poll(
+        mut self: std::pin::Pin<&mut Self>,
+        context: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Self::Output> {
+        std::pin::Pin::new(&mut self.0).poll(context)
+    }
+}

@@ -1,0 +1,231 @@
+//! What every handler holds: the newest view, the way to root, and the doors to the node's stores.
+//!
+//! Owns how a change is proposed and how a reading is confirmed. Never keeps anything of a request.
+
+use super::error::ApiError;
+use super::request::{self, Request};
+use crate::actors::container::logs::{Event, LogReader, Query};
+use crate::actors::root::{Done, Msg, NodeUsage, Proposal, RootRef, View};
+use crate::fsm::{Command, State};
+use crate::id::{AllocId, Digest, Index};
+use crate::limits;
+use crate::revise::ResolveError;
+use crate::units::Timestamp;
+use crate::views::Observed;
+use crate::wire::{ImageView, InitRequest, InitView};
+use futures_util::Stream;
+use futures_util::future::BoxFuture;
+use ractor::rpc::CallResult;
+use sha2::{Digest as _, Sha256};
+use std::collections::BTreeMap;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+use tokio::io::AsyncRead;
+use tokio::sync::{Semaphore, watch};
+use tokio_util::sync::CancellationToken;
+use warp::http::HeaderValue;
+use warp::reply::Response;
+
+/// The images of this node.
+pub trait ImageStore: Send + Sync {
+    /// What a reference leads to now.
+    fn resolve(&self, reference: String) -> BoxFuture<'_, Result<Digest, ResolveError>>;
+    /// Takes the images of an archive.
+    fn load(
+        &self,
+        archive: Pin<Box<dyn AsyncRead + Send>>,
+    ) -> BoxFuture<'_, Result<Vec<ImageView>, StoreError>>;
+    /// All images; `used` is left to the caller.
+    fn list(&self) -> BoxFuture<'_, Result<Vec<ImageView>, StoreError>>;
+    /// Forgets an image; whether there was one.
+    fn remove(&self, reference: String) -> BoxFuture<'_, Result<bool, StoreError>>;
+}
+
+/// Why the image store did not do it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// What was given is at fault.
+    #[error("{reason}")]
+    Input {
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The store is at fault.
+    #[error("{reason}")]
+    Store {
+        /// What failed.
+        reason: String,
+    },
+}
+
+/// The lines of one allocation.
+pub type Lines = Pin<Box<dyn Stream<Item = Event> + Send>>;
+
+/// The logs of this node.
+pub trait LogSource: Send + Sync {
+    /// Begins to read an allocation's log.
+    ///
+    /// # Errors
+    /// It can't be read.
+    fn read(&self, allocation: &AllocId, query: Query) -> io::Result<Lines>;
+}
+
+impl LogSource for LogReader {
+    fn read(&self, allocation: &AllocId, query: Query) -> io::Result<Lines> {
+        Ok(Box::pin(LogReader::read(self, allocation, query)?))
+    }
+}
+
+/// Makes this node the first of a new cluster; the daemon carries it out.
+pub type Init =
+    Arc<dyn Fn(InitRequest) -> BoxFuture<'static, Result<InitView, ApiError>> + Send + Sync>;
+
+/// What the API reaches besides root.
+#[derive(Clone)]
+pub struct Doors {
+    /// Images of this node.
+    pub images: Arc<dyn ImageStore>,
+    /// Logs of this node.
+    pub logs: Arc<dyn LogSource>,
+    /// `POST /v1/init`.
+    pub init: Init,
+}
+
+/// What every handler holds.
+pub struct Context {
+    pub(super) root: RootRef,
+    pub(super) views: watch::Receiver<Option<View>>,
+    pub(super) standing: watch::Receiver<super::Standing>,
+    pub(super) doors: Doors,
+    pub(super) dev: bool,
+    pub(super) streams: Arc<Semaphore>,
+    pub(super) stopping: CancellationToken,
+}
+
+/// A view that is shown to a caller.
+pub struct Reading {
+    /// The view.
+    pub view: View,
+    /// No leader confirmed in time that it is the newest.
+    pub stale: bool,
+}
+
+impl Reading {
+    /// The state.
+    pub fn state(&self) -> &State {
+        &self.view.state
+    }
+
+    /// The answer with what is known of its age.
+    pub fn mark(&self, response: Response) -> Response {
+        let mut response = request::at(self.view.index, response);
+        if self.stale {
+            response.headers_mut().insert(request::MILL_STALE, HeaderValue::from_static("true"));
+        }
+        response
+    }
+}
+
+/// The time by this host's clock.
+pub fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+impl Context {
+    /// The newest view, without asking anybody.
+    pub fn view(&self) -> Option<View> {
+        self.views.borrow().clone()
+    }
+
+    /// A view that a leader confirmed to be the newest, or the newest at hand.
+    pub async fn read(&self) -> Result<Reading, ApiError> {
+        let confirmed = tokio::time::timeout(limits::READ_CONFIRM, async {
+            let call = self.root.call(Msg::ReadIndex, Some(limits::READ_CONFIRM)).await;
+            match call {
+                Ok(CallResult::Success(Some(index))) => self.reach(index).await,
+                _ => None,
+            }
+        });
+        match confirmed.await {
+            Ok(Some(view)) => Ok(Reading { view, stale: false }),
+            _ => {
+                let view = self.view().ok_or(ApiError::Starting)?;
+                Ok(Reading { view, stale: true })
+            }
+        }
+    }
+
+    /// Waits until the view is at an index. The caller bounds the wait.
+    async fn reach(&self, index: Index) -> Option<View> {
+        let mut views = self.views.clone();
+        let is_there = |view: &Option<View>| view.as_ref().is_some_and(|v| v.index >= index);
+        views.wait_for(is_there).await.ok()?.clone()
+    }
+
+    /// Changes the state; the view has the change when this is done.
+    pub async fn propose(
+        &self,
+        command: Command,
+        idempotency_key: Option<String>,
+    ) -> Result<Done, ApiError> {
+        let ask = |reply| Msg::Propose(Proposal { command, idempotency_key, reply });
+        let done = match self.root.call(ask, Some(limits::API_PROPOSE)).await {
+            Ok(CallResult::Success(result)) => result?,
+            Ok(CallResult::Timeout) => return Err(ApiError::Unconfirmed),
+            Ok(CallResult::SenderError) | Err(_) => return Err(ApiError::Stopping),
+        };
+        // If it takes too long the change is done all the same.
+        let _ = tokio::time::timeout(limits::API_VIEW, self.reach(done.index)).await;
+        Ok(done)
+    }
+
+    /// What is known beside the state.
+    pub async fn observed(&self, view: &View) -> Observed {
+        let usage = match self.root.call(Msg::Usage, Some(limits::API_USAGE)).await {
+            Ok(CallResult::Success(usage)) => Some(usage),
+            _ => None,
+        };
+        let nodes = usage.as_ref().map(|usage: &NodeUsage| (view.node, usage.node));
+        Observed {
+            now: now(),
+            leader: view.leader,
+            allocations: usage.map(|usage| usage.allocations).unwrap_or_default(),
+            nodes: nodes.into_iter().collect::<BTreeMap<_, _>>(),
+        }
+    }
+
+    /// The request's `Idempotency-Key` as the state keeps it: it means something only for this
+    /// caller and route, and only with this body.
+    pub fn key(&self, request: &Request, body: &[u8]) -> Result<Option<String>, ApiError> {
+        let Some(given) = request.header("idempotency-key") else { return Ok(None) };
+        if given.is_empty() || given.len() > limits::API_KEY_MAX {
+            let message = format!("an Idempotency-Key has 1 to {} bytes", limits::API_KEY_MAX);
+            return Err(ApiError::bad(message, "send a UUID"));
+        }
+        let scope = [&request.caller, request.method.as_str(), &request.path, given].join("\n");
+        let scope = hex(&Sha256::digest(scope.as_bytes())[..16]);
+        let mut content = Sha256::new();
+        for (name, value) in &request.query {
+            content.update(format!("{name}={value}\n"));
+        }
+        content.update(body);
+        let key = format!("{scope}:{}", hex(&content.finalize()[..8]));
+        let view = self.view();
+        let used = view.iter().flat_map(|view| {
+            view.state.idempotency.range(format!("{scope}:")..format!("{scope};"))
+        });
+        let other = used.map(|(used, _)| used).find(|used| !used.starts_with(&key));
+        if other.is_some() {
+            let message = "this Idempotency-Key was used for another request".to_owned();
+            return Err(ApiError::Conflict { message, hint: Some("send a new key".to_owned()) });
+        }
+        Ok(Some(key))
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,177 @@
+//! `POST /v1/deploy`: from a file to a revision that is on its way, and its events.
+//!
+//! Owns the order of the checks. Never rolls anything out: that is plan's, whoever listens.
+
+use super::context::Context;
+use super::error::ApiError;
+use super::request::{self, Request, json};
+use super::revisions::{self, Accepted};
+use super::stream;
+use crate::fsm::{Rejection, State};
+use crate::id::WorkloadName;
+use crate::limits;
+use crate::revise::{self, ResolveError, Resolved, Up};
+use crate::spec::{self, Parsed, Report, Spec};
+use crate::views::EventId;
+use crate::wire::{AcceptedEvent, ErrorDetail, RevisionView};
+use futures_util::StreamExt as _;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use warp::http::StatusCode;
+use warp::reply::Response;
+
+/// The name of a file that came without one.
+const FILE_NAME: &str = "file";
+
+/// `POST /v1/deploy`.
+pub async fn deploy(context: Arc<Context>, mut request: Request) -> Result<Response, ApiError> {
+    let replace = request.flag("replace")?;
+    let images = overrides(&request)?;
+    let last = revisions::last_event(&request)?;
+    let file = request.text(limits::FILE_MAX).await?;
+    let key = context.key(&request, file.as_bytes())?;
+    let reading = context.read().await?;
+    let state = reading.state();
+    // A client that lost its connection goes on with what it has deployed.
+    let is_same = |last: &EventId| {
+        state.deployments.get(&last.revision).is_some_and(|deployment| deployment.file == file)
+    };
+    if let Some(last) = last.filter(is_same) {
+        return Ok(reading.mark(revisions::follow(&context, last.revision, last.number + 1)?));
+    }
+    if let Some(known) = revisions::known(&reading.view, key.as_deref()) {
+        return answer(&context, &request, known?);
+    }
+    let parsed = parse(file.clone()).await?;
+    let mut spec = parsed.spec.clone();
+    if context.dev {
+        for_dev(&mut spec);
+    }
+    if let Some(running) = state.running_deployment(&spec.app) {
+        let (app, running) = (spec.app, running.revision);
+        return Err(Rejection::DeploymentRunning { app, running }.into());
+    }
+    guard(state, &spec)?;
+    revise::override_images(&mut spec, &images)?;
+    let problems = revise::obstacles(state, &spec).into_iter().map(|found| {
+        let kind = if spec.tasks.contains_key(&found.workload) { "task" } else { "service" };
+        parsed.problem(&[kind, found.workload.as_str(), found.field], found.message, found.hint)
+    });
+    parsed.check(problems.collect()).map_err(invalid)?;
+    let resolved = resolve(&context, revise::references(&spec)).await;
+    let make = |state: &State| {
+        let up = Up { spec: spec.clone(), file: file.clone(), replace };
+        revise::up(state, up, &resolved)
+    };
+    let accepted = revisions::propose(&context, key, make).await?;
+    answer(&context, &request, accepted)
+}
+
+/// The images given by `?image=SERVICE=REF`.
+fn overrides(request: &Request) -> Result<Vec<(WorkloadName, String)>, ApiError> {
+    let pair = |text: &str| {
+        let found =
+            text.split_once('=').filter(|(name, image)| !name.is_empty() && !image.is_empty());
+        let bad = || ApiError::bad(format!("image={text} names no service"), "image=SERVICE=REF");
+        found.map(|(name, image)| (WorkloadName::from(name), image.to_owned())).ok_or_else(bad)
+    };
+    request.all("image").map(pair).collect()
+}
+
+/// Decodes the file; what this build can't carry out is refused like a mistake.
+async fn parse(file: String) -> Result<Parsed, ApiError> {
+    let read = move || {
+        let parsed = spec::read(FILE_NAME, &file)?;
+        parsed.check(spec::unsupported(&parsed))?;
+        Ok(parsed)
+    };
+    match tokio::task::spawn_blocking(read).await {
+        Ok(parsed) => parsed.map_err(invalid),
+        Err(error) => {
+            Err(ApiError::Internal { doing: "reading the file", reason: error.to_string() })
+        }
+    }
+}
+
+fn invalid(report: Report) -> ApiError {
+    let detail = |d: spec::Detail| ErrorDetail {
+        line: d.line,
+        column: d.column,
+        message: d.message,
+        hint: d.hint,
+    };
+    let details: Vec<ErrorDetail> = report.details().into_iter().map(detail).collect();
+    let first = details.first();
+    let first = first.map(|d| format!("line {}: {}", d.line, d.message)).unwrap_or_default();
+    let message = match details.len() {
+        0 | 1 => first,
+        count => format!("{first} (and {} more)", count - 1),
+    };
+    ApiError::InvalidFile { message, details }
+}
+
+/// `mill dev` runs a file of any cluster, on the only node there is.
+fn for_dev(spec: &mut Spec) {
+    spec.cluster = None;
+    let services = spec.services.values_mut().map(|service| &mut service.run);
+    let tasks = spec.tasks.values_mut().map(|task| &mut task.run);
+    services.chain(tasks).for_each(|run| run.constraints.clear());
+}
+
+/// A file that is meant for one cluster is refused by every other.
+fn guard(state: &State, spec: &Spec) -> Result<(), ApiError> {
+    let ours = state.cluster.as_ref().map_or("", |cluster| cluster.name.as_str());
+    match &spec.cluster {
+        Some(wanted) if wanted != ours => {
+            let message = format!("the file is for cluster {wanted}; this is {ours}");
+            let hint = Some("choose the other cluster by --address, or change the file".to_owned());
+            Err(ApiError::Conflict { message, hint })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Finds out what each reference leads to now.
+async fn resolve(context: &Context, references: BTreeSet<String>) -> Resolved {
+    let lookups = references.into_iter().map(|reference| {
+        let images = Arc::clone(&context.doors.images);
+        async move {
+            let lookup = images.resolve(reference.clone());
+            let found = tokio::time::timeout(limits::API_RESOLVE, lookup).await;
+            let found = found.unwrap_or_else(|_| {
+                let reason = "its registry doesn't answer".to_owned();
+                Err(ResolveError::Unreachable { reference: reference.clone(), reason })
+            });
+            (reference, found)
+        }
+    });
+    futures_util::stream::iter(lookups).buffer_unordered(limits::API_RESOLVES).collect().await
+}
+
+fn answer(
+    context: &Arc<Context>,
+    request: &Request,
+    accepted: Accepted,
+) -> Result<Response, ApiError> {
+    let revision = accepted.revision;
+    if request.wants_json() {
+        let document = RevisionView { revision: revision.0 };
+        return Ok(request::at(accepted.index, json(StatusCode::ACCEPTED, &document)?));
+    }
+    let steps =
+        context.view().and_then(|view| Some(view.state.deployments.get(&revision)?.progress.len()));
+    let response = match steps.filter(|_| !accepted.new) {
+        None => revisions::follow(context, revision, 0)?,
+        // Nothing was to be done: what was done when the revision was new is not told again.
+        Some(steps) => {
+            let views = context.views.clone();
+            stream::open(context, move |feed| async move {
+                let data = AcceptedEvent { revision: revision.0, plan: None };
+                let id = EventId { revision, number: steps };
+                feed.send(Some("accepted"), &id.to_string(), &data).await?;
+                revisions::feed_events(views, revision, steps + 1, feed).await
+            })?
+        }
+    };
+    Ok(request::at(accepted.index, response))
+}

@@ -1,0 +1,161 @@
+//! From a request to its route's handler: finding the route, letting the caller in, answering.
+//!
+//! Owns who may do what. Never lets anything but JSON out for a failure, not even for a panic.
+
+use super::Standing;
+use super::context::{Context, now};
+use super::error::ApiError;
+use super::request::{self, Body, Entrance, Request};
+use super::routes::{LATER, ROUTES, Route};
+use super::serve::Routes;
+use crate::fsm::model::Role;
+use crate::token;
+use futures_util::FutureExt as _;
+use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use warp::http::header::AUTHORIZATION;
+use warp::http::{HeaderMap, Method};
+use warp::path::FullPath;
+use warp::reply::Response;
+use warp::{Filter, Reply as _};
+
+/// All routes for one entrance, as a filter that never rejects.
+pub fn filter(context: Arc<Context>, entrance: Entrance) -> Routes {
+    let query = warp::query::raw().or(warp::any().map(String::new)).unify();
+    warp::any()
+        .and(warp::method())
+        .and(warp::path::full())
+        .and(query)
+        .and(warp::header::headers_cloned())
+        .and(warp::body::stream().map(request::body))
+        .then(move |method, path: FullPath, query, headers, body| {
+            let parts = Parts { method, path: path.as_str().to_owned(), query, headers, body };
+            answer(Arc::clone(&context), entrance, parts)
+        })
+        .recover(|_| async {
+            // The filters above take every request.
+            let lost = ApiError::BadRequest { message: "not a request".to_owned(), hint: None };
+            Ok::<_, warp::Rejection>(lost.response())
+        })
+        .unify()
+        .boxed()
+}
+
+/// A request as it came in.
+struct Parts {
+    method: Method,
+    path: String,
+    query: String,
+    headers: HeaderMap,
+    body: Body,
+}
+
+async fn answer(context: Arc<Context>, entrance: Entrance, parts: Parts) -> Response {
+    let handled = AssertUnwindSafe(handle(context, entrance, parts)).catch_unwind();
+    match handled.await {
+        Ok(Ok(response)) => response.into_response(),
+        Ok(Err(error)) => error.response(),
+        Err(_) => {
+            tracing::error!("a request's handler panicked");
+            let doing = "carrying out the request";
+            let reason = "an error in the program; its log has more".to_owned();
+            ApiError::Internal { doing, reason }.response()
+        }
+    }
+}
+
+async fn handle(
+    context: Arc<Context>,
+    entrance: Entrance,
+    parts: Parts,
+) -> Result<Response, ApiError> {
+    let found = find(&parts.method, &parts.path);
+    let is_open = matches!(&found, Ok((route, _)) if route.role.is_none());
+    let caller = if is_open {
+        Caller { role: Role::Read, name: String::new() }
+    } else {
+        // Whoever isn't let in learns nothing about routes either.
+        admit(&context, entrance, &parts.headers)?
+    };
+    let (route, params) = found?;
+    if route.local && entrance != Entrance::Local {
+        return Err(ApiError::LocalOnly);
+    }
+    if let Some(need) = route.role
+        && (caller.role == Role::Join || caller.role < need)
+    {
+        return Err(ApiError::forbidden(need, caller.role));
+    }
+    let is_unclaimed = matches!(*context.standing.borrow(), Standing::Unclaimed);
+    if is_unclaimed && !route.unclaimed {
+        return Err(ApiError::Unclaimed);
+    }
+    let query = request::pairs(&parts.query)?;
+    check_query(route, &query)?;
+    let request = Request {
+        method: parts.method,
+        path: parts.path,
+        params,
+        query,
+        headers: parts.headers,
+        body: parts.body,
+        caller: caller.name,
+    };
+    (route.handler)(context, request).await
+}
+
+/// Who asks.
+struct Caller {
+    role: Role,
+    name: String,
+}
+
+fn admit(context: &Context, entrance: Entrance, headers: &HeaderMap) -> Result<Caller, ApiError> {
+    if entrance == Entrance::Local {
+        return Ok(Caller { role: Role::Admin, name: "local".to_owned() });
+    }
+    let header = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let (scheme, text) = header.and_then(|h| h.split_once(' ')).ok_or(ApiError::NoToken)?;
+    if !scheme.eq_ignore_ascii_case("bearer") {
+        return Err(ApiError::NoToken);
+    }
+    let view = context.view().ok_or(ApiError::Starting)?;
+    let token = token::find(&view.state, text.trim(), now())?;
+    Ok(Caller { role: token.role, name: token.id.0.clone() })
+}
+
+type Found = (&'static Route, BTreeMap<&'static str, String>);
+
+/// The route of a method and path, with what the path's parts stand for.
+fn find(method: &Method, path: &str) -> Result<Found, ApiError> {
+    // The answer to HEAD is that to GET; hyper leaves out the body.
+    let method = if *method == Method::HEAD { &Method::GET } else { method };
+    let mut allowed = Vec::new();
+    for route in ROUTES {
+        let Some(params) = route.params(path)? else { continue };
+        if route.method.method() == *method {
+            return Ok((route, params));
+        }
+        allowed.push(route.method.method());
+    }
+    let later = LATER.iter().find(|later| later.is_meant(method, path)).map(|later| later.what);
+    if later.is_none() && !allowed.is_empty() {
+        let (path, method) = (path.to_owned(), method.to_string());
+        return Err(ApiError::NoMethod { path, method, allowed });
+    }
+    Err(ApiError::NoRoute { path: path.to_owned(), later })
+}
+
+/// A parameter that would be ignored could change what is asked for.
+fn check_query(route: &Route, query: &[(String, String)]) -> Result<(), ApiError> {
+    let known = |name: &str| route.query.iter().any(|parameter| parameter.name == name);
+    let Some((unknown, _)) = query.iter().find(|(name, _)| !known(name)) else { return Ok(()) };
+    let all: Vec<&str> = route.query.iter().map(|parameter| parameter.name).collect();
+    let hint = if all.is_empty() {
+        "it takes none".to_owned()
+    } else {
+        format!("it takes {}", all.join(", "))
+    };
+    Err(ApiError::bad(format!("no parameter {unknown} is known here"), hint))
+}

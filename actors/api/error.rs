@@ -1,0 +1,291 @@
+//! What the API answers when it can't do what was asked.
+//!
+//! Owns the mapping from every failure to a status and the error document. Never lets a failure out
+//! in another form.
+
+use crate::actors::root::ProposeError;
+use crate::fsm::Rejection;
+use crate::fsm::model::Role;
+use crate::revise::{ResolveError, ReviseError};
+use crate::token::TokenError;
+use crate::views;
+use crate::wire::{ErrorDetail, ErrorDocument, ErrorView};
+use warp::http::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use warp::http::{Method, StatusCode};
+use warp::reply::Response;
+
+/// Why a request was not carried out.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ApiError {
+    /// The request makes no sense.
+    #[error("{message}")]
+    BadRequest {
+        /// What is wrong with it.
+        message: String,
+        /// What to send instead.
+        hint: Option<String>,
+    },
+    /// The request carries no token.
+    #[error("no token was sent")]
+    NoToken,
+    /// The request carries one that is not let in.
+    #[error(transparent)]
+    Token(#[from] TokenError),
+    /// The token may not do this.
+    #[error("this needs a token with the role {need}; yours has {have}")]
+    Forbidden {
+        /// The role that may.
+        need: &'static str,
+        /// The token's.
+        have: &'static str,
+    },
+    /// The request may only come through the UNIX socket.
+    #[error("this is answered on the UNIX socket of the node only")]
+    LocalOnly,
+    /// No route has this path.
+    #[error("no such route: {path}")]
+    NoRoute {
+        /// The path.
+        path: String,
+        /// What belongs there and isn't built.
+        later: Option<&'static str>,
+    },
+    /// The path has no such method.
+    #[error("{path} has no {method}")]
+    NoMethod {
+        /// The path.
+        path: String,
+        /// The method.
+        method: String,
+        /// Those that it has.
+        allowed: Vec<Method>,
+    },
+    /// What the request names doesn't exist.
+    #[error("no {what} {name}")]
+    NotFound {
+        /// Its kind.
+        what: &'static str,
+        /// Its name.
+        name: String,
+    },
+    /// The name fits several.
+    #[error("{name} fits several allocations: {fits}")]
+    Ambiguous {
+        /// What was asked for.
+        name: String,
+        /// Some of those that it fits.
+        fits: String,
+    },
+    /// What runs doesn't allow it.
+    #[error("{message}")]
+    Conflict {
+        /// Why not.
+        message: String,
+        /// What to do.
+        hint: Option<String>,
+    },
+    /// The node belongs to no cluster.
+    #[error("this node belongs to no cluster yet")]
+    Unclaimed,
+    /// The body is too large.
+    #[error("the body is larger than {max} bytes")]
+    TooLarge {
+        /// The bound.
+        max: u64,
+    },
+    /// The file can't be deployed.
+    #[error("{message}")]
+    InvalidFile {
+        /// All of it in a line.
+        message: String,
+        /// Where in the file.
+        details: Vec<ErrorDetail>,
+    },
+    /// Too much at once.
+    #[error("too many {what} at once")]
+    TooMany {
+        /// What there is too much of.
+        what: &'static str,
+    },
+    /// The state rejected the change.
+    #[error(transparent)]
+    Rejected(#[from] Rejection),
+    /// No revision can be made of what was asked.
+    #[error(transparent)]
+    Revise(#[from] ReviseError),
+    /// No leader confirmed the change.
+    #[error("no leader: changes are refused; containers run on")]
+    NoLeader,
+    /// It isn't known whether the change was carried out.
+    #[error("the change was not confirmed in time; it may still be carried out")]
+    Unconfirmed,
+    /// The node has not read its log yet.
+    #[error("the node is starting")]
+    Starting,
+    /// The node is about to end.
+    #[error("the node is stopping")]
+    Stopping,
+    /// A part of the node failed.
+    #[error("{doing}: {reason}")]
+    Internal {
+        /// What was being done.
+        doing: &'static str,
+        /// What went wrong.
+        reason: String,
+    },
+}
+
+impl From<ProposeError> for ApiError {
+    fn from(error: ProposeError) -> Self {
+        match error {
+            ProposeError::Rejected(rejection) => Self::Rejected(rejection),
+            ProposeError::NoLeader => Self::NoLeader,
+            ProposeError::Overloaded => Self::TooMany { what: "changes" },
+            ProposeError::TooLarge => Self::Internal {
+                doing: "writing the change to the log",
+                reason: "it is too large".to_owned(),
+            },
+            ProposeError::Stopping => Self::Stopping,
+        }
+    }
+}
+
+impl ApiError {
+    /// A request that makes no sense, with what to send instead.
+    pub fn bad(message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self::BadRequest { message: message.into(), hint: Some(hint.into()) }
+    }
+
+    /// The role is too low.
+    #[must_use]
+    pub fn forbidden(need: Role, have: Role) -> Self {
+        Self::Forbidden { need: views::role(need), have: views::role(have) }
+    }
+
+    /// The status and the code.
+    fn kind(&self) -> (StatusCode, &'static str) {
+        match self {
+            Self::BadRequest { .. } | Self::Ambiguous { .. } => BAD_REQUEST,
+            Self::NoToken | Self::Token(_) => (StatusCode::UNAUTHORIZED, "unauthorized"),
+            Self::Forbidden { .. } | Self::LocalOnly => (StatusCode::FORBIDDEN, "forbidden"),
+            Self::NoRoute { .. } | Self::NotFound { .. } => NOT_FOUND,
+            Self::NoMethod { .. } => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
+            Self::Conflict { .. } => CONFLICT,
+            Self::Unclaimed => (StatusCode::CONFLICT, "unclaimed"),
+            Self::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "too_large"),
+            Self::InvalidFile { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "invalid_file"),
+            Self::TooMany { .. } => (StatusCode::TOO_MANY_REQUESTS, "rate_limited"),
+            Self::NoLeader | Self::Unconfirmed | Self::Starting | Self::Stopping => {
+                (StatusCode::SERVICE_UNAVAILABLE, "no_leader")
+            }
+            Self::Internal { .. } => INTERNAL,
+            Self::Rejected(rejection) => match rejection {
+                Rejection::NotFound { .. } => NOT_FOUND,
+                Rejection::Internal { .. } => INTERNAL,
+                _ => CONFLICT,
+            },
+            Self::Revise(error) => match error {
+                ReviseError::NoService { .. } | ReviseError::NoApp { .. } => NOT_FOUND,
+                ReviseError::NothingToOverride { .. } | ReviseError::TooMany { .. } => BAD_REQUEST,
+                ReviseError::Broken { .. } => INTERNAL,
+                ReviseError::Image { source, .. } => match source {
+                    ResolveError::NotFound { .. } => NOT_FOUND,
+                    ResolveError::Invalid { .. } => BAD_REQUEST,
+                    ResolveError::Denied { .. } | ResolveError::Unreachable { .. } => INTERNAL,
+                },
+            },
+        }
+    }
+
+    /// What to do next.
+    fn hint(&self) -> Option<String> {
+        let text = match self {
+            Self::BadRequest { hint, .. } | Self::Conflict { hint, .. } => return hint.clone(),
+            Self::NoToken => "send the header: Authorization: Bearer TOKEN",
+            Self::Token(TokenError::Unknown) => "list the tokens: mill token list",
+            Self::Token(TokenError::Expired) => "make another: mill token create --role ROLE",
+            Self::LocalOnly => "run the command on the machine itself, as root",
+            Self::NoRoute { later: Some(what), .. } => {
+                return Some(format!("this build has no {what} yet"));
+            }
+            Self::NoRoute { later: None, .. } => "the routes are listed at /v1/openapi.json",
+            Self::NoMethod { allowed, .. } => {
+                let all: Vec<&str> = allowed.iter().map(Method::as_str).collect();
+                return Some(format!("it has {}", all.join(", ")));
+            }
+            Self::Ambiguous { .. } => "write more of the id",
+            Self::Unclaimed => "make it the first node of a cluster: mill init",
+            Self::TooMany { .. } => "try again in a moment",
+            Self::Unconfirmed => "look whether it was: mill status",
+            Self::Starting | Self::Stopping => "try again in a moment",
+            Self::Rejected(rejection) => return hint_of(rejection),
+            Self::Revise(ReviseError::Image { source: ResolveError::NotFound { .. }, .. }) => {
+                "Pushed? Local: docker save IMAGE | mill image load -"
+            }
+            _ => return None,
+        };
+        Some(text.to_owned())
+    }
+
+    /// The error document.
+    #[must_use]
+    pub fn document(&self) -> ErrorDocument {
+        let details = match self {
+            Self::InvalidFile { details, .. } => details.clone(),
+            _ => Vec::new(),
+        };
+        let code = self.kind().1.to_owned();
+        let error = ErrorView { code, message: self.to_string(), hint: self.hint(), details };
+        ErrorDocument { error }
+    }
+
+    /// The answer.
+    #[must_use]
+    pub fn response(&self) -> Response {
+        let body = serde_json::to_vec(&self.document()).unwrap_or_default();
+        let mut response = Response::new(bytes::Bytes::from(body).into());
+        *response.status_mut() = self.kind().0;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        match self {
+            Self::NoToken | Self::Token(_) => {
+                headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            }
+            Self::NoMethod { allowed, .. } => {
+                let all: Vec<&str> = allowed.iter().map(Method::as_str).collect();
+                if let Ok(value) = HeaderValue::from_str(&all.join(", ")) {
+                    headers.insert(ALLOW, value);
+                }
+            }
+            _ => {}
+        }
+        let status = self.kind().0;
+        if status == StatusCode::SERVICE_UNAVAILABLE || status == StatusCode::TOO_MANY_REQUESTS {
+            headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        response
+    }
+}
+
+const BAD_REQUEST: (StatusCode, &str) = (StatusCode::BAD_REQUEST, "bad_request");
+const NOT_FOUND: (StatusCode, &str) = (StatusCode::NOT_FOUND, "not_found");
+const CONFLICT: (StatusCode, &str) = (StatusCode::CONFLICT, "conflict");
+const INTERNAL: (StatusCode, &str) = (StatusCode::INTERNAL_SERVER_ERROR, "internal");
+
+fn hint_of(rejection: &Rejection) -> Option<String> {
+    Some(match rejection {
+        Rejection::DeploymentRunning { running, .. } => {
+            format!("follow it, then try again: mill up --attach {running}")
+        }
+        Rejection::Moved { .. } | Rejection::Stale => {
+            "somebody changed it meanwhile: try again".to_owned()
+        }
+        Rejection::NameOwned { name, .. } => {
+            format!("give {name} another name, or take it out of the other app first")
+        }
+        Rejection::NothingShared { app } => {
+            format!("if this file shall replace all of app {app}: --replace")
+        }
+        _ => return None,
+    })
+}

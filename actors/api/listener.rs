@@ -1,0 +1,225 @@
+//! Where the API is reached: opening the UNIX socket and the TCP address.
+//!
+//! Owns what a taken address or a leftover socket file means. Never accepts a connection.
+
+use crate::actors::container::net::{Program, holder};
+use crate::network::Protocol;
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+
+/// Longest path of a UNIX socket (unix(7)), without the closing zero.
+const SOCKET_PATH_MAX: usize = 107;
+
+/// Why the API can't be reached at an address.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenError {
+    /// Another daemon answers on the socket.
+    #[error("another mill answers at {path}; stop it, or pass --socket PATH", path = path.display())]
+    Living {
+        /// The socket.
+        path: PathBuf,
+    },
+    /// Something that isn't a socket is in the way.
+    #[error("{path} is in the way and no socket; move it, or pass --socket PATH", path = path.display())]
+    NoSocket {
+        /// Where.
+        path: PathBuf,
+    },
+    /// Longer than the system can take.
+    #[error("{path} is longer than the {SOCKET_PATH_MAX} bytes of a socket's path; pass a shorter --socket PATH", path = path.display())]
+    TooLong {
+        /// Which.
+        path: PathBuf,
+    },
+    /// The socket can't be made.
+    #[error("can't open the socket {path}; run as root, or pass --socket PATH", path = path.display())]
+    Socket {
+        /// Where.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// Another program has the address.
+    #[error("{address} is used by {by}. Pass {flag} {free}")]
+    InUse {
+        /// The address.
+        address: SocketAddr,
+        /// The program, if it is known.
+        by: Holder,
+        /// The flag that sets the address.
+        flag: &'static str,
+        /// An address to try.
+        free: SocketAddr,
+    },
+    /// The address can't be opened.
+    #[error("can't open {address}; pass another one by {flag} ADDRESS:PORT")]
+    Address {
+        /// Which.
+        address: SocketAddr,
+        /// The flag that sets the address.
+        flag: &'static str,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Who has an address.
+#[derive(Debug)]
+pub struct Holder(Option<Program>);
+
+impl std::fmt::Display for Holder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.0 {
+            Some(program) => write!(f, "{} (pid {})", program.name, program.pid),
+            None => f.write_str("another program"),
+        }
+    }
+}
+
+/// The open UNIX socket. Its file is removed when this is dropped.
+#[derive(Debug)]
+pub struct LocalSocket {
+    listener: tokio::net::UnixListener,
+    path: PathBuf,
+    inode: u64,
+}
+
+impl LocalSocket {
+    /// Opens the socket, mode 0600. A file that a dead daemon left is replaced. Must be called
+    /// within a tokio runtime.
+    ///
+    /// # Errors
+    /// A living daemon has it, or it can't be made.
+    pub fn open(path: &Path) -> Result<Self, ListenError> {
+        let failed = |source| ListenError::Socket { path: path.to_owned(), source };
+        // The socket is made under another name, so that nobody ever sees it with another mode.
+        let mut partial = path.as_os_str().to_owned();
+        partial.push(format!(".{}", std::process::id()));
+        let partial = PathBuf::from(partial);
+        if partial.as_os_str().len() > SOCKET_PATH_MAX {
+            return Err(ListenError::TooLong { path: path.to_owned() });
+        }
+        check_leftover(path)?;
+        if let Some(directory) = path.parent() {
+            fs::create_dir_all(directory).map_err(failed)?;
+        }
+        // Of an earlier process of the same number, that was killed in between.
+        let _ = fs::remove_file(&partial);
+        let opened = (|| {
+            let listener = UnixListener::bind(&partial)?;
+            fs::set_permissions(&partial, fs::Permissions::from_mode(0o600))?;
+            listener.set_nonblocking(true)?;
+            let inode = fs::symlink_metadata(&partial)?.ino();
+            fs::rename(&partial, path)?;
+            Ok((tokio::net::UnixListener::from_std(listener)?, inode))
+        })();
+        match opened {
+            Ok((listener, inode)) => Ok(Self { listener, path: path.to_owned(), inode }),
+            Err(error) => {
+                // What is left of it would be in nobody's way, but is of no use.
+                let _ = fs::remove_file(&partial);
+                Err(failed(error))
+            }
+        }
+    }
+
+    /// The listener.
+    #[must_use]
+    pub fn listener(&self) -> &tokio::net::UnixListener {
+        &self.listener
+    }
+}
+
+impl Drop for LocalSocket {
+    fn drop(&mut self) {
+        let ours = fs::symlink_metadata(&self.path).is_ok_and(|meta| meta.ino() == self.inode);
+        if ours {
+            // A file that is left behind is replaced by the next daemon.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Whether a file at the socket's place may be replaced.
+fn check_leftover(path: &Path) -> Result<(), ListenError> {
+    match fs::symlink_metadata(path) {
+        Err(_) => Ok(()),
+        Ok(meta) if !meta.file_type().is_socket() => {
+            Err(ListenError::NoSocket { path: path.to_owned() })
+        }
+        Ok(_) => match UnixStream::connect(path) {
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(()),
+            _ => Err(ListenError::Living { path: path.to_owned() }),
+        },
+    }
+}
+
+/// Opens a TCP address; `flag` is the one that sets it. Must be called within a tokio runtime.
+///
+/// # Errors
+/// Another program has it, named with its process, or the address isn't this host's.
+pub fn open_tcp(
+    address: SocketAddr,
+    flag: &'static str,
+) -> Result<tokio::net::TcpListener, ListenError> {
+    let opened = std::net::TcpListener::bind(address).and_then(|listener| {
+        listener.set_nonblocking(true)?;
+        tokio::net::TcpListener::from_std(listener)
+    });
+    opened.map_err(|source| {
+        if source.kind() != io::ErrorKind::AddrInUse {
+            return ListenError::Address { address, flag, source };
+        }
+        let by = Holder(holder(address.port(), Protocol::Tcp));
+        // Not the peer port, which is the API's next neighbour.
+        let next = address.port().checked_add(2).unwrap_or(address.port() - 2);
+        let free = SocketAddr::new(address.ip(), next);
+        ListenError::InUse { address, by, flag, free }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_dead_daemons_socket_is_replaced_and_a_living_ones_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("run/mill.sock");
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        drop(UnixListener::bind(&path).unwrap());
+        let socket = LocalSocket::open(&path).unwrap();
+        let mode = fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        let second = LocalSocket::open(&path).unwrap_err();
+        assert!(matches!(second, ListenError::Living { .. }), "{second}");
+        drop(socket);
+        assert!(!path.exists());
+    }
+
+    #[tokio::test]
+    async fn a_file_in_the_way_is_never_touched() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("mill.sock");
+        fs::write(&path, "precious").unwrap();
+        let error = LocalSocket::open(&path).unwrap_err();
+        assert!(matches!(error, ListenError::NoSocket { .. }), "{error}");
+        assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
+    }
+
+    #[tokio::test]
+    async fn a_taken_address_names_the_program_and_the_flag() {
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = taken.local_addr().unwrap();
+        let error = open_tcp(address, "--api").unwrap_err().to_string();
+        let pid = format!("(pid {}). Pass --api 127.0.0.1:", std::process::id());
+        assert!(error.starts_with(&format!("{address} is used by ")), "{error}");
+        assert!(error.contains(&pid), "{error}");
+    }
+}

@@ -1,0 +1,178 @@
+//! The OpenAPI document, made of the table of routes and the wire types.
+//!
+//! Never lists a route or a field by hand.
+
+use super::context::Context;
+use super::error::ApiError;
+use super::request::{Request, json};
+use super::routes::{Gives, ROUTES, Route, Shape, Takes, Verb};
+use crate::views;
+use crate::wire::ErrorDocument;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use utoipa::openapi::path::{Operation, OperationBuilder, ParameterBuilder, ParameterIn};
+use utoipa::openapi::request_body::RequestBodyBuilder;
+use utoipa::openapi::schema::{ArrayBuilder, ComponentsBuilder, ObjectBuilder, Type};
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
+use utoipa::openapi::{
+    ContentBuilder, HttpMethod, InfoBuilder, OpenApi, OpenApiBuilder, PathItem, Paths, Ref, RefOr,
+    Required, ResponseBuilder, Schema,
+};
+use utoipa::{PartialSchema, ToSchema};
+use warp::http::StatusCode;
+use warp::reply::Response;
+
+/// `GET /v1/openapi.json`.
+pub async fn serve(_context: Arc<Context>, _request: Request) -> Result<Response, ApiError> {
+    json(StatusCode::OK, &document())
+}
+
+type Schemas = BTreeMap<String, RefOr<Schema>>;
+
+/// The document of all routes of this build.
+#[must_use]
+pub fn document() -> OpenApi {
+    let mut schemas = Schemas::new();
+    let mut paths = Paths::new();
+    collect(&ERROR, &mut schemas);
+    for route in ROUTES {
+        let item = PathItem::new(method(route.method), operation(route, &mut schemas));
+        // Of equal paths, the methods are put together.
+        match paths.paths.get_mut(&path(route)) {
+            Some(known) => known.merge_operations(item),
+            None => drop(paths.paths.insert(path(route), item)),
+        }
+    }
+    let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build();
+    let components = ComponentsBuilder::new()
+        .schemas_from_iter(schemas)
+        .security_scheme("token", SecurityScheme::Http(bearer))
+        .build();
+    let info = InfoBuilder::new()
+        .title("mill")
+        .version(env!("CARGO_PKG_VERSION"))
+        .description(Some("The HTTP API of a mill node. On the UNIX socket no token is needed."))
+        .build();
+    OpenApiBuilder::new().info(info).paths(paths).components(Some(components)).build()
+}
+
+const ERROR: Shape = Shape {
+    name: ErrorDocument::name,
+    schema: <ErrorDocument as PartialSchema>::schema,
+    parts: ErrorDocument::schemas,
+};
+
+/// The path as OpenAPI writes it.
+fn path(route: &Route) -> String {
+    route.path.replace("*}", "}")
+}
+
+fn method(verb: Verb) -> HttpMethod {
+    match verb {
+        Verb::Get => HttpMethod::Get,
+        Verb::Post => HttpMethod::Post,
+        Verb::Patch => HttpMethod::Patch,
+        Verb::Delete => HttpMethod::Delete,
+    }
+}
+
+fn operation(route: &Route, schemas: &mut Schemas) -> Operation {
+    let mut operation = OperationBuilder::new().summary(Some(route.summary));
+    for part in path(route).split('/') {
+        if let Some(name) = part.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')) {
+            operation = operation.parameter(
+                ParameterBuilder::new()
+                    .name(name)
+                    .parameter_in(ParameterIn::Path)
+                    .required(Required::True)
+                    .schema(Some(text())),
+            );
+        }
+    }
+    for parameter in route.query {
+        operation = operation.parameter(
+            ParameterBuilder::new()
+                .name(parameter.name)
+                .parameter_in(ParameterIn::Query)
+                .required(Required::False)
+                .description(Some(parameter.what))
+                .schema(Some(text())),
+        );
+    }
+    if let Some((kind, schema)) = taken(&route.body, schemas) {
+        let content = ContentBuilder::new().schema(Some(schema)).build();
+        let body = RequestBodyBuilder::new().content(kind, content).required(Some(Required::True));
+        operation = operation.request_body(Some(body.build()));
+    }
+    if let Some(role) = route.role {
+        let scopes = [views::role(role)];
+        operation = operation.security(SecurityRequirement::new("token", scopes));
+    }
+    let refused = ContentBuilder::new().schema(Some(Ref::from_schema_name(ErrorDocument::name())));
+    let refused = ResponseBuilder::new()
+        .description("What went wrong")
+        .content("application/json", refused.build());
+    operation
+        .response(route.status.to_string(), given(route, schemas))
+        .response("default", refused)
+        .build()
+}
+
+fn taken(body: &Takes, schemas: &mut Schemas) -> Option<(&'static str, RefOr<Schema>)> {
+    match body {
+        Takes::Nothing => None,
+        Takes::File => Some(("text/plain", text())),
+        Takes::Archive => Some(("application/octet-stream", text())),
+        Takes::Json(shape) => Some(("application/json", collect(shape, schemas))),
+    }
+}
+
+fn given(route: &Route, schemas: &mut Schemas) -> ResponseBuilder {
+    let response = ResponseBuilder::new();
+    let content = |schema: RefOr<Schema>| ContentBuilder::new().schema(Some(schema)).build();
+    match &route.answer {
+        Gives::Nothing => response.description("Done"),
+        Gives::OpenApi => response
+            .description("The document")
+            .content("application/json", content(ObjectBuilder::new().into())),
+        Gives::Json(shape) => response
+            .description("The document")
+            .content("application/json", content(collect(shape, schemas))),
+        Gives::List(shape) => {
+            let items = ArrayBuilder::new().items(collect(shape, schemas)).build();
+            response
+                .description("All of them")
+                .content("application/json", content(RefOr::T(Schema::Array(items))))
+        }
+        Gives::Events(events, document) => {
+            let names: Vec<String> = events
+                .iter()
+                .map(|(name, shape)| {
+                    collect(shape, schemas);
+                    format!("{name}: {}", (shape.name)())
+                })
+                .collect();
+            let mut response = response
+                .description(format!("Events, each with its data: {}", names.join(", ")))
+                .content("text/event-stream", content(text()));
+            if let Some(shape) = document {
+                response = response.content("application/json", content(collect(shape, schemas)));
+            }
+            response
+        }
+    }
+}
+
+fn text() -> RefOr<Schema> {
+    ObjectBuilder::new().schema_type(Type::String).into()
+}
+
+/// Adds a schema and those that it refers to, and refers to it.
+fn collect(shape: &Shape, schemas: &mut Schemas) -> RefOr<Schema> {
+    let mut parts = Vec::new();
+    (shape.parts)(&mut parts);
+    schemas.extend(parts);
+    let name = (shape.name)().into_owned();
+    schemas.insert(name.clone(), (shape.schema)());
+    RefOr::Ref(Ref::from_schema_name(name))
+}

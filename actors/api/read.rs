@@ -1,0 +1,81 @@
+//! Handlers that show the state, and `init`, which makes one.
+//!
+//! Owns no projection: those are in `views`.
+
+use super::Standing;
+use super::context::Context;
+use super::error::ApiError;
+use super::request::{self, Request, json};
+use crate::id::WorkloadName;
+use crate::views;
+use crate::wire::{HealthView, InitRequest};
+use std::sync::Arc;
+use warp::http::StatusCode;
+use warp::reply::Response;
+
+/// `GET /v1/health`.
+pub async fn health(context: Arc<Context>, _request: Request) -> Result<Response, ApiError> {
+    let unclaimed = matches!(*context.standing.borrow(), Standing::Unclaimed);
+    let view = context.view().filter(|view| view.current && !unclaimed);
+    let (status, code) = match (&view, unclaimed) {
+        (_, true) => ("unclaimed", StatusCode::OK),
+        (Some(_), _) => ("ready", StatusCode::OK),
+        (None, _) => ("starting", StatusCode::SERVICE_UNAVAILABLE),
+    };
+    let node = view.as_ref().and_then(|view| view.state.nodes.get(&view.node));
+    let cluster = view.as_ref().and_then(|view| view.state.cluster.as_ref());
+    let health = HealthView {
+        status: status.to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        node: node.map(|node| node.name.clone()),
+        cluster: cluster.map(|cluster| cluster.name.clone()),
+    };
+    let response = json(code, &health)?;
+    Ok(match view {
+        Some(view) => request::at(view.index, response),
+        None => response,
+    })
+}
+
+/// `POST /v1/init`.
+pub async fn init(context: Arc<Context>, mut request: Request) -> Result<Response, ApiError> {
+    if !matches!(*context.standing.borrow(), Standing::Unclaimed) {
+        let message = "this node belongs to a cluster already".to_owned();
+        let hint = Some("look at it: mill status".to_owned());
+        return Err(ApiError::Conflict { message, hint });
+    }
+    let wanted: InitRequest = request.json("{\"cluster\": \"prod\"}").await?;
+    let done = (context.doors.init)(wanted).await?;
+    json(StatusCode::OK, &done)
+}
+
+/// `GET /v1/status`.
+pub async fn status(context: Arc<Context>, _request: Request) -> Result<Response, ApiError> {
+    let reading = context.read().await?;
+    let seen = context.observed(&reading.view).await;
+    Ok(reading.mark(json(StatusCode::OK, &views::status(reading.state(), &seen))?))
+}
+
+/// `GET /v1/nodes`.
+pub async fn nodes(context: Arc<Context>, _request: Request) -> Result<Response, ApiError> {
+    let reading = context.read().await?;
+    let seen = context.observed(&reading.view).await;
+    Ok(reading.mark(json(StatusCode::OK, &views::nodes(reading.state(), &seen))?))
+}
+
+/// `GET /v1/services`.
+pub async fn services(context: Arc<Context>, _request: Request) -> Result<Response, ApiError> {
+    let reading = context.read().await?;
+    let seen = context.observed(&reading.view).await;
+    Ok(reading.mark(json(StatusCode::OK, &views::services(reading.state(), &seen))?))
+}
+
+/// `GET /v1/services/{name}`.
+pub async fn service(context: Arc<Context>, request: Request) -> Result<Response, ApiError> {
+    let reading = context.read().await?;
+    let seen = context.observed(&reading.view).await;
+    let name = WorkloadName::from(request.param("name"));
+    let found = views::service_named(reading.state(), &name, &seen);
+    let not_found = || ApiError::NotFound { what: "service", name: name.0.clone() };
+    Ok(reading.mark(json(StatusCode::OK, &found.ok_or_else(not_found)?)?))
+}

@@ -1,0 +1,249 @@
+//! Handlers of deployments, apps, and the changes of one service that make a revision.
+//!
+//! Owns the retry of a change that lost a race. Never computes a revision: that is `revise`.
+
+use super::context::Context;
+use super::error::ApiError;
+use super::request::{self, Request, json};
+use super::stream::{self, Feed, Left};
+use crate::actors::root::View;
+use crate::fsm::command::Deploy;
+use crate::fsm::{Command, Outcome, Rejection, State};
+use crate::id::{AppName, Index, Revision, WorkloadName};
+use crate::limits;
+use crate::revise::{self, ReviseError};
+use crate::units::Millis;
+use crate::views::{self, Event, EventId};
+use crate::wire::{FailedEvent, RevisionView, ScaleRequest};
+use std::sync::Arc;
+use tokio::sync::watch;
+use warp::http::StatusCode;
+use warp::reply::Response;
+
+/// `GET /v1/deployments`.
+pub async fn list(context: Arc<Context>, request: Request) -> Result<Response, ApiError> {
+    let limit = request.parsed("limit", "a number")?.unwrap_or(limits::DEPLOYMENTS_LISTED);
+    let before = request.one("before").map(revision).transpose()?;
+    let app = request.one("app").map(AppName::from);
+    let reading = context.read().await?;
+    let limit = limit.min(limits::DEPLOYMENTS_LISTED_MAX);
+    let all = views::deployments(reading.state(), app.as_ref(), before, limit);
+    Ok(reading.mark(json(StatusCode::OK, &all)?))
+}
+
+/// `GET /v1/deployments/{revision}`.
+pub async fn get(context: Arc<Context>, request: Request) -> Result<Response, ApiError> {
+    let wanted = revision(request.param("revision"))?;
+    let reading = context.read().await?;
+    let found = reading.state().deployments.get(&wanted).ok_or_else(|| no_deployment(wanted))?;
+    Ok(reading.mark(json(StatusCode::OK, &views::deployment(reading.state(), found))?))
+}
+
+/// `GET /v1/deployments/{revision}/events`.
+pub async fn events(context: Arc<Context>, request: Request) -> Result<Response, ApiError> {
+    let wanted = revision(request.param("revision"))?;
+    let reading = context.read().await?;
+    if !reading.state().deployments.contains_key(&wanted) {
+        return Err(no_deployment(wanted));
+    }
+    let last = last_event(&request)?.filter(|last| last.revision == wanted);
+    let response = follow(&context, wanted, last.map_or(0, |last| last.number + 1))?;
+    Ok(reading.mark(response))
+}
+
+/// The event that the client saw last.
+pub fn last_event(request: &Request) -> Result<Option<EventId>, ApiError> {
+    let Some(text) = request.header("last-event-id").filter(|text| !text.is_empty()) else {
+        return Ok(None);
+    };
+    let bad = |_| ApiError::bad(format!("Last-Event-ID {text} is not of mill"), "leave it out");
+    text.parse().map(Some).map_err(bad)
+}
+
+/// A stream of a deployment's events from number `next` on, to its end.
+pub fn follow(
+    context: &Arc<Context>,
+    revision: Revision,
+    next: usize,
+) -> Result<Response, ApiError> {
+    let views = context.views.clone();
+    stream::open(context, move |feed| feed_events(views, revision, next, feed))
+}
+
+/// Feeds a deployment's events from number `next` on, to its end.
+///
+/// # Errors
+/// The client has left.
+pub async fn feed_events(
+    mut views: watch::Receiver<Option<View>>,
+    revision: Revision,
+    mut next: usize,
+    feed: Feed,
+) -> Result<(), Left> {
+    loop {
+        let view = views.borrow_and_update().clone();
+        let found = view.and_then(|view| views::events_after(&view.state, revision, next));
+        let Some(found) = found else { return feed_forgotten(revision, next, &feed).await };
+        for (id, event) in found.events {
+            next = id.number + 1;
+            let (name, id) = (Some(event.name()), id.to_string());
+            match &event {
+                Event::Accepted(data) => feed.send(name, &id, data).await?,
+                Event::Progress(data) => feed.send(name, &id, data).await?,
+                Event::Done(data) => feed.send(name, &id, data).await?,
+                Event::Failed(data) => feed.send(name, &id, data).await?,
+            }
+        }
+        if found.ended {
+            return Ok(());
+        }
+        tokio::select! {
+            changed = views.changed() => if changed.is_err() { return Ok(()) },
+            () = feed.closed() => return Err(Left),
+        }
+    }
+}
+
+/// The deployment was followed for so long that its record is gone.
+async fn feed_forgotten(revision: Revision, next: usize, feed: &Feed) -> Result<(), Left> {
+    let reason = "the deployment's record is not kept any more".to_owned();
+    let (service, restored, elapsed) = (None, None, 0.0);
+    let data = FailedEvent { revision: revision.0, service, reason, restored, elapsed };
+    feed.send(Some("failed"), &EventId { revision, number: next }.to_string(), &data).await
+}
+
+/// `GET /v1/apps/{app}`.
+pub async fn app(context: Arc<Context>, request: Request) -> Result<Response, ApiError> {
+    let reading = context.read().await?;
+    let name = AppName::from(request.param("app"));
+    let found = reading.state().apps.get(&name).and_then(|app| views::app(app));
+    let not_found = || ApiError::NotFound { what: "app", name: name.0.clone() };
+    Ok(reading.mark(json(StatusCode::OK, &found.ok_or_else(not_found)?)?))
+}
+
+/// `DELETE /v1/apps/{app}`.
+pub async fn down(context: Arc<Context>, request: Request) -> Result<Response, ApiError> {
+    let name = AppName::from(request.param("app"));
+    let key = context.key(&request, b"")?;
+    change(&context, key, |state| revise::down(state, &name)).await
+}
+
+/// `DELETE /v1/services/{name}`.
+pub async fn remove(context: Arc<Context>, request: Request) -> Result<Response, ApiError> {
+    let name = WorkloadName::from(request.param("name"));
+    let key = context.key(&request, b"")?;
+    change(&context, key, |state| revise::without(state, &name)).await
+}
+
+/// `POST /v1/services/{name}/scale`.
+pub async fn scale(context: Arc<Context>, mut request: Request) -> Result<Response, ApiError> {
+    let wanted: ScaleRequest = request.json("{\"replicas\": 3}").await?;
+    let name = WorkloadName::from(request.param("name"));
+    let count = wanted.replicas;
+    let key = context.key(&request, count.to_string().as_bytes())?;
+    change(&context, key, |state| revise::scale(state, &name, count)).await
+}
+
+/// `POST /v1/services/{name}/restart`.
+pub async fn restart(context: Arc<Context>, request: Request) -> Result<Response, ApiError> {
+    let service = WorkloadName::from(request.param("name"));
+    let key = context.key(&request, b"")?;
+    // Asked first, so that a name that doesn't exist costs no entry.
+    let reading = context.read().await?;
+    let not_found = || ApiError::NotFound { what: "service", name: service.0.clone() };
+    let seen = context.observed(&reading.view).await;
+    views::service_named(reading.state(), &service, &seen).ok_or_else(not_found)?;
+    let done = context.propose(Command::RestartService { service: service.clone() }, key).await?;
+    let view = context.view().ok_or(ApiError::Starting)?;
+    let shown = views::service_named(&view.state, &service, &seen).ok_or_else(not_found)?;
+    Ok(request::at(done.index, json(StatusCode::ACCEPTED, &shown)?))
+}
+
+async fn change(
+    context: &Arc<Context>,
+    key: Option<String>,
+    make: impl Fn(&State) -> Result<Deploy, ReviseError> + Send + Sync,
+) -> Result<Response, ApiError> {
+    let accepted = propose(context, key, make).await?;
+    let document = RevisionView { revision: accepted.revision.0 };
+    Ok(request::at(accepted.index, json(StatusCode::ACCEPTED, &document)?))
+}
+
+/// A revision that was accepted, or that is the app's already.
+pub struct Accepted {
+    /// Which.
+    pub revision: Revision,
+    /// Whether it was made by this change.
+    pub new: bool,
+    /// The entry's index.
+    pub index: Index,
+}
+
+/// Makes a revision of the newest state and proposes it; anew if somebody was faster.
+pub async fn propose(
+    context: &Arc<Context>,
+    key: Option<String>,
+    make: impl Fn(&State) -> Result<Deploy, ReviseError> + Send + Sync,
+) -> Result<Accepted, ApiError> {
+    let mut tries = 0;
+    loop {
+        let view = context.read().await?.view;
+        // What it names may be gone, because it was carried out.
+        if let Some(known) = known(&view, key.as_deref()) {
+            return known;
+        }
+        let deploy = make(&view.state)?;
+        let attempt = key.as_deref().map(|key| key_of_try(key, tries));
+        match context.propose(Command::Deploy(deploy), attempt).await {
+            Ok(done) => return accepted(&done.outcome, done.index),
+            Err(ApiError::Rejected(Rejection::Moved { .. })) if tries < limits::API_RETRIES => {
+                tries += 1;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Each try has a key of its own, or it would be answered like the first one.
+fn key_of_try(key: &str, tries: u32) -> String {
+    format!("{key}:{tries}")
+}
+
+/// What a request with this key was answered, if it was carried out before.
+pub fn known(view: &View, key: Option<&str>) -> Option<Result<Accepted, ApiError>> {
+    let key = key?;
+    let ttl = Millis(u64::try_from(limits::IDEMPOTENCY_TTL.as_millis()).unwrap_or(u64::MAX));
+    let outcomes = (0..=limits::API_RETRIES).map_while(|n| {
+        let found = view.state.idempotency.get(&key_of_try(key, n))?;
+        (view.state.time < found.at.plus(ttl)).then_some(&found.outcome)
+    });
+    let is_lost_race = |outcome: &&Result<_, _>| matches!(outcome, Err(Rejection::Moved { .. }));
+    let last = outcomes.skip_while(is_lost_race).next()?;
+    Some(match last {
+        Ok(outcome) => accepted(outcome, view.index),
+        Err(rejection) => Err(rejection.clone().into()),
+    })
+}
+
+fn accepted(outcome: &Outcome, index: Index) -> Result<Accepted, ApiError> {
+    match outcome {
+        Outcome::Revision { revision, new } => {
+            Ok(Accepted { revision: *revision, new: *new, index })
+        }
+        Outcome::Done => Err(ApiError::Internal {
+            doing: "deploying",
+            reason: "the state answered without a revision".to_owned(),
+        }),
+    }
+}
+
+/// A revision as people write it: `8` or `r8`.
+fn revision(text: &str) -> Result<Revision, ApiError> {
+    let number = text.strip_prefix('r').unwrap_or(text).parse();
+    let bad = |_| ApiError::bad(format!("{text} is not a revision"), "write a number, as in 8");
+    number.map(Revision).map_err(bad)
+}
+
+fn no_deployment(revision: Revision) -> ApiError {
+    ApiError::NotFound { what: "deployment", name: format!("r{revision}") }
+}

@@ -1,0 +1,254 @@
+//! Connections: accepting them within a bound, serving each until it ends, is silent or must stop.
+//!
+//! Owns timeouts and the end of connections. Never looks into a request.
+
+use super::error::ApiError;
+use super::stall::Stalling;
+use crate::limits;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::service::Service;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::service::TowerToHyperService;
+use std::convert::Infallible;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use warp::filters::BoxedFilter;
+use warp::reply::Response;
+
+/// How many connections there may be, and how long they are waited for.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Connections over TCP.
+    pub network: usize,
+    /// Connections to the UNIX socket.
+    pub local: usize,
+    /// Event streams.
+    pub streams: usize,
+    /// For a request's head, and between requests.
+    pub idle: Duration,
+    /// For a client to take something.
+    pub stall: Duration,
+    /// For requests to end when the API stops.
+    pub shutdown: Duration,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self {
+            network: limits::API_CONNECTIONS,
+            local: limits::API_LOCAL_CONNECTIONS,
+            streams: limits::API_STREAMS,
+            idle: limits::API_IDLE,
+            stall: limits::API_STALL,
+            shutdown: limits::API_SHUTDOWN,
+        }
+    }
+}
+
+/// The routes as one filter that answers everything.
+pub type Routes = BoxedFilter<(Response,)>;
+
+/// A connection of either kind.
+pub trait Socket: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
+impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Socket for T {}
+
+/// Where connections come from.
+pub trait Accept: Send + Sync + 'static {
+    /// The next connection.
+    fn accept(&self) -> impl Future<Output = io::Result<impl Socket>> + Send;
+}
+
+impl Accept for Arc<TcpListener> {
+    async fn accept(&self) -> io::Result<impl Socket> {
+        let (socket, _) = TcpListener::accept(self).await?;
+        // Without it an event waits for the last one's acknowledgement; it works all the same.
+        let _ = socket.set_nodelay(true);
+        Ok(socket)
+    }
+}
+
+impl Accept for Arc<super::listener::LocalSocket> {
+    async fn accept(&self) -> io::Result<impl Socket> {
+        Ok(UnixListener::accept(self.listener()).await?.0)
+    }
+}
+
+/// Accepts and serves connections until told to stop; then waits for what is going on, within the
+/// bound.
+pub async fn run(
+    listener: impl Accept,
+    routes: Routes,
+    most: usize,
+    bounds: Bounds,
+    stopping: CancellationToken,
+) {
+    let places = Arc::new(Semaphore::new(most));
+    let refusals = Arc::new(Semaphore::new(limits::API_REFUSALS));
+    let mut connections = JoinSet::new();
+    loop {
+        while connections.try_join_next().is_some() {}
+        let accepted = tokio::select! {
+            () = stopping.cancelled() => break,
+            accepted = listener.accept() => accepted,
+        };
+        let socket = match accepted {
+            Ok(socket) => socket,
+            Err(error) => {
+                // Out of descriptors, or the client has left already: neither is worth the end.
+                tracing::warn!(%error, "accepting a connection");
+                tokio::time::sleep(limits::API_ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        if let Ok(place) = Arc::clone(&places).try_acquire_owned() {
+            let (routes, stopping) = (routes.clone(), stopping.clone());
+            connections.spawn(async move {
+                serve(socket, routes, bounds, stopping).await;
+                drop(place);
+            });
+        } else if let Ok(place) = Arc::clone(&refusals).try_acquire_owned() {
+            connections.spawn(async move {
+                // Whether the client reads it or not, it is sent away.
+                let _ = tokio::time::timeout(limits::API_REFUSAL, refuse(socket)).await;
+                drop(place);
+            });
+        }
+    }
+    let ended = async { while connections.join_next().await.is_some() {} };
+    if tokio::time::timeout(bounds.shutdown, ended).await.is_err() {
+        tracing::info!(left = connections.len(), "connections were cut off at the end");
+    }
+}
+
+/// Serves one connection.
+async fn serve(socket: impl Socket, routes: Routes, bounds: Bounds, stopping: CancellationToken) {
+    let (busy, count) = watch::channel(0);
+    let inner = TowerToHyperService::new(warp::service(routes));
+    let service = Counted { inner, busy: Arc::new(busy) };
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(bounds.idle);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(limits::API_H2_STREAMS)
+        .keep_alive_interval(bounds.idle)
+        .keep_alive_timeout(bounds.stall);
+    let io = TokioIo::new(Stalling::new(socket, bounds.stall));
+    let connection = builder.serve_connection(io, service);
+    tokio::pin!(connection);
+    tokio::select! {
+        ended = connection.as_mut() => {
+            if let Err(error) = ended {
+                tracing::debug!(%error, "a connection broke off");
+            }
+            return;
+        }
+        () = silent(count, bounds.idle) => return,
+        () = stopping.cancelled() => {}
+    }
+    connection.as_mut().graceful_shutdown();
+    // Who doesn't end in time is cut off by the caller.
+    let _ = connection.await;
+}
+
+/// Ends when there was no request for so long.
+async fn silent(mut busy: watch::Receiver<usize>, patience: Duration) {
+    loop {
+        if busy.wait_for(|count| *count == 0).await.is_err() {
+            return std::future::pending().await;
+        }
+        tokio::select! {
+            () = tokio::time::sleep(patience) => return,
+            _ = busy.changed() => {}
+        }
+    }
+}
+
+/// Tells a client that there are too many.
+async fn refuse(mut socket: impl Socket) -> io::Result<()> {
+    let refused = ApiError::TooMany { what: "connections" };
+    let body = serde_json::to_string(&refused.document())?;
+    let answer = format!(
+        "HTTP/1.1 429 Too Many Requests\r\ncontent-type: application/json\r\nretry-after: 1\r\n\
+         content-length: {}\r\nconnection: close\r\n\r\n{body}",
+        body.len()
+    );
+    // What the client sent must be read, or closing the connection would take the answer along.
+    let mut head = [0; 4096];
+    let _ = socket.read(&mut head).await?;
+    socket.write_all(answer.as_bytes()).await?;
+    socket.shutdown().await?;
+    while socket.read(&mut head).await? > 0 {}
+    Ok(())
+}
+
+/// Counts the requests whose answer isn't sent to the end.
+struct Counted<S> {
+    inner: S,
+    busy: Arc<watch::Sender<usize>>,
+}
+
+struct Busy(Arc<watch::Sender<usize>>);
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.send_modify(|count| *count -= 1);
+    }
+}
+
+impl<S, B> Service<hyper::Request<Incoming>> for Counted<S>
+where
+    S: Service<hyper::Request<Incoming>, Response = hyper::Response<B>, Error = Infallible>,
+    S::Future: Send + 'static,
+    B: Send + 'static,
+{
+    type Response = hyper::Response<CountedBody<B>>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+
+    fn call(&self, request: hyper::Request<Incoming>) -> Self::Future {
+        self.busy.send_modify(|count| *count += 1);
+        let busy = Busy(Arc::clone(&self.busy));
+        let answer = self.inner.call(request);
+        Box::pin(async move {
+            let response = answer.await?;
+            Ok(response.map(|body| CountedBody { body, _busy: busy }))
+        })
+    }
+}
+
+/// An answer that counts until it is sent or dropped.
+struct CountedBody<B> {
+    body: B,
+    _busy: Busy,
+}
+
+impl<B: Body + Unpin> Body for CountedBody<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

@@ -1,0 +1,5 @@
+//! The API over real sockets, above a root that applies every change at once.
+
+mod access;
+mod deploy;
+mod support;

@@ -1,0 +1,208 @@
+//! Who may do what, and how everything else is refused.
+
+use super::support::{Client, Node, PATIENCE};
+use crate::actors::api::openapi;
+use crate::actors::api::routes::{ROUTES, Route};
+use crate::actors::api::{Bounds, Standing};
+use crate::fsm::model::Role;
+use crate::token;
+use crate::units::Timestamp;
+use crate::wire::{ErrorDocument, HealthView, InitView};
+use std::os::unix::fs::PermissionsExt as _;
+
+/// A path of the route that exists nowhere but leads to it.
+fn example(route: &Route) -> String {
+    let parts = route.path.split('/').map(|part| match part {
+        "{revision}" => "999",
+        part if part.starts_with('{') => "nowhere",
+        part => part,
+    });
+    parts.collect::<Vec<_>>().join("/")
+}
+
+async fn status(client: &Client, route: &Route) -> (u16, String) {
+    let answer = client.send(route.method.method().as_str(), &example(route), "{}").await;
+    let code = if answer.status >= 400 { answer.code() } else { String::new() };
+    (answer.status, code)
+}
+
+#[tokio::test]
+async fn every_route_lets_in_exactly_its_roles() {
+    let node = Node::start().await;
+    let roles = [Role::Join, Role::Read, Role::Deploy, Role::Admin];
+    let tokens: Vec<(Role, String)> = roles.iter().map(|role| (*role, node.token(*role))).collect();
+    for route in ROUTES.iter().filter(|route| route.path != "/v1/logs") {
+        let what = format!("{:?} {}", route.method, route.path);
+        let (without, code) = status(&node.network(), route).await;
+        match route.role {
+            None => assert_eq!(without, 200, "{what} needs no token"),
+            Some(_) => assert_eq!((without, code.as_str()), (401, "unauthorized"), "{what}"),
+        }
+        for (role, token) in &tokens {
+            let (with, code) = status(&node.network().token(token), route).await;
+            let need = route.role.unwrap_or(Role::Join);
+            let may = route.role.is_none() || (*role != Role::Join && *role >= need);
+            if may && !route.local {
+                assert!(with != 401 && with != 403, "{what} as {role:?}: {with}");
+            } else {
+                assert_eq!((with, code.as_str()), (403, "forbidden"), "{what} as {role:?}");
+            }
+        }
+        let (local, _) = status(&node.local(), route).await;
+        assert!(local != 401 && local != 403, "{what} on the socket: {local}");
+    }
+}
+
+#[tokio::test]
+async fn wrong_expired_and_revoked_tokens_are_refused() {
+    let node = Node::start().await;
+    let good = node.token(Role::Read);
+    assert_eq!(node.network().token(&good).get("/v1/status").await.status, 200);
+    let minted = token::mint(1, [1; 32]);
+    let past = crate::fsm::Command::CreateToken {
+        id: minted.id,
+        role: Role::Admin,
+        hash: minted.hash,
+        expires_at: Some(Timestamp(1)),
+    };
+    node.apply(past).unwrap();
+    let other = token::mint(2, [2; 32]).text;
+    for wrong in [&minted.text, &other, &good[..good.len() - 1].to_owned(), &String::new()] {
+        let answer = node.network().token(wrong).get("/v1/status").await;
+        assert_eq!((answer.status, answer.code().as_str()), (401, "unauthorized"), "{wrong}");
+        assert_eq!(answer.header("www-authenticate"), "Bearer");
+    }
+    let basic = node.network().header("authorization", format!("Basic {good}"));
+    assert_eq!(basic.get("/v1/status").await.status, 401);
+    let id = good.split('_').nth(1).unwrap();
+    let revoked = node.local().send("DELETE", &format!("/v1/tokens/{id}"), "").await;
+    assert_eq!(revoked.status, 204);
+    assert_eq!(node.network().token(&good).get("/v1/status").await.status, 401);
+}
+
+#[tokio::test]
+async fn the_document_and_the_routes_are_the_same() {
+    let node = Node::start().await;
+    let served = node.network().get("/v1/openapi.json").await;
+    let served: serde_json::Value = served.json();
+    assert_eq!(served, serde_json::to_value(openapi::document()).unwrap());
+    let paths = served["paths"].as_object().unwrap();
+    let mut documented = 0;
+    for (path, item) in paths {
+        for method in item.as_object().unwrap().keys() {
+            documented += 1;
+            let asked = path.replace("{revision}", "999").replace("{", "").replace("}", "");
+            let (client, verb) = (node.local(), method.to_uppercase());
+            let body = http_body_util::Full::new(bytes::Bytes::from("{}"));
+            let open = client.open(&verb, &asked, body);
+            let response = tokio::time::timeout(PATIENCE, open).await.unwrap();
+            assert_ne!(response.status().as_u16(), 405, "{method} {path}");
+            if response.status().as_u16() == 404 {
+                let body = http_body_util::BodyExt::collect(response.into_body()).await.unwrap();
+                let error: ErrorDocument = serde_json::from_slice(&body.to_bytes()).unwrap();
+                assert!(!error.error.message.starts_with("no such route"), "{method} {path}");
+            }
+        }
+    }
+    assert_eq!(documented, ROUTES.len());
+    for route in ROUTES {
+        let path = route.path.replace("*}", "}");
+        let method = route.method.method().as_str().to_lowercase();
+        assert!(paths[&path].get(&method).is_some(), "{method} {path} is documented");
+    }
+    let text = serde_json::to_string(&served).unwrap();
+    for part in text.split("\"$ref\":\"#/components/schemas/").skip(1) {
+        let name = part.split('"').next().unwrap();
+        let schemas = &served["components"]["schemas"];
+        assert!(schemas.get(name).is_some(), "the schema {name} is there");
+    }
+}
+
+#[tokio::test]
+async fn every_rejection_is_an_error_document() {
+    let node = Node::start().await;
+    let cases = [
+        ("GET", "/", "", 404, "not_found"),
+        ("GET", "/v2/status", "", 404, "not_found"),
+        ("GET", "/v1/status/", "", 404, "not_found"),
+        ("GET", "/v1/services//restart", "", 404, "not_found"),
+        ("PUT", "/v1/status", "", 405, "method_not_allowed"),
+        ("OPTIONS", "/v1/status", "", 405, "method_not_allowed"),
+        ("GET", "/v1/secrets", "", 404, "not_found"),
+        ("PATCH", "/v1/nodes/n1", "{}", 404, "not_found"),
+        ("POST", "/v1/rollback", "{}", 404, "not_found"),
+        ("GET", "/v1/status?verbose=1", "", 400, "bad_request"),
+        ("GET", "/v1/services/%ff", "", 400, "bad_request"),
+        ("GET", "/v1/deployments/x", "", 400, "bad_request"),
+        ("GET", "/v1/deployments?limit=many", "", 400, "bad_request"),
+        ("GET", "/v1/deployments/999", "", 404, "not_found"),
+        ("GET", "/v1/deployments/999/events", "", 404, "not_found"),
+        ("GET", "/v1/apps/none", "", 404, "not_found"),
+        ("GET", "/v1/services/none", "", 404, "not_found"),
+        ("GET", "/v1/allocations/none", "", 404, "not_found"),
+        ("GET", "/v1/logs/none", "", 404, "not_found"),
+        ("GET", "/v1/logs?since=soon", "", 400, "bad_request"),
+        ("GET", "/v1/logs?follow=perhaps", "", 400, "bad_request"),
+        ("POST", "/v1/services/none/scale", "{\"replicas\": -1}", 400, "bad_request"),
+        ("POST", "/v1/services/none/scale", "{}", 400, "bad_request"),
+        ("POST", "/v1/services/none/scale", "{\"replicas\": 1}", 404, "not_found"),
+        ("POST", "/v1/services/none/restart", "", 404, "not_found"),
+        ("POST", "/v1/allocations/none/restart", "", 404, "not_found"),
+        ("DELETE", "/v1/apps/none", "", 404, "not_found"),
+        ("DELETE", "/v1/tokens/none", "", 404, "not_found"),
+        ("DELETE", "/v1/images/none", "", 404, "not_found"),
+        ("DELETE", "/v1/images", "", 400, "bad_request"),
+        ("POST", "/v1/tokens", "{\"role\": \"god\"}", 400, "bad_request"),
+        ("POST", "/v1/tokens", "{\"role\": \"read\", \"ttl\": 0}", 400, "bad_request"),
+        ("POST", "/v1/tokens", "not json", 400, "bad_request"),
+        ("POST", "/v1/images", "bad", 400, "bad_request"),
+        ("POST", "/v1/init", "{}", 409, "conflict"),
+    ];
+    for (method, path, body, status, code) in cases {
+        let answer = node.local().send(method, path, body).await;
+        let what = format!("{method} {path} {body}: {}", answer.body);
+        assert_eq!((answer.status, answer.code().as_str()), (status, code), "{what}");
+        assert_eq!(answer.header("content-type"), "application/json", "{what}");
+    }
+    let wrong = node.local().send("PUT", "/v1/images", "").await;
+    assert_eq!(wrong.header("allow"), "GET, POST, DELETE");
+    let later = node.local().get("/v1/secrets").await.json::<ErrorDocument>();
+    assert_eq!(later.error.hint.as_deref(), Some("this build has no secrets yet"));
+    let head = node.local().send("HEAD", "/v1/status", "").await;
+    assert_eq!((head.status, head.body.as_str()), (200, ""));
+}
+
+#[tokio::test]
+async fn an_unclaimed_node_takes_nothing_but_init() {
+    let node = Node::unclaimed(Bounds::default()).await;
+    let socket = node.directory.path().join("mill.sock");
+    let mode = std::fs::metadata(&socket).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let health = node.local().get("/v1/health").await;
+    assert_eq!((health.status, health.json::<HealthView>().status.as_str()), (200, "unclaimed"));
+    for path in ["/v1/status", "/v1/services", "/v1/logs", "/v1/tokens"] {
+        let answer = node.local().get(path).await;
+        assert_eq!((answer.status, answer.code().as_str()), (409, "unclaimed"), "{path}");
+    }
+    let init = node.local().send("POST", "/v1/init", "{\"cluster\": \"prod\"}").await;
+    assert_eq!((init.status, init.json::<InitView>().cluster.as_str()), (200, "prod"));
+    assert!(matches!(*node.standing.borrow(), Standing::Unclaimed));
+    // A member that has not read its log yet.
+    node.claim();
+    let health = node.local().get("/v1/health").await;
+    assert_eq!((health.status, health.json::<HealthView>().status.as_str()), (503, "starting"));
+    let early = node.network().token("mill_a_b").get("/v1/status").await;
+    assert_eq!((early.status, early.header("retry-after")), (503, "1"));
+}
+
+#[tokio::test]
+async fn a_reading_that_nobody_confirms_is_marked() {
+    let node = Node::start().await;
+    let fresh = node.local().get("/v1/nodes").await;
+    assert_eq!((fresh.header("mill-index"), fresh.header("mill-stale")), ("2", ""));
+    node.shared.lock().unwrap().unconfirmed = true;
+    let stale = node.local().get("/v1/nodes").await;
+    assert_eq!((stale.status, stale.body), (200, fresh.body));
+    assert_eq!(stale.headers["mill-index"], "2");
+    assert_eq!(stale.headers["mill-stale"], "true");
+}

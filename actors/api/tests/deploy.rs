@@ -1,0 +1,215 @@
+//! Deploying a file and following it.
+
+use super::support::{Node, Sse};
+use crate::actors::root::ProposeError;
+use crate::fsm::model::{DeployStatus, Health, Phase};
+use crate::id::Digest;
+use crate::wire::{DeploymentView, ErrorDocument, RevisionView};
+
+const FILE: &str = "app \"shop\"\nservice \"web\" {\n    image \"nginx:1\"\n    port 80\n}\n";
+
+fn ids(events: &[Sse]) -> Vec<(&str, &str)> {
+    events.iter().map(|event| (event.name.as_str(), event.id.as_str())).collect()
+}
+
+#[tokio::test]
+async fn a_deployment_is_followed_to_its_end_and_resumed_without_gap_or_double() {
+    let node = Node::start().await;
+    let mut stream = node.local().events("POST", "/v1/deploy", FILE).await;
+    let mut seen = vec![stream.next().await.unwrap()];
+    assert_eq!(seen[0].data, serde_json::json!({"revision": 1, "plan": null}));
+    let id = node.place("web", 0);
+    seen.push(stream.next().await.unwrap());
+    // The client loses its connection; meanwhile the deployment goes on.
+    drop(stream);
+    node.report(&id, Phase::Running, Health::Unhealthy);
+    node.report(&id, Phase::Running, Health::Healthy);
+    node.finish(1, DeployStatus::Succeeded);
+    let last = seen.last().unwrap().id.clone();
+    let again = node.local().header("last-event-id", last);
+    let rest = again.events("GET", "/v1/deployments/r1/events", "").await.rest().await;
+    seen.extend(rest);
+    let all = node.local().events("GET", "/v1/deployments/1/events", "").await.rest().await;
+    assert_eq!(seen, all);
+    let want = [
+        ("accepted", "1-0"),
+        ("progress", "1-1"),
+        ("progress", "1-2"),
+        ("progress", "1-3"),
+        ("progress", "1-4"),
+        ("done", "1-5"),
+    ];
+    assert_eq!(ids(&all), want);
+    assert_eq!(all[1].data["phase"], "scheduled");
+    assert_eq!(all[2].data["phase"], "healthy");
+    assert_eq!(all[2].data["node"], "n1");
+    assert_eq!(all[2].data["allocation"], id.0);
+    assert_eq!(all[5].data["success"], true);
+    // The same request again, with the last event: the stream goes on, nothing is deployed.
+    let again = node.local().header("last-event-id", "1-4");
+    let rest = again.events("POST", "/v1/deploy", FILE).await.rest().await;
+    assert_eq!(ids(&rest), [("done", "1-5")]);
+    assert_eq!(node.state().last_revision.0, 1);
+}
+
+#[tokio::test]
+async fn an_unchanged_file_is_done_with_the_current_revision() {
+    let node = Node::start().await;
+    let json = node.local().header("accept", "application/json");
+    let first = json.send("POST", "/v1/deploy", FILE).await;
+    assert_eq!((first.status, first.json::<RevisionView>().revision), (202, 1));
+    assert_eq!(first.header("mill-index"), "3");
+    node.place("web", 0);
+    node.finish(1, DeployStatus::Succeeded);
+    let events = node.local().events("POST", "/v1/deploy", FILE).await.rest().await;
+    assert_eq!(ids(&events), [("accepted", "1-2"), ("done", "1-3")]);
+    assert_eq!(json.send("POST", "/v1/deploy", FILE).await.json::<RevisionView>().revision, 1);
+    // A tag that moved is a change.
+    node.images.know("nginx:1", "sha256:bb");
+    assert_eq!(json.send("POST", "/v1/deploy", FILE).await.json::<RevisionView>().revision, 2);
+}
+
+#[tokio::test]
+async fn a_failed_deployment_says_why_and_what_runs_again() {
+    let node = Node::start().await;
+    let json = node.local().header("accept", "application/json");
+    json.send("POST", "/v1/deploy", FILE).await;
+    node.finish(1, DeployStatus::Succeeded);
+    node.images.know("nginx:1", "sha256:bb");
+    let stream = node.local().events("POST", "/v1/deploy", FILE).await;
+    node.steps(crate::fsm::command::Action::Revert {
+        revision: crate::id::Revision(2),
+        service: "web".into(),
+        reason: "web-0-aaaa not healthy in 60s".to_owned(),
+    });
+    node.finish(2, DeployStatus::Failed);
+    let events = stream.rest().await;
+    let last = events.last().unwrap();
+    assert_eq!((last.name.as_str(), &last.data["service"]), ("failed", &"web".into()));
+    assert_eq!(last.data["reason"], "web-0-aaaa not healthy in 60s");
+    assert_eq!(last.data["restored"], 1);
+    let shown: DeploymentView = node.local().get("/v1/deployments/2").await.json();
+    assert_eq!(shown.status, "failed");
+    let all: Vec<DeploymentView> = node.local().get("/v1/deployments?limit=1").await.json();
+    assert_eq!(all.iter().map(|d| d.revision).collect::<Vec<_>>(), [2]);
+    let older: Vec<DeploymentView> = node.local().get("/v1/deployments?before=r2").await.json();
+    assert_eq!(older.iter().map(|d| d.revision).collect::<Vec<_>>(), [1]);
+}
+
+#[tokio::test]
+async fn a_second_deployment_meanwhile_is_a_conflict_that_names_the_first() {
+    let node = Node::start().await;
+    let json = node.local().header("accept", "application/json");
+    json.send("POST", "/v1/deploy", FILE).await;
+    let answer = json.send("POST", "/v1/deploy", FILE.replace("80", "81")).await;
+    let error = answer.json::<ErrorDocument>().error;
+    assert_eq!((answer.status, error.code.as_str()), (409, "conflict"));
+    assert!(error.message.contains("r1"), "{}", error.message);
+    assert!(error.hint.unwrap().contains("mill up --attach 1"));
+}
+
+#[tokio::test]
+async fn wrong_files_are_refused_with_every_line() {
+    let node = Node::start().await;
+    let cases = [
+        ("service \"web\" {\n  imge \"a\"\n  port 99999\n}\n", &[2, 3][..]),
+        ("service \"web\" {\n  image \"a\"\n  route \"a.example\"\n}\n", &[3]),
+        ("service \"web\" {\n  image \"nginx:1\"\n  cpu 64\n}\n", &[3]),
+        ("service \"web\" {\n  image \"nginx:1\"\n  memory \"64G\"\n}\n", &[3]),
+        ("service \"web\" {\n  image \"nginx:1\"\n  constraint \"zone\" \"x\"\n}\n", &[3]),
+        ("{{{{", &[1]),
+    ];
+    for (file, lines) in cases {
+        let answer = node.local().send("POST", "/v1/deploy", file).await;
+        let error = answer.json::<ErrorDocument>().error;
+        assert_eq!((answer.status, error.code.as_str()), (422, "invalid_file"), "{file}");
+        let found: Vec<u32> = error.details.iter().map(|detail| detail.line).collect();
+        assert!(lines.iter().all(|line| found.contains(line)), "{file}: {:?}", error.details);
+    }
+    let json = node.local().header("content-type", "application/json");
+    assert_eq!(json.send("POST", "/v1/deploy", FILE).await.code(), "bad_request");
+    assert_eq!(node.local().send("POST", "/v1/deploy", &b"\xff\xfe"[..]).await.status, 400);
+    let plan = node.local().send("POST", "/v1/deploy?plan=aa", FILE).await;
+    assert_eq!(plan.code(), "bad_request");
+    assert_eq!(node.state().last_revision.0, 0);
+}
+
+#[tokio::test]
+async fn a_file_of_another_cluster_is_refused() {
+    let node = Node::start().await;
+    let foreign = format!("cluster \"staging\"\n{FILE}");
+    let answer = node.local().send("POST", "/v1/deploy", foreign).await;
+    assert_eq!((answer.status, answer.code().as_str()), (409, "conflict"));
+    let ours = format!("cluster \"prod\"\n{FILE}");
+    let json = node.local().header("accept", "application/json");
+    assert_eq!(json.send("POST", "/v1/deploy", ours).await.status, 202);
+}
+
+#[tokio::test]
+async fn images_are_pinned_overridden_and_kept_while_the_registry_is_down() {
+    let node = Node::start().await;
+    let json = node.local().header("accept", "application/json");
+    let missing = json.send("POST", "/v1/deploy", FILE.replace("nginx:1", "nginx:9")).await;
+    let error = missing.json::<ErrorDocument>().error;
+    assert_eq!((missing.status, error.message.as_str()), (404, "web: nginx:9 not found (404)"));
+    assert!(error.hint.unwrap().contains("mill image load -"));
+    node.images.know("nginx:2", "sha256:cc");
+    let path = "/v1/deploy?image=web=nginx:2";
+    assert_eq!(json.send("POST", path, FILE).await.status, 202);
+    node.finish(1, DeployStatus::Succeeded);
+    let digest_of = |node: &Node| {
+        let state = node.state();
+        let target = state.owner(&"web".into()).unwrap().services[&"web".into()].target.clone();
+        state.spec(&target.unwrap()).unwrap().spec.run().digest.clone()
+    };
+    assert_eq!(digest_of(&node), Some(Digest::from("sha256:cc")));
+    let nothing = json.send("POST", "/v1/deploy?image=db=nginx:2", FILE).await;
+    assert_eq!((nothing.status, nothing.code().as_str()), (400, "bad_request"));
+    node.images.outage();
+    // The same image needs no registry; another one does.
+    let same = json.send("POST", path, FILE.replace("80", "81")).await;
+    assert_eq!(same.status, 202, "{}", same.body);
+    assert_eq!(digest_of(&node), Some(Digest::from("sha256:cc")));
+    node.finish(2, DeployStatus::Succeeded);
+    let other = json.send("POST", "/v1/deploy", FILE).await;
+    assert_eq!((other.status, other.code().as_str()), (500, "internal"));
+    assert!(other.body.contains("connection refused"), "{}", other.body);
+}
+
+#[tokio::test]
+async fn a_name_of_another_app_and_a_file_that_shares_nothing_are_refused() {
+    let node = Node::start().await;
+    let json = node.local().header("accept", "application/json");
+    json.send("POST", "/v1/deploy", FILE).await;
+    node.finish(1, DeployStatus::Succeeded);
+    let owned = json.send("POST", "/v1/deploy", FILE.replace("shop", "other")).await;
+    assert_eq!((owned.status, owned.code().as_str()), (409, "conflict"));
+    let strange = FILE.replace("\"web\"", "\"api\"");
+    let refused = json.send("POST", "/v1/deploy", strange.clone()).await;
+    let error = refused.json::<ErrorDocument>().error;
+    assert_eq!(refused.status, 409);
+    assert!(error.hint.unwrap().contains("--replace"));
+    assert_eq!(json.send("POST", "/v1/deploy?replace=true", strange).await.status, 202);
+}
+
+#[tokio::test]
+async fn a_published_port_of_another_app_is_refused_with_its_line() {
+    let node = Node::start().await;
+    let json = node.local().header("accept", "application/json");
+    let file = "service \"web\" {\n  image \"nginx:1\"\n  port 80\n  publish 8080\n}\n";
+    json.send("POST", "/v1/deploy", file).await;
+    let second = format!("app \"two\"\n{}", file.replace("web", "api"));
+    let answer = json.send("POST", "/v1/deploy", second).await;
+    let error = answer.json::<ErrorDocument>().error;
+    assert_eq!((answer.status, error.details[0].line), (422, 5), "{error:?}");
+    assert!(error.message.contains("published by web"), "{}", error.message);
+}
+
+#[tokio::test]
+async fn a_lost_leader_is_no_leader_with_a_time_to_try_again() {
+    let node = Node::start().await;
+    node.shared.lock().unwrap().refuse = Some(ProposeError::NoLeader);
+    let answer = node.local().send("POST", "/v1/deploy", FILE).await;
+    assert_eq!((answer.status, answer.code().as_str()), (503, "no_leader"));
+    assert_eq!(answer.header("retry-after"), "1");
+}

@@ -1,0 +1,332 @@
+//! What a person asks for → the revision to propose.
+//!
+//! Owns how a change of one part becomes a whole new revision, and which digests are kept. Never
+//! resolves an image itself and never proposes.
+
+#[cfg(test)]
+mod tests;
+
+use crate::fsm::State;
+use crate::fsm::command::Deploy;
+use crate::fsm::model::{App, DeployKind, Node, WorkloadSpec};
+use crate::id::{AppName, Digest, Revision, WorkloadName};
+use crate::limits::REPLICAS_MAX;
+use crate::spec::model::{RunSpec, Spec};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// Why a revision can't be made.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReviseError {
+    /// No app owns a service of that name.
+    #[error("no service {name}")]
+    NoService {
+        /// Which.
+        name: WorkloadName,
+    },
+    /// No such app.
+    #[error("no app {name}")]
+    NoApp {
+        /// Which.
+        name: AppName,
+    },
+    /// An image was given for something that isn't in the file.
+    #[error("the file has no service {name} to give an image to")]
+    NothingToOverride {
+        /// Which.
+        name: WorkloadName,
+    },
+    /// More replicas than mill runs of one service.
+    #[error("{replicas} replicas of {name} are more than the {REPLICAS_MAX} that are possible")]
+    TooMany {
+        /// Of which service.
+        name: WorkloadName,
+        /// How many.
+        replicas: u32,
+    },
+    /// A specification that the state refers to isn't in it.
+    #[error("the specification of {name} is missing in the state")]
+    Broken {
+        /// Whose.
+        name: WorkloadName,
+    },
+    /// An image could not be resolved to a digest.
+    #[error("{name}: {source}")]
+    Image {
+        /// The service or task.
+        name: WorkloadName,
+        /// Why.
+        source: ResolveError,
+    },
+}
+
+/// Why a reference could not be resolved to a digest.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ResolveError {
+    /// The registry answers and has no such image.
+    #[error("{reference} not found (404)")]
+    NotFound {
+        /// The image.
+        reference: String,
+    },
+    /// The registry refuses the credentials, or wants some.
+    #[error("{reference}: the registry denies access: {reason}")]
+    Denied {
+        /// The image.
+        reference: String,
+        /// What it said.
+        reason: String,
+    },
+    /// Not an image reference.
+    #[error("{reference} is not an image reference: {reason}")]
+    Invalid {
+        /// The image.
+        reference: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The registry can't be reached or doesn't work.
+    #[error("{reference}: {reason}")]
+    Unreachable {
+        /// The image.
+        reference: String,
+        /// What failed.
+        reason: String,
+    },
+}
+
+/// What each reference was resolved to.
+pub type Resolved = BTreeMap<String, Result<Digest, ResolveError>>;
+
+/// A place in the file that this cluster can't carry out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Obstacle {
+    /// The service or task.
+    pub workload: WorkloadName,
+    /// The field of it.
+    pub field: &'static str,
+    /// What is wrong.
+    pub message: String,
+    /// What to do.
+    pub hint: Option<String>,
+}
+
+/// A file on its way to a revision.
+#[derive(Clone, Debug)]
+pub struct Up {
+    /// The file, decoded.
+    pub spec: Spec,
+    /// The file as it was written.
+    pub file: String,
+    /// It may share no name with what the app runs.
+    pub replace: bool,
+}
+
+/// Puts other images in the place of those in the file.
+///
+/// # Errors
+/// If the file has no such service or task.
+pub fn override_images(
+    spec: &mut Spec,
+    images: &[(WorkloadName, String)],
+) -> Result<(), ReviseError> {
+    for (name, image) in images {
+        let service = spec.services.get_mut(name).map(|service| &mut service.run);
+        let task = spec.tasks.get_mut(name).map(|task| &mut task.run);
+        let Some(run) = service.or(task) else {
+            return Err(ReviseError::NothingToOverride { name: name.clone() });
+        };
+        run.image.clone_from(image);
+    }
+    Ok(())
+}
+
+/// The references in a file, each once.
+#[must_use]
+pub fn references(spec: &Spec) -> BTreeSet<String> {
+    let services = spec.services.values().map(|service| &service.run);
+    let tasks = spec.tasks.values().map(|task| &task.run);
+    services.chain(tasks).map(|run| run.image.clone()).collect()
+}
+
+/// The revision that a file makes of its app. With the registry down, what has the same image as
+/// before keeps its digest.
+///
+/// # Errors
+/// An image that could not be resolved.
+pub fn up(state: &State, up: Up, resolved: &Resolved) -> Result<Deploy, ReviseError> {
+    let app = state.apps.get(&up.spec.app);
+    let pin = |name: &WorkloadName, run: &mut RunSpec| {
+        let kept = app.and_then(|app| kept_digest(state, app, name, &run.image));
+        let digest = match (resolved.get(&run.image), kept) {
+            (Some(Ok(digest)), _) => digest.clone(),
+            (Some(Err(ResolveError::Unreachable { .. })) | None, Some(kept)) => kept,
+            (Some(Err(error)), _) => {
+                return Err(ReviseError::Image { name: name.clone(), source: error.clone() });
+            }
+            (None, None) => return Err(ReviseError::Broken { name: name.clone() }),
+        };
+        run.digest = Some(digest);
+        Ok(())
+    };
+    let mut services = BTreeMap::new();
+    for (name, mut service) in up.spec.services {
+        pin(&name, &mut service.run)?;
+        services.insert(name, WorkloadSpec::Service(service));
+    }
+    let mut tasks = BTreeMap::new();
+    for (name, mut task) in up.spec.tasks {
+        pin(&name, &mut task.run)?;
+        tasks.insert(name, WorkloadSpec::Task(task));
+    }
+    Ok(Deploy {
+        app: up.spec.app,
+        kind: DeployKind::Up,
+        base: Some(app.map_or(Revision(0), |app| app.revision)),
+        services,
+        tasks,
+        file: up.file,
+        replace: up.replace,
+    })
+}
+
+/// The digest that a service or task runs now, if its image is written the same.
+fn kept_digest(state: &State, app: &App, name: &WorkloadName, image: &str) -> Option<Digest> {
+    let service = app.services.get(name).and_then(|service| service.target.as_ref());
+    let run = state.spec(service.or_else(|| app.tasks.get(name))?)?.spec.run();
+    run.digest.clone().filter(|_| run.image == image)
+}
+
+/// The revision in which a service has that many replicas.
+///
+/// # Errors
+/// There is no such service, or it can't have so many.
+pub fn scale(state: &State, name: &WorkloadName, replicas: u32) -> Result<Deploy, ReviseError> {
+    if replicas > REPLICAS_MAX {
+        return Err(ReviseError::TooMany { name: name.clone(), replicas });
+    }
+    let mut deploy = as_it_is(state, owner(state, name)?, DeployKind::Scale)?;
+    match deploy.services.get_mut(name) {
+        Some(WorkloadSpec::Service(service)) => service.replicas = replicas,
+        _ => return Err(ReviseError::NoService { name: name.clone() }),
+    }
+    Ok(deploy)
+}
+
+/// The revision without a service.
+///
+/// # Errors
+/// There is no such service.
+pub fn without(state: &State, name: &WorkloadName) -> Result<Deploy, ReviseError> {
+    let mut deploy = as_it_is(state, owner(state, name)?, DeployKind::Down)?;
+    deploy.services.remove(name);
+    Ok(deploy)
+}
+
+/// The revision in which an app runs nothing.
+///
+/// # Errors
+/// There is no such app.
+pub fn down(state: &State, name: &AppName) -> Result<Deploy, ReviseError> {
+    let app = state.apps.get(name).ok_or_else(|| ReviseError::NoApp { name: name.clone() })?;
+    let mut deploy = as_it_is(state, app, DeployKind::Down)?;
+    deploy.services.clear();
+    deploy.tasks.clear();
+    Ok(deploy)
+}
+
+fn owner<'a>(state: &'a State, name: &WorkloadName) -> Result<&'a Arc<App>, ReviseError> {
+    let runs = |app: &App| app.services.get(name).is_some_and(|s| s.target.is_some());
+    let owner = state.owner(name).filter(|app| runs(app));
+    owner.ok_or_else(|| ReviseError::NoService { name: name.clone() })
+}
+
+/// The app as it should be now.
+fn as_it_is(state: &State, app: &App, kind: DeployKind) -> Result<Deploy, ReviseError> {
+    let spec_of = |name: &WorkloadName, hash| {
+        let stored = state.spec(hash).ok_or_else(|| ReviseError::Broken { name: name.clone() })?;
+        Ok((name.clone(), stored.spec.clone()))
+    };
+    let services = app.services.iter();
+    let wanted = services.filter_map(|(name, service)| Some((name, service.target.as_ref()?)));
+    Ok(Deploy {
+        app: app.name.clone(),
+        kind,
+        base: Some(app.revision),
+        services: wanted.map(|(name, hash)| spec_of(name, hash)).collect::<Result<_, _>>()?,
+        tasks: app.tasks.iter().map(|(n, hash)| spec_of(n, hash)).collect::<Result<_, _>>()?,
+        file: app.file.clone(),
+        replace: true,
+    })
+}
+
+/// What in a file no node of this cluster could ever carry out, or what another app is in the way of.
+#[must_use]
+pub fn obstacles(state: &State, spec: &Spec) -> Vec<Obstacle> {
+    let services = spec.services.iter().map(|(name, service)| (name, &service.run));
+    let tasks = spec.tasks.iter().map(|(name, task)| (name, &task.run));
+    let mut found: Vec<Obstacle> =
+        services.chain(tasks).filter_map(|(name, run)| too_large(state, name, run)).collect();
+    found.extend(taken_ports(state, spec));
+    found
+}
+
+fn too_large(state: &State, name: &WorkloadName, run: &RunSpec) -> Option<Obstacle> {
+    // Before a node has registered nothing is known of it.
+    let known: Vec<&Arc<Node>> = state.nodes.values().filter(|n| n.memory.0 > 0).collect();
+    let obstacle = |field, message, hint: String| {
+        Some(Obstacle { workload: name.clone(), field, message, hint: Some(hint) })
+    };
+    let most_cpu = known.iter().map(|node| node.cpu).max()?;
+    let most_memory = known.iter().map(|node| node.memory).max()?;
+    let (cpu, memory) = (run.reserved_cpu(), run.memory);
+    if cpu > most_cpu {
+        let message = format!("{name}: no node has {cpu} cores; the largest has {most_cpu}");
+        return obstacle("cpu", message, format!("write at most: cpu {most_cpu}"));
+    }
+    if memory > most_memory {
+        let message = format!("{name}: no node has {memory} of memory; the largest {most_memory}");
+        return obstacle("memory", message, format!("write at most: memory \"{most_memory}\""));
+    }
+    if !known.iter().any(|node| node.cpu >= cpu && node.memory >= memory) {
+        let message = format!("{name}: no node has both {cpu} cores and {memory} of memory");
+        return obstacle("memory", message, "lower cpu or memory".to_owned());
+    }
+    let fits = |node: &Node| run.constraints.iter().all(|(k, v)| node.labels.get(k) == Some(v));
+    if !known.iter().any(|node| fits(node)) {
+        let wanted: Vec<String> = run.constraints.iter().map(|(k, v)| format!("{k}={v}")).collect();
+        let message = format!("{name}: no node has the labels {}", wanted.join(" "));
+        return obstacle("constraint", message, "label a node or drop the constraint".to_owned());
+    }
+    None
+}
+
+/// Host ports that a service of another app opens already.
+fn taken_ports(state: &State, spec: &Spec) -> Vec<Obstacle> {
+    let mut taken = BTreeMap::new();
+    for app in state.apps.values().filter(|app| app.name != spec.app) {
+        for (name, service) in &app.services {
+            let hash = service.target.as_ref().or(service.stable.as_ref());
+            let stored = hash.and_then(|hash| state.spec(hash));
+            for publish in stored.and_then(|s| s.spec.service()).iter().flat_map(|s| &s.publish) {
+                taken.insert((publish.host_port, publish.udp), (name, &app.name));
+            }
+        }
+    }
+    let mut found = Vec::new();
+    for (name, service) in &spec.services {
+        for publish in &service.publish {
+            let Some((other, app)) = taken.get(&(publish.host_port, publish.udp)) else { continue };
+            found.push(Obstacle {
+                workload: name.clone(),
+                field: "publish",
+                message: format!(
+                    "{name}: port {} is published by {other} of app {app}",
+                    publish.host_port
+                ),
+                hint: Some("publish another port".to_owned()),
+            });
+        }
+    }
+    found
+}

@@ -1,0 +1,129 @@
+//! State to what a person is shown: the API's documents.
+//!
+//! Owns which part of the state answers which question. Never reads a clock or asks a node: usage
+//! figures and the time are inputs.
+
+mod allocation;
+mod deployment;
+mod events;
+mod service;
+mod warnings;
+
+#[cfg(test)]
+mod tests;
+
+pub use allocation::{allocation, allocations};
+pub use deployment::{app, deployment, deployments};
+pub use events::{Event, EventId, Followed, events_after};
+pub use service::{service, service_named, services, tasks};
+
+use crate::fsm::State;
+use crate::fsm::model::{Node, NodeStatus, Role, Token};
+use crate::id::{AllocId, NodeId};
+use crate::units::{Bytes, MilliCpu, Timestamp};
+use crate::wire::{AppStatusView, NodeAmount, NodeView, StatusView, TokenView};
+use std::collections::BTreeMap;
+
+/// What is known beside the state when it is shown.
+#[derive(Clone, Debug, Default)]
+pub struct Observed {
+    /// The time.
+    pub now: Timestamp,
+    /// Who leads, if that is known.
+    pub leader: Option<NodeId>,
+    /// Use of the allocations whose nodes answered.
+    pub allocations: BTreeMap<AllocId, (MilliCpu, Bytes)>,
+    /// Use of the nodes that answered.
+    pub nodes: BTreeMap<NodeId, (MilliCpu, Bytes)>,
+}
+
+/// A node.
+#[must_use]
+pub fn node(state: &State, node: &Node, seen: &Observed) -> NodeView {
+    let reserved = state.derived.reserved.get(&node.id).copied().unwrap_or_default();
+    let used = seen.nodes.get(&node.id);
+    let live = state.allocations_on(node.id).filter(|a| a.is_live()).count();
+    NodeView {
+        id: node.id.0,
+        name: node.name.clone(),
+        status: match node.status {
+            NodeStatus::Ready => "ready",
+            NodeStatus::Draining => "draining",
+            NodeStatus::Down => "down",
+        }
+        .to_owned(),
+        voter: node.voter,
+        leader: seen.leader == Some(node.id),
+        address: node.address.clone(),
+        subnet: format!("{}/21", node.subnet),
+        cpu: NodeAmount {
+            total: node.cpu.cores(),
+            reserved: reserved.cpu.cores(),
+            used: used.map(|(cpu, _)| cpu.cores()),
+        },
+        memory: NodeAmount {
+            total: node.memory.0,
+            reserved: reserved.memory.0,
+            used: used.map(|(_, memory)| memory.0),
+        },
+        allocations: u32::try_from(live).unwrap_or(u32::MAX),
+        labels: node.labels.clone(),
+        version: node.version.clone(),
+    }
+}
+
+/// Every node.
+#[must_use]
+pub fn nodes(state: &State, seen: &Observed) -> Vec<NodeView> {
+    state.nodes.values().map(|n| node(state, n, seen)).collect()
+}
+
+/// The whole cluster at a glance.
+#[must_use]
+pub fn status(state: &State, seen: &Observed) -> StatusView {
+    let leader = seen.leader.and_then(|id| state.nodes.get(&id));
+    let newest = |app: &crate::fsm::model::App| state.deployments.get(&app.revision);
+    StatusView {
+        cluster: state.cluster.as_ref().map(|c| c.name.clone()).unwrap_or_default(),
+        leader: leader.map(|node| node.name.clone()),
+        warnings: warnings::warnings(state, seen),
+        nodes: nodes(state, seen),
+        apps: state
+            .apps
+            .values()
+            .map(|app| AppStatusView {
+                name: app.name.0.clone(),
+                deployment: newest(app).map(|d| deployment(state, d)),
+            })
+            .collect(),
+        services: services(state, seen),
+        tasks: tasks(state),
+    }
+}
+
+/// A role's name.
+#[must_use]
+pub fn role(role: Role) -> &'static str {
+    match role {
+        Role::Join => "join",
+        Role::Read => "read",
+        Role::Deploy => "deploy",
+        Role::Admin => "admin",
+    }
+}
+
+/// A token, without its secret part.
+#[must_use]
+pub fn token(token: &Token) -> TokenView {
+    TokenView {
+        id: token.id.0.clone(),
+        role: role(token.role).to_owned(),
+        created_at: token.created_at.to_string(),
+        expires_at: token.expires_at.map(|at| at.to_string()),
+    }
+}
+
+/// The name of a node, or its number once it is gone.
+fn node_name(state: &State, id: NodeId) -> String {
+    state.nodes.get(&id).map_or_else(|| id.to_string(), |node| node.name.clone())
+}

@@ -1,0 +1,63 @@
+//! Deployments and apps as documents.
+//!
+//! Never judges them.
+
+use crate::fsm::State;
+use crate::fsm::model::{App, DeployKind, DeployStatus, Deployment};
+use crate::id::{AppName, Revision};
+use crate::wire::{AppView, DeploymentView};
+
+/// A deployment.
+#[must_use]
+pub fn deployment(state: &State, deployment: &Deployment) -> DeploymentView {
+    let image_of = |hash| state.spec(hash).map(|stored| stored.spec.run().image.clone());
+    let images = deployment.services.iter();
+    DeploymentView {
+        revision: deployment.revision.0,
+        app: deployment.app.0.clone(),
+        kind: match deployment.kind {
+            DeployKind::Up => "up",
+            DeployKind::Down => "down",
+            DeployKind::Scale => "scale",
+            DeployKind::Rollback => "rollback",
+        }
+        .to_owned(),
+        status: match deployment.status {
+            DeployStatus::Running => "running",
+            DeployStatus::Succeeded => "succeeded",
+            DeployStatus::Failed => "failed",
+            DeployStatus::Aborted => "aborted",
+            DeployStatus::Superseded => "superseded",
+        }
+        .to_owned(),
+        started_at: deployment.started_at.to_string(),
+        ended_at: deployment.ended_at.map(|at| at.to_string()),
+        reason: deployment.reason.clone(),
+        images: images.filter_map(|(name, hash)| Some((name.0.clone(), image_of(hash)?))).collect(),
+    }
+}
+
+/// The newest deployments before a revision, newest first.
+#[must_use]
+pub fn deployments(
+    state: &State,
+    app: Option<&AppName>,
+    before: Option<Revision>,
+    limit: usize,
+) -> Vec<DeploymentView> {
+    let end = before.unwrap_or(Revision(u64::MAX));
+    let older = state.deployments.range(..end).rev().map(|(_, deployment)| deployment);
+    let of_app = older.filter(|deployment| app.is_none_or(|app| deployment.app == *app));
+    of_app.take(limit).map(|d| deployment(state, d)).collect()
+}
+
+/// An app: its file and revision. Nothing once all of it was taken down.
+#[must_use]
+pub fn app(app: &App) -> Option<AppView> {
+    let runs = app.services.values().any(|service| service.target.is_some());
+    (runs || !app.tasks.is_empty()).then(|| AppView {
+        app: app.name.0.clone(),
+        revision: app.revision.0,
+        file: app.file.clone(),
+    })
+}

@@ -1,0 +1,96 @@
+//! Services and tasks as documents.
+//!
+//! Never judges them.
+
+use super::{Observed, allocation};
+use crate::fsm::State;
+use crate::fsm::model::{App, Desired, Phase, Service, WorkloadSpec};
+use crate::id::WorkloadName;
+use crate::spec::model::{RouteSpec, ServiceSpec};
+use crate::wire::{ReplicasView, ServiceView, TaskView};
+
+/// A service of an app; nothing if no specification of it is left.
+#[must_use]
+pub fn service(
+    state: &State,
+    app: &App,
+    name: &WorkloadName,
+    service: &Service,
+    seen: &Observed,
+) -> Option<ServiceView> {
+    let hash = service.target.as_ref().or(service.stable.as_ref())?;
+    let spec = state.spec(hash)?.spec.service()?;
+    let live: Vec<_> = state.allocations_of(name).filter(|a| a.is_live()).collect();
+    Some(ServiceView {
+        name: name.0.clone(),
+        app: app.name.0.clone(),
+        image: spec.run.image.clone(),
+        digest: spec.run.digest.as_ref().map(|digest| digest.0.clone()),
+        revision: app.revision.0,
+        replicas: replicas(state, name, service, spec),
+        address: spec.main_port().map(|port| format!("{name}.mill:{port}")),
+        routes: spec.routes.iter().map(route).collect(),
+        publish: spec.publish.iter().map(|publish| publish.host_port).collect(),
+        degraded: service.degraded,
+        allocations: live.into_iter().map(|a| allocation(state, a, seen)).collect(),
+    })
+}
+
+/// Every service, by app and name.
+#[must_use]
+pub fn services(state: &State, seen: &Observed) -> Vec<ServiceView> {
+    let of_app = |app: &App| {
+        let all = app.services.iter();
+        all.filter_map(|(name, one)| service(state, app, name, one, seen)).collect::<Vec<_>>()
+    };
+    state.apps.values().flat_map(|app| of_app(app)).collect()
+}
+
+/// Every task of a file, by app and name.
+#[must_use]
+pub fn tasks(state: &State) -> Vec<TaskView> {
+    let of_app = |app: &App| {
+        let all = app.tasks.iter();
+        all.filter_map(|(name, hash)| task(app, name, &state.spec(hash)?.spec)).collect::<Vec<_>>()
+    };
+    state.apps.values().flat_map(|app| of_app(app)).collect()
+}
+
+fn task(app: &App, name: &WorkloadName, spec: &WorkloadSpec) -> Option<TaskView> {
+    let WorkloadSpec::Task(task) = spec else { return None };
+    Some(TaskView {
+        name: name.0.clone(),
+        app: app.name.0.clone(),
+        image: task.run.image.clone(),
+        schedule: task.schedule.clone(),
+    })
+}
+
+pub(super) fn replicas(
+    state: &State,
+    name: &WorkloadName,
+    service: &Service,
+    spec: &ServiceSpec,
+) -> ReplicasView {
+    let good = state.allocations_of(name).filter(|a| {
+        let is_wanted = a.desired != Desired::Stop;
+        is_wanted && a.observed.phase == Phase::Running && a.is_routable()
+    });
+    let healthy: std::collections::BTreeSet<_> = good.filter_map(|a| a.replica()).collect();
+    ReplicasView {
+        desired: if service.target.is_some() { spec.replicas } else { 0 },
+        healthy: u32::try_from(healthy.len()).unwrap_or(u32::MAX),
+    }
+}
+
+fn route(route: &RouteSpec) -> String {
+    let path = if route.path == "/" { "" } else { &route.path };
+    format!("{}{path}", route.host)
+}
+
+/// The service of that name.
+#[must_use]
+pub fn service_named(state: &State, name: &WorkloadName, seen: &Observed) -> Option<ServiceView> {
+    let app = state.owner(name)?;
+    service(state, app, name, app.services.get(name)?, seen)
+}

@@ -1,0 +1,88 @@
+//! What a person should look at first.
+//!
+//! Owns what is worth a line at the top of the status. Never suggests what this build can't do.
+
+use super::service::replicas;
+use super::{Observed, allocation};
+use crate::fsm::State;
+use crate::fsm::model::{Allocation, App, DeployStatus, ExitReason, NodeStatus, Phase, Service};
+use crate::id::WorkloadName;
+use crate::units::Timestamp;
+use crate::wire::WarningView;
+
+/// What is wrong, the worst first.
+pub(super) fn warnings(state: &State, seen: &Observed) -> Vec<WarningView> {
+    let mut all = Vec::new();
+    if seen.leader.is_none() {
+        let message = "no leader: containers run on, changes are refused".to_owned();
+        all.push(WarningView { subject: "cluster".to_owned(), message, command: None });
+    }
+    for node in state.nodes.values().filter(|node| node.status == NodeStatus::Down) {
+        let (subject, message) = (node.name.clone(), "down".to_owned());
+        all.push(WarningView { subject, message, command: None });
+    }
+    for app in state.apps.values() {
+        for (name, service) in &app.services {
+            all.extend(of_service(state, app, name, service, seen.now));
+        }
+        all.extend(of_deployment(state, app));
+    }
+    all
+}
+
+fn of_service(
+    state: &State,
+    app: &App,
+    name: &WorkloadName,
+    service: &Service,
+    now: Timestamp,
+) -> Option<WarningView> {
+    let spec = state.spec(service.target.as_ref()?)?.spec.service()?;
+    let count = replicas(state, name, service, spec);
+    // While a deployment is on its way, replicas that are not there yet are no news.
+    let is_settled = state.running_deployment(&app.name).is_none();
+    let short = count.healthy < count.desired;
+    if !service.degraded && !(is_settled && short) {
+        return None;
+    }
+    let why = state.allocations_of(name).find_map(|a| trouble(a, now));
+    let degraded = service.degraded.then(|| "degraded by a failed deployment".to_owned());
+    let why = why.or(degraded).map(|why| format!(": {why}")).unwrap_or_default();
+    Some(WarningView {
+        subject: name.0.clone(),
+        message: format!("{}/{}{why}", count.healthy, count.desired),
+        command: Some(format!("mill logs {name}")),
+    })
+}
+
+/// Why a replica doesn't work.
+fn trouble(allocation: &Allocation, now: Timestamp) -> Option<String> {
+    let observed = &allocation.observed;
+    let next =
+        observed.retry_at.map(|at| format!(", next try {}s", at.since(now).0.div_ceil(1000)));
+    let next = next.unwrap_or_default();
+    if observed.phase == Phase::Backoff {
+        let exit = observed.exit.as_ref()?;
+        return Some(match (exit.reason, exit.code) {
+            (ExitReason::Oom, _) => format!("out of memory {}×{next}", observed.ooms.max(1)),
+            (ExitReason::Error, Some(code)) => format!("exited {code}{next}"),
+            (reason, _) => format!("{}{next}", allocation::reason(reason)),
+        });
+    }
+    let waits = allocation.is_live() && observed.phase < Phase::Running;
+    let unhealthy = observed.health == crate::fsm::model::Health::Unhealthy;
+    (waits || unhealthy).then(|| observed.message.clone()).flatten()
+}
+
+fn of_deployment(state: &State, app: &App) -> Option<WarningView> {
+    let newest = state.deployments.get(&app.revision)?;
+    (newest.status == DeployStatus::Failed).then(|| WarningView {
+        subject: app.name.0.clone(),
+        message: format!(
+            "r{} failed: {}",
+            newest.revision,
+            newest.reason.as_deref().unwrap_or("no reason is known"),
+        ),
+        command: Some(format!("mill show r{}", newest.revision)),
+    })
+}
