@@ -43,7 +43,8 @@ sim: ## the seeded simulation, SEEDS=1000 runs
 	@echo 'make sim: the simulation is not built yet' >&2; exit 1
 
 crash: ## kill -9 under writes, then restart: ROUNDS=300 times
-	@echo 'make crash: the crash rounds are not built yet' >&2; exit 1
+	@harness/setup --test
+	CRASH_ROUNDS=$(ROUNDS) cargo test --test harness crash::kill -- --nocapture
 
 bench: ## measure mill beside its peers, into docs/performance.md
 	@harness/setup --bench

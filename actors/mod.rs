@@ -4,6 +4,7 @@
 
 pub mod api;
 pub mod container;
+pub mod doctor;
 pub mod platform;
 pub mod raft;
 pub mod root;

@@ -2,11 +2,14 @@
 //!
 //! Never holds an end-to-end test: those are in `smoke/`.
 
+mod crash;
 #[allow(dead_code, reason = "shared with smoke/, which uses other parts of it")]
 mod poll;
 mod raft;
 #[allow(dead_code, reason = "shared with smoke/, which uses other parts of it")]
 mod registry;
+#[cfg(test)]
+mod spec;
 #[cfg(test)]
 mod tests;
 mod tidy;

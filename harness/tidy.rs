@@ -138,3 +138,19 @@ fn no_lint_is_allowed_without_a_reason() {
 fn text_names_nothing_of_the_workplace() {
     check_tree(rules::no_workplace, |path| path != "Cargo.lock");
 }
+
+#[test]
+fn every_example_parses() {
+    let example = |path: &String| path.starts_with("examples/") && path.ends_with(".mill");
+    let examples: Vec<String> = project_files().into_iter().filter(example).collect();
+    assert!(!examples.is_empty(), "no example found");
+    for path in examples {
+        let text = std::fs::read_to_string(root().join(&path)).unwrap();
+        let read = mill::spec::parse(&path, &text);
+        assert!(
+            read.is_ok(),
+            "{}",
+            read.err().map_or_else(String::new, |report| format!("{report:?}"))
+        );
+    }
+}

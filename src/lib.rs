@@ -11,6 +11,7 @@ pub mod config;
 pub mod daemon;
 pub mod fsm;
 pub mod id;
+pub mod life;
 pub mod limits;
 pub mod network;
 pub mod oci;

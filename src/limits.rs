@@ -10,8 +10,12 @@ pub const FILE_MAX: usize = 1 << 20;
 pub const FILE_DEPTH_MAX: usize = 32;
 /// Problems shown for a file; nobody reads more.
 pub const FILE_PROBLEMS_MAX: usize = 100;
+/// Longest message of a problem, in bytes.
+pub const FILE_MESSAGE_MAX: usize = 400;
 /// Characters of a source line shown with a problem.
 pub const FILE_EXCERPT_WIDTH: usize = 100;
+/// Longest line that formatting makes of a block that was on one line.
+pub const FILE_LINE_WIDTH: usize = 100;
 /// Nodes, values and comments in a file: bounds the time that reading it takes.
 pub const FILE_ITEMS_MAX: usize = 200_000;
 /// Values in one line of a file.
@@ -49,6 +53,16 @@ pub const RESTART_BACKOFF: [Duration; 4] = [
     Duration::from_secs(30),
     Duration::from_secs(60),
 ];
+/// A program that ran this long before it ended starts the backoff over.
+pub const RESTART_SETTLED: Duration = Duration::from_secs(120);
+/// Without a port or a health check: a program that is up this long is healthy.
+pub const UPTIME_HEALTHY: Duration = Duration::from_secs(2);
+/// So many failed probes in a row make a program unhealthy.
+pub const UNHEALTHY_FAILURES: u32 = 3;
+/// Shortest and longest pause between probes until the first success.
+pub const PROBE_QUICK: [Duration; 2] = [Duration::from_millis(10), Duration::from_millis(500)];
+/// A failed probe is not worth telling so soon after the start.
+pub const PROBE_QUIET: Duration = Duration::from_secs(1);
 /// Time to live of a service's DNS records.
 pub const DNS_TTL: Duration = Duration::from_secs(1);
 /// After every node has settled a draining, the stop waits this much longer.
@@ -255,3 +269,4 @@ pub const READS_MAX: usize = 10_000;
 
 const _: () = assert!(ENTRY_MAX <= UNAPPLIED_MAX && READY_MAX <= HANDED_OUT_MAX);
 const _: () = assert!(ELECTION_TICKS >= 5 * HEARTBEAT_TICKS);
+const _: () = assert!(RESTART_SETTLED.as_secs() > RESTART_BACKOFF[3].as_secs());

@@ -4,6 +4,7 @@
 //! carry the instance's name. What is there outlives the process and is taken up again by `open`.
 //! Never decides which address or port an allocation has, and never touches what others made.
 
+mod error;
 mod firewall;
 mod link;
 mod netns;
@@ -11,6 +12,7 @@ mod reserve;
 #[cfg(test)]
 mod tests;
 
+pub use error::NetError;
 pub use firewall::PublishMap;
 pub use netns::within;
 pub use reserve::{Program, Taken, holder};
@@ -23,11 +25,10 @@ use reserve::Reservations;
 use sha2::Digest as _;
 use std::collections::BTreeSet;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::Ipv4Addr;
 use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, RwLock};
 
 /// On which of the host's addresses published ports are open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,97 +79,19 @@ impl NetConfig {
     }
 }
 
-/// Why the network is not as it should be.
-#[derive(Debug, thiserror::Error)]
-pub enum NetError {
-    /// The instance's name would not fit into an interface's.
-    #[error("the instance id {instance:?} is not 1 to 8 hexadecimal digits")]
-    Instance {
-        /// What was given.
-        instance: String,
-    },
-    /// Another interface has addresses of the subnet.
-    #[error("subnet {subnet} overlaps {taken} of interface {link}; pass another --subnet")]
-    SubnetTaken {
-        /// The node's.
-        subnet: Subnet,
-        /// The interface's.
-        taken: Subnet,
-        /// Its name.
-        link: String,
-    },
-    /// The kernel refused a change of interfaces, addresses or routes.
-    #[error("can't {what}: {source}{remedy}")]
-    Netlink {
-        /// What was tried.
-        what: String,
-        /// What to do about it.
-        remedy: &'static str,
-        /// What it said.
-        source: Box<rtnetlink::Error>,
-    },
-    /// An interface of ours is not there any more.
-    #[error("interface {name} is gone; something else on this host removes interfaces")]
-    InterfaceGone {
-        /// Its name.
-        name: String,
-    },
-    /// A namespace could not be made, entered or removed.
-    #[error("network namespace {}: {source}; mill must run as root", path.display())]
-    Namespace {
-        /// Where it is or should be mounted.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// A directory or a kernel setting could not be written.
-    #[error("can't write {}: {source}; mill must run as root, with /proc/sys writable",
-            path.display())]
-    Write {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// The program `nft` did not run.
-    #[error("can't run nft: {source}; install it: apt-get install nftables")]
-    NoNft {
-        /// Why.
-        source: io::Error,
-    },
-    /// The rules were refused.
-    #[error("nft refused the rules: {message}; {remedy}")]
-    Nft {
-        /// Its first line.
-        message: String,
-        /// What to do about it.
-        remedy: &'static str,
-    },
-    /// `nft` did not answer.
-    #[error("nft gave no answer within {after:?}; the host is overloaded or nftables is stuck")]
-    NftSlow {
-        /// How long it had.
-        after: Duration,
-    },
-    /// A port could not be reserved for another reason than that it is taken.
-    #[error("can't open {address}/{protocol}: {source}")]
-    Reserve {
-        /// The host's address and port.
-        address: SocketAddrV4,
-        /// Of which protocol.
-        protocol: Protocol,
-        /// Why.
-        source: io::Error,
-    },
-}
-
 /// A node's container network.
 pub struct Net {
     config: NetConfig,
     links: Links,
-    bridge: u32,
-    mtu: u32,
+    bridge: RwLock<Option<Bridge>>,
     published: Mutex<Published>,
+}
+
+/// The bridge while it is there.
+#[derive(Clone, Copy)]
+struct Bridge {
+    index: u32,
+    mtu: u32,
 }
 
 #[derive(Default)]
@@ -181,24 +104,43 @@ struct Published {
 impl Net {
     /// Makes bridge and table, or takes up those of an earlier process. Namespaces and published
     /// ports of that process stay as they are.
+    ///
+    /// # Errors
+    /// What the host lacks, with its remedy.
     pub async fn open(config: NetConfig) -> Result<Self, NetError> {
         let instance = &config.instance;
         let hexadecimal = instance.bytes().all(|byte| byte.is_ascii_hexdigit());
         if instance.is_empty() || instance.len() > 8 || !hexadecimal {
             return Err(NetError::Instance { instance: instance.clone() });
         }
+        let links = connect(&config.run_dir)?;
+        let published = Mutex::default();
+        let net = Self { config, links, bridge: RwLock::new(None), published };
+        net.awake().await?;
+        Ok(net)
+    }
+
+    /// The bridge, made if it is not there.
+    async fn awake(&self) -> Result<Bridge, NetError> {
+        if let Some(bridge) = *self.bridge.read().await {
+            return Ok(bridge);
+        }
+        let mut slot = self.bridge.write().await;
+        if let Some(bridge) = *slot {
+            return Ok(bridge);
+        }
+        let config = &self.config;
         std::fs::create_dir_all(&config.run_dir)
             .map_err(|source| NetError::Write { path: config.run_dir.clone(), source })?;
-        let links = connect(&config.run_dir)?;
-        check_subnet(&links, &config).await?;
-        let mtu = links.egress_mtu().await?.unwrap_or(LINK_MTU).min(LINK_MTU);
-        let bridge = links.ensure_bridge(&config.bridge(), config.subnet, mtu).await?;
+        check_subnet(&self.links, config).await?;
+        let mtu = self.links.egress_mtu().await?.unwrap_or(LINK_MTU).min(LINK_MTU);
+        let index = self.links.ensure_bridge(&config.bridge(), config.subnet, mtu).await?;
         set_kernel("/proc/sys/net/ipv4/ip_forward")?;
         // Connections from the host to its own 127.0.0.1 leave through the bridge; the guard chain
         // keeps containers from using it the other way.
         set_kernel(&format!("/proc/sys/net/ipv4/conf/{}/route_localnet", config.bridge()))?;
-        firewall::apply(&firewall::base(&config)).await?;
-        Ok(Self { config, links, bridge, mtu, published: Mutex::default() })
+        firewall::apply(&firewall::base(config)).await?;
+        Ok(*slot.insert(Bridge { index, mtu }))
     }
 
     /// The host's own address on the bridge.
@@ -207,9 +149,19 @@ impl Net {
         self.config.subnet.gateway()
     }
 
+    /// The node's part of the cluster's subnet.
+    #[must_use]
+    pub fn subnet(&self) -> Subnet {
+        self.config.subnet
+    }
+
     /// Gives the allocation a network namespace with that address, and returns where it is mounted.
     /// One that is there is kept, with whatever runs in it, and repaired if need be.
+    ///
+    /// # Errors
+    /// The kernel refuses.
     pub async fn attach(&self, id: &AllocId, address: Ipv4Addr) -> Result<PathBuf, NetError> {
+        let bridge = self.awake().await?;
         let path = self.config.namespace(id);
         let inside = netns::ensure(&path).await?;
         let cable = self.config.cable(id);
@@ -217,8 +169,8 @@ impl Net {
         let addresses = inside.links.addresses().await?;
         match plugged {
             Some(link) if addresses.iter().any(|(_, ip, _)| *ip == address) => {
-                if link.controller != Some(self.bridge) {
-                    self.links.join(link.index, self.bridge).await?;
+                if link.controller != Some(bridge.index) {
+                    self.links.join(link.index, bridge.index).await?;
                     self.links.reflect(link.index).await?;
                     self.links.carries(&self.config.bridge()).await?;
                 }
@@ -230,10 +182,10 @@ impl Net {
         inside.links.remove(link::INSIDE).await?;
         let plug = Plug {
             host: &cable,
-            bridge: self.bridge,
+            bridge: bridge.index,
             namespace: inside.file.as_raw_fd(),
             address,
-            mtu: self.mtu,
+            mtu: bridge.mtu,
         };
         self.links.plug(&plug).await?;
         inside.links.configure(address, self.config.subnet).await?;
@@ -244,19 +196,39 @@ impl Net {
     }
 
     /// Takes the allocation's namespace away; no error if it has none.
+    ///
+    /// # Errors
+    /// The kernel refuses.
     pub async fn detach(&self, id: &AllocId) -> Result<(), NetError> {
         detach(&self.links, &self.config, id).await
     }
 
     /// The allocations that have a namespace.
+    ///
+    /// # Errors
+    /// The directory of the mounts can't be read.
     pub fn attached(&self) -> Result<Vec<AllocId>, NetError> {
         let found = listed(&self.config)?;
         let mounted = found.into_iter().filter(|(_, path)| netns::is_mounted(path));
         Ok(mounted.map(|(name, _)| AllocId(name)).collect())
     }
 
+    /// Holds these host ports from now on; those that another program has are returned.
+    ///
+    /// # Errors
+    /// A port can't be had for another reason.
+    pub async fn reserve(&self, ports: &BTreeSet<(u16, Protocol)>) -> Result<Vec<Taken>, NetError> {
+        if ports.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.published.lock().await.reserved.take(ports, self.config.publish_on)
+    }
+
     /// Makes exactly these host ports lead to these targets, all at once. A port that another
     /// program holds is left out and returned; the rest applies.
+    ///
+    /// # Errors
+    /// The kernel refuses the rules, or a port for another reason than that it is taken.
     pub async fn publish(&self, mut map: PublishMap) -> Result<Vec<Taken>, NetError> {
         let mut published = self.published.lock().await;
         let wanted: BTreeSet<_> = map.keys().copied().collect();
@@ -265,19 +237,39 @@ impl Net {
             map.remove(&(port.address.port(), port.protocol));
         }
         if published.active.as_ref() != Some(&map) {
-            firewall::apply(&firewall::publish(&self.config, &map)).await?;
+            if !map.is_empty() {
+                self.awake().await?;
+            }
+            if self.bridge.read().await.is_some() {
+                firewall::apply(&firewall::publish(&self.config, &map)).await?;
+            }
             published.active = Some(map);
         }
         published.reserved.keep(&wanted);
         Ok(taken)
     }
 
-    /// Removes all of it: table, namespaces, interfaces, mounts.
-    pub async fn close(self) -> Result<(), NetError> {
-        remove(&self.links, &self.config).await
+    /// Removes all of it: table, namespaces, interfaces, mounts. The next `attach` or `publish`
+    /// makes it again.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub async fn close(&self) -> Result<(), NetError> {
+        let mut published = self.published.lock().await;
+        let mut bridge = self.bridge.write().await;
+        if bridge.is_none() {
+            return Ok(());
+        }
+        remove(&self.links, &self.config).await?;
+        *bridge = None;
+        *published = Published::default();
+        Ok(())
     }
 
     /// Removes what an earlier process left of this instance, without opening it first.
+    ///
+    /// # Errors
+    /// The kernel refuses.
     pub async fn clear(config: &NetConfig) -> Result<(), NetError> {
         remove(&connect(&config.run_dir)?, config).await
     }

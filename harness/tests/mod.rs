@@ -1,5 +1,7 @@
-//! Tests of the test support itself.
+//! Tests that need the test support, and of it.
 
+mod commit;
+mod crash;
 mod logger;
 mod poll;
 mod raft;

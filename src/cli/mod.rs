@@ -3,6 +3,7 @@
 //! Owns what people type and read. Never talks to containers or the log directly, only to the API.
 
 pub mod check;
+pub mod fmt;
 
 use std::process::ExitCode;
 

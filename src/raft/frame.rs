@@ -290,11 +290,13 @@ pub fn snapshot_head(meta: &SnapshotMetadata, hard: &HardState, data: &[u8]) -> 
         body.extend((part.len() as u32).to_le_bytes());
         body.extend(part);
     }
+    let length = (data.len() as u64).to_le_bytes();
     let mut sum = crc32fast::Hasher::new();
     sum.update(&body);
     sum.update(data);
+    sum.update(&length);
     let mut head = SNAPSHOT_MAGIC.to_vec();
-    head.extend((data.len() as u64).to_le_bytes());
+    head.extend(length);
     head.extend(sum.finalize().to_le_bytes());
     head.extend(body);
     head
@@ -304,10 +306,13 @@ pub fn snapshot_head(meta: &SnapshotMetadata, hard: &HardState, data: &[u8]) -> 
 pub fn snapshot(mut file: Vec<u8>) -> Result<(Snapshot, HardState), FrameError> {
     let bad = || FrameError::Snapshot;
     let rest = file.strip_prefix(SNAPSHOT_MAGIC).ok_or_else(bad)?;
-    let length = u64::from_le_bytes(number(rest, 0).ok_or_else(bad)?) as usize;
+    let length: [u8; 8] = number(rest, 0).ok_or_else(bad)?;
     let sum = u32::from_le_bytes(number(rest, 8).ok_or_else(bad)?);
     let body = rest.get(12..).ok_or_else(bad)?;
-    if crc32fast::hash(body) != sum {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(body);
+    hasher.update(&length);
+    if hasher.finalize() != sum {
         return Err(bad());
     }
     let part = |at: usize| {
@@ -318,7 +323,7 @@ pub fn snapshot(mut file: Vec<u8>) -> Result<(Snapshot, HardState), FrameError> 
     let hard = part(4 + meta.len()).ok_or_else(bad)?;
     let metadata = Some(SnapshotMetadata::decode(meta)?);
     let hard = HardState::decode(hard)?;
-    let start = file.len().checked_sub(length).ok_or_else(bad)?;
+    let start = file.len().checked_sub(u64::from_le_bytes(length) as usize).ok_or_else(bad)?;
     let data = file.split_off(start);
     Ok((Snapshot { data, metadata }, hard))
 }

@@ -5,6 +5,7 @@
 pub mod cron;
 mod decode;
 mod fields;
+mod format;
 pub mod image;
 pub mod model;
 mod nearest;
@@ -29,12 +30,7 @@ use crate::limits::FILE_MAX;
 /// # Errors
 /// Everything that is wrong with the file, at once.
 pub fn read(file_name: &str, text: &str) -> Result<Parsed, Report> {
-    if text.len() > FILE_MAX {
-        let source = Source::new(file_name, "");
-        let message = format!("the file is larger than {} MiB", FILE_MAX >> 20);
-        return Err(source.report(vec![source.problem(Span::default(), message, None)]));
-    }
-    let source = Source::new(file_name, text);
+    let source = sized(file_name, text)?;
     let outline = outline::outline(&source);
     if outline.broken {
         return Err(source.report(outline.problems));
@@ -58,6 +54,19 @@ pub fn parse(file_name: &str, text: &str) -> Result<Spec, Report> {
     read(file_name, text).map(|parsed| parsed.spec)
 }
 
+/// A file in canonical form. Only its form must be sound; what it says isn't looked at.
+///
+/// # Errors
+/// Everything that is wrong with the form.
+pub fn format(file_name: &str, text: &str) -> Result<String, Report> {
+    let source = sized(file_name, text)?;
+    let outline = outline::outline(&source);
+    if !outline.problems.is_empty() {
+        return Err(source.report(outline.problems));
+    }
+    Ok(format::format(&source, &outline))
+}
+
 /// A file's bytes as text.
 ///
 /// # Errors
@@ -72,4 +81,13 @@ pub fn text(file_name: &str, bytes: Vec<u8>) -> Result<String, Report> {
         let hint = Some("is this a text file?".to_owned());
         source.report(vec![source.problem(span, "this byte isn't UTF-8", hint)])
     })
+}
+
+fn sized(file_name: &str, text: &str) -> Result<Source, Report> {
+    if text.len() <= FILE_MAX {
+        return Ok(Source::new(file_name, text));
+    }
+    let source = Source::new(file_name, "");
+    let message = format!("the file is larger than {} MiB", FILE_MAX >> 20);
+    Err(source.report(vec![source.problem(Span::default(), message, None)]))
 }

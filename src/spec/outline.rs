@@ -59,8 +59,8 @@ pub(super) struct Node {
 pub(super) enum Part {
     Entry(Entry),
     Comment(Span),
-    /// A backslash and the next line, with the comment between them.
-    Break(Span),
+    /// A backslash and the next line, perhaps with a comment between them.
+    Break(Option<Span>),
     /// A block after `/-`.
     Skipped(Block),
 }
@@ -103,6 +103,8 @@ pub(super) fn outline(source: &Source) -> Outline {
         problems: Vec::new(),
         shadows: Vec::new(),
         broken: scan.fault.is_some(),
+        strays: Vec::new(),
+        listed: None,
     };
     let mut root = reader.block(None);
     root.span = Span::new(0, source.text().len());
@@ -121,6 +123,10 @@ struct Reader<'s> {
     problems: Vec<Problem>,
     shadows: Vec<Span>,
     broken: bool,
+    /// Comments in places where none can be written: they go before the field.
+    strays: Vec<Span>,
+    /// The last field whose punctuation was complained about.
+    listed: Option<Span>,
 }
 
 impl Reader<'_> {
@@ -149,10 +155,17 @@ impl Reader<'_> {
     /// Everything up to the closing brace, which is taken too; recursion is bounded by `open`.
     fn block(&mut self, opened: Option<Span>) -> Block {
         let mut block = Block { items: Vec::new(), span: opened.unwrap_or_default() };
-        let mut newlines = 1;
+        // A comment right after the brace belongs to its line.
+        let mut newlines = usize::from(opened.is_none());
         while let Some(token) = self.peek() {
             match token.kind {
-                Kind::Space | Kind::Continuation => self.at += 1,
+                Kind::Space => self.at += 1,
+                Kind::Continuation => {
+                    self.at += 1;
+                    let comment = self.comment_in(token.span);
+                    let item = |span| Item::Comment { span, alone: true };
+                    block.items.extend(comment.map(item));
+                }
                 Kind::Newline => {
                     newlines += 1;
                     self.at += 1;
@@ -164,7 +177,11 @@ impl Reader<'_> {
                 }
                 Kind::Close => self.give_up(token.span, "this } closes nothing", None),
                 _ => {
-                    if newlines > 1 && !block.items.is_empty() {
+                    let begun = match block.items.as_slice() {
+                        [] | [Item::Comment { alone: false, .. }] => false,
+                        _ => true,
+                    };
+                    if newlines > 1 && begun {
                         block.items.push(Item::Blank);
                     }
                     self.item(token, &mut block, newlines > 0);
@@ -189,6 +206,10 @@ impl Reader<'_> {
             Kind::Slip(Slip::HashComment) => {
                 self.at += 1;
                 self.complain(token.span, slips::HASH_COMMENT, None);
+            }
+            Kind::Open if block.nodes().next().is_none() => {
+                let hint = Some("a file reads like: service \"web\" { image \"nginx\" }");
+                self.give_up(token.span, "a name is missing before this {", hint);
             }
             Kind::Open => {
                 let last = block.items.iter_mut().rev().find_map(|item| match item {
@@ -226,20 +247,34 @@ impl Reader<'_> {
             return Block { items: Vec::new(), span };
         }
         self.depth += 1;
+        let strays = std::mem::take(&mut self.strays);
         let block = self.block(Some(span));
+        self.strays = strays;
         self.depth -= 1;
         block
     }
 
     /// Skips blanks and comments, and with `lines` also line ends.
     fn skip_blank(&mut self, lines: bool) {
-        while let Some(kind) = self.kind() {
-            match kind {
-                Kind::Space | Kind::Continuation | Kind::BlockComment => self.at += 1,
-                Kind::Newline | Kind::LineComment if lines => self.at += 1,
+        while let Some(token) = self.peek() {
+            match token.kind {
+                Kind::Space => {}
+                Kind::Continuation => self.strays.extend(self.comment_in(token.span)),
+                Kind::BlockComment => self.strays.push(token.span),
+                Kind::LineComment if lines => self.strays.push(token.span),
+                Kind::Newline if lines => {}
                 _ => return,
             }
+            self.at += 1;
         }
+    }
+
+    /// The comment after a backslash.
+    fn comment_in(&self, continuation: Span) -> Option<Span> {
+        let text = self.source.slice(continuation);
+        let at = text.find('/')?;
+        let end = continuation.start + text.trim_end().len();
+        Some(Span::new(continuation.start + at, end))
     }
 
     /// `(type)`, if that is what follows.
@@ -254,8 +289,8 @@ impl Reader<'_> {
             return None;
         };
         if rest[close].kind != Kind::ParenClose {
-            self.at += 1;
-            self.complain(open.span, "this ( isn't closed", Some("quote text that contains it"));
+            let hint = Some("quote text that contains it");
+            self.give_up(open.span, "this ( isn't closed", hint);
             return None;
         }
         let span = Span::new(open.span.start, rest[close].span.end);
@@ -279,14 +314,37 @@ impl Reader<'_> {
         let (parts, comment) = (Vec::new(), None);
         let mut node = Node { skipped, annotation, name, parts, block: None, comment, span };
         self.parts(&mut node);
+        self.join(&mut node);
+        for span in std::mem::take(&mut self.strays) {
+            block.items.push(Item::Comment { span, alone: true });
+        }
         block.items.push(Item::Node(node));
+    }
+
+    /// Drops breaks that part nothing.
+    fn join(&mut self, node: &mut Node) {
+        let mut parts: Vec<Part> = Vec::with_capacity(node.parts.len());
+        for part in node.parts.drain(..) {
+            if let (Part::Break(_), Some(Part::Break(comment))) = (&part, parts.last()) {
+                self.strays.extend(*comment);
+                parts.pop();
+            }
+            parts.push(part);
+        }
+        while let Some(Part::Break(comment)) = parts.last() {
+            self.strays.extend(*comment);
+            parts.pop();
+        }
+        node.parts = parts;
     }
 
     fn is_name(&self, token: Token) -> bool {
         let text = self.source.slice(token.span);
         match token.kind {
             Kind::Ident | Kind::Quoted | Kind::Raw => true,
-            Kind::Slip(Slip::Unquoted) => !text.starts_with(|c: char| c.is_ascii_digit()),
+            Kind::Slip(Slip::Unquoted) => {
+                !text.starts_with(|c: char| c.is_ascii_digit() || c == '[')
+            }
             Kind::Slip(Slip::BareKeyword | Slip::WrongQuotes | Slip::Escape) => true,
             _ => false,
         }
@@ -329,7 +387,7 @@ impl Reader<'_> {
                 Kind::Continuation | Kind::BlockComment => {
                     self.at += 1;
                     node.parts.push(match token.kind {
-                        Kind::Continuation => Part::Break(token.span),
+                        Kind::Continuation => Part::Break(self.comment_in(token.span)),
                         _ => Part::Comment(token.span),
                     });
                 }
@@ -351,10 +409,7 @@ impl Reader<'_> {
                     self.part(token, node, spaced, values);
                 }
             }
-            spaced = matches!(
-                token.kind,
-                Kind::Space | Kind::Continuation | Kind::BlockComment | Kind::SlashDash
-            );
+            spaced = !is_value(token.kind) && token.kind != Kind::ParenOpen;
         }
     }
 
@@ -378,11 +433,11 @@ impl Reader<'_> {
             }
             Kind::Slip(Slip::Comma) => {
                 self.at += 1;
-                self.complain(token.span, "values are parted by blanks, not commas", None);
+                self.once(node, token.span, "values are parted by blanks, not commas", None);
             }
             Kind::Slip(Slip::Bracket) => {
                 self.at += 1;
-                self.complain(token.span, "a list is written without [ ]", slips::list_hint());
+                self.once(node, token.span, "a list is written without [ ]", slips::list_hint());
             }
             Kind::ParenClose => {
                 self.at += 1;
@@ -400,19 +455,31 @@ impl Reader<'_> {
                 }
             }
             _ => {
-                if !spaced {
+                if !spaced && self.source.slice(token.span).starts_with(':') {
+                    self.complain(token.span, "drop the colon", None);
+                } else if !spaced {
                     self.complain(token.span, "a blank is missing before this", None);
+                } else if node.parts.iter().any(|part| matches!(part, Part::Skipped(_))) {
+                    self.complain(token.span, "values come before the {", None);
                 }
                 self.entry(node, false);
             }
         }
     }
 
+    /// Complains about the punctuation of a line, but once.
+    fn once(&mut self, node: &Node, span: Span, message: &str, hint: Option<&str>) {
+        if self.listed != Some(node.name.span) {
+            self.complain(span, message, hint);
+        }
+        self.listed = Some(node.name.span);
+    }
+
     fn entry(&mut self, node: &mut Node, skipped: bool) {
         let outer = self.annotation();
         let Some(first) = self.peek().filter(|token| is_value(token.kind)) else { return };
         self.at += 1;
-        let back = self.at;
+        let (back, strays) = (self.at, self.strays.len());
         self.skip_blank(false);
         let mut entry = Entry { skipped, annotation: outer, name: None, value: first };
         if self.kind() == Some(Kind::Equals) && first.kind != Kind::Number {
@@ -433,6 +500,7 @@ impl Reader<'_> {
             }
         } else {
             self.at = back;
+            self.strays.truncate(strays);
         }
         let is_first = node.entries().next().is_none();
         if let Some(message) = slips::value(self.source, node.name, is_first, &entry) {

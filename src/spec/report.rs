@@ -2,7 +2,7 @@
 //!
 //! Owns positions and plain rendering. Never decides what is a problem, never knows the format.
 
-use crate::limits::{FILE_EXCERPT_WIDTH, FILE_PROBLEMS_MAX};
+use crate::limits::{FILE_EXCERPT_WIDTH, FILE_MESSAGE_MAX, FILE_PROBLEMS_MAX};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::fmt::Write as _;
@@ -140,7 +140,8 @@ impl Source {
     pub fn problem(&self, span: Span, message: impl Into<String>, hint: Option<String>) -> Problem {
         let (line, column) = self.position(span.start);
         let excerpt = self.excerpt(line as usize, span);
-        Problem { line, column, span, message: message.into(), hint, excerpt }
+        let (message, hint) = (bounded(message.into()), hint.map(bounded));
+        Problem { line, column, span, message, hint, excerpt }
     }
 
     /// The report of these problems: sorted, each once, at most as many as a person reads.
@@ -165,13 +166,23 @@ impl Source {
     }
 }
 
+/// A message that quotes a huge value is cut.
+fn bounded(text: String) -> String {
+    if text.len() <= FILE_MESSAGE_MAX {
+        return text;
+    }
+    let end = text.floor_char_boundary(FILE_MESSAGE_MAX);
+    format!("{}…", &text[..end])
+}
+
 impl Excerpt {
     fn new(text: &str, skip: usize, width: usize) -> Self {
         // Lines longer than a screen are cut around the place that matters.
-        let from =
-            if skip < FILE_EXCERPT_WIDTH * 3 / 4 { 0 } else { skip - FILE_EXCERPT_WIDTH / 4 };
+        let length = text.chars().count();
+        let late = length > FILE_EXCERPT_WIDTH && skip >= FILE_EXCERPT_WIDTH * 3 / 4;
+        let from = if late { skip - FILE_EXCERPT_WIDTH / 4 } else { 0 };
         let mut shown: String = text.chars().skip(from).take(FILE_EXCERPT_WIDTH).collect();
-        let cut = text.chars().count() > from + FILE_EXCERPT_WIDTH;
+        let cut = length > from + FILE_EXCERPT_WIDTH;
         shown = shown.chars().map(|c| if c == '\t' { ' ' } else { c }).collect();
         shown = shown.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
         let mut skip = skip - from;

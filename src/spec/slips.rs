@@ -102,7 +102,8 @@ pub(super) fn value(source: &Source, field: Token, first: bool, entry: &Entry) -
     })
 }
 
-fn shortened(text: &str) -> String {
+/// A text as a message shows it.
+pub(super) fn shortened(text: &str) -> String {
     if text.chars().count() <= SHOWN {
         return text.to_owned();
     }
@@ -144,7 +145,11 @@ pub(super) fn equals(
         None | Some((_, Kind::Newline | Kind::Semi | Kind::Close)) => None,
         Some((_, Kind::Open)) => Some(format!("drop the =: {name} {{")),
         Some((token, _)) => {
-            Some(format!("drop the =: {name} {}", shortened(&fixed(source, *token))))
+            let value = match token.kind {
+                Kind::Ident => Cow::Owned(quoted(source.slice(token.span))),
+                _ => fixed(source, *token),
+            };
+            Some(format!("drop the =: {name} {}", shortened(&value)))
         }
     }
 }

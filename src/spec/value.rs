@@ -9,6 +9,7 @@ use super::fields;
 use super::nearest::nearest;
 use super::outline::{Block, Entry, Node};
 use super::report::{Source, Span};
+use super::scan::Token;
 use super::slips;
 use kdl::{KdlNode, KdlValue};
 
@@ -37,11 +38,13 @@ pub(super) struct Line<'o> {
     pub values: Vec<Value>,
     pub properties: Vec<Property>,
     pub block: Option<&'o Block>,
+    /// A property was refused: what is missing was perhaps meant by it.
+    pub refused: bool,
 }
 
-/// The name of a field.
-pub(super) fn name(source: &Source, node: &Node) -> String {
-    let text = slips::fixed(source, node.name);
+/// The name of a field or property.
+pub(super) fn name(source: &Source, token: Token) -> String {
+    let text = slips::fixed(source, token);
     if !text.starts_with(['"', '#']) {
         return text.into_owned();
     }
@@ -64,7 +67,8 @@ impl<'o> Line<'o> {
     /// A line with this value alone.
     pub(super) fn of(field: &'static str, value: Value) -> Self {
         let (name_span, span) = (value.span, value.span);
-        Self { field, name_span, span, values: vec![value], properties: Vec::new(), block: None }
+        let (values, properties) = (vec![value], Vec::new());
+        Self { field, name_span, span, values, properties, block: None, refused: false }
     }
 
     /// Decodes a field's values and checks its form: annotations, properties, their number, a block.
@@ -82,6 +86,7 @@ impl<'o> Line<'o> {
             values: Vec::new(),
             properties: Vec::new(),
             block: node.block.as_ref(),
+            refused: false,
         };
         let entries: Vec<&Entry> = node.entries().collect();
         let annotations = entries.iter().filter_map(|entry| entry.annotation);
@@ -111,8 +116,9 @@ impl<'o> Line<'o> {
             && !matches!(field, "service" | "task" | "env")
         {
             let brace = Span::new(block.span.start, block.span.start + 1);
-            let what = if field == "variable" { "a variable" } else { field };
+            let what = if field == "variable" { "env: a variable" } else { field };
             ctx.error(scope, brace, &format!("{what} takes no block"), None);
+            line.refused = true;
         }
         line.count(ctx, scope).then_some(line)
     }
@@ -121,6 +127,7 @@ impl<'o> Line<'o> {
         let Property { name, name_span, value } = &property;
         let field = self.field;
         if !known.contains(&name.as_str()) {
+            self.refused = true;
             let text = format!("{field} has no property {name:?}");
             let whole = ctx.source.slice(Span::new(name_span.start, value.span.end));
             let hint = match nearest(name, known) {
@@ -153,6 +160,9 @@ impl<'o> Line<'o> {
         let (least, most) = fields::values(self.field);
         let (field, found) = (self.field, self.values.len());
         let example = fields::example(field);
+        if found < least && self.refused {
+            return false;
+        }
         if found < least {
             let what = if least == 1 { "a value" } else { "two values" };
             let text = format!("{field} needs {what}");
@@ -166,8 +176,10 @@ impl<'o> Line<'o> {
                 _ => format!("{field} takes two values"),
             };
             let (first, last) = (self.values[0].span.start, self.values[found - 1].span.end);
-            let quote = matches!(field, "schedule" | "image" | "timeout" | "memory" | "user");
-            let hint = if quote {
+            let next = ctx.source.slice(self.values[most].span).to_owned();
+            let hint = if fields::SERVICE.contains(&next.as_str()) {
+                format!("a new line is missing before {next}")
+            } else if matches!(field, "schedule" | "image" | "timeout" | "memory" | "user") {
                 let whole = ctx.source.slice(Span::new(first, last)).replace('"', "");
                 format!("quote the whole: {field} {}", slips::quoted(&whole))
             } else {

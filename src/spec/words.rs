@@ -6,6 +6,9 @@ use super::scan::{Kind, Slip};
 
 const KEYWORDS: [&str; 6] = ["#true", "#false", "#null", "#inf", "#-inf", "#nan"];
 
+/// Quotes that aren't KDL's.
+const QUOTES: &str = "'‘’“”„«";
+
 /// How far a slip is followed.
 const NEAR: usize = 256;
 
@@ -46,7 +49,8 @@ pub(super) fn is_name_char(c: char) -> bool {
 
 /// Whether the text can stand as a string without quotes.
 pub(super) fn is_bare(text: &str) -> bool {
-    classify(text) == Kind::Ident && text.chars().all(is_name_char) && !text.starts_with(',')
+    let quote = |c: char| c == ',' || QUOTES.contains(c);
+    classify(text) == Kind::Ident && !text.starts_with(quote)
 }
 
 /// Whether the text is a keyword, with its `#`.
@@ -133,7 +137,7 @@ fn is_number(word: &str) -> bool {
 
 /// The length of a text in single or typographic quotes that starts here.
 pub(super) fn wrong_quotes(text: &str) -> Option<usize> {
-    let first = text.chars().next().filter(|c| "'‘’“”„«".contains(*c))?;
+    let first = text.chars().next().filter(|c| QUOTES.contains(*c))?;
     let line = near(text);
     let body = &line[first.len_utf8()..];
     let (at, last) = body.char_indices().find(|(_, c)| match first {

@@ -6,14 +6,12 @@
 use super::{NetConfig, NetError, PublishOn};
 use crate::limits::NFT_DEADLINE;
 use crate::network::Protocol;
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::Ipv4Addr;
 use std::process::Stdio;
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
-/// What each published port leads to.
 pub use crate::project::PublishMap;
 
 /// The table, all but the published ports, which stay as they are: what an earlier process

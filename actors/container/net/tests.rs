@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::Command;
+use std::time::Duration;
 
 /// Outside of the host, where a client of the node would be.
 const OUTSIDE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 10);
@@ -369,6 +370,13 @@ fn close_leaves_nothing() {
             assert_eq!(count(), before);
             assert!(!host.config().run_dir.exists());
         }
+        let net = host.open().await;
+        net.close().await.unwrap();
+        let a = net.attach(&id("again"), ip(2)).await.unwrap();
+        serve(&a, 80, "again").await;
+        assert_eq!(ask((ip(2), 80)), "again 10.101.8.1", "it wakes up when it is needed");
+        net.close().await.unwrap();
+        assert_eq!(count(), before);
         Net::clear(&host.config()).await.unwrap();
     });
 }

@@ -140,7 +140,8 @@ fn read_segment(
     let mut segment = Segment { path: path.into(), file, salt, offset: 0, last_index: 0 };
     let mut at = SEGMENT_HEADER;
     let mut last = 0..0;
-    while let Found::Record { payload, size } = frame::record(&bytes[at..], salt, sequence) {
+    let from = |at: usize| bytes.get(at..).unwrap_or_default();
+    while let Found::Record { payload, size } = frame::record(from(at), salt, sequence) {
         let items = frame::items(payload)
             .map_err(|source| WalError::Frame { path: path.into(), source })?;
         let start = (at + frame::HEADER) as u64;
@@ -151,7 +152,7 @@ fn read_segment(
         at += size;
         sequence += 1;
     }
-    let rest = bytes.get(at..).unwrap_or_default();
+    let rest = from(at);
     if frame::later_record(rest, salt, sequence) {
         return Err(damaged(at, "a record can't be read, but later ones can"));
     }

@@ -20,12 +20,12 @@ pub(super) fn read(ctx: &mut Ctx, scope: &Scope, line: &Line) -> BTreeMap<String
     let mut env = BTreeMap::new();
     let mut seen: BTreeMap<String, Span> = BTreeMap::new();
     let block = line.block;
-    if block.is_none() {
+    if block.is_none() && !line.refused {
         let hint = Some("write env { NAME \"value\" }".to_owned());
         ctx.error(scope, line.name_span, "env needs a block", hint);
     }
     for node in block.into_iter().flat_map(Block::nodes) {
-        let name = value::name(ctx.source, node);
+        let name = value::name(ctx.source, node.name);
         let span = node.name.span;
         if let Some(first) = seen.get(&name) {
             let hint = format!("the first is on line {}", ctx.line_of(*first));
@@ -62,6 +62,7 @@ fn variable(
     let written = |value: &str| format!("{name} {}", quoted(value));
     match line.values.as_slice() {
         [value] => Some(value.clone()),
+        [] if line.refused => None,
         [] => {
             let hint = format!("write {}", written("value"));
             ctx.error(scope, node.name.span, &format!("env: {name} has no value"), Some(hint));
@@ -85,7 +86,7 @@ fn value_of(ctx: &mut Ctx, scope: &Scope, name: &str, value: &Value) -> Option<E
         ctx.error(scope, value.span, &text, hint);
         return None;
     };
-    let line = Line::of("variable", value.clone());
+    let line = Line::of("the value", value.clone());
     let text = At::value(scope, &line, 0).and_then(|at| at.text(ctx)).filter(|t| t == text)?;
     interpolate(ctx, scope, value.span, &text)
 }
@@ -114,7 +115,8 @@ fn interpolate(ctx: &mut Ctx, scope: &Scope, span: Span, text: &str) -> Option<E
                     parts.push(part);
                 }
                 Err(why) => {
-                    ctx.error(scope, place, &why, Some(KNOWN.to_owned()));
+                    let hint = why.ends_with("known") || why.ends_with("closed");
+                    ctx.error(scope, place, &why, hint.then(|| KNOWN.to_owned()));
                     sound = false;
                 }
             }

@@ -86,52 +86,76 @@ fn position(ctx: &Ctx, scope: &Scope, path: &[&str]) -> Span {
     ctx.positions.get(&scope.path(path)).copied().unwrap_or_default()
 }
 
-/// Two routes can't have the same host and path.
-fn routes(ctx: &mut Ctx, spec: &Spec) {
-    let mut taken: BTreeMap<(&str, &str), &WorkloadName> = BTreeMap::new();
-    for (name, service) in &spec.services {
-        let scope = scope("service", name);
-        for (index, route) in service.routes.iter().enumerate() {
-            let Some(other) = taken.insert((&route.host, &route.path), name) else { continue };
-            let span = position(ctx, &scope, &["route", &index.to_string()]);
-            let text =
-                format!("the route {}{} is taken by {:?}", route.host, route.path, other.as_str());
-            ctx.error(&scope, span, &text, None);
+/// Something that only one service or task can have, with its place.
+struct Claim<K> {
+    key: K,
+    scope: Scope,
+    span: Span,
+}
+
+/// Complains about every claim whose key an earlier line of the file has.
+fn exclusive<K: Ord>(
+    ctx: &mut Ctx,
+    mut claims: Vec<Claim<K>>,
+    text: impl Fn(&K, &Scope) -> String,
+) {
+    claims.sort_by_key(|claim| claim.span);
+    let mut taken: BTreeMap<K, Scope> = BTreeMap::new();
+    for claim in claims {
+        match taken.get(&claim.key) {
+            Some(owner) => ctx.error(&claim.scope, claim.span, &text(&claim.key, owner), None),
+            None => drop(taken.insert(claim.key, claim.scope)),
         }
     }
 }
 
-/// Two services can't publish one port.
-fn published(ctx: &mut Ctx, spec: &Spec) {
-    let mut taken: BTreeMap<(u16, bool), &WorkloadName> = BTreeMap::new();
+/// Two routes can't have the same host and path.
+fn routes(ctx: &mut Ctx, spec: &Spec) {
+    let mut claims = Vec::new();
     for (name, service) in &spec.services {
         let scope = scope("service", name);
+        for (index, route) in service.routes.iter().enumerate() {
+            let key = format!("{}{}", route.host, route.path);
+            let span = position(ctx, &scope, &["route", &index.to_string()]);
+            claims.push(Claim { key, scope: scope.clone(), span });
+        }
+    }
+    exclusive(ctx, claims, |route, owner| {
+        format!("the route {route} is taken by {:?}", owner.name)
+    });
+}
+
+/// Two services can't publish one port.
+fn published(ctx: &mut Ctx, spec: &Spec) {
+    let mut claims = Vec::new();
+    for (name, service) in &spec.services {
         for publish in &service.publish {
-            let key = (publish.host_port, publish.udp);
-            let Some(other) = taken.insert(key, name) else { continue };
+            let scope = scope("service", name);
             let protocol = if publish.udp { "udp" } else { "tcp" };
             let path = format!("{}/{protocol}", publish.host_port);
             let span = position(ctx, &scope, &["publish", &path]);
-            let text = format!("port {} is published by {:?}", publish.host_port, other.as_str());
-            ctx.error(&scope, span, &text, None);
+            claims.push(Claim { key: (publish.host_port, publish.udp), scope, span });
         }
     }
+    exclusive(ctx, claims, |(port, _), owner| {
+        format!("port {port} is published by {:?}", owner.name)
+    });
 }
 
 /// A volume belongs to one service or task.
 fn volumes(ctx: &mut Ctx, spec: &Spec) {
     let services = spec.services.iter().map(|(name, s)| (scope("service", name), &s.run));
     let tasks = spec.tasks.iter().map(|(name, t)| (scope("task", name), &t.run));
-    let mut taken: BTreeMap<&str, Scope> = BTreeMap::new();
+    let mut claims = Vec::new();
     for (scope, run) in services.chain(tasks) {
         for volume in &run.volumes {
-            let Some(other) = taken.insert(&volume.name, scope.clone()) else { continue };
             let span = position(ctx, &scope, &["volume", &volume.name]);
-            let owner = format!("{} {:?}", other.kind, other.name);
-            let text = format!("the volume {:?} belongs to {owner}", volume.name);
-            ctx.error(&scope, span, &text, Some("give it a name of its own".to_owned()));
+            claims.push(Claim { key: volume.name.clone(), scope: scope.clone(), span });
         }
     }
+    exclusive(ctx, claims, |volume, owner| {
+        format!("the volume {volume:?} belongs to {} {:?}", owner.kind, owner.name)
+    });
 }
 
 /// Hooks lead to tasks of the file.

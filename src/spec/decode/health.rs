@@ -3,9 +3,9 @@
 //! Owns the fields of `health` and its default. Never probes anything.
 
 use super::super::fields::example;
-use super::super::model::{HealthProbe, HealthSpec, PortSpec};
+use super::super::model::{HealthProbe, HealthSpec};
 use super::super::value::Line;
-use super::network::url_path;
+use super::network::{Ports, url_path};
 use super::values::At;
 use super::{Ctx, Fields, Scope};
 use crate::units::Millis;
@@ -14,13 +14,8 @@ use crate::units::Millis;
 const INTERVAL_MIN_MS: u64 = 100;
 
 /// Reads the check, or gives the default.
-pub(super) fn read(
-    ctx: &mut Ctx,
-    scope: &Scope,
-    fields: &mut Fields,
-    ports: &[PortSpec],
-) -> HealthSpec {
-    let has_port = ports.iter().any(|port| port.name.is_none());
+pub(super) fn read(ctx: &mut Ctx, scope: &Scope, fields: &mut Fields, ports: &Ports) -> HealthSpec {
+    let has_port = ports.list.iter().any(|port| port.name.is_none());
     let probe = if has_port { HealthProbe::Tcp } else { HealthProbe::Uptime };
     let mut health = HealthSpec {
         explicit: false,
@@ -34,8 +29,7 @@ pub(super) fn read(
     if let Some(probe) = probe_of(ctx, scope, &line) {
         health.probe = probe;
     }
-    let needs_port = !matches!(health.probe, HealthProbe::Exec(_));
-    if needs_port && !has_port {
+    if line.get("exec").is_none() && ports.lacks_main() {
         let hint = Some("add port 3000, or write health exec=\"…\"".to_owned());
         ctx.error(scope, line.name_span, "health needs a main port", hint);
     }

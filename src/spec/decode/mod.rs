@@ -87,9 +87,12 @@ impl<'o> Fields<'o> {
     fn read(ctx: &mut Ctx, scope: &Scope, block: Option<&'o Block>, known: &Known) -> Self {
         let mut fields = Self { lines: BTreeMap::new(), seen: BTreeMap::new() };
         for node in block.into_iter().flat_map(Block::nodes) {
-            let name = value::name(ctx.source, node);
+            let name = value::name(ctx.source, node.name);
             let Some(field) = known.all.iter().copied().find(|field| *field == name) else {
-                unknown(ctx, scope, node, &name, known);
+                // What was meant by it isn't missing.
+                if let Some(meant) = unknown(ctx, scope, node, &name, known) {
+                    fields.seen.entry(meant).or_insert(node.name.span);
+                }
                 continue;
             };
             if let Some(first) = fields.seen.get(field).copied()
@@ -109,6 +112,13 @@ impl<'o> Fields<'o> {
         fields
     }
 
+    /// Fields that were written as properties are not missing too.
+    fn excuse(&mut self, line: &Line) {
+        if line.refused {
+            self.seen.entry("image").or_insert(line.span);
+        }
+    }
+
     fn has(&self, field: &str) -> bool {
         self.seen.contains_key(field)
     }
@@ -122,17 +132,29 @@ impl<'o> Fields<'o> {
     }
 }
 
-fn unknown(ctx: &mut Ctx, scope: &Scope, node: &Node, name: &str, known: &Known) {
+/// Complains about an unknown field; what was perhaps meant.
+fn unknown(
+    ctx: &mut Ctx,
+    scope: &Scope,
+    node: &Node,
+    name: &str,
+    known: &Known,
+) -> Option<&'static str> {
     let span = node.name.span;
     let bare = name.trim_end_matches([':', ',']);
     if known.elsewhere.contains(&bare) {
         let text = format!("{} takes no field {bare:?}", known.only);
-        return ctx.error(scope, span, &text, None);
+        let inside = scope.kind.is_empty().then(|| "it belongs between { and }".to_owned());
+        ctx.error(scope, span, &text, inside.map(|hint| format!("{hint} of a service")));
+        return None;
     }
-    let hint = if bare != name && known.all.contains(&bare) {
-        Some(format!("write {}", example(bare)))
-    } else {
-        nearest(bare, known.all).map(|near| format!("did you mean {near:?}?"))
+    let near = nearest(bare, known.all);
+    let hint = match near {
+        Some(field) if field == bare => Some(format!("write {}", example(field))),
+        Some(field) => Some(format!("did you mean {field:?}?")),
+        None if name.ends_with(':') => Some("a field is a name and values, no colon".to_owned()),
+        None => None,
     };
     ctx.error(scope, span, &format!("unknown field {name:?}"), hint);
+    near
 }

@@ -9,13 +9,34 @@ use super::super::value::Line;
 use super::values::At;
 use super::{Ctx, Fields, Scope};
 
-/// Reads the ports, the main one first.
-pub(super) fn ports(ctx: &mut Ctx, scope: &Scope, fields: &mut Fields) -> Vec<PortSpec> {
+/// The ports of a service.
+pub(super) struct Ports {
+    /// The main one first.
+    pub list: Vec<PortSpec>,
+    /// One of them could not be read: what seems to be missing is perhaps there.
+    pub doubtful: bool,
+}
+
+impl Ports {
+    /// Whether there is no main port for certain.
+    pub(super) fn lacks_main(&self) -> bool {
+        !self.doubtful && self.list.iter().all(|port| port.name.is_some())
+    }
+}
+
+/// Reads the ports.
+pub(super) fn ports(ctx: &mut Ctx, scope: &Scope, fields: &mut Fields) -> Ports {
     let mut ports: Vec<PortSpec> = Vec::new();
-    for line in fields.all("port") {
+    let mut doubtful = fields.has("port");
+    let lines = fields.all("port");
+    doubtful &= lines.is_empty();
+    for line in lines {
         let port = At::value(scope, &line, 0).and_then(|at| at.port(ctx));
         let name = At::property(scope, &line, "name").map(|at| at.label(ctx, "the port's name"));
-        let (Some(port), name @ (None | Some(Some(_)))) = (port, name) else { continue };
+        let (Some(port), name @ (None | Some(Some(_)))) = (port, name) else {
+            doubtful = true;
+            continue;
+        };
         let name = name.flatten();
         ctx.keep(scope, &["port", name.as_deref().unwrap_or_default()], line.span);
         if let Some(other) = ports.iter().find(|other| other.name == name) {
@@ -34,18 +55,13 @@ pub(super) fn ports(ctx: &mut Ctx, scope: &Scope, fields: &mut Fields) -> Vec<Po
         ports.push(PortSpec { port, name });
     }
     ports.sort_by_key(|port| port.name.is_some());
-    ports
+    Ports { list: ports, doubtful }
 }
 
 /// The named port of a route or published port, checked; without a name there must be a main port.
-fn target(
-    ctx: &mut Ctx,
-    scope: &Scope,
-    line: &Line,
-    ports: &[PortSpec],
-) -> Result<Option<String>, ()> {
+fn target(ctx: &mut Ctx, scope: &Scope, line: &Line, ports: &Ports) -> Result<Option<String>, ()> {
     let Some(at) = At::property(scope, line, "port") else {
-        if ports.iter().any(|port| port.name.is_none()) {
+        if !ports.lacks_main() {
             return Ok(None);
         }
         let text = format!("{} needs a main port", line.field);
@@ -53,10 +69,10 @@ fn target(
         return Err(());
     };
     let name = at.text(ctx).ok_or(())?;
-    if ports.iter().any(|port| port.name.as_ref() == Some(&name)) {
+    if ports.doubtful || ports.list.iter().any(|port| port.name.as_ref() == Some(&name)) {
         return Ok(Some(name));
     }
-    let names: Vec<&str> = ports.iter().filter_map(|port| port.name.as_deref()).collect();
+    let names: Vec<&str> = ports.list.iter().filter_map(|port| port.name.as_deref()).collect();
     let hint = match nearest(&name, &names) {
         Some(near) => format!("did you mean {near:?}?"),
         None => format!("add port 9000 name={}", quoted(&name)),
@@ -70,11 +86,11 @@ pub(super) fn routes(
     ctx: &mut Ctx,
     scope: &Scope,
     fields: &mut Fields,
-    ports: &[PortSpec],
+    ports: &Ports,
 ) -> Vec<RouteSpec> {
-    let mut routes = Vec::new();
-    for (index, line) in fields.all("route").into_iter().enumerate() {
-        ctx.keep(scope, &["route", &index.to_string()], line.span);
+    let mut routes: Vec<RouteSpec> = Vec::new();
+    for line in fields.all("route") {
+        ctx.keep(scope, &["route", &routes.len().to_string()], line.span);
         let host = At::value(scope, &line, 0).and_then(|at| host(ctx, at));
         let path = match At::property(scope, &line, "path") {
             Some(at) => prefix(ctx, at),
@@ -143,7 +159,7 @@ pub(super) fn url_path(ctx: &mut Ctx, at: At, text: &str, query: bool) -> bool {
     let bad = |c: char| c.is_whitespace() || c.is_control() || c == '#' || (c == '?' && !query);
     let (why, hint) = if !text.starts_with('/') {
         let written = at.written(&quoted(&format!("/{text}")));
-        ("begins with /".to_owned(), Some(format!("write {written}")))
+        ("must begin with /".to_owned(), Some(format!("write {written}")))
     } else if let Some(c) = text.chars().find(|c| bad(*c)) {
         (format!("can't have {c:?} in it"), None)
     } else if !text.is_ascii() {
@@ -160,7 +176,7 @@ pub(super) fn publish(
     ctx: &mut Ctx,
     scope: &Scope,
     fields: &mut Fields,
-    ports: &[PortSpec],
+    ports: &Ports,
 ) -> Vec<PublishSpec> {
     let mut published: Vec<PublishSpec> = Vec::new();
     for line in fields.all("publish") {
@@ -170,6 +186,10 @@ pub(super) fn publish(
         let (Some(host_port), Ok(port)) = (host_port, port) else { continue };
         let udp = udp == Some(Some(true));
         let protocol = if udp { "udp" } else { "tcp" };
+        if published.iter().any(|other| (other.host_port, other.udp) == (host_port, udp)) {
+            ctx.error(scope, line.span, &format!("port {host_port} is published twice"), None);
+            continue;
+        }
         ctx.keep(scope, &["publish", &format!("{host_port}/{protocol}")], line.span);
         published.push(PublishSpec { host_port, port, udp });
     }

@@ -7,7 +7,7 @@ use super::super::image::{Reference, ReferenceError};
 use super::super::model::{RunSpec, StopSpec};
 use super::super::nearest::nearest;
 use super::super::report::Span;
-use super::super::slips::quoted;
+use super::super::slips::{quoted, shortened};
 use super::super::value::Line;
 use super::values::At;
 use super::{Ctx, Fields, Scope, env, storage};
@@ -94,7 +94,7 @@ fn image(ctx: &mut Ctx, scope: &Scope, fields: &mut Fields, header: Span) -> Str
             _ => None,
         };
         let hint = hint.map(|written| format!("write {written}"));
-        at.error(ctx, &format!("the image {text:?}: {why}"), hint);
+        at.error(ctx, &format!("the image {:?}: {why}", shortened(&text)), hint);
     }
     text
 }

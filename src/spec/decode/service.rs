@@ -16,6 +16,7 @@ const KNOWN: Known = Known { all: SERVICE, elsewhere: TASK_ONLY, only: "a servic
 /// Reads a service from its line.
 pub(super) fn read(ctx: &mut Ctx, scope: &Scope, line: &Line) -> ServiceSpec {
     let mut fields = Fields::read(ctx, scope, line.block, &KNOWN);
+    fields.excuse(line);
     let run = run::read(ctx, scope, &mut fields, line.span);
     let ports = network::ports(ctx, scope, &mut fields);
     let replicas_line = fields.one("replicas");
@@ -40,7 +41,7 @@ pub(super) fn read(ctx: &mut Ctx, scope: &Scope, line: &Line) -> ServiceSpec {
     let stop = run::stop(ctx, scope, &mut fields);
     ServiceSpec {
         run,
-        ports,
+        ports: ports.list,
         replicas,
         health,
         routes,
@@ -138,7 +139,8 @@ fn canary(
     if let Some(volume) = volume {
         at.error(ctx, &format!("a canary would write {volume:?} beside the old replica"), None);
     } else if count.is_some_and(|count| count > replicas) {
-        at.error(ctx, &format!("more canaries than the {replicas} replicas"), None);
+        let text = format!("a canary of {}, but replicas {replicas}", count.unwrap_or_default());
+        at.error(ctx, &text, None);
     }
     let duration = match At::property(scope, line, "for") {
         Some(at) => at.duration(ctx, 1_000),

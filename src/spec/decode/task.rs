@@ -15,6 +15,7 @@ const KNOWN: Known = Known { all: TASK, elsewhere: SERVICE_ONLY, only: "a task" 
 /// Reads a task from its line.
 pub(super) fn read(ctx: &mut Ctx, scope: &Scope, line: &Line) -> TaskSpec {
     let mut fields = Fields::read(ctx, scope, line.block, &KNOWN);
+    fields.excuse(line);
     let run = run::read(ctx, scope, &mut fields, line.span);
     let timeout = fields
         .one("timeout")
@@ -29,7 +30,8 @@ fn schedule(ctx: &mut Ctx, scope: &Scope, line: &Line) -> Option<String> {
     let at = At::value(scope, line, 0)?;
     let text = at.some_text(ctx)?;
     if let Err(why) = Schedule::parse(&text) {
-        let hint = Some("minute hour day month weekday, in UTC: schedule \"0 3 * * *\"".to_owned());
+        let hint =
+            Some("write minute, hour, day, month, weekday: schedule \"0 3 * * *\"".to_owned());
         at.error(ctx, &format!("the schedule {text:?} {why}"), hint);
         return None;
     }

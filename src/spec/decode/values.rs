@@ -46,6 +46,12 @@ impl<'a> At<'a> {
         }
     }
 
+    /// The same, for a value that is perhaps not its field's first.
+    fn nth(self, value: &str) -> String {
+        let first = self.line.values.first().is_none_or(|v| v.span == self.value.span);
+        if first || self.property.is_some() { self.written(value) } else { value.to_owned() }
+    }
+
     pub(super) fn error(self, ctx: &mut Ctx, text: &str, hint: Option<String>) {
         ctx.error(self.scope, self.value.span, text, hint);
     }
@@ -57,7 +63,7 @@ impl<'a> At<'a> {
             let plain = ctx.source.slice(self.value.span).trim_start_matches('#').to_owned();
             let hint = match self.value.value {
                 KdlValue::Null => None,
-                _ => Some(format!("quote it: {}", self.written(&quoted(&plain)))),
+                _ => Some(format!("quote it: {}", self.nth(&quoted(&plain)))),
             };
             self.error(ctx, &message, hint);
             return None;
@@ -228,11 +234,11 @@ impl<'a> At<'a> {
         let text = self.text(ctx)?;
         let parts = || text.split('/').skip(1);
         let why = if !text.starts_with('/') {
-            "begins with /"
+            "must begin with /"
         } else if parts().all(str::is_empty) {
             "can't be the root of the container"
         } else if parts().any(|part| matches!(part, "." | "..")) {
-            "has no . and no .. in it"
+            "can't have . or .. in it"
         } else if text.len() > PATH_MAX {
             "is too long"
         } else {
@@ -296,6 +302,9 @@ pub(super) fn check_secret(text: &str) -> Result<(), &'static str> {
 
 /// The nearest text that is a name.
 fn suggested(text: &str) -> Option<String> {
+    if !text.is_ascii() {
+        return None;
+    }
     let keep = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
     let name: String = text.chars().take(NAME_MAX).map(keep).collect();
     let name = name.trim_matches('-').to_owned();

@@ -1,0 +1,497 @@
+//! The life of an allocation on its node: what was asked and seen decides what is done next.
+//!
+//! Owns phases, attempts, backoff and the verdict on health. Never does what it decides, reads a
+//! clock or waits: the container actor's shell does, and tells the outcome.
+
+mod adopt;
+mod health;
+
+#[cfg(test)]
+mod tests;
+
+pub use adopt::FoundTask;
+
+use crate::fsm::model::{Exit, ExitReason, Health, Observed, Phase};
+use crate::id::Attempt;
+use crate::limits;
+use crate::spec::model::HealthSpec;
+use crate::units::{Millis, Timestamp};
+
+/// What should become of the allocation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Want {
+    /// It runs, at this attempt or a later one.
+    Run(Attempt),
+    /// It ends and leaves nothing.
+    Stop,
+}
+
+/// How the program ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// The program's code; 128 + n for signal n.
+    pub code: i32,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// Why something could not be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// For people.
+    pub message: String,
+    /// The same may succeed later with nothing else changed.
+    pub temporary: bool,
+    /// How long to wait before the next try, where somebody said so.
+    pub wait: Option<Millis>,
+}
+
+/// What happened. `turn` tells which effect it answers: an older one's outcome is dropped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// Something else should be.
+    Want(Want),
+    /// The image is there, or not.
+    Pulled(u64, Result<(), Failure>),
+    /// The program runs, or could not be started.
+    Started(u64, Result<(), Failure>),
+    /// The program of this attempt ended.
+    Exited(Attempt, Ended),
+    /// A process of this attempt was killed for want of memory.
+    OutOfMemory(Attempt),
+    /// The container of this attempt is not there any more, and nobody knows how it ended.
+    Gone(Attempt),
+    /// A probe's outcome; an error says what was seen.
+    Probed(u64, Result<(), String>),
+    /// What was asked to end has ended and is removed, with its last output.
+    Cleared(u64, Option<Ended>, String),
+    /// It could not be removed.
+    NotCleared(u64, String),
+    /// The time asked for with [`Effect::Wake`] has come.
+    Woken(u64),
+}
+
+/// What to do now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Fetch the image; answered by [`Input::Pulled`].
+    Pull(u64),
+    /// Make and start the container; answered by [`Input::Started`].
+    Start(u64, Attempt),
+    /// Probe after this long; answered by [`Input::Probed`].
+    Probe(u64, Millis),
+    /// End the program if it runs and remove the container; answered by [`Input::Cleared`].
+    Clear {
+        /// For the answer.
+        turn: u64,
+        /// Which container.
+        attempt: Attempt,
+        /// Ask the program first and give it its time.
+        gently: bool,
+        /// Remove also what later attempts would need: network, files.
+        last: bool,
+    },
+    /// Answer with [`Input::Woken`] after this long.
+    Wake(u64, Millis),
+    /// Tell what is.
+    Report,
+    /// Nothing is left to do, ever.
+    Finish,
+}
+
+/// What does not change while the allocation lives.
+#[derive(Clone, Debug)]
+pub struct Terms {
+    /// How it is probed.
+    pub health: HealthSpec,
+    /// It is started again after its end: a service.
+    pub restarts: bool,
+}
+
+/// What is being done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Stage {
+    Pulling,
+    Starting,
+    Running { since: Timestamp, healthy: bool, failures: u32 },
+    Clearing(Cause),
+    Waiting(Wait),
+    Done,
+}
+
+/// Why the container goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Cause {
+    Ended(Ended),
+    Unhealthy(String),
+    Replaced,
+    Leftover,
+    Stopped,
+}
+
+/// What is waited for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Wait {
+    /// The same again.
+    Pull,
+    /// The same again.
+    Start,
+    /// The next attempt.
+    Backoff,
+    /// The same again.
+    Clear(Cause),
+}
+
+/// An allocation's life.
+#[derive(Clone, Debug)]
+pub struct Life {
+    terms: Terms,
+    want: Want,
+    stage: Stage,
+    observed: Observed,
+    turn: u64,
+    /// Ends in a row, for the backoff.
+    ends: usize,
+    /// Failures in a row to do what is being done, for the pause between.
+    tries: usize,
+    oom: bool,
+    /// An end that was told while the start was still under way.
+    early: Option<Ended>,
+}
+
+type Effects = Vec<Effect>;
+
+impl Life {
+    /// What its node knows of it, for a report.
+    #[must_use]
+    pub fn observed(&self) -> &Observed {
+        &self.observed
+    }
+
+    /// The attempt whose container is or was there.
+    #[must_use]
+    pub fn attempt(&self) -> Attempt {
+        self.observed.attempt
+    }
+
+    /// Its program runs, as far as is known.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        matches!(self.stage, Stage::Running { .. })
+    }
+
+    /// Takes in what happened and says what to do.
+    #[must_use]
+    pub fn step(&mut self, input: Input, now: Timestamp) -> Effects {
+        match (&self.stage, input) {
+            (Stage::Done, _) => Vec::new(),
+            (_, Input::Want(want)) => self.wanted(want),
+            (_, Input::OutOfMemory(attempt)) => {
+                self.oom |= attempt == self.observed.attempt;
+                Vec::new()
+            }
+            (Stage::Pulling, Input::Pulled(turn, result)) if turn == self.turn => match result {
+                Ok(()) => self.start(),
+                Err(failure) => self.failed(failure, Wait::Pull, now),
+            },
+            (Stage::Starting, Input::Started(turn, result)) if turn == self.turn => match result {
+                Ok(()) => self.started(now),
+                Err(failure) => self.not_started(failure, now),
+            },
+            (Stage::Starting, Input::Exited(attempt, ended)) if attempt == self.attempt() => {
+                self.early = Some(ended);
+                Vec::new()
+            }
+            (Stage::Running { .. }, Input::Exited(attempt, ended)) if attempt == self.attempt() => {
+                self.clear(Cause::Ended(ended))
+            }
+            (Stage::Running { .. }, Input::Gone(attempt)) if attempt == self.attempt() => {
+                self.lost(now)
+            }
+            (Stage::Running { .. }, Input::Probed(turn, result)) if turn == self.turn => {
+                self.probed(result, now)
+            }
+            (Stage::Clearing(_), Input::Cleared(turn, ended, output)) if turn == self.turn => {
+                self.cleared(ended, output, now)
+            }
+            (Stage::Clearing(cause), Input::NotCleared(turn, message)) if turn == self.turn => {
+                let wait = Wait::Clear(cause.clone());
+                self.failed(Failure { message, temporary: true, wait: None }, wait, now)
+            }
+            (Stage::Waiting(wait), Input::Woken(turn)) if turn == self.turn => {
+                let wait = wait.clone();
+                self.woken(wait)
+            }
+            // What belongs to something that is over, or does not matter in this stage.
+            _ => Vec::new(),
+        }
+    }
+
+    fn wanted(&mut self, want: Want) -> Effects {
+        if self.want == Want::Stop || self.want == want {
+            return Vec::new();
+        }
+        self.want = want;
+        match (&self.stage, want) {
+            // A start under way is waited for: a container half made could not be removed surely.
+            (Stage::Starting | Stage::Clearing(_) | Stage::Done, _)
+            | (Stage::Waiting(Wait::Clear(_)), Want::Run(_)) => Vec::new(),
+            (_, Want::Stop) => self.clear(Cause::Stopped),
+            (_, Want::Run(attempt)) if attempt <= self.attempt() => Vec::new(),
+            (Stage::Running { .. }, Want::Run(_)) => self.clear(Cause::Replaced),
+            (Stage::Pulling | Stage::Waiting(_), Want::Run(_)) => self.next_attempt(),
+        }
+    }
+
+    /// The first attempt, or the one after the last.
+    fn next_attempt(&mut self) -> Effects {
+        let Want::Run(wanted) = self.want else { return self.clear(Cause::Stopped) };
+        let next = Attempt(self.observed.attempt.0 + 1).max(wanted);
+        self.observed.attempt = next;
+        self.observed.restarts = next.0.saturating_sub(1);
+        self.observed.retry_at = None;
+        self.observed.started_at = None;
+        self.observed.message = None;
+        self.oom = false;
+        self.early = None;
+        self.tries = 0;
+        self.pull()
+    }
+
+    fn pull(&mut self) -> Effects {
+        self.stage = Stage::Pulling;
+        self.observed.phase = Phase::Pulling;
+        self.turn += 1;
+        vec![Effect::Report, Effect::Pull(self.turn)]
+    }
+
+    fn start(&mut self) -> Effects {
+        self.stage = Stage::Starting;
+        self.observed.phase = Phase::Starting;
+        self.observed.message = None;
+        self.tries = 0;
+        self.turn += 1;
+        vec![Effect::Report, Effect::Start(self.turn, self.attempt())]
+    }
+
+    fn started(&mut self, now: Timestamp) -> Effects {
+        self.tries = 0;
+        self.observed.phase = Phase::Running;
+        self.observed.started_at = Some(now);
+        self.observed.message = None;
+        let mut effects = self.watch(now, false);
+        let again = match self.want {
+            Want::Stop => self.clear(Cause::Stopped),
+            Want::Run(wanted) if wanted > self.attempt() => self.clear(Cause::Replaced),
+            Want::Run(_) => match self.early.take() {
+                Some(ended) => self.clear(Cause::Ended(ended)),
+                None => return effects,
+            },
+        };
+        effects.retain(|effect| *effect == Effect::Report);
+        effects.extend(again);
+        effects
+    }
+
+    /// A temporary failure is tried again as it is; another ends the attempt.
+    fn failed(&mut self, failure: Failure, wait: Wait, now: Timestamp) -> Effects {
+        if self.want == Want::Stop && !matches!(wait, Wait::Clear(_)) {
+            return self.clear(Cause::Stopped);
+        }
+        if !failure.temporary {
+            let reason = match wait {
+                Wait::Pull => ExitReason::PullFailed,
+                _ => ExitReason::StartFailed,
+            };
+            return self.over(Exit { code: None, reason, message: bounded(&failure.message) }, now);
+        }
+        let pause = failure.wait.unwrap_or_else(|| backoff(self.tries));
+        self.tries += 1;
+        let message = bounded(&failure.message);
+        let news = self.observed.message != message;
+        self.observed.message = message;
+        self.turn += 1;
+        self.stage = Stage::Waiting(wait);
+        let mut effects = vec![Effect::Wake(self.turn, pause)];
+        if news {
+            effects.insert(0, Effect::Report);
+        }
+        effects
+    }
+
+    fn not_started(&mut self, failure: Failure, now: Timestamp) -> Effects {
+        self.early = None;
+        if let Want::Run(wanted) = self.want
+            && wanted > self.attempt()
+        {
+            return self.clear(Cause::Replaced);
+        }
+        self.failed(failure, Wait::Start, now)
+    }
+
+    /// Ends the program if need be and removes the container.
+    fn clear(&mut self, cause: Cause) -> Effects {
+        let was_running = self.is_running();
+        self.turn += 1;
+        let last = cause == Cause::Stopped;
+        if last || matches!(cause, Cause::Replaced) {
+            self.observed.phase = Phase::Stopping;
+        }
+        let unhealthy = matches!(cause, Cause::Unhealthy(_));
+        if !unhealthy {
+            self.observed.health = Health::None;
+        }
+        self.observed.retry_at = None;
+        let gently = was_running && !matches!(cause, Cause::Ended(_));
+        let (turn, attempt) = (self.turn, self.attempt());
+        self.stage = Stage::Clearing(cause);
+        vec![Effect::Report, Effect::Clear { turn, attempt, gently, last }]
+    }
+
+    fn cleared(&mut self, ended: Option<Ended>, output: String, now: Timestamp) -> Effects {
+        let Stage::Clearing(cause) = std::mem::replace(&mut self.stage, Stage::Done) else {
+            return Vec::new();
+        };
+        self.tries = 0;
+        let stop = self.want == Want::Stop;
+        match cause {
+            Cause::Stopped => return self.gone(ended),
+            Cause::Ended(ended) => {
+                let exit = self.exit_of(ended, &output);
+                if stop || !self.terms.restarts {
+                    self.observed.exit = Some(exit);
+                    return self.clear(Cause::Stopped);
+                }
+                return self.over(exit, now);
+            }
+            Cause::Unhealthy(message) if !stop => {
+                let message =
+                    if output.is_empty() { message } else { format!("{message}\n{output}") };
+                let code = ended.map(|ended| ended.code);
+                let reason = ExitReason::Killed;
+                return self.over(Exit { code, reason, message: bounded(&message) }, now);
+            }
+            Cause::Replaced => {
+                self.killed(ended);
+                self.ends = 0;
+            }
+            Cause::Leftover if !stop => return self.pull(),
+            Cause::Unhealthy(_) | Cause::Leftover => {}
+        }
+        if stop { self.clear(Cause::Stopped) } else { self.next_attempt() }
+    }
+
+    /// Everything is removed: the end of the allocation.
+    fn gone(&mut self, ended: Option<Ended>) -> Effects {
+        self.stage = Stage::Done;
+        self.observed.health = Health::None;
+        self.observed.message = None;
+        if ended.is_some() {
+            self.killed(ended);
+        }
+        let failed = !self.terms.restarts
+            && self.want != Want::Stop
+            && self.observed.exit.as_ref().is_some_and(|e| e.reason != ExitReason::Completed);
+        self.observed.phase = if failed { Phase::Failed } else { Phase::Stopped };
+        vec![Effect::Report, Effect::Finish]
+    }
+
+    fn killed(&mut self, ended: Option<Ended>) {
+        let code = ended.map(|ended| ended.code);
+        self.observed.exit = Some(Exit { code, reason: ExitReason::Killed, message: None });
+    }
+
+    /// An attempt is over; the next one follows after the backoff.
+    fn over(&mut self, exit: Exit, now: Timestamp) -> Effects {
+        let settled = self
+            .observed
+            .started_at
+            .is_some_and(|started| now.since(started).duration() >= limits::RESTART_SETTLED);
+        if settled {
+            self.ends = 0;
+        }
+        let pause = backoff(self.ends);
+        self.ends += 1;
+        self.observed.ooms += u32::from(exit.reason == ExitReason::Oom);
+        let message = bounded(&format!("{}, next try in {pause}", describe(&exit)));
+        self.observed.exit = Some(exit);
+        self.observed.health = Health::None;
+        if !self.terms.restarts {
+            return self.clear(Cause::Stopped);
+        }
+        self.observed.message = message;
+        self.observed.phase = Phase::Backoff;
+        self.observed.retry_at = Some(now.plus(pause));
+        if let Want::Run(wanted) = self.want
+            && wanted > self.attempt()
+        {
+            return self.next_attempt();
+        }
+        self.turn += 1;
+        self.stage = Stage::Waiting(Wait::Backoff);
+        vec![Effect::Report, Effect::Wake(self.turn, pause)]
+    }
+
+    /// The container vanished.
+    fn lost(&mut self, now: Timestamp) -> Effects {
+        let message = "the container was gone, for example after a reboot".to_owned();
+        self.over(Exit { code: None, reason: ExitReason::Lost, message: Some(message) }, now)
+    }
+
+    fn woken(&mut self, wait: Wait) -> Effects {
+        match wait {
+            Wait::Pull => {
+                self.stage = Stage::Pulling;
+                self.turn += 1;
+                vec![Effect::Pull(self.turn)]
+            }
+            Wait::Start => {
+                self.stage = Stage::Starting;
+                self.turn += 1;
+                vec![Effect::Start(self.turn, self.attempt())]
+            }
+            Wait::Backoff => self.next_attempt(),
+            Wait::Clear(cause) => self.clear(cause),
+        }
+    }
+
+    fn exit_of(&self, ended: Ended, output: &str) -> Exit {
+        const KILLED: i32 = 128 + 9;
+        let reason = match ended.code {
+            KILLED if self.oom => ExitReason::Oom,
+            0 => ExitReason::Completed,
+            _ => ExitReason::Error,
+        };
+        Exit { code: Some(ended.code), reason, message: bounded(output) }
+    }
+}
+
+/// How an end is told.
+fn describe(exit: &Exit) -> String {
+    match (exit.reason, exit.code) {
+        (ExitReason::Oom, _) => "out of memory".to_owned(),
+        (ExitReason::Killed, _) => "unhealthy and killed".to_owned(),
+        (ExitReason::Lost, _) => "the container was gone".to_owned(),
+        (ExitReason::StartFailed, _) => "could not be started".to_owned(),
+        (ExitReason::PullFailed, _) => "image could not be pulled".to_owned(),
+        (_, Some(code)) => format!("exited {code}"),
+        (_, None) => "ended".to_owned(),
+    }
+}
+
+/// The pause after that many failures in a row.
+fn backoff(failures: usize) -> Millis {
+    let steps = limits::RESTART_BACKOFF;
+    let pause = steps[failures.min(steps.len() - 1)];
+    Millis(u64::try_from(pause.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// The end of a text, within what a report may hold; absent if there is none.
+fn bounded(text: &str) -> Option<String> {
+    let text = text.trim_end();
+    let mut start = text.len().saturating_sub(limits::FAILURE_OUTPUT_MAX);
+    while !text.is_char_boundary(start) {
+        start += 1;
+    }
+    Some(text[start..].to_owned()).filter(|text| !text.is_empty())
+}

@@ -1,0 +1,105 @@
+//! How a life begins: from nothing, or from what an earlier process left.
+//!
+//! Never looks at containers: what was found is an input.
+
+use super::{Cause, Effect, Effects, Ended, Life, Stage, Terms, Wait, Want};
+use crate::fsm::model::{Observed, Phase};
+use crate::id::Attempt;
+use crate::units::Timestamp;
+
+/// What was found of an allocation's container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FoundTask {
+    /// Made, but its program was never started, or what it was is unknown.
+    Unstarted,
+    /// Its program runs.
+    Running,
+    /// Its program ended.
+    Ended(Ended),
+}
+
+impl Life {
+    /// Begins a life from what was last reported of it and what is there. Created without a task:
+    /// made anew; ended: the next attempt; running: kept; asked to stop: the stop is resumed.
+    #[must_use]
+    pub fn begin(
+        terms: Terms,
+        want: Want,
+        reported: &Observed,
+        found: Option<(Attempt, FoundTask)>,
+        now: Timestamp,
+    ) -> (Self, Effects) {
+        let mut life = Self {
+            terms,
+            want,
+            stage: Stage::Pulling,
+            observed: reported.clone(),
+            turn: 0,
+            ends: usize::try_from(reported.restarts).unwrap_or(usize::MAX),
+            tries: 0,
+            oom: false,
+            early: None,
+        };
+        if let Some((attempt, _)) = found
+            && attempt != reported.attempt
+        {
+            life.observed.attempt = attempt;
+            life.observed.restarts = attempt.0.saturating_sub(1);
+            life.observed.phase = Phase::Pending;
+        }
+        let effects = match found {
+            None => life.begin_without(now),
+            Some((_, FoundTask::Running)) => life.resume(now),
+            Some((_, FoundTask::Ended(ended))) => match want {
+                Want::Stop => life.clear(Cause::Stopped),
+                Want::Run(_) => life.clear(Cause::Ended(ended)),
+            },
+            Some((_, FoundTask::Unstarted)) => match want {
+                Want::Stop => life.clear(Cause::Stopped),
+                Want::Run(wanted) if wanted > life.attempt() => life.clear(Cause::Replaced),
+                Want::Run(_) => life.clear(Cause::Leftover),
+            },
+        };
+        (life, effects)
+    }
+
+    fn begin_without(&mut self, now: Timestamp) -> Effects {
+        let Want::Run(wanted) = self.want else { return self.clear(Cause::Stopped) };
+        match self.observed.phase {
+            Phase::Pending | Phase::Pulling | Phase::Starting => {
+                self.observed.attempt = self.observed.attempt.max(wanted).max(Attempt(1));
+                self.observed.restarts = self.observed.attempt.0 - 1;
+                self.observed.message = None;
+                self.pull()
+            }
+            Phase::Running => self.lost(now),
+            Phase::Backoff if wanted <= self.attempt() => {
+                let pause = self.observed.retry_at.unwrap_or(now).since(now);
+                self.stage = Stage::Waiting(Wait::Backoff);
+                self.turn += 1;
+                vec![Effect::Wake(self.turn, pause)]
+            }
+            Phase::Backoff | Phase::Stopping | Phase::Stopped | Phase::Failed | Phase::Lost => {
+                self.next_attempt()
+            }
+        }
+    }
+
+    /// The program runs on: it is as healthy as it was, until a probe says otherwise.
+    fn resume(&mut self, now: Timestamp) -> Effects {
+        let healthy = self.observed.phase == Phase::Running
+            && self.observed.health == crate::fsm::model::Health::Healthy;
+        let since = self.observed.started_at.unwrap_or(now);
+        self.observed.phase = Phase::Running;
+        self.observed.started_at = Some(since);
+        let mut effects = self.watch(since, healthy);
+        let again = match self.want {
+            Want::Stop => self.clear(Cause::Stopped),
+            Want::Run(wanted) if wanted > self.attempt() => self.clear(Cause::Replaced),
+            Want::Run(_) => return effects,
+        };
+        effects.retain(|effect| *effect == Effect::Report);
+        effects.extend(again);
+        effects
+    }
+}
