@@ -270,3 +270,24 @@ pub const READS_MAX: usize = 10_000;
 const _: () = assert!(ENTRY_MAX <= UNAPPLIED_MAX && READY_MAX <= HANDED_OUT_MAX);
 const _: () = assert!(ELECTION_TICKS >= 5 * HEARTBEAT_TICKS);
 const _: () = assert!(RESTART_SETTLED.as_secs() > RESTART_BACKOFF[3].as_secs());
+/// How long the command line waits for a connection.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long the command line waits for an answer that isn't a stream.
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// Largest answer that the command line takes, in bytes.
+pub const ANSWER_MAX: usize = 64 << 20;
+/// Largest refusal that the command line takes, in bytes.
+pub const ERROR_ANSWER_MAX: usize = 4 << 20;
+/// Largest event that the command line takes, in bytes.
+pub const EVENT_MAX: usize = 4 << 20;
+/// A stream that is silent for so long is lost: the API sends a comment every 15 s.
+pub const STREAM_SILENCE: Duration = Duration::from_secs(45);
+/// First pause before a lost stream is asked for again; each is longer than the last.
+pub const RECONNECT_FIRST: Duration = Duration::from_millis(100);
+/// How long a lost stream is asked for again.
+pub const RECONNECT_FOR: Duration = Duration::from_secs(60);
+const _: () = assert!(LOG_LINE_MAX * 2 < EVENT_MAX);
+/// How often the command line looks again where there is no stream to follow.
+pub const WATCH_INTERVAL: Duration = Duration::from_secs(1);
+/// How often the command line looks whether a restart is done.
+pub const FOLLOW_INTERVAL: Duration = Duration::from_millis(200);

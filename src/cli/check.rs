@@ -1,21 +1,33 @@
-//! `mill check`: whether a file is valid, offline.
-//!
-//! Owns the check of a file's bytes. Never asks a daemon and never reads arguments.
+//! `mill check`: what is wrong with a file, without a daemon.
 
-use crate::spec::{self, Report, Spec};
+use super::file::{MillFile, either};
+use super::{Context, error::CliError};
+use argh::{ArgsInfo, FromArgs};
+use serde_json::json;
 
-/// Checks the text of a file.
-///
-/// # Errors
-/// Everything that is wrong with it.
-pub fn check(text: &str, file_name: &str) -> Result<Spec, Report> {
-    spec::parse(file_name, text)
+/// Check a file without a daemon.
+#[derive(Debug, FromArgs, ArgsInfo)]
+#[argh(subcommand, name = "check", help_triggers("-h", "--help"))]
+pub struct CheckArgs {
+    /// the file; without it the only *.mill file here
+    #[argh(positional)]
+    pub path: Option<String>,
+    /// the same; - is standard input
+    #[argh(option, short = 'f')]
+    pub file: Option<String>,
 }
 
-/// A file's bytes as text.
-///
-/// # Errors
-/// The place of the first byte that isn't UTF-8.
-pub fn text(bytes: Vec<u8>, file_name: &str) -> Result<String, Report> {
-    spec::text(file_name, bytes)
+pub(super) fn run(args: CheckArgs, context: &Context) -> Result<(), CliError> {
+    let given = either(args.path.as_deref(), args.file.as_deref())?;
+    let file = MillFile::open(context, given)?;
+    let spec = file.parse()?;
+    let (services, tasks) = (spec.services.len(), spec.tasks.len());
+    if context.ui.json {
+        let app = spec.app.as_str();
+        let found = json!({ "valid": true, "app": app, "services": services, "tasks": tasks });
+        return context.ui.document(&found);
+    }
+    let count = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
+    let (services, tasks) = (count(services, "service"), count(tasks, "task"));
+    context.ui.print(&format!("{}: valid: {services}, {tasks}", file.name))
 }

@@ -2,13 +2,166 @@
 //!
 //! Owns what people type and read. Never talks to containers or the log directly, only to the API.
 
+pub mod args;
+pub mod argv;
 pub mod check;
+mod clean;
+pub mod client;
+mod completions;
+mod context;
+mod daemon;
+mod dev;
+mod doctor;
+mod down;
+pub mod error;
+mod file;
 pub mod fmt;
+mod follow;
+pub mod globals;
+mod history;
+mod image;
+mod init;
+mod logs;
+mod names;
+mod ps;
+mod restart;
+mod scale;
+mod show;
+mod status;
+mod table;
+mod token;
+pub mod ui;
+mod up;
+mod version;
 
+pub use context::Context;
+
+use crate::config::Env;
+use args::{Command, Top};
+use argh::FromArgs;
+use error::CliError;
+use std::future::Future;
 use std::process::ExitCode;
+use std::sync::Arc;
+use ui::Ui;
 
 /// Runs the command line of this process.
 #[must_use]
 pub fn main() -> ExitCode {
-    ExitCode::SUCCESS
+    let env: Env = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect();
+    let mut args = Vec::new();
+    for arg in std::env::args_os().skip(1) {
+        match arg.into_string() {
+            Ok(arg) => args.push(arg),
+            Err(arg) => {
+                let message = format!("{}: an argument is not UTF-8", arg.to_string_lossy());
+                let plain = Ui::of_process(false, true, true);
+                return report(plain, &CliError::Usage { message, hint: None });
+            }
+        }
+    }
+    // Whoever wants JSON wants errors so too, also about what was typed.
+    let json = args.iter().take_while(|arg| *arg != "--").any(|arg| arg == "--json");
+    let typed = match argv::sort::<Top>(args) {
+        Ok(typed) => typed,
+        Err(error) => return report(Ui::of_process(json, true, true), &error.into()),
+    };
+    let globals = typed.globals.with_env(&env);
+    let dumb = env.get("TERM").is_some_and(|term| term == "dumb");
+    let ui = Ui::of_process(globals.json, globals.no_color, dumb);
+    let rest: Vec<&str> = typed.rest.iter().map(String::as_str).collect();
+    let command = match Top::from_args(&["mill"], &rest) {
+        Ok(top) => top.command,
+        Err(exit) => return early(ui, &rest, exit),
+    };
+    let context = Context { globals, env, ui, parting: Arc::default() };
+    match run(command, &context) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => report(ui, &error),
+    }
+}
+
+/// Help, or a mistake that only argh finds.
+fn early(ui: Ui, rest: &[&str], exit: argh::EarlyExit) -> ExitCode {
+    if exit.status.is_ok() {
+        return match ui.print(exit.output.trim_end()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => report(ui, &error),
+        };
+    }
+    let commands: Vec<&str> = rest.iter().take_while(|arg| !arg.starts_with('-')).copied().collect();
+    let help = ["mill", &commands.join(" ")].join(" ");
+    let message = exit.output.split_whitespace().collect::<Vec<_>>().join(" ");
+    report(ui, &CliError::usage(message, format!("See {} --help", help.trim_end())))
+}
+
+fn report(ui: Ui, error: &CliError) -> ExitCode {
+    if !error.is_silent() {
+        if ui.json {
+            ui.note(&serde_json::to_string(&error.document()).unwrap_or_default());
+        } else {
+            ui.note(&error.text());
+        }
+    }
+    ExitCode::from(error.code())
+}
+
+fn run(command: Command, context: &Context) -> Result<(), CliError> {
+    match command {
+        Command::Daemon(args) => daemon::run(args, context),
+        Command::Dev(args) => dev::run(args, context),
+        Command::Check(args) => check::run(args, context),
+        Command::Fmt(args) => fmt::run(args, context),
+        Command::Completions(args) => completions::run(args, context),
+        Command::Version(args) => version::run(args, context),
+        command => wait(context, run_async(command, context)),
+    }
+}
+
+async fn run_async(command: Command, context: &Context) -> Result<(), CliError> {
+    match command {
+        Command::Init(args) => init::run(args, context).await,
+        Command::Up(args) => up::run(args, context).await,
+        Command::Down(args) => down::run(args, context).await,
+        Command::Scale(args) => scale::run(args, context).await,
+        Command::Restart(args) => restart::run(args, context).await,
+        Command::Ps(args) => ps::run(args, context).await,
+        Command::Status(args) => status::run(args, context).await,
+        Command::Logs(args) => logs::run(args, context).await,
+        Command::Show(args) => show::run(args, context).await,
+        Command::History(args) => history::run(args, context).await,
+        Command::Image(args) => image::run(args, context).await,
+        Command::Token(args) => token::run(args, context).await,
+        Command::Doctor(args) => doctor::run(args, context).await,
+        Command::Clean(args) => clean::run(args, context).await,
+        Command::Daemon(_) | Command::Dev(_) | Command::Check(_) => Ok(()),
+        Command::Fmt(_) | Command::Completions(_) | Command::Version(_) => Ok(()),
+    }
+}
+
+/// Runs a command that waits for something, until it ends or Ctrl-C.
+fn wait(
+    context: &Context,
+    command: impl Future<Output = Result<(), CliError>>,
+) -> Result<(), CliError> {
+    let started = |source| CliError::Failed {
+        message: format!("cannot start: {source}"),
+        hint: None,
+    };
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(started)?;
+    let ended = runtime.block_on(async {
+        tokio::select! {
+            ended = command => ended,
+            _ = tokio::signal::ctrl_c() => Err(CliError::Interrupted),
+        }
+    });
+    if let Err(CliError::Interrupted) = ended {
+        context.part();
+    }
+    // A read of standard input can't be taken back: don't wait for it.
+    runtime.shutdown_background();
+    ended
 }

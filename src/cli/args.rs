@@ -1,0 +1,88 @@
+//! All commands with their flags, as the parser, the help and the completions know them.
+//!
+//! Owns the list of commands. Never runs one; each command's flags are in its own file.
+
+use super::{
+    check, clean, completions, daemon, dev, doctor, down, fmt, history, image, init, logs, ps,
+    restart, scale, show, status, token, up, version,
+};
+use argh::{ArgsInfo, FromArgs};
+
+/// mill runs containers on 1 to 20 machines: one binary, one file format.
+#[derive(Debug, FromArgs, ArgsInfo)]
+#[argh(
+    help_triggers("-h", "--help"),
+    note = "Every command also takes --json, --no-color, and where the daemon is: --address URL, \
+            --token T, --socket PATH, --dev.",
+    example = "mill dev examples/hello.mill",
+    example = "mill up && mill ps",
+    error_code(1, "The operation failed."),
+    error_code(2, "Wrong usage, or an invalid file."),
+    error_code(3, "No daemon reached."),
+    error_code(4, "Not authorised."),
+    error_code(5, "Gave up waiting; the deployment goes on.")
+)]
+pub struct Top {
+    #[argh(subcommand)]
+    /// what to do
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, FromArgs, ArgsInfo)]
+#[argh(subcommand)]
+pub enum Command {
+    /// `mill dev`.
+    Dev(dev::DevArgs),
+    /// `mill daemon`.
+    Daemon(daemon::DaemonArgs),
+    /// `mill init`.
+    Init(init::InitArgs),
+    /// `mill up` and `mill deploy`.
+    Up(up::UpArgs),
+    /// `mill down`.
+    Down(down::DownArgs),
+    /// `mill scale`.
+    Scale(scale::ScaleArgs),
+    /// `mill restart`.
+    Restart(restart::RestartArgs),
+    /// `mill ps`.
+    Ps(ps::PsArgs),
+    /// `mill status`.
+    Status(status::StatusArgs),
+    /// `mill logs`.
+    Logs(logs::LogsArgs),
+    /// `mill show`.
+    Show(show::ShowArgs),
+    /// `mill history`.
+    History(history::HistoryArgs),
+    /// `mill image`.
+    Image(image::ImageArgs),
+    /// `mill token`.
+    Token(token::TokenArgs),
+    /// `mill check`.
+    Check(check::CheckArgs),
+    /// `mill fmt`.
+    Fmt(fmt::FmtArgs),
+    /// `mill doctor`.
+    Doctor(doctor::DoctorArgs),
+    /// `mill clean`.
+    Clean(clean::CleanArgs),
+    /// `mill completions`.
+    Completions(completions::CompletionsArgs),
+    /// `mill version`.
+    Version(version::VersionArgs),
+}
+
+/// A duration with its unit, such as `500ms`, `10s`, `2h`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DurationArg(pub crate::units::Millis);
+
+impl std::str::FromStr for DurationArg {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parsed = crate::units::Millis::parse(text);
+        parsed.map(Self).map_err(|_| "write it with its unit, such as 10s, 5m or 2h".to_owned())
+    }
+}

@@ -1,0 +1,387 @@
+//! The HTTP client of the API: one connection a request, over a UNIX socket or TCP.
+//!
+//! Owns finding the daemon, requests, and what their failures mean. Never prints, never decides what
+//! a command does with an answer.
+
+mod connect;
+mod events;
+mod routes;
+pub mod sse;
+
+pub use events::{Events, Resuming};
+
+use super::error;
+use super::globals::Target;
+use crate::limits;
+use crate::wire::ErrorDocument;
+use bytes::Bytes;
+use connect::Sender;
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt, Empty, Full, Limited};
+use hyper::body::Incoming;
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderName, USER_AGENT};
+use hyper::{Method, Request, Response, StatusCode};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+use tokio::time::timeout;
+
+#[cfg(test)]
+mod tests;
+
+/// What a request carries.
+pub type RequestBody = BoxBody<Bytes, std::io::Error>;
+
+/// Why a request has no good answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// Nothing listens in any of the places.
+    #[error(
+        "No daemon at {}. Start: sudo mill dev or systemctl start mill; remote: --address",
+        tried.join(" or ")
+    )]
+    NoDaemon {
+        /// Where it was looked for.
+        tried: Vec<String>,
+    },
+    /// The socket is not for this user.
+    #[error("{socket}: permission denied. Use sudo, or --address with --token")]
+    Denied {
+        /// Which socket.
+        socket: String,
+    },
+    /// The daemon refused.
+    #[error("{}", document.error.message)]
+    Api {
+        /// HTTP status.
+        status: u16,
+        /// What it said.
+        document: ErrorDocument,
+    },
+    /// It is no daemon of ours, or a very different version.
+    #[error("{target} answered {status} to {path}, and not as mill does")]
+    Foreign {
+        /// Who answered.
+        target: String,
+        /// To what.
+        path: String,
+        /// HTTP status.
+        status: u16,
+    },
+    /// The connection broke.
+    #[error("lost the connection to {target}: {source}")]
+    Lost {
+        /// To whom.
+        target: String,
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// No answer in time.
+    #[error("{target} does not answer")]
+    Silent {
+        /// Who.
+        target: String,
+    },
+    /// The answer is not what the route answers.
+    #[error("{path}: unexpected answer: {source}")]
+    Decode {
+        /// Of which request.
+        path: String,
+        /// What is wrong with it.
+        source: serde_json::Error,
+    },
+    /// The request can't be made: an address or token with characters that HTTP can't carry.
+    #[error("cannot make the request: {source}")]
+    Request {
+        /// Why.
+        source: hyper::http::Error,
+    },
+}
+
+impl ClientError {
+    /// The process's exit code.
+    #[must_use]
+    pub fn code(&self) -> u8 {
+        match self {
+            Self::NoDaemon { .. } => error::NO_DAEMON,
+            Self::Denied { .. } => error::DENIED,
+            Self::Api { status: 401 | 403, .. } => error::DENIED,
+            Self::Api { status: 400 | 413 | 422, .. } | Self::Request { .. } => error::USAGE,
+            _ => error::FAILED,
+        }
+    }
+
+    /// What a person reads: the message and what to do next.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let Self::Api { document, .. } = self else { return self.to_string() };
+        let message = document.error.message.trim_end();
+        match &document.error.hint {
+            Some(hint) => format!("{}. {hint}", message.trim_end_matches('.')),
+            None => message.to_owned(),
+        }
+    }
+
+    /// Whether the same request may succeed on another connection.
+    #[must_use]
+    pub fn is_lost(&self) -> bool {
+        matches!(self, Self::Lost { .. } | Self::Silent { .. })
+    }
+}
+
+/// A request that is being made up.
+pub struct Call {
+    method: Method,
+    path: String,
+    headers: Vec<(HeaderName, String)>,
+    body: RequestBody,
+    patient: bool,
+}
+
+impl Call {
+    /// Without a body.
+    #[must_use]
+    pub fn new(method: Method, path: impl Into<String>) -> Self {
+        let body = Empty::new().map_err(|never| match never {}).boxed();
+        Self { method, path: path.into(), headers: Vec::new(), body, patient: false }
+    }
+
+    /// A GET.
+    #[must_use]
+    pub fn get(path: impl Into<String>) -> Self {
+        Self::new(Method::GET, path)
+    }
+
+    /// With a header.
+    #[must_use]
+    pub fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.headers.push((HeaderName::from_static(name), value.into()));
+        self
+    }
+
+    /// With a text as body.
+    #[must_use]
+    pub fn text(self, text: String) -> Self {
+        self.full("text/plain; charset=utf-8", text.into_bytes())
+    }
+
+    /// With JSON as body.
+    #[must_use]
+    pub fn json<T: Serialize>(self, value: &T) -> Self {
+        self.full("application/json", serde_json::to_vec(value).unwrap_or_default())
+    }
+
+    fn full(self, kind: &str, bytes: Vec<u8>) -> Self {
+        let body = Full::new(Bytes::from(bytes)).map_err(|never| match never {}).boxed();
+        self.stream(kind, body)
+    }
+
+    /// With a body of any length.
+    #[must_use]
+    pub fn stream(mut self, kind: &str, body: RequestBody) -> Self {
+        self.headers.push((CONTENT_TYPE, kind.to_owned()));
+        self.body = body;
+        self
+    }
+
+    /// The answer may take as long as it likes.
+    #[must_use]
+    pub fn patient(mut self) -> Self {
+        self.patient = true;
+        self
+    }
+}
+
+/// A client of one daemon.
+#[derive(Debug)]
+pub struct Client {
+    targets: Vec<Target>,
+    token: Option<String>,
+    chosen: OnceLock<Target>,
+    stale: AtomicBool,
+}
+
+impl Client {
+    /// For the first of the places where a daemon answers.
+    #[must_use]
+    pub fn new(targets: Vec<Target>, token: Option<String>) -> Self {
+        Self { targets, token, chosen: OnceLock::new(), stale: AtomicBool::new(false) }
+    }
+
+    /// Whether an answer so far could not be confirmed with the leader.
+    #[must_use]
+    pub fn saw_stale(&self) -> bool {
+        self.stale.load(Ordering::Relaxed)
+    }
+
+    /// The typed answer of a request.
+    ///
+    /// # Errors
+    /// No daemon, a refusal, a lost connection, or another shape.
+    pub async fn call<T: DeserializeOwned>(&self, call: Call) -> Result<T, ClientError> {
+        let path = call.path.clone();
+        let bytes = self.bytes(call).await?;
+        // An answer without a body reads as null, so that `()` and `Option` fit.
+        let bytes = if bytes.is_empty() { Bytes::from_static(b"null") } else { bytes };
+        serde_json::from_slice(&bytes).map_err(|source| ClientError::Decode { path, source })
+    }
+
+    /// The typed answer of a GET.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+        self.call(Call::get(path)).await
+    }
+
+    /// The answer's bytes.
+    ///
+    /// # Errors
+    /// As [`Client::call`], but for the shape.
+    pub async fn bytes(&self, call: Call) -> Result<Bytes, ClientError> {
+        let patient = call.patient;
+        let call = call.header("accept", "application/json");
+        let whole = async {
+            let response = self.send(call).await?;
+            self.collect(response.into_body(), limits::ANSWER_MAX).await
+        };
+        if patient {
+            return whole.await;
+        }
+        let silent = || ClientError::Silent { target: self.place() };
+        timeout(limits::REQUEST_TIMEOUT, whole).await.map_err(|_| silent())?
+    }
+
+    /// The answer's events.
+    ///
+    /// # Errors
+    /// As [`Client::bytes`].
+    pub async fn events(&self, call: Call) -> Result<Events, ClientError> {
+        let call = call.header("accept", "text/event-stream");
+        Ok(Events::new(self.send(call).await?.into_body(), self.place()))
+    }
+
+    /// Sends; an answer that is no success is an error.
+    async fn send(&self, call: Call) -> Result<Response<Incoming>, ClientError> {
+        let path = call.path.clone();
+        let mut sender = self.connect().await?;
+        let request = self.request(call)?;
+        let response = sender.send(request).await.map_err(|source| self.lost(source))?;
+        if response.headers().contains_key("mill-stale") {
+            self.stale.store(true, Ordering::Relaxed);
+        }
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        Err(self.refusal(path, response).await)
+    }
+
+    fn request(&self, call: Call) -> Result<Request<RequestBody>, ClientError> {
+        let host = match self.chosen.get() {
+            Some(target @ Target::Tcp { .. }) => target.to_string(),
+            _ => "localhost".to_owned(),
+        };
+        let mut request = Request::builder()
+            .method(call.method)
+            .uri(call.path)
+            .header(HOST, host)
+            .header(USER_AGENT, concat!("mill/", env!("CARGO_PKG_VERSION")));
+        if let Some(token) = &self.token {
+            request = request.header(AUTHORIZATION, format!("Bearer {token}"));
+        }
+        for (name, value) in call.headers {
+            request = request.header(name, value);
+        }
+        request.body(call.body).map_err(|source| ClientError::Request { source })
+    }
+
+    async fn refusal(&self, path: String, response: Response<Incoming>) -> ClientError {
+        let status = response.status();
+        let collected = self.collect(response.into_body(), limits::ERROR_ANSWER_MAX);
+        let bytes = match timeout(limits::REQUEST_TIMEOUT, collected).await {
+            Ok(Ok(bytes)) => bytes,
+            Ok(Err(error)) => return error,
+            Err(_) => return ClientError::Silent { target: self.place() },
+        };
+        match serde_json::from_slice(&bytes) {
+            Ok(document) => ClientError::Api { status: status.as_u16(), document },
+            Err(_) => self.foreign(path, status),
+        }
+    }
+
+    fn foreign(&self, path: String, status: StatusCode) -> ClientError {
+        ClientError::Foreign { target: self.place(), path, status: status.as_u16() }
+    }
+
+    async fn collect(&self, body: Incoming, max: usize) -> Result<Bytes, ClientError> {
+        let collected = Limited::new(body, max).collect().await;
+        collected.map(http_body_util::Collected::to_bytes).map_err(|source| self.lost(source))
+    }
+
+    /// A connection to the daemon; the first one decides where it is.
+    async fn connect(&self) -> Result<Sender, ClientError> {
+        if let Some(target) = self.chosen.get() {
+            let gone = |_| ClientError::NoDaemon { tried: vec![target.to_string()] };
+            return connect::open(target).await.map_err(gone);
+        }
+        let mut tried = Vec::new();
+        for target in &self.targets {
+            match connect::open(target).await {
+                Ok(sender) => {
+                    let _ = self.chosen.set(target.clone());
+                    return Ok(sender);
+                }
+                Err(error) if error.is_denied() && self.token.is_none() => {
+                    return Err(ClientError::Denied { socket: target.to_string() });
+                }
+                Err(_) => tried.push(target),
+            }
+        }
+        Err(ClientError::NoDaemon { tried: self.named(&tried) })
+    }
+
+    /// The places as the message names them: without a choice, dev's socket goes without saying.
+    fn named(&self, tried: &[&Target]) -> Vec<String> {
+        let names = tried.iter().map(ToString::to_string);
+        if self.targets.len() < 3 {
+            return names.collect();
+        }
+        names.filter(|name| !name.ends_with("/dev.sock")).collect()
+    }
+
+    fn place(&self) -> String {
+        self.chosen.get().or(self.targets.first()).map(ToString::to_string).unwrap_or_default()
+    }
+
+    fn lost(&self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> ClientError {
+        ClientError::Lost { target: self.place(), source: source.into() }
+    }
+}
+
+/// A path segment or query value with everything escaped that has a meaning in an address.
+#[must_use]
+pub fn escape(text: &str) -> String {
+    let mut out = String::new();
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                out.push(char::from(byte));
+            }
+            _ => out.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    out
+}
+
+/// A path with its query; values are escaped, absent ones left out.
+#[must_use]
+pub fn query(path: &str, pairs: &[(&str, Option<String>)]) -> String {
+    let mut out = path.to_owned();
+    let given = pairs.iter().filter_map(|(name, value)| Some((name, value.as_ref()?)));
+    for (at, (name, value)) in given.enumerate() {
+        out.push(if at == 0 { '?' } else { '&' });
+        out.push_str(&format!("{name}={}", escape(value)));
+    }
+    out
+}

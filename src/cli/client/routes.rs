@@ -1,0 +1,168 @@
+//! The routes of the API as typed functions.
+//!
+//! Owns their paths. Never knows how a request travels.
+
+use super::{Call, Client, ClientError, Events, escape, query};
+use crate::wire::{
+    AllocationView, AppView, DeploymentView, HealthView, ImageView, InitRequest, InitView,
+    NewTokenView, RevisionView, ScaleRequest, ServiceView, StatusView, TokenRequest, TokenView,
+};
+use hyper::Method;
+use serde::de::DeserializeOwned;
+
+/// How a file is deployed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DeployOptions {
+    /// It may share no name with what its app runs.
+    pub replace: bool,
+    /// `SERVICE=REF`, each.
+    pub images: Vec<String>,
+    /// The same for every try of one deploy.
+    pub idempotency_key: Option<String>,
+}
+
+impl DeployOptions {
+    fn call(&self, file: String) -> Call {
+        let replace = self.replace.then(|| "true".to_owned());
+        let mut pairs = vec![("replace", replace)];
+        pairs.extend(self.images.iter().map(|image| ("image", Some(image.clone()))));
+        let call = Call::new(Method::POST, query("/v1/deploy", &pairs)).text(file);
+        match &self.idempotency_key {
+            Some(key) => call.header("idempotency-key", key.clone()),
+            None => call,
+        }
+    }
+}
+
+type Answer<T> = Result<T, ClientError>;
+
+impl Client {
+    /// `GET /v1/health`.
+    pub async fn health(&self) -> Answer<HealthView> {
+        self.get("/v1/health").await
+    }
+
+    /// `GET /v1/status`.
+    pub async fn status(&self) -> Answer<StatusView> {
+        self.get("/v1/status").await
+    }
+
+    /// `POST /v1/init`, on the UNIX socket.
+    pub async fn init(&self, request: &InitRequest) -> Answer<InitView> {
+        self.call(Call::new(Method::POST, "/v1/init").json(request)).await
+    }
+
+    /// `POST /v1/deploy`, followed.
+    pub async fn deploy(&self, file: String, options: &DeployOptions) -> Answer<Events> {
+        self.events(options.call(file)).await
+    }
+
+    /// `POST /v1/deploy`, not followed.
+    pub async fn deploy_detached(
+        &self,
+        file: String,
+        options: &DeployOptions,
+    ) -> Answer<RevisionView> {
+        // Tags are resolved before the answer, which takes as long as the registry does.
+        self.call(options.call(file).patient()).await
+    }
+
+    /// The path of a deployment's events.
+    #[must_use]
+    pub fn deployment_events(revision: u64) -> String {
+        format!("/v1/deployments/{revision}/events")
+    }
+
+    /// `GET /v1/deployments`, newest first.
+    pub async fn deployments(&self, limit: Option<u32>) -> Answer<Vec<DeploymentView>> {
+        let pairs = [("limit", limit.map(|limit| limit.to_string()))];
+        self.get(&query("/v1/deployments", &pairs)).await
+    }
+
+    /// `GET /v1/deployments/{revision}`.
+    pub async fn deployment(&self, revision: u64) -> Answer<DeploymentView> {
+        self.get(&format!("/v1/deployments/{revision}")).await
+    }
+
+    /// `GET /v1/apps/{app}`.
+    pub async fn app(&self, app: &str) -> Answer<AppView> {
+        self.get(&format!("/v1/apps/{}", escape(app))).await
+    }
+
+    /// `DELETE /v1/apps/{app}`.
+    pub async fn delete_app(&self, app: &str) -> Answer<RevisionView> {
+        self.delete(format!("/v1/apps/{}", escape(app))).await
+    }
+
+    /// `GET /v1/services`.
+    pub async fn services(&self) -> Answer<Vec<ServiceView>> {
+        self.get("/v1/services").await
+    }
+
+    /// `GET /v1/services/{name}`.
+    pub async fn service(&self, name: &str) -> Answer<ServiceView> {
+        self.get(&format!("/v1/services/{}", escape(name))).await
+    }
+
+    /// `DELETE /v1/services/{name}`.
+    pub async fn delete_service(&self, name: &str) -> Answer<RevisionView> {
+        self.delete(format!("/v1/services/{}", escape(name))).await
+    }
+
+    /// `POST /v1/services/{name}/scale`.
+    pub async fn scale(&self, name: &str, replicas: u32) -> Answer<RevisionView> {
+        let path = format!("/v1/services/{}/scale", escape(name));
+        self.call(Call::new(Method::POST, path).json(&ScaleRequest { replicas })).await
+    }
+
+    /// `POST /v1/services/{name}/restart`.
+    pub async fn restart_service(&self, name: &str) -> Answer<serde_json::Value> {
+        let path = format!("/v1/services/{}/restart", escape(name));
+        self.call(Call::new(Method::POST, path)).await
+    }
+
+    /// `GET /v1/allocations`; all: ended ones too.
+    pub async fn allocations(&self, all: bool) -> Answer<Vec<AllocationView>> {
+        self.get(&query("/v1/allocations", &[("all", all.then(|| "true".to_owned()))])).await
+    }
+
+    /// `GET /v1/allocations/{id}`.
+    pub async fn allocation(&self, id: &str) -> Answer<AllocationView> {
+        self.get(&format!("/v1/allocations/{}", escape(id))).await
+    }
+
+    /// `POST /v1/allocations/{id}/restart`.
+    pub async fn restart_allocation(&self, id: &str) -> Answer<serde_json::Value> {
+        let path = format!("/v1/allocations/{}/restart", escape(id));
+        self.call(Call::new(Method::POST, path)).await
+    }
+
+    /// `GET /v1/images`.
+    pub async fn images(&self) -> Answer<Vec<ImageView>> {
+        self.get("/v1/images").await
+    }
+
+    /// `DELETE /v1/images?reference=REF`.
+    pub async fn delete_image(&self, reference: &str) -> Answer<serde_json::Value> {
+        self.delete(query("/v1/images", &[("reference", Some(reference.to_owned()))])).await
+    }
+
+    /// `GET /v1/tokens`.
+    pub async fn tokens(&self) -> Answer<Vec<TokenView>> {
+        self.get("/v1/tokens").await
+    }
+
+    /// `POST /v1/tokens`.
+    pub async fn create_token(&self, request: &TokenRequest) -> Answer<NewTokenView> {
+        self.call(Call::new(Method::POST, "/v1/tokens").json(request)).await
+    }
+
+    /// `DELETE /v1/tokens/{id}`.
+    pub async fn revoke_token(&self, id: &str) -> Answer<serde_json::Value> {
+        self.delete(format!("/v1/tokens/{}", escape(id))).await
+    }
+
+    async fn delete<T: DeserializeOwned>(&self, path: String) -> Answer<T> {
+        self.call(Call::new(Method::DELETE, path)).await
+    }
+}

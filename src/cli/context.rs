@@ -1,0 +1,85 @@
+//! What every command has: global flags, environment, output and the way to the daemon.
+//!
+//! Owns nothing that one command alone needs.
+
+use super::client::Client;
+use super::error::CliError;
+use super::globals::Globals;
+use super::ui::Ui;
+use crate::config::Env;
+use crate::units::Timestamp;
+use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// What every command has.
+#[derive(Clone, Debug)]
+pub struct Context {
+    /// Global flags, completed by the environment.
+    pub globals: Globals,
+    /// The environment.
+    pub env: Env,
+    /// Output.
+    pub ui: Ui,
+    /// What is said after Ctrl-C.
+    pub parting: Arc<Mutex<Option<String>>>,
+}
+
+impl Context {
+    /// A client of the daemon that the flags say.
+    ///
+    /// # Errors
+    /// An address that can't be used.
+    pub fn client(&self) -> Result<Client, CliError> {
+        Ok(Client::new(self.globals.targets()?, self.globals.token.clone()))
+    }
+
+    /// The present, for ages.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        let ms = jiff::Timestamp::now().as_millisecond();
+        Timestamp(u64::try_from(ms).unwrap_or_default())
+    }
+
+    /// What is said after Ctrl-C from now on.
+    pub fn farewell(&self, text: Option<String>) {
+        *self.parting.lock().unwrap_or_else(PoisonError::into_inner) = text;
+    }
+
+    /// Says what is left to say after Ctrl-C.
+    pub fn part(&self) {
+        let text = self.parting.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(text) = text.filter(|_| !self.ui.json) {
+            self.ui.note(&text);
+        }
+    }
+
+    /// Says it when an answer could not be confirmed.
+    pub fn note_stale(&self, client: &Client) {
+        if client.saw_stale() && !self.ui.json {
+            self.ui.note("No leader confirmed this: it may be out of date");
+        }
+    }
+
+    /// Repeats `show` every second on a terminal, until Ctrl-C; elsewhere shows each change.
+    ///
+    /// # Errors
+    /// Those of `show`, and of writing.
+    pub async fn watch<F, Fut>(&self, mut show: F) -> Result<(), CliError>
+    where
+        F: FnMut() -> Fut,
+        Fut: Future<Output = Result<String, CliError>>,
+    {
+        let mut last = String::new();
+        loop {
+            let text = show().await?;
+            if self.ui.live {
+                // Home, clear to the end, then the text: no flicker.
+                self.ui.print(&format!("\u{1b}[H\u{1b}[2J{text}"))?;
+            } else if text != last {
+                self.ui.print(&text)?;
+            }
+            last = text;
+            tokio::time::sleep(crate::limits::WATCH_INTERVAL).await;
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! `mill daemon`: a node in the foreground.
+
+use super::{Context, error::CliError};
+use crate::config::{DaemonConfig, DaemonFlags, LogFormat, Mode};
+use crate::daemon::{DaemonError, Node};
+use argh::{ArgsInfo, FromArgs};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Run a node in the foreground. Every flag has a variable: MILL_DATA_DIR and so on.
+#[derive(Debug, Default, FromArgs, ArgsInfo)]
+#[argh(subcommand, name = "daemon", help_triggers("-h", "--help"))]
+pub struct DaemonArgs {
+    /// where everything is kept; default /var/lib/mill
+    #[argh(option)]
+    pub data_dir: Option<String>,
+    /// listener of the API; default 127.0.0.1:4400
+    #[argh(option)]
+    pub api: Option<String>,
+    /// listener for other nodes; default 0.0.0.0:4401
+    #[argh(option)]
+    pub peer: Option<String>,
+    /// listener for HTTP; default 0.0.0.0:80
+    #[argh(option)]
+    pub http: Option<String>,
+    /// listener for HTTPS; default 0.0.0.0:443
+    #[argh(option)]
+    pub https: Option<String>,
+    /// listener for DNS beside the bridge's; default none
+    #[argh(option)]
+    pub dns: Option<String>,
+    /// the mesh's UDP port; default 51820
+    #[argh(option)]
+    pub mesh_port: Option<String>,
+    /// containerd's socket, or private
+    #[argh(option)]
+    pub containerd: Option<String>,
+    /// addresses of containers, used at init; default 10.99.0.0/16
+    #[argh(option)]
+    pub subnet: Option<String>,
+    /// registry without TLS or with an unknown certificate, HOST:PORT
+    #[argh(option)]
+    pub insecure_registry: Vec<String>,
+    /// trust for the ACME directory
+    #[argh(option)]
+    pub acme_ca: Option<String>,
+    /// text or json
+    #[argh(option)]
+    pub log_format: Option<String>,
+    /// become a cluster of one after a lost quorum, keeping the state (not built yet)
+    #[argh(switch)]
+    pub recover_single: bool,
+    /// don't ask
+    #[argh(switch, short = 'y')]
+    pub yes: bool,
+}
+
+impl DaemonArgs {
+    /// The settings, with what the environment says and the defaults.
+    ///
+    /// # Errors
+    /// The first setting that can't be used.
+    pub(super) fn config(self, mode: Mode, context: &Context) -> Result<DaemonConfig, CliError> {
+        if self.recover_single {
+            return Err(CliError::NotBuilt { what: "mill daemon --recover-single".to_owned() });
+        }
+        let flags = DaemonFlags {
+            data_dir: self.data_dir,
+            // Of the environment's the settings know themselves.
+            socket: context.globals.socket.clone(),
+            api: self.api,
+            peer: self.peer,
+            http: self.http,
+            https: self.https,
+            dns: self.dns,
+            mesh_port: self.mesh_port,
+            containerd: self.containerd,
+            subnet: self.subnet,
+            insecure_registry: self.insecure_registry,
+            acme_ca: self.acme_ca,
+            log_format: self.log_format,
+            recover_single: self.recover_single,
+        };
+        Ok(DaemonConfig::new(mode, &flags, &context.env)?)
+    }
+}
+
+pub(super) fn run(args: DaemonArgs, context: &Context) -> Result<(), CliError> {
+    let config = args.config(Mode::Daemon, context)?;
+    log_to_stderr(config.log_format, "info", context);
+    runtime()?.block_on(serve(config))
+}
+
+/// The runtime of a process that is a node.
+///
+/// # Errors
+/// No threads are left.
+pub(super) fn runtime() -> Result<tokio::runtime::Runtime, CliError> {
+    let built = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    built.map_err(|error| CliError::failed(format!("cannot start threads: {error}")))
+}
+
+/// Sends what the node does to standard error, unless `MILL_LOG` says otherwise.
+pub(super) fn log_to_stderr(format: LogFormat, default: &str, context: &Context) {
+    use tracing_subscriber::EnvFilter;
+    let wanted = context.env.get("MILL_LOG").map_or(default, String::as_str);
+    let filter = EnvFilter::try_new(wanted).unwrap_or_else(|_| EnvFilter::new(default));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // Fails only if something set it before, which then stays.
+    let _ = match format {
+        LogFormat::Text => builder.with_ansi(context.ui.color).try_init(),
+        LogFormat::Json => builder.json().try_init(),
+    };
+}
+
+async fn serve(config: DaemonConfig) -> Result<(), CliError> {
+    let started = Node::start(config).await;
+    let mut node = started.map_err(|error| failed(&error))?;
+    let ended = tokio::select! {
+        error = node.failed() => Err(failed(&error)),
+        stopped = asked_to_stop() => stopped,
+    };
+    node.stop().await;
+    ended
+}
+
+/// Waits for SIGTERM or SIGINT.
+///
+/// # Errors
+/// Signals can't be waited for.
+pub(super) async fn asked_to_stop() -> Result<(), CliError> {
+    let refused = |error| CliError::failed(format!("cannot wait for signals: {error}"));
+    let mut terminate = signal(SignalKind::terminate()).map_err(refused)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(refused)?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}
+
+/// A node's failure with all its reasons.
+pub(super) fn failed(error: &DaemonError) -> CliError {
+    let mut message = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(reason) = source {
+        let text = reason.to_string();
+        if !message.contains(&text) {
+            message = format!("{message}: {text}");
+        }
+        source = reason.source();
+    }
+    CliError::failed(message)
+}

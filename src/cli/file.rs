@@ -1,0 +1,176 @@
+//! The file that a command works on: which one, its text, and what is wrong with it.
+//!
+//! Owns finding and reading it. Never sends it anywhere.
+
+use super::Context;
+use super::error::CliError;
+use crate::limits::FILE_MAX;
+use crate::spec::{self, Spec};
+use std::io::{BufRead, Read, Write};
+use std::path::{Path, PathBuf};
+
+/// The name that standard input has in messages.
+const STDIN: &str = "<stdin>";
+
+/// A file as it was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MillFile {
+    /// As it was given; [`STDIN`] for standard input.
+    pub name: String,
+    /// Where it is; none for standard input.
+    pub path: Option<PathBuf>,
+    /// What is in it.
+    pub text: String,
+}
+
+impl MillFile {
+    /// Reads the file that was given, or the only one of the current directory; `-` is standard input.
+    ///
+    /// # Errors
+    /// There is none, there are several, or it can't be read as text.
+    pub fn open(context: &Context, given: Option<&str>) -> Result<Self, CliError> {
+        match given {
+            Some("-") => Self::read(STDIN.to_owned(), None, std::io::stdin().lock()),
+            Some(name) => Self::at(name.into()),
+            None => Self::at(only(context, &candidates(Path::new(".")))?),
+        }
+    }
+
+    /// Reads the file at a path.
+    ///
+    /// # Errors
+    /// It can't be read as text.
+    pub fn at(path: PathBuf) -> Result<Self, CliError> {
+        let failed = |source| CliError::Read { path: path.clone(), source };
+        let file = std::fs::File::open(&path).map_err(failed)?;
+        if file.metadata().is_ok_and(|about| about.is_dir()) {
+            return Err(failed(std::io::ErrorKind::IsADirectory.into()));
+        }
+        Self::read(path.display().to_string(), Some(path), file)
+    }
+
+    fn read(name: String, path: Option<PathBuf>, from: impl Read) -> Result<Self, CliError> {
+        let mut bytes = Vec::new();
+        let taken = from.take(FILE_MAX as u64 + 1).read_to_end(&mut bytes);
+        let shown = || path.clone().unwrap_or_else(|| name.clone().into());
+        taken.map_err(|source| CliError::Read { path: shown(), source })?;
+        // One that is too large is refused when it is parsed: cut, it may end within a character.
+        let text = if bytes.len() > FILE_MAX {
+            String::from_utf8_lossy(&bytes).into_owned()
+        } else {
+            spec::text(&name, bytes)?
+        };
+        Ok(Self { name, path, text })
+    }
+
+    /// What the file says, after all checks that need no cluster.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn parse(&self) -> Result<Spec, CliError> {
+        Ok(spec::parse(&self.name, &self.text)?)
+    }
+}
+
+/// The `*.mill` files of a directory, by name.
+fn candidates(directory: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = std::fs::read_dir(directory) else { return vec![] };
+    let names = entries.filter_map(|entry| entry.ok().map(|entry| entry.file_name()));
+    let mut found: Vec<PathBuf> = names
+        .map(PathBuf::from)
+        .filter(|path| path.extension().is_some_and(|extension| extension == "mill"))
+        .collect();
+    found.sort();
+    found
+}
+
+fn only(context: &Context, found: &[PathBuf]) -> Result<PathBuf, CliError> {
+    match found {
+        [] => Err(CliError::usage("There is no *.mill file here", "Pass one, or -f - for stdin")),
+        [one] => Ok(one.clone()),
+        several if context.ui.asks && !context.ui.json => ask(several),
+        several => {
+            let names: Vec<String> = several.iter().map(|path| path.display().to_string()).collect();
+            let message = format!("There are several files here: {}", names.join(", "));
+            Err(CliError::usage(message, "Pass one"))
+        }
+    }
+}
+
+fn ask(several: &[PathBuf]) -> Result<PathBuf, CliError> {
+    let mut err = std::io::stderr().lock();
+    for (at, path) in several.iter().enumerate() {
+        let _ = writeln!(err, "{:>3}  {}", at + 1, path.display());
+    }
+    let _ = write!(err, "Which file? ").and_then(|()| err.flush());
+    let mut answer = String::new();
+    let _ = std::io::stdin().lock().read_line(&mut answer);
+    let answer = answer.trim();
+    let by_number = answer.parse::<usize>().ok().and_then(|n| several.get(n.checked_sub(1)?));
+    let by_name = || several.iter().find(|path| path.as_os_str() == answer);
+    let chosen = by_number.or_else(by_name).cloned();
+    chosen.ok_or_else(|| CliError::usage(format!("{answer:?} is none of them"), "Pass one"))
+}
+
+/// One of two ways to say which file: `FILE` or `-f FILE`.
+///
+/// # Errors
+/// Both were used.
+pub fn either<'a>(
+    positional: Option<&'a str>,
+    option: Option<&'a str>,
+) -> Result<Option<&'a str>, CliError> {
+    match (positional, option) {
+        (Some(_), Some(_)) => Err(CliError::usage("Two files were given", "Pass FILE or -f FILE")),
+        (one, other) => Ok(one.or(other)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::globals::Globals;
+    use crate::cli::ui::Ui;
+    use crate::config::Env;
+
+    fn context() -> Context {
+        let ui = Ui { json: false, color: false, live: false, asks: false };
+        Context { globals: Globals::default(), env: Env::new(), ui, parting: Default::default() }
+    }
+
+    #[test]
+    fn the_only_file_is_taken_and_several_are_listed() {
+        let directory = tempfile::tempdir().unwrap();
+        assert_eq!(only(&context(), &candidates(directory.path())).unwrap_err().code(), 2);
+        for name in ["b.mill", "notes.txt"] {
+            std::fs::write(directory.path().join(name), "").unwrap();
+        }
+        let found = candidates(directory.path());
+        assert_eq!(only(&context(), &found).unwrap(), PathBuf::from("b.mill"));
+        std::fs::write(directory.path().join("a.mill"), "").unwrap();
+        let error = only(&context(), &candidates(directory.path())).unwrap_err();
+        assert_eq!(error.code(), 2);
+        assert_eq!(error.text(), "There are several files here: a.mill, b.mill. Pass one");
+    }
+
+    #[test]
+    fn what_is_no_text_is_invalid() {
+        let read = |bytes: &[u8]| {
+            MillFile::read("x".to_owned(), None, bytes).map_err(|error| error.code())
+        };
+        assert_eq!(read(b"\xff\xfe"), Err(2));
+        let large = read(&vec![b' '; FILE_MAX + 1]).and_then(|file| file.parse().map_err(|e| e.code()));
+        assert_eq!(large, Err(2));
+        assert_eq!(read(b"ok").unwrap().text, "ok");
+        let missing = MillFile::at("/nonexistent/x.mill".into()).unwrap_err();
+        assert_eq!(missing.code(), 2);
+        assert_eq!(MillFile::at("/".into()).unwrap_err().code(), 2);
+    }
+
+    #[test]
+    fn a_file_is_given_in_one_way() {
+        assert_eq!(either(Some("a"), None).unwrap(), Some("a"));
+        assert_eq!(either(None, Some("b")).unwrap(), Some("b"));
+        assert_eq!(either(Some("a"), Some("b")).unwrap_err().code(), 2);
+    }
+}

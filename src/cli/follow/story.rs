@@ -1,0 +1,348 @@
+//! A deployment as a person reads it: from events to lines.
+//!
+//! Owns the looks of a deployment's progress. Never prints and never asks the daemon.
+
+use crate::cli::table;
+use crate::cli::ui::{BAD, CHANGE, FAINT, GOOD, STRONG, Ui};
+use crate::spec::Spec;
+use crate::spec::model::{ServiceSpec, UpdateOrder};
+use crate::units::Bytes;
+use crate::wire::{DoneEvent, FailedEvent, ProgressEvent, ServiceView};
+use std::collections::{BTreeMap, BTreeSet};
+
+#[cfg(test)]
+mod tests;
+
+/// What a deployment does to a service, as far as it can be told beforehand.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// The service.
+    pub name: String,
+    /// Replicas before; none: it is new.
+    pub before: Option<u32>,
+    /// Replicas after; none: it is removed.
+    pub after: Option<u32>,
+    /// What is known to change: `image v1 → v2`.
+    pub facts: Vec<String>,
+    /// How it is replaced.
+    pub order: Option<UpdateOrder>,
+}
+
+impl Change {
+    /// Of a service that a file removes.
+    #[must_use]
+    pub fn removed(service: &ServiceView) -> Self {
+        Self {
+            name: service.name.clone(),
+            before: Some(service.replicas.desired),
+            after: None,
+            facts: vec![],
+            order: None,
+        }
+    }
+
+    /// Of a service that is scaled.
+    #[must_use]
+    pub fn scaled(service: &ServiceView, after: u32) -> Self {
+        let before = service.replicas.desired;
+        let facts = if before == after { vec![] } else { vec![replicas(before, after)] };
+        let (name, order) = (service.name.clone(), None);
+        Self { name, before: Some(before), after: Some(after), facts, order }
+    }
+
+    fn of(name: &str, old: Option<&ServiceView>, new: &ServiceSpec) -> Self {
+        let mut facts = Vec::new();
+        match old {
+            Some(old) => {
+                facts.extend(image(&old.image, &new.run.image));
+                let before = old.replicas.desired;
+                facts.extend((before != new.replicas).then(|| replicas(before, new.replicas)));
+            }
+            None => facts.push(format!("image {}", tag(&new.run.image))),
+        }
+        Self {
+            name: name.to_owned(),
+            before: old.map(|old| old.replicas.desired),
+            after: Some(new.replicas),
+            facts,
+            order: Some(new.update.order),
+        }
+    }
+
+    /// Whether it is certain that something changes.
+    fn is_certain(&self) -> bool {
+        self.before.is_none() || self.after.is_none() || !self.facts.is_empty()
+    }
+
+    fn line(&self, width: usize, ui: Ui) -> String {
+        let (sign, style) = match (self.before, self.after) {
+            (None, _) => ("+", GOOD),
+            (_, None) => ("-", BAD),
+            _ => ("~", CHANGE),
+        };
+        let facts = if self.after.is_none() { "removed".to_owned() } else { self.facts.join(", ") };
+        let how = self.how();
+        let parts: Vec<&str> =
+            [facts.as_str(), how.as_str()].into_iter().filter(|part| !part.is_empty()).collect();
+        let head = format!("{sign} {:width$}", self.name);
+        format!("{}  {}", ui.paint(style, &head), parts.join("   ")).trim_end().to_owned()
+    }
+
+    fn how(&self) -> String {
+        let Some(order) = self.order else { return String::new() };
+        let after = self.after.unwrap_or_default();
+        let count = format!("{after} replica{}", if after == 1 { "" } else { "s" });
+        let order = match order {
+            UpdateOrder::StartFirst => "start-first",
+            UpdateOrder::StopFirst => "stop-first",
+        };
+        match self.before {
+            Some(_) => format!("{count}, {order}"),
+            None => count,
+        }
+    }
+}
+
+fn replicas(before: u32, after: u32) -> String {
+    format!("replicas {before} → {after}")
+}
+
+/// What changes in an image reference: of the same repository only the tag is said.
+fn image(old: &str, new: &str) -> Option<String> {
+    if old == new {
+        return None;
+    }
+    let same = split(old).0 == split(new).0;
+    let (old, new) = if same { (tag(old), tag(new)) } else { (old, new) };
+    Some(format!("image {old} → {new}"))
+}
+
+/// Repository and tag of a reference.
+fn split(reference: &str) -> (&str, Option<&str>) {
+    let name = reference.rfind('/').map_or(0, |at| at + 1);
+    match reference[name..].rfind([':', '@']) {
+        Some(at) => (&reference[..name + at], Some(&reference[name + at + 1..])),
+        None => (reference, None),
+    }
+}
+
+/// A reference's tag; the whole where it has none.
+fn tag(reference: &str) -> &str {
+    split(reference).1.unwrap_or(reference)
+}
+
+/// What a file changes in its app, by service.
+#[must_use]
+pub fn changes(spec: &Spec, running: &[ServiceView]) -> Vec<Change> {
+    let app = spec.app.as_str();
+    let own: BTreeMap<&str, &ServiceView> =
+        running.iter().filter(|one| one.app == app).map(|one| (one.name.as_str(), one)).collect();
+    let mut all: Vec<Change> = spec
+        .services
+        .iter()
+        .map(|(name, new)| Change::of(name.as_str(), own.get(name.as_str()).copied(), new))
+        .collect();
+    let gone = own.values().filter(|old| !spec.services.keys().any(|n| n.as_str() == old.name));
+    all.extend(gone.map(|old| Change::removed(old)));
+    all
+}
+
+/// What an event says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Said {
+    /// Lines that stay.
+    pub lines: Vec<String>,
+    /// The allocation that it is about.
+    pub allocation: Option<String>,
+    /// What the allocation does right now; none: nothing more is expected of it.
+    pub doing: Option<String>,
+}
+
+/// The telling of one deployment.
+#[derive(Clone, Debug)]
+pub struct Story {
+    ui: Ui,
+    app: String,
+    cluster: String,
+    changes: Vec<Change>,
+    /// Allocations that ran before, by service and replica: `web-0`.
+    old: BTreeMap<String, String>,
+    told: BTreeSet<String>,
+    since: BTreeMap<String, f64>,
+    nodes: BTreeMap<String, String>,
+    failures: Vec<String>,
+    width: usize,
+}
+
+impl Story {
+    /// Before anything happened. `running`: what the app ran before.
+    #[must_use]
+    pub fn new(
+        ui: Ui,
+        app: &str,
+        cluster: &str,
+        changes: Vec<Change>,
+        running: &[ServiceView],
+    ) -> Self {
+        let allocations = running.iter().flat_map(|service| &service.allocations);
+        let old: BTreeMap<String, String> = allocations
+            .filter(|one| !crate::cli::ps::is_ended(&one.status))
+            .map(|one| (slot(&one.id).to_owned(), one.id.clone()))
+            .collect();
+        let width = old.values().map(String::len).max().unwrap_or_default();
+        Self {
+            ui,
+            app: app.to_owned(),
+            cluster: cluster.to_owned(),
+            changes,
+            old,
+            told: BTreeSet::new(),
+            since: BTreeMap::new(),
+            nodes: BTreeMap::new(),
+            failures: vec![],
+            width,
+        }
+    }
+
+    /// The first lines, once the revision is known.
+    pub fn accepted(&mut self, revision: u64) -> Vec<String> {
+        let head = format!("{} r{revision} → {}", self.app, self.cluster);
+        let mut lines = vec![self.ui.paint(STRONG, &head)];
+        let certain: Vec<String> =
+            self.changes.iter().filter(|c| c.is_certain()).map(|c| c.name.clone()).collect();
+        for name in certain {
+            lines.extend(self.change(&name));
+        }
+        lines
+    }
+
+    /// The line of a service's change, the first time.
+    fn change(&mut self, name: &str) -> Option<String> {
+        if self.told.contains(name) {
+            return None;
+        }
+        let width = self.changes.iter().map(|c| c.name.chars().count()).max().unwrap_or(0);
+        let change = self.changes.iter().find(|change| change.name == name)?;
+        let line = change.line(width, self.ui);
+        self.told.insert(name.to_owned());
+        Some(line)
+    }
+
+    /// The next event.
+    pub fn progress(&mut self, event: &ProgressEvent) -> Said {
+        let mut lines: Vec<String> = self.change(&event.service).into_iter().collect();
+        let Some(id) = event.allocation.clone() else {
+            if event.phase == "failed" {
+                lines.extend(self.failure(&event.service, event));
+            }
+            return Said { lines, allocation: None, doing: None };
+        };
+        self.since.entry(id.clone()).or_insert(event.elapsed);
+        if let Some(node) = &event.node {
+            self.nodes.insert(id.clone(), node.clone());
+        }
+        let doing = match event.phase.as_str() {
+            "healthy" => {
+                lines.push(self.healthy(&id, event));
+                None
+            }
+            "failed" => {
+                lines.extend(self.failure(&id, event));
+                None
+            }
+            "stopped" => {
+                lines.extend(self.stopped(&id, event));
+                None
+            }
+            "retrying" => {
+                let message = event.message.as_deref().unwrap_or_default();
+                lines.push(self.line(&id, "retrying", CHANGE, first_line(message)));
+                Some(self.doing(&id, event))
+            }
+            _ => Some(self.doing(&id, event)),
+        };
+        Said { lines, allocation: Some(id), doing }
+    }
+
+    fn healthy(&self, id: &str, event: &ProgressEvent) -> String {
+        let since = self.since.get(id).copied().unwrap_or_default();
+        let took = table::took(event.elapsed - since);
+        let replaces = self.old.get(slot(id)).filter(|old| *old != id);
+        let replaces = replaces.map(|old| format!("  replaces {old}")).unwrap_or_default();
+        self.line(id, "healthy", GOOD, &format!("{took}{}", self.ui.paint(FAINT, &replaces)))
+    }
+
+    /// Why, and the program's last lines.
+    fn failure(&mut self, who: &str, event: &ProgressEvent) -> Vec<String> {
+        let message = event.message.clone().unwrap_or_default();
+        let mut lines = vec![self.line(who, "failed", BAD, first_line(&message))];
+        lines.extend(output(&message).map(|line| format!("  | {line}")));
+        self.failures.push(message);
+        lines
+    }
+
+    /// Said only of what nothing takes over from.
+    fn stopped(&self, id: &str, event: &ProgressEvent) -> Option<String> {
+        let change = self.changes.iter().find(|change| change.name == event.service)?;
+        let replica: u32 = slot(id).rsplit_once('-')?.1.parse().ok()?;
+        let goes = replica >= change.after.unwrap_or_default();
+        goes.then(|| self.line(id, "stopped", FAINT, ""))
+    }
+
+    fn doing(&self, id: &str, event: &ProgressEvent) -> String {
+        let what = match (event.bytes, event.total) {
+            (Some(bytes), Some(total)) => format!("{}/{}", Bytes(bytes), Bytes(total)),
+            (Some(bytes), None) => Bytes(bytes).to_string(),
+            _ => event.message.as_deref().map(first_line).unwrap_or_default().to_owned(),
+        };
+        self.line(id, &event.phase, CHANGE, &what)
+    }
+
+    fn line(&self, id: &str, phase: &str, style: anstyle::Style, rest: &str) -> String {
+        let node = self.nodes.get(id).map(String::as_str).unwrap_or(table::NONE);
+        let phase = self.ui.paint(style, &format!("{phase:7}"));
+        let width = self.width;
+        format!("{id:width$}  {node}  {phase}  {rest}").trim_end().to_owned()
+    }
+
+    /// The last line of one that succeeded. `healthy` and `desired`: of the whole app now.
+    #[must_use]
+    pub fn done(&self, event: &DoneEvent, (healthy, desired): (u32, u32)) -> String {
+        let revision = event.revision;
+        let text = format!("✓ r{revision} done in {}", table::took(event.elapsed));
+        format!("{}, {healthy}/{desired} healthy", self.ui.paint(GOOD, &text))
+    }
+
+    /// The last lines of one that failed.
+    #[must_use]
+    pub fn failed(&self, event: &FailedEvent, (healthy, desired): (u32, u32)) -> Vec<String> {
+        let mut lines = Vec::new();
+        let known = |failure: &String| first_line(failure) == first_line(&event.reason);
+        if !self.failures.iter().any(known) {
+            let who = event.service.as_deref().unwrap_or(&self.app);
+            lines.push(format!("{who}: {}", first_line(&event.reason)));
+            lines.extend(output(&event.reason).map(|line| format!("  | {line}")));
+        }
+        let text = format!("✗ r{} failed after {}", event.revision, table::took(event.elapsed));
+        let rest = match event.restored {
+            Some(old) => format!("r{old} runs again, {healthy}/{desired} healthy"),
+            None if healthy == 0 => "nothing of it runs".to_owned(),
+            None => format!("{healthy}/{desired} healthy"),
+        };
+        lines.push(format!("{}; {rest}", self.ui.paint(BAD, &text)));
+        lines
+    }
+}
+
+/// `web-0` of `web-0-k3f9`.
+fn slot(id: &str) -> &str {
+    id.rsplit_once('-').map_or(id, |(slot, _)| slot)
+}
+
+fn first_line(text: &str) -> &str {
+    text.lines().next().unwrap_or_default()
+}
+
+fn output(text: &str) -> impl Iterator<Item = &str> {
+    text.lines().skip(1).filter(|line| !line.trim().is_empty())
+}

@@ -1,0 +1,133 @@
+//! `mill image`: images on the node.
+
+use super::client::Call;
+use super::table::Table;
+use super::{Context, error::CliError};
+use crate::units::Bytes;
+use crate::wire::ImageView;
+use argh::{ArgsInfo, FromArgs};
+use futures_util::TryStreamExt;
+use http_body_util::{BodyExt, StreamBody};
+use hyper::Method;
+use hyper::body::Frame;
+use serde_json::Value;
+use tokio::io::AsyncRead;
+use tokio_util::io::ReaderStream;
+
+/// Load, list and remove images.
+#[derive(Debug, FromArgs, ArgsInfo)]
+#[argh(subcommand, name = "image", help_triggers("-h", "--help"))]
+pub struct ImageArgs {
+    /// what to do
+    #[argh(subcommand)]
+    pub command: ImageCommand,
+}
+
+/// What `mill image` does.
+#[derive(Debug, FromArgs, ArgsInfo)]
+#[argh(subcommand)]
+pub enum ImageCommand {
+    /// `mill image load`.
+    Load(LoadArgs),
+    /// `mill image list`.
+    List(ListArgs),
+    /// `mill image remove`.
+    Remove(RemoveArgs),
+}
+
+/// Load an archive: OCI's layout or docker save's, perhaps compressed with gzip.
+#[derive(Debug, FromArgs, ArgsInfo)]
+#[argh(subcommand, name = "load", help_triggers("-h", "--help"))]
+pub struct LoadArgs {
+    /// the archive; - is standard input
+    #[argh(positional)]
+    pub file: String,
+}
+
+/// List the images on this node.
+#[derive(Debug, FromArgs, ArgsInfo)]
+#[argh(subcommand, name = "list", help_triggers("-h", "--help"))]
+pub struct ListArgs {}
+
+/// Remove images from this node.
+#[derive(Debug, FromArgs, ArgsInfo)]
+#[argh(subcommand, name = "remove", help_triggers("-h", "--help"))]
+pub struct RemoveArgs {
+    /// references as mill image list shows them
+    #[argh(positional)]
+    pub references: Vec<String>,
+}
+
+pub(super) async fn run(args: ImageArgs, context: &Context) -> Result<(), CliError> {
+    match args.command {
+        ImageCommand::Load(args) => load(args, context).await,
+        ImageCommand::List(_) => list(context).await,
+        ImageCommand::Remove(args) => remove(args, context).await,
+    }
+}
+
+async fn load(args: LoadArgs, context: &Context) -> Result<(), CliError> {
+    let client = context.client()?;
+    let call = Call::new(Method::POST, "/v1/images").patient();
+    let call = if args.file == "-" {
+        call.stream("application/x-tar", body(tokio::io::stdin()))
+    } else {
+        let failed = |source| CliError::Read { path: args.file.clone().into(), source };
+        let file = tokio::fs::File::open(&args.file).await.map_err(failed)?;
+        let length = file.metadata().await.map_err(failed)?.len();
+        call.header("content-length", length.to_string())
+            .stream("application/x-tar", body(file))
+    };
+    let answer: Value = client.call(call).await?;
+    if context.ui.json {
+        return context.ui.document(&answer);
+    }
+    for image in loaded(&answer) {
+        context.ui.print(&format!("{}  {}", image.reference, image.digest))?;
+    }
+    Ok(())
+}
+
+/// One image or several.
+fn loaded(answer: &Value) -> Vec<ImageView> {
+    let several = serde_json::from_value(answer.clone());
+    several.or_else(|_| serde_json::from_value(answer.clone()).map(|one| vec![one])).unwrap_or_default()
+}
+
+fn body(from: impl AsyncRead + Send + Sync + 'static) -> super::client::RequestBody {
+    let stream = ReaderStream::with_capacity(from, 64 << 10).map_ok(Frame::data);
+    BodyExt::boxed(StreamBody::new(stream))
+}
+
+async fn list(context: &Context) -> Result<(), CliError> {
+    let images = context.client()?.images().await?;
+    if context.ui.json {
+        return context.ui.document(&images);
+    }
+    let mut table = Table::new(&["IMAGE", "DIGEST", "SIZE", "FROM", "USED"]);
+    for image in images {
+        let digest: String = image.digest.chars().take("sha256:".len() + 12).collect();
+        table.row(vec![
+            image.reference.into(),
+            digest.into(),
+            Bytes(image.size).to_string().into(),
+            if image.loaded { "archive" } else { "registry" }.into(),
+            if image.used { "yes" } else { "no" }.into(),
+        ]);
+    }
+    context.ui.print(&table.render(context.ui))
+}
+
+async fn remove(args: RemoveArgs, context: &Context) -> Result<(), CliError> {
+    if args.references.is_empty() {
+        return Err(CliError::usage("Which image?", "mill image list shows them"));
+    }
+    let client = context.client()?;
+    for reference in &args.references {
+        client.delete_image(reference).await?;
+        if !context.ui.json {
+            context.ui.print(&format!("{reference}  removed"))?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,115 @@
+//! `mill init`: the local daemon becomes the first node of a cluster.
+
+use super::globals::Target;
+use super::{Context, error::CliError};
+use crate::wire::{InitRequest, InitView};
+use argh::{ArgsInfo, FromArgs};
+use std::collections::BTreeMap;
+
+/// Make the local daemon the first node of a new cluster.
+#[derive(Debug, Default, FromArgs, ArgsInfo)]
+#[argh(subcommand, name = "init", help_triggers("-h", "--help"))]
+pub struct InitArgs {
+    /// name of the cluster; default: default
+    #[argh(option)]
+    pub cluster: Option<String>,
+    /// name of the node; default: the host's
+    #[argh(option)]
+    pub node: Option<String>,
+    /// label of the node for constraints, KEY=VALUE
+    #[argh(option)]
+    pub label: Vec<String>,
+    /// address that other nodes and clients use
+    #[argh(option)]
+    pub advertise: Option<String>,
+    /// for certificates (not built yet)
+    #[argh(option)]
+    pub acme_email: Option<String>,
+    /// for certificates (not built yet)
+    #[argh(option)]
+    pub acme_directory: Option<String>,
+    /// for certificates (not built yet)
+    #[argh(switch)]
+    pub acme_staging: bool,
+    /// for network volumes (not built yet)
+    #[argh(option)]
+    pub provider: Option<String>,
+    /// for network volumes (not built yet)
+    #[argh(option)]
+    pub provider_token: Option<String>,
+}
+
+pub(super) async fn run(args: InitArgs, context: &Context) -> Result<(), CliError> {
+    let request = request(&args)?;
+    let targets = context.globals.targets()?;
+    if !targets.iter().any(|target| matches!(target, Target::Unix(_))) {
+        let message = "mill init works on the daemon's UNIX socket only";
+        return Err(CliError::usage(message, "Run it on the node, without --address"));
+    }
+    let made = context.client()?.init(&request).await?;
+    if context.ui.json {
+        return context.ui.document(&made);
+    }
+    context.ui.print(&render(&made))
+}
+
+fn request(args: &InitArgs) -> Result<InitRequest, CliError> {
+    let later = [
+        ("--acme-email", args.acme_email.is_some()),
+        ("--acme-directory", args.acme_directory.is_some()),
+        ("--acme-staging", args.acme_staging),
+        ("--provider", args.provider.is_some()),
+        ("--provider-token", args.provider_token.is_some()),
+    ];
+    if let Some((flag, _)) = later.iter().find(|(_, given)| *given) {
+        return Err(CliError::NotBuilt { what: format!("mill init {flag}") });
+    }
+    let mut labels = BTreeMap::new();
+    for label in &args.label {
+        let pair = label.split_once('=').filter(|(key, _)| !key.is_empty());
+        let wrong = || CliError::usage(format!("--label {label}: no key and value"), "KEY=VALUE");
+        let (key, value) = pair.ok_or_else(wrong)?;
+        labels.insert(key.to_owned(), value.to_owned());
+    }
+    let (cluster, node) = (args.cluster.clone(), args.node.clone());
+    Ok(InitRequest { cluster, node, labels, advertise: args.advertise.clone() })
+}
+
+fn render(made: &InitView) -> String {
+    let InitView { cluster, node, token, join } = made;
+    format!(
+        "Cluster {cluster} with its first node {node}.\nAdmin token, shown once: {token}\n\
+         Join another node: {join}\nDeploy: mill up FILE"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_are_pairs() {
+        let args = |label: &str| InitArgs { label: vec![label.to_owned()], ..InitArgs::default() };
+        assert_eq!(request(&args("zone=eu=1")).unwrap().labels["zone"], "eu=1");
+        assert_eq!(request(&args("zone")).unwrap_err().code(), 2);
+        assert_eq!(request(&args("=x")).unwrap_err().code(), 2);
+    }
+
+    #[test]
+    fn flags_of_later_are_named() {
+        let args = InitArgs { acme_staging: true, ..InitArgs::default() };
+        let error = request(&args).unwrap_err();
+        assert_eq!((error.code(), error.text().as_str()), (1, "mill init --acme-staging is not built yet"));
+    }
+
+    #[test]
+    fn the_join_command_is_printed_whole() {
+        let made = InitView {
+            cluster: "prod".to_owned(),
+            node: "n1".to_owned(),
+            token: "mill_x".to_owned(),
+            join: "mill join 10.0.0.1 --token mill_y".to_owned(),
+        };
+        assert!(render(&made).contains("\nJoin another node: mill join 10.0.0.1 --token mill_y\n"));
+    }
+}

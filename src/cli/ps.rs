@@ -1,0 +1,257 @@
+//! `mill ps`: allocations.
+
+use super::client::Client;
+use super::table::{self, Cell, NONE, Table};
+use super::ui::{BAD, CHANGE, GOOD, Ui};
+use super::{Context, error::CliError};
+use crate::units::Timestamp;
+use crate::wire::AllocationView;
+use anstyle::Style;
+use argh::{ArgsInfo, FromArgs};
+
+/// List allocations: the containers of services and tasks.
+#[derive(Debug, FromArgs, ArgsInfo)]
+#[argh(subcommand, name = "ps", help_triggers("-h", "--help"))]
+pub struct PsArgs {
+    /// only this service, task or allocation
+    #[argh(positional)]
+    pub name: Option<String>,
+    /// ended ones too
+    #[argh(switch, short = 'a')]
+    pub all: bool,
+    /// only those on this node
+    #[argh(option)]
+    pub node: Option<String>,
+    /// show again every second
+    #[argh(switch, short = 'w')]
+    pub watch: bool,
+}
+
+pub(super) async fn run(args: PsArgs, context: &Context) -> Result<(), CliError> {
+    let client = context.client()?;
+    if args.watch {
+        return context.watch(|| show(&client, &args, context)).await;
+    }
+    let text = show(&client, &args, context).await?;
+    context.ui.print(&text)?;
+    context.note_stale(&client);
+    Ok(())
+}
+
+async fn show(client: &Client, args: &PsArgs, context: &Context) -> Result<String, CliError> {
+    let found = client.allocations(args.all).await?;
+    let found = select(found, args)?;
+    if context.ui.json {
+        let json = if args.watch {
+            serde_json::to_string(&found)
+        } else {
+            serde_json::to_string_pretty(&found)
+        };
+        return Ok(json.unwrap_or_default());
+    }
+    Ok(render(&found, context.now(), context.ui))
+}
+
+/// Those that were asked for. A name is a service or task, else an id, else the begin of one id.
+fn select(all: Vec<AllocationView>, args: &PsArgs) -> Result<Vec<AllocationView>, CliError> {
+    let mut found = all;
+    if !args.all {
+        found.retain(|one| !is_ended(&one.status));
+    }
+    if let Some(name) = &args.name {
+        found = named(found, name)?;
+    }
+    if let Some(node) = &args.node {
+        found.retain(|one| one.node == *node);
+    }
+    Ok(found)
+}
+
+fn named(all: Vec<AllocationView>, name: &str) -> Result<Vec<AllocationView>, CliError> {
+    if all.iter().any(|one| one.name == name) {
+        return Ok(all.into_iter().filter(|one| one.name == name).collect());
+    }
+    if all.iter().any(|one| one.id == name) {
+        return Ok(all.into_iter().filter(|one| one.id == name).collect());
+    }
+    let found: Vec<AllocationView> =
+        all.into_iter().filter(|one| one.id.starts_with(name)).collect();
+    match found.as_slice() {
+        [] => Err(CliError::Failed {
+            message: format!("No service, task or allocation {name:?} runs"),
+            hint: Some("mill ps -a shows ended ones".to_owned()),
+        }),
+        [_] => Ok(found),
+        several => {
+            let ids: Vec<&str> = several.iter().map(|one| one.id.as_str()).collect();
+            let message = format!("{name:?} begins several ids: {}", ids.join(", "));
+            Err(CliError::failed(message))
+        }
+    }
+}
+
+/// Whether nothing of it runs any more, and nothing will.
+pub fn is_ended(status: &str) -> bool {
+    matches!(status, "stopped" | "failed" | "lost")
+}
+
+/// The table.
+pub fn render(all: &[AllocationView], now: Timestamp, ui: Ui) -> String {
+    let mut table = Table::new(&[
+        "ID", "NAME", "NODE", "STATUS", "HEALTH", "CPU", "MEM", "RESTARTS", "AGE", "ADDRESS",
+    ]);
+    for one in all {
+        let used_cpu = table::cores(one.cpu.used, one.cpu.limit, 2);
+        let used_memory = table::memory(one.memory.used, one.memory.limit);
+        let address = one.address.as_deref().filter(|_| one.status == "running");
+        table.row(vec![
+            one.id.as_str().into(),
+            one.name.as_str().into(),
+            one.node.as_str().into(),
+            Cell::styled(one.status.as_str(), status_style(&one.status)),
+            Cell::styled(one.health.as_str(), health_style(&one.health)),
+            used_cpu.into(),
+            used_memory.into(),
+            restarts(one).into(),
+            table::age(Some(&one.created_at), now).into(),
+            address.unwrap_or(NONE).into(),
+        ]);
+    }
+    table.render(ui)
+}
+
+/// How often it was started again, with why it ended last: `6 (oom)`, `2 (exit 1)`.
+fn restarts(one: &AllocationView) -> String {
+    let why = one.exit.as_ref().filter(|_| one.restarts > 0).and_then(|exit| {
+        match (exit.reason.as_str(), exit.code) {
+            ("completed" | "killed", _) => None,
+            ("error", Some(code)) => Some(format!("exit {code}")),
+            (reason, _) => Some(reason.to_owned()),
+        }
+    });
+    match why {
+        Some(why) => format!("{} ({why})", one.restarts),
+        None => one.restarts.to_string(),
+    }
+}
+
+fn status_style(status: &str) -> Option<Style> {
+    match status {
+        "running" => Some(GOOD),
+        "backoff" | "failed" | "lost" => Some(BAD),
+        "pending" | "pulling" | "starting" | "stopping" => Some(CHANGE),
+        _ => None,
+    }
+}
+
+fn health_style(health: &str) -> Option<Style> {
+    match health {
+        "healthy" => Some(GOOD),
+        "unhealthy" => Some(BAD),
+        "checking" => Some(CHANGE),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+pub mod tests {
+    use super::*;
+    use crate::wire::{CpuUse, ExitView, MemoryUse};
+
+    pub const PLAIN: Ui = Ui { json: false, color: false, live: false, asks: false };
+    pub const NOW: Timestamp = Timestamp(1_772_366_641_220);
+
+    /// A healthy allocation on n1, four minutes old at [`NOW`].
+    pub fn allocation(id: &str, name: &str) -> AllocationView {
+        AllocationView {
+            id: id.to_owned(),
+            name: name.to_owned(),
+            kind: "service".to_owned(),
+            node: "n1".to_owned(),
+            status: "running".to_owned(),
+            health: "healthy".to_owned(),
+            address: Some("10.99.8.7:3000".to_owned()),
+            cpu: CpuUse { used: Some(0.12), limit: Some(0.5) },
+            memory: MemoryUse { used: Some(91_000_000), limit: Some(512_000_000) },
+            restarts: 0,
+            started_at: Some("2026-03-01T12:00:00Z".to_owned()),
+            created_at: "2026-03-01T12:00:00Z".to_owned(),
+            revision: 8,
+            message: None,
+            exit: None,
+        }
+    }
+
+    fn dead() -> AllocationView {
+        AllocationView {
+            node: "n2".to_owned(),
+            status: "backoff".to_owned(),
+            health: "none".to_owned(),
+            address: Some("10.99.16.9:5432".to_owned()),
+            cpu: CpuUse { used: None, limit: None },
+            memory: MemoryUse { used: None, limit: Some(256_000_000) },
+            restarts: 6,
+            created_at: "2026-03-01T11:00:00Z".to_owned(),
+            exit: Some(ExitView {
+                code: Some(137),
+                reason: "oom".to_owned(),
+                message: None,
+            }),
+            ..allocation("db-0-x7q1", "db")
+        }
+    }
+
+    fn args(name: Option<&str>) -> PsArgs {
+        PsArgs { name: name.map(str::to_owned), all: false, node: None, watch: false }
+    }
+
+    #[test]
+    fn the_table_reads_as_documented() {
+        let expected = "\
+ID          NAME  NODE  STATUS   HEALTH   CPU        MEM       RESTARTS  AGE  ADDRESS
+web-0-k3f9  web   n1    running  healthy  0.12/0.50  91M/512M  0         4m   10.99.8.7:3000
+db-0-x7q1   db    n2    backoff  none     -          -         6 (oom)   1h   -
+";
+        assert_eq!(render(&[allocation("web-0-k3f9", "web"), dead()], NOW, PLAIN), expected);
+    }
+
+    #[test]
+    fn names_resolve_in_the_documented_order() {
+        let all = || {
+            vec![allocation("web-0-aaaa", "web"), allocation("web-1-bbbb", "web"), {
+                allocation("web-0-cccc", "web-0")
+            }]
+        };
+        let ids = |name| {
+            select(all(), &args(Some(name)))
+                .map(|found| found.into_iter().map(|one| one.id).collect::<Vec<_>>())
+                .map_err(|error| error.text())
+        };
+        assert_eq!(ids("web").unwrap(), ["web-0-aaaa", "web-1-bbbb"]);
+        assert_eq!(ids("web-0").unwrap(), ["web-0-cccc"]);
+        assert_eq!(ids("web-1-bbbb").unwrap(), ["web-1-bbbb"]);
+        assert_eq!(ids("web-1").unwrap(), ["web-1-bbbb"]);
+        assert!(ids("we").unwrap_err().contains("web-0-aaaa, web-1-bbbb, web-0-cccc"));
+        assert!(ids("db").unwrap_err().starts_with("No service, task or allocation \"db\""));
+    }
+
+    #[test]
+    fn ended_ones_are_shown_on_demand() {
+        let gone = AllocationView { status: "stopped".to_owned(), ..allocation("a-0-aaaa", "a") };
+        assert_eq!(select(vec![gone.clone()], &args(None)).unwrap(), []);
+        let all = PsArgs { all: true, ..args(None) };
+        assert_eq!(select(vec![gone.clone()], &all).unwrap(), [gone.clone()]);
+        let elsewhere = PsArgs { node: Some("n2".to_owned()), ..all };
+        assert_eq!(select(vec![gone], &elsewhere).unwrap(), []);
+    }
+
+    #[test]
+    fn restarts_say_why_it_ended() {
+        let mut one = dead();
+        assert_eq!(restarts(&one), "6 (oom)");
+        one.exit = Some(ExitView { code: Some(2), reason: "error".to_owned(), message: None });
+        assert_eq!(restarts(&one), "6 (exit 2)");
+        one.restarts = 0;
+        assert_eq!(restarts(&one), "0");
+    }
+}

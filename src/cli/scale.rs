@@ -1,0 +1,34 @@
+//! `mill scale`: another number of replicas.
+
+use super::args::DurationArg;
+use super::down::follow_scaled;
+use super::follow::Before;
+use super::{Context, error::CliError};
+use argh::{ArgsInfo, FromArgs};
+
+/// Run another number of replicas of a service; a revision like any other.
+#[derive(Debug, FromArgs, ArgsInfo)]
+#[argh(subcommand, name = "scale", help_triggers("-h", "--help"))]
+pub struct ScaleArgs {
+    /// the service
+    #[argh(positional)]
+    pub service: String,
+    /// how many
+    #[argh(positional)]
+    pub replicas: u32,
+    /// follow at most that long
+    #[argh(option)]
+    pub timeout: Option<DurationArg>,
+}
+
+pub(super) async fn run(args: ScaleArgs, context: &Context) -> Result<(), CliError> {
+    let client = context.client()?;
+    let before = Before::look(&client).await?;
+    let revision = client.scale(&args.service, args.replicas).await?.revision;
+    let Some(service) = before.service(&args.service) else {
+        let text = format!("r{revision} accepted. Follow it: mill up --attach r{revision}");
+        return context.ui.print(&text);
+    };
+    let time = args.timeout.map(|timeout| timeout.0);
+    follow_scaled(context, &client, &before, (service, args.replicas, revision), time).await
+}

@@ -1,0 +1,174 @@
+//! `mill show`: what is deployed.
+
+use super::client::{Client, ClientError};
+use super::history::took;
+use super::table;
+use super::ui::{BAD, GOOD, STRONG, Ui};
+use super::{Context, error::CliError};
+use crate::units::Timestamp;
+use crate::wire::{AppView, DeploymentView, ServiceView};
+use argh::{ArgsInfo, FromArgs};
+
+/// Show what is deployed: every app's file, a service, or a revision.
+#[derive(Debug, FromArgs, ArgsInfo)]
+#[argh(subcommand, name = "show", help_triggers("-h", "--help"))]
+pub struct ShowArgs {
+    /// a service, or a revision such as r8
+    #[argh(positional)]
+    pub name: Option<String>,
+}
+
+pub(super) async fn run(args: ShowArgs, context: &Context) -> Result<(), CliError> {
+    let client = context.client()?;
+    let (ui, now) = (context.ui, context.now());
+    match args.name {
+        None => {
+            let apps = apps(&client).await?;
+            if ui.json { ui.document(&apps) } else { ui.print(&render_apps(&apps, ui)) }?;
+        }
+        Some(name) => match client.service(&name).await {
+            Ok(one) if ui.json => ui.document(&one)?,
+            Ok(one) => ui.print(&render_service(&one, now, ui))?,
+            Err(error) => {
+                let one = show_revision(&client, &name, error).await?;
+                if ui.json { ui.document(&one) } else { ui.print(&render_revision(&one, ui)) }?;
+            }
+        },
+    }
+    context.note_stale(&client);
+    Ok(())
+}
+
+async fn apps(client: &Client) -> Result<Vec<AppView>, CliError> {
+    let mut apps = Vec::new();
+    for app in client.status().await?.apps {
+        apps.push(client.app(&app.name).await?);
+    }
+    Ok(apps)
+}
+
+/// A name that is no service is perhaps a revision.
+async fn show_revision(
+    client: &Client,
+    name: &str,
+    error: ClientError,
+) -> Result<DeploymentView, CliError> {
+    match (&error, revision(name)) {
+        (ClientError::Api { status: 404, .. }, Some(number)) => {
+            Ok(client.deployment(number).await?)
+        }
+        _ => Err(error.into()),
+    }
+}
+
+/// A revision as people write it: `8` or `r8`.
+pub fn revision(text: &str) -> Option<u64> {
+    text.strip_prefix('r').unwrap_or(text).parse().ok().filter(|revision| *revision > 0)
+}
+
+fn render_apps(apps: &[AppView], ui: Ui) -> String {
+    if apps.is_empty() {
+        return "Nothing is deployed. Deploy: mill up FILE".to_owned();
+    }
+    let one = |app: &AppView| {
+        let head = ui.paint(STRONG, &format!("// {} r{}", app.app, app.revision));
+        format!("{head}\n{}\n", app.file.trim_end())
+    };
+    apps.iter().map(one).collect::<Vec<_>>().join("\n")
+}
+
+fn fields(pairs: Vec<(&str, String)>) -> String {
+    let shown = pairs.into_iter().filter(|(_, value)| !value.is_empty());
+    shown.map(|(name, value)| format!("{name:9} {value}\n")).collect()
+}
+
+fn render_service(one: &ServiceView, now: Timestamp, ui: Ui) -> String {
+    let replicas = &one.replicas;
+    let whole = replicas.healthy >= replicas.desired;
+    let count = format!("{}/{} healthy", replicas.healthy, replicas.desired);
+    let degraded = if one.degraded { ", degraded: the way back failed too" } else { "" };
+    let publish: Vec<String> = one.publish.iter().map(u16::to_string).collect();
+    let head = ui.paint(STRONG, &one.name);
+    let mut out = format!("{head}  app {}  r{}\n", one.app, one.revision);
+    out.push_str(&fields(vec![
+        ("image", one.image.clone()),
+        ("digest", one.digest.clone().unwrap_or_default()),
+        ("replicas", format!("{}{degraded}", ui.paint(if whole { GOOD } else { BAD }, &count))),
+        ("address", one.address.clone().unwrap_or_default()),
+        ("routes", one.routes.join(" ")),
+        ("publish", publish.join(" ")),
+    ]));
+    if !one.allocations.is_empty() {
+        out.push_str(&super::ps::render(&one.allocations, now, ui));
+    }
+    out
+}
+
+fn render_revision(one: &DeploymentView, ui: Ui) -> String {
+    let head = ui.paint(STRONG, &format!("r{}", one.revision));
+    let mut out = format!("{head}  app {}  by {}\n", one.app, one.kind);
+    let images: Vec<String> =
+        one.images.iter().map(|(service, image)| format!("{service}={image}")).collect();
+    let took = took(one);
+    let took = if took == table::NONE { String::new() } else { format!(" after {took}") };
+    out.push_str(&fields(vec![
+        ("status", format!("{}{took}", one.status)),
+        ("started", one.started_at.clone()),
+        ("ended", one.ended_at.clone().unwrap_or_default()),
+        ("images", images.join(" ")),
+        ("reason", one.reason.clone().unwrap_or_default()),
+    ]));
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::ps::tests::{NOW, PLAIN, allocation};
+    use crate::cli::status::tests::{deployed, service};
+
+    #[test]
+    fn a_revision_is_written_in_two_ways() {
+        assert_eq!((revision("8"), revision("r8")), (Some(8), Some(8)));
+        assert_eq!((revision("r"), revision("web"), revision("0")), (None, None, None));
+    }
+
+    #[test]
+    fn a_service_shows_with_its_allocations() {
+        let mut web = service("web", 2, 1);
+        web.address = Some("web.mill:3000".to_owned());
+        web.publish = vec![15432];
+        web.allocations = vec![allocation("web-0-k3f9", "web")];
+        let expected = "\
+web  app shop  r8
+image     registry.example.com/web:v1
+replicas  1/2 healthy
+address   web.mill:3000
+publish   15432
+ID          NAME  NODE  STATUS   HEALTH   CPU        MEM       RESTARTS  AGE  ADDRESS
+web-0-k3f9  web   n1    running  healthy  0.12/0.50  91M/512M  0         4m   10.99.8.7:3000
+";
+        assert_eq!(render_service(&web, NOW, PLAIN), expected);
+    }
+
+    #[test]
+    fn a_revision_shows_how_it_ended() {
+        let mut failed = deployed(8, "failed");
+        failed.reason = Some("web-1-p02d not healthy in 60s".to_owned());
+        let expected = "\
+r8  app shop  by up
+status    failed after 12s
+started   2026-03-01T11:59:48Z
+ended     2026-03-01T12:00:00Z
+reason    web-1-p02d not healthy in 60s
+";
+        assert_eq!(render_revision(&failed, PLAIN), expected);
+    }
+
+    #[test]
+    fn apps_show_with_their_files() {
+        let app = AppView { app: "shop".to_owned(), revision: 8, file: "app \"shop\"\n".to_owned() };
+        assert_eq!(render_apps(&[app], PLAIN), "// shop r8\napp \"shop\"\n");
+        assert!(render_apps(&[], PLAIN).contains("mill up FILE"));
+    }
+}

@@ -1,0 +1,243 @@
+//! `mill status`: the cluster at a glance.
+
+use super::table::{self, Cell, NONE, Table};
+use super::ui::{BAD, CHANGE, GOOD, STRONG, Ui};
+use super::{Context, error::CliError};
+use crate::units::Timestamp;
+use crate::wire::{AppStatusView, NodeView, ServiceView, StatusView};
+use argh::{ArgsInfo, FromArgs};
+
+/// Show the cluster: what is wrong, nodes, services, tasks.
+#[derive(Debug, FromArgs, ArgsInfo)]
+#[argh(subcommand, name = "status", help_triggers("-h", "--help"))]
+pub struct StatusArgs {}
+
+pub(super) async fn run(_: StatusArgs, context: &Context) -> Result<(), CliError> {
+    let client = context.client()?;
+    let status = client.status().await?;
+    if context.ui.json {
+        return context.ui.document(&status);
+    }
+    context.ui.print(&render(&status, context.now(), context.ui))?;
+    context.note_stale(&client);
+    Ok(())
+}
+
+/// The whole of it.
+pub fn render(status: &StatusView, now: Timestamp, ui: Ui) -> String {
+    let mut out = headline(status, now, ui);
+    out.push('\n');
+    for warning in &status.warnings {
+        let command = warning.command.as_ref().map(|command| format!("    {command}"));
+        let line = format!("! {}  {}", warning.subject, warning.message);
+        out.push_str(&ui.paint(BAD, &line));
+        out.push_str(&command.unwrap_or_default());
+        out.push('\n');
+    }
+    if !status.nodes.is_empty() {
+        out.push_str(&nodes(&status.nodes, ui));
+    }
+    if !status.services.is_empty() {
+        out.push_str(&services(&status.services, ui));
+    }
+    if !status.tasks.is_empty() {
+        let mut table = Table::new(&["TASK", "IMAGE", "SCHEDULE"]);
+        for task in &status.tasks {
+            let schedule = task.schedule.as_deref().unwrap_or(NONE);
+            table.row(vec![task.name.as_str().into(), task.image.as_str().into(), schedule.into()]);
+        }
+        out.push_str(&table.render(ui));
+    }
+    out
+}
+
+fn headline(status: &StatusView, now: Timestamp, ui: Ui) -> String {
+    let ready = status.nodes.iter().filter(|node| node.status == "ready").count();
+    let leader = status.leader.as_deref().map_or_else(
+        || ui.paint(BAD, "no leader"),
+        |leader| format!("leader {leader}"),
+    );
+    let mut parts = vec![
+        ui.paint(STRONG, &status.cluster),
+        format!("{ready}/{} nodes", status.nodes.len()),
+        leader,
+    ];
+    parts.extend(status.apps.iter().filter_map(|app| deployment(app, now, ui)));
+    parts.join("  ")
+}
+
+/// An app's newest deployment: `shop r8 ok, 4m ago`.
+fn deployment(app: &AppStatusView, now: Timestamp, ui: Ui) -> Option<String> {
+    let newest = app.deployment.as_ref()?;
+    let (word, style) = match newest.status.as_str() {
+        "succeeded" => ("ok", GOOD),
+        "running" => ("deploying", CHANGE),
+        other => (other, BAD),
+    };
+    let since = newest.ended_at.as_deref().unwrap_or(&newest.started_at);
+    let word = ui.paint(style, word);
+    Some(format!("{} r{} {word}, {} ago", app.name, newest.revision, table::age(Some(since), now)))
+}
+
+fn nodes(nodes: &[NodeView], ui: Ui) -> String {
+    let mut table = Table::new(&["NODE", "STATUS", "CPU", "MEM", "ALLOCS"]);
+    for node in nodes {
+        let style = if node.status == "ready" { GOOD } else { BAD };
+        table.row(vec![
+            node.name.as_str().into(),
+            Cell::styled(node.status.as_str(), Some(style)),
+            table::cores(node.cpu.used, Some(node.cpu.total), 1).into(),
+            table::memory(node.memory.used, Some(node.memory.total)).into(),
+            node.allocations.to_string().into(),
+        ]);
+    }
+    table.render(ui)
+}
+
+fn services(services: &[ServiceView], ui: Ui) -> String {
+    let mut table = Table::new(&["SERVICE", "REPLICAS", "CPU", "MEM", "REQ/s", "P99"]);
+    for service in services {
+        let replicas = &service.replicas;
+        let whole = replicas.healthy >= replicas.desired;
+        let (cpu, memory) = usage(service);
+        table.row(vec![
+            service.name.as_str().into(),
+            Cell::styled(
+                format!("{}/{}", replicas.healthy, replicas.desired),
+                Some(if whole { GOOD } else { BAD }),
+            ),
+            cpu.into(),
+            memory.into(),
+            NONE.into(),
+            NONE.into(),
+        ]);
+    }
+    table.render(ui)
+}
+
+/// What its allocations use together; the ceiling only if each has one.
+fn usage(service: &ServiceView) -> (String, String) {
+    let live: Vec<_> =
+        service.allocations.iter().filter(|one| !super::ps::is_ended(&one.status)).collect();
+    let used_cpu: Vec<f64> = live.iter().filter_map(|one| one.cpu.used).collect();
+    let cpu = (!used_cpu.is_empty()).then(|| used_cpu.iter().sum());
+    let cpu_limit: Option<f64> = live.iter().map(|one| one.cpu.limit).sum();
+    let used_memory: Vec<u64> = live.iter().filter_map(|one| one.memory.used).collect();
+    let memory = (!used_memory.is_empty()).then(|| used_memory.iter().sum());
+    let memory_limit: Option<u64> = live.iter().map(|one| one.memory.limit).sum();
+    (table::cores(cpu, cpu_limit, 2), table::memory(memory, memory_limit))
+}
+
+#[cfg(test)]
+pub mod tests {
+    use super::*;
+    use crate::cli::ps::tests::{NOW, PLAIN, allocation};
+    use crate::wire::{DeploymentView, NodeAmount, ReplicasView, WarningView};
+    use std::collections::BTreeMap;
+
+    /// A service without allocations.
+    pub fn service(name: &str, desired: u32, healthy: u32) -> ServiceView {
+        ServiceView {
+            name: name.to_owned(),
+            app: "shop".to_owned(),
+            image: format!("registry.example.com/{name}:v1"),
+            digest: None,
+            revision: 8,
+            replicas: ReplicasView { desired, healthy },
+            address: None,
+            routes: vec![],
+            publish: vec![],
+            degraded: false,
+            allocations: vec![],
+        }
+    }
+
+    /// A deployment of shop that ended four minutes before [`NOW`].
+    pub fn deployed(revision: u64, status: &str) -> DeploymentView {
+        DeploymentView {
+            revision,
+            app: "shop".to_owned(),
+            kind: "up".to_owned(),
+            status: status.to_owned(),
+            started_at: "2026-03-01T11:59:48Z".to_owned(),
+            ended_at: Some("2026-03-01T12:00:00Z".to_owned()),
+            reason: None,
+            images: BTreeMap::new(),
+        }
+    }
+
+    fn node(name: &str) -> NodeView {
+        NodeView {
+            id: 1,
+            name: name.to_owned(),
+            status: "ready".to_owned(),
+            voter: true,
+            leader: true,
+            address: "10.0.0.1".to_owned(),
+            subnet: "10.99.8.0/21".to_owned(),
+            cpu: NodeAmount { total: 4.0, reserved: 2.0, used: Some(1.2) },
+            memory: NodeAmount {
+                total: 8_000_000_000,
+                reserved: 1_000_000_000,
+                used: Some(2_100_000_000),
+            },
+            allocations: 7,
+            labels: BTreeMap::new(),
+            version: "0.1.0".to_owned(),
+        }
+    }
+
+    fn status() -> StatusView {
+        let limit = |id: &str| {
+            let mut one = allocation(id, "web");
+            one.memory.used = Some(90_000_000);
+            one.memory.limit = Some(500_000_000);
+            one
+        };
+        let web = ServiceView {
+            allocations: vec![limit("web-0-k3f9"), limit("web-1-p02d")],
+            ..service("web", 2, 2)
+        };
+        StatusView {
+            cluster: "prod".to_owned(),
+            leader: Some("n1".to_owned()),
+            warnings: vec![WarningView {
+                subject: "db".to_owned(),
+                message: "0/1: out of memory 6×, next try 48s".to_owned(),
+                command: Some("mill why db".to_owned()),
+            }],
+            nodes: vec![node("n1")],
+            apps: vec![AppStatusView {
+                name: "shop".to_owned(),
+                deployment: Some(deployed(8, "succeeded")),
+            }],
+            services: vec![web, service("db", 1, 0)],
+            tasks: vec![],
+        }
+    }
+
+    #[test]
+    fn the_status_reads_as_documented() {
+        let expected = "\
+prod  1/1 nodes  leader n1  shop r8 ok, 4m ago
+! db  0/1: out of memory 6×, next try 48s    mill why db
+NODE  STATUS  CPU      MEM        ALLOCS
+n1    ready   1.2/4.0  2.1G/8.0G  7
+SERVICE  REPLICAS  CPU        MEM        REQ/s  P99
+web      2/2       0.24/1.00  180M/1.0G  -      -
+db       0/1       -          -          -      -
+";
+        assert_eq!(render(&status(), NOW, PLAIN), expected);
+    }
+
+    #[test]
+    fn a_cluster_without_a_leader_says_so() {
+        let mut lost = status();
+        lost.leader = None;
+        lost.apps[0].deployment = Some(deployed(9, "failed"));
+        assert!(
+            render(&lost, NOW, PLAIN)
+                .starts_with("prod  1/1 nodes  no leader  shop r9 failed, 4m ago\n")
+        );
+    }
+}

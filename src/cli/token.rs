@@ -1,0 +1,116 @@
+//! `mill token`: who may talk to the API.
+
+use super::args::DurationArg;
+use super::table::{self, NONE, Table};
+use super::{Context, error::CliError};
+use crate::wire::TokenRequest;
+use argh::{ArgsInfo, FromArgs};
+
+/// Create, list and revoke API tokens.
+#[derive(Debug, FromArgs, ArgsInfo)]
+#[argh(subcommand, name = "token", help_triggers("-h", "--help"))]
+pub struct TokenArgs {
+    /// what to do
+    #[argh(subcommand)]
+    pub command: TokenCommand,
+}
+
+/// What `mill token` does.
+#[derive(Debug, FromArgs, ArgsInfo)]
+#[argh(subcommand)]
+pub enum TokenCommand {
+    /// `mill token create`.
+    Create(CreateArgs),
+    /// `mill token list`.
+    List(ListArgs),
+    /// `mill token revoke`.
+    Revoke(RevokeArgs),
+}
+
+/// Create a token; it is shown once.
+#[derive(Debug, FromArgs, ArgsInfo)]
+#[argh(subcommand, name = "create", help_triggers("-h", "--help"))]
+pub struct CreateArgs {
+    /// admin, deploy, read or join
+    #[argh(option)]
+    pub role: String,
+    /// how long it is good, such as 24h; without it for ever
+    #[argh(option)]
+    pub ttl: Option<DurationArg>,
+}
+
+/// List tokens, without their secret part.
+#[derive(Debug, FromArgs, ArgsInfo)]
+#[argh(subcommand, name = "list", help_triggers("-h", "--help"))]
+pub struct ListArgs {}
+
+/// Let a token in no more.
+#[derive(Debug, FromArgs, ArgsInfo)]
+#[argh(subcommand, name = "revoke", help_triggers("-h", "--help"))]
+pub struct RevokeArgs {
+    /// its id, as mill token list shows it
+    #[argh(positional)]
+    pub id: String,
+}
+
+const ROLES: [&str; 4] = ["admin", "deploy", "read", "join"];
+
+pub(super) async fn run(args: TokenArgs, context: &Context) -> Result<(), CliError> {
+    let ui = context.ui;
+    match args.command {
+        TokenCommand::Create(args) => {
+            let request = request(&args)?;
+            let token = context.client()?.create_token(&request).await?;
+            if ui.json { ui.document(&token) } else { ui.print(&token.token) }
+        }
+        TokenCommand::List(_) => list(context).await,
+        TokenCommand::Revoke(args) => {
+            context.client()?.revoke_token(&args.id).await?;
+            if ui.json { Ok(()) } else { ui.print(&format!("{}  revoked", args.id)) }
+        }
+    }
+}
+
+fn request(args: &CreateArgs) -> Result<TokenRequest, CliError> {
+    if !ROLES.contains(&args.role.as_str()) {
+        let message = format!("{:?} is no role", args.role);
+        return Err(CliError::usage(message, "Choose admin, deploy, read or join"));
+    }
+    // Less than a second would be a token that is never good.
+    let ttl = args.ttl.map(|ttl| ttl.0.0.div_ceil(1000).max(1));
+    Ok(TokenRequest { role: args.role.clone(), ttl })
+}
+
+async fn list(context: &Context) -> Result<(), CliError> {
+    let tokens = context.client()?.tokens().await?;
+    if context.ui.json {
+        return context.ui.document(&tokens);
+    }
+    let mut table = Table::new(&["ID", "ROLE", "AGE", "EXPIRES"]);
+    for token in tokens {
+        table.row(vec![
+            token.id.into(),
+            token.role.into(),
+            table::age(Some(&token.created_at), context.now()).into(),
+            token.expires_at.unwrap_or_else(|| NONE.to_owned()).into(),
+        ]);
+    }
+    context.ui.print(&table.render(context.ui))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::units::Millis;
+
+    #[test]
+    fn a_role_and_a_time_are_asked_for() {
+        let args = |role: &str, ttl| CreateArgs {
+            role: role.to_owned(),
+            ttl: Some(DurationArg(Millis(ttl))),
+        };
+        assert_eq!(request(&args("root", 1)).unwrap_err().code(), 2);
+        assert_eq!(request(&args("read", 90_000)).unwrap().ttl, Some(90));
+        assert_eq!(request(&args("read", 10)).unwrap().ttl, Some(1));
+    }
+}

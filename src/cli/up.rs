@@ -1,0 +1,171 @@
+//! `mill up`: deploys a file and follows it.
+
+use super::client::{Client, ClientError, DeployOptions, Events, Resuming};
+use super::file::{MillFile, either};
+use super::follow::{Before, Follow, story};
+use super::{Context, error::CliError};
+use crate::cli::args::DurationArg;
+use crate::spec::Spec;
+use crate::units::Millis;
+use crate::wire::AcceptedEvent;
+use argh::{ArgsInfo, FromArgs};
+use serde_json::json;
+
+/// Deploy a file: its app is changed until it is as the file says.
+#[derive(Debug, FromArgs, ArgsInfo)]
+#[argh(subcommand, name = "up", help_triggers("-h", "--help"))]
+pub struct UpArgs {
+    /// the file; without it the only *.mill file here
+    #[argh(positional)]
+    pub path: Option<String>,
+    /// the same; - is standard input
+    #[argh(option, short = 'f')]
+    pub file: Option<String>,
+    /// return as soon as it is accepted
+    #[argh(switch, short = 'd')]
+    pub detach: bool,
+    /// follow a deployment that is under way, such as r8
+    #[argh(option)]
+    pub attach: Option<String>,
+    /// carry out this plan, or refuse (not built yet)
+    #[argh(option)]
+    pub plan: Option<String>,
+    /// another image for a service, SERVICE=REF
+    #[argh(option)]
+    pub image: Vec<String>,
+    /// the file may share no name with what its app runs
+    #[argh(switch)]
+    pub replace: bool,
+    /// follow at most that long, such as 5m; the deployment goes on
+    #[argh(option)]
+    pub timeout: Option<DurationArg>,
+}
+
+/// How often a deploy is sent again when the connection broke before it was accepted.
+const TRIES: usize = 3;
+
+pub(super) async fn run(args: UpArgs, context: &Context) -> Result<(), CliError> {
+    if args.plan.is_some() {
+        return Err(CliError::NotBuilt { what: "mill up --plan".to_owned() });
+    }
+    let time = args.timeout.map(|timeout| timeout.0);
+    if let Some(revision) = &args.attach {
+        return attach(revision, time, context).await;
+    }
+    let given = either(args.path.as_deref(), args.file.as_deref())?;
+    let file = MillFile::open(context, given)?;
+    let mut spec = file.parse()?;
+    let images = overrides(&mut spec, &args.image)?;
+    let key = format!("{:032x}", rand::random::<u128>());
+    let options =
+        DeployOptions { replace: args.replace, images, idempotency_key: Some(key) };
+    let client = context.client()?;
+    if args.detach {
+        let accepted = client.deploy_detached(file.text.clone(), &options).await;
+        let accepted = accepted.map_err(|error| placed(error, &file))?;
+        let revision = accepted.revision;
+        if context.ui.json {
+            return context.ui.document(&json!({ "revision": revision }));
+        }
+        let text = format!("r{revision} accepted. Follow it: mill up --attach r{revision}");
+        return context.ui.print(&text);
+    }
+    deploy(context, &client, &file, &spec, &options, time).await
+}
+
+/// Deploys and follows.
+///
+/// # Errors
+/// The file or the deployment is refused, or the deployment fails.
+pub(super) async fn deploy(
+    context: &Context,
+    client: &Client,
+    file: &MillFile,
+    spec: &Spec,
+    options: &DeployOptions,
+    time: Option<Millis>,
+) -> Result<(), CliError> {
+    let before = Before::look(client).await?;
+    let begun = begin(client, &file.text, options).await;
+    let (revision, events) = begun.map_err(|error| placed(error, file))?;
+    let path = Client::deployment_events(revision);
+    let app = spec.app.to_string();
+    let follow = Follow {
+        context,
+        client,
+        revision: None,
+        before: before.revision(&app),
+        story: before.story(context, &app, story::changes(spec, before.services())),
+        app,
+    };
+    follow.run(Resuming::going_on(client, path, events), time).await
+}
+
+/// Sends the file until it is accepted: the key makes it one deployment however often it is sent.
+async fn begin(
+    client: &Client,
+    text: &str,
+    options: &DeployOptions,
+) -> Result<(u64, Events), ClientError> {
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        let sent = async {
+            let mut events = client.deploy(text.to_owned(), options).await?;
+            let first = events.first().await?;
+            let accepted: AcceptedEvent = first.decode()?;
+            events.unread(first);
+            Ok((accepted.revision, events))
+        };
+        match sent.await {
+            Err(ClientError::Lost { .. } | ClientError::Silent { .. }) if tries < TRIES => {}
+            other => return other,
+        }
+    }
+}
+
+async fn attach(revision: &str, time: Option<Millis>, context: &Context) -> Result<(), CliError> {
+    let revision = super::show::revision(revision)
+        .ok_or_else(|| CliError::usage(format!("{revision:?} is no revision"), "Write it as r8"))?;
+    let client = context.client()?;
+    let before = Before::look(&client).await?;
+    let deployment = client.deployment(revision).await?;
+    let app = deployment.app;
+    let follow = Follow {
+        context,
+        client: &client,
+        revision: Some(revision),
+        before: None,
+        story: before.story(context, &app, vec![]),
+        app,
+    };
+    let path = Client::deployment_events(revision);
+    follow.run(Resuming::new(&client, path, true), time).await
+}
+
+/// Puts `--image` into the file's services, so that what is shown is what is sent.
+fn overrides(spec: &mut Spec, images: &[String]) -> Result<Vec<String>, CliError> {
+    for image in images {
+        let hint = "Write it as --image SERVICE=REF";
+        let Some((name, reference)) = image.split_once('=') else {
+            return Err(CliError::usage(format!("--image {image} names no service"), hint));
+        };
+        let service = spec.services.iter_mut().find(|(one, _)| one.as_str() == name);
+        let Some((_, service)) = service else {
+            let message = format!("--image {image}: the file has no service {name:?}");
+            return Err(CliError::usage(message, hint));
+        };
+        reference.clone_into(&mut service.run.image);
+    }
+    Ok(images.to_vec())
+}
+
+/// A refusal of the file, shown at its places in the file.
+pub(super) fn placed(error: ClientError, file: &MillFile) -> CliError {
+    match error {
+        ClientError::Api { status: 422, document } if !document.error.details.is_empty() => {
+            CliError::Refused { name: file.name.clone(), text: file.text.clone(), document }
+        }
+        other => other.into(),
+    }
+}
