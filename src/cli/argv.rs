@@ -1,7 +1,7 @@
 //! From what was typed to what the parser takes.
 //!
-//! Owns global flags in any place, `--key=value`, `-fn20`, `-` as a name, and suggestions for what is
-//! misspelt; the commands' own description (argh's) says what each flag takes. Never runs anything
+//! Owns global flags in any place, `--key=value`, `-fn20`, `-` as a name, and suggestions for what
+//! is misspelt; the commands' own description (argh's) says what each flag takes. Never runs anything
 //! and never reads the environment.
 
 use super::globals::Globals;
@@ -108,7 +108,7 @@ pub fn sort<T: ArgsInfo>(args: Vec<String>) -> Result<Typed, ArgvError> {
 }
 
 struct Walk {
-    info: CommandInfoWithArgs<'static>,
+    info: CommandInfoWithArgs,
     path: Vec<String>,
     flags: Vec<String>,
     names: Vec<String>,

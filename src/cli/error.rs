@@ -270,9 +270,8 @@ mod tests {
 
     #[test]
     fn commands_of_later_fail_and_misspelt_ones_are_usage() {
-        let command = |unknown| {
-            CliError::Argv(ArgvError::Command { name: "plan".to_owned(), unknown })
-        };
+        let command =
+            |unknown| CliError::Argv(ArgvError::Command { name: "plan".to_owned(), unknown });
         let later = command(Unknown::Later("plan".to_owned()));
         assert_eq!((later.code(), later.text().as_str()), (1, "mill plan is not built yet"));
         assert_eq!(command(Unknown::Nothing).code(), 2);

@@ -24,7 +24,7 @@ pub struct MillFile {
 }
 
 impl MillFile {
-    /// Reads the file that was given, or the only one of the current directory; `-` is standard input.
+    /// Reads the file that was given, or the only one of the current directory; `-` is stdin.
     ///
     /// # Errors
     /// There is none, there are several, or it can't be read as text.
@@ -63,6 +63,16 @@ impl MillFile {
         Ok(Self { name, path, text })
     }
 
+    /// As [`MillFile::parse`], and everything in it can be executed by this build.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it, or can't be executed.
+    pub fn executable(&self) -> Result<Spec, CliError> {
+        let parsed = spec::read(&self.name, &self.text)?;
+        parsed.check(spec::unsupported(&parsed))?;
+        Ok(parsed.spec)
+    }
+
     /// What the file says, after all checks that need no cluster.
     ///
     /// # Errors
@@ -90,7 +100,8 @@ fn only(context: &Context, found: &[PathBuf]) -> Result<PathBuf, CliError> {
         [one] => Ok(one.clone()),
         several if context.ui.asks && !context.ui.json => ask(several),
         several => {
-            let names: Vec<String> = several.iter().map(|path| path.display().to_string()).collect();
+            let names: Vec<String> =
+                several.iter().map(|path| path.display().to_string()).collect();
             let message = format!("There are several files here: {}", names.join(", "));
             Err(CliError::usage(message, "Pass one"))
         }
@@ -159,7 +170,8 @@ mod tests {
             MillFile::read("x".to_owned(), None, bytes).map_err(|error| error.code())
         };
         assert_eq!(read(b"\xff\xfe"), Err(2));
-        let large = read(&vec![b' '; FILE_MAX + 1]).and_then(|file| file.parse().map_err(|e| e.code()));
+        let large =
+            read(&vec![b' '; FILE_MAX + 1]).and_then(|file| file.parse().map_err(|e| e.code()));
         assert_eq!(large, Err(2));
         assert_eq!(read(b"ok").unwrap().text, "ok");
         let missing = MillFile::at("/nonexistent/x.mill".into()).unwrap_err();

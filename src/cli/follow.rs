@@ -92,7 +92,9 @@ impl Follow<'_> {
                 self.context.farewell(None);
                 let message = match self.revision {
                     Some(r) => {
-                        format!("Gave up after {time}; r{r} goes on. Follow it: mill up --attach r{r}")
+                        format!(
+                            "Gave up after {time}; r{r} goes on. Follow it: mill up --attach r{r}"
+                        )
                     }
                     None => format!("Gave up after {time}; the deployment goes on"),
                 };
@@ -158,7 +160,8 @@ impl Follow<'_> {
         }
         let (healthy, desired) = self.health().await;
         if self.before == Some(event.revision) {
-            let text = format!("Nothing to do: r{} runs, {healthy}/{desired} healthy", event.revision);
+            let text =
+                format!("Nothing to do: r{} runs, {healthy}/{desired} healthy", event.revision);
             return self.context.ui.print(&text);
         }
         self.context.ui.print(&self.story.done(event, (healthy, desired)))

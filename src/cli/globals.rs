@@ -192,7 +192,10 @@ mod tests {
             .map(|(name, value)| (name.to_owned(), value.to_owned()))
             .into();
         let from_env = Globals::default().with_env(&env);
-        assert_eq!((from_env.address.as_deref(), from_env.token.as_deref()), (Some("a"), Some("t")));
+        assert_eq!(
+            (from_env.address.as_deref(), from_env.token.as_deref()),
+            (Some("a"), Some("t"))
+        );
         assert_eq!(from_env.targets().unwrap(), [tcp("a", 4400)]);
         let typed = Globals { socket: Some("/x".to_owned()), ..Globals::default() }.with_env(&env);
         assert_eq!(typed.targets().unwrap(), [Target::Unix("/x".into())]);

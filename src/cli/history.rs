@@ -66,9 +66,7 @@ pub fn took(one: &DeploymentView) -> String {
     let time = |text: &str| text.parse::<jiff::Timestamp>().ok();
     let ended = one.ended_at.as_deref().and_then(time);
     match (time(&one.started_at), ended) {
-        (Some(start), Some(end)) => {
-            table::took(end.duration_since(start).as_secs_f64())
-        }
+        (Some(start), Some(end)) => table::took(end.duration_since(start).as_secs_f64()),
         _ => NONE.to_owned(),
     }
 }

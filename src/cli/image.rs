@@ -75,8 +75,7 @@ async fn load(args: LoadArgs, context: &Context) -> Result<(), CliError> {
         let failed = |source| CliError::Read { path: args.file.clone().into(), source };
         let file = tokio::fs::File::open(&args.file).await.map_err(failed)?;
         let length = file.metadata().await.map_err(failed)?.len();
-        call.header("content-length", length.to_string())
-            .stream("application/x-tar", body(file))
+        call.header("content-length", length.to_string()).stream("application/x-tar", body(file))
     };
     let answer: Value = client.call(call).await?;
     if context.ui.json {
@@ -91,7 +90,9 @@ async fn load(args: LoadArgs, context: &Context) -> Result<(), CliError> {
 /// One image or several.
 fn loaded(answer: &Value) -> Vec<ImageView> {
     let several = serde_json::from_value(answer.clone());
-    several.or_else(|_| serde_json::from_value(answer.clone()).map(|one| vec![one])).unwrap_or_default()
+    several
+        .or_else(|_| serde_json::from_value(answer.clone()).map(|one| vec![one]))
+        .unwrap_or_default()
 }
 
 fn body(from: impl AsyncRead + Send + Sync + 'static) -> super::client::RequestBody {

@@ -99,7 +99,10 @@ mod tests {
     fn flags_of_later_are_named() {
         let args = InitArgs { acme_staging: true, ..InitArgs::default() };
         let error = request(&args).unwrap_err();
-        assert_eq!((error.code(), error.text().as_str()), (1, "mill init --acme-staging is not built yet"));
+        assert_eq!(
+            (error.code(), error.text().as_str()),
+            (1, "mill init --acme-staging is not built yet")
+        );
     }
 
     #[test]

@@ -185,7 +185,10 @@ mod tests {
 
     #[test]
     fn each_name_is_a_stream() {
-        let expected = ["/v1/logs/web?follow=true&tail=20&since=1.5", "/v1/logs/db?follow=true&tail=20&since=1.5"];
+        let expected = [
+            "/v1/logs/web?follow=true&tail=20&since=1.5",
+            "/v1/logs/db?follow=true&tail=20&since=1.5",
+        ];
         assert_eq!(paths(&args(&["web", "db"])).unwrap(), expected);
         assert_eq!(paths(&args(&[])).unwrap_err().code(), 2);
         let all = LogsArgs { all: true, follow: false, tail: None, since: None, ..args(&[]) };

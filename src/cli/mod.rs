@@ -37,8 +37,8 @@ mod version;
 pub use context::Context;
 
 use crate::config::Env;
-use args::{Command, Top};
 use argh::FromArgs;
+use args::{Command, Top};
 use error::CliError;
 use std::future::Future;
 use std::process::ExitCode;
@@ -91,7 +91,8 @@ fn early(ui: Ui, rest: &[&str], exit: argh::EarlyExit) -> ExitCode {
             Err(error) => report(ui, &error),
         };
     }
-    let commands: Vec<&str> = rest.iter().take_while(|arg| !arg.starts_with('-')).copied().collect();
+    let commands: Vec<&str> =
+        rest.iter().take_while(|arg| !arg.starts_with('-')).copied().collect();
     let help = ["mill", &commands.join(" ")].join(" ");
     let message = exit.output.split_whitespace().collect::<Vec<_>>().join(" ");
     report(ui, &CliError::usage(message, format!("See {} --help", help.trim_end())))
@@ -146,10 +147,8 @@ fn wait(
     context: &Context,
     command: impl Future<Output = Result<(), CliError>>,
 ) -> Result<(), CliError> {
-    let started = |source| CliError::Failed {
-        message: format!("cannot start: {source}"),
-        hint: None,
-    };
+    let started =
+        |source| CliError::Failed { message: format!("cannot start: {source}"), hint: None };
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(started)?;
     let ended = runtime.block_on(async {

@@ -192,11 +192,7 @@ pub mod tests {
             memory: MemoryUse { used: None, limit: Some(256_000_000) },
             restarts: 6,
             created_at: "2026-03-01T11:00:00Z".to_owned(),
-            exit: Some(ExitView {
-                code: Some(137),
-                reason: "oom".to_owned(),
-                message: None,
-            }),
+            exit: Some(ExitView { code: Some(137), reason: "oom".to_owned(), message: None }),
             ..allocation("db-0-x7q1", "db")
         }
     }

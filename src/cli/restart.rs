@@ -50,8 +50,7 @@ impl Restart<'_> {
     }
 
     async fn service(&self, before: &ServiceView) -> Result<(), CliError> {
-        let old: BTreeSet<String> =
-            before.allocations.iter().map(|one| one.id.clone()).collect();
+        let old: BTreeSet<String> = before.allocations.iter().map(|one| one.id.clone()).collect();
         self.client.restart_service(&before.name).await?;
         let mut told = BTreeSet::new();
         loop {

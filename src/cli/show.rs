@@ -167,7 +167,8 @@ reason    web-1-p02d not healthy in 60s
 
     #[test]
     fn apps_show_with_their_files() {
-        let app = AppView { app: "shop".to_owned(), revision: 8, file: "app \"shop\"\n".to_owned() };
+        let app =
+            AppView { app: "shop".to_owned(), revision: 8, file: "app \"shop\"\n".to_owned() };
         assert_eq!(render_apps(&[app], PLAIN), "// shop r8\napp \"shop\"\n");
         assert!(render_apps(&[], PLAIN).contains("mill up FILE"));
     }

@@ -53,10 +53,10 @@ pub fn render(status: &StatusView, now: Timestamp, ui: Ui) -> String {
 
 fn headline(status: &StatusView, now: Timestamp, ui: Ui) -> String {
     let ready = status.nodes.iter().filter(|node| node.status == "ready").count();
-    let leader = status.leader.as_deref().map_or_else(
-        || ui.paint(BAD, "no leader"),
-        |leader| format!("leader {leader}"),
-    );
+    let leader = status
+        .leader
+        .as_deref()
+        .map_or_else(|| ui.paint(BAD, "no leader"), |leader| format!("leader {leader}"));
     let mut parts = vec![
         ui.paint(STRONG, &status.cluster),
         format!("{ready}/{} nodes", status.nodes.len()),

@@ -54,11 +54,10 @@ pub(super) async fn run(args: UpArgs, context: &Context) -> Result<(), CliError>
     }
     let given = either(args.path.as_deref(), args.file.as_deref())?;
     let file = MillFile::open(context, given)?;
-    let mut spec = file.parse()?;
+    let mut spec = file.executable()?;
     let images = overrides(&mut spec, &args.image)?;
     let key = format!("{:032x}", rand::random::<u128>());
-    let options =
-        DeployOptions { replace: args.replace, images, idempotency_key: Some(key) };
+    let options = DeployOptions { replace: args.replace, images, idempotency_key: Some(key) };
     let client = context.client()?;
     if args.detach {
         let accepted = client.deploy_detached(file.text.clone(), &options).await;

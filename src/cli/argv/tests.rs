@@ -50,7 +50,8 @@ fn a_global_flags_name_may_be_a_value() {
 
 #[parameterized(
     command = { "statsu", "mill has no command \"statsu\"", Some("Did you mean mill status?") },
-    nested = { "image lst", "mill has no command \"image lst\"", Some("Did you mean mill image list?") },
+    nested = { "image lst", "mill has no command \"image lst\"",
+        Some("Did you mean mill image list?") },
     flag = { "up --detatch", "mill up has no flag --detatch", Some("Did you mean --detach?") },
     global_flag = { "ps --jsn", "mill ps has no flag --jsn", Some("Did you mean --json?") },
     value = { "up --image", "--image needs a value", None },
@@ -65,7 +66,7 @@ fn mistakes_are_named(line: &str, message: &str, hint: Option<&str>) {
 
 #[test]
 fn every_command_shows_its_help() {
-    fn visit(info: &CommandInfoWithArgs<'static>, path: &[&str]) {
+    fn visit(info: &CommandInfoWithArgs, path: &[&str]) {
         for command in &info.commands {
             let path: Vec<&str> = path.iter().copied().chain([command.name]).collect();
             let mut args = path.clone();

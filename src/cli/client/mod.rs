@@ -1,7 +1,7 @@
 //! The HTTP client of the API: one connection a request, over a UNIX socket or TCP.
 //!
-//! Owns finding the daemon, requests, and what their failures mean. Never prints, never decides what
-//! a command does with an answer.
+//! Owns finding the daemon, requests, and what their failures mean. Never prints, never decides
+//! what a command does with an answer.
 
 mod connect;
 mod events;
@@ -9,6 +9,7 @@ mod routes;
 pub mod sse;
 
 pub use events::{Events, Resuming};
+pub use routes::DeployOptions;
 
 use super::error;
 use super::globals::Target;

@@ -76,7 +76,10 @@ web-1-p02d  n2  failed   GET /healthz → 500 (3×)
         restored: Some(7),
         elapsed: 64.0,
     };
-    assert_eq!(story.failed(&failed, (2, 2)), ["✗ r8 failed after 64s; r7 runs again, 2/2 healthy"]);
+    assert_eq!(
+        story.failed(&failed, (2, 2)),
+        ["✗ r8 failed after 64s; r7 runs again, 2/2 healthy"]
+    );
 }
 
 #[test]
@@ -101,10 +104,8 @@ fn success_says_how_long_and_how_many() {
 
 #[test]
 fn what_may_not_change_is_told_when_it_does() {
-    let changes = vec![
-        change("web", Some(2), Some(2), &[]),
-        change("api", None, Some(1), &["image v4"]),
-    ];
+    let changes =
+        vec![change("web", Some(2), Some(2), &[]), change("api", None, Some(1), &["image v4"])];
     let mut story = Story::new(PLAIN, "shop", "prod", changes, &[]);
     assert_eq!(story.accepted(8), ["shop r8 → prod", "+ api  image v4   1 replica"]);
     let first = story.progress(&event("scheduled", "web-0-k3f9", "n1", 0.2));
@@ -127,7 +128,10 @@ fn scaling_down_sees_off_the_upper_replicas_only() {
     let web = service("web", 3, 3);
     let mut story = Story::new(PLAIN, "shop", "prod", vec![Change::scaled(&web, 2)], &[web]);
     assert_eq!(story.accepted(9), ["shop r9 → prod", "~ web  replicas 3 → 2"]);
-    assert_eq!(tell(&mut story, &[event("stopped", "web-2-a81c", "n1", 1.0)]), "web-2-a81c  n1  stopped");
+    assert_eq!(
+        tell(&mut story, &[event("stopped", "web-2-a81c", "n1", 1.0)]),
+        "web-2-a81c  n1  stopped"
+    );
     assert_eq!(tell(&mut story, &[event("stopped", "web-1-a81c", "n1", 1.0)]), "");
 }
 
