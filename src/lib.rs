@@ -5,6 +5,7 @@
 
 #[path = "../actors/mod.rs"]
 pub mod actors;
+mod bugs;
 pub mod cli;
 pub mod clock;
 pub mod config;
@@ -26,3 +27,7 @@ pub mod token;
 pub mod units;
 pub mod views;
 pub mod wire;
+
+#[cfg(test)]
+#[path = "../harness/sim/mod.rs"]
+mod sim;

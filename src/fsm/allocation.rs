@@ -3,7 +3,7 @@
 //! Owns the legal moves of an allocation. Never decides which move to make.
 
 use super::model::{Allocation, Desired, Health, Observed, Phase, Progress, ProgressPhase};
-use super::{Rejection, State, Touched};
+use super::{Rejection, Reserved, State, Touched};
 use crate::id::AllocId;
 use std::sync::Arc;
 
@@ -45,6 +45,9 @@ impl State {
         }
         if let Some(set) = self.derived.by_node.get_mut(&old.node) {
             set.remove(id);
+            if set.is_empty() {
+                self.derived.by_node.remove(&old.node);
+            }
         }
     }
 
@@ -53,6 +56,9 @@ impl State {
         let sum = self.derived.reserved.entry(allocation.node).or_default();
         sum.cpu.0 = sum.cpu.0.saturating_sub(less.cpu.0);
         sum.memory.0 = sum.memory.0.saturating_sub(less.memory.0);
+        if *sum == Reserved::default() {
+            self.derived.reserved.remove(&allocation.node);
+        }
     }
 
     /// Moves what is desired of an allocation one step on.

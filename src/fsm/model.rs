@@ -2,6 +2,7 @@
 //!
 //! Owns the shapes. Never changes them: that is `apply`.
 
+use crate::bugs::{Bug, is_on};
 use crate::id::{
     AllocId, AppName, Attempt, BootId, Index, NodeId, Revision, SpecHash, TokenId, WorkloadName,
 };
@@ -463,7 +464,8 @@ impl Allocation {
     /// It holds resources on its node.
     #[must_use]
     pub fn is_live(&self) -> bool {
-        !self.observed.phase.is_terminal()
+        let ends = is_on(Bug::ReleaseEarly) && self.desired == Desired::Stop;
+        !self.observed.phase.is_terminal() && !ends
     }
 
     /// Traffic may lead to it: running, healthy and not asked to end.

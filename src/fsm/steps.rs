@@ -5,10 +5,12 @@
 use super::allocation::not_found;
 use super::command::{Action, Place, Steps};
 use super::model::{
-    AllocKind, Allocation, App, DeployStatus, Deployment, Desired, Observed, ProgressPhase,
+    AllocKind, Allocation, App, DeployStatus, Deployment, Desired, NodeStatus, Observed,
+    ProgressPhase,
 };
 use super::{Outcome, Rejection, State, Touched};
-use crate::id::{AllocId, Attempt, Revision, WorkloadName};
+use crate::bugs::{Bug, is_on};
+use crate::id::{AllocId, Attempt, NodeId, Revision, SpecHash, WorkloadName};
 use std::sync::Arc;
 
 impl State {
@@ -18,7 +20,8 @@ impl State {
         touched: &mut Touched,
     ) -> Result<Outcome, Rejection> {
         for (name, version) in &steps.planned {
-            if self.apps.get(name).is_none_or(|app| app.version != *version) {
+            let is_stale = self.apps.get(name).is_none_or(|app| app.version != *version);
+            if is_stale && !is_on(Bug::TakeStaleSteps) {
                 return Err(Rejection::Stale);
             }
         }
@@ -87,7 +90,8 @@ impl State {
         }
         let owner = self.owner(&place.workload).cloned();
         let owner = owner.ok_or_else(|| not_found("service", place.workload.as_str()))?;
-        if !self.specs.contains_key(&place.spec) || !self.nodes.contains_key(&place.node) {
+        // Another app's steps may have taken what this plan saw free.
+        if !self.specs.contains_key(&place.spec) || !self.has_room(place.node, &place.spec) {
             return Err(Rejection::Stale);
         }
         let generation = owner.services.get(&place.workload).map_or(0, |s| s.generation);
@@ -114,6 +118,16 @@ impl State {
         Ok(())
     }
 
+    fn has_room(&self, node: NodeId, spec: &SpecHash) -> bool {
+        let need = self.reservation(spec);
+        let used = self.derived.reserved.get(&node).copied().unwrap_or_default();
+        self.nodes.get(&node).is_some_and(|node| {
+            node.status == NodeStatus::Ready
+                && used.cpu.0 + need.cpu.0 <= node.cpu.0
+                && used.memory.0 + need.memory.0 <= node.memory.0
+        })
+    }
+
     fn revert(
         &mut self,
         revision: Revision,
@@ -128,7 +142,9 @@ impl State {
         deployment.reason = Some(reason);
         deployment.failed_service = Some(service);
         for name in &deployment.touched {
-            if let Some(service) = app.services.get_mut(name) {
+            if let Some(service) = app.services.get_mut(name)
+                && !is_on(Bug::ForgetRevert)
+            {
                 service.target = service.stable.clone();
             }
         }

@@ -3,6 +3,7 @@
 //! Owns the update policy. Never ends a deployment: that is `judge`.
 
 use super::{Context, Standing, millis};
+use crate::bugs::{Bug, is_on};
 use crate::fsm::command::{Action, Place};
 use crate::fsm::model::{Allocation, Desired, Health, Phase, Service};
 use crate::id::{AllocId, SpecHash, WorkloadName};
@@ -90,7 +91,7 @@ impl<'a> Context<'a> {
         slots: &[Slot<'_>],
     ) -> Option<String> {
         let start_first = spec.update.order == UpdateOrder::StartFirst;
-        let limit = spec.update.max_parallel as usize;
+        let limit = spec.update.max_parallel as usize + usize::from(is_on(Bug::TooManyAtOnce));
         let mut busy = if start_first {
             slots.iter().filter(|s| s.old.is_some() && s.new.is_some()).count()
         } else {
@@ -167,7 +168,7 @@ impl<'a> Context<'a> {
         let has_traffic = spec.is_some_and(|spec| !spec.ports.is_empty());
         if allocation.is_routable() {
             self.actions.push(Action::Drain { allocation: id.clone() });
-            if has_traffic {
+            if has_traffic && !is_on(Bug::StopUnsettled) {
                 return;
             }
         }

@@ -1,0 +1,270 @@
+//! What must hold in every world, after every entry and at rest.
+//!
+//! Owns the invariants. Never changes the world but for the verdict.
+
+use super::World;
+use crate::fsm::command::Action;
+use crate::fsm::model::{Allocation, DeployStatus, Desired, Health, Phase};
+use crate::fsm::{self, Applied, Command, Entry, State};
+use crate::id::AllocId;
+use crate::limits;
+use crate::place::Placer;
+use crate::spec::model::{ServiceSpec, UpdateOrder};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+impl World {
+    pub(super) fn check_entry(&mut self, before: &State, entry: &Entry, applied: &Applied) {
+        if applied.outcome.is_ok()
+            && let Command::Steps(steps) = &entry.command
+        {
+            for action in &steps.actions {
+                match action {
+                    Action::Stop { allocation } => self.check_stop(before, allocation),
+                    Action::Drain { allocation } => self.check_removal(before, allocation),
+                    _ => {}
+                }
+            }
+        }
+        self.check_seats();
+        self.check_capacity();
+        self.check_progress(before);
+    }
+
+    fn fail(&mut self, what: String) {
+        self.broken.get_or_insert(what);
+    }
+
+    /// Nothing that may get traffic is stopped before every node has settled its draining.
+    fn check_stop(&mut self, before: &State, id: &AllocId) {
+        let Some(old) = before.allocations.get(id) else { return };
+        let has_ports = spec_of(before, old).is_some_and(|spec| !spec.ports.is_empty());
+        let millis = |d: std::time::Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
+        match old.desired {
+            Desired::Run if old.is_routable() && has_ports => {
+                self.fail(format!("{id} was stopped while traffic may lead to it"));
+            }
+            Desired::Draining { index, at, settled } if has_ports && old.is_live() => {
+                let waited = self.state.time.since(at).0;
+                let missing: Vec<_> =
+                    self.nodes.iter().filter(|(_, n)| n.seen < index).map(|(id, _)| *id).collect();
+                if !missing.is_empty() && waited < millis(limits::SETTLE_DEADLINE) {
+                    self.fail(format!("{id} was stopped before {missing:?} settled its draining"));
+                }
+                let delay = settled.map_or(0, |since| self.state.time.since(since).0);
+                if delay < millis(limits::DRAIN_DELAY) {
+                    self.fail(format!("{id} was stopped {delay} ms after its draining settled"));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// A healthy replica is only taken away as the update policy allows.
+    fn check_removal(&mut self, before: &State, id: &AllocId) {
+        let Some(old) = before.allocations.get(id).filter(|a| a.is_routable()) else { return };
+        let app = self.state.apps.get(&old.app);
+        let service = app.and_then(|app| app.services.get(&old.workload));
+        let target = service.and_then(|service| service.target.as_ref());
+        let Some(spec) = target.and_then(|h| self.state.spec(h)).and_then(|s| s.spec.service())
+        else {
+            return;
+        };
+        let Some(replica) = old.replica().filter(|replica| *replica < spec.replicas) else {
+            return;
+        };
+        let after: Vec<&Arc<Allocation>> =
+            self.state.allocations_of(&old.workload).filter(|a| a.is_routable()).collect();
+        if after.iter().any(|a| a.replica() == Some(replica)) {
+            return;
+        }
+        let filled: BTreeSet<u32> =
+            after.iter().filter_map(|a| a.replica()).filter(|r| *r < spec.replicas).collect();
+        let empty = spec.replicas as usize - filled.len();
+        let allowed = match spec.update.order {
+            UpdateOrder::StartFirst => 0,
+            UpdateOrder::StopFirst => spec.update.max_parallel as usize,
+        };
+        if empty > allowed {
+            let what = format!("{id} was taken away: {empty} replicas are missing, {allowed} may");
+            self.fail(what);
+        }
+    }
+
+    /// No allocation without an owner, none twice in a seat.
+    fn check_seats(&mut self) {
+        let mut seats = BTreeSet::new();
+        let mut wrong = None;
+        for allocation in self.state.allocations.values().filter(|a| a.is_live()) {
+            if allocation.desired != Desired::Run {
+                continue;
+            }
+            let app = self.state.apps.get(&allocation.app);
+            if app.is_none_or(|app| !app.services.contains_key(&allocation.workload)) {
+                wrong = Some(format!("{} has no owner", allocation.id));
+            }
+            let run = self.state.spec(&allocation.spec).map(|s| s.run.clone());
+            let seat = (allocation.workload.clone(), allocation.kind, run, allocation.generation);
+            if !seats.insert(seat) {
+                wrong = Some(format!("{} shares its seat with its like", allocation.id));
+            }
+        }
+        if let Some(what) = wrong {
+            self.fail(what);
+        }
+    }
+
+    /// No node holds more than it has; the derived sums are those of the allocations.
+    fn check_capacity(&mut self) {
+        let mut wrong = None;
+        for node in self.state.nodes.values() {
+            let live =
+                self.state.allocations_on(node.id).filter(|a| !a.observed.phase.is_terminal());
+            let (mut cpu, mut memory) = (0, 0);
+            for allocation in live {
+                let part = self.state.reservation(&allocation.spec);
+                cpu += part.cpu.0;
+                memory += part.memory.0;
+            }
+            if node.cpu.0 > 0 && (cpu > node.cpu.0 || memory > node.memory.0) {
+                wrong = Some(format!("{} holds {cpu}m and {memory} B", node.name));
+            }
+            let sum = self.state.derived.reserved.get(&node.id).copied().unwrap_or_default();
+            if (sum.cpu.0, sum.memory.0) != (cpu, memory) {
+                wrong = Some(format!("{} is said to hold {sum:?}, holds {cpu}m", node.name));
+            }
+        }
+        if let Some(what) = wrong {
+            self.fail(what);
+        }
+    }
+
+    /// Time never runs back, and an ended deployment stays as it ended.
+    fn check_progress(&mut self, before: &State) {
+        if self.state.time < before.time {
+            self.fail("replicated time ran back".to_owned());
+        }
+        let changed = before.deployments.values().find(|old| {
+            let new = self.state.deployments.get(&old.revision);
+            old.status != DeployStatus::Running && new.is_some_and(|new| new.status != old.status)
+        });
+        if let Some(old) = changed {
+            self.fail(format!("r{} changed after its end", old.revision));
+        }
+    }
+
+    /// At rest: every deployment has ended, desired is actual, and the log gives the same state.
+    pub(super) fn check_rest(&mut self) {
+        let running = self.state.deployments.values().find(|d| d.status == DeployStatus::Running);
+        if let Some(deployment) = running {
+            return self.fail(format!("r{} never ended", deployment.revision));
+        }
+        for name in self.app_names() {
+            self.check_app_at_rest(&name);
+        }
+        self.check_nodes_at_rest();
+        self.check_replay();
+    }
+
+    fn check_app_at_rest(&mut self, name: &crate::id::AppName) {
+        let Some(app) = self.state.apps.get(name).cloned() else { return };
+        for (service, entry) in &app.services {
+            let stored = entry.target.as_ref().and_then(|hash| self.state.spec(hash)).cloned();
+            let spec = stored.as_ref().and_then(|stored| stored.spec.service());
+            let wanted = spec.map_or(0, |spec| spec.replicas) as usize;
+            let live: Vec<_> =
+                self.state.allocations_of(service).filter(|a| a.is_live()).cloned().collect();
+            let is_right = |a: &&Arc<Allocation>| {
+                let run = self.state.spec(&a.spec).map(|s| &s.run);
+                run == stored.as_ref().map(|s| &s.run) && a.desired == Desired::Run
+            };
+            let right = live.iter().filter(is_right).count();
+            let healthy = live.iter().filter(|a| a.observed.health == Health::Healthy).count();
+            let image = spec.map_or("", |spec| &spec.run.image);
+            let can_be = image.starts_with("good") || image.starts_with("slow");
+            if entry.degraded {
+                continue;
+            }
+            let is_full =
+                spec.is_some_and(|spec| Placer::new(&self.state).place(&spec.run).is_err());
+            if is_full && right == live.len() && right < wanted {
+                continue;
+            }
+            if right != wanted || live.len() != wanted || can_be && healthy != wanted {
+                let what = format!(
+                    "{service} at rest: {right} of {} run the target, {healthy} healthy, \
+                     {wanted} wanted",
+                    live.len()
+                );
+                self.fail(what);
+            }
+        }
+    }
+
+    fn check_nodes_at_rest(&mut self) {
+        let mut wrong = None;
+        for (node, sim) in &self.nodes {
+            for (id, container) in &sim.containers {
+                let wanted = self.state.allocations.get(id);
+                let runs = !container.observed.phase.is_terminal();
+                if runs && wanted.is_none_or(|a| a.desired != Desired::Run) {
+                    wrong =
+                        Some(format!("{id} still is {:?} on n{node}", container.observed.phase));
+                }
+                if wanted.is_some_and(|a| a.observed != container.observed) {
+                    wrong = Some(format!("{id} on n{node} is not as the state has it"));
+                }
+            }
+        }
+        let missing = self.state.allocations.values().find(|a| {
+            let on_node = self.nodes.get(&a.node).is_some_and(|n| n.containers.contains_key(&a.id));
+            a.desired == Desired::Run && a.observed.phase != Phase::Lost && !on_node
+        });
+        if let Some(allocation) = missing {
+            wrong = Some(format!("{} runs nowhere", allocation.id));
+        }
+        if let Some(what) = wrong {
+            self.fail(what);
+        }
+    }
+
+    /// Equal logs give equal states, also by way of a snapshot in the middle.
+    fn check_replay(&mut self) {
+        let mut again = World::new_state(&self.state);
+        let half = self.log.len() / 2;
+        for (n, (index, entry)) in self.log.iter().enumerate() {
+            if n == half {
+                let bytes = again.encode().unwrap_or_default();
+                match State::decode(&bytes) {
+                    Ok(state) => again = state,
+                    Err(error) => return self.fail(format!("a snapshot can't be read: {error}")),
+                }
+            }
+            let _ = fsm::apply(&mut again, *index, entry.clone());
+            if n == 0 {
+                World::add_members(&mut again, &self.state);
+            }
+        }
+        if again.hash() != self.state.hash() || again.derived != self.state.derived {
+            self.fail("the same log gave another state".to_owned());
+        }
+    }
+
+    fn new_state(_like: &State) -> State {
+        State::default()
+    }
+
+    /// The nodes that were put in by hand right after the first entry, as they were then.
+    fn add_members(state: &mut State, like: &State) {
+        let Some(first) = state.nodes.get(&crate::id::NodeId(1)).cloned() else { return };
+        for node in like.nodes.values().filter(|node| node.id != first.id) {
+            let (id, name) = (node.id, node.name.clone());
+            let copy = fsm::model::Node { id, name, voter: false, ..(*first).clone() };
+            state.nodes.insert(id, Arc::new(copy));
+        }
+    }
+}
+
+fn spec_of<'a>(state: &'a State, allocation: &Allocation) -> Option<&'a ServiceSpec> {
+    state.spec(&allocation.spec)?.spec.service()
+}

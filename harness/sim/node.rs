@@ -1,0 +1,240 @@
+//! A node in the simulation: containers that pull, start, fall ill, crash and stop.
+//!
+//! Owns what the container actor would do, in simulated time.
+
+use super::{Event, TROUBLE, World};
+use crate::fsm::State;
+use crate::fsm::command::{Action, Report};
+use crate::fsm::model::{Exit, ExitReason, Health, Observed, Phase};
+use crate::id::{AllocId, Attempt, BootId, Index, NodeId};
+use crate::limits;
+use crate::project::{Assignment, assignment};
+use std::collections::BTreeMap;
+
+/// A node's own knowledge.
+#[derive(Debug, Default)]
+pub(super) struct SimNode {
+    pub boot: BootId,
+    pub seq: u64,
+    pub sending: bool,
+    pub seen: Index,
+    pub containers: BTreeMap<AllocId, SimContainer>,
+}
+
+/// A container with the number of its last change: a turn for an older one is ignored.
+#[derive(Debug, Default)]
+pub(super) struct SimContainer {
+    pub observed: Observed,
+    pub image: String,
+    pub change: u64,
+    pub stopping: bool,
+}
+
+/// What happens in a container, if nothing else did since.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Turn {
+    change: u64,
+    to: Phase,
+    health: Health,
+}
+
+impl SimNode {
+    /// A new life of the daemon: containers run on.
+    pub(super) fn begin(&mut self, boot: BootId) {
+        self.boot = boot;
+        self.seq = 0;
+        self.sending = false;
+    }
+
+    /// What the state does not show yet.
+    pub(super) fn unconfirmed(
+        &self,
+        state: &State,
+        _node: NodeId,
+    ) -> Option<BTreeMap<AllocId, Observed>> {
+        let differs = self.containers.iter().filter(|(id, container)| {
+            state.allocations.get(*id).is_some_and(|a| a.observed != container.observed)
+        });
+        let all: BTreeMap<_, _> =
+            differs.map(|(id, container)| (id.clone(), container.observed.clone())).collect();
+        (!all.is_empty()).then_some(all)
+    }
+}
+
+impl World {
+    /// The node sees the newest state and acts on it.
+    pub(super) fn on_view(&mut self, node: NodeId) {
+        let state = self.state.clone();
+        let Some(sim) = self.nodes.get_mut(&node) else { return };
+        if state.index <= sim.seen && !sim.containers.is_empty() {
+            return self.report_soon(node);
+        }
+        sim.seen = state.index;
+        sim.containers.retain(|id, container| {
+            state.allocations.contains_key(id) || !container.observed.phase.is_terminal()
+        });
+        for allocation in state.allocations_on(node) {
+            let image = state
+                .spec(&allocation.spec)
+                .map(|s| s.spec.run().image.clone())
+                .unwrap_or_default();
+            match assignment(allocation) {
+                Some(Assignment::Run) => self.want(node, &allocation.id, image, allocation.attempt),
+                Some(Assignment::Stop) => self.stop(node, &allocation.id),
+                None => {}
+            }
+        }
+        let lag = self.dice.between(1, 30);
+        self.after(lag, Event::Settled(node, state.index));
+        self.report_soon(node);
+    }
+
+    fn want(&mut self, node: NodeId, id: &AllocId, image: String, attempt: Attempt) {
+        let Some(sim) = self.nodes.get_mut(&node) else { return };
+        let container = sim.containers.entry(id.clone()).or_default();
+        if container.stopping || container.observed.phase.is_terminal() {
+            return;
+        }
+        let is_new = container.observed.attempt == Attempt(0);
+        if is_new {
+            container.image = image;
+            container.observed.attempt = Attempt(1);
+            self.set(node, id, Phase::Pulling, Health::None);
+        } else if container.observed.attempt < attempt {
+            container.observed.attempt = attempt;
+            container.observed.restarts += 1;
+            self.set(node, id, Phase::Starting, Health::None);
+        }
+    }
+
+    fn stop(&mut self, node: NodeId, id: &AllocId) {
+        let Some(sim) = self.nodes.get_mut(&node) else { return };
+        let container = sim.containers.entry(id.clone()).or_default();
+        if !container.stopping {
+            container.stopping = true;
+            container.observed.attempt = container.observed.attempt.max(Attempt(1));
+            self.set(node, id, Phase::Stopping, Health::None);
+        }
+    }
+
+    pub(super) fn on_container(&mut self, node: NodeId, id: &AllocId, turn: Turn) {
+        let Some(container) = self.nodes.get(&node).and_then(|sim| sim.containers.get(id)) else {
+            return;
+        };
+        if container.change == turn.change {
+            self.set(node, id, turn.to, turn.health);
+        }
+    }
+
+    pub(super) fn crash_container(&mut self) {
+        let running: Vec<(NodeId, AllocId)> = self
+            .nodes
+            .iter()
+            .flat_map(|(node, sim)| sim.containers.iter().map(|(id, c)| (*node, id.clone(), c)))
+            .filter(|(_, _, c)| c.observed.phase == Phase::Running)
+            .map(|(node, id, _)| (node, id))
+            .collect();
+        let which = usize::try_from(self.dice.below(running.len() as u64)).unwrap_or(0);
+        if let Some((node, id)) = running.get(which).cloned() {
+            self.note(format!("{id} crashes"));
+            self.set(node, &id, Phase::Backoff, Health::None);
+        }
+    }
+
+    /// Puts a container into a phase and arranges what follows from it.
+    fn set(&mut self, node: NodeId, id: &AllocId, phase: Phase, health: Health) {
+        let calm = self.now > TROUBLE;
+        let Some(container) = self.nodes.get_mut(&node).and_then(|s| s.containers.get_mut(id))
+        else {
+            return;
+        };
+        container.change += 1;
+        let change = container.change;
+        let from = container.observed.phase;
+        if phase == Phase::Starting && from == Phase::Backoff {
+            container.observed.attempt = Attempt(container.observed.attempt.0 + 1);
+            container.observed.restarts += 1;
+        }
+        container.observed.phase = phase;
+        container.observed.health = health;
+        if phase == Phase::Backoff {
+            let reason = match from {
+                Phase::Pulling => ExitReason::PullFailed,
+                Phase::Starting => ExitReason::StartFailed,
+                _ => ExitReason::Error,
+            };
+            container.observed.exit = Some(Exit { code: Some(1), reason, message: None });
+        }
+        let restarts = container.observed.restarts as usize;
+        let image = container.image.split(':').next().unwrap_or_default().to_owned();
+        let dice = &mut self.dice;
+        let next = match (phase, image.as_str()) {
+            (Phase::Pulling, "unpullable") => Some((dice.between(50, 500), Phase::Backoff)),
+            (Phase::Pulling, _) => Some((dice.between(1, 3_000), Phase::Starting)),
+            (Phase::Starting, "unstartable") => Some((50, Phase::Backoff)),
+            (Phase::Starting, _) => Some((dice.between(30, 200), Phase::Running)),
+            (Phase::Running, "crash") => Some((dice.between(10, 500), Phase::Backoff)),
+            (Phase::Running, "flaky") if !calm && dice.chance(20) => {
+                Some((dice.between(10, 30_000), Phase::Backoff))
+            }
+            (Phase::Running, "sick") if health == Health::None => Some((3_000, Phase::Running)),
+            (Phase::Running, "slow") if health == Health::None => Some((20_000, Phase::Running)),
+            (Phase::Running, _) if health == Health::None => {
+                Some((dice.between(1, 2_000), Phase::Running))
+            }
+            (Phase::Backoff, _) => {
+                let last = limits::RESTART_BACKOFF.len() - 1;
+                let wait = limits::RESTART_BACKOFF[restarts.min(last)];
+                Some((u64::try_from(wait.as_millis()).unwrap_or(0), Phase::Starting))
+            }
+            (Phase::Stopping, _) => Some((dice.between(5, 10_000), Phase::Stopped)),
+            _ => None,
+        };
+        if let Some((delay, to)) = next {
+            let health = match (to, image.as_str()) {
+                (Phase::Running, _) if phase == Phase::Starting => Health::None,
+                (Phase::Running, "sick") => Health::Unhealthy,
+                (Phase::Running, _) => Health::Healthy,
+                _ => Health::None,
+            };
+            let turn = Turn { change, to, health };
+            self.after(delay, Event::Container(node, id.clone(), turn));
+        }
+        self.report_soon(node);
+    }
+
+    fn report_soon(&mut self, node: NodeId) {
+        let state = &self.state;
+        let Some(sim) = self.nodes.get_mut(&node) else { return };
+        if sim.sending || sim.unconfirmed(state, node).is_none() {
+            return;
+        }
+        sim.sending = true;
+        let boot = sim.boot;
+        let delay = self.dice.between(1, 60);
+        self.after(delay, Event::Send(node, boot));
+    }
+}
+
+pub(super) fn describe(action: &Action) -> String {
+    match action {
+        Action::Place(place) => match &place.replaces {
+            Some(old) => format!("place {} on {} for {old}", place.id, place.node),
+            None => format!("place {} on {}", place.id, place.node),
+        },
+        Action::Drain { allocation } => format!("drain {allocation}"),
+        Action::Settled { allocation } => format!("settled {allocation}"),
+        Action::Stop { allocation } => format!("stop {allocation}"),
+        Action::Forget { allocation } => format!("forget {allocation}"),
+        Action::Revert { revision, reason, .. } => format!("revert r{revision}: {reason}"),
+        Action::Finish { revision, status, .. } => format!("finish r{revision}: {status:?}"),
+    }
+}
+
+pub(super) fn describe_report(report: &Report) -> String {
+    let each = report
+        .allocations
+        .iter()
+        .map(|(id, seen)| format!("{id}.{} {:?}/{:?}", seen.attempt, seen.phase, seen.health));
+    format!("n{} reports {}", report.node, each.collect::<Vec<_>>().join(", "))
+}

@@ -1,0 +1,143 @@
+//! The person in the simulation: random deployments of random services.
+//!
+//! Owns what is asked for, and how an image behaves: its name says so.
+
+use super::{Event, TROUBLE, World};
+use crate::fsm::Command;
+use crate::fsm::command::Deploy;
+use crate::fsm::model::{DeployKind, WorkloadSpec};
+use crate::id::{AppName, WorkloadName};
+use crate::spec::model::{
+    HealthProbe, HealthSpec, PortSpec, RunSpec, ServiceSpec, StopSpec, UpdateOrder, UpdateSpec,
+};
+use crate::units::{Bytes, MilliCpu, Millis};
+use std::collections::BTreeMap;
+
+/// How the containers of an image behave.
+const IMAGES: [&str; 9] =
+    ["good", "good", "good", "slow", "flaky", "crash", "sick", "unstartable", "unpullable"];
+
+impl World {
+    pub(super) fn user(&mut self) {
+        if self.now > TROUBLE {
+            return;
+        }
+        let app = AppName(format!("app{}", self.dice.below(2)));
+        let command = match self.dice.below(10) {
+            0 => Some(self.deploy(&app, BTreeMap::new())),
+            1 => self.restart(&app),
+            2 | 3 => {
+                let services = self.scaled(&app);
+                Some(self.deploy(&app, services))
+            }
+            _ => {
+                let services = self.random_services(&app);
+                Some(self.deploy(&app, services))
+            }
+        };
+        if let Some(command) = command {
+            self.propose(command);
+        }
+        let pause = self.dice.between(100, 40_000);
+        self.after(pause, Event::User);
+    }
+
+    fn deploy(&self, app: &AppName, services: BTreeMap<WorkloadName, WorkloadSpec>) -> Command {
+        Command::Deploy(Deploy {
+            app: app.clone(),
+            kind: DeployKind::Up,
+            base: None,
+            services,
+            tasks: BTreeMap::new(),
+            file: String::new(),
+            replace: true,
+        })
+    }
+
+    fn restart(&mut self, app: &AppName) -> Option<Command> {
+        let services: Vec<_> = self.state.apps.get(app)?.services.keys().cloned().collect();
+        let which = self.dice.below(services.len() as u64);
+        let service = services.get(usize::try_from(which).ok()?)?.clone();
+        Some(Command::RestartService { service })
+    }
+
+    /// What runs, with another number of replicas.
+    fn scaled(&mut self, app: &AppName) -> BTreeMap<WorkloadName, WorkloadSpec> {
+        let Some(app) = self.state.apps.get(app).cloned() else { return BTreeMap::new() };
+        let mut all = BTreeMap::new();
+        for (name, service) in &app.services {
+            let stored = service.target.as_ref().and_then(|hash| self.state.spec(hash)).cloned();
+            if let Some(mut spec) = stored.and_then(|s| s.spec.service().cloned()) {
+                spec.replicas = u32::try_from(self.dice.below(6)).unwrap_or(0);
+                all.insert(name.clone(), WorkloadSpec::Service(spec));
+            }
+        }
+        all
+    }
+
+    fn random_services(&mut self, app: &AppName) -> BTreeMap<WorkloadName, WorkloadSpec> {
+        let count = self.dice.between(1, 3);
+        let letters = ["a", "b", "c"];
+        let named = (0..count).map(|_| {
+            let which = usize::try_from(self.dice.below(3)).unwrap_or(0);
+            let name = WorkloadName(format!("{}{}", letters[which], &app.as_str()[3..]));
+            (name, WorkloadSpec::Service(self.random_service()))
+        });
+        named.collect()
+    }
+
+    fn random_service(&mut self) -> ServiceSpec {
+        self.revision_of_user += 1;
+        let which = usize::try_from(self.dice.below(IMAGES.len() as u64)).unwrap_or(0);
+        let stop_first = self.dice.chance(35);
+        let ports =
+            if self.dice.chance(80) { vec![PortSpec { port: 80, name: None }] } else { Vec::new() };
+        ServiceSpec {
+            run: RunSpec {
+                image: format!("{}:{}", IMAGES[which], self.dice.below(3)),
+                digest: None,
+                command: Vec::new(),
+                args: Vec::new(),
+                user: None,
+                cpu: Some(MilliCpu(self.dice.between(1, 6) * 100)),
+                memory: Bytes(self.dice.between(1, 8) * 100_000_000),
+                env: BTreeMap::new(),
+                volumes: Vec::new(),
+                secret_files: Vec::new(),
+                constraints: BTreeMap::new(),
+            },
+            ports,
+            replicas: u32::try_from(self.dice.below(6)).unwrap_or(0),
+            health: HealthSpec {
+                explicit: false,
+                probe: HealthProbe::Tcp,
+                interval: Millis(10_000),
+                timeout: Millis(2_000),
+                grace: Millis(30_000),
+            },
+            routes: Vec::new(),
+            publish: Vec::new(),
+            update: UpdateSpec {
+                max_parallel: u32::try_from(self.dice.between(1, 3)).unwrap_or(1),
+                order: if stop_first { UpdateOrder::StopFirst } else { UpdateOrder::StartFirst },
+                healthy_deadline: Millis(60_000),
+                canary: None,
+            },
+            before_deploy: Vec::new(),
+            after_deploy: Vec::new(),
+            stop: StopSpec { signal: None, grace: Millis(10_000) },
+        }
+    }
+}
+
+pub(super) fn describe(deploy: &Deploy) -> String {
+    let services = deploy.services.iter().filter_map(|(name, spec)| {
+        let s = spec.service()?;
+        let order = match s.update.order {
+            UpdateOrder::StartFirst => "start-first",
+            UpdateOrder::StopFirst => "stop-first",
+        };
+        Some(format!("{name}={}×{} {order}≤{}", s.run.image, s.replicas, s.update.max_parallel))
+    });
+    format!("deploy {}: {}", deploy.app, services.collect::<Vec<_>>().join(", "))
+}

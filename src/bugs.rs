@@ -1,0 +1,45 @@
+//! Deliberate bugs that the simulation must find: a switch for tests, nothing in the program.
+//!
+//! Owns the list. Never on outside tests: there, asking costs nothing and answers no.
+
+/// A bug that can be switched on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bug {
+    /// Stops without waiting until the draining is settled everywhere.
+    StopUnsettled,
+    /// Replaces more replicas at once than the policy allows.
+    TooManyAtOnce,
+    /// Leaves a failed deployment's new replicas running.
+    ForgetRevert,
+    /// Takes steps that were planned against an older version.
+    TakeStaleSteps,
+    /// Lets go of what an allocation reserves while it still runs.
+    ReleaseEarly,
+}
+
+#[cfg(test)]
+thread_local! {
+    static ON: std::cell::Cell<Option<Bug>> = const { std::cell::Cell::new(None) };
+}
+
+/// Whether a bug is switched on in this thread.
+#[must_use]
+#[inline]
+#[cfg(test)]
+pub fn is_on(bug: Bug) -> bool {
+    ON.get() == Some(bug)
+}
+
+/// Whether a bug is switched on: never, outside tests.
+#[must_use]
+#[inline]
+#[cfg(not(test))]
+pub const fn is_on(_bug: Bug) -> bool {
+    false
+}
+
+/// Switches a bug on in this thread, or all off.
+#[cfg(test)]
+pub fn switch(bug: Option<Bug>) {
+    ON.set(bug);
+}
