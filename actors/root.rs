@@ -54,6 +54,8 @@ pub enum Msg {
     Restart(Child),
     /// A child has been started again, or not.
     Restarted(Child, Result<Handle, String>),
+    /// The node's introduction was answered: look whether another is needed.
+    Introduced,
     /// Stop the children in order, then root: answered when all is stopped.
     Stop(RpcReplyPort<()>),
 }
@@ -199,6 +201,7 @@ pub struct State {
     leader: Option<NodeId>,
     /// The commit index of the current gate, once it is known.
     confirmed: Option<Index>,
+    introducing: bool,
     family: Family,
     next_seq: u64,
     pending: BTreeMap<u64, RpcReplyPort<Result<Done, ProposeError>>>,
@@ -223,6 +226,7 @@ impl Actor for Root {
             fsm: Arc::default(),
             leader: None,
             confirmed: None,
+            introducing: false,
             family: Family::new(args.factories),
             next_seq: 0,
             pending: BTreeMap::new(),
@@ -257,6 +261,10 @@ impl Actor for Root {
             Msg::ReadIndex(reply) => state.read_index(reply),
             Msg::Restart(child) => state.restart_child(child, &myself),
             Msg::Restarted(child, result) => state.on_restarted(child, result, &myself),
+            Msg::Introduced => {
+                state.introducing = false;
+                state.introduce(&myself);
+            }
             Msg::Stop(reply) => {
                 state.family.stop_all().await;
                 // The caller may have gone: nothing is lost with the answer.

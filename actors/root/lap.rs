@@ -73,7 +73,7 @@ impl State {
                 self.fsm = Arc::from(state);
                 self.publish(&Touched::everything());
             }
-            RaftEvent::Committed(entries) => self.on_committed(entries),
+            RaftEvent::Committed(entries) => self.on_committed(entries, myself),
             RaftEvent::Leader(leader) => {
                 let leads = leader.is_some() && leader == self.member.as_ref().map(|m| m.node);
                 if !leads {
@@ -98,7 +98,7 @@ impl State {
         }
     }
 
-    fn on_committed(&mut self, entries: Vec<super::CommittedEntry>) {
+    fn on_committed(&mut self, entries: Vec<super::CommittedEntry>, myself: &RootRef) {
         let was_current = self.is_current();
         let mut touched = Touched::default();
         let own = self.member.as_ref().map(|member| member.node);
@@ -119,6 +119,9 @@ impl State {
         self.family.tell(Child::Raft, ToChild::Raft(applied));
         if self.is_current() != was_current {
             touched.merge(&Touched::everything());
+        }
+        if self.is_current() {
+            self.introduce(myself);
         }
         self.publish(&touched);
     }
@@ -152,18 +155,31 @@ impl State {
         self.confirmed.is_some_and(|confirmed| self.fsm.index >= confirmed)
     }
 
-    /// Once the state is known to be current: the first node begins the cluster, then every node
-    /// says what it has.
-    fn introduce(&mut self, myself: &RootRef) {
+    /// Once the state is known to be current: the first node begins the cluster, then every node says
+    /// what it has. One at a time, and again until the state shows it.
+    pub(super) fn introduce(&mut self, myself: &RootRef) {
         let Some(member) = &self.member else { return };
-        let init = member.init.clone().filter(|_| self.fsm.cluster.is_none());
-        let commands =
-            init.map(Command::Init).into_iter().chain([Command::Register(member.register.clone())]);
-        for command in commands.collect::<Vec<_>>() {
-            let (sender, _) = tokio::sync::oneshot::channel();
-            let proposal = Proposal { command, idempotency_key: None, reply: sender.into() };
-            self.propose(proposal, myself);
+        let known = self.fsm.nodes.get(&member.node);
+        if self.introducing || known.is_some_and(|node| node.boot == self.boot) {
+            return;
         }
+        let init = member.init.clone().filter(|_| self.fsm.cluster.is_none());
+        let register = Command::Register(member.register.clone());
+        let command = init.map_or(register, Command::Init);
+        let (sender, receiver) = tokio::sync::oneshot::channel();
+        let proposal = Proposal { command, idempotency_key: None, reply: sender.into() };
+        self.introducing = true;
+        self.propose(proposal, myself);
+        let myself = myself.clone();
+        tokio::spawn(async move {
+            let answer = receiver.await;
+            if !matches!(answer, Ok(Ok(_))) {
+                tracing::warn!(?answer, "the node could not introduce itself and tries again");
+                tokio::time::sleep(limits::INTRODUCE_AGAIN).await;
+            }
+            // Root may have stopped meanwhile.
+            let _ = myself.cast(super::Msg::Introduced);
+        });
     }
 
     /// Hands the new view to every child that has settled its last one.

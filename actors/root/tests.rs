@@ -1,1 +1,264 @@
-//! Tests of root with scripted children.
+//! Tests of root with a real raft and scripted children.
+
+use super::*;
+use crate::actors::raft;
+use crate::fsm::Touched;
+use crate::fsm::model::Role;
+use crate::id::Incarnation;
+use ractor::{ActorProcessingErr, SpawnErr};
+use std::net::Ipv4Addr;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+const DEADLINE: Duration = Duration::from_secs(20);
+
+/// What a scripted child is told.
+enum Script {
+    View(View),
+    Panic,
+}
+
+/// A child that settles every view at once and panics when it is told to.
+struct Scripted;
+
+struct ScriptArgs {
+    child: Child,
+    root: RootRef,
+    views: mpsc::UnboundedSender<(Child, View)>,
+}
+
+impl Actor for Scripted {
+    type Msg = Script;
+    type State = ScriptArgs;
+    type Arguments = ScriptArgs;
+
+    async fn pre_start(
+        &self,
+        _myself: ActorRef<Script>,
+        args: ScriptArgs,
+    ) -> Result<ScriptArgs, ActorProcessingErr> {
+        Ok(args)
+    }
+
+    async fn handle(
+        &self,
+        _myself: ActorRef<Script>,
+        message: Script,
+        state: &mut ScriptArgs,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            Script::Panic => panic!("as the script says"),
+            Script::View(view) => {
+                let (child, index) = (state.child, view.index);
+                state.views.send((child, view)).unwrap();
+                state.root.cast(Msg::Settled { child, index }).unwrap();
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A member with a real raft in a directory of its own.
+struct Tree {
+    root: RootRef,
+    fatal: mpsc::UnboundedReceiver<String>,
+    views: mpsc::UnboundedReceiver<(Child, View)>,
+    scripts: Arc<Mutex<BTreeMap<Child, ActorRef<Script>>>>,
+    starts: Arc<AtomicU32>,
+    _dir: tempfile::TempDir,
+}
+
+impl Tree {
+    async fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let (views_to, views) = mpsc::unbounded_channel();
+        let scripts: Arc<Mutex<BTreeMap<Child, ActorRef<Script>>>> = Arc::default();
+        let starts = Arc::new(AtomicU32::new(0));
+        let mut factories = Factories::new();
+        for child in [Child::Api, Child::Container, Child::Scheduler] {
+            let (views_to, scripts, starts) =
+                (views_to.clone(), Arc::clone(&scripts), Arc::clone(&starts));
+            let factory: Factory = Arc::new(move |root: RootRef| {
+                let args = ScriptArgs { child, root: root.clone(), views: views_to.clone() };
+                let (scripts, starts) = (Arc::clone(&scripts), Arc::clone(&starts));
+                Box::pin(async move {
+                    let cell = root.get_cell();
+                    let (actor, _) = Scripted::spawn_linked(None, Scripted, args, cell).await?;
+                    scripts.lock().unwrap().insert(child, actor.clone());
+                    starts.fetch_add(1, Ordering::SeqCst);
+                    let cell = actor.get_cell();
+                    let tell = Box::new(move |what| {
+                        if let ToChild::View(view) = what {
+                            let _ = actor.cast(Script::View(view));
+                        }
+                    });
+                    Ok::<_, SpawnErr>(Handle { cell, tell, raft: None })
+                })
+            });
+            factories.insert(child, factory);
+        }
+        let path = dir.path().to_owned();
+        let raft: Factory = Arc::new(move |root: RootRef| {
+            let dir = path.clone();
+            Box::pin(async move { raft_child(root, dir).await })
+        });
+        factories.insert(Child::Raft, raft);
+        let (fatal_to, fatal) = mpsc::unbounded_channel();
+        let args = Args { boot: BootId(7), factories, fatal: fatal_to };
+        let (root, _) = Root::spawn(None, Root, args).await.unwrap();
+        Self { root, fatal, views, scripts, starts, _dir: dir }
+    }
+
+    fn begin(&self) {
+        let node = NodeId(1);
+        let init = Init {
+            cluster: "t".into(),
+            cluster_id: "0".into(),
+            incarnation: Incarnation(1),
+            subnet: Ipv4Addr::new(10, 99, 0, 0),
+            prefix: 16,
+            node_name: "n1".into(),
+            address: "127.0.0.1".into(),
+            labels: BTreeMap::new(),
+        };
+        let register = Register {
+            node,
+            boot: BootId(7),
+            cpu: MilliCpu(2_000),
+            memory: Bytes(1_000_000_000),
+            version: "0".into(),
+        };
+        let member = Member { node, init: Some(init), register };
+        self.root.cast(Msg::Begin(Box::new(member))).unwrap();
+    }
+
+    /// The first view of a child that is as wanted.
+    async fn view(&mut self, of: Child, is_wanted: impl Fn(&View) -> bool) -> View {
+        let wait = async {
+            loop {
+                let (child, view) = self.views.recv().await.unwrap();
+                if child == of && is_wanted(&view) {
+                    return view;
+                }
+            }
+        };
+        tokio::time::timeout(DEADLINE, wait).await.expect("such a view")
+    }
+
+    fn panic(&self, child: Child) {
+        self.scripts.lock().unwrap()[&child].cast(Script::Panic).unwrap();
+    }
+
+    async fn propose(&self, command: Command) -> Result<Done, ProposeError> {
+        let ask = |reply| Msg::Propose(Proposal { command, idempotency_key: None, reply });
+        self.root.call(ask, Some(DEADLINE)).await.unwrap().unwrap()
+    }
+
+    async fn stop(self) {
+        self.root.call(Msg::Stop, Some(DEADLINE)).await.unwrap().unwrap();
+    }
+}
+
+async fn raft_child(root: RootRef, dir: std::path::PathBuf) -> Result<Handle, SpawnErr> {
+    let to = root.clone();
+    let sink: raft::Sink = Box::new(move |event| {
+        if let Some(event) = RaftEvent::decode(event) {
+            let _ = to.cast(Msg::Raft(event));
+        }
+    });
+    let args = raft::Args { node: NodeId(1), dir, bootstrap: true, sink };
+    let (actor, _) = raft::Raft::spawn_linked(None, raft::Raft, args, root.get_cell()).await?;
+    let (cell, raft) = (actor.get_cell(), Some(actor.clone()));
+    let tell = Box::new(move |what| {
+        if let ToChild::Raft(message) = what {
+            let _ = actor.cast(message);
+        }
+    });
+    Ok(Handle { cell, tell, raft })
+}
+
+fn token(id: &str) -> Command {
+    let (id, hash) = (id.into(), String::new());
+    Command::CreateToken { id, role: Role::Read, hash, expires_at: None }
+}
+
+#[tokio::test]
+async fn a_new_member_begins_its_cluster_and_registers() {
+    let mut tree = Tree::new().await;
+    tree.begin();
+    let is_registered =
+        |view: &View| view.state.nodes.get(&NodeId(1)).is_some_and(|n| n.boot == BootId(7));
+    let view = tree.view(Child::Api, is_registered).await;
+    assert!(view.current);
+    assert_eq!(view.leader, Some(NodeId(1)));
+    assert_eq!(view.state.cluster.as_ref().unwrap().name, "t");
+    tree.stop().await;
+}
+
+#[tokio::test]
+async fn a_change_takes_one_lap_and_reaches_every_child() {
+    let mut tree = Tree::new().await;
+    tree.begin();
+    tree.view(Child::Api, |view| view.current).await;
+    let done = tree.propose(token("t1")).await.unwrap();
+    for child in [Child::Container, Child::Scheduler] {
+        let view = tree.view(child, |view| view.index >= done.index).await;
+        assert!(view.state.tokens.contains_key(&crate::id::TokenId::from("t1")));
+    }
+    let refused = tree.propose(Command::RevokeToken { id: "none".into() }).await.unwrap_err();
+    assert_eq!(refused.to_string(), "no token none");
+    tree.stop().await;
+}
+
+#[yare::parameterized(
+    api = { Child::Api },
+    container = { Child::Container },
+    scheduler = { Child::Scheduler },
+)]
+#[test_macro(tokio::test)]
+async fn a_panicked_child_is_started_again_and_shown_everything(child: Child) {
+    let mut tree = Tree::new().await;
+    tree.begin();
+    tree.view(child, |view| view.current).await;
+    tree.panic(child);
+    let view = tree.view(child, |view| view.touched.all).await;
+    assert_eq!(*view.touched, Touched { allocations: [].into(), ..Touched::everything() });
+    let done = tree.propose(token("after")).await.unwrap();
+    tree.view(child, |view| view.index >= done.index).await;
+    assert_eq!(tree.starts.load(Ordering::SeqCst), 4);
+    tree.stop().await;
+}
+
+#[tokio::test]
+async fn too_many_panics_end_the_process() {
+    let mut tree = Tree::new().await;
+    tree.begin();
+    for _ in 0..=limits::RESTARTS_PER_WINDOW {
+        tree.view(Child::Scheduler, |view| view.touched.all).await;
+        tree.panic(Child::Scheduler);
+    }
+    let reason = tokio::time::timeout(DEADLINE, tree.fatal.recv()).await.unwrap().unwrap();
+    assert!(reason.starts_with("Scheduler failed too often"), "{reason}");
+    tree.stop().await;
+}
+
+#[tokio::test]
+async fn a_failed_raft_ends_the_process_at_once() {
+    let mut tree = Tree::new().await;
+    tree.begin();
+    tree.view(Child::Api, |view| view.current).await;
+    let fatal = raft::Event::Fatal(raft::RaftError::WriterGone);
+    tree.root.cast(Msg::Raft(RaftEvent::decode(fatal).unwrap())).unwrap();
+    let reason = tokio::time::timeout(DEADLINE, tree.fatal.recv()).await.unwrap().unwrap();
+    assert!(reason.contains("log"), "{reason}");
+    tree.stop().await;
+}
+
+#[tokio::test]
+async fn before_it_is_a_member_a_node_refuses_changes() {
+    let tree = Tree::new().await;
+    assert!(matches!(tree.propose(token("t")).await, Err(ProposeError::NoLeader)));
+    tree.stop().await;
+}
