@@ -1,11 +1,331 @@
 //! The container actor: makes the node's assigned allocations run.
 //!
-//! Owns the node's containers. Never decides what should run where.
+//! Owns the node's containers, their addresses and the published ports, through one actor an
+//! allocation. Never decides what should run where, and before the state is known to be current it
+//! neither creates nor removes anything.
 
+pub mod alloc;
 pub mod containerd;
 pub mod daemon;
+mod fleet;
+pub mod health;
 pub mod image;
 pub mod logs;
 pub mod net;
+mod publish;
+mod reports;
 pub mod runc_shim;
+mod upkeep;
 pub mod usage;
+
+#[cfg(test)]
+mod tests;
+
+use crate::actors::platform::Platform;
+use crate::actors::root::{self, NodeUsage, RootRef, ToChild, View};
+use crate::fsm::Command;
+use crate::fsm::command::Report;
+use crate::fsm::model::Observed;
+use crate::id::AllocId;
+use crate::project::PublishMap;
+use containerd::{Found, TaskEvent};
+use fleet::Fleet;
+use publish::Publishing;
+use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort, SpawnErr, SupervisionEvent};
+use reports::{Next, Reports};
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+use tokio::task::JoinSet;
+use usage::Meter;
+
+/// What the container actor is told and asked.
+pub enum Msg {
+    /// The newest state.
+    View(View),
+    /// What do the allocations use?
+    Usage(RpcReplyPort<NodeUsage>),
+    /// Something happened to a container.
+    Task(TaskEvent),
+    /// All containers, as they were after the look with this number had begun.
+    Looked(u64, Result<Vec<Found>, containerd::Error>),
+    /// An allocation is so now.
+    Observed(AllocId, Observed),
+    /// Nothing is left of an allocation.
+    Finished(AllocId),
+    /// A batch of reports arrived, or not.
+    Reported(Result<(), root::ProposeError>),
+    /// It is time to send the next batch.
+    Send,
+    /// The published ports are so now, or could not be changed.
+    Published(PublishMap, Result<Vec<net::Taken>, net::NetError>),
+    /// Try once more to change the published ports.
+    Republish,
+    /// A failed allocation's actor may start again.
+    Revive(AllocId),
+    /// Read what the containers use.
+    Sample,
+    /// Clear up what is old.
+    Sweep,
+    /// Work besides an allocation's own has ended.
+    Tidied,
+    /// Fail, as an error inside would: for tests of the supervision.
+    #[cfg(test)]
+    Panic(Option<AllocId>),
+}
+
+/// What it starts with.
+pub struct Args {
+    /// Where proposals go.
+    pub root: RootRef,
+    /// What containers stand on.
+    pub platform: Arc<Platform>,
+}
+
+/// The actor.
+pub struct Container;
+
+/// What it keeps.
+pub struct State {
+    root: RootRef,
+    platform: Arc<Platform>,
+    meter: Arc<Mutex<Meter>>,
+    view: Option<View>,
+    fleet: Fleet,
+    reports: Reports,
+    /// Number of the last batch in this boot.
+    seq: u64,
+    publishing: Publishing,
+    /// What runs besides the allocations' own work; ends with the actor.
+    work: JoinSet<()>,
+}
+
+/// Starts the actor as root's child.
+///
+/// # Errors
+/// The machine has no control groups.
+pub async fn start(platform: Arc<Platform>, root: RootRef) -> Result<root::Handle, SpawnErr> {
+    let args = Args { root: root.clone(), platform };
+    let (actor, _) = Container::spawn_linked(None, Container, args, root.get_cell()).await?;
+    let cell = actor.get_cell();
+    let tell = Box::new(move |what| {
+        let message = match what {
+            ToChild::View(view) => Msg::View(view),
+            ToChild::Usage(reply) => Msg::Usage(reply),
+            ToChild::Settled(..) | ToChild::Raft(_) => return,
+        };
+        // An actor that has ended is started again by root, with the view of then.
+        let _ = actor.cast(message);
+    });
+    Ok(root::Handle { cell, tell, raft: None })
+}
+
+impl Actor for Container {
+    type Msg = Msg;
+    type State = State;
+    type Arguments = Args;
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<Msg>,
+        args: Args,
+    ) -> Result<State, ActorProcessingErr> {
+        let meter = Meter::open()?;
+        let cgroups = meter.hierarchy().version();
+        let mut work = JoinSet::new();
+        let mut events = args.platform.containerd.events();
+        let listener = myself.clone();
+        work.spawn(async move {
+            while let Some(event) = events.next().await {
+                // The actor has ended, and this task with it.
+                let _ = listener.cast(Msg::Task(event));
+            }
+        });
+        let me = myself.clone();
+        myself.send_after(crate::limits::USAGE_INTERVAL, || Msg::Sample);
+        Ok(State {
+            root: args.root,
+            fleet: Fleet::new(Arc::clone(&args.platform), cgroups, me),
+            platform: args.platform,
+            meter: Arc::new(Mutex::new(meter)),
+            view: None,
+            reports: Reports::default(),
+            seq: 0,
+            publishing: Publishing::default(),
+            work,
+        })
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<Msg>,
+        message: Msg,
+        state: &mut State,
+    ) -> Result<(), ActorProcessingErr> {
+        while state.work.try_join_next().is_some() {}
+        match message {
+            Msg::View(view) => state.on_view(view, &myself).await?,
+            Msg::Usage(reply) => state.usage(Some(reply)),
+            Msg::Task(TaskEvent::Subscribed) => state.look(&myself),
+            Msg::Task(event) => state.fleet.on_event(event),
+            Msg::Looked(number, result) => {
+                match result {
+                    Ok(found) => state.fleet.on_look(number, found),
+                    Err(error) => return Err(error.into()),
+                }
+                state.reconcile(&myself).await?;
+            }
+            Msg::Observed(id, observed) => state.on_observed(id, observed, &myself),
+            Msg::Finished(id) => {
+                state.fleet.finished(&id);
+                state.rest(&myself);
+            }
+            Msg::Reported(result) => state.on_reported(result, &myself),
+            Msg::Send => state.send(&myself),
+            Msg::Published(map, result) => state.on_published(map, result, &myself),
+            Msg::Republish => state.publish(&myself),
+            Msg::Revive(id) => {
+                state.fleet.revive(&id);
+                state.look(&myself);
+            }
+            Msg::Sample => {
+                state.usage(None);
+                myself.send_after(crate::limits::USAGE_INTERVAL, || Msg::Sample);
+            }
+            Msg::Sweep => state.sweep(&myself),
+            Msg::Tidied => state.rest(&myself),
+            #[cfg(test)]
+            Msg::Panic(None) => panic!("as asked"),
+            #[cfg(test)]
+            Msg::Panic(Some(id)) => state.fleet.panic(&id),
+        }
+        Ok(())
+    }
+
+    async fn handle_supervisor_evt(
+        &self,
+        myself: ActorRef<Msg>,
+        event: SupervisionEvent,
+        state: &mut State,
+    ) -> Result<(), ActorProcessingErr> {
+        let (cell, reason) = match event {
+            SupervisionEvent::ActorFailed(cell, error) => (cell, error.to_string()),
+            SupervisionEvent::ActorTerminated(cell, _, reason) => {
+                (cell, reason.unwrap_or_else(|| "it ended by itself".to_owned()))
+            }
+            _ => return Ok(()),
+        };
+        let Some(id) = state.fleet.id_of(&cell) else { return Ok(()) };
+        match state.fleet.failed(&id) {
+            crate::supervise::Decision::RestartAfter(delay) => {
+                tracing::warn!(alloc = %id, %reason, ?delay, "its actor failed and starts again");
+                myself.send_after(delay, move || Msg::Revive(id));
+                Ok(())
+            }
+            crate::supervise::Decision::GiveUp => {
+                Err(format!("the actor of {id} failed too often: {reason}").into())
+            }
+        }
+    }
+}
+
+impl State {
+    async fn on_view(
+        &mut self,
+        view: View,
+        myself: &ActorRef<Msg>,
+    ) -> Result<(), ActorProcessingErr> {
+        let was_current = self.view.as_ref().is_some_and(|view| view.current);
+        if view.current && !was_current {
+            // Not now: the first seconds belong to what must run.
+            myself.send_after(crate::limits::SWEEP_FIRST, || Msg::Sweep);
+        }
+        self.view = Some(view);
+        self.reconcile(myself).await?;
+        self.publish(myself);
+        self.send(myself);
+        self.rest(myself);
+        Ok(())
+    }
+
+    /// Brings the allocations' actors in line with the view, once it is known what is there.
+    async fn reconcile(&mut self, myself: &ActorRef<Msg>) -> Result<(), ActorProcessingErr> {
+        let Some(view) = self.view.clone() else { return Ok(()) };
+        let orphans = self.fleet.reconcile(&view, myself).await?;
+        for orphan in orphans {
+            let platform = Arc::clone(&self.platform);
+            let myself = myself.clone();
+            self.work.spawn(async move {
+                upkeep::remove(&platform, orphan).await;
+                // The actor has ended, and this task with it.
+                let _ = myself.cast(Msg::Tidied);
+            });
+        }
+        Ok(())
+    }
+
+    /// Asks containerd what is there.
+    fn look(&mut self, myself: &ActorRef<Msg>) {
+        let number = self.fleet.begin_look();
+        let containerd = self.platform.containerd.clone();
+        let myself = myself.clone();
+        self.work.spawn(async move {
+            let found = containerd.list().await;
+            let _ = myself.cast(Msg::Looked(number, found));
+        });
+    }
+
+    fn on_observed(&mut self, id: AllocId, observed: Observed, myself: &ActorRef<Msg>) {
+        self.fleet.observed(&id, &observed);
+        let known = self.reports.latest(&id).or_else(|| {
+            let view = self.view.as_ref()?;
+            view.state.allocations.get(&id).map(|allocation| &allocation.observed)
+        });
+        if known == Some(&observed) {
+            return;
+        }
+        self.reports.add(id, observed);
+        self.send(myself);
+    }
+
+    /// Sends the next batch of reports, if it is time and this life of the node is registered.
+    fn send(&mut self, myself: &ActorRef<Msg>) {
+        let Some(view) = &self.view else { return };
+        let Some(node) = view.state.nodes.get(&view.node).filter(|n| n.boot == view.boot) else {
+            return;
+        };
+        let allocations = match self.reports.next(Instant::now()) {
+            Next::Rest => return,
+            Next::Wait(wait) => {
+                myself.send_after(wait, || Msg::Send);
+                return;
+            }
+            Next::Send(batch) => batch,
+        };
+        self.seq = self.seq.max(node.report_seq) + 1;
+        let report = Report { node: view.node, boot: view.boot, seq: self.seq, allocations };
+        let (sender, receiver) = tokio::sync::oneshot::channel();
+        let proposal = root::Proposal {
+            command: Command::Report(report),
+            idempotency_key: None,
+            reply: sender.into(),
+        };
+        // Root outlives its children.
+        let _ = self.root.cast(root::Msg::Propose(proposal));
+        let myself = myself.clone();
+        self.work.spawn(async move {
+            let result = receiver.await.unwrap_or(Err(root::ProposeError::Stopping));
+            let _ = myself.cast(Msg::Reported(result.map(drop)));
+        });
+    }
+
+    fn on_reported(&mut self, result: Result<(), root::ProposeError>, myself: &ActorRef<Msg>) {
+        match result {
+            Ok(()) => self.reports.arrived(),
+            Err(error) => {
+                tracing::debug!(%error, "a report did not arrive");
+                self.reports.failed(Instant::now());
+            }
+        }
+        self.send(myself);
+    }
+}

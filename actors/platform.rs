@@ -49,6 +49,12 @@ pub enum PlatformError {
     /// The kept binary.
     #[error(transparent)]
     Keep(#[from] logs::KeepError),
+    /// The reader of logs.
+    #[error("watching the logs: {source}; raise fs.inotify.max_user_instances")]
+    Logs {
+        /// What the system said.
+        source: std::io::Error,
+    },
     /// Opening was broken off inside.
     #[error("keeping a copy of the mill binary was broken off")]
     Aborted(#[source] tokio::task::JoinError),
@@ -66,6 +72,8 @@ pub struct Platform {
     pub net: Net,
     /// The kept binary that logs.
     pub logger: PathBuf,
+    /// Reads the containers' logs.
+    pub logs: logs::LogReader,
     /// The private containerd, if it is one.
     pub private: Option<private::Daemon>,
 }
@@ -143,7 +151,9 @@ impl Platform {
         let containerd = client.map_err(|source| PlatformError::Containerd { socket, source })?;
         let registries = RegistryConfig { insecure: config.insecure_registries.clone(), ca: None };
         let images = Images::new(containerd.clone(), registries);
-        Ok(Self { places, containerd, images, net: net?, logger, private })
+        let reader = logs::LogReader::new(&places.data);
+        let logs = reader.map_err(|source| PlatformError::Logs { source })?;
+        Ok(Self { places, containerd, images, net: net?, logger, logs, private })
     }
 }
 

@@ -46,6 +46,18 @@ pub const ENDED_TASKS_ALL: usize = 10_000;
 pub const FAILURE_OUTPUT_MAX: usize = 1024;
 /// Shortest time between two batches of reports from a node.
 pub const REPORT_INTERVAL: Duration = Duration::from_millis(50);
+/// A report that did not arrive is sent again after this long.
+pub const REPORT_RETRY: Duration = Duration::from_millis(200);
+/// Published ports that could not be changed are tried again after this long.
+pub const PUBLISH_RETRY: Duration = Duration::from_secs(1);
+/// Lines of output kept with a failure, within its bytes.
+pub const FAILURE_LINES: usize = 10;
+/// Time between two readings of what containers use.
+pub const USAGE_INTERVAL: Duration = Duration::from_secs(10);
+/// After its start a node waits this long before it clears up what is old.
+pub const SWEEP_FIRST: Duration = Duration::from_secs(60);
+/// Time between two clearings of what is old.
+pub const SWEEP_INTERVAL: Duration = Duration::from_secs(3600);
 /// Backoff between restarts of a failed container; the last one repeats.
 pub const RESTART_BACKOFF: [Duration; 4] = [
     Duration::from_secs(1),

@@ -28,7 +28,7 @@ use std::io;
 use std::net::Ipv4Addr;
 use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
-use tokio::sync::{Mutex, RwLock};
+use tokio::sync::{Mutex, RwLock, RwLockReadGuard};
 
 /// On which of the host's addresses published ports are open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,15 +120,22 @@ impl Net {
         Ok(net)
     }
 
-    /// The bridge, made if it is not there.
-    async fn awake(&self) -> Result<Bridge, NetError> {
-        if let Some(bridge) = *self.bridge.read().await {
-            return Ok(bridge);
+    /// The bridge, made if it is not there. It stays for as long as the guard is held.
+    async fn awake(&self) -> Result<(Bridge, RwLockReadGuard<'_, Option<Bridge>>), NetError> {
+        let guard = self.bridge.read().await;
+        if let Some(bridge) = *guard {
+            return Ok((bridge, guard));
         }
+        drop(guard);
         let mut slot = self.bridge.write().await;
-        if let Some(bridge) = *slot {
-            return Ok(bridge);
-        }
+        let bridge = match *slot {
+            Some(bridge) => bridge,
+            None => *slot.insert(self.make().await?),
+        };
+        Ok((bridge, slot.downgrade()))
+    }
+
+    async fn make(&self) -> Result<Bridge, NetError> {
         let config = &self.config;
         std::fs::create_dir_all(&config.run_dir)
             .map_err(|source| NetError::Write { path: config.run_dir.clone(), source })?;
@@ -140,7 +147,7 @@ impl Net {
         // keeps containers from using it the other way.
         set_kernel(&format!("/proc/sys/net/ipv4/conf/{}/route_localnet", config.bridge()))?;
         firewall::apply(&firewall::base(config)).await?;
-        Ok(*slot.insert(Bridge { index, mtu }))
+        Ok(Bridge { index, mtu })
     }
 
     /// The host's own address on the bridge.
@@ -161,7 +168,7 @@ impl Net {
     /// # Errors
     /// The kernel refuses.
     pub async fn attach(&self, id: &AllocId, address: Ipv4Addr) -> Result<PathBuf, NetError> {
-        let bridge = self.awake().await?;
+        let (bridge, _guard) = self.awake().await?;
         let path = self.config.namespace(id);
         let inside = netns::ensure(&path).await?;
         let cable = self.config.cable(id);
@@ -247,6 +254,24 @@ impl Net {
         }
         published.reserved.keep(&wanted);
         Ok(taken)
+    }
+
+    /// Removes all of it if no allocation has a namespace; tells whether it did. The next `attach`
+    /// or `publish` makes it again.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub async fn rest(&self) -> Result<bool, NetError> {
+        let mut published = self.published.lock().await;
+        let mut bridge = self.bridge.write().await;
+        let targets = published.active.as_ref().is_some_and(|map| !map.is_empty());
+        if bridge.is_none() || targets || !self.attached()?.is_empty() {
+            return Ok(false);
+        }
+        remove(&self.links, &self.config).await?;
+        *bridge = None;
+        *published = Published::default();
+        Ok(true)
     }
 
     /// Removes all of it: table, namespaces, interfaces, mounts. The next `attach` or `publish`

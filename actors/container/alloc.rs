@@ -1,0 +1,250 @@
+//! The actor of one allocation: does what its life decides, and tells what happened.
+//!
+//! Owns the container of one allocation and the one piece of work that is under way for it. Never
+//! waits in a handler: work runs in a task of its own that ends with the actor.
+
+mod work;
+
+pub use work::{Job, label, leftover, terms};
+
+use super::image::Image;
+use crate::fsm::model::Observed;
+use crate::id::{AllocId, Attempt};
+use crate::life::{Effect, Ended, FoundTask, Input, Life, Terms, Want};
+use crate::units::{Millis, Timestamp};
+use futures_util::FutureExt as _;
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+use tokio_util::task::AbortOnDropHandle;
+
+/// What an allocation's actor is told.
+pub enum Msg {
+    /// Something else should be.
+    Want(Want),
+    /// The program of an attempt ended.
+    Exited(Attempt, Ended),
+    /// A process of an attempt was killed for want of memory.
+    OutOfMemory(Attempt),
+    /// The container of an attempt is not there any more.
+    Gone(Attempt),
+    /// The image is there, or not.
+    Pulled(u64, Result<Arc<Image>, work::Failed>),
+    /// Work has ended with this.
+    Outcome(Input),
+    /// Work panicked.
+    Broken(String),
+    /// Fail, as an error inside would: for tests of the supervision.
+    #[cfg(test)]
+    Panic,
+}
+
+/// What it starts with.
+pub struct Args {
+    /// Who it is.
+    pub job: Arc<Job>,
+    /// What does not change.
+    pub terms: Terms,
+    /// What should be.
+    pub want: Want,
+    /// What was last reported of it.
+    pub reported: Observed,
+    /// What is there of it.
+    pub found: Option<Adopted>,
+    /// Where its news go.
+    pub tell: Tell,
+}
+
+/// A container that an earlier actor or process left.
+pub struct Adopted {
+    /// Its attempt.
+    pub attempt: Attempt,
+    /// What became of it.
+    pub task: FoundTask,
+    /// The signal that asks its program to end.
+    pub signal: Option<u32>,
+}
+
+/// News of an allocation.
+pub enum News {
+    /// It is so now.
+    Observed(Observed),
+    /// Nothing is left of it.
+    Finished,
+}
+
+/// Takes an allocation's news.
+pub type Tell = Box<dyn Fn(&AllocId, News) + Send + Sync>;
+
+/// The actor.
+pub struct Alloc;
+
+/// What it keeps.
+pub struct State {
+    job: Arc<Job>,
+    life: Life,
+    tell: Tell,
+    image: Option<Arc<Image>>,
+    signal: Option<u32>,
+    /// The one piece of work under way; a new one ends it.
+    work: Option<AbortOnDropHandle<()>>,
+    /// The repair of an adopted container's network.
+    _repair: Option<AbortOnDropHandle<()>>,
+    clock: Clock,
+    /// When the last start began: where the attempt's output begins.
+    began: Option<Timestamp>,
+}
+
+impl Actor for Alloc {
+    type Msg = Msg;
+    type State = State;
+    type Arguments = Args;
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<Msg>,
+        args: Args,
+    ) -> Result<State, ActorProcessingErr> {
+        let clock = Clock::new();
+        let found = args.found.as_ref().map(|found| (found.attempt, found.task));
+        let now = clock.now();
+        let (life, effects) = Life::begin(args.terms, args.want, &args.reported, found, now);
+        let repair = found.filter(|(_, task)| *task == FoundTask::Running).map(|_| {
+            let job = Arc::clone(&args.job);
+            AbortOnDropHandle::new(tokio::spawn(async move { job.repair().await }))
+        });
+        let mut state = State {
+            job: args.job,
+            life,
+            tell: args.tell,
+            image: None,
+            signal: args.found.and_then(|found| found.signal),
+            work: None,
+            _repair: repair,
+            clock,
+            began: None,
+        };
+        state.carry_out(effects, &myself);
+        Ok(state)
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<Msg>,
+        message: Msg,
+        state: &mut State,
+    ) -> Result<(), ActorProcessingErr> {
+        let input = match message {
+            Msg::Want(want) => Input::Want(want),
+            Msg::Exited(attempt, ended) => Input::Exited(attempt, ended),
+            Msg::OutOfMemory(attempt) => Input::OutOfMemory(attempt),
+            Msg::Gone(attempt) => Input::Gone(attempt),
+            Msg::Pulled(turn, Ok(image)) => {
+                state.signal = Some(state.job.signal(&image));
+                state.image = Some(image);
+                Input::Pulled(turn, Ok(()))
+            }
+            Msg::Pulled(turn, Err(failed)) => Input::Pulled(turn, Err(failed.failure())),
+            Msg::Outcome(input) => input,
+            Msg::Broken(what) => return Err(what.into()),
+            #[cfg(test)]
+            Msg::Panic => panic!("as asked"),
+        };
+        let effects = state.life.step(input, state.clock.now());
+        state.carry_out(effects, &myself);
+        Ok(())
+    }
+}
+
+impl State {
+    fn carry_out(&mut self, effects: Vec<Effect>, myself: &ActorRef<Msg>) {
+        for effect in effects {
+            let job = Arc::clone(&self.job);
+            match effect {
+                Effect::Report => {
+                    let mut observed = self.life.observed().clone();
+                    observed.address = Some(job.address);
+                    (self.tell)(&job.id, News::Observed(observed));
+                }
+                Effect::Finish => {
+                    (self.tell)(&job.id, News::Finished);
+                    self.work = None;
+                    myself.stop(None);
+                }
+                Effect::Pull(turn) => {
+                    self.run(myself, async move { Msg::Pulled(turn, job.pull().await) });
+                }
+                Effect::Start(turn, attempt) => self.start(turn, attempt, myself),
+                Effect::Probe(turn, after) => self.run(myself, async move {
+                    tokio::time::sleep(after.duration()).await;
+                    Msg::Outcome(Input::Probed(turn, job.probe().await))
+                }),
+                Effect::Wake(turn, after) => self.run(myself, async move {
+                    tokio::time::sleep(after.duration()).await;
+                    Msg::Outcome(Input::Woken(turn))
+                }),
+                Effect::Clear { turn, attempt, gently, last } => {
+                    let signal = gently.then_some(self.signal).flatten();
+                    let gently = gently.then_some(signal);
+                    let since = self.began.or(self.life.observed().started_at);
+                    self.run(myself, async move {
+                        Msg::Outcome(match job.clear(attempt, gently, since, last).await {
+                            Ok((ended, output)) => Input::Cleared(turn, ended, output),
+                            Err(error) => Input::NotCleared(turn, error.to_string()),
+                        })
+                    });
+                }
+            }
+        }
+    }
+
+    fn start(&mut self, turn: u64, attempt: Attempt, myself: &ActorRef<Msg>) {
+        self.began = Some(self.clock.now());
+        let (job, image) = (Arc::clone(&self.job), self.image.clone());
+        self.run(myself, async move {
+            let started = match image {
+                Some(image) => job.start(attempt, &image).await.map_err(|e| e.failure()),
+                None => Err(work::Failed::Unpulled.failure()),
+            };
+            Msg::Outcome(Input::Started(turn, started))
+        });
+    }
+
+    /// Runs work whose outcome comes back as a message, in the place of what was under way.
+    fn run(&mut self, myself: &ActorRef<Msg>, work: impl Future<Output = Msg> + Send + 'static) {
+        let myself = myself.clone();
+        let task = async move {
+            let message = AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(|panic| {
+                let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+                let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+                Msg::Broken(text.unwrap_or_else(|| "work panicked".to_owned()))
+            });
+            // The actor may have stopped meanwhile: then nobody wants the outcome.
+            let _ = myself.cast(message);
+        };
+        self.work = Some(AbortOnDropHandle::new(tokio::spawn(task)));
+    }
+}
+
+/// Wall time that never jumps: read once, then counted on.
+struct Clock {
+    wall: Timestamp,
+    since: Instant,
+}
+
+impl Clock {
+    fn new() -> Self {
+        let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Self { wall: Timestamp(millis(wall).0), since: Instant::now() }
+    }
+
+    fn now(&self) -> Timestamp {
+        self.wall.plus(millis(self.since.elapsed()))
+    }
+}
+
+fn millis(duration: std::time::Duration) -> Millis {
+    Millis(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
+}

@@ -1,0 +1,340 @@
+//! The actors of the node's allocations: which there are, which must begin, which must hear what.
+//!
+//! Owns their references and the containers found but not yet taken over. Never touches a
+//! container: that is for the allocation's own actor.
+
+use super::alloc::{self, Adopted, Alloc, Job, News, label};
+use super::containerd::{Exit, Found, TaskEvent, TaskState};
+use super::upkeep::Orphan;
+use crate::actors::platform::Platform;
+use crate::actors::root::View;
+use crate::fsm::model::{Allocation, Observed, Phase};
+use crate::id::{AllocId, Attempt, ContainerId};
+use crate::life::{Ended, FoundTask, Want};
+use crate::oci::CgroupVersion;
+use crate::project::{self, Assignment};
+use crate::supervise::{Decision, History};
+use crate::units::Millis;
+use ractor::{Actor as _, ActorCell, ActorRef, SpawnErr};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// The actors.
+pub(super) struct Fleet {
+    platform: Arc<Platform>,
+    cgroups: CgroupVersion,
+    actor: ActorRef<super::Msg>,
+    members: BTreeMap<AllocId, Member>,
+    /// Failed ones that wait, and how often they failed.
+    failing: BTreeMap<AllocId, History>,
+    resting: BTreeSet<AllocId>,
+    /// Ended ones whose end the state does not show yet.
+    ended: BTreeSet<AllocId>,
+    /// Containers that no actor has taken over; absent until the first look.
+    found: Option<BTreeMap<AllocId, BTreeMap<Attempt, Found>>>,
+    looks: u64,
+    /// What ran when the last look began.
+    ran: BTreeSet<(AllocId, Attempt)>,
+    last_address: Option<Ipv4Addr>,
+    /// What has no allocation was looked for.
+    tidied: bool,
+    started: Instant,
+}
+
+struct Member {
+    actor: ActorRef<alloc::Msg>,
+    address: Ipv4Addr,
+    want: Want,
+    attempt: Attempt,
+    phase: Phase,
+}
+
+impl Fleet {
+    pub fn new(
+        platform: Arc<Platform>,
+        cgroups: CgroupVersion,
+        actor: ActorRef<super::Msg>,
+    ) -> Self {
+        Self {
+            platform,
+            cgroups,
+            actor,
+            members: BTreeMap::new(),
+            failing: BTreeMap::new(),
+            resting: BTreeSet::new(),
+            ended: BTreeSet::new(),
+            found: None,
+            looks: 0,
+            ran: BTreeSet::new(),
+            last_address: None,
+            tidied: false,
+            started: Instant::now(),
+        }
+    }
+
+    /// No allocation has anything left here.
+    pub fn is_empty(&self) -> bool {
+        self.members.is_empty() && self.resting.is_empty()
+    }
+
+    /// The containers whose programs run, as far as is known.
+    pub fn running(&self) -> Vec<(AllocId, ContainerId)> {
+        let running = self.members.iter().filter(|(_, m)| m.phase == Phase::Running);
+        running.map(|(id, m)| (id.clone(), ContainerId::new(id, m.attempt))).collect()
+    }
+
+    pub fn id_of(&self, cell: &ActorCell) -> Option<AllocId> {
+        let is_it = |member: &Member| member.actor.get_cell().get_id() == cell.get_id();
+        self.members.iter().find(|(_, member)| is_it(member)).map(|(id, _)| id.clone())
+    }
+
+    /// An allocation's actor has failed: what to do about it.
+    pub fn failed(&mut self, id: &AllocId) -> Decision {
+        self.members.remove(id);
+        self.resting.insert(id.clone());
+        let now = Millis(u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX));
+        self.failing.entry(id.clone()).or_default().failed(now)
+    }
+
+    pub fn revive(&mut self, id: &AllocId) {
+        self.resting.remove(id);
+        // Until the next look nobody knows what is there of it: it does not begin before.
+        self.found = None;
+    }
+
+    pub fn finished(&mut self, id: &AllocId) {
+        self.members.remove(id);
+        self.failing.remove(id);
+        self.ended.insert(id.clone());
+    }
+
+    pub fn observed(&mut self, id: &AllocId, observed: &Observed) {
+        if let Some(member) = self.members.get_mut(id) {
+            member.attempt = observed.attempt;
+            member.phase = observed.phase;
+        }
+    }
+
+    pub fn begin_look(&mut self) -> u64 {
+        self.looks += 1;
+        let running = self.members.iter().filter(|(_, m)| m.phase == Phase::Running);
+        self.ran = running.map(|(id, m)| (id.clone(), m.attempt)).collect();
+        self.looks
+    }
+
+    /// Takes in what is there: ends that nobody told, and containers without an actor.
+    pub fn on_look(&mut self, number: u64, found: Vec<Found>) {
+        if number != self.looks {
+            return;
+        }
+        let mut all: BTreeMap<AllocId, BTreeMap<Attempt, Found>> = BTreeMap::new();
+        for container in found {
+            if let Some((id, attempt)) = container.id.parts() {
+                all.entry(id).or_default().insert(attempt, container);
+            }
+        }
+        for (id, attempt) in std::mem::take(&mut self.ran) {
+            let Some(member) = self.members.get(&id) else { continue };
+            let task = all.get(&id).and_then(|of| of.get(&attempt)).map(|found| found.task);
+            let message = match task {
+                Some(TaskState::Running { .. } | TaskState::Created { .. }) => continue,
+                Some(TaskState::Stopped(exit)) => alloc::Msg::Exited(attempt, ended(exit)),
+                Some(TaskState::None) | None => alloc::Msg::Gone(attempt),
+            };
+            // One that has ended is taken care of by its supervision.
+            let _ = member.actor.cast(message);
+        }
+        all.retain(|id, _| !self.members.contains_key(id) && !self.ended.contains(id));
+        self.found = Some(all);
+    }
+
+    pub fn on_event(&self, event: TaskEvent) {
+        let (id, message): (_, fn(Attempt, Option<Exit>) -> alloc::Msg) = match &event {
+            TaskEvent::Exited(id, _) => (id, |attempt, exit| match exit {
+                Some(exit) => alloc::Msg::Exited(attempt, ended(exit)),
+                None => alloc::Msg::Gone(attempt),
+            }),
+            TaskEvent::OutOfMemory(id) => (id, |attempt, _| alloc::Msg::OutOfMemory(attempt)),
+            TaskEvent::Subscribed => return,
+        };
+        let Some((alloc, attempt)) = id.parts() else { return };
+        let exit = match event {
+            TaskEvent::Exited(_, exit) => Some(exit),
+            _ => None,
+        };
+        if let Some(member) = self.members.get(&alloc) {
+            // One that has ended is taken care of by its supervision.
+            let _ = member.actor.cast(message(attempt, exit));
+        }
+    }
+
+    /// Begins what must begin and tells the others what should be. Returns what has no allocation.
+    pub async fn reconcile(
+        &mut self,
+        view: &View,
+        myself: &ActorRef<super::Msg>,
+    ) -> Result<Vec<Orphan>, SpawnErr> {
+        if self.found.is_none() {
+            return Ok(Vec::new());
+        }
+        let state = &view.state;
+        self.ended.retain(|id| state.allocations.get(id).is_some_and(|a| a.is_live()));
+        for allocation in state.allocations_on(view.node) {
+            let Some(assignment) = project::assignment(allocation) else { continue };
+            let want = match assignment {
+                Assignment::Run => Want::Run(allocation.attempt.max(Attempt(1))),
+                Assignment::Stop => Want::Stop,
+            };
+            if let Some(member) = self.members.get_mut(&allocation.id) {
+                if view.current && member.want != want {
+                    member.want = want;
+                    // One that has ended is taken care of by its supervision.
+                    let _ = member.actor.cast(alloc::Msg::Want(want));
+                }
+                continue;
+            }
+            if self.ended.contains(&allocation.id) || self.resting.contains(&allocation.id) {
+                continue;
+            }
+            let is_there =
+                self.found.as_ref().is_some_and(|found| found.contains_key(&allocation.id));
+            if view.current || (is_there && want != Want::Stop) {
+                self.begin(view, allocation, want, myself).await?;
+            }
+        }
+        if !view.current {
+            return Ok(Vec::new());
+        }
+        self.stop_strangers(view);
+        Ok(self.orphans(view))
+    }
+
+    /// Stops what runs without being assigned.
+    fn stop_strangers(&mut self, view: &View) {
+        for (id, member) in &mut self.members {
+            let allocation = view.state.allocations.get(id).filter(|a| a.node == view.node);
+            if allocation.and_then(|a| project::assignment(a)).is_none() {
+                member.want = Want::Stop;
+                // One that has ended is taken care of by its supervision.
+                let _ = member.actor.cast(alloc::Msg::Want(Want::Stop));
+            }
+        }
+    }
+
+    /// Containers and namespaces that belong to no allocation of this node.
+    fn orphans(&mut self, view: &View) -> Vec<Orphan> {
+        let mut orphans = Vec::new();
+        let waiting = &self.resting;
+        if let Some(found) = &mut self.found {
+            let keep = |id: &AllocId| waiting.contains(id);
+            let gone: Vec<AllocId> = found.keys().filter(|id| !keep(id)).cloned().collect();
+            for id in gone {
+                let attempts = found.remove(&id).unwrap_or_default();
+                let containers = attempts.into_values().map(|found| found.id).collect();
+                orphans.push(Orphan { id, containers, whole: true });
+            }
+        }
+        if !self.tidied {
+            self.tidied = true;
+            let attached = self.platform.net.attached().unwrap_or_default();
+            let is_known = |id: &AllocId| {
+                self.members.contains_key(id)
+                    || self.resting.contains(id)
+                    || view.state.allocations.get(id).is_some_and(|a| a.is_live())
+                    || orphans.iter().any(|orphan| orphan.id == *id)
+            };
+            let unknown: Vec<AllocId> = attached.into_iter().filter(|id| !is_known(id)).collect();
+            let bare = |id| Orphan { id, containers: Vec::new(), whole: true };
+            orphans.extend(unknown.into_iter().map(bare));
+        }
+        orphans
+    }
+
+    async fn begin(
+        &mut self,
+        view: &View,
+        allocation: &Allocation,
+        want: Want,
+        myself: &ActorRef<super::Msg>,
+    ) -> Result<(), SpawnErr> {
+        let Some(spec) = view.state.spec(&allocation.spec) else { return Ok(()) };
+        let id = &allocation.id;
+        let mut found = self.found.as_mut().and_then(|f| f.remove(id)).unwrap_or_default();
+        let newest = found.pop_last();
+        let address = newest.as_ref().and_then(|(_, f)| f.labels.get(label::ADDRESS)?.parse().ok());
+        let address = address.or(allocation.observed.address);
+        let Some(address) = address.or_else(|| self.pick(view)) else {
+            tracing::error!(alloc = %id, "the node's subnet has no free address");
+            return Ok(());
+        };
+        let job = Job {
+            platform: Arc::clone(&self.platform),
+            id: id.clone(),
+            workload: allocation.workload.clone(),
+            kind: allocation.kind,
+            hash: allocation.spec.clone(),
+            spec: Arc::clone(spec),
+            address,
+            node: view.state.nodes.get(&view.node).map(|n| n.name.clone()).unwrap_or_default(),
+            cluster: view.state.cluster.as_ref().map(|c| c.id.clone()).unwrap_or_default(),
+            cgroups: self.cgroups,
+            surplus: found.into_values().map(|found| found.id).collect(),
+        };
+        let actor = self.actor.clone();
+        let tell: alloc::Tell = Box::new(move |id, news| {
+            let message = match news {
+                News::Observed(observed) => super::Msg::Observed(id.clone(), observed),
+                News::Finished => super::Msg::Finished(id.clone()),
+            };
+            // The parent outlives its children.
+            let _ = actor.cast(message);
+        });
+        let args = alloc::Args {
+            terms: alloc::terms(&spec.spec),
+            job: Arc::new(job),
+            want,
+            reported: allocation.observed.clone(),
+            found: newest.map(|(attempt, found)| adopted(attempt, &found)),
+            tell,
+        };
+        let cell = myself.get_cell();
+        let (spawned, _) = Alloc::spawn_linked(None, Alloc, args, cell).await?;
+        let (attempt, phase) = (allocation.observed.attempt, allocation.observed.phase);
+        let member = Member { actor: spawned, address, want, attempt, phase };
+        self.members.insert(id.clone(), member);
+        Ok(())
+    }
+
+    /// A free address of the node's subnet.
+    fn pick(&mut self, view: &View) -> Option<Ipv4Addr> {
+        let live = view.state.allocations_on(view.node).filter(|a| a.is_live());
+        let reported = live.filter_map(|a| a.observed.address);
+        let used: BTreeSet<Ipv4Addr> =
+            reported.chain(self.members.values().map(|member| member.address)).collect();
+        let after = self.last_address.or_else(|| used.last().copied());
+        let address = self.platform.net.subnet().pick(&used, after);
+        self.last_address = address;
+        address
+    }
+
+    #[cfg(test)]
+    pub fn panic(&self, id: &AllocId) {
+        let _ = self.members[id].actor.cast(alloc::Msg::Panic);
+    }
+}
+
+fn adopted(attempt: Attempt, found: &Found) -> Adopted {
+    let task = match found.task {
+        TaskState::None | TaskState::Created { .. } => FoundTask::Unstarted,
+        TaskState::Running { .. } => FoundTask::Running,
+        TaskState::Stopped(exit) => FoundTask::Ended(ended(exit)),
+    };
+    let signal = found.labels.get(label::SIGNAL).and_then(|signal| signal.parse().ok());
+    Adopted { attempt, task, signal }
+}
+
+fn ended(exit: Exit) -> Ended {
+    Ended { code: i32::try_from(exit.code).unwrap_or(i32::MAX), at: exit.at }
+}

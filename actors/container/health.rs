@@ -1,0 +1,154 @@
+//! One probe of a container's health, from the host.
+//!
+//! Owns how a probe is made and how its failure is told. Never judges: how many failures count is
+//! for `life`.
+
+use crate::spec::model::{HealthProbe, HealthSpec};
+use http_body_util::Empty;
+use hyper::Request;
+use hyper::body::Bytes;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::time::Duration;
+use tokio::net::TcpStream;
+
+/// Probes once. The error says what was seen, and what to do where that is known.
+///
+/// # Errors
+/// The container doesn't answer as it should within the time that it has.
+pub async fn probe(
+    health: &HealthSpec,
+    address: Ipv4Addr,
+    port: Option<u16>,
+) -> Result<(), String> {
+    let target = SocketAddrV4::new(address, port.unwrap_or_default());
+    let attempt = async {
+        match (&health.probe, port) {
+            (HealthProbe::Uptime, _) => Ok(()),
+            (HealthProbe::Tcp, Some(_)) => tcp(target).await.map(drop),
+            (HealthProbe::Http(path), Some(_)) => http(target, path).await,
+            (HealthProbe::Tcp | HealthProbe::Http(_), None) => {
+                Err("there is no port to probe; give the service a port".to_owned())
+            }
+            (HealthProbe::Exec(_), _) => Err("health exec isn't built yet".to_owned()),
+        }
+    };
+    let within = health.timeout.duration();
+    match tokio::time::timeout(within, attempt).await {
+        Ok(outcome) => outcome,
+        Err(_) => Err(silent(&health.probe, target, within)),
+    }
+}
+
+fn silent(probe: &HealthProbe, target: SocketAddrV4, within: Duration) -> String {
+    match probe {
+        HealthProbe::Http(path) => format!("GET {path} → no answer in {within:?}"),
+        _ => format!("{target} doesn't answer in {within:?}"),
+    }
+}
+
+async fn tcp(target: SocketAddrV4) -> Result<TcpStream, String> {
+    TcpStream::connect(target).await.map_err(|error| match error.kind() {
+        io::ErrorKind::ConnectionRefused => {
+            format!("{target} refused; listen on 0.0.0.0:$PORT")
+        }
+        _ => format!("{target}: {error}"),
+    })
+}
+
+async fn http(target: SocketAddrV4, path: &str) -> Result<(), String> {
+    let failed = |error: &dyn std::fmt::Display| format!("GET {path} → {error}");
+    let stream = TokioIo::new(tcp(target).await?);
+    let (mut sender, connection) =
+        http1::handshake(stream).await.map_err(|error| failed(&error))?;
+    let request = Request::get(path)
+        .header("host", target.to_string())
+        .header("user-agent", "mill")
+        .header("connection", "close")
+        .body(Empty::<Bytes>::new())
+        .map_err(|error| failed(&error))?;
+    let response = async {
+        tokio::select! {
+            response = sender.send_request(request) => response.map_err(|error| failed(&error)),
+            ended = connection => Err(match ended {
+                Ok(()) => failed(&"the connection ended without an answer"),
+                Err(error) => failed(&error),
+            }),
+        }
+    };
+    match response.await?.status().as_u16() {
+        200..=399 => Ok(()),
+        code => Err(failed(&code)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::units::Millis;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    fn health(probe: HealthProbe) -> HealthSpec {
+        HealthSpec {
+            explicit: true,
+            probe,
+            interval: Millis::secs(10),
+            timeout: Millis(300),
+            grace: Millis::secs(30),
+        }
+    }
+
+    /// A server that answers every request so; nothing: it accepts and is silent.
+    async fn server(answer: &'static str) -> u16 {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        tokio::spawn(async move {
+            let mut open = Vec::new();
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let mut bytes = [0; 1024];
+                let read = stream.read(&mut bytes).await.unwrap();
+                let text = String::from_utf8_lossy(&bytes[..read]).into_owned();
+                assert!(text.is_empty() || text.starts_with("GET /healthz HTTP/1.1"), "{text}");
+                stream.write_all(answer.as_bytes()).await.unwrap();
+                if answer.is_empty() {
+                    open.push(stream);
+                }
+            }
+        });
+        port
+    }
+
+    async fn ask(probe: HealthProbe, port: u16) -> Result<(), String> {
+        super::probe(&health(probe), Ipv4Addr::LOCALHOST, Some(port)).await
+    }
+
+    #[tokio::test]
+    async fn http_judges_by_the_status() {
+        let get = || HealthProbe::Http("/healthz".into());
+        let ok = server("HTTP/1.1 204 No Content\r\n\r\n").await;
+        assert_eq!(ask(get(), ok).await, Ok(()));
+        let moved = server("HTTP/1.1 302 Found\r\nlocation: /\r\ncontent-length: 0\r\n\r\n").await;
+        assert_eq!(ask(get(), moved).await, Ok(()));
+        let broken = server("HTTP/1.1 500 Oops\r\ncontent-length: 4\r\n\r\noops").await;
+        assert_eq!(ask(get(), broken).await, Err("GET /healthz → 500".into()));
+        let silent = server("").await;
+        let text = ask(get(), silent).await.unwrap_err();
+        assert_eq!(text, "GET /healthz → no answer in 300ms");
+        let odd = server("hello\n").await;
+        assert!(ask(get(), odd).await.unwrap_err().starts_with("GET /healthz → "));
+    }
+
+    #[tokio::test]
+    async fn tcp_needs_a_listener() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        assert_eq!(ask(HealthProbe::Tcp, port).await, Ok(()));
+        drop(listener);
+        let text = ask(HealthProbe::Tcp, port).await.unwrap_err();
+        assert_eq!(text, format!("127.0.0.1:{port} refused; listen on 0.0.0.0:$PORT"));
+        assert_eq!(ask(HealthProbe::Uptime, port).await, Ok(()));
+    }
+}

@@ -1,0 +1,134 @@
+//! What the node does besides its allocations: usage, old logs, orphans, rest.
+//!
+//! Owns the removal of what belongs to no allocation. Never removes anything before the state is
+//! known to be current.
+
+use super::alloc::leftover;
+use super::{Msg, State, logs};
+use crate::actors::platform::Platform;
+use crate::actors::root::NodeUsage;
+use crate::id::{AllocId, ContainerId};
+use crate::limits;
+use crate::units::MilliCpu;
+use ractor::{ActorRef, RpcReplyPort};
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+/// What is there of no allocation, or of an attempt that is over.
+pub(super) struct Orphan {
+    /// Whose it was.
+    pub id: AllocId,
+    /// The containers.
+    pub containers: Vec<ContainerId>,
+    /// Also its network and files.
+    pub whole: bool,
+}
+
+/// Removes an orphan; what can't be removed is tried again after the next start.
+pub(super) async fn remove(platform: &Platform, orphan: Orphan) {
+    for container in &orphan.containers {
+        tracing::info!(%container, "removing a container that belongs to no allocation");
+        if let Err(error) = platform.containerd.delete(container).await {
+            tracing::warn!(%container, %error, "it can't be removed");
+        }
+    }
+    if orphan.whole
+        && let Err(error) = leftover(platform, &orphan.id).await
+    {
+        tracing::warn!(alloc = %orphan.id, %error, "its network and files can't be removed");
+    }
+}
+
+impl State {
+    /// Reads what the containers and the node use, and answers the one who asked.
+    pub(super) fn usage(&mut self, reply: Option<RpcReplyPort<NodeUsage>>) {
+        let running = self.fleet.running();
+        if reply.is_none() && running.is_empty() {
+            return;
+        }
+        let meter = Arc::clone(&self.meter);
+        let parent = self.platform.places.cgroup();
+        self.work.spawn_blocking(move || {
+            // A panic while it was held lost at most one reading.
+            let mut meter = meter.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let used = meter.containers(&parent, running.iter().map(|(_, container)| container));
+            let of = |(id, container): &(AllocId, ContainerId)| {
+                let usage = used.get(container)?;
+                Some((id.clone(), (usage.cpu.unwrap_or_default(), usage.memory)))
+            };
+            let node = meter.node().unwrap_or_default();
+            let node = (node.cpu_used.unwrap_or(MilliCpu(0)), node.memory_used);
+            let answer = NodeUsage { allocations: running.iter().filter_map(of).collect(), node };
+            if let Some(reply) = reply {
+                // The caller may have gone: nothing is lost.
+                let _ = reply.send(answer);
+            }
+        });
+    }
+
+    /// Removes old logs and kept binaries that nobody uses, every hour.
+    pub(super) fn sweep(&mut self, myself: &ActorRef<Msg>) {
+        myself.send_after(limits::SWEEP_INTERVAL, || Msg::Sweep);
+        let Some(view) = self.view.as_ref().filter(|view| view.current) else { return };
+        let live = view.state.allocations_on(view.node).filter(|a| a.is_live());
+        let live: BTreeSet<AllocId> = live.map(|allocation| allocation.id.clone()).collect();
+        let platform = Arc::clone(&self.platform);
+        self.work.spawn(async move {
+            let named = match platform.containerd.list().await {
+                Ok(found) => found.into_iter().filter_map(|found| {
+                    found.labels.get(super::alloc::label::LOGGER).map(PathBuf::from)
+                }),
+                // Without knowing them nothing is removed.
+                Err(_) => return,
+            };
+            let mut named: BTreeSet<PathBuf> = named.collect();
+            named.extend(named.clone().iter().map(|kept| logs::wrapper_of(kept)));
+            let swept = tokio::task::spawn_blocking(move || {
+                let data = &platform.places.data;
+                let now = SystemTime::now();
+                if let Err(error) = logs::sweep(data, now, |id| live.contains(id)) {
+                    tracing::warn!(%error, "old logs can't be removed");
+                }
+                if let Err(error) = logs::remove_unused(data, &platform.logger, &named) {
+                    tracing::warn!(%error, "kept binaries can't be removed");
+                }
+            });
+            // A panic in there is told by its own message.
+            let _ = swept.await;
+        });
+    }
+
+    /// Where nothing runs and nothing is meant to run, nothing stays: no bridge, no rules.
+    pub(super) fn rest(&mut self, _myself: &ActorRef<Msg>) {
+        let Some(view) = self.view.as_ref().filter(|view| view.current) else { return };
+        let assigned = view.state.allocations_on(view.node).any(|a| a.is_live());
+        if assigned || !self.fleet.is_empty() {
+            return;
+        }
+        let platform = Arc::clone(&self.platform);
+        self.work.spawn(async move {
+            match platform.net.rest().await {
+                Ok(true) => remove_cgroups(&platform.places.cgroup()).await,
+                Ok(false) => {}
+                Err(error) => tracing::warn!(%error, "the network can't be taken down"),
+            }
+        });
+    }
+}
+
+/// Removes the empty parents of the containers' control groups.
+async fn remove_cgroups(parent: &str) {
+    let name = parent.trim_start_matches('/').to_owned();
+    let removed = tokio::task::spawn_blocking(move || {
+        let root = std::path::Path::new("/sys/fs/cgroup");
+        let mounts = std::fs::read_dir(root).into_iter().flatten().flatten();
+        for mount in mounts.map(|entry| entry.path()).chain([root.to_owned()]) {
+            // Not there in most places; one that is in use is left.
+            let _ = std::fs::remove_dir(mount.join(&name));
+        }
+    });
+    // It can't fail but by a panic, which tells itself.
+    let _ = removed.await;
+}
