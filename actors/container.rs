@@ -18,9 +18,6 @@ pub mod runc_shim;
 mod upkeep;
 pub mod usage;
 
-#[cfg(test)]
-mod tests;
-
 use crate::actors::platform::Platform;
 use crate::actors::root::{self, NodeUsage, RootRef, ToChild, View};
 use crate::fsm::Command;
@@ -68,9 +65,6 @@ pub enum Msg {
     Sweep,
     /// Work besides an allocation's own has ended.
     Tidied,
-    /// Fail, as an error inside would: for tests of the supervision.
-    #[cfg(test)]
-    Panic(Option<AllocId>),
 }
 
 /// What it starts with.
@@ -177,7 +171,7 @@ impl Actor for Container {
             Msg::Observed(id, observed) => state.on_observed(id, observed, &myself),
             Msg::Finished(id) => {
                 state.fleet.finished(&id);
-                state.rest(&myself);
+                state.rest();
             }
             Msg::Reported(result) => state.on_reported(result, &myself),
             Msg::Send => state.send(&myself),
@@ -192,11 +186,7 @@ impl Actor for Container {
                 myself.send_after(crate::limits::USAGE_INTERVAL, || Msg::Sample);
             }
             Msg::Sweep => state.sweep(&myself),
-            Msg::Tidied => state.rest(&myself),
-            #[cfg(test)]
-            Msg::Panic(None) => panic!("as asked"),
-            #[cfg(test)]
-            Msg::Panic(Some(id)) => state.fleet.panic(&id),
+            Msg::Tidied => state.rest(),
         }
         Ok(())
     }
@@ -243,7 +233,7 @@ impl State {
         self.reconcile(myself).await?;
         self.publish(myself);
         self.send(myself);
-        self.rest(myself);
+        self.rest();
         Ok(())
     }
 

@@ -9,7 +9,7 @@ pub use identity::{Identity, IdentityError};
 use crate::actors::platform::{Places, Platform, PlatformError};
 use crate::actors::raft::lock::{DataLock, LockError};
 use crate::actors::root::{self, Child, Factories, Factory, Member, RootRef};
-use crate::actors::{raft, scheduler};
+use crate::actors::{container, raft, scheduler};
 use crate::config::DaemonConfig;
 use crate::fsm::command::Register;
 use crate::id::BootId;
@@ -150,6 +150,8 @@ fn factories(shared: &Arc<Shared>) -> Factories {
     let mut all = Factories::new();
     let with = Arc::clone(shared);
     all.insert(Child::Raft, factory(move |root| start_raft(Arc::clone(&with), root)));
+    let with = Arc::clone(shared);
+    all.insert(Child::Container, factory(move |root| start_container(Arc::clone(&with), root)));
     all.insert(Child::Scheduler, factory(scheduler::start));
     all
 }
@@ -160,6 +162,15 @@ where
     R: Future<Output = Result<root::Handle, ractor::SpawnErr>> + Send + 'static,
 {
     Arc::new(move |root| Box::pin(start(root)))
+}
+
+async fn start_container(
+    shared: Arc<Shared>,
+    root: RootRef,
+) -> Result<root::Handle, ractor::SpawnErr> {
+    let missing = || ractor::SpawnErr::StartupFailed("the node is no member yet".into());
+    let platform = shared.platform.get().ok_or_else(missing)?;
+    container::start(Arc::clone(platform), root).await
 }
 
 async fn start_raft(shared: Arc<Shared>, root: RootRef) -> Result<root::Handle, ractor::SpawnErr> {

@@ -36,9 +36,6 @@ pub enum Msg {
     Outcome(Input),
     /// Work panicked.
     Broken(String),
-    /// Fail, as an error inside would: for tests of the supervision.
-    #[cfg(test)]
-    Panic,
 }
 
 /// What it starts with.
@@ -149,8 +146,6 @@ impl Actor for Alloc {
             Msg::Pulled(turn, Err(failed)) => Input::Pulled(turn, Err(failed.failure())),
             Msg::Outcome(input) => input,
             Msg::Broken(what) => return Err(what.into()),
-            #[cfg(test)]
-            Msg::Panic => panic!("as asked"),
         };
         let effects = state.life.step(input, state.clock.now());
         state.carry_out(effects, &myself);

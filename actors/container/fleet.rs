@@ -318,11 +318,6 @@ impl Fleet {
         self.last_address = address;
         address
     }
-
-    #[cfg(test)]
-    pub fn panic(&self, id: &AllocId) {
-        let _ = self.members[id].actor.cast(alloc::Msg::Panic);
-    }
 }
 
 fn adopted(attempt: Attempt, found: &Found) -> Adopted {

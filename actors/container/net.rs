@@ -116,7 +116,7 @@ impl Net {
         let links = connect(&config.run_dir)?;
         let published = Mutex::default();
         let net = Self { config, links, bridge: RwLock::new(None), published };
-        net.awake().await?;
+        drop(net.awake().await?);
         Ok(net)
     }
 
@@ -244,10 +244,12 @@ impl Net {
             map.remove(&(port.address.port(), port.protocol));
         }
         if published.active.as_ref() != Some(&map) {
-            if !map.is_empty() {
-                self.awake().await?;
-            }
-            if self.bridge.read().await.is_some() {
+            // Where there is no bridge there are no rules that would have to go.
+            let guard = match map.is_empty() {
+                true => self.bridge.read().await,
+                false => self.awake().await?.1,
+            };
+            if guard.is_some() {
                 firewall::apply(&firewall::publish(&self.config, &map)).await?;
             }
             published.active = Some(map);

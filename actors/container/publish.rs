@@ -64,6 +64,7 @@ impl State {
                 if let Some(index) = self.publishing.unsettled {
                     self.settle(index);
                 }
+                self.rest();
             }
             Err(error) => {
                 tracing::error!(%error, "the published ports can't be changed");

@@ -101,7 +101,7 @@ impl State {
     }
 
     /// Where nothing runs and nothing is meant to run, nothing stays: no bridge, no rules.
-    pub(super) fn rest(&mut self, _myself: &ActorRef<Msg>) {
+    pub(super) fn rest(&mut self) {
         let Some(view) = self.view.as_ref().filter(|view| view.current) else { return };
         let assigned = view.state.allocations_on(view.node).any(|a| a.is_live());
         if assigned || !self.fleet.is_empty() {
