@@ -228,7 +228,11 @@ impl Fleet {
         let mut orphans = Vec::new();
         let waiting = &self.resting;
         if let Some(found) = &mut self.found {
-            let keep = |id: &AllocId| waiting.contains(id);
+            let live = |id: &AllocId| {
+                let allocation = view.state.allocations.get(id);
+                allocation.is_some_and(|a| a.node == view.node && a.is_live())
+            };
+            let keep = |id: &AllocId| waiting.contains(id) || live(id);
             let gone: Vec<AllocId> = found.keys().filter(|id| !keep(id)).cloned().collect();
             for id in gone {
                 let attempts = found.remove(&id).unwrap_or_default();
