@@ -1,5 +1,8 @@
 //! The API over real sockets, above a root that applies every change at once.
 
 mod access;
+mod bounds;
+mod changes;
 mod deploy;
+mod logs;
 mod support;

@@ -569,6 +569,12 @@ impl Events {
         }
     }
 
+    /// Waits until the stream ends or breaks off.
+    pub async fn broken(&mut self) {
+        let end = async { while let Some(Ok(_)) = self.body.frame().await {} };
+        tokio::time::timeout(PATIENCE, end).await.expect("the stream breaks off");
+    }
+
     /// All events up to the end.
     pub async fn rest(mut self) -> Vec<Sse> {
         let mut all = Vec::new();
