@@ -1,7 +1,7 @@
 //! The API actor: HTTP on the UNIX socket and on TCP.
 //!
-//! Owns the listeners' tasks and the newest view that handlers see. Never blocks in a handler of its
-//! own: every request runs in its connection's task, and asks root by message.
+//! Owns the listeners' tasks and the newest view that handlers see. Never blocks in a handler of
+//! its own: every request runs in its connection's task, and asks root by message.
 
 mod allocations;
 mod context;

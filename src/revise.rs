@@ -260,7 +260,7 @@ fn as_it_is(state: &State, app: &App, kind: DeployKind) -> Result<Deploy, Revise
     })
 }
 
-/// What in a file no node of this cluster could ever carry out, or what another app is in the way of.
+/// What in a file no node of this cluster could ever carry out, or another app is in the way of.
 #[must_use]
 pub fn obstacles(state: &State, spec: &Spec) -> Vec<Obstacle> {
     let services = spec.services.iter().map(|(name, service)| (name, &service.run));

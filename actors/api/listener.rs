@@ -18,25 +18,25 @@ const SOCKET_PATH_MAX: usize = 107;
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
     /// Another daemon answers on the socket.
-    #[error("another mill answers at {path}; stop it, or pass --socket PATH", path = path.display())]
+    #[error("another mill answers at {}; stop it, or pass --socket PATH", path.display())]
     Living {
         /// The socket.
         path: PathBuf,
     },
     /// Something that isn't a socket is in the way.
-    #[error("{path} is in the way and no socket; move it, or pass --socket PATH", path = path.display())]
+    #[error("{} is in the way and no socket; move it, or pass --socket PATH", path.display())]
     NoSocket {
         /// Where.
         path: PathBuf,
     },
     /// Longer than the system can take.
-    #[error("{path} is longer than the {SOCKET_PATH_MAX} bytes of a socket's path; pass a shorter --socket PATH", path = path.display())]
+    #[error("{} is too long for a socket; pass a shorter --socket PATH", path.display())]
     TooLong {
         /// Which.
         path: PathBuf,
     },
     /// The socket can't be made.
-    #[error("can't open the socket {path}; run as root, or pass --socket PATH", path = path.display())]
+    #[error("can't open the socket {}; run as root, or pass --socket PATH", path.display())]
     Socket {
         /// Where.
         path: PathBuf,

@@ -1,7 +1,7 @@
 //! `GET /v1/logs`: the lines of several allocations as one stream of events.
 //!
-//! Owns which allocations belong to what was asked, also those that come while it is followed. Never
-//! reads a file: that is the log reader's.
+//! Owns which allocations belong to what was asked, also those that come while it is followed.
+//! Never reads a file: that is the log reader's.
 
 use super::allocations;
 use super::context::{Context, Lines, LogSource};

@@ -213,12 +213,12 @@ fn key_of_try(key: &str, tries: u32) -> String {
 pub fn known(view: &View, key: Option<&str>) -> Option<Result<Accepted, ApiError>> {
     let key = key?;
     let ttl = Millis(u64::try_from(limits::IDEMPOTENCY_TTL.as_millis()).unwrap_or(u64::MAX));
-    let outcomes = (0..=limits::API_RETRIES).map_while(|n| {
+    let mut outcomes = (0..=limits::API_RETRIES).map_while(|n| {
         let found = view.state.idempotency.get(&key_of_try(key, n))?;
         (view.state.time < found.at.plus(ttl)).then_some(&found.outcome)
     });
     let is_lost_race = |outcome: &&Result<_, _>| matches!(outcome, Err(Rejection::Moved { .. }));
-    let last = outcomes.skip_while(is_lost_race).next()?;
+    let last = outcomes.find(|outcome| !is_lost_race(outcome))?;
     Some(match last {
         Ok(outcome) => accepted(outcome, view.index),
         Err(rejection) => Err(rejection.clone().into()),

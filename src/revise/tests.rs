@@ -1,1 +1,167 @@
-//! Tests.
+//! Tests of how revisions are made.
+
+use super::*;
+use crate::fsm::command::Action;
+use crate::fsm::command::{Init, Register, Steps};
+use crate::fsm::model::DeployStatus;
+use crate::fsm::{Command, Entry, Outcome, SessionStep, apply};
+use crate::id::{BootId, Incarnation, Index, NodeId};
+use crate::spec;
+use crate::units::{Bytes, MilliCpu};
+
+const FILE: &str = "app \"shop\"
+service \"web\" {
+    image \"web:1\"
+    replicas 2
+}
+service \"db\" {
+    image \"db:1\"
+}
+";
+
+fn change(state: &mut State, command: Command) -> Outcome {
+    let (session, idempotency_key) = (SessionStep::default(), None);
+    let entry = Entry { time: state.time, session, idempotency_key, command };
+    let index = Index(state.index.0 + 1);
+    apply(state, index, entry).outcome.unwrap()
+}
+
+fn found(images: &[(&str, &str)]) -> Resolved {
+    images.iter().map(|(image, digest)| ((*image).to_owned(), Ok((*digest).into()))).collect()
+}
+
+fn file(text: &str) -> Up {
+    let spec = spec::parse("file", text).unwrap();
+    Up { spec, file: text.to_owned(), replace: false }
+}
+
+fn digest(deploy: &Deploy, name: &str) -> String {
+    deploy.services[&WorkloadName::from(name)].run().digest.clone().unwrap().0
+}
+
+/// A cluster of one node that runs the file.
+fn running() -> State {
+    let mut state = State::default();
+    let init = Init {
+        cluster: "prod".to_owned(),
+        cluster_id: "c".to_owned(),
+        incarnation: Incarnation(1),
+        subnet: [10, 104, 0, 0].into(),
+        prefix: 16,
+        node_name: "n1".to_owned(),
+        address: "192.0.2.1".to_owned(),
+        labels: BTreeMap::from([("zone".to_owned(), "a".to_owned())]),
+    };
+    change(&mut state, Command::Init(init));
+    let register = Register {
+        node: NodeId(1),
+        boot: BootId(1),
+        cpu: MilliCpu(4_000),
+        memory: Bytes(8_000_000_000),
+        version: String::new(),
+    };
+    change(&mut state, Command::Register(register));
+    let resolved = found(&[("web:1", "sha256:w1"), ("db:1", "sha256:d1")]);
+    let deploy = up(&state, file(FILE), &resolved).unwrap();
+    assert_eq!(deploy.base, Some(Revision(0)));
+    change(&mut state, Command::Deploy(deploy));
+    finish(&mut state, 1);
+    state
+}
+
+fn finish(state: &mut State, revision: u64) {
+    let (revision, status) = (Revision(revision), DeployStatus::Succeeded);
+    let actions = vec![Action::Finish { revision, status, degraded: vec![] }];
+    change(state, Command::Steps(Steps { actions, ..Default::default() }));
+}
+
+#[test]
+fn the_same_file_is_the_same_revision_and_a_moved_tag_a_new_one() {
+    let mut state = running();
+    let resolved = found(&[("web:1", "sha256:w1"), ("db:1", "sha256:d1")]);
+    let same = up(&state, file(FILE), &resolved).unwrap();
+    let outcome = change(&mut state, Command::Deploy(same));
+    assert_eq!(outcome, Outcome::Revision { revision: Revision(1), new: false });
+    let moved = found(&[("web:1", "sha256:w2"), ("db:1", "sha256:d1")]);
+    let moved = up(&state, file(FILE), &moved).unwrap();
+    assert_eq!(digest(&moved, "web"), "sha256:w2");
+    let outcome = change(&mut state, Command::Deploy(moved));
+    assert_eq!(outcome, Outcome::Revision { revision: Revision(2), new: true });
+}
+
+#[test]
+fn with_the_registry_down_only_what_changed_is_refused() {
+    let state = running();
+    let unreachable = |image: &str| {
+        let (reference, reason) = (image.to_owned(), "connection refused".to_owned());
+        (image.to_owned(), Err(ResolveError::Unreachable { reference, reason }))
+    };
+    let down: Resolved = ["web:1", "db:1", "db:2"].map(unreachable).into();
+    let same = up(&state, file(FILE), &down).unwrap();
+    assert_eq!(
+        (digest(&same, "web"), digest(&same, "db")),
+        ("sha256:w1".into(), "sha256:d1".into())
+    );
+    let error = up(&state, file(&FILE.replace("db:1", "db:2")), &down).unwrap_err();
+    assert_eq!(error.to_string(), "db: db:2: connection refused");
+    // A registry that answers that it has no such image is no outage.
+    let mut gone = found(&[("db:1", "sha256:d1")]);
+    let reference = "web:1".to_owned();
+    gone.insert(reference.clone(), Err(ResolveError::NotFound { reference }));
+    let error = up(&state, file(FILE), &gone).unwrap_err();
+    assert_eq!(error.to_string(), "web: web:1 not found (404)");
+}
+
+#[test]
+fn an_image_given_by_hand_replaces_the_files() {
+    let mut spec = spec::parse("file", FILE).unwrap();
+    override_images(&mut spec, &[("web".into(), "web:9".to_owned())]).unwrap();
+    let expected: BTreeSet<String> = ["web:9".to_owned(), "db:1".to_owned()].into();
+    assert_eq!(references(&spec), expected);
+    let nobody = override_images(&mut spec, &[("cache".into(), "x".to_owned())]);
+    assert_eq!(nobody, Err(ReviseError::NothingToOverride { name: "cache".into() }));
+}
+
+#[test]
+fn a_change_of_one_service_leaves_the_others_as_they_are() {
+    let mut state = running();
+    let scaled = scale(&state, &"web".into(), 5).unwrap();
+    assert_eq!((scaled.base, scaled.services.len()), (Some(Revision(1)), 2));
+    assert_eq!(scaled.services[&"web".into()].service().unwrap().replicas, 5);
+    assert_eq!(digest(&scaled, "db"), "sha256:d1");
+    assert_eq!(scaled.file, FILE);
+    change(&mut state, Command::Deploy(scaled));
+    let deployment = &state.deployments[&Revision(2)];
+    assert_eq!(deployment.touched, [WorkloadName::from("web")].into());
+    finish(&mut state, 2);
+    let less = without(&state, &"web".into()).unwrap();
+    assert_eq!(less.services.keys().collect::<Vec<_>>(), [&WorkloadName::from("db")]);
+    change(&mut state, Command::Deploy(less));
+    finish(&mut state, 3);
+    let no_service = ReviseError::NoService { name: "web".into() };
+    assert_eq!(without(&state, &"web".into()), Err(no_service.clone()));
+    assert_eq!(scale(&state, &"web".into(), 1), Err(no_service));
+    let nothing = down(&state, &"shop".into()).unwrap();
+    assert!(nothing.services.is_empty() && nothing.tasks.is_empty());
+    assert_eq!(down(&state, &"x".into()), Err(ReviseError::NoApp { name: "x".into() }));
+    let many = scale(&state, &"db".into(), REPLICAS_MAX + 1).unwrap_err();
+    assert_eq!(many, ReviseError::TooMany { name: "db".into(), replicas: REPLICAS_MAX + 1 });
+}
+
+#[test]
+fn what_no_node_could_ever_hold_is_found() {
+    let state = running();
+    let fields = |lines: &str| {
+        let text = format!("app \"x\"\nservice \"big\" {{\n image \"a\"\n port 80\n {lines}\n}}\n");
+        let found = obstacles(&state, &spec::parse("file", &text).unwrap());
+        found.into_iter().map(|obstacle| obstacle.field).collect::<Vec<_>>()
+    };
+    assert_eq!(fields("cpu 4\n memory \"8G\""), [""; 0]);
+    assert_eq!(fields("cpu 4.1"), ["cpu"]);
+    assert_eq!(fields("memory \"9G\""), ["memory"]);
+    assert_eq!(fields("constraint \"zone\" \"a\""), [""; 0]);
+    assert_eq!(fields("constraint \"zone\" \"b\""), ["constraint"]);
+    // Before a node has said what it has, nothing is refused.
+    let text = FILE.replace("replicas 2", "cpu 64");
+    assert_eq!(obstacles(&State::default(), &spec::parse("file", &text).unwrap()), []);
+}

@@ -1,7 +1,7 @@
 //! A deployment as a stream of events.
 //!
-//! Owns their numbers: every event of a revision has one for ever, so that whoever saw number n goes
-//! on with n + 1. Never keeps what was sent to whom.
+//! Owns their numbers: every event of a revision has one for ever, so that whoever saw number n
+//! goes on with n + 1. Never keeps what was sent to whom.
 
 use super::node_name;
 use crate::fsm::State;

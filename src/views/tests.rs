@@ -1,1 +1,207 @@
-//! Tests.
+//! Tests of the projections.
+
+use super::*;
+use crate::fsm::command::{Action, Deploy, Init, Place, Register, Report, Steps};
+use crate::fsm::model::{DeployKind, DeployStatus, Exit, ExitReason, Health, Phase};
+use crate::fsm::{Command, Entry, SessionStep, apply, model};
+use crate::id::{Attempt, BootId, Incarnation, Index, Revision, WorkloadName};
+use crate::spec;
+
+const FILE: &str = "service \"db\" {
+    image \"postgres:17\"
+    port 5432
+    replicas 2
+    memory \"512M\"
+}
+";
+
+fn change(state: &mut State, command: Command) {
+    let (session, idempotency_key) = (SessionStep::default(), None);
+    let entry = Entry { time: state.time.plus(step()), session, idempotency_key, command };
+    let index = Index(state.index.0 + 1);
+    apply(state, index, entry).outcome.unwrap();
+}
+
+fn step() -> crate::units::Millis {
+    crate::units::Millis(500)
+}
+
+fn deploy(state: &mut State, file: &str) {
+    let parsed = spec::parse("file", file).unwrap();
+    let services = parsed.services.into_iter();
+    let deploy = Deploy {
+        app: parsed.app,
+        kind: DeployKind::Up,
+        base: None,
+        services: services.map(|(name, s)| (name, model::WorkloadSpec::Service(s))).collect(),
+        tasks: BTreeMap::new(),
+        file: file.to_owned(),
+        replace: false,
+    };
+    change(state, Command::Deploy(deploy));
+}
+
+fn act(state: &mut State, action: Action) {
+    change(state, Command::Steps(Steps { actions: vec![action], ..Default::default() }));
+}
+
+fn place(state: &mut State, replica: u32) -> AllocId {
+    let workload = WorkloadName::from("db");
+    let spec = state.owner(&workload).unwrap().services[&workload].target.clone().unwrap();
+    let id = AllocId::service(&workload, replica, 7);
+    let place = Place { id: id.clone(), workload, replica, node: NodeId(1), spec, replaces: None };
+    act(state, Action::Place(place));
+    id
+}
+
+fn report(state: &mut State, id: &AllocId, seen: model::Observed) {
+    let seq = state.nodes[&NodeId(1)].report_seq + 1;
+    let allocations = BTreeMap::from([(id.clone(), seen)]);
+    change(state, Command::Report(Report { node: NodeId(1), boot: BootId(1), seq, allocations }));
+}
+
+fn healthy() -> model::Observed {
+    let (attempt, phase, health) = (Attempt(1), Phase::Running, Health::Healthy);
+    model::Observed { attempt, phase, health, ..Default::default() }
+}
+
+fn cluster() -> State {
+    let mut state = State::default();
+    let init = Init {
+        cluster: "prod".to_owned(),
+        cluster_id: "c".to_owned(),
+        incarnation: Incarnation(1),
+        subnet: [10, 104, 0, 0].into(),
+        prefix: 16,
+        node_name: "n1".to_owned(),
+        address: "192.0.2.1".to_owned(),
+        labels: BTreeMap::new(),
+    };
+    change(&mut state, Command::Init(init));
+    let register = Register {
+        node: NodeId(1),
+        boot: BootId(1),
+        cpu: MilliCpu(4_000),
+        memory: Bytes(8_000_000_000),
+        version: "0.1.0".to_owned(),
+    };
+    change(&mut state, Command::Register(register));
+    state
+}
+
+fn seen() -> Observed {
+    Observed { leader: Some(NodeId(1)), ..Default::default() }
+}
+
+#[test]
+fn a_replica_out_of_memory_is_the_first_thing_in_the_status() {
+    let mut state = cluster();
+    deploy(&mut state, FILE);
+    let (first, second) = (place(&mut state, 0), place(&mut state, 1));
+    for id in [&first, &second] {
+        report(&mut state, id, healthy());
+    }
+    let (revision, status) = (Revision(1), DeployStatus::Succeeded);
+    act(&mut state, Action::Finish { revision, status, degraded: vec![] });
+    assert_eq!(status_of(&state).warnings, []);
+    let exit = Exit { code: Some(137), reason: ExitReason::Oom, message: None };
+    let backoff = model::Observed {
+        attempt: Attempt(6),
+        phase: Phase::Backoff,
+        restarts: 5,
+        ooms: 6,
+        retry_at: Some(Timestamp(50_000)),
+        exit: Some(exit),
+        ..Default::default()
+    };
+    report(&mut state, &second, backoff);
+    let now = Timestamp(2_000);
+    let shown = super::status(&state, &Observed { now, ..seen() });
+    let warning = &shown.warnings[0];
+    assert_eq!((warning.subject.as_str(), shown.warnings.len()), ("db", 1));
+    assert_eq!(warning.message, "1/2: out of memory 6×, next try 48s");
+    let service = &shown.services[0];
+    assert_eq!((service.replicas.desired, service.replicas.healthy), (2, 1));
+    let allocation = &service.allocations[1];
+    assert_eq!((allocation.status.as_str(), allocation.health.as_str()), ("backoff", "none"));
+    assert_eq!(
+        (allocation.restarts, &allocation.exit.as_ref().unwrap().reason),
+        (5, &"oom".into())
+    );
+    assert_eq!(super::status(&state, &Observed::default()).warnings[0].subject, "cluster");
+}
+
+fn status_of(state: &State) -> StatusView {
+    super::status(state, &seen())
+}
+
+#[test]
+fn replicas_that_a_deployment_has_not_made_yet_are_no_warning() {
+    let mut state = cluster();
+    deploy(&mut state, FILE);
+    assert_eq!(status_of(&state).warnings, []);
+    assert_eq!(status_of(&state).services[0].replicas.desired, 2);
+}
+
+#[test]
+fn a_failed_deployment_is_a_warning_until_the_next_one() {
+    let mut state = cluster();
+    deploy(&mut state, FILE);
+    let (revision, reason) = (Revision(1), "db-0 not healthy in 60s".to_owned());
+    act(&mut state, Action::Revert { revision, service: "db".into(), reason });
+    act(&mut state, Action::Finish { revision, status: DeployStatus::Failed, degraded: vec![] });
+    let warning = &status_of(&state).warnings[0];
+    assert_eq!(
+        (warning.subject.as_str(), warning.message.as_str()),
+        ("default", "r1 failed: db-0 not healthy in 60s")
+    );
+    let events = events_after(&state, revision, 0).unwrap();
+    assert!(events.ended);
+    let Some((id, Event::Failed(failed))) = events.events.last() else { panic!("{events:?}") };
+    assert_eq!((failed.service.as_deref(), failed.restored), (Some("db"), None));
+    assert_eq!(failed.elapsed, 1.0);
+    assert_eq!(id.number, 1);
+}
+
+#[test]
+fn the_events_from_any_number_on_are_the_end_of_all_events() {
+    let mut state = cluster();
+    deploy(&mut state, FILE);
+    let id = place(&mut state, 0);
+    report(&mut state, &id, healthy());
+    let running = events_after(&state, Revision(1), 0).unwrap();
+    assert!(!running.ended && running.events.len() == 3, "{running:?}");
+    let (revision, status) = (Revision(1), DeployStatus::Succeeded);
+    act(&mut state, Action::Finish { revision, status, degraded: vec![] });
+    let all = events_after(&state, revision, 0).unwrap();
+    assert_eq!(all.events[..3], running.events);
+    for next in 0..=all.events.len() {
+        let rest = events_after(&state, revision, next).unwrap();
+        assert!(rest.ended);
+        assert_eq!(rest.events, all.events[next..]);
+    }
+    assert_eq!(events_after(&state, revision, 99).unwrap().events, []);
+    assert_eq!(events_after(&state, Revision(9), 0), None);
+}
+
+#[test]
+fn places_of_events_are_written_and_read() {
+    let id = EventId { revision: Revision(8), number: 3 };
+    assert_eq!(id.to_string(), "8-3");
+    assert_eq!("8-3".parse(), Ok(id));
+    for wrong in ["", "8", "8-", "-3", "8-x", "x-3", "8-3-1"] {
+        assert!(wrong.parse::<EventId>().is_err(), "{wrong}");
+    }
+}
+
+#[test]
+fn an_allocation_that_was_told_to_stop_is_stopping() {
+    let mut state = cluster();
+    deploy(&mut state, FILE);
+    let id = place(&mut state, 0);
+    let starting = model::Observed { phase: Phase::Starting, ..healthy() };
+    report(&mut state, &id, model::Observed { health: Health::None, ..starting });
+    act(&mut state, Action::Stop { allocation: id.clone() });
+    let shown = allocation(&state, &state.allocations[&id], &seen());
+    assert_eq!(shown.status, "stopping");
+}

@@ -42,7 +42,7 @@ fn of_service(
     // While a deployment is on its way, replicas that are not there yet are no news.
     let is_settled = state.running_deployment(&app.name).is_none();
     let short = count.healthy < count.desired;
-    if !service.degraded && !(is_settled && short) {
+    if !(service.degraded || is_settled && short) {
         return None;
     }
     let why = state.allocations_of(name).find_map(|a| trouble(a, now));

@@ -2,30 +2,29 @@
 //!
 //! Never a test itself.
 
+mod client;
+mod fakes;
+
+pub use client::{Client, Sse};
+
 use crate::actors::api::listener::LocalSocket;
-use crate::actors::api::{self, ApiError, Args, Bounds, Doors, ImageStore, Lines, LogSource};
-use crate::actors::api::{Standing, StoreError};
-use crate::actors::container::logs::{Event, LogLine, LogTime, Query, Stream};
+use crate::actors::api::{self, ApiError, Args, Bounds, Doors, Standing};
 use crate::actors::root::{Done, Handle, Msg, NodeUsage, ProposeError, RootRef, ToChild, View};
 use crate::fsm::command::{Init, Register};
 use crate::fsm::model::{DeployStatus, Health, Observed, Phase, Role};
 use crate::fsm::{self, Command, Entry, Outcome, SessionStep};
-use crate::id::{AllocId, BootId, Digest, Incarnation, Index, NodeId, Revision};
-use crate::revise::ResolveError;
+use crate::id::{AllocId, BootId, Incarnation, Index, NodeId, Revision};
 use crate::token;
 use crate::units::{Bytes, MilliCpu, Timestamp};
-use crate::wire::{ErrorDocument, ImageView, InitView};
+use crate::wire::InitView;
+use client::Target;
+use fakes::{FakeImages, FakeLogs};
 use futures_util::future::BoxFuture;
-use http_body_util::BodyExt as _;
-use hyper_util::rt::TokioIo;
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
-use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncReadExt as _};
-use tokio::net::{TcpListener, TcpStream, UnixStream};
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 /// Longer than anything in these tests takes.
@@ -130,106 +129,6 @@ impl Actor for FakeRoot {
         _shared: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
         Ok(())
-    }
-}
-
-/// Images by reference; what isn't there isn't found.
-#[derive(Default)]
-pub struct FakeImages {
-    pub known: Mutex<BTreeMap<String, Result<Digest, ResolveError>>>,
-    pub loaded: Mutex<Vec<u8>>,
-}
-
-impl FakeImages {
-    pub fn know(&self, reference: &str, digest: &str) {
-        let digest = Digest::from(digest);
-        self.known.lock().unwrap().insert(reference.to_owned(), Ok(digest));
-    }
-
-    pub fn outage(&self) {
-        for (reference, known) in self.known.lock().unwrap().iter_mut() {
-            let (reference, reason) = (reference.clone(), "connection refused".to_owned());
-            *known = Err(ResolveError::Unreachable { reference, reason });
-        }
-    }
-}
-
-impl ImageStore for FakeImages {
-    fn resolve(&self, reference: String) -> BoxFuture<'_, Result<Digest, ResolveError>> {
-        assert_ne!(reference, "panic", "a panic in a handler");
-        let found = self.known.lock().unwrap().get(&reference).cloned();
-        let not_found = Err(ResolveError::NotFound { reference });
-        Box::pin(async move { found.unwrap_or(not_found) })
-    }
-
-    fn load(
-        &self,
-        mut archive: Pin<Box<dyn AsyncRead + Send>>,
-    ) -> BoxFuture<'_, Result<Vec<ImageView>, StoreError>> {
-        Box::pin(async move {
-            let mut bytes = Vec::new();
-            let read = archive.read_to_end(&mut bytes).await;
-            read.map_err(|error| StoreError::Input { reason: error.to_string() })?;
-            if bytes.starts_with(b"bad") {
-                return Err(StoreError::Input { reason: "not an archive".to_owned() });
-            }
-            *self.loaded.lock().unwrap() = bytes;
-            self.list().await
-        })
-    }
-
-    fn list(&self) -> BoxFuture<'_, Result<Vec<ImageView>, StoreError>> {
-        let known = self.known.lock().unwrap();
-        let images = known.iter().filter_map(|(reference, digest)| {
-            Some(ImageView {
-                reference: reference.clone(),
-                digest: digest.as_ref().ok()?.0.clone(),
-                size: 10,
-                loaded: true,
-                used: false,
-            })
-        });
-        let images: Vec<ImageView> = images.collect();
-        Box::pin(async move { Ok(images) })
-    }
-
-    fn remove(&self, reference: String) -> BoxFuture<'_, Result<bool, StoreError>> {
-        let removed = self.known.lock().unwrap().remove(&reference).is_some();
-        Box::pin(async move { Ok(removed) })
-    }
-}
-
-/// Logs of which each allocation has the same three lines, and more when told.
-pub struct FakeLogs {
-    pub more: watch::Sender<u64>,
-}
-
-impl LogSource for FakeLogs {
-    fn read(&self, allocation: &AllocId, query: Query) -> std::io::Result<Lines> {
-        let line = |n: u64, allocation: AllocId| {
-            let (ts, stream) = (LogTime(n * 1_000_000), Stream::Stdout);
-            Event::Line(LogLine { ts, stream, line: format!("line {n}"), allocation })
-        };
-        let id = allocation.clone();
-        let own = id.0.bytes().map(u64::from).sum::<u64>() % 100;
-        let numbers = (1..=3)
-            .map(|n| n * 1000 + own)
-            .filter(|n| query.since.is_none_or(|since| LogTime(n * 1_000_000) >= since));
-        let mut events: Vec<Event> = numbers.map(|n| line(n, id.clone())).collect();
-        events.push(Event::CaughtUp);
-        let history = futures_util::stream::iter(events);
-        if !query.follow {
-            return Ok(Box::pin(history));
-        }
-        let more = futures_util::stream::unfold(self.more.subscribe(), move |mut more| {
-            let id = id.clone();
-            async move {
-                more.changed().await.ok()?;
-                let n = *more.borrow_and_update();
-                Some((line(n, id), more))
-            }
-        });
-        Ok(Box::pin(futures_util::StreamExt::chain(history, more)))
     }
 }
 
@@ -422,165 +321,5 @@ pub fn init() -> Init {
         node_name: "n1".to_owned(),
         address: "127.0.0.1".to_owned(),
         labels: BTreeMap::new(),
-    }
-}
-
-enum Target {
-    Local(std::path::PathBuf),
-    Network(std::net::SocketAddr),
-}
-
-/// A client that opens a connection for each request.
-pub struct Client {
-    target: Target,
-    headers: Vec<(&'static str, String)>,
-}
-
-/// A whole answer.
-pub struct Answer {
-    pub status: u16,
-    pub headers: hyper::HeaderMap,
-    pub body: String,
-}
-
-impl Answer {
-    pub fn json<T: DeserializeOwned>(&self) -> T {
-        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.body))
-    }
-
-    /// The code of the error document.
-    pub fn code(&self) -> String {
-        self.json::<ErrorDocument>().error.code
-    }
-
-    pub fn header(&self, name: &str) -> &str {
-        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
-    }
-}
-
-impl Client {
-    pub fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
-        self.headers.push((name, value.into()));
-        self
-    }
-
-    pub fn token(self, token: &str) -> Self {
-        self.header("authorization", format!("Bearer {token}"))
-    }
-
-    pub async fn get(&self, path: &str) -> Answer {
-        self.send("GET", path, "").await
-    }
-
-    pub async fn send(&self, method: &str, path: &str, body: impl Into<bytes::Bytes>) -> Answer {
-        let body = http_body_util::Full::new(body.into());
-        let all = async {
-            let response = self.open(method, path, body).await;
-            let (status, headers) = (response.status().as_u16(), response.headers().clone());
-            let body = response.into_body().collect().await.unwrap().to_bytes();
-            let body = String::from_utf8(body.to_vec()).unwrap();
-            Answer { status, headers, body }
-        };
-        tokio::time::timeout(PATIENCE, all).await.expect("an answer")
-    }
-
-    /// Opens a stream of events.
-    pub async fn events(&self, method: &str, path: &str, body: &str) -> Events {
-        let body = http_body_util::Full::new(bytes::Bytes::from(body.to_owned()));
-        let response = self.open(method, path, body).await;
-        assert_eq!(response.status().as_u16(), 200);
-        assert_eq!(response.headers()["content-type"], "text/event-stream");
-        Events { body: response.into_body(), text: String::new() }
-    }
-
-    pub async fn open<B>(
-        &self,
-        method: &str,
-        path: &str,
-        body: B,
-    ) -> hyper::Response<hyper::body::Incoming>
-    where
-        B: hyper::body::Body + Send + 'static,
-        B::Data: Send,
-        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-    {
-        let mut request = hyper::Request::builder().method(method).uri(path).header("host", "mill");
-        for (name, value) in &self.headers {
-            request = request.header(*name, value);
-        }
-        let request = request.body(body).unwrap();
-        match &self.target {
-            Target::Local(path) => send(UnixStream::connect(path).await.unwrap(), request).await,
-            Target::Network(at) => send(TcpStream::connect(at).await.unwrap(), request).await,
-        }
-    }
-}
-
-async fn send<I, B>(io: I, request: hyper::Request<B>) -> hyper::Response<hyper::body::Incoming>
-where
-    I: AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
-    B: hyper::body::Body + Send + 'static,
-    B::Data: Send,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(io)).await.unwrap();
-    tokio::spawn(connection);
-    sender.send_request(request).await.unwrap()
-}
-
-/// Events as they come.
-pub struct Events {
-    body: hyper::body::Incoming,
-    text: String,
-}
-
-/// An event.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Sse {
-    pub name: String,
-    pub id: String,
-    pub data: serde_json::Value,
-}
-
-impl Events {
-    /// The next event, or nothing at the end of the stream.
-    pub async fn next(&mut self) -> Option<Sse> {
-        tokio::time::timeout(PATIENCE, self.read()).await.expect("an event or the end")
-    }
-
-    async fn read(&mut self) -> Option<Sse> {
-        loop {
-            if let Some((event, rest)) = self.text.split_once("\n\n") {
-                let field = |name: &str| {
-                    let prefix = format!("{name}: ");
-                    let line = event.lines().find_map(|line| line.strip_prefix(&prefix));
-                    line.unwrap_or_default().to_owned()
-                };
-                let (name, id, data) = (field("event"), field("id"), field("data"));
-                self.text = rest.to_owned();
-                if data.is_empty() {
-                    continue;
-                }
-                return Some(Sse { name, id, data: serde_json::from_str(&data).unwrap() });
-            }
-            let frame = self.body.frame().await?.unwrap();
-            self.text.push_str(std::str::from_utf8(&frame.into_data().unwrap()).unwrap());
-        }
-    }
-
-    /// Waits until the stream ends or breaks off.
-    pub async fn broken(&mut self) {
-        let end = async { while let Some(Ok(_)) = self.body.frame().await {} };
-        tokio::time::timeout(PATIENCE, end).await.expect("the stream breaks off");
-    }
-
-    /// All events up to the end.
-    pub async fn rest(mut self) -> Vec<Sse> {
-        let mut all = Vec::new();
-        while let Some(event) = self.next().await {
-            all.push(event);
-        }
-        all
     }
 }

@@ -1,0 +1,307 @@
+//! The table itself: every route of this build.
+//!
+//! Never answers a request itself.
+
+use super::super::{allocations, deploy, images, logs, openapi, read, revisions, tokens};
+use super::{Gives, Handler, Parameter, Route, Shape, Takes, Verb, shape};
+use crate::fsm::model::Role;
+use crate::wire;
+
+const fn parameter(name: &'static str, what: &'static str) -> Parameter {
+    Parameter { name, what }
+}
+
+const LOG_QUERY: &[Parameter] = &[
+    parameter("name", "service, allocation or a unique start of its id; may repeat"),
+    parameter("follow", "go on with new lines"),
+    parameter("tail", "only so many lines from the end"),
+    parameter("since", "only lines since a time (RFC 3339) or for a duration (10m, or seconds)"),
+    parameter("previous", "of the attempt before the newest"),
+];
+
+const DEPLOY_EVENTS: &[(&str, Shape)] = &[
+    ("accepted", shape::<wire::AcceptedEvent>()),
+    ("progress", shape::<wire::ProgressEvent>()),
+    ("done", shape::<wire::DoneEvent>()),
+    ("failed", shape::<wire::FailedEvent>()),
+];
+
+/// A route that answers a document of the state to whoever may read.
+const fn get(path: &'static str, handler: Handler, answer: Gives, summary: &'static str) -> Route {
+    Route {
+        method: Verb::Get,
+        path,
+        role: Some(Role::Read),
+        local: false,
+        unclaimed: false,
+        handler,
+        summary,
+        query: &[],
+        body: Takes::Nothing,
+        status: 200,
+        answer,
+    }
+}
+
+/// A route that changes what runs.
+const fn change(
+    method: Verb,
+    path: &'static str,
+    handler: Handler,
+    answer: Gives,
+    summary: &'static str,
+) -> Route {
+    let status = 202;
+    Route { method, role: Some(Role::Deploy), status, ..get(path, handler, answer, summary) }
+}
+
+/// Every route of this build.
+pub static ROUTES: &[Route] = &[
+    Route {
+        role: None,
+        unclaimed: true,
+        ..get(
+            "/v1/health",
+            |c, r| Box::pin(read::health(c, r)),
+            Gives::Json(shape::<wire::HealthView>()),
+            "Whether the node is ready; 503 while it starts",
+        )
+    },
+    Route {
+        role: None,
+        unclaimed: true,
+        ..get(
+            "/v1/openapi.json",
+            |c, r| Box::pin(openapi::serve(c, r)),
+            Gives::OpenApi,
+            "This document",
+        )
+    },
+    Route {
+        method: Verb::Post,
+        role: Some(Role::Admin),
+        local: true,
+        unclaimed: true,
+        body: Takes::Json(shape::<wire::InitRequest>()),
+        ..get(
+            "/v1/init",
+            |c, r| Box::pin(read::init(c, r)),
+            Gives::Json(shape::<wire::InitView>()),
+            "Make this node the first of a new cluster; on the UNIX socket only",
+        )
+    },
+    get(
+        "/v1/status",
+        |c, r| Box::pin(read::status(c, r)),
+        Gives::Json(shape::<wire::StatusView>()),
+        "The whole cluster at a glance",
+    ),
+    get(
+        "/v1/nodes",
+        |c, r| Box::pin(read::nodes(c, r)),
+        Gives::List(shape::<wire::NodeView>()),
+        "The nodes",
+    ),
+    Route {
+        query: &[
+            parameter("replace", "the file may share no name with what its app runs"),
+            parameter("image", "SERVICE=REF: another image than the file's; may repeat"),
+        ],
+        body: Takes::File,
+        status: 200,
+        ..change(
+            Verb::Post,
+            "/v1/deploy",
+            |c, r| Box::pin(deploy::deploy(c, r)),
+            Gives::Events(DEPLOY_EVENTS, Some(shape::<wire::RevisionView>())),
+            "Deploy a file and follow it; 202 and the revision if JSON is asked for",
+        )
+    },
+    Route {
+        query: &[
+            parameter("limit", "at most so many"),
+            parameter("before", "only revisions before this one"),
+            parameter("app", "only of this app"),
+        ],
+        ..get(
+            "/v1/deployments",
+            |c, r| Box::pin(revisions::list(c, r)),
+            Gives::List(shape::<wire::DeploymentView>()),
+            "Deployments, the newest first",
+        )
+    },
+    get(
+        "/v1/deployments/{revision}",
+        |c, r| Box::pin(revisions::get(c, r)),
+        Gives::Json(shape::<wire::DeploymentView>()),
+        "A deployment",
+    ),
+    get(
+        "/v1/deployments/{revision}/events",
+        |c, r| Box::pin(revisions::events(c, r)),
+        Gives::Events(DEPLOY_EVENTS, None),
+        "The events of a deployment from its beginning, or behind Last-Event-ID",
+    ),
+    get(
+        "/v1/apps/{app}",
+        |c, r| Box::pin(revisions::app(c, r)),
+        Gives::Json(shape::<wire::AppView>()),
+        "An app's file and revision",
+    ),
+    change(
+        Verb::Delete,
+        "/v1/apps/{app}",
+        |c, r| Box::pin(revisions::down(c, r)),
+        Gives::Json(shape::<wire::RevisionView>()),
+        "Stop and remove all of an app",
+    ),
+    get(
+        "/v1/services",
+        |c, r| Box::pin(read::services(c, r)),
+        Gives::List(shape::<wire::ServiceView>()),
+        "The services",
+    ),
+    get(
+        "/v1/services/{name}",
+        |c, r| Box::pin(read::service(c, r)),
+        Gives::Json(shape::<wire::ServiceView>()),
+        "A service",
+    ),
+    change(
+        Verb::Delete,
+        "/v1/services/{name}",
+        |c, r| Box::pin(revisions::remove(c, r)),
+        Gives::Json(shape::<wire::RevisionView>()),
+        "Stop and remove a service",
+    ),
+    change(
+        Verb::Post,
+        "/v1/services/{name}/restart",
+        |c, r| Box::pin(revisions::restart(c, r)),
+        Gives::Json(shape::<wire::ServiceView>()),
+        "Replace the allocations of a service one after the other",
+    ),
+    Route {
+        body: Takes::Json(shape::<wire::ScaleRequest>()),
+        ..change(
+            Verb::Post,
+            "/v1/services/{name}/scale",
+            |c, r| Box::pin(revisions::scale(c, r)),
+            Gives::Json(shape::<wire::RevisionView>()),
+            "Change how many replicas a service has",
+        )
+    },
+    Route {
+        query: &[
+            parameter("name", "only of this service or task"),
+            parameter("node", "only on this node"),
+        ],
+        ..get(
+            "/v1/allocations",
+            |c, r| Box::pin(allocations::list(c, r)),
+            Gives::List(shape::<wire::AllocationView>()),
+            "The allocations, also those that have ended and are kept",
+        )
+    },
+    get(
+        "/v1/allocations/{id}",
+        |c, r| Box::pin(allocations::get(c, r)),
+        Gives::Json(shape::<wire::AllocationView>()),
+        "An allocation, by its id or a unique start of it",
+    ),
+    change(
+        Verb::Post,
+        "/v1/allocations/{id}/restart",
+        |c, r| Box::pin(allocations::restart(c, r)),
+        Gives::Json(shape::<wire::AllocationView>()),
+        "Start the next attempt of an allocation",
+    ),
+    Route {
+        query: LOG_QUERY,
+        ..get(
+            "/v1/logs",
+            |c, r| Box::pin(logs::logs(c, r)),
+            Gives::Events(&[("message", shape::<wire::LogLineView>())], None),
+            "Log lines of everything, merged by time",
+        )
+    },
+    Route {
+        query: LOG_QUERY,
+        ..get(
+            "/v1/logs/{name}",
+            |c, r| Box::pin(logs::logs(c, r)),
+            Gives::Events(&[("message", shape::<wire::LogLineView>())], None),
+            "Log lines of a service or an allocation",
+        )
+    },
+    get(
+        "/v1/images",
+        |c, r| Box::pin(images::list(c, r)),
+        Gives::List(shape::<wire::ImageView>()),
+        "The images of this node",
+    ),
+    Route {
+        body: Takes::Archive,
+        status: 200,
+        ..change(
+            Verb::Post,
+            "/v1/images",
+            |c, r| Box::pin(images::load(c, r)),
+            Gives::List(shape::<wire::ImageView>()),
+            "Load the images of an OCI or Docker archive",
+        )
+    },
+    Route {
+        query: &[parameter("reference", "the image")],
+        status: 204,
+        ..change(
+            Verb::Delete,
+            "/v1/images",
+            |c, r| Box::pin(images::remove(c, r)),
+            Gives::Nothing,
+            "Forget an image; containers that run it stay",
+        )
+    },
+    Route {
+        status: 204,
+        ..change(
+            Verb::Delete,
+            "/v1/images/{reference*}",
+            |c, r| Box::pin(images::remove(c, r)),
+            Gives::Nothing,
+            "Forget an image; containers that run it stay",
+        )
+    },
+    Route {
+        role: Some(Role::Admin),
+        ..get(
+            "/v1/tokens",
+            |c, r| Box::pin(tokens::list(c, r)),
+            Gives::List(shape::<wire::TokenView>()),
+            "The tokens, without their secret parts",
+        )
+    },
+    Route {
+        role: Some(Role::Admin),
+        body: Takes::Json(shape::<wire::TokenRequest>()),
+        status: 201,
+        ..change(
+            Verb::Post,
+            "/v1/tokens",
+            |c, r| Box::pin(tokens::create(c, r)),
+            Gives::Json(shape::<wire::NewTokenView>()),
+            "Make a token; its secret part is shown this once",
+        )
+    },
+    Route {
+        role: Some(Role::Admin),
+        status: 204,
+        ..change(
+            Verb::Delete,
+            "/v1/tokens/{id}",
+            |c, r| Box::pin(tokens::revoke(c, r)),
+            Gives::Nothing,
+            "Let a token in no more",
+        )
+    },
+];

@@ -1,0 +1,115 @@
+//! Stores that are scripted.
+//!
+//! Never a test itself.
+
+use crate::actors::api::{ImageStore, Lines, LogSource, StoreError};
+use crate::actors::container::logs::{Event, LogLine, LogTime, Query, Stream};
+use crate::id::{AllocId, Digest};
+use crate::revise::ResolveError;
+use crate::wire::ImageView;
+use futures_util::future::BoxFuture;
+use std::collections::BTreeMap;
+use std::pin::Pin;
+use std::sync::Mutex;
+use tokio::io::{AsyncRead, AsyncReadExt as _};
+use tokio::sync::watch;
+
+/// Images by reference; what isn't there isn't found.
+#[derive(Default)]
+pub struct FakeImages {
+    pub known: Mutex<BTreeMap<String, Result<Digest, ResolveError>>>,
+    pub loaded: Mutex<Vec<u8>>,
+}
+
+impl FakeImages {
+    pub fn know(&self, reference: &str, digest: &str) {
+        let digest = Digest::from(digest);
+        self.known.lock().unwrap().insert(reference.to_owned(), Ok(digest));
+    }
+
+    pub fn outage(&self) {
+        for (reference, known) in self.known.lock().unwrap().iter_mut() {
+            let (reference, reason) = (reference.clone(), "connection refused".to_owned());
+            *known = Err(ResolveError::Unreachable { reference, reason });
+        }
+    }
+}
+
+impl ImageStore for FakeImages {
+    fn resolve(&self, reference: String) -> BoxFuture<'_, Result<Digest, ResolveError>> {
+        assert_ne!(reference, "panic", "a panic in a handler");
+        let found = self.known.lock().unwrap().get(&reference).cloned();
+        let not_found = Err(ResolveError::NotFound { reference });
+        Box::pin(async move { found.unwrap_or(not_found) })
+    }
+
+    fn load(
+        &self,
+        mut archive: Pin<Box<dyn AsyncRead + Send>>,
+    ) -> BoxFuture<'_, Result<Vec<ImageView>, StoreError>> {
+        Box::pin(async move {
+            let mut bytes = Vec::new();
+            let read = archive.read_to_end(&mut bytes).await;
+            read.map_err(|error| StoreError::Input { reason: error.to_string() })?;
+            if bytes.starts_with(b"bad") {
+                return Err(StoreError::Input { reason: "not an archive".to_owned() });
+            }
+            *self.loaded.lock().unwrap() = bytes;
+            self.list().await
+        })
+    }
+
+    fn list(&self) -> BoxFuture<'_, Result<Vec<ImageView>, StoreError>> {
+        let known = self.known.lock().unwrap();
+        let images = known.iter().filter_map(|(reference, digest)| {
+            Some(ImageView {
+                reference: reference.clone(),
+                digest: digest.as_ref().ok()?.0.clone(),
+                size: 10,
+                loaded: true,
+                used: false,
+            })
+        });
+        let images: Vec<ImageView> = images.collect();
+        Box::pin(async move { Ok(images) })
+    }
+
+    fn remove(&self, reference: String) -> BoxFuture<'_, Result<bool, StoreError>> {
+        let removed = self.known.lock().unwrap().remove(&reference).is_some();
+        Box::pin(async move { Ok(removed) })
+    }
+}
+
+/// Logs of which each allocation has the same three lines, and more when told.
+pub struct FakeLogs {
+    pub more: watch::Sender<u64>,
+}
+
+impl LogSource for FakeLogs {
+    fn read(&self, allocation: &AllocId, query: Query) -> std::io::Result<Lines> {
+        let line = |n: u64, allocation: AllocId| {
+            let (ts, stream) = (LogTime(n * 1_000_000), Stream::Stdout);
+            Event::Line(LogLine { ts, stream, line: format!("line {n}"), allocation })
+        };
+        let id = allocation.clone();
+        let own = id.0.bytes().map(u64::from).sum::<u64>() % 100;
+        let numbers = (1..=3)
+            .map(|n| n * 1000 + own)
+            .filter(|n| query.since.is_none_or(|since| LogTime(n * 1_000_000) >= since));
+        let mut events: Vec<Event> = numbers.map(|n| line(n, id.clone())).collect();
+        events.push(Event::CaughtUp);
+        let history = futures_util::stream::iter(events);
+        if !query.follow {
+            return Ok(Box::pin(history));
+        }
+        let more = futures_util::stream::unfold(self.more.subscribe(), move |mut more| {
+            let id = id.clone();
+            async move {
+                more.changed().await.ok()?;
+                let n = *more.borrow_and_update();
+                Some((line(n, id), more))
+            }
+        });
+        Ok(Box::pin(futures_util::StreamExt::chain(history, more)))
+    }
+}
