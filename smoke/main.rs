@@ -2,11 +2,15 @@
 //!
 //! One file a subject; never a mock. `support/` starts the nodes and takes everything away again.
 
+mod deploy;
+mod faults;
+mod node;
 #[path = "../harness/poll.rs"]
-#[allow(dead_code, reason = "for tests to come")]
+#[allow(dead_code, reason = "shared with harness/, which uses other parts of it")]
 mod poll;
 #[path = "../harness/registry.rs"]
-#[allow(dead_code, reason = "for tests to come")]
+#[allow(dead_code, reason = "shared with harness/, which uses other parts of it")]
 mod registry;
 #[allow(dead_code, reason = "for tests to come")]
 mod support;
+mod survival;

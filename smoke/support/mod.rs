@@ -3,6 +3,8 @@
 //! Never decides what a test wants; never leaves anything on the machine.
 
 pub mod api;
+pub mod cut;
+pub mod files;
 pub mod node;
 pub mod output;
 pub mod slot;

@@ -1,0 +1,107 @@
+//! What a node's parts may suffer without a container noticing: `kill -9` of the daemon and of
+//! containerd.
+
+use crate::poll::poll;
+use crate::registry::Registry;
+use crate::support::{TestDaemon, files};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+/// The node's processes with this in their command line.
+fn processes(node: &TestDaemon, word: &str) -> Vec<i32> {
+    let left = node.leftovers();
+    let lines = left.iter().filter_map(|line| line.strip_prefix("process "));
+    lines
+        .filter_map(|line| line.split_once(' '))
+        .filter(|(_, command)| command.contains(word))
+        .map(|(id, _)| id.parse().unwrap())
+        .collect()
+}
+
+fn end(id: i32) {
+    kill(Pid::from_raw(id), Signal::SIGKILL).unwrap();
+}
+
+/// The highest number that `chatty` has logged, with a check that none is missing.
+fn last_line(node: &TestDaemon) -> usize {
+    let out = node.mill(["logs", "chatty"]).ok();
+    let numbers: Vec<usize> = out
+        .lines()
+        .filter_map(|line| line.split_once("| line "))
+        .map(|(_, number)| number.parse().unwrap())
+        .collect();
+    let wanted: Vec<usize> = (1..=numbers.len()).collect();
+    assert_eq!(numbers, wanted, "a gap in the log, or a line twice");
+    numbers.len()
+}
+
+fn chatty(registry: &Registry) -> String {
+    let image = registry.image("chatty:v1");
+    files::service("chatty", &image, "env { COUNT \"5\"; EVERY \"0.05\" }")
+}
+
+#[test]
+fn a_killed_daemon_finds_its_containers_again() {
+    let registry = Registry::start();
+    let mut node = TestDaemon::start();
+    let _ = node.up(&chatty(&registry)).ok();
+    let before = processes(&node, "/start");
+    assert_eq!(before.len(), 1, "{:?}", node.leftovers());
+    let allocation = node.allocations("chatty")[0].clone();
+    node.kill();
+    node.restart();
+    assert_eq!(processes(&node, "/start"), before);
+    let after = poll(|| {
+        let after = node.allocations("chatty").first().cloned();
+        after.filter(|after| after["status"] == "running")
+    })
+    .secs(20)
+    .expect("the adopted allocation");
+    for field in ["id", "restarts", "started_at"] {
+        assert_eq!(after[field], allocation[field], "{field}");
+    }
+    let seen = last_line(&node);
+    poll(|| last_line(&node) > seen + 5).secs(20).expect("further lines, without a gap");
+}
+
+#[test]
+fn a_killed_containerd_finds_its_containers_again() {
+    let registry = Registry::start();
+    let node = TestDaemon::start();
+    let _ = node.up(&chatty(&registry)).ok();
+    let before = processes(&node, "/start");
+    let containerd = processes(&node, "containerd --config");
+    assert_eq!(containerd.len(), 1, "{:?}", node.leftovers());
+    end(containerd[0]);
+    poll(|| {
+        let now = processes(&node, "containerd --config");
+        now.len() == 1 && now != containerd
+    })
+    .secs(20)
+    .expect("another containerd");
+    assert_eq!(processes(&node, "/start"), before);
+    let seen = last_line(&node);
+    poll(|| last_line(&node) > seen + 5).secs(20).expect("further lines, without a gap");
+    let _ = node.mill(["scale", "chatty", "2"]).ok();
+    assert_eq!(node.allocations("chatty")[0]["restarts"], 0);
+}
+
+#[test]
+fn a_container_that_ended_meanwhile_is_noticed() {
+    let registry = Registry::start();
+    let mut node = TestDaemon::start();
+    let _ = node.up(&chatty(&registry)).ok();
+    let before = processes(&node, "/start");
+    node.kill();
+    end(before[0]);
+    node.restart();
+    let allocation = poll(|| {
+        let now = node.allocations("chatty").first().cloned();
+        now.filter(|now| now["restarts"] == 1 && now["status"] == "running")
+    })
+    .secs(30)
+    .expect("its second start");
+    assert_eq!(allocation["exit"]["code"], 137, "{allocation}");
+    let now = processes(&node, "/start");
+    assert!(now.len() == 1 && now != before, "{now:?} {before:?}");
+}
