@@ -2,6 +2,13 @@
 //!
 //! Never holds an end-to-end test: those are in `smoke/`.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test says what is wrong by panicking; clippy knows only `#[test]` functions as tests"
+)]
+
 mod crash;
 #[allow(dead_code, reason = "shared with smoke/, which uses other parts of it")]
 mod poll;

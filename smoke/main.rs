@@ -2,6 +2,13 @@
 //!
 //! One file a subject; never a mock. `support/` starts the nodes and takes everything away again.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test says what is wrong by panicking; clippy knows only `#[test]` functions as tests"
+)]
+
 mod deploy;
 mod faults;
 mod node;
