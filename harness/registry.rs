@@ -227,7 +227,7 @@ fn certificate(folder: &Path) -> Tls {
     let ca_key = rcgen::KeyPair::generate().unwrap();
     let ca = authority.self_signed(&ca_key).unwrap();
     let issuer = rcgen::Issuer::new(authority, &ca_key);
-    let names = vec!["127.0.0.1".to_owned(), "localhost".to_owned()];
+    let names = ["127.0.0.1", "localhost", "10.102.0.1"].map(str::to_owned).to_vec();
     let key = rcgen::KeyPair::generate().unwrap();
     let leaf = rcgen::CertificateParams::new(names).unwrap().signed_by(&key, &issuer).unwrap();
     let write = |name: &str, text: String| {

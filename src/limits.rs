@@ -159,10 +159,6 @@ pub const NFT_DEADLINE: Duration = Duration::from_secs(10);
 
 /// Processes and threads that one container may have.
 pub const CONTAINER_PIDS: i64 = 4_096;
-/// Open files that a container's process may have unless it asks for more.
-pub const CONTAINER_FILES_SOFT: u64 = 65_536;
-/// Open files that a container's process may ask for.
-pub const CONTAINER_FILES_HARD: u64 = 524_288;
 /// How long one call to containerd may take.
 pub const CONTAINERD_CALL: Duration = Duration::from_secs(60);
 /// How long a call is repeated while containerd is away.

@@ -7,3 +7,4 @@ mod poll;
 mod raft;
 mod registry;
 mod sweep;
+mod runtime;

@@ -12,9 +12,8 @@ use oci_spec::OciSpecError;
 use oci_spec::runtime::{
     Capabilities, Capability, LinuxBuilder, LinuxCapabilitiesBuilder, LinuxCpuBuilder,
     LinuxDeviceCgroupBuilder, LinuxMemoryBuilder, LinuxNamespaceBuilder, LinuxNamespaceType,
-    LinuxPidsBuilder, LinuxResources, LinuxResourcesBuilder, Mount, MountBuilder,
-    PosixRlimitBuilder, PosixRlimitType, Process, ProcessBuilder, RootBuilder, Spec, SpecBuilder,
-    UserBuilder, get_default_mounts,
+    LinuxPidsBuilder, LinuxResources, LinuxResourcesBuilder, Mount, MountBuilder, Process,
+    ProcessBuilder, RootBuilder, Spec, SpecBuilder, UserBuilder, get_default_mounts,
 };
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -180,11 +179,6 @@ fn process(run: &RunSpec, image: &ImageConfig, context: &Context) -> Result<Proc
         .gid(context.account.gid)
         .additional_gids(context.account.groups.clone())
         .build()?;
-    let files = PosixRlimitBuilder::default()
-        .typ(PosixRlimitType::RlimitNofile)
-        .soft(limits::CONTAINER_FILES_SOFT)
-        .hard(limits::CONTAINER_FILES_HARD)
-        .build()?;
     Ok(ProcessBuilder::default()
         .terminal(false)
         .user(user)
@@ -194,7 +188,8 @@ fn process(run: &RunSpec, image: &ImageConfig, context: &Context) -> Result<Proc
         .capabilities(capabilities)
         .no_new_privileges(true)
         .oom_score_adj(0)
-        .rlimits(vec![files])
+        // Those of containerd: a higher one may not be ours to give.
+        .rlimits(Vec::new())
         .build()?)
 }
 

@@ -8,11 +8,14 @@ use super::{Containerd, Exit};
 use crate::id::ContainerId;
 use crate::limits;
 use containerd_client::events::{TaskExit, TaskOom};
-use containerd_client::services::v1::SubscribeRequest;
+use containerd_client::services::v1::{PublishRequest, SubscribeRequest};
 use containerd_client::types::Envelope;
 use prost::Message;
 use tokio::sync::mpsc;
-use tonic::Streaming;
+use tonic::{Status, Streaming};
+
+/// The topic of an event that only shows that a subscription is in force.
+const HELLO: &str = "/mill/hello";
 
 /// Something that happened to a container.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,15 +59,11 @@ impl Containerd {
     async fn forward(&self, sender: mpsc::Sender<TaskEvent>) {
         let [first, longest] = limits::CONTAINERD_RETRY;
         let mut pause = first;
-        let namespace = &self.config().namespace;
-        let filters = ["/tasks/exit", "/tasks/oom"]
-            .map(|topic| format!("namespace=={namespace},topic=={topic}"));
         while !sender.is_closed() {
-            let request = SubscribeRequest { filters: filters.to_vec() };
-            match self.event_stream().subscribe(self.unbounded(request)).await {
+            match self.subscribe().await {
                 Ok(stream) => {
                     pause = first;
-                    if read(stream.into_inner(), &sender).await.is_none() {
+                    if read(stream, &sender).await.is_none() {
                         return;
                     }
                 }
@@ -72,6 +71,34 @@ impl Containerd {
                     tracing::warn!(%status, "containerd refuses its events");
                 }
                 Err(_) => {}
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(longest);
+        }
+    }
+
+    /// A subscription that is known to be in force. containerd says nothing before the first
+    /// event, so we cause one of our own.
+    async fn subscribe(&self) -> Result<Streaming<Envelope>, Status> {
+        let namespace = &self.config().namespace;
+        let filters = ["/tasks/exit", "/tasks/oom", HELLO]
+            .map(|topic| format!("namespace=={namespace},topic=={topic:?}"));
+        let request = self.unbounded(SubscribeRequest { filters: filters.to_vec() });
+        let mut client = self.event_stream();
+        tokio::select! {
+            stream = client.subscribe(request) => Ok(stream?.into_inner()),
+            failed = self.hello() => Err(failed),
+        }
+    }
+
+    /// Publishes until the caller has seen it; returns only to say why it can't.
+    async fn hello(&self) -> Status {
+        let [mut pause, longest] = limits::CONTAINERD_RETRY;
+        loop {
+            let event = prost_types::Any { type_url: "mill.Hello".to_owned(), value: Vec::new() };
+            let message = PublishRequest { topic: HELLO.to_owned(), event: Some(event) };
+            if let Err(status) = self.event_stream().publish(self.request(message)).await {
+                return status;
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(longest);

@@ -235,21 +235,27 @@ impl Containerd {
     pub async fn delete(&self, id: &ContainerId) -> Result<Option<Exit>, Error> {
         let exit = match self.delete_task(id).await {
             Ok(exit) => exit,
-            Err(status) if status.code() == Code::FailedPrecondition => {
-                self.kill(id, SIGKILL).await?;
-                let gone = tokio::time::timeout(limits::KILL_DEADLINE, self.wait(id));
-                gone.await.map_err(|_| Error::Undead {
-                    id: id.0.clone(),
-                    seconds: limits::KILL_DEADLINE.as_secs(),
-                })??;
+            Err(status) if is_away(&status) => {
+                return Err(self.error("remove task of", id.as_str(), status));
+            }
+            // It says so in several ways, but a process that runs is the usual reason.
+            Err(_) => {
+                self.end(id).await?;
                 let exit = self.delete_task(id).await;
                 exit.map_err(|status| self.error("remove task of", id.as_str(), status))?
             }
-            Err(status) => return Err(self.error("remove task of", id.as_str(), status)),
         };
         self.delete_record(id).await?;
         self.remove_snapshot(id.as_str()).await?;
         Ok(exit)
+    }
+
+    /// Kills a container's process and waits until it is gone.
+    async fn end(&self, id: &ContainerId) -> Result<(), Error> {
+        self.kill(id, SIGKILL).await?;
+        let gone = tokio::time::timeout(limits::KILL_DEADLINE, self.wait(id)).await;
+        let seconds = limits::KILL_DEADLINE.as_secs();
+        gone.map_err(|_| Error::Undead { id: id.0.clone(), seconds })?.map(|_| ())
     }
 
     async fn delete_task(&self, id: &ContainerId) -> Result<Option<Exit>, tonic::Status> {

@@ -57,17 +57,18 @@ pub(super) async fn write(
             target: Some(target.clone()),
             ..api::Image::default()
         };
-        put(containerd, record).await?;
+        // One that was loaded stays what it is when it is only made ready again.
+        put(containerd, record, loaded).await?;
     }
     Ok(())
 }
 
-async fn put(containerd: &Containerd, record: api::Image) -> Result<(), Error> {
+async fn put(containerd: &Containerd, record: api::Image, replace: bool) -> Result<(), Error> {
     let name = record.name.clone();
     let failed = |status| containerd.error("record image", &name, status);
     let message = api::CreateImageRequest { image: Some(record.clone()), ..Default::default() };
     let made = containerd.images().create(containerd.request(message)).await;
-    if allow(made, &[Code::AlreadyExists]).map_err(failed)?.is_some() {
+    if allow(made, &[Code::AlreadyExists]).map_err(failed)?.is_some() || !replace {
         return Ok(());
     }
     let message = api::UpdateImageRequest { image: Some(record), ..Default::default() };

@@ -69,19 +69,6 @@ impl Lease {
     }
 }
 
-/// What the store has under a digest.
-pub(super) async fn size(containerd: &Containerd, digest: &Digest) -> Result<Option<u64>, Error> {
-    let found = retry(|| {
-        let request = containerd.request(api::InfoRequest { digest: digest.0.clone() });
-        let mut content = containerd.content();
-        async move { content.info(request).await }
-    })
-    .await;
-    let info = allow(found, &[Code::NotFound])
-        .map_err(|status| containerd.error("look for", digest.as_str(), status))?;
-    Ok(info.and_then(|found| found.info).map(|info| u64::try_from(info.size).unwrap_or(0)))
-}
-
 /// A small blob; `None` if the store doesn't have it.
 pub(super) async fn read(containerd: &Containerd, digest: &Digest) -> Result<Option<Bytes>, Error> {
     let failed = |status| containerd.error("read", digest.as_str(), status);

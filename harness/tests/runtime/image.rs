@@ -1,0 +1,210 @@
+//! Images from real registries and archives.
+
+use super::{Host, run, sh};
+use crate::registry::{Registry, docker_archive, oci_archive};
+use mill::actors::container::image::{ImageError, Progress, RegistryConfig};
+use mill::units::Bytes;
+use std::process::Command;
+use std::sync::{Arc, Mutex};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn is_pulled_once_and_needs_no_registry_then() {
+    let mut registry = Registry::start();
+    let host = Host::start().await;
+    let reference = registry.image("multi:v1");
+    let digest = host.images.resolve(&reference).await.unwrap();
+    let seen = Arc::new(Mutex::new(Vec::<Progress>::new()));
+    let pulls = (0..8).map(|_| {
+        let seen = Arc::clone(&seen);
+        host.images.ensure(&reference, &digest, move |p| seen.lock().unwrap().push(p))
+    });
+    let pulled = futures_util::future::try_join_all(pulls).await.unwrap();
+    assert!(pulled.windows(2).all(|pair| Arc::ptr_eq(&pair[0], &pair[1])), "one pull for all");
+    let last = seen.lock().unwrap().iter().max_by_key(|p| p.bytes).copied().unwrap();
+    assert!(last.bytes > Bytes(0) && last.bytes == last.total, "{last:?}");
+    assert_eq!(pulled[0].config.user, "app:extra");
+    assert!(pulled[0].passwd.contains("app:x:1000") && pulled[0].group.contains("extra"));
+
+    registry.stop();
+    let fresh = mill::actors::container::image::Images::new(
+        host.containerd.clone(),
+        RegistryConfig::default(),
+    );
+    let again = fresh.ensure(&reference, &digest, |_| ()).await.unwrap();
+    assert_eq!(again, pulled[0], "another mill finds it");
+    let error = fresh.resolve(&reference).await.unwrap_err();
+    assert!(matches!(error, ImageError::Down { .. }) && error.is_temporary(), "{error}");
+
+    let listed = host.images.list().await.unwrap();
+    assert_eq!(listed.len(), 1);
+    assert_eq!((&listed[0].reference, &listed[0].digest), (&reference, &digest));
+    assert!(!listed[0].loaded && listed[0].size == last.total && listed[0].created_at.0 > 0);
+    assert_eq!(host.images.remove(&reference).await.unwrap(), 1);
+    host.assert_empty();
+    assert_eq!(host.images.remove(&reference).await.unwrap(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_containerd_collects_is_not_what_is_needed() {
+    let registry = Registry::start();
+    let host = Host::start().await;
+    let first = host.pull(&registry.image("hello:v1")).await;
+    let second = host.pull(&registry.image("hello:v2")).await;
+    assert_ne!(first.chain_id, second.chain_id);
+    // Collects everything that nothing refers to, here the compressed layers.
+    assert_eq!(host.images.remove(&registry.image("hello:v1")).await.unwrap(), 1);
+    let again = host.images.ensure("x/hello:v2", &second.digest, |_| ()).await.unwrap();
+    assert_eq!(again, second);
+    host.start_container("b.1", &second, &run("busybox", &["sleep", "60"])).await;
+    let keep = [second.digest.clone()].into();
+    assert!(host.images.prune(&keep).await.unwrap().is_empty());
+    assert_eq!(host.images.prune(&[].into()).await.unwrap().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn comes_over_tls_from_whom_it_trusts() {
+    let registry = Registry::start_tls();
+    let loopback = Host::start().await;
+    loopback.pull(&registry.image("busybox:v1")).await;
+
+    let _address = Address::add("10.102.0.1");
+    let port = registry.address().rsplit_once(':').unwrap().1.to_owned();
+    let listener = tokio::net::TcpListener::bind("10.102.0.1:0").await.unwrap();
+    let outside = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut inbound, _)) = listener.accept().await {
+            let to = format!("127.0.0.1:{port}");
+            tokio::spawn(async move {
+                let mut outbound = tokio::net::TcpStream::connect(to).await.unwrap();
+                let _ = tokio::io::copy_bidirectional(&mut inbound, &mut outbound).await;
+            });
+        }
+    });
+    let reference = format!("{outside}/busybox:v1");
+    let error = loopback.images.resolve(&reference).await.unwrap_err();
+    assert!(matches!(error, ImageError::Tls { .. }) && !error.is_temporary(), "{error:?}");
+
+    let ca = Some(registry.ca().to_owned());
+    let trusting = RegistryConfig { ca, ..RegistryConfig::default() };
+    let images = mill::actors::container::image::Images::new(loopback.containerd.clone(), trusting);
+    let digest = images.resolve(&reference).await.unwrap();
+    images.ensure(&reference, &digest, |_| ()).await.unwrap();
+
+    let insecure = RegistryConfig { insecure: vec![outside.to_string()], ca: None };
+    let images = mill::actors::container::image::Images::new(loopback.containerd.clone(), insecure);
+    assert_eq!(images.resolve(&reference).await.unwrap(), digest);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn failures_are_told_apart() {
+    let mut registry = Registry::start();
+    let host = Host::start().await;
+    let resolve = |name: String| {
+        let images = host.images.clone();
+        async move { images.resolve(&name).await.unwrap_err() }
+    };
+    for name in ["nothing:v1", "hello:v9"] {
+        let reference = registry.image(name);
+        let error = resolve(reference.clone()).await;
+        assert!(matches!(error, ImageError::NotFound { .. }), "{error:?}");
+        let start = format!("{reference} not found (404). Pushed?");
+        assert!(error.to_string().starts_with(&start), "{error}");
+    }
+    let error = resolve(registry.image("alien:v1")).await;
+    assert!(matches!(error, ImageError::WrongArchitecture { .. }), "{error:?}");
+    let error = resolve("Not An Image".to_owned()).await;
+    assert!(matches!(error, ImageError::Reference { .. }), "{error:?}");
+    registry.stop();
+    let error = resolve(registry.image("hello:v1")).await;
+    assert!(matches!(error, ImageError::Down { .. }) && error.is_temporary(), "{error:?}");
+    registry.restart();
+    host.pull(&registry.image("hello:v1")).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn archives_are_loaded_and_win() {
+    let registry = Registry::start();
+    let host = Host::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let [docker, oci] = ["docker.tar", "oci.tar"].map(|name| folder.path().join(name));
+    docker_archive("multi:v1", &docker);
+    oci_archive("hello:v1", &oci);
+    sh(Command::new("gzip").arg(&oci));
+    let oci = folder.path().join("oci.tar.gz");
+
+    let load = |path: std::path::PathBuf| async {
+        host.images.load(tokio::fs::File::open(path).await.unwrap()).await
+    };
+    let loaded = load(docker.clone()).await.unwrap();
+    assert_eq!(loaded.len(), 1);
+    assert_eq!(loaded[0].reference, "docker.io/library/multi:v1");
+    assert!(loaded[0].loaded && loaded[0].size > Bytes(0));
+    assert_eq!(load(docker).await.unwrap(), loaded, "again is the same");
+    let hello = load(oci).await.unwrap();
+
+    // Neither asks the registry that these names stand for.
+    assert_eq!(host.images.resolve("multi:v1").await.unwrap(), loaded[0].digest);
+    assert_eq!(host.images.resolve("hello:v1").await.unwrap(), hello[0].digest);
+    let multi = host.pull("multi:v1").await;
+    assert_eq!(multi.config.user, "app:extra");
+    let id = host.start_container("l.1", &multi, &run("multi", &["true"])).await;
+    assert_eq!(host.containerd.wait(&id).await.unwrap().unwrap().code, 0);
+    host.containerd.delete(&id).await.unwrap();
+
+    let pulled = host.pull(&registry.image("multi:v1")).await;
+    assert_eq!(pulled.chain_id, multi.chain_id, "the same layers are the same snapshot");
+    assert_eq!(host.images.list().await.unwrap().len(), 3);
+    assert_eq!(host.images.remove("multi:v1").await.unwrap(), 1);
+    assert_eq!(host.images.remove("hello:v1").await.unwrap(), 1);
+    assert_eq!(host.images.remove(&registry.image("multi:v1")).await.unwrap(), 1);
+    host.assert_empty();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_no_archive_is_told() {
+    let host = Host::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let whole = folder.path().join("whole.tar");
+    docker_archive("hello:v1", &whole);
+    let whole = std::fs::read(whole).unwrap();
+    let cut = whole[..whole.len() / 2].to_vec();
+    let no_tar = vec![7; 4096];
+    let zstd = vec![0x28, 0xb5, 0x2f, 0xfd, 0, 0];
+    for bytes in [cut, no_tar, zstd, Vec::new(), vec![0; 1024]] {
+        let error = host.images.load(std::io::Cursor::new(bytes)).await.unwrap_err();
+        assert!(matches!(error, ImageError::BadArchive { .. }), "{error:?}");
+    }
+    host.assert_empty();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_disk_is_told_and_nothing_is_left() {
+    let registry = Registry::start();
+    let host = Host::with_small_disk(2600).await;
+    let reference = registry.image("multi:v1");
+    let digest = host.images.resolve(&reference).await.unwrap();
+    let error = host.images.ensure(&reference, &digest, |_| ()).await.unwrap_err();
+    assert!(matches!(error, ImageError::DiskFull { .. }) && error.is_temporary(), "{error:?}");
+    assert!(error.to_string().contains(&reference), "{error}");
+    host.assert_empty();
+
+    sh(Command::new("mount").args(["-o", "remount,size=64m"]).arg(&host.places.root));
+    host.images.ensure(&reference, &digest, |_| ()).await.unwrap();
+}
+
+/// An address of this machine that isn't loopback; gone on drop.
+struct Address(String);
+
+impl Address {
+    fn add(address: &str) -> Self {
+        let full = format!("{address}/32");
+        let _ = Command::new("ip").args(["address", "add", &full, "dev", "lo"]).output();
+        Self(full)
+    }
+}
+
+impl Drop for Address {
+    fn drop(&mut self) {
+        let _ = Command::new("ip").args(["address", "del", &self.0, "dev", "lo"]).output();
+    }
+}
