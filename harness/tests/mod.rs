@@ -6,5 +6,5 @@ mod logger;
 mod poll;
 mod raft;
 mod registry;
-mod sweep;
 mod runtime;
+mod sweep;
