@@ -3,6 +3,7 @@
 //! Owns all I/O of a node. Never decides what a pure function of the core can decide.
 
 pub mod api;
+pub mod clean;
 pub mod container;
 pub mod doctor;
 pub mod platform;

@@ -15,7 +15,7 @@ use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
 /// The machine's own containerd, used if it answers.
-const SYSTEM_SOCKET: &str = "/run/containerd/containerd.sock";
+pub const SYSTEM_SOCKET: &str = "/run/containerd/containerd.sock";
 
 /// Where an instance keeps its things; several instances share a host.
 #[derive(Clone, Debug)]
@@ -112,10 +112,22 @@ impl Places {
     pub fn containerd(&self, socket: PathBuf, runc: PathBuf) -> containerd::Config {
         containerd::Config {
             socket,
-            namespace: format!("mill-{}", self.instance),
+            namespace: self.namespace(),
             runc,
-            runc_root: Path::new("/run/mill").join(format!("runc-{}", self.instance)),
+            runc_root: self.runc_root(),
         }
+    }
+
+    /// containerd's namespace of this instance.
+    #[must_use]
+    pub fn namespace(&self) -> String {
+        format!("mill-{}", self.instance)
+    }
+
+    /// Where runc keeps its own state.
+    #[must_use]
+    pub fn runc_root(&self) -> PathBuf {
+        Path::new("/run/mill").join(format!("runc-{}", self.instance))
     }
 
     /// The parent of the containers' control groups.

@@ -4,14 +4,13 @@
 
 use super::Check;
 use crate::actors::container::runc_shim::{USUAL, find};
+use crate::actors::platform::SYSTEM_SOCKET;
 use crate::config::ContainerdChoice;
 use std::ffi::OsString;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// The machine's own containerd.
-const SYSTEM_SOCKET: &str = "/run/containerd/containerd.sock";
 const INSTALL: &str = "apt-get install containerd runc";
 
 /// The path in which programs are looked for.
