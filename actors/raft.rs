@@ -174,11 +174,6 @@ impl Actor for Raft {
         msg: Msg,
         state: &mut State,
     ) -> Result<(), ActorProcessingErr> {
-        if matches!(msg, Msg::Stop) {
-            state.finish().await;
-            myself.stop(None);
-            return Ok(());
-        }
         if state.failed {
             // Replies are dropped: the process is about to end.
             return Ok(());
@@ -186,6 +181,15 @@ impl Actor for Raft {
         if state.take(msg, &myself) {
             state.pump(&myself);
         }
+        Ok(())
+    }
+
+    async fn post_stop(
+        &self,
+        _myself: ActorRef<Msg>,
+        state: &mut State,
+    ) -> Result<(), ActorProcessingErr> {
+        state.finish().await;
         Ok(())
     }
 }
@@ -222,7 +226,10 @@ impl State {
                 self.ask_again();
             }
             Msg::ReadsDue => self.reads.give_up(),
-            Msg::Stop => return false,
+            Msg::Stop => {
+                myself.stop(None);
+                return false;
+            }
         }
         true
     }

@@ -10,6 +10,7 @@
 )]
 
 mod crash;
+mod lap;
 #[allow(dead_code, reason = "shared with smoke/, which uses other parts of it")]
 mod poll;
 mod raft;

@@ -1,7 +1,7 @@
 //! Tests that need the test support, and of it.
 
-mod commit;
 mod crash;
+mod lap;
 mod logger;
 mod poll;
 mod raft;

@@ -1,0 +1,161 @@
+//! The real root over the real log, with one child that only looks on.
+//!
+//! Owns what the daemon does for them. Never a container, a socket or a scheduler.
+
+use mill::actors::raft::{self, Raft};
+use mill::actors::root::{
+    Args, Child, Done, Factories, Handle, Member, Msg, Proposal, ProposeError, RaftEvent, Root,
+    RootRef, ToChild, View,
+};
+use mill::fsm::Command;
+use mill::fsm::command::{Init, Register};
+use mill::fsm::model::Role;
+use mill::id::{BootId, Incarnation, NodeId};
+use mill::units::{Bytes, MilliCpu};
+use ractor::{Actor, ActorProcessingErr, ActorRef, SpawnErr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+
+/// A child that keeps the newest view and has settled it at once.
+struct Onlooker;
+
+impl Actor for Onlooker {
+    type Msg = View;
+    type State = (RootRef, watch::Sender<Option<View>>);
+    type Arguments = (RootRef, watch::Sender<Option<View>>);
+
+    async fn pre_start(
+        &self,
+        _myself: ActorRef<View>,
+        args: Self::Arguments,
+    ) -> Result<Self::State, ActorProcessingErr> {
+        Ok(args)
+    }
+
+    async fn handle(
+        &self,
+        _myself: ActorRef<View>,
+        view: View,
+        (root, seen): &mut Self::State,
+    ) -> Result<(), ActorProcessingErr> {
+        let index = view.index;
+        seen.send_replace(Some(view));
+        let _ = root.cast(Msg::Settled { child: Child::Api, index });
+        Ok(())
+    }
+}
+
+async fn start_raft(dir: PathBuf, root: RootRef) -> Result<Handle, SpawnErr> {
+    let to = root.clone();
+    let sink: raft::Sink = Box::new(move |event| {
+        if let Some(event) = RaftEvent::decode(event) {
+            let _ = to.cast(Msg::Raft(event));
+        }
+    });
+    let args = raft::Args { node: NodeId(1), dir, bootstrap: true, sink };
+    let (actor, _) = Raft::spawn_linked(None, Raft, args, root.get_cell()).await?;
+    let (cell, raft) = (actor.get_cell(), Some(actor.clone()));
+    let tell = Box::new(move |what| {
+        if let ToChild::Raft(message) = what {
+            let _ = actor.cast(message);
+        }
+    });
+    Ok(Handle { cell, tell, raft })
+}
+
+async fn start_onlooker(
+    root: RootRef,
+    seen: watch::Sender<Option<View>>,
+) -> Result<Handle, SpawnErr> {
+    let cell = root.get_cell();
+    let (actor, _) = Onlooker::spawn_linked(None, Onlooker, (root, seen), cell).await?;
+    let cell = actor.get_cell();
+    let tell = Box::new(move |what| {
+        if let ToChild::View(view) = what {
+            let _ = actor.cast(view);
+        }
+    });
+    Ok(Handle { cell, tell, raft: None })
+}
+
+/// A running root.
+pub struct Lap {
+    root: RootRef,
+    view: watch::Receiver<Option<View>>,
+    fatal: mpsc::UnboundedReceiver<String>,
+}
+
+impl Lap {
+    /// Starts node 1 of a cluster of its own, with its log in `dir`, and waits until it is current.
+    pub async fn start(dir: &Path, boot: u64) -> Self {
+        let (seen, view) = watch::channel(None);
+        let (told, fatal) = mpsc::unbounded_channel();
+        let mut factories = Factories::new();
+        let dir = dir.to_owned();
+        let raft = move |root| -> std::pin::Pin<Box<dyn Future<Output = _> + Send>> {
+            Box::pin(start_raft(dir.clone(), root))
+        };
+        factories.insert(Child::Raft, Arc::new(raft));
+        factories
+            .insert(Child::Api, Arc::new(move |root| Box::pin(start_onlooker(root, seen.clone()))));
+        let boot = BootId(boot);
+        let args = Args { boot, factories, fatal: told };
+        let (root, _) = Root::spawn(None, Root, args).await.expect("root starts");
+        let init = Init {
+            cluster: "bench".to_owned(),
+            cluster_id: "00".to_owned(),
+            incarnation: Incarnation(1),
+            subnet: [10, 77, 0, 0].into(),
+            prefix: 16,
+            node_name: "n1".to_owned(),
+            address: "127.0.0.1".to_owned(),
+            labels: Default::default(),
+        };
+        let register = Register {
+            node: NodeId(1),
+            boot,
+            cpu: MilliCpu(1000),
+            memory: Bytes(1 << 30),
+            version: "test".to_owned(),
+        };
+        let member = Member { node: NodeId(1), init: Some(init), register };
+        root.cast(Msg::Begin(Box::new(member))).expect("root lives");
+        let lap = Self { root, view, fatal };
+        lap.until("registered and current", |v| {
+            v.current && v.state.nodes.values().any(|n| n.boot == boot)
+        })
+        .await;
+        lap
+    }
+
+    /// Waits for a view; fails after 20 s.
+    pub async fn until(&self, what: &str, mut is: impl FnMut(&View) -> bool) -> View {
+        let mut view = self.view.clone();
+        let wait = view.wait_for(|v| v.as_ref().is_some_and(&mut is));
+        let seen = tokio::time::timeout(Duration::from_secs(20), wait).await;
+        let seen = seen.unwrap_or_else(|_| panic!("not in 20 s: {what}; {:?}", self.view.borrow()));
+        seen.expect("the onlooker lives").clone().expect("a view")
+    }
+
+    /// Lets a token in, its hash so long that the entry has `size` bytes or a few more.
+    pub async fn token(&self, id: &str, size: usize) -> Result<Done, ProposeError> {
+        let hash = "0".repeat(size.saturating_sub(120));
+        let command =
+            Command::CreateToken { id: id.into(), role: Role::Read, hash, expires_at: None };
+        let proposal = |reply| Msg::Propose(Proposal { command, idempotency_key: None, reply });
+        let answer = self.root.call(proposal, None).await.expect("root lives");
+        answer.success_or(ProposeError::Stopping)?
+    }
+
+    /// Why it would have ended the process, if it did.
+    pub fn failed(&mut self) -> Option<String> {
+        self.fatal.try_recv().ok()
+    }
+
+    /// Stops all.
+    pub async fn stop(self) {
+        let _ = self.root.call(Msg::Stop, Some(Duration::from_secs(20))).await;
+    }
+}
