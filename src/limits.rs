@@ -301,3 +301,7 @@ pub const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 pub const FOLLOW_INTERVAL: Duration = Duration::from_millis(200);
 /// After a failed introduction a node tries again this much later.
 pub const INTRODUCE_AGAIN: Duration = Duration::from_millis(500);
+/// How long `mill dev` waits for its node.
+pub const DEV_READY: Duration = Duration::from_secs(60);
+/// How often `mill dev --watch` looks at the file.
+pub const FILE_WATCH_INTERVAL: Duration = Duration::from_millis(300);

@@ -1,17 +1,374 @@
 //! `mill dev`: a node on loopback for one developer, with a file deployed.
+//!
+//! Owns the order: node, file, addresses, logs, and everything gone at the end. Never does by itself
+//! what the API does: it is the API's client in the same process.
 
-use super::{Context, error::CliError};
+mod source;
+
+use super::args::DurationArg;
+use super::client::{Client, ClientError, DeployOptions, Resuming, query};
+use super::daemon::{DaemonArgs, asked_to_stop, failed, log_to_stderr, runtime};
+use super::error::FAILED;
+use super::file::MillFile;
+use super::globals::Target;
+use super::ui::{BAD, FAINT};
+use super::{Context, error::CliError, logs, status, up};
+use crate::config::{DaemonConfig, Mode};
+use crate::daemon::Node;
+use crate::limits;
+use crate::spec::Spec;
+use crate::wire::{InitRequest, ServiceView};
 use argh::{ArgsInfo, FromArgs};
+use source::Source;
 
 /// Run a local node, deploy a file, follow its logs. Ctrl-C stops and removes everything.
 #[derive(Debug, Default, FromArgs, ArgsInfo)]
-#[argh(subcommand, name = "dev", help_triggers("-h", "--help"))]
+#[argh(
+    subcommand,
+    name = "dev",
+    help_triggers("-h", "--help"),
+    example = "mill dev\nmill dev --run nginx --port 80"
+)]
 pub struct DevArgs {
     /// the file; without it the only *.mill file here
     #[argh(positional)]
     pub path: Option<String>,
+    /// the same; - is standard input
+    #[argh(option, short = 'f')]
+    pub file: Option<String>,
+    /// deploy, print the status, remove everything, exit
+    #[argh(switch)]
+    pub once: bool,
+    /// leave everything running at the end
+    #[argh(switch)]
+    pub keep: bool,
+    /// deploy again whenever the file changes
+    #[argh(switch, short = 'w')]
+    pub watch: bool,
+    /// run this image without a file
+    #[argh(option)]
+    pub run: Option<String>,
+    /// the port that the image of --run listens on
+    #[argh(option)]
+    pub port: Option<u16>,
+    /// a secret for the file, NAME=VALUE (not built yet)
+    #[argh(option)]
+    pub secret: Vec<String>,
+    /// another image for a service, SERVICE=REF
+    #[argh(option)]
+    pub image: Vec<String>,
+    /// wait at most that long for the deployment
+    #[argh(option)]
+    pub timeout: Option<DurationArg>,
+    /// where everything is kept; default ~/.local/share/mill/dev
+    #[argh(option)]
+    pub data_dir: Option<String>,
+    /// listener of the API; default 127.0.0.1:4410
+    #[argh(option)]
+    pub api: Option<String>,
+    /// listener for HTTP; default 127.0.0.1:8080
+    #[argh(option)]
+    pub http: Option<String>,
+    /// listener for HTTPS; default 127.0.0.1:8443
+    #[argh(option)]
+    pub https: Option<String>,
+    /// listener for DNS; default 127.0.0.1:5354
+    #[argh(option)]
+    pub dns: Option<String>,
+    /// containerd's socket, or private
+    #[argh(option)]
+    pub containerd: Option<String>,
+    /// addresses of containers; default 10.98.0.0/16
+    #[argh(option)]
+    pub subnet: Option<String>,
+    /// registry without TLS or with an unknown certificate, HOST:PORT
+    #[argh(option)]
+    pub insecure_registry: Vec<String>,
+    /// trust for the ACME directory
+    #[argh(option)]
+    pub acme_ca: Option<String>,
+    /// text or json
+    #[argh(option)]
+    pub log_format: Option<String>,
 }
 
-pub(super) fn run(_: DevArgs, _: &Context) -> Result<(), CliError> {
-    Err(CliError::NotBuilt { what: "mill dev".to_owned() })
+impl DevArgs {
+    fn settings(&self) -> DaemonArgs {
+        DaemonArgs {
+            data_dir: self.data_dir.clone(),
+            api: self.api.clone(),
+            http: self.http.clone(),
+            https: self.https.clone(),
+            dns: self.dns.clone(),
+            containerd: self.containerd.clone(),
+            subnet: self.subnet.clone(),
+            insecure_registry: self.insecure_registry.clone(),
+            acme_ca: self.acme_ca.clone(),
+            log_format: self.log_format.clone(),
+            ..DaemonArgs::default()
+        }
+    }
+}
+
+pub(super) fn run(args: DevArgs, context: &Context) -> Result<(), CliError> {
+    if !args.secret.is_empty() {
+        return Err(CliError::NotBuilt { what: "mill dev --secret".to_owned() });
+    }
+    let config = args.settings().config(Mode::Dev, context)?;
+    // What is wrong with the file is said before anything starts.
+    let source = Source::of(&args, context)?;
+    let file = source.read(context)?;
+    let spec = file.executable()?;
+    log_to_stderr(config.log_format, "warn", context);
+    let client = Client::new(vec![Target::Unix(config.socket.clone())], None);
+    let dev = Dev { context, args: &args, client, since: context.now().to_string() };
+    let runtime = runtime()?;
+    let ended = runtime.block_on(dev.whole(config, &source, &file, &spec));
+    // A read of standard input can't be taken back: don't wait for it.
+    runtime.shutdown_background();
+    ended
+}
+
+struct Dev<'a> {
+    context: &'a Context,
+    args: &'a DevArgs,
+    client: Client,
+    since: String,
+}
+
+/// Why the work ended.
+enum Ended {
+    /// It is done, or went wrong.
+    Work(Result<(), CliError>),
+    /// Ctrl-C or SIGTERM.
+    Asked(Result<(), CliError>),
+    /// A part of the node failed for good.
+    Node(CliError),
+}
+
+impl Dev<'_> {
+    /// From the node's start to its end.
+    async fn whole(
+        &self,
+        config: DaemonConfig,
+        source: &Source,
+        file: &MillFile,
+        spec: &Spec,
+    ) -> Result<(), CliError> {
+        let started = Node::start(config).await;
+        let mut node = started.map_err(|error| failed(&error))?;
+        let ended = tokio::select! {
+            ended = self.work(source, file, spec) => Ended::Work(ended),
+            asked = asked_to_stop() => Ended::Asked(asked),
+            error = node.failed() => Ended::Node(failed(&error)),
+        };
+        let result = match ended {
+            Ended::Work(ended) => ended,
+            Ended::Asked(asked) => asked.and(Err(CliError::Interrupted)),
+            // Nothing that could be asked to remove anything is left.
+            Ended::Node(error) => return Err(error),
+        };
+        let removed = if self.args.keep { Ok(()) } else { self.remove().await };
+        node.stop().await;
+        match result {
+            Err(error) => Err(error),
+            Ok(()) => removed,
+        }
+    }
+
+    async fn work(&self, source: &Source, file: &MillFile, spec: &Spec) -> Result<(), CliError> {
+        self.ready().await?;
+        self.ignored(spec);
+        let deployed = self.deploy(file, spec).await;
+        if self.args.once {
+            deployed?;
+            let text = self.client.status().await?;
+            if self.context.ui.json {
+                return self.context.ui.json_line(&text);
+            }
+            let text = status::render(&text, self.context.now(), self.context.ui);
+            return self.context.ui.print(&text);
+        }
+        match deployed {
+            Err(error) if self.args.watch => self.complain(&error),
+            other => other?,
+        }
+        let path = [("follow", Some("true".to_owned())), ("since", Some(self.since.clone()))];
+        let logs = logs::show(self.context, &self.client, query("/v1/logs", &path), true);
+        if !self.args.watch {
+            return logs.await;
+        }
+        tokio::select! {
+            ended = logs => ended,
+            ended = self.redeploy(source, file) => ended,
+        }
+    }
+
+    /// Waits until the node serves, as a member.
+    async fn ready(&self) -> Result<(), CliError> {
+        let waiting = async {
+            loop {
+                match self.client.health().await {
+                    Ok(health) if health.status == "ready" => return Ok(()),
+                    Ok(health) if health.status == "unclaimed" => {
+                        let cluster = Some("dev".to_owned());
+                        let request = InitRequest { cluster, ..InitRequest::default() };
+                        self.client.init(&request).await?;
+                    }
+                    Err(error) if !is_starting(&error) => return Err(CliError::from(error)),
+                    _ => {}
+                }
+                tokio::time::sleep(limits::FOLLOW_INTERVAL).await;
+            }
+        };
+        let late = || CliError::failed("The node did not get ready in time");
+        tokio::time::timeout(limits::DEV_READY, waiting).await.map_err(|_| late())?
+    }
+
+    /// What the file says and dev does not do.
+    fn ignored(&self, spec: &Spec) {
+        if spec.cluster.is_some() {
+            self.note("cluster is ignored in dev");
+        }
+        let runs = spec.services.values().map(|service| &service.run);
+        if runs.chain(spec.tasks.values().map(|task| &task.run)).any(|r| !r.constraints.is_empty())
+        {
+            self.note("constraint is ignored in dev: there is one node");
+        }
+    }
+
+    fn note(&self, text: &str) {
+        self.context.ui.note(&self.context.ui.paint(FAINT, text));
+    }
+
+    fn complain(&self, error: &CliError) {
+        if !error.is_silent() {
+            self.context.ui.note(&self.context.ui.paint(BAD, &error.text()));
+        }
+    }
+
+    async fn deploy(&self, file: &MillFile, spec: &Spec) -> Result<(), CliError> {
+        let mut spec = spec.clone();
+        let images = up::overrides(&mut spec, &self.args.image)?;
+        let key = Some(up::fresh_key());
+        // Another file than last time is usual here.
+        let options = DeployOptions { replace: true, images, idempotency_key: key };
+        let time = self.args.timeout.map(|timeout| timeout.0);
+        up::deploy(self.context, &self.client, file, &spec, &options, time).await?;
+        self.addresses(&spec).await
+    }
+
+    /// Where the file's services are reached.
+    async fn addresses(&self, spec: &Spec) -> Result<(), CliError> {
+        if self.context.ui.json {
+            return Ok(());
+        }
+        let services = self.client.services().await?;
+        let own = services.iter().filter(|one| one.app == spec.app.as_str());
+        own.flat_map(addresses).try_for_each(|line| self.context.ui.print(&line))
+    }
+
+    /// Deploys the file again after each change; what is wrong with it is said and waited for.
+    async fn redeploy(&self, source: &Source, file: &MillFile) -> Result<(), CliError> {
+        let mut last = file.text.clone();
+        loop {
+            source.changed().await;
+            let file = match source.read(self.context) {
+                Ok(file) if file.text == last => continue,
+                Ok(file) => file,
+                Err(error) => {
+                    self.complain(&error);
+                    continue;
+                }
+            };
+            last.clone_from(&file.text);
+            let deployed = async { self.deploy(&file, &file.executable()?).await };
+            if let Err(error) = deployed.await {
+                self.complain(&error);
+            }
+        }
+    }
+
+    /// Stops and removes all that runs.
+    async fn remove(&self) -> Result<(), CliError> {
+        if !self.context.ui.json {
+            self.note("removing everything; Ctrl-C again leaves it");
+        }
+        tokio::select! {
+            removed = self.remove_apps() => removed,
+            asked = asked_to_stop() => {
+                asked?;
+                self.context.ui.note("Left as it is. Remove it: mill dev --once, or mill clean --dev");
+                Err(CliError::Said { code: FAILED })
+            }
+        }
+    }
+
+    async fn remove_apps(&self) -> Result<(), CliError> {
+        let services = self.client.services().await?;
+        let mut apps: Vec<&str> = services.iter().map(|service| service.app.as_str()).collect();
+        apps.dedup();
+        for app in apps {
+            self.remove_app(app).await?;
+        }
+        Ok(())
+    }
+
+    /// Removes an app, also one whose deployment has to end first.
+    async fn remove_app(&self, app: &str) -> Result<(), CliError> {
+        let revision = loop {
+            match self.client.delete_app(app).await {
+                Ok(accepted) => break accepted.revision,
+                Err(ClientError::Api { status: 404, .. }) => return Ok(()),
+                Err(ClientError::Api { status: 409, .. }) => {
+                    tokio::time::sleep(limits::FOLLOW_INTERVAL).await;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        };
+        let mut events = Resuming::new(&self.client, Client::deployment_events(revision), true);
+        while let Some(event) = events.next().await? {
+            match event.event.as_str() {
+                "done" => return Ok(()),
+                "failed" => break,
+                _ => {}
+            }
+        }
+        Err(CliError::failed(format!("{app} could not be removed. Look: mill status --dev")))
+    }
+}
+
+/// Whether the API is only about to answer.
+fn is_starting(error: &ClientError) -> bool {
+    match error {
+        ClientError::Api { status, .. } => *status == 503,
+        ClientError::NoDaemon { .. } => true,
+        other => other.is_lost(),
+    }
+}
+
+/// Until there is a proxy: the containers' own addresses, and published ports.
+fn addresses(service: &ServiceView) -> Vec<String> {
+    let live = service.allocations.iter().filter(|one| one.status == "running");
+    let own = live.filter_map(|one| one.address.as_deref());
+    let mut lines: Vec<String> =
+        own.map(|address| format!("{}  http://{address}", service.name)).collect();
+    lines.extend(service.publish.iter().map(|port| format!("{}  127.0.0.1:{port}", service.name)));
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::ps::tests::allocation;
+    use crate::cli::status::tests::service;
+
+    #[test]
+    fn each_running_replica_has_an_address() {
+        let mut web = service("web", 2, 1);
+        web.publish = vec![15432];
+        web.allocations = vec![allocation("web-0-k3f9", "web"), allocation("web-1-p02d", "web")];
+        web.allocations[1].status = "backoff".to_owned();
+        assert_eq!(addresses(&web), ["web  http://10.99.8.7:3000", "web  127.0.0.1:15432"]);
+    }
 }

@@ -1,13 +1,79 @@
 //! `mill doctor`: what this host lacks, each with its remedy.
 
+use super::daemon::DaemonArgs;
+use super::error::FAILED;
+use super::table::{Cell, Table};
+use super::ui::{BAD, CHANGE, GOOD, Ui};
 use super::{Context, error::CliError};
+use crate::actors::doctor::{self, Check, Status};
+use crate::config::Mode;
 use argh::{ArgsInfo, FromArgs};
 
-/// Check what this host lacks, each with its remedy.
+/// Check what this host lacks for a daemon with these settings, each with its remedy.
 #[derive(Debug, FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "doctor", help_triggers("-h", "--help"))]
-pub struct DoctorArgs {}
+pub struct DoctorArgs {
+    /// where everything is kept; default /var/lib/mill
+    #[argh(option)]
+    pub data_dir: Option<String>,
+    /// containerd's socket, or private
+    #[argh(option)]
+    pub containerd: Option<String>,
+}
 
-pub(super) async fn run(_: DoctorArgs, _: &Context) -> Result<(), CliError> {
-    Err(CliError::NotBuilt { what: "mill doctor".to_owned() })
+pub(super) async fn run(args: DoctorArgs, context: &Context) -> Result<(), CliError> {
+    let mode = if context.globals.dev { Mode::Dev } else { Mode::Daemon };
+    let (data_dir, containerd) = (args.data_dir, args.containerd);
+    let settings = DaemonArgs { data_dir, containerd, ..DaemonArgs::default() };
+    let config = settings.config(mode, context)?;
+    let looked = tokio::task::spawn_blocking(move || doctor::doctor(&config)).await;
+    let checks = looked.map_err(|error| CliError::failed(format!("a check broke: {error}")))?;
+    if context.ui.json {
+        context.ui.document(&checks)?;
+    } else {
+        context.ui.print(&render(&checks, context.ui))?;
+    }
+    let fails = checks.iter().any(|check| check.status == Status::Fail);
+    if fails { Err(CliError::Said { code: FAILED }) } else { Ok(()) }
+}
+
+fn render(checks: &[Check], ui: Ui) -> String {
+    let mut table = Table::new(&["CHECK", "STATUS", "FOUND"]);
+    for check in checks {
+        let style = match check.status {
+            Status::Ok => GOOD,
+            Status::Warn => CHANGE,
+            Status::Fail => BAD,
+        };
+        table.row(vec![
+            check.name.as_str().into(),
+            Cell::styled(check.status.to_string(), Some(style)),
+            check.detail.as_str().into(),
+        ]);
+    }
+    let remedies = checks.iter().filter_map(|check| {
+        let remedy = check.remedy.as_ref()?;
+        Some(format!("→ {}: {remedy}\n", check.name))
+    });
+    table.render(ui) + &remedies.collect::<String>()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::ps::tests::PLAIN;
+
+    #[test]
+    fn remedies_follow_the_table() {
+        let check = |name: &str, status, remedy: Option<&str>| Check {
+            name: name.to_owned(),
+            status,
+            detail: "found".to_owned(),
+            remedy: remedy.map(str::to_owned),
+        };
+        let checks = [check("root", Status::Ok, None), check("runc", Status::Fail, Some("apt"))];
+        let expected =
+            "CHECK  STATUS  FOUND\nroot   ok      found\nrunc   fail    found\n→ runc: apt\n";
+        assert_eq!(render(&checks, PLAIN), expected);
+    }
 }

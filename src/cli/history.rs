@@ -21,12 +21,7 @@ pub struct HistoryArgs {
 
 pub(super) async fn run(args: HistoryArgs, context: &Context) -> Result<(), CliError> {
     let client = context.client()?;
-    let fetched = if args.app.is_some() { None } else { args.limit };
-    let mut all = client.deployments(fetched).await?;
-    all.retain(|one| args.app.as_ref().is_none_or(|app| one.app == *app));
-    if let Some(limit) = args.limit {
-        all.truncate(limit as usize);
-    }
+    let all = client.deployments(args.app.as_deref(), args.limit).await?;
     if context.ui.json {
         return context.ui.document(&all);
     }

@@ -6,7 +6,6 @@ use super::ui::{CHANGE, FAINT, Ui};
 use super::{Context, error::CliError};
 use crate::wire::LogLineView;
 use argh::{ArgsInfo, FromArgs};
-use futures_util::stream::{FuturesUnordered, StreamExt};
 
 /// Show what programs wrote: of services, tasks and allocations, merged by time.
 #[derive(Debug, FromArgs, ArgsInfo)]
@@ -33,98 +32,50 @@ pub struct LogsArgs {
 }
 
 pub(super) async fn run(args: LogsArgs, context: &Context) -> Result<(), CliError> {
-    let paths = paths(&args)?;
+    let path = path(&args)?;
     let client = context.client()?;
-    show(context, &client, paths, args.follow, args.tail).await
+    show(context, &client, path, args.follow).await
 }
 
-/// Where the lines are asked for: one stream a name.
-fn paths(args: &LogsArgs) -> Result<Vec<String>, CliError> {
-    let pairs = [
+/// Where the lines are asked for; the daemon merges them.
+fn path(args: &LogsArgs) -> Result<String, CliError> {
+    match (args.all, args.names.is_empty()) {
+        (true, false) => {
+            return Err(CliError::usage("--all takes no names", "See mill logs --help"));
+        }
+        (false, true) => {
+            return Err(CliError::usage("Whose logs?", "mill logs NAME, or mill logs --all"));
+        }
+        _ => {}
+    }
+    let mut pairs = vec![
         ("follow", args.follow.then(|| "true".to_owned())),
         ("tail", args.tail.map(|tail| tail.to_string())),
-        ("since", args.since.map(|since| format!("{}", since.0.0 as f64 / 1000.0))),
+        ("since", args.since.map(|since| since.0.to_string())),
         ("previous", args.previous.then(|| "true".to_owned())),
     ];
-    match (args.all, args.names.is_empty()) {
-        (true, true) => Ok(vec![query("/v1/logs", &pairs)]),
-        (false, false) => Ok(args
-            .names
-            .iter()
-            .map(|name| query(&format!("/v1/logs/{}", escape(name)), &pairs))
-            .collect()),
-        (true, false) => Err(CliError::usage("--all takes no names", "See mill logs --help")),
-        (false, true) => Err(CliError::usage("Whose logs?", "mill logs NAME, or mill logs --all")),
+    if let [name] = args.names.as_slice() {
+        return Ok(query(&format!("/v1/logs/{}", escape(name)), &pairs));
     }
+    pairs.extend(args.names.iter().map(|name| ("name", Some(name.clone()))));
+    Ok(query("/v1/logs", &pairs))
 }
 
-/// Shows the lines of these streams until they end.
+/// Shows a stream of lines until it ends.
 ///
 /// # Errors
 /// The daemon refuses or is gone.
 pub(super) async fn show(
     context: &Context,
     client: &Client,
-    paths: Vec<String>,
+    path: String,
     follow: bool,
-    tail: Option<u32>,
 ) -> Result<(), CliError> {
-    let streams: Vec<Resuming<'_>> =
-        paths.into_iter().map(|path| Resuming::new(client, path, follow)).collect();
-    if streams.len() > 1 && !follow {
-        return merged(context, streams, tail).await;
-    }
-    let mut next: FuturesUnordered<_> = streams.into_iter().map(step).collect();
-    while let Some(stepped) = next.next().await {
-        let (stream, line) = stepped?;
-        if let Some(line) = line {
-            print(context.ui, &line)?;
-            next.push(step(stream));
-        }
+    let mut lines = Resuming::new(client, path, follow);
+    while let Some(event) = lines.next().await? {
+        print(context.ui, &event.decode()?)?;
     }
     Ok(())
-}
-
-type Stepped<'a> = Result<(Resuming<'a>, Option<LogLineView>), CliError>;
-
-/// The stream's next line; none at its end.
-async fn step(mut stream: Resuming<'_>) -> Stepped<'_> {
-    while let Some(event) = stream.next().await? {
-        if let Ok(line) = event.decode::<LogLineView>() {
-            return Ok((stream, Some(line)));
-        }
-    }
-    Ok((stream, None))
-}
-
-/// All streams to their ends, merged by time.
-async fn merged(
-    context: &Context,
-    streams: Vec<Resuming<'_>>,
-    tail: Option<u32>,
-) -> Result<(), CliError> {
-    let mut heads = Vec::new();
-    for stream in streams {
-        let (stream, line) = step(stream).await?;
-        heads.extend(line.map(|line| (line, stream)));
-    }
-    let mut held = std::collections::VecDeque::new();
-    while let Some(at) = (0..heads.len()).min_by(|a, b| heads[*a].0.ts.cmp(&heads[*b].0.ts)) {
-        let (line, stream) = heads.swap_remove(at);
-        match tail {
-            // Each stream has its own last lines: those of all are the last of them together.
-            Some(tail) => {
-                held.push_back(line);
-                if held.len() > tail as usize {
-                    held.pop_front();
-                }
-            }
-            None => print(context.ui, &line)?,
-        }
-        let (stream, line) = step(stream).await?;
-        heads.extend(line.map(|line| (line, stream)));
-    }
-    held.iter().try_for_each(|line| print(context.ui, line))
 }
 
 fn print(ui: Ui, line: &LogLineView) -> Result<(), CliError> {
@@ -184,14 +135,14 @@ mod tests {
     }
 
     #[test]
-    fn each_name_is_a_stream() {
-        let expected = [
-            "/v1/logs/web?follow=true&tail=20&since=1.5",
-            "/v1/logs/db?follow=true&tail=20&since=1.5",
-        ];
-        assert_eq!(paths(&args(&["web", "db"])).unwrap(), expected);
-        assert_eq!(paths(&args(&[])).unwrap_err().code(), 2);
+    fn names_are_asked_for_in_one_stream() {
+        let rest = "follow=true&tail=20&since=1500ms";
+        assert_eq!(path(&args(&["web"])).unwrap(), format!("/v1/logs/web?{rest}"));
+        let both = format!("/v1/logs?{rest}&name=web&name=db");
+        assert_eq!(path(&args(&["web", "db"])).unwrap(), both);
+        assert_eq!(path(&args(&[])).unwrap_err().code(), 2);
         let all = LogsArgs { all: true, follow: false, tail: None, since: None, ..args(&[]) };
-        assert_eq!(paths(&all).unwrap(), ["/v1/logs"]);
+        assert_eq!(path(&all).unwrap(), "/v1/logs");
+        assert_eq!(path(&LogsArgs { all: true, ..args(&["web"]) }).unwrap_err().code(), 2);
     }
 }

@@ -39,7 +39,7 @@ pub(super) async fn run(args: PsArgs, context: &Context) -> Result<(), CliError>
 }
 
 async fn show(client: &Client, args: &PsArgs, context: &Context) -> Result<String, CliError> {
-    let found = client.allocations(args.all).await?;
+    let found = client.allocations().await?;
     let found = select(found, args)?;
     if context.ui.json {
         let json = if args.watch {

@@ -56,8 +56,8 @@ pub(super) async fn run(args: UpArgs, context: &Context) -> Result<(), CliError>
     let file = MillFile::open(context, given)?;
     let mut spec = file.executable()?;
     let images = overrides(&mut spec, &args.image)?;
-    let key = format!("{:032x}", rand::random::<u128>());
-    let options = DeployOptions { replace: args.replace, images, idempotency_key: Some(key) };
+    let options =
+        DeployOptions { replace: args.replace, images, idempotency_key: Some(fresh_key()) };
     let client = context.client()?;
     if args.detach {
         let accepted = client.deploy_detached(file.text.clone(), &options).await;
@@ -70,6 +70,11 @@ pub(super) async fn run(args: UpArgs, context: &Context) -> Result<(), CliError>
         return context.ui.print(&text);
     }
     deploy(context, &client, &file, &spec, &options, time).await
+}
+
+/// A key that no other deploy has.
+pub(super) fn fresh_key() -> String {
+    format!("{:032x}", rand::random::<u128>())
 }
 
 /// Deploys and follows.
@@ -143,7 +148,7 @@ async fn attach(revision: &str, time: Option<Millis>, context: &Context) -> Resu
 }
 
 /// Puts `--image` into the file's services, so that what is shown is what is sent.
-fn overrides(spec: &mut Spec, images: &[String]) -> Result<Vec<String>, CliError> {
+pub(super) fn overrides(spec: &mut Spec, images: &[String]) -> Result<Vec<String>, CliError> {
     for image in images {
         let hint = "Write it as --image SERVICE=REF";
         let Some((name, reference)) = image.split_once('=') else {

@@ -70,6 +70,9 @@ impl Events {
     }
 }
 
+/// So many empty answers in a row mean that there is nothing more to come.
+const EMPTY_MAX: u32 = 3;
+
 /// Events that go on over a lost connection: asked for again from after the last one.
 pub struct Resuming<'a> {
     client: &'a Client,
@@ -78,6 +81,8 @@ pub struct Resuming<'a> {
     last: Option<String>,
     endless: bool,
     begun: bool,
+    /// Answers in a row that ended well and held nothing.
+    empty: u32,
 }
 
 impl<'a> Resuming<'a> {
@@ -85,7 +90,15 @@ impl<'a> Resuming<'a> {
     /// daemon has ended the answer.
     #[must_use]
     pub fn new(client: &'a Client, path: impl Into<String>, endless: bool) -> Self {
-        Self { client, path: path.into(), events: None, last: None, endless, begun: false }
+        Self {
+            client,
+            path: path.into(),
+            events: None,
+            last: None,
+            endless,
+            begun: false,
+            empty: 0,
+        }
     }
 
     /// Goes on with events that another request began, and later with those of the path.
@@ -107,17 +120,18 @@ impl<'a> Resuming<'a> {
             let Some(events) = &mut self.events else { continue };
             match events.next().await {
                 Ok(Some(event)) => {
+                    self.empty = 0;
                     self.last.clone_from(&event.id);
                     return Ok(Some(event));
                 }
-                Ok(None) if !self.endless => return Ok(None),
-                Err(error) if !error.is_lost() => return Err(error),
-                Ok(None) | Err(_) => {
-                    self.events = None;
-                    // A daemon that ends every answer at once must not be asked in a tight loop.
-                    sleep(limits::RECONNECT_FIRST).await;
-                }
+                Ok(None) if !self.endless || self.empty == EMPTY_MAX => return Ok(None),
+                Ok(None) => self.empty += 1,
+                Err(error) if error.is_lost() => self.empty = 0,
+                Err(error) => return Err(error),
             }
+            self.events = None;
+            // A daemon that ends every answer at once must not be asked in a tight loop.
+            sleep(limits::RECONNECT_FIRST).await;
         }
     }
 

@@ -73,9 +73,14 @@ impl Client {
         format!("/v1/deployments/{revision}/events")
     }
 
-    /// `GET /v1/deployments`, newest first.
-    pub async fn deployments(&self, limit: Option<u32>) -> Answer<Vec<DeploymentView>> {
-        let pairs = [("limit", limit.map(|limit| limit.to_string()))];
+    /// `GET /v1/deployments`, newest first, perhaps of one app.
+    pub async fn deployments(
+        &self,
+        app: Option<&str>,
+        limit: Option<u32>,
+    ) -> Answer<Vec<DeploymentView>> {
+        let limit = limit.map(|limit| limit.to_string());
+        let pairs = [("limit", limit), ("app", app.map(str::to_owned))];
         self.get(&query("/v1/deployments", &pairs)).await
     }
 
@@ -121,9 +126,9 @@ impl Client {
         self.call(Call::new(Method::POST, path)).await
     }
 
-    /// `GET /v1/allocations`; all: ended ones too.
-    pub async fn allocations(&self, all: bool) -> Answer<Vec<AllocationView>> {
-        self.get(&query("/v1/allocations", &[("all", all.then(|| "true".to_owned()))])).await
+    /// `GET /v1/allocations`: also ended ones that are kept.
+    pub async fn allocations(&self) -> Answer<Vec<AllocationView>> {
+        self.get("/v1/allocations").await
     }
 
     /// `GET /v1/allocations/{id}`.

@@ -211,6 +211,17 @@ async fn a_stream_with_an_end_ends() {
 }
 
 #[tokio::test]
+async fn an_endless_stream_without_more_to_come_ends() {
+    let mut answers = vec![format!("{STREAM}{}", event(1, "a"))];
+    answers.extend(std::iter::repeat_n(STREAM.to_owned(), 4));
+    let server = Script::start(&answers).await;
+    let client = server.client();
+    let mut events = Resuming::new(&client, "/v1/logs/web?follow=true", true);
+    assert!(events.next().await.unwrap().is_some());
+    assert_eq!(events.next().await.unwrap(), None);
+}
+
+#[tokio::test]
 async fn a_stream_that_is_refused_is_not_asked_for_again() {
     let body = "{\"error\":{\"code\":\"not_found\",\"message\":\"no web\",\"hint\":null}}";
     let server = Script::start(&[answer("404 Not Found", body)]).await;
