@@ -56,6 +56,8 @@ pub enum Msg {
     Restarted(Child, Result<Handle, String>),
     /// The node's introduction was answered: look whether another is needed.
     Introduced,
+    /// Answered once the node is current and the state shows its life.
+    Ready(RpcReplyPort<()>),
     /// Stop the children in order, then root: answered when all is stopped.
     Stop(RpcReplyPort<()>),
 }
@@ -202,6 +204,8 @@ pub struct State {
     /// The commit index of the current gate, once it is known.
     confirmed: Option<Index>,
     introducing: bool,
+    /// Who waits until the node is ready.
+    waiting: Vec<RpcReplyPort<()>>,
     family: Family,
     next_seq: u64,
     pending: BTreeMap<u64, RpcReplyPort<Result<Done, ProposeError>>>,
@@ -227,6 +231,7 @@ impl Actor for Root {
             leader: None,
             confirmed: None,
             introducing: false,
+            waiting: Vec::new(),
             family: Family::new(args.factories),
             next_seq: 0,
             pending: BTreeMap::new(),
@@ -264,6 +269,10 @@ impl Actor for Root {
             Msg::Introduced => {
                 state.introducing = false;
                 state.introduce(&myself);
+            }
+            Msg::Ready(reply) => {
+                state.waiting.push(reply);
+                state.tell_ready();
             }
             Msg::Stop(reply) => {
                 state.family.stop_all().await;

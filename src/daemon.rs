@@ -2,24 +2,28 @@
 //!
 //! Owns what happens before root runs and after it ends. Never decides what a node does once it runs.
 
+mod claim;
+mod doors;
 mod identity;
 
 pub use identity::{Identity, IdentityError};
 
+use crate::actors::api::{self, Standing, listener};
 use crate::actors::platform::{Places, Platform, PlatformError};
 use crate::actors::raft::lock::{DataLock, LockError};
 use crate::actors::root::{self, Child, Factories, Factory, Member, RootRef};
 use crate::actors::{container, raft, scheduler};
-use crate::config::DaemonConfig;
+use crate::config::{DaemonConfig, Mode};
 use crate::fsm::command::Register;
 use crate::id::BootId;
 use crate::limits;
 use crate::network::Subnet;
 use crate::units::{Bytes, MilliCpu};
+use crate::wire::{InitRequest, InitView};
 use ractor::Actor as _;
 use std::path::PathBuf;
 use std::sync::Arc;
-use tokio::sync::{OnceCell, mpsc};
+use tokio::sync::{Mutex, OnceCell, mpsc, watch};
 
 /// Why a node can't run, or had to end.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +46,15 @@ pub enum DaemonError {
     /// Containers can't be run here.
     #[error(transparent)]
     Platform(#[from] PlatformError),
+    /// A listener can't be opened.
+    #[error(transparent)]
+    Listen(#[from] listener::ListenError),
+    /// Logs can't be watched.
+    #[error("watching logs; raise fs.inotify.max_user_instances")]
+    Watch(#[source] std::io::Error),
+    /// The node could not become the first of a cluster.
+    #[error(transparent)]
+    Init(#[from] api::ApiError),
     /// Root did not start.
     #[error("starting the supervision tree")]
     Root(#[source] ractor::SpawnErr),
@@ -54,6 +67,7 @@ pub enum DaemonError {
 pub struct Node {
     /// Its settings.
     pub config: Arc<DaemonConfig>,
+    shared: Arc<Shared>,
     root: RootRef,
     fatal: mpsc::UnboundedReceiver<String>,
     _lock: DataLock,
@@ -69,6 +83,22 @@ pub struct Shared {
     pub platform: OnceCell<Arc<Platform>>,
     /// Who the node is, once it is a member.
     pub identity: OnceCell<Identity>,
+    /// The same for the API, with the listeners that it then serves.
+    pub standing: watch::Sender<Standing>,
+    /// The API's UNIX socket.
+    pub local: Arc<listener::LocalSocket>,
+    /// Only one claim at a time.
+    pub claiming: Mutex<()>,
+}
+
+impl Shared {
+    /// What containers stand on; opened by the first who asks.
+    async fn platform(&self, who: &Identity) -> Result<&Arc<Platform>, PlatformError> {
+        let cluster = Subnet::of(who.init.subnet, who.init.prefix);
+        let open =
+            || async { Platform::open(&self.config, who.subnet, cluster).await.map(Arc::new) };
+        self.platform.get_or_try_init(open).await
+    }
 }
 
 impl Node {
@@ -83,11 +113,19 @@ impl Node {
         let lock = DataLock::acquire(&data)?;
         let identity = Identity::read(&data)?;
         let config = Arc::new(config);
+        let local = Arc::new(listener::LocalSocket::open(&config.socket)?);
+        let tcp = match &identity {
+            Some(_) => vec![Arc::new(listener::open_tcp(config.api, "--api")?)],
+            None => Vec::new(),
+        };
         let shared = Arc::new(Shared {
             config: Arc::clone(&config),
             boot: BootId(rand::random()),
             platform: OnceCell::new(),
             identity: OnceCell::new(),
+            standing: watch::Sender::default(),
+            local,
+            claiming: Mutex::new(()),
         });
         let (sender, fatal) = mpsc::unbounded_channel();
         let args = root::Args { boot: shared.boot, factories: factories(&shared), fatal: sender };
@@ -95,8 +133,23 @@ impl Node {
         let (root, _) = spawned.map_err(DaemonError::Root)?;
         if let Some(identity) = identity {
             begin(&shared, &root, identity).await?;
+            shared.standing.send_replace(Standing::Member { tcp });
         }
-        Ok(Self { config, root, fatal, _lock: lock })
+        Ok(Self { config, shared, root, fatal, _lock: lock })
+    }
+
+    /// Whether the node belongs to a cluster.
+    #[must_use]
+    pub fn is_member(&self) -> bool {
+        self.shared.identity.initialized()
+    }
+
+    /// Makes the node the first of a new cluster, as `POST /v1/init` does.
+    ///
+    /// # Errors
+    /// It is a member already, or can't run containers, or its ports are taken.
+    pub async fn init(&self, request: InitRequest) -> Result<InitView, DaemonError> {
+        Ok(claim::init(&self.shared, &self.root, request).await?)
     }
 
     /// Waits until a part fails for good.
@@ -116,9 +169,7 @@ impl Node {
 
 /// Begins the life of a member: what containers stand on, then the children that need it.
 async fn begin(shared: &Arc<Shared>, root: &RootRef, who: Identity) -> Result<(), DaemonError> {
-    let cluster = Subnet::of(who.init.subnet, who.init.prefix);
-    let open = || async { Platform::open(&shared.config, who.subnet, cluster).await.map(Arc::new) };
-    shared.platform.get_or_try_init(open).await?;
+    shared.platform(&who).await?;
     let member = Member {
         node: who.node,
         init: Some(who.init.clone()),
@@ -149,6 +200,8 @@ fn total_memory() -> Bytes {
 fn factories(shared: &Arc<Shared>) -> Factories {
     let mut all = Factories::new();
     let with = Arc::clone(shared);
+    all.insert(Child::Api, factory(move |root| start_api(Arc::clone(&with), root)));
+    let with = Arc::clone(shared);
     all.insert(Child::Raft, factory(move |root| start_raft(Arc::clone(&with), root)));
     let with = Arc::clone(shared);
     all.insert(Child::Container, factory(move |root| start_container(Arc::clone(&with), root)));
@@ -171,6 +224,20 @@ async fn start_container(
     let missing = || ractor::SpawnErr::StartupFailed("the node is no member yet".into());
     let platform = shared.platform.get().ok_or_else(missing)?;
     container::start(Arc::clone(platform), root).await
+}
+
+async fn start_api(shared: Arc<Shared>, root: RootRef) -> Result<root::Handle, ractor::SpawnErr> {
+    let doors = doors::open(&shared, &root).map_err(DaemonError::Watch);
+    let doors = doors.map_err(|error| ractor::SpawnErr::StartupFailed(error.into()))?;
+    let args = api::Args {
+        root,
+        local: Arc::clone(&shared.local),
+        standing: shared.standing.subscribe(),
+        doors,
+        dev: shared.config.mode == Mode::Dev,
+        bounds: api::Bounds::default(),
+    };
+    api::start(args).await
 }
 
 async fn start_raft(shared: Arc<Shared>, root: RootRef) -> Result<root::Handle, ractor::SpawnErr> {

@@ -124,6 +124,7 @@ impl State {
             self.introduce(myself);
         }
         self.publish(&touched);
+        self.tell_ready();
     }
 
     /// `apply` on a copy: a panic inside becomes a rejection, the same on every node.
@@ -158,9 +159,8 @@ impl State {
     /// Once the state is known to be current: the first node begins the cluster, then every node says
     /// what it has. One at a time, and again until the state shows it.
     pub(super) fn introduce(&mut self, myself: &RootRef) {
-        let Some(member) = &self.member else { return };
-        let known = self.fsm.nodes.get(&member.node);
-        if self.introducing || known.is_some_and(|node| node.boot == self.boot) {
+        let Some(member) = self.member.as_ref().filter(|_| !self.introducing) else { return };
+        if self.is_known() {
             return;
         }
         let init = member.init.clone().filter(|_| self.fsm.cluster.is_none());
@@ -180,6 +180,21 @@ impl State {
             // Root may have stopped meanwhile.
             let _ = myself.cast(super::Msg::Introduced);
         });
+    }
+
+    /// The state shows this life of the node.
+    fn is_known(&self) -> bool {
+        let node = self.member.as_ref().and_then(|member| self.fsm.nodes.get(&member.node));
+        node.is_some_and(|node| node.boot == self.boot)
+    }
+
+    pub(super) fn tell_ready(&mut self) {
+        if !self.waiting.is_empty() && self.is_current() && self.is_known() {
+            for reply in self.waiting.drain(..) {
+                // Who waited may have gone.
+                let _ = reply.send(());
+            }
+        }
     }
 
     /// Hands the new view to every child that has settled its last one.

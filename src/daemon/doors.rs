@@ -1,0 +1,132 @@
+//! What the API reaches of the node besides root: images, logs, and `init`.
+//!
+//! Owns the translation of their failures. Never answers for what a node has not begun to have.
+
+use super::{Shared, claim};
+use crate::actors::api::{Doors, ImageStore, StoreError};
+use crate::actors::container::image::{ImageError, Images, Listed};
+use crate::actors::container::logs::LogReader;
+use crate::actors::root::RootRef;
+use crate::id::Digest;
+use crate::revise::ResolveError;
+use crate::wire::ImageView;
+use futures_util::future::BoxFuture;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use tokio::io::AsyncRead;
+
+/// The doors of a node.
+///
+/// # Errors
+/// Logs can't be watched: the system has no inotify instance left.
+pub(super) fn open(shared: &Arc<Shared>, root: &RootRef) -> io::Result<Doors> {
+    let (claiming, to) = (Arc::clone(shared), root.clone());
+    Ok(Doors {
+        images: Arc::new(Store(Arc::clone(shared))),
+        logs: Arc::new(LogReader::new(&shared.config.data_dir)?),
+        init: Arc::new(move |request| {
+            let (shared, root) = (Arc::clone(&claiming), to.clone());
+            Box::pin(async move { claim::init(&shared, &root, request).await })
+        }),
+    })
+}
+
+/// The images of a node that may not be a member yet.
+struct Store(Arc<Shared>);
+
+impl Store {
+    fn images(&self) -> Option<Images> {
+        Some(self.0.platform.get()?.images.clone())
+    }
+}
+
+impl ImageStore for Store {
+    fn resolve(&self, reference: String) -> BoxFuture<'_, Result<Digest, ResolveError>> {
+        Box::pin(async move {
+            let images = self.images().ok_or_else(|| ResolveError::Unreachable {
+                reference: reference.clone(),
+                reason: "the node is no member of a cluster yet".to_owned(),
+            })?;
+            images.resolve(&reference).await.map_err(|error| translate(reference, &error))
+        })
+    }
+
+    fn load(
+        &self,
+        archive: Pin<Box<dyn AsyncRead + Send>>,
+    ) -> BoxFuture<'_, Result<Vec<ImageView>, StoreError>> {
+        Box::pin(async move {
+            let loaded = self.images().ok_or_else(unclaimed)?.load(archive).await;
+            Ok(loaded.map_err(|error| fault(&error))?.into_iter().map(view).collect())
+        })
+    }
+
+    fn list(&self) -> BoxFuture<'_, Result<Vec<ImageView>, StoreError>> {
+        Box::pin(async move {
+            let all = self.images().ok_or_else(unclaimed)?.list().await;
+            Ok(all.map_err(|error| fault(&error))?.into_iter().map(view).collect())
+        })
+    }
+
+    fn remove(&self, reference: String) -> BoxFuture<'_, Result<bool, StoreError>> {
+        Box::pin(async move {
+            let removed = self.images().ok_or_else(unclaimed)?.remove(&reference).await;
+            Ok(removed.map_err(|error| fault(&error))? > 0)
+        })
+    }
+}
+
+fn view(image: Listed) -> ImageView {
+    ImageView {
+        reference: image.reference,
+        digest: image.digest.0,
+        size: image.size.0,
+        loaded: image.loaded,
+        used: false,
+    }
+}
+
+fn unclaimed() -> StoreError {
+    StoreError::Store { reason: "the node is no member of a cluster yet".to_owned() }
+}
+
+fn fault(error: &ImageError) -> StoreError {
+    let reason = with_reasons(error);
+    match error {
+        ImageError::Reference { .. }
+        | ImageError::BadArchive { .. }
+        | ImageError::BadManifest { .. }
+        | ImageError::WrongArchitecture { .. }
+        | ImageError::WrongDigest { .. }
+        | ImageError::Read(_) => StoreError::Input { reason },
+        _ => StoreError::Store { reason },
+    }
+}
+
+fn translate(reference: String, error: &ImageError) -> ResolveError {
+    let reason = with_reasons(error);
+    match error {
+        ImageError::NotFound { .. } => ResolveError::NotFound { reference },
+        ImageError::Unauthorized { .. } => ResolveError::Denied { reference, reason },
+        ImageError::Reference { .. }
+        | ImageError::BadManifest { .. }
+        | ImageError::WrongArchitecture { .. }
+        | ImageError::WrongDigest { .. } => ResolveError::Invalid { reference, reason },
+        _ => ResolveError::Unreachable { reference, reason },
+    }
+}
+
+/// An error with what caused it, in one line.
+pub(super) fn with_reasons(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let reason = cause.to_string();
+        if !text.contains(&reason) {
+            text = format!("{text}: {reason}");
+        }
+        source = cause.source();
+    }
+    text
+}
