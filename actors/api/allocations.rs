@@ -19,6 +19,9 @@ pub async fn list(context: Arc<Context>, request: Request) -> Result<Response, A
     let reading = context.read().await?;
     let seen = context.observed(&reading.view).await;
     let mut all = views::allocations(reading.state(), &seen);
+    if request.one("all").is_some() && !request.flag("all")? {
+        all.retain(|allocation| !matches!(&*allocation.status, "stopped" | "failed" | "lost"));
+    }
     if let Some(name) = request.one("name") {
         all.retain(|allocation| allocation.name == name);
     }

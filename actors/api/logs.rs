@@ -72,7 +72,8 @@ fn since(text: &str) -> Result<Timestamp, ApiError> {
     if let Ok(time) = text.parse::<jiff::Timestamp>() {
         return Ok(Timestamp(u64::try_from(time.as_millisecond()).unwrap_or_default()));
     }
-    let seconds = text.parse().ok().map(Millis::secs);
+    let seconds = text.parse::<f64>().ok().filter(|seconds| *seconds >= 0.0);
+    let seconds = seconds.map(|seconds| Millis((seconds * 1000.0) as u64));
     let ago = seconds.or_else(|| Millis::parse(text).ok()).ok_or_else(|| {
         let message = format!("since={text} is neither a time nor a duration");
         ApiError::bad(message, "write since=10m or since=2026-03-01T12:00:00Z")

@@ -195,6 +195,7 @@ pub static ROUTES: &[Route] = &[
         query: &[
             parameter("name", "only of this service or task"),
             parameter("node", "only on this node"),
+            parameter("all", "false: only those that have not ended"),
         ],
         ..get(
             "/v1/allocations",

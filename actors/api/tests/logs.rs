@@ -53,6 +53,7 @@ async fn lines_of_all_replicas_come_in_the_order_of_their_times() {
     assert_eq!(tail, lines[4..]);
     assert_eq!(read(&node, "/v1/logs/web?since=1970-01-01T00:00:03Z").await, lines[4..]);
     assert_eq!(read(&node, "/v1/logs/web?since=10m").await, []);
+    assert_eq!(read(&node, "/v1/logs/web?since=1.5").await, []);
     assert_eq!(read(&node, "/v1/logs/web?since=3600&previous").await, []);
     let resumed = node.local().header("last-event-id", lines[2].id.clone());
     let rest = resumed.events("GET", "/v1/logs/web?tail=1", "").await.rest().await;
