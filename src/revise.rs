@@ -70,15 +70,15 @@ pub enum ResolveError {
         reference: String,
     },
     /// The registry refuses the credentials, or wants some.
-    #[error("{reference}: the registry denies access: {reason}")]
+    #[error("{reason}")]
     Denied {
         /// The image.
         reference: String,
         /// What it said.
         reason: String,
     },
-    /// Not an image reference.
-    #[error("{reference} is not an image reference: {reason}")]
+    /// What is there is no image that can run here.
+    #[error("{reason}")]
     Invalid {
         /// The image.
         reference: String,
@@ -86,7 +86,7 @@ pub enum ResolveError {
         reason: String,
     },
     /// The registry can't be reached or doesn't work.
-    #[error("{reference}: {reason}")]
+    #[error("{reason}")]
     Unreachable {
         /// The image.
         reference: String,

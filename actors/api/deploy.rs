@@ -11,6 +11,7 @@ use crate::fsm::{Rejection, State};
 use crate::id::WorkloadName;
 use crate::limits;
 use crate::revise::{self, ResolveError, Resolved, Up};
+use crate::spec::image::{Reference, ReferenceError};
 use crate::spec::{self, Parsed, Report, Spec};
 use crate::views::EventId;
 use crate::wire::{AcceptedEvent, ErrorDetail, RevisionView};
@@ -73,7 +74,10 @@ fn overrides(request: &Request) -> Result<Vec<(WorkloadName, String)>, ApiError>
         let found =
             text.split_once('=').filter(|(name, image)| !name.is_empty() && !image.is_empty());
         let bad = || ApiError::bad(format!("image={text} names no service"), "image=SERVICE=REF");
-        found.map(|(name, image)| (WorkloadName::from(name), image.to_owned())).ok_or_else(bad)
+        let (name, image) = found.ok_or_else(bad)?;
+        let wrong = |error: ReferenceError| ApiError::bad(error.to_string(), "image=SERVICE=REF");
+        Reference::parse(image).map_err(wrong)?;
+        Ok((WorkloadName::from(name), image.to_owned()))
     };
     request.all("image").map(pair).collect()
 }

@@ -189,9 +189,9 @@ impl ApiError {
                 ReviseError::NothingToOverride { .. } | ReviseError::TooMany { .. } => BAD_REQUEST,
                 ReviseError::Broken { .. } => INTERNAL,
                 ReviseError::Image { source, .. } => match source {
-                    ResolveError::NotFound { .. } | ResolveError::Denied { .. } => NOT_FOUND,
-                    ResolveError::Invalid { .. } => BAD_REQUEST,
                     ResolveError::Unreachable { .. } => INTERNAL,
+                    // Whatever is there: there is nothing to run.
+                    _ => NOT_FOUND,
                 },
             },
         }

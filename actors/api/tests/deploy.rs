@@ -165,6 +165,8 @@ async fn images_are_pinned_overridden_and_kept_while_the_registry_is_down() {
     assert_eq!(digest_of(&node), Some(Digest::from("sha256:cc")));
     let nothing = json.send("POST", "/v1/deploy?image=db=nginx:2", FILE).await;
     assert_eq!((nothing.status, nothing.code().as_str()), (400, "bad_request"));
+    let wrong = json.send("POST", "/v1/deploy?image=web=a%20b", FILE).await;
+    assert_eq!((wrong.status, wrong.code().as_str()), (400, "bad_request"));
     node.images.outage();
     // The same image needs no registry; another one does.
     let same = json.send("POST", path, FILE.replace("80", "81")).await;
