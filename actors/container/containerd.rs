@@ -101,6 +101,3 @@ pub struct Containerd {
     config: std::sync::Arc<Config>,
     channel: tonic::transport::Channel,
 }
-
-#[cfg(test)]
-mod tests;

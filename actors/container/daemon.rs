@@ -28,7 +28,8 @@ pub struct Config {
 pub enum Error {
     /// The program isn't there.
     #[error(
-        "containerd isn't installed. Run: apt-get install containerd runc, or pass --containerd SOCKET"
+        "containerd isn't installed. Run: apt-get install containerd runc, or pass \
+            --containerd SOCKET"
     )]
     Absent,
     /// A folder or file can't be written.
@@ -50,7 +51,10 @@ pub enum Error {
         source: std::io::Error,
     },
     /// It ended while starting.
-    #[error("the private containerd ended while starting; its log {log}: {tail}", log = log.display())]
+    #[error(
+        "the private containerd ended while starting; its log {log}: {tail}",
+        log = log.display()
+    )]
     Ended {
         /// Its log.
         log: PathBuf,
@@ -58,7 +62,11 @@ pub enum Error {
         tail: String,
     },
     /// It doesn't answer.
-    #[error("the private containerd doesn't answer at {socket} after {seconds} s; its log {log}: {tail}", socket = socket.display(), log = log.display())]
+    #[error(
+        "the private containerd doesn't answer at {socket} after {seconds} s; its log {log}: \
+             {tail}",
+        socket = socket.display(), log = log.display()
+    )]
     Silent {
         /// Where it should.
         socket: PathBuf,

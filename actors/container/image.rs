@@ -115,10 +115,10 @@ impl Images {
     pub async fn resolve(&self, reference: &str) -> Result<Digest, ImageError> {
         let inner = &self.inner;
         let image = parse(reference)?;
-        if let Some(digest) = records::loaded(&inner.containerd, &image).await? {
-            if image.digest.as_ref().is_none_or(|wanted| *wanted == digest) {
-                return Ok(digest);
-            }
+        if let Some(digest) = records::loaded(&inner.containerd, &image).await?
+            && image.digest.as_ref().is_none_or(|wanted| *wanted == digest)
+        {
+            return Ok(digest);
         }
         let digest = match &image.digest {
             Some(digest) => digest.clone(),

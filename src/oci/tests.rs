@@ -1,3 +1,7 @@
+//! Tables of cases for the conversion to a runtime spec.
+//!
+//! Never starts a container: that is tested in `harness/`.
+
 use super::*;
 use crate::id::Digest;
 use crate::spec::model::EnvValue;

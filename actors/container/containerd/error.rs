@@ -10,7 +10,10 @@ use tonic::Status;
 #[derive(Debug, Error)]
 pub enum Error {
     /// Nobody answers on the socket.
-    #[error("containerd doesn't answer at {socket}; is it running? See: mill doctor", socket = socket.display())]
+    #[error(
+        "containerd doesn't answer at {socket}; is it running? See: mill doctor",
+        socket = socket.display()
+    )]
     Away {
         /// containerd's socket.
         socket: PathBuf,
@@ -37,7 +40,8 @@ pub enum Error {
     },
     /// The program to run can't be executed.
     #[error(
-        "{command:?} can't be executed: {reason}; check its mode and that it is built for this machine"
+        "{command:?} can't be executed: {reason}; check its mode and that it is built for \
+            this machine"
     )]
     CommandNotExecutable {
         /// The first word of what was to be run.
@@ -53,7 +57,8 @@ pub enum Error {
     },
     /// The disk that holds containers and images is full.
     #[error(
-        "no space left on the disk that holds images and containers; free some, or mill image remove"
+        "no space left on the disk that holds images and containers; free some, or mill \
+            image remove"
     )]
     DiskFull,
     /// Something did not happen in time.

@@ -33,7 +33,8 @@ pub enum ImageError {
     },
     /// The registry wants credentials, or other ones.
     #[error(
-        "{registry} refuses {reference} without other credentials. Run: mill image login {registry} --user USER"
+        "{registry} refuses {reference} without other credentials. Run: mill image login \
+            {registry} --user USER"
     )]
     Unauthorized {
         /// Which image.
@@ -61,7 +62,8 @@ pub enum ImageError {
     },
     /// The registry's certificate isn't trusted, or it speaks no TLS.
     #[error(
-        "no trusted TLS connection to {registry}: {reason}. Without TLS: --insecure-registry {registry}"
+        "no trusted TLS connection to {registry}: {reason}. Without TLS: \
+            --insecure-registry {registry}"
     )]
     Tls {
         /// Which registry.
@@ -97,7 +99,8 @@ pub enum ImageError {
     },
     /// Built for other machines.
     #[error(
-        "{reference} is built for {have}, this node is {want}. Build: docker build --platform {want}"
+        "{reference} is built for {have}, this node is {want}. Build: docker build \
+            --platform {want}"
     )]
     WrongArchitecture {
         /// Which image.
@@ -109,7 +112,8 @@ pub enum ImageError {
     },
     /// Content that isn't what its digest says.
     #[error(
-        "{reference}: {digest} has other content than its digest says; nothing of it is kept. Push the image again"
+        "{reference}: {digest} has other content than its digest says; nothing of it is \
+            kept. Push the image again"
     )]
     WrongDigest {
         /// Which image.
@@ -128,7 +132,8 @@ pub enum ImageError {
     Read(#[source] Arc<std::io::Error>),
     /// No room.
     #[error(
-        "no space left for {reference} on the disk that holds images; free some, or mill image remove"
+        "no space left for {reference} on the disk that holds images; free some, or mill \
+            image remove"
     )]
     DiskFull {
         /// Which image.
