@@ -16,7 +16,10 @@ pub struct DataLock {
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
     /// Another daemon has it.
-    #[error("another mill daemon (pid {pid}) uses {}; stop it or pass another --data-dir", .dir.display())]
+    #[error(
+        "another mill daemon (pid {pid}) uses {}; stop it or pass another --data-dir",
+        .dir.display()
+    )]
     Taken {
         /// The other process, `unknown` while it is just starting.
         pid: String,

@@ -135,7 +135,7 @@ fn carry_out(step: &Step, model: &mut Model, mut wal: Wal, dir: &Path) -> Wal {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    #![proptest_config(ProptestConfig::with_cases(12))]
     #[test]
     fn what_was_written_is_found_again(steps in steps()) {
         let dir = tempfile::tempdir().unwrap();

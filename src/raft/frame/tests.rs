@@ -111,7 +111,10 @@ fn a_snapshot_comes_back_or_is_refused() {
 
 proptest! {
     #[test]
-    fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300), sequence in 0..3u64) {
+    fn no_bytes_panic(
+        bytes in proptest::collection::vec(any::<u8>(), 0..300),
+        sequence in 0..3u64,
+    ) {
         let _ = record(&bytes, 0, sequence);
         let _ = later_record(&bytes, 0, sequence);
         let _ = items(&bytes);
@@ -120,7 +123,11 @@ proptest! {
     }
 
     #[test]
-    fn a_changed_bit_is_never_passed_over(size in 0..200usize, at in any::<proptest::sample::Index>(), bit in 0..8u8) {
+    fn a_changed_bit_is_never_passed_over(
+        size in 0..200usize,
+        at in any::<proptest::sample::Index>(),
+        bit in 0..8u8,
+    ) {
         let (bytes, _) = build(&write(vec![6; size]), 9, 7);
         let Found::Record { payload, .. } = record(&bytes, 9, 7) else { panic!("it is there") };
         let mut bad = bytes.clone();
