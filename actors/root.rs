@@ -210,6 +210,8 @@ pub struct State {
     next_seq: u64,
     pending: BTreeMap<u64, RpcReplyPort<Result<Done, ProposeError>>>,
     clock: Option<LeaderClock>,
+    /// Replicated time when another leader was last heard of, with the monotonic time of then.
+    heard: Option<(Timestamp, Millis)>,
     started: Instant,
     fatal: tokio::sync::mpsc::UnboundedSender<String>,
 }
@@ -236,6 +238,7 @@ impl Actor for Root {
             next_seq: 0,
             pending: BTreeMap::new(),
             clock: None,
+            heard: None,
             started: Instant::now(),
             fatal: args.fatal,
         })
@@ -316,8 +319,11 @@ impl State {
         let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         let wall = Timestamp(millis(since_epoch.unwrap_or_default()));
         let monotonic = Millis(millis(self.started.elapsed()));
-        let time = self.fsm.time;
-        let clock = self.clock.get_or_insert_with(|| LeaderClock::new(time, wall, monotonic));
+        let start = match self.heard {
+            Some((time, at)) => time.plus(monotonic.since(at)),
+            None => self.fsm.time.max(wall),
+        };
+        let clock = self.clock.get_or_insert_with(|| LeaderClock::new(start, monotonic));
         clock.read(wall, monotonic)
     }
 

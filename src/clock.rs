@@ -15,11 +15,11 @@ pub struct LeaderClock {
 }
 
 impl LeaderClock {
-    /// Goes on from the state's time; a first leader starts at wall time.
+    /// Goes on from `start`: where the last leader's time was when it was last heard of, plus what
+    /// passed since. The first leader of a boot takes wall time, unless the state is ahead of it.
     #[must_use]
-    pub fn new(state: Timestamp, wall: Timestamp, monotonic: Millis) -> Self {
-        let now = if state == Timestamp(0) { wall } else { state };
-        Self { now, monotonic }
+    pub fn new(start: Timestamp, monotonic: Millis) -> Self {
+        Self { now: start, monotonic }
     }
 
     /// The time now, from the host's monotonic and wall clocks. It lags or leads wall time after a
@@ -46,7 +46,7 @@ mod tests {
     #[test]
     fn follows_the_monotonic_clock_when_wall_time_jumps() {
         let start = Timestamp(1_000_000);
-        let mut clock = LeaderClock::new(Timestamp(0), start, Millis(50));
+        let mut clock = LeaderClock::new(start, Millis(50));
         assert_eq!(clock.read(Timestamp(1_001_000), Millis(1_050)), Timestamp(1_001_000));
         // An hour ahead, then an hour back: one second is one second, give or take a twentieth.
         assert_eq!(clock.read(Timestamp(4_602_000), Millis(2_050)), Timestamp(1_002_050));
@@ -55,7 +55,7 @@ mod tests {
 
     #[test]
     fn never_runs_backwards() {
-        let mut clock = LeaderClock::new(Timestamp(5_000), Timestamp(0), Millis(0));
+        let mut clock = LeaderClock::new(Timestamp(5_000), Millis(0));
         assert_eq!(clock.read(Timestamp(0), Millis(0)), Timestamp(5_000));
         assert_eq!(clock.read(Timestamp(0), Millis(100)), Timestamp(5_095));
     }

@@ -132,8 +132,8 @@ impl Node {
         let spawned = root::Root::spawn(None, root::Root, args).await;
         let (root, _) = spawned.map_err(DaemonError::Root)?;
         if let Some(identity) = identity {
-            begin(&shared, &root, identity).await?;
             shared.standing.send_replace(Standing::Member { tcp });
+            begin(&shared, &root, identity).await?;
         }
         Ok(Self { config, shared, root, fatal, _lock: lock })
     }

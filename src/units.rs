@@ -156,6 +156,12 @@ impl Millis {
         Self(seconds * 1000)
     }
 
+    /// What passed since an earlier reading of the same clock.
+    #[must_use]
+    pub const fn since(self, earlier: Self) -> Self {
+        Self(self.0.saturating_sub(earlier.0))
+    }
+
     /// As the standard library's duration.
     #[must_use]
     pub const fn duration(self) -> std::time::Duration {

@@ -8,6 +8,7 @@ use crate::actors::raft::EncodeError;
 use crate::fsm::{self, Applied, Command, FEATURE_LEVEL, Rejection, SessionStep, Touched};
 use crate::id::Index;
 use crate::limits;
+use crate::units::Millis;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
@@ -117,6 +118,9 @@ impl State {
         }
         let applied = consensus::Msg::Applied(self.fsm.index);
         self.family.tell(Child::Raft, ToChild::Raft(applied));
+        if self.is_current() && self.clock.is_none() {
+            self.heard = Some((self.fsm.time, Millis(super::millis(self.started.elapsed()))));
+        }
         if self.is_current() != was_current {
             touched.merge(&Touched::everything());
         }

@@ -125,7 +125,7 @@ impl World {
             log: Vec::new(),
             nodes: BTreeMap::new(),
             observed: Observed::default(),
-            clock: LeaderClock::new(Timestamp(0), Timestamp(EPOCH), Millis(0)),
+            clock: LeaderClock::new(Timestamp(EPOCH), Millis(0)),
             wall_jump: 0,
             term: 1,
             planned_at: None,
@@ -229,8 +229,7 @@ impl World {
             0 => {
                 self.term += 1;
                 self.observed = Observed::default();
-                let (wall, now) = (self.wall(), Millis(self.now));
-                self.clock = LeaderClock::new(self.state.time, wall, now);
+                self.clock = LeaderClock::new(self.state.time, Millis(self.now));
                 self.note("the leader changes".to_owned());
                 self.planned_at = None;
                 self.plan_soon(self.now % 500);
