@@ -1,5 +1,7 @@
 //! Tests that need the test support, and of it.
 
+mod commit;
+mod container;
 mod crash;
 mod lap;
 mod logger;
