@@ -1,6 +1,5 @@
 //! Tests that need the test support, and of it.
 
-mod commit;
 mod container;
 mod crash;
 mod lap;
