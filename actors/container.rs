@@ -199,6 +199,10 @@ impl Actor for Container {
     ) -> Result<(), ActorProcessingErr> {
         let (cell, reason) = match event {
             SupervisionEvent::ActorFailed(cell, error) => (cell, error.to_string()),
+            // What it had to say is still on its way: events overtake messages.
+            SupervisionEvent::ActorTerminated(_, _, Some(reason)) if reason == alloc::FINISHED => {
+                return Ok(());
+            }
             SupervisionEvent::ActorTerminated(cell, _, reason) => {
                 (cell, reason.unwrap_or_else(|| "it ended by itself".to_owned()))
             }

@@ -75,6 +75,9 @@ pub enum News {
 /// Takes an allocation's news.
 pub type Tell = Box<dyn Fn(&AllocId, News) + Send + Sync>;
 
+/// Why an actor stops that has nothing left to do.
+pub const FINISHED: &str = "finished";
+
 /// The actor.
 pub struct Alloc;
 
@@ -166,7 +169,7 @@ impl State {
                 Effect::Finish => {
                     (self.tell)(&job.id, News::Finished);
                     self.work = None;
-                    myself.stop(None);
+                    myself.stop(Some(FINISHED.to_owned()));
                 }
                 Effect::Pull(turn) => {
                     self.run(myself, async move { Msg::Pulled(turn, job.pull().await) });

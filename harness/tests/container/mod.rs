@@ -33,7 +33,7 @@ fn container(id: &mill::id::AllocId, attempt: u32) -> ContainerId {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_replica_runs_is_published_and_leaves_nothing() {
     let node = Node::start().await;
-    poll(|| node.left().is_empty()).expect("no bridge where nothing runs");
+    poll(|| node.nothing_left()).expect("no bridge where nothing runs");
     let port = free_port();
     let mut hello = node.hello().await;
     hello.publish = publish(port);
@@ -50,7 +50,7 @@ async fn a_replica_runs_is_published_and_leaves_nothing() {
     node.stop(&id);
     let seen = node.phase(&id, Phase::Stopped).await;
     assert_eq!(seen.exit.unwrap().reason, ExitReason::Killed);
-    poll(|| node.left().is_empty()).expect("nothing is left");
+    poll(|| node.nothing_left()).expect("nothing is left");
     assert!(node.containers().await.is_empty());
     let index = node.script().state.index;
     poll(|| node.script().settled >= index).expect("the last view is settled");
@@ -169,7 +169,7 @@ async fn a_new_life_adopts_what_runs_and_notices_what_ended() {
         node.stop(id);
         node.phase(id, Phase::Stopped).await;
     }
-    poll(|| node.left().is_empty()).expect("nothing is left");
+    poll(|| node.nothing_left()).expect("nothing is left");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -191,7 +191,7 @@ async fn what_belongs_to_no_allocation_goes_once_the_state_is_current() {
     node.script().current = true;
     node.show();
     poll_async(async || node.containers().await.is_empty()).expect_async("it goes").await;
-    poll(|| node.left().is_empty()).expect("nothing is left");
+    poll(|| node.nothing_left()).expect("nothing is left");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -275,6 +275,6 @@ async fn many_start_together() {
     for id in ids.iter().chain([&first]) {
         node.phase(id, Phase::Stopped).await;
     }
-    poll(|| node.left().is_empty()).expect("nothing is left");
+    poll(|| node.nothing_left()).expect("nothing is left");
     assert!(node.containers().await.is_empty());
 }

@@ -369,8 +369,13 @@ impl Node {
         receiver.await.unwrap()
     }
 
-    /// What is left of the node on this machine, but for its data directory.
-    pub fn left(&self) -> String {
+    /// Whether nothing is left of the node on this machine but for its data directory.
+    pub fn nothing_left(&self) -> Result<(), String> {
+        let left = self.left();
+        if left.is_empty() { Ok(()) } else { Err(left) }
+    }
+
+    fn left(&self) -> String {
         let instance = &self.platform.places.instance;
         let links = run(Process::new("ip").args(["-o", "link"]));
         let rules = run(Process::new("nft").args(["list", "tables"]));
