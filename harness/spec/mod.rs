@@ -9,6 +9,11 @@ use mill::spec;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+mod dice;
+mod generated;
+mod hostile;
+mod printer;
+
 const SEPARATOR: &str = "=====\n";
 
 fn cases(kind: &str) -> Vec<PathBuf> {

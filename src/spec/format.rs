@@ -23,7 +23,8 @@ const COMMENT_SPREAD: usize = 40;
 
 /// Formats a file of sound form.
 pub(super) fn format(source: &Source, outline: &Outline) -> String {
-    let mut writer = Writer { source, out: String::with_capacity(source.text().len()) };
+    let mut writer =
+        Writer { source, out: String::with_capacity(source.text().len()), inline: false };
     writer.items(&outline.root, 0, false);
     let out = align(&writer.out, BEFORE_VALUE, VALUE_SPREAD);
     align(&out, BEFORE_COMMENT, COMMENT_SPREAD)
@@ -61,6 +62,8 @@ fn align(text: &str, mark: char, spread: usize) -> String {
 struct Writer<'s> {
     source: &'s Source,
     out: String,
+    /// Within a block that is tried on one line.
+    inline: bool,
 }
 
 impl Writer<'_> {
@@ -76,8 +79,8 @@ impl Writer<'_> {
                 }
                 Item::Comment { span, alone: false } => {
                     self.out.pop();
-                    let brace = self.out.ends_with(['{', '}']);
-                    self.out.push(if brace { ' ' } else { BEFORE_COMMENT });
+                    let plain = self.out.ends_with(['{', '}']) || !self.is_line(*span);
+                    self.out.push(if plain { ' ' } else { BEFORE_COMMENT });
                     self.comment(*span);
                     self.out.push('\n');
                 }
@@ -97,6 +100,11 @@ impl Writer<'_> {
     fn comment(&mut self, span: Span) {
         let text = self.source.slice(span).trim_end().replace("\r\n", "\n");
         self.out.push_str(&text);
+    }
+
+    /// A comment that ends with its line; only these are aligned.
+    fn is_line(&self, span: Span) -> bool {
+        self.source.slice(span).starts_with("//")
     }
 
     fn node(&mut self, node: &Node, depth: usize, aligned: bool) {
@@ -136,7 +144,8 @@ impl Writer<'_> {
             self.block(block, depth, value::name(self.source, node.name) == "env");
         }
         if let Some(span) = node.comment {
-            self.out.push(if node.block.is_some() { ' ' } else { BEFORE_COMMENT });
+            let plain = node.block.is_some() || !self.is_line(span);
+            self.out.push(if plain { ' ' } else { BEFORE_COMMENT });
             self.comment(span);
         }
     }
@@ -146,7 +155,9 @@ impl Writer<'_> {
             return self.out.push_str("{}");
         }
         let start = self.out.len();
-        if self.is_inline(block) {
+        if self.inline || self.is_inline(block) {
+            // Blocks within go along, so that each is tried once a level and not twice.
+            let outermost = !std::mem::replace(&mut self.inline, true);
             self.out.push_str("{ ");
             for (index, node) in block.items.iter().enumerate() {
                 if index > 0 {
@@ -157,6 +168,10 @@ impl Writer<'_> {
                 }
             }
             self.out.push_str(" }");
+            if !outermost {
+                return;
+            }
+            self.inline = false;
             let line = self.out.rfind('\n').map_or(0, |at| at + 1);
             if line <= start && self.out[line..].chars().count() <= FILE_LINE_WIDTH {
                 return;

@@ -33,15 +33,15 @@ pub fn read(file_name: &str, text: &str) -> Result<Parsed, Report> {
     let source = sized(file_name, text)?;
     let outline = outline::outline(&source);
     if outline.broken {
-        return Err(source.report(outline.problems));
+        return Err(source.report_and(outline.problems, outline.dropped));
     }
     let (spec, ctx) = decode::decode(&source, &outline);
-    let decode::Ctx { mut problems, positions, references, .. } = ctx;
+    let decode::Ctx { mut problems, dropped, positions, references, .. } = ctx;
     // What a slip makes wrong further on is not worth a second line.
     problems.retain(|problem| !outline.shadows.iter().any(|s| s.touches(problem.span)));
     problems.extend(outline.problems);
     if !problems.is_empty() {
-        return Err(source.report(problems));
+        return Err(source.report_and(problems, dropped + outline.dropped));
     }
     Ok(Parsed { spec, source, positions, references })
 }
@@ -62,7 +62,7 @@ pub fn format(file_name: &str, text: &str) -> Result<String, Report> {
     let source = sized(file_name, text)?;
     let outline = outline::outline(&source);
     if !outline.problems.is_empty() {
-        return Err(source.report(outline.problems));
+        return Err(source.report_and(outline.problems, outline.dropped));
     }
     Ok(format::format(&source, &outline))
 }

@@ -6,7 +6,7 @@
 use super::report::{Problem, Source, Span};
 use super::scan::{Kind, Slip, Token, scan, too_deep};
 use super::slips;
-use crate::limits::{FILE_DEPTH_MAX, FILE_LINE_VALUES_MAX};
+use crate::limits::{FILE_DEPTH_MAX, FILE_LINE_VALUES_MAX, FILE_PROBLEMS_MAX};
 
 /// A file's form.
 #[derive(Debug)]
@@ -14,6 +14,8 @@ pub(super) struct Outline {
     pub root: Block,
     /// What is wrong with the form, in the order of the text.
     pub problems: Vec<Problem>,
+    /// Further problems that were not kept.
+    pub dropped: usize,
     /// Where a second complaint would only follow from one of them.
     pub shadows: Vec<Span>,
     /// The form is so wrong that the fields can't be trusted.
@@ -102,6 +104,7 @@ pub(super) fn outline(source: &Source) -> Outline {
         depth: 0,
         problems: Vec::new(),
         shadows: Vec::new(),
+        dropped: 0,
         broken: scan.fault.is_some(),
         strays: Vec::new(),
         listed: None,
@@ -111,8 +114,8 @@ pub(super) fn outline(source: &Source) -> Outline {
     if let Some(fault) = scan.fault {
         reader.problems.push(source.problem(fault.span, fault.message, fault.hint));
     }
-    let Reader { problems, shadows, broken, .. } = reader;
-    Outline { root, problems, shadows, broken }
+    let Reader { problems, dropped, shadows, broken, .. } = reader;
+    Outline { root, problems, dropped, shadows, broken }
 }
 
 struct Reader<'s> {
@@ -121,6 +124,7 @@ struct Reader<'s> {
     at: usize,
     depth: usize,
     problems: Vec<Problem>,
+    dropped: usize,
     shadows: Vec<Span>,
     broken: bool,
     /// Comments in places where none can be written: they go before the field.
@@ -139,7 +143,11 @@ impl Reader<'_> {
     }
 
     fn complain(&mut self, span: Span, message: impl Into<String>, hint: Option<&str>) {
-        self.problems.push(self.source.problem(span, message, hint.map(str::to_owned)));
+        if self.problems.len() < FILE_PROBLEMS_MAX {
+            self.problems.push(self.source.problem(span, message, hint.map(str::to_owned)));
+        } else {
+            self.dropped += 1;
+        }
         self.shadows.push(span);
     }
 
@@ -191,8 +199,10 @@ impl Reader<'_> {
         }
         if let Some(open) = opened {
             block.span.end = self.source.text().len();
-            let open = slips::unclosed_block(self.source, self.tokens, open);
-            self.give_up(open, "this { isn't closed", Some("add a }"));
+            if !self.broken {
+                let open = slips::unclosed_block(self.source, self.tokens, open);
+                self.give_up(open, "this { isn't closed", Some("add a }"));
+            }
         }
         block
     }

@@ -116,10 +116,23 @@ impl Source {
         self.text.get(span.start..span.end).unwrap_or_default()
     }
 
+    /// The line of an offset, from 1.
+    #[must_use]
+    pub fn line(&self, offset: usize) -> usize {
+        self.lines.partition_point(|start| *start <= offset).max(1)
+    }
+
+    /// The blanks at the start of an offset's line.
+    #[must_use]
+    pub(super) fn indent(&self, offset: usize) -> usize {
+        let rest = &self.text[self.lines[self.line(offset) - 1]..];
+        rest.bytes().take_while(|b| matches!(b, b' ' | b'\t')).count()
+    }
+
     /// Line and column of an offset, both from 1.
     #[must_use]
     pub fn position(&self, offset: usize) -> (u32, u32) {
-        let line = self.lines.partition_point(|start| *start <= offset).max(1);
+        let line = self.line(offset);
         let start = self.lines[line - 1];
         let column = self.text.get(start..offset).map_or(offset - start, |t| t.chars().count()) + 1;
         (u32::try_from(line).unwrap_or(u32::MAX), u32::try_from(column).unwrap_or(u32::MAX))
@@ -146,10 +159,16 @@ impl Source {
 
     /// The report of these problems: sorted, each once, at most as many as a person reads.
     #[must_use]
-    pub fn report(&self, mut problems: Vec<Problem>) -> Report {
+    pub fn report(&self, problems: Vec<Problem>) -> Report {
+        self.report_and(problems, 0)
+    }
+
+    /// The same with a number of further problems that were not kept.
+    #[must_use]
+    pub(super) fn report_and(&self, mut problems: Vec<Problem>, dropped: usize) -> Report {
         problems.sort_by(|a, b| a.span.cmp(&b.span));
         problems.dedup_by(|a, b| a.span == b.span && a.message == b.message);
-        let more = problems.len().saturating_sub(FILE_PROBLEMS_MAX);
+        let more = dropped + problems.len().saturating_sub(FILE_PROBLEMS_MAX);
         problems.truncate(FILE_PROBLEMS_MAX);
         Report { file: self.file.clone(), problems, more }
     }
@@ -157,6 +176,11 @@ impl Source {
     fn excerpt(&self, line: usize, span: Span) -> Excerpt {
         let start = self.lines[line - 1];
         let end = self.lines.get(line).map_or(self.text.len(), |next| next - 1);
+        // Of a huge line only the part around the problem is looked at.
+        let reach = FILE_EXCERPT_WIDTH * 8;
+        let near = self.text.floor_char_boundary(span.start.saturating_sub(reach));
+        let far = self.text.floor_char_boundary(span.start.saturating_add(reach));
+        let (start, end) = (start.max(near), end.min(far));
         let text = self.text.get(start..end).unwrap_or_default().trim_end();
         let before = span.start.saturating_sub(start).min(text.len());
         let after = span.end.saturating_sub(start).clamp(before, text.len());

@@ -305,8 +305,12 @@ impl Scanner<'_> {
             };
         }
         let close = format!("\"{mark}");
-        let line = &body[1..][..words::line_length(&body[1..])];
-        match line.find(&close) {
+        // Not the line first: that would look at a long line again for each of its texts.
+        let end = body[1..].find(&close).filter(|at| {
+            let text = &body[1..][..*at];
+            words::line_length(text) == text.len()
+        });
+        match end {
             Some(at) => self.string(Kind::Raw, hashes + 1 + at + close.len()),
             None => Err(self.unclosed(&close)),
         }

@@ -159,20 +159,13 @@ pub(super) fn unclosed_block(source: &Source, tokens: &[Token], innermost: Span)
     let mut open: Vec<(Span, usize)> = Vec::new();
     for token in tokens {
         match token.kind {
-            Kind::Open => open.push((token.span, indent(source, token.span))),
+            Kind::Open => open.push((token.span, source.indent(token.span.start))),
             Kind::Close => match open.pop() {
-                Some((span, left)) if indent(source, token.span) < left => return span,
+                Some((span, left)) if source.indent(token.span.start) < left => return span,
                 _ => {}
             },
             _ => {}
         }
     }
     innermost
-}
-
-/// The blanks at the start of the line that a span is in.
-fn indent(source: &Source, span: Span) -> usize {
-    let (line, _) = source.position(span.start);
-    let rest = &source.text()[source.offset(line, 1)..];
-    rest.len() - rest.trim_start_matches([' ', '\t']).len()
 }

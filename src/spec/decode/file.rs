@@ -19,8 +19,13 @@ const KNOWN: Known =
 
 /// Reads a file from its outline.
 pub(in crate::spec) fn decode<'s>(source: &'s Source, outline: &Outline) -> (Spec, Ctx<'s>) {
-    let mut ctx =
-        Ctx { source, problems: Vec::new(), positions: BTreeMap::new(), references: Vec::new() };
+    let mut ctx = Ctx {
+        source,
+        problems: Vec::new(),
+        dropped: 0,
+        positions: BTreeMap::new(),
+        references: Vec::new(),
+    };
     let top = Scope { kind: "", name: String::new() };
     let mut fields = Fields::read(&mut ctx, &top, Some(&outline.root), &KNOWN);
     let mut label = |ctx: &mut Ctx, field: &'static str| {

@@ -21,12 +21,15 @@ use super::outline::{Block, Node};
 use super::parsed::{Positions, Reference};
 use super::report::{Problem, Source, Span};
 use super::value::{self, Line};
+use crate::limits::FILE_PROBLEMS_MAX;
 use std::collections::BTreeMap;
 
 /// What decoding collects.
 pub(super) struct Ctx<'s> {
     pub source: &'s Source,
     pub problems: Vec<Problem>,
+    /// Further problems that were not kept.
+    pub dropped: usize,
     pub positions: Positions,
     pub references: Vec<Reference>,
 }
@@ -56,15 +59,19 @@ impl Scope {
 
 impl Ctx<'_> {
     pub(super) fn error(&mut self, scope: &Scope, span: Span, text: &str, hint: Option<String>) {
-        self.problems.push(self.source.problem(span, scope.message(text), hint));
+        if self.problems.len() < FILE_PROBLEMS_MAX {
+            self.problems.push(self.source.problem(span, scope.message(text), hint));
+        } else {
+            self.dropped += 1;
+        }
     }
 
     fn keep(&mut self, scope: &Scope, path: &[&str], span: Span) {
         self.positions.entry(scope.path(path)).or_insert(span);
     }
 
-    pub(super) fn line_of(&self, span: Span) -> u32 {
-        self.source.position(span.start).0
+    pub(super) fn line_of(&self, span: Span) -> usize {
+        self.source.line(span.start)
     }
 }
 
