@@ -75,8 +75,8 @@ impl Cleaned {
 
 /// Wipes everything that the node with these settings has on this machine: its containers, the
 /// private containerd with all images, its network, mounts, control groups and its data directory.
-/// In a shared containerd, only what is in the node's own namespace. Goes on after a failure; wiping
-/// twice is fine.
+/// In a shared containerd, only what is in the node's own namespace. Goes on after a failure;
+/// wiping twice is fine.
 ///
 /// # Errors
 /// A daemon uses the data directory, or it isn't mill's: nothing is touched then.

@@ -9,8 +9,10 @@
     reason = "a test says what is wrong by panicking; clippy knows only `#[test]` functions as tests"
 )]
 
+mod clean;
 mod deploy;
 mod faults;
+mod logs;
 mod node;
 #[path = "../harness/poll.rs"]
 #[allow(dead_code, reason = "shared with harness/, which uses other parts of it")]

@@ -8,7 +8,7 @@ use crate::actors::platform::SYSTEM_SOCKET;
 use crate::config::ContainerdChoice;
 use std::ffi::OsString;
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 const INSTALL: &str = "apt-get install containerd runc";
@@ -78,7 +78,7 @@ pub(super) fn program(name: &str, why: &str, remedy: &str, search: &OsString) ->
     described(name, &path, remedy)
 }
 
-fn described(name: &str, path: &PathBuf, remedy: &str) -> Check {
+fn described(name: &str, path: &Path, remedy: &str) -> Check {
     // The shim has no `--version`: it is enough that it is there.
     if name.starts_with("containerd-shim") {
         return Check::ok(name, path.display().to_string());

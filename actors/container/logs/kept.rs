@@ -164,7 +164,7 @@ mod tests {
         child.wait().unwrap();
 
         let removed = remove_unused(&data_dir, &second, &BTreeSet::new()).unwrap();
-        assert_eq!(removed, [first.clone()]);
+        assert_eq!(removed, std::slice::from_ref(&first));
         assert!(!first.exists() && fs::symlink_metadata(wrapper_of(&first)).is_err());
         assert!(second.exists() && wrapper_of(&second).exists());
     }

@@ -1,0 +1,222 @@
+//! Logs: what programs write comes out whole, in order, once, whatever happens to the daemon.
+
+use crate::poll::poll;
+use crate::registry::Registry;
+use crate::support::api::Events;
+use crate::support::{TestDaemon, files};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+use std::fs::{self, File};
+use std::process::{Child, Stdio};
+
+/// A service that runs a shell script of busybox.
+fn script(registry: &Registry, name: &str, text: &str) -> String {
+    let command = format!("command \"/bin/sh\" \"-c\" #\"{text}\"#");
+    files::service(name, &registry.image("busybox:v1"), &command)
+}
+
+/// The lines of `mill logs … --json`.
+#[track_caller]
+fn lines<'a>(node: &TestDaemon, args: impl IntoIterator<Item = &'a str>) -> Vec<Value> {
+    let args = ["logs", "--json"].into_iter().chain(args);
+    let out = node.mill(args).ok();
+    out.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+fn text(line: &Value) -> &str {
+    line["line"].as_str().unwrap()
+}
+
+fn of<'a>(lines: &'a [Value], stream: &str) -> Vec<&'a str> {
+    lines.iter().filter(|line| line["stream"] == stream).map(text).collect()
+}
+
+/// The number in `line 17`.
+fn number(line: &str) -> usize {
+    line.rsplit_once("line ").unwrap().1.parse().unwrap()
+}
+
+fn chatty(registry: &Registry, more: &str) -> String {
+    files::service("chatty", &registry.image("chatty:v1"), more)
+}
+
+#[test]
+fn whatever_a_program_writes_comes_out_as_it_was() {
+    let registry = Registry::start();
+    let node = TestDaemon::start();
+    let program = "head -c 1000000 /dev/zero | tr '\\0' x; echo; echo oops >&2; \
+                   printf 'a\\tb\\r\\n\\n\\377\\n'; printf 'no newline'; exec >&2; sleep 1000";
+    let _ = node.up(&script(&registry, "odd", program)).ok();
+    let all = poll(|| {
+        let all = lines(&node, ["odd"]);
+        (all.len() >= 5).then_some(all)
+    })
+    .secs(20)
+    .expect("the lines");
+    let out = of(&all, "stdout");
+    assert_eq!(out.len(), 4, "{:?}", out.iter().map(|line| line.len()).collect::<Vec<_>>());
+    assert!(out[0].len() == 1_000_000 && out[0].bytes().all(|byte| byte == b'x'));
+    assert_eq!(out[1..], ["a\tb\r", "", "\u{fffd}"]);
+    assert_eq!(of(&all, "stderr"), ["oops"]);
+    let allocation = node.allocations("odd")[0]["id"].clone();
+    assert!(all.iter().all(|line| line["allocation"] == allocation && line["node"].is_string()));
+    let id = allocation.as_str().unwrap();
+    let _ = node.mill(["down", "--all", "--yes"]).ok();
+    let after = lines(&node, [id]);
+    assert_eq!(of(&after, "stdout")[1..], ["a\tb\r", "", "\u{fffd}", "no newline"]);
+}
+
+#[test]
+fn tail_and_since_cut_the_beginning_off() {
+    let registry = Registry::start();
+    let node = TestDaemon::start();
+    let _ = node.up(&chatty(&registry, "env { COUNT \"3000\" }")).ok();
+    poll(|| lines(&node, ["chatty", "-n", "1"]).first().is_some_and(|l| number(text(l)) == 3000))
+        .secs(20)
+        .expect("all lines");
+    let tail = lines(&node, ["chatty", "-n", "25"]);
+    assert!(tail.iter().map(|line| number(text(line))).eq(2976..=3000));
+    assert_eq!(lines(&node, ["chatty", "--since", "1h"]).len(), 3000);
+    assert_eq!(lines(&node, ["chatty", "-n", "0"]).len(), 0);
+    let at = tail[4]["ts"].as_str().unwrap();
+    let path = format!("/v1/logs/chatty?since={at}");
+    let since = node.api().request("GET", &path).events();
+    assert_eq!(since.filter(|event| event.data["line"].is_string()).count(), 21);
+    node.api().request("GET", "/v1/logs/chatty?since=soon").send().error(400, "bad_request");
+    node.api().request("GET", "/v1/logs/nobody").send().error(404, "not_found");
+}
+
+fn next_line(events: &mut Events) -> (String, usize) {
+    let event = events.find(|event| event.data["line"].is_string()).expect("another line");
+    (event.id, number(event.data["line"].as_str().unwrap()))
+}
+
+#[test]
+fn a_stream_that_broke_is_resumed_without_gap_or_double() {
+    let registry = Registry::start();
+    let node = TestDaemon::start();
+    let _ = node.up(&chatty(&registry, "env { COUNT \"50\"; EVERY \"0.02\" }")).ok();
+    let api = node.api();
+    let mut events = api.request("GET", "/v1/logs/chatty?follow=true&tail=2").events();
+    let (_, first) = next_line(&mut events);
+    assert!(first >= 49);
+    let mut last = first;
+    for _ in 0..5 {
+        let mut id = String::new();
+        for _ in 0..10 {
+            let number;
+            (id, number) = next_line(&mut events);
+            assert_eq!(number, last + 1);
+            last = number;
+        }
+        let request = api.request("GET", "/v1/logs/chatty?follow=true&tail=2");
+        events = request.header("Last-Event-ID", &id).events();
+    }
+}
+
+/// `mill logs -f` in the background, writing to a file.
+struct Follower {
+    child: Child,
+    file: std::path::PathBuf,
+}
+
+impl Follower {
+    fn start(node: &TestDaemon, name: &str) -> Self {
+        let file = node.file("follower.out", "");
+        let mut command = node.command(["logs", "-f", name]);
+        let child = command.stdout(File::create(&file).unwrap()).stderr(Stdio::null());
+        Self { child: child.spawn().unwrap(), file }
+    }
+
+    fn numbers(&self) -> Vec<usize> {
+        let text = fs::read_to_string(&self.file).unwrap();
+        let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
+        whole.lines().filter(|line| line.contains("| line ")).map(number).collect()
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn who_follows_misses_nothing_while_the_daemon_is_away() {
+    let registry = Registry::start();
+    let mut node = TestDaemon::start();
+    let _ = node.up(&chatty(&registry, "env { COUNT \"5\"; EVERY \"0.02\" }")).ok();
+    let follower = Follower::start(&node, "chatty");
+    for _ in 0..2 {
+        let seen = follower.numbers().len();
+        poll(|| follower.numbers().len() > seen + 20).secs(20).expect("further lines");
+        node.kill();
+        node.restart();
+    }
+    let seen = follower.numbers().len();
+    poll(|| follower.numbers().len() > seen + 20).secs(20).expect("lines after the restarts");
+    let numbers = follower.numbers();
+    assert!(numbers.iter().copied().eq(1..=numbers.len()), "{numbers:?}");
+}
+
+#[test]
+fn the_attempt_before_a_restart_can_still_be_read() {
+    let registry = Registry::start();
+    let node = TestDaemon::start();
+    let program = "echo this is $(cat /proc/sys/kernel/random/uuid); exec sleep 1000";
+    let _ = node.up(&script(&registry, "again", program)).ok();
+    let said = |args: &[&str]| {
+        let all = lines(&node, args.iter().copied());
+        (all.len() == 1).then(|| text(&all[0]).to_owned())
+    };
+    let first = poll(|| said(&["again"])).secs(20).expect("its first words");
+    assert_eq!(said(&["again", "--previous"]), None);
+    let left = node.leftovers();
+    let process = left.iter().find(|line| line.contains("sleep 1000")).unwrap();
+    let pid = process.split(' ').nth(1).unwrap().parse().unwrap();
+    kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+    let second = poll(|| said(&["again"]).filter(|words| *words != first)).secs(30);
+    let second = second.expect("its second words");
+    assert!(second.starts_with("this is ") && second != first);
+    assert_eq!(said(&["again", "--previous"]).as_deref(), Some(first.as_str()));
+}
+
+#[test]
+fn clients_that_leave_cost_nothing() {
+    let registry = Registry::start();
+    let node = TestDaemon::start();
+    let _ = node.up(&chatty(&registry, "env { EVERY \"0.05\" }")).ok();
+    let files = || fs::read_dir(format!("/proc/{}/fd", node.pid())).unwrap().count();
+    let api = node.api();
+    let mut held = Vec::new();
+    for _ in 0..10 {
+        let mut events = api.request("GET", "/v1/logs?follow=true&tail=1").events();
+        let _ = next_line(&mut events);
+        held.push(events);
+    }
+    let during = files();
+    drop(held);
+    poll(|| if files() <= during - 10 { Ok(()) } else { Err(files()) })
+        .secs(20)
+        .expect("the sockets and files of those who left to be closed");
+}
+
+#[test]
+fn a_program_that_writes_much_is_bounded_and_stays_readable() {
+    let registry = Registry::start();
+    let node = TestDaemon::start();
+    let program = "i=0; t=$(head -c 8000 /dev/zero | tr '\\0' x); while [ $i -lt 12000 ]; \
+                   do i=$((i + 1)); echo $t line $i; done; exec sleep 1000";
+    let _ = node.up(&script(&registry, "loud", program)).ok();
+    let last = || lines(&node, ["loud", "-n", "1"]).first().map(|line| number(text(line)));
+    poll(|| last() == Some(12_000)).secs(60).expect("the last line");
+    let id = node.allocations("loud")[0]["id"].as_str().unwrap().to_owned();
+    let folder = node.data().join("logs").join(&id);
+    let size: u64 =
+        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().metadata().unwrap().len()).sum();
+    assert!(size < 80 << 20, "{size} bytes");
+    let tail = lines(&node, ["loud", "-n", "1500"]);
+    assert!(tail.iter().map(|line| number(text(line))).eq(10_501..=12_000));
+}
