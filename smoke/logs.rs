@@ -32,6 +32,14 @@ fn of<'a>(lines: &'a [Value], stream: &str) -> Vec<&'a str> {
     lines.iter().filter(|line| line["stream"] == stream).map(text).collect()
 }
 
+/// The numbers of lines that `chatty` wrote, sorted: each tenth is on stderr, and between two streams
+/// only the program knows the order.
+fn numbers(lines: &[Value]) -> Vec<usize> {
+    let mut numbers: Vec<usize> = lines.iter().map(|line| number(text(line))).collect();
+    numbers.sort_unstable();
+    numbers
+}
+
 /// The number in `line 17`.
 fn number(line: &str) -> usize {
     line.rsplit_once("line ").unwrap().1.parse().unwrap()
@@ -72,17 +80,22 @@ fn tail_and_since_cut_the_beginning_off() {
     let registry = Registry::start();
     let node = TestDaemon::start();
     let _ = node.up(&chatty(&registry, "env { COUNT \"3000\" }")).ok();
-    poll(|| lines(&node, ["chatty", "-n", "1"]).first().is_some_and(|l| number(text(l)) == 3000))
-        .secs(20)
-        .expect("all lines");
+    let all = || {
+        let all = lines(&node, ["chatty"]);
+        (all.len() == 3000).then_some(all)
+    };
+    let all = poll(all).secs(20).expect("all lines");
+    assert!(numbers(&all).into_iter().eq(1..=3000));
     let tail = lines(&node, ["chatty", "-n", "25"]);
-    assert!(tail.iter().map(|line| number(text(line))).eq(2976..=3000));
+    assert_eq!(tail, all[2975..]);
     assert_eq!(lines(&node, ["chatty", "--since", "1h"]).len(), 3000);
     assert_eq!(lines(&node, ["chatty", "-n", "0"]).len(), 0);
     let at = tail[4]["ts"].as_str().unwrap();
     let path = format!("/v1/logs/chatty?since={at}");
     let since = node.api().request("GET", &path).events();
-    assert_eq!(since.filter(|event| event.data["line"].is_string()).count(), 21);
+    let since: Vec<Value> = since.map(|event| event.data).collect();
+    // To the millisecond, so some that are a little older come too.
+    assert!(since.len() >= 21 && all.ends_with(&since), "{} lines", since.len());
     node.api().request("GET", "/v1/logs/chatty?since=soon").send().error(400, "bad_request");
     node.api().request("GET", "/v1/logs/nobody").send().error(404, "not_found");
 }
@@ -99,20 +112,21 @@ fn a_stream_that_broke_is_resumed_without_gap_or_double() {
     let _ = node.up(&chatty(&registry, "env { COUNT \"50\"; EVERY \"0.02\" }")).ok();
     let api = node.api();
     let mut events = api.request("GET", "/v1/logs/chatty?follow=true&tail=2").events();
-    let (_, first) = next_line(&mut events);
-    assert!(first >= 49);
-    let mut last = first;
+    let mut seen = Vec::new();
     for _ in 0..5 {
         let mut id = String::new();
-        for _ in 0..10 {
+        for _ in 0..20 {
             let number;
             (id, number) = next_line(&mut events);
-            assert_eq!(number, last + 1);
-            last = number;
+            seen.push(number);
         }
         let request = api.request("GET", "/v1/logs/chatty?follow=true&tail=2");
         events = request.header("Last-Event-ID", &id).events();
     }
+    seen.sort_unstable();
+    // The last ones may lack a line that the other stream had ready.
+    let (first, sure) = (seen[0], &seen[..90]);
+    assert!(first >= 40 && sure.iter().copied().eq(first..first + 90), "{seen:?}");
 }
 
 /// `mill logs -f` in the background, writing to a file.
@@ -157,8 +171,10 @@ fn who_follows_misses_nothing_while_the_daemon_is_away() {
     }
     let seen = follower.numbers().len();
     poll(|| follower.numbers().len() > seen + 20).secs(20).expect("lines after the restarts");
-    let numbers = follower.numbers();
-    assert!(numbers.iter().copied().eq(1..=numbers.len()), "{numbers:?}");
+    let mut numbers = follower.numbers();
+    numbers.sort_unstable();
+    let sure = &numbers[..numbers.len() - 10];
+    assert!(sure.iter().copied().eq(1..=sure.len()), "{numbers:?}");
 }
 
 #[test]
