@@ -62,7 +62,7 @@ fn active_snapshots(node: &TestDaemon) -> Vec<String> {
         .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let text = String::from_utf8(output.stdout).unwrap();
-    text.lines().filter(|line| line.ends_with("Active")).map(str::to_owned).collect()
+    text.lines().filter(|line| line.trim_end().ends_with("Active")).map(str::to_owned).collect()
 }
 
 #[test]
