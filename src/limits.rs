@@ -173,7 +173,7 @@ pub const CONTAINERD_STOP: Duration = Duration::from_secs(10);
 pub const CONTAINERD_SETTLED: Duration = Duration::from_secs(10);
 /// How long a killed container may take to be gone.
 pub const KILL_DEADLINE: Duration = Duration::from_secs(10);
-/// Events of containers that wait for their reader; older ones are replaced by a request to look.
+/// Events of containers that wait for their reader; further ones wait in containerd.
 pub const TASK_EVENTS: usize = 1_024;
 /// Blobs that are fetched from registries at once.
 pub const PULLS_PARALLEL: usize = 4;

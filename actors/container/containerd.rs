@@ -7,6 +7,7 @@
 pub(crate) mod client;
 mod error;
 mod events;
+mod host;
 mod options;
 mod tasks;
 

@@ -55,6 +55,12 @@ pub enum Error {
         /// What the runtime said, without its wrapping.
         reason: String,
     },
+    /// The image's layers are not unpacked any more.
+    #[error("the layers of {image} are gone; it must be pulled again")]
+    ImageGone {
+        /// Which image.
+        image: String,
+    },
     /// The disk that holds containers and images is full.
     #[error(
         "no space left on the disk that holds images and containers; free some, or mill \
@@ -78,7 +84,10 @@ impl Error {
     /// Whether the same call may succeed later without anybody changing the file.
     #[must_use]
     pub fn is_temporary(&self) -> bool {
-        matches!(self, Self::Away { .. } | Self::DiskFull | Self::Undead { .. })
+        matches!(
+            self,
+            Self::Away { .. } | Self::DiskFull | Self::Undead { .. } | Self::ImageGone { .. }
+        )
     }
 }
 

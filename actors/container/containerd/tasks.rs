@@ -5,7 +5,7 @@
 use super::client::{allow, is_away, retry};
 use super::error::start_error;
 use super::options::RuncOptions;
-use super::{Containerd, Error, Exit, Found, NewContainer, SNAPSHOTTER, TaskState};
+use super::{Containerd, Error, Exit, Found, NewContainer, SNAPSHOTTER, TaskState, host};
 use crate::id::ContainerId;
 use crate::limits;
 use crate::units::Timestamp;
@@ -18,6 +18,8 @@ use tonic::Code;
 const RUNTIME: &str = "io.containerd.runc.v2";
 const SPEC_TYPE: &str = "types.containerd.io/opencontainers/runtime-spec/1/Spec";
 const SIGKILL: u32 = 9;
+/// So often a wait may be refused although the process runs.
+const WAIT_REFUSALS: u32 = 10;
 
 impl Containerd {
     /// Makes a container: record, snapshot, and the process up to just before its program.
@@ -28,18 +30,20 @@ impl Containerd {
     /// # Errors
     /// The image's snapshot is gone, the program isn't in the image, the disk is full, …
     pub async fn create(&self, new: &NewContainer) -> Result<u32, Error> {
-        let made = self.create_parts(new).await;
-        if made.is_err() {
+        let fresh = self.create_record(new).await?;
+        let made = self.create_task(new).await;
+        if let Err(failure) = &made
+            && fresh
+            && !matches!(failure, Error::Away { .. })
+            && let Err(error) = self.delete(&new.id).await
+        {
             // The failure itself is what the caller wants to hear.
-            if let Err(error) = self.delete(&new.id).await {
-                tracing::warn!(id = %new.id, %error, "can't remove a failed container");
-            }
+            tracing::warn!(id = %new.id, %error, "can't remove a failed container");
         }
         made
     }
 
-    async fn create_parts(&self, new: &NewContainer) -> Result<u32, Error> {
-        self.create_record(new).await?;
+    async fn create_task(&self, new: &NewContainer) -> Result<u32, Error> {
         let rootfs = self.prepare(new).await?;
         let request = api::CreateTaskRequest {
             container_id: new.id.0.clone(),
@@ -70,11 +74,12 @@ impl Containerd {
         }
     }
 
-    /// The record comes first: it keeps the snapshot from garbage collection.
-    async fn create_record(&self, new: &NewContainer) -> Result<(), Error> {
+    /// The record comes first: it keeps the snapshot from garbage collection. Tells whether it
+    /// wasn't there before.
+    async fn create_record(&self, new: &NewContainer) -> Result<bool, Error> {
         let spec = prost_types::Any {
             type_url: SPEC_TYPE.to_owned(),
-            value: serde_json::to_vec(&new.spec)?,
+            value: serde_json::to_vec(&host::fit(&new.spec))?,
         };
         let container = api::Container {
             id: new.id.0.clone(),
@@ -97,7 +102,7 @@ impl Containerd {
         })
         .await;
         allow(made, &[Code::AlreadyExists])
-            .map(|_| ())
+            .map(|made| made.is_some())
             .map_err(|status| self.error("make container", new.id.as_str(), status))
     }
 
@@ -115,8 +120,11 @@ impl Containerd {
             async move { snapshots.prepare(request).await }
         })
         .await;
-        let prepared = allow(prepared, &[Code::AlreadyExists])
-            .map_err(|status| self.error("make file system of", key, status))?;
+        let prepared =
+            allow(prepared, &[Code::AlreadyExists]).map_err(|status| match status.code() {
+                Code::NotFound => Error::ImageGone { image: new.image.clone() },
+                _ => self.error("make file system of", key, status),
+            })?;
         match prepared {
             Some(prepared) => Ok(prepared.mounts),
             None => self.mounts(key).await,
@@ -159,7 +167,7 @@ impl Containerd {
         }
         match self.task(id).await? {
             TaskState::Running { pid } => Ok(pid),
-            _ => Err(start_error("", status.message())),
+            _ => Err(start_error("the command", status.message())),
         }
     }
 
@@ -186,12 +194,13 @@ impl Containerd {
     }
 
     /// Waits until a container's process has ended, also across restarts of containerd; `None` if
-    /// there is no such task.
+    /// there is no such task, or it is lost.
     ///
     /// # Errors
     /// containerd refuses to say.
     pub async fn wait(&self, id: &ContainerId) -> Result<Option<Exit>, Error> {
         let [mut pause, longest] = limits::CONTAINERD_RETRY;
+        let mut refusals = 0;
         loop {
             let request = api::WaitRequest { container_id: id.0.clone(), ..Default::default() };
             match self.tasks().wait(self.unbounded(request)).await {
@@ -201,12 +210,17 @@ impl Containerd {
                     return Ok(Some(Exit { code: response.exit_status, at }));
                 }
                 Err(status) if status.code() == Code::NotFound => return Ok(None),
-                Err(status) if is_away(&status) => {
-                    tokio::time::sleep(pause).await;
-                    pause = (pause * 2).min(longest);
-                }
-                Err(status) => return Err(self.error("wait for", id.as_str(), status)),
+                Err(status) if is_away(&status) => {}
+                // Its shim has gone: what containerd makes of that is seen in a moment.
+                Err(status) => match self.task(id).await? {
+                    TaskState::None => return Ok(None),
+                    TaskState::Stopped(exit) => return Ok(Some(exit)),
+                    _ if refusals < WAIT_REFUSALS => refusals += 1,
+                    _ => return Err(self.error("wait for", id.as_str(), status)),
+                },
             }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(longest);
         }
     }
 

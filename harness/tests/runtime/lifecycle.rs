@@ -223,3 +223,37 @@ async fn twenty_start_at_once() {
         .expect_async("all to be gone")
         .await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_shim_is_a_lost_container() {
+    let (host, _registry, image) = busybox().await;
+    let id = host.start_container("k.1", &image, &run("busybox", &["sleep", "3600"])).await;
+    let pid = host.wait_running(&id).await;
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let shim = status.lines().find_map(|line| line.strip_prefix("PPid:\t")).unwrap();
+    let waits = {
+        let (containerd, id) = (host.containerd.clone(), id.clone());
+        tokio::spawn(async move { containerd.wait(&id).await })
+    };
+    kill(Pid::from_raw(shim.parse().unwrap()), Signal::SIGKILL).unwrap();
+    let exit = waits.await.unwrap().unwrap();
+    assert!(exit.is_none_or(|exit| exit.code == 137), "{exit:?}");
+    let found = host.containerd.list().await.unwrap();
+    assert!(!matches!(found[0].task, TaskState::Running { .. }), "{found:?}");
+    host.containerd.delete(&id).await.unwrap();
+    poll(|| !Path::new(&format!("/proc/{pid}")).exists()).secs(10).expect("its process to end");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_image_that_was_removed_is_told() {
+    let (host, registry, image) = busybox().await;
+    assert_eq!(host.images.remove(&registry.image("busybox:v1")).await.unwrap(), 1);
+    host.assert_empty();
+    let new = host.container("a.1", &image, &run("busybox", &["true"]));
+    let error = host.containerd.create(&new).await.unwrap_err();
+    assert!(matches!(error, Error::ImageGone { .. }) && error.is_temporary(), "{error:?}");
+    assert!(host.containerd.list().await.unwrap().is_empty());
+    let again = host.pull(&registry.image("busybox:v1")).await;
+    assert_eq!(again, image);
+    host.containerd.create(&new).await.unwrap();
+}
