@@ -39,8 +39,9 @@ smoke: ## only the end-to-end tests
 	@harness/setup --test
 	cargo nextest run -E 'binary(smoke)'
 
-sim: ## the seeded simulation, SEEDS=1000 runs
-	@echo 'make sim: the simulation is not built yet' >&2; exit 1
+sim: ## the seeded simulation: SEEDS=1000 runs, or the one of SEED=n
+	@harness/setup --test
+	SEEDS=$(SEEDS) SEED=$(SEED) cargo nextest run --lib -E 'test(every_seed_keeps)'
 
 crash: ## kill -9 under writes, then restart: ROUNDS=300 times
 	@harness/setup --test
