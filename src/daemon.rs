@@ -1,6 +1,7 @@
 //! The one boot path of a node: data directory, identity, actors, signals.
 //!
-//! Owns what happens before root runs and after it ends. Never decides what a node does once it runs.
+//! Owns what happens before root runs and after it ends. Never decides what a node does once it
+//! runs.
 
 mod claim;
 mod doors;
@@ -29,7 +30,10 @@ use tokio::sync::{Mutex, OnceCell, mpsc, watch};
 #[derive(Debug, thiserror::Error)]
 pub enum DaemonError {
     /// The data directory can't be used.
-    #[error("can't write the data directory {path}; run as root or pass --data-dir DIR", path = path.display())]
+    #[error(
+        "can't write the data directory {path}; run as root or pass --data-dir DIR",
+        path = path.display()
+    )]
     DataDir {
         /// Which.
         path: PathBuf,

@@ -160,8 +160,8 @@ impl State {
         self.confirmed.is_some_and(|confirmed| self.fsm.index >= confirmed)
     }
 
-    /// Once the state is known to be current: the first node begins the cluster, then every node says
-    /// what it has. One at a time, and again until the state shows it.
+    /// Once the state is known to be current: the first node begins the cluster, then every node
+    /// says what it has. One at a time, and again until the state shows it.
     pub(super) fn introduce(&mut self, myself: &RootRef) {
         let Some(member) = self.member.as_ref().filter(|_| !self.introducing) else { return };
         if self.is_known() {

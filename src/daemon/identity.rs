@@ -38,7 +38,10 @@ pub enum IdentityError {
         source: io::Error,
     },
     /// The file holds something else.
-    #[error("{path} is damaged; restore it from a backup, or wipe this node: mill clean", path = path.display())]
+    #[error(
+        "{path} is damaged; restore it from a backup, or wipe this node: mill clean",
+        path = path.display()
+    )]
     Damaged {
         /// Which file.
         path: PathBuf,
