@@ -10,11 +10,12 @@ mod identity;
 pub use identity::{Identity, IdentityError};
 
 use crate::actors::api::{self, Standing, listener};
+use crate::actors::container::daemon as private;
 use crate::actors::platform::{Places, Platform, PlatformError};
 use crate::actors::raft::lock::{DataLock, LockError};
 use crate::actors::root::{self, Child, Factories, Factory, Member, RootRef};
 use crate::actors::{container, raft, scheduler};
-use crate::config::{DaemonConfig, Mode};
+use crate::config::{ContainerdChoice, DaemonConfig, Mode};
 use crate::fsm::command::Register;
 use crate::id::BootId;
 use crate::limits;
@@ -40,6 +41,18 @@ pub enum DaemonError {
         /// What the system said.
         #[source]
         source: std::io::Error,
+    },
+    /// Namespaces, mounts and networks need it.
+    #[error("mill needs root to run containers. Run: sudo mill daemon, or sudo mill dev")]
+    NotRoot,
+    /// The containerd that was named is not there.
+    #[error(
+        "no containerd answers at {socket}. Start it, or pass --containerd private",
+        socket = socket.display()
+    )]
+    NoContainerd {
+        /// Where it should be.
+        socket: PathBuf,
     },
     /// Another daemon uses it.
     #[error(transparent)]
@@ -111,6 +124,7 @@ impl Node {
     /// # Errors
     /// What is missing, with its remedy.
     pub async fn start(config: DaemonConfig) -> Result<Self, DaemonError> {
+        check_host(&config).await?;
         let data = config.data_dir.clone();
         let unusable = |source| DaemonError::DataDir { path: data.clone(), source };
         std::fs::create_dir_all(&data).map_err(unusable)?;
@@ -168,6 +182,19 @@ impl Node {
         if self.root.call(root::Msg::Stop, Some(deadline)).await.is_err() {
             tracing::warn!("root did not stop in time");
         }
+    }
+}
+
+/// What would make every container fail is told before anything is begun.
+async fn check_host(config: &DaemonConfig) -> Result<(), DaemonError> {
+    if !nix::unistd::geteuid().is_root() {
+        return Err(DaemonError::NotRoot);
+    }
+    match &config.containerd {
+        ContainerdChoice::Given(socket) if !private::answers(socket).await => {
+            Err(DaemonError::NoContainerd { socket: socket.clone() })
+        }
+        _ => Ok(()),
     }
 }
 

@@ -115,23 +115,25 @@ impl Context<'_> {
         spec: &ServiceSpec,
     ) -> Option<String> {
         let seen = &allocation.observed;
-        let said = |text: &Option<String>| text.as_ref().map(|t| format!(": {t}"));
         let exit = seen.exit.as_ref();
-        let exit_said = || exit.and_then(|e| said(&e.message)).unwrap_or_default();
+        let said = exit.and_then(|e| e.message.as_ref());
+        let because = || said.map(|text| format!(": {text}")).unwrap_or_default();
+        // What the program wrote stands on lines of its own.
+        let output = || said.map(|text| format!("\n{text}")).unwrap_or_default();
         let ended = matches!(seen.phase, Phase::Backoff | Phase::Failed);
         if let Some(exit) = exit.filter(|_| ended) {
             match exit.reason {
                 ExitReason::StartFailed => {
-                    return Some(format!("could not be started{}", exit_said()));
+                    return Some(format!("could not be started{}", because()));
                 }
                 ExitReason::PullFailed => {
-                    return Some(format!("image could not be pulled{}", exit_said()));
+                    return Some(format!("image could not be pulled{}", because()));
                 }
                 _ => {}
             }
             if seen.restarts + 1 >= limits::DEPLOY_CRASHES {
                 let how = describe(exit.reason, exit.code);
-                return Some(format!("{how} {}×{}", seen.restarts + 1, exit_said()));
+                return Some(format!("{how} {}×{}", seen.restarts + 1, output()));
             }
         }
         let (since, bound, what) = match allocation.first_running {
@@ -142,8 +144,8 @@ impl Context<'_> {
             None => (allocation.created_at, millis(limits::UNPLACED_DEADLINE), "not started"),
         };
         let due = self.is_due(since.plus(bound));
-        let message = seen.message.clone().or_else(|| exit.and_then(|e| e.message.clone()));
-        due.then(|| format!("{what} in {bound}{}", said(&message).unwrap_or_default()))
+        let now = seen.message.as_ref().map(|text| format!(": {text}")).unwrap_or_default();
+        due.then(|| format!("{what} in {bound}{now}{}", output()))
     }
 }
 
