@@ -38,7 +38,7 @@ pub(super) async fn run(args: DownArgs, context: &Context) -> Result<(), CliErro
     }
     let time = args.timeout.map(|timeout| timeout.0);
     if args.all {
-        context.ui.confirm(args.yes, "This removes every service of every app. Go on?")?;
+        context.ui.confirm(args.yes, "This removes every service of every app")?;
         return everything(context, time).await;
     }
     if !args.services.is_empty() {

@@ -163,11 +163,7 @@ impl CliError {
             Self::Client(error) => error.text(),
             other => other.to_string(),
         };
-        let message = message.trim_end();
-        match self.hint() {
-            Some(hint) => format!("{}. {hint}", message.trim_end_matches('.')),
-            None => message.to_owned(),
-        }
+        with_hint(&message, self.hint().as_deref())
     }
 
     /// What a program reads: the API's document.
@@ -197,6 +193,19 @@ impl CliError {
         };
         let hint = if let Self::Argv(_) = self { None } else { self.hint() };
         ErrorDocument { error: ErrorView { code: code.to_owned(), message, hint, details } }
+    }
+}
+
+/// A message with its hint: one in capitals starts a sentence, another goes on.
+#[must_use]
+pub fn with_hint(message: &str, hint: Option<&str>) -> String {
+    let message = message.trim_end();
+    match hint {
+        Some(hint) if hint.starts_with(char::is_uppercase) => {
+            format!("{}. {hint}", message.trim_end_matches('.'))
+        }
+        Some(hint) => format!("{}; {hint}", message.trim_end_matches('.')),
+        None => message.to_owned(),
     }
 }
 
@@ -250,7 +259,7 @@ mod tests {
         ] {
             assert_eq!(api(status, code).code(), exit, "{code}");
         }
-        assert_eq!(api(404, "not_found").text(), "m. h");
+        assert_eq!(api(404, "not_found").text(), "m; h");
         assert_eq!(api(404, "not_found").document().error.code, "not_found");
     }
 
@@ -283,6 +292,7 @@ mod tests {
         assert_eq!(CliError::Interrupted.code(), 130);
         assert_eq!(CliError::usage("a", "b").code(), 2);
         assert_eq!(CliError::usage("a.", "B").text(), "a. B");
+        assert_eq!(CliError::usage("a", "mill b").text(), "a; mill b");
         let pipe = std::io::Error::from(std::io::ErrorKind::BrokenPipe);
         assert_eq!(CliError::Output { source: pipe }.code(), 0);
     }

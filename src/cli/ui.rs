@@ -94,10 +94,10 @@ impl Ui {
             return Ok(());
         }
         if !self.asks {
-            return Err(CliError::usage(question.trim_end_matches('?'), "Pass --yes to do it"));
+            return Err(CliError::usage(question, "Pass --yes to do it"));
         }
         let mut err = std::io::stderr().lock();
-        let _ = write!(err, "{question} [y/N] ").and_then(|()| err.flush());
+        let _ = write!(err, "{question}. Go on? [y/N] ").and_then(|()| err.flush());
         let mut answer = String::new();
         let read = std::io::stdin().lock().read_line(&mut answer);
         match answer.trim().to_ascii_lowercase().as_str() {

@@ -117,11 +117,7 @@ impl ClientError {
     #[must_use]
     pub fn text(&self) -> String {
         let Self::Api { document, .. } = self else { return self.to_string() };
-        let message = document.error.message.trim_end();
-        match &document.error.hint {
-            Some(hint) => format!("{}. {hint}", message.trim_end_matches('.')),
-            None => message.to_owned(),
-        }
+        error::with_hint(&document.error.message, document.error.hint.as_deref())
     }
 
     /// Whether the same request may succeed on another connection.
@@ -306,9 +302,19 @@ impl Client {
             Err(_) => return ClientError::Silent { target: self.place() },
         };
         match serde_json::from_slice(&bytes) {
-            Ok(document) => ClientError::Api { status: status.as_u16(), document },
+            Ok(document) => {
+                ClientError::Api { status: status.as_u16(), document: self.hinted(document) }
+            }
             Err(_) => self.foreign(path, status),
         }
+    }
+
+    /// Who sent no token learns which flag sends one.
+    fn hinted(&self, mut document: ErrorDocument) -> ErrorDocument {
+        if document.error.code == "unauthorized" && self.token.is_none() {
+            document.error.hint = Some("Pass --token T or set MILL_TOKEN".to_owned());
+        }
+        document
     }
 
     fn foreign(&self, path: String, status: StatusCode) -> ClientError {

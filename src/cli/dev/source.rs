@@ -76,7 +76,7 @@ fn image_alone(image: &str, port: Option<u16>) -> MillFile {
     MillFile { name: "--run".to_owned(), path: None, text }
 }
 
-/// A service's name from an image reference: `registry:5000/team/My_App:v1` is `my-app`.
+/// A service's name from an image reference: `registry:5000/team/my_app:v1` is `my-app`.
 fn name_of(image: &str) -> String {
     let last = image.rsplit('/').next().unwrap_or_default();
     let last = last.split([':', '@']).next().unwrap_or_default().to_ascii_lowercase();
@@ -102,14 +102,14 @@ mod tests {
     #[test]
     fn an_image_alone_is_a_valid_file() {
         let args = DevArgs {
-            run: Some("127.0.0.1:5000/team/My_App:v1".to_owned()),
+            run: Some("127.0.0.1:5000/team/my_app:v1".to_owned()),
             port: Some(80),
             ..DevArgs::default()
         };
         let Ok(Source::Text(file)) = source(&args) else { panic!("a text") };
         let spec = file.parse().unwrap();
         let service = &spec.services[&"my-app".into()];
-        assert_eq!(service.run.image, "127.0.0.1:5000/team/My_App:v1");
+        assert_eq!(service.run.image, "127.0.0.1:5000/team/my_app:v1");
         assert_eq!(service.main_port(), Some(80));
     }
 

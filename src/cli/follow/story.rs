@@ -310,7 +310,21 @@ impl Story {
     pub fn done(&self, event: &DoneEvent, (healthy, desired): (u32, u32)) -> String {
         let revision = event.revision;
         let text = format!("✓ r{revision} done in {}", table::took(event.elapsed));
-        format!("{}, {healthy}/{desired} healthy", self.ui.paint(GOOD, &text))
+        let rest =
+            if desired > 0 { format!(", {healthy}/{desired} healthy") } else { String::new() };
+        self.ui.paint(GOOD, &text) + &rest
+    }
+
+    /// The reason that no event told: of an allocation where it begins with one's id.
+    fn reason(&self, event: &FailedEvent) -> String {
+        let reason = first_line(&event.reason);
+        let who = event.service.as_deref().unwrap_or(&self.app);
+        let (first, rest) = reason.split_once(' ').unwrap_or((reason, ""));
+        let id = first.trim_end_matches(':');
+        if self.nodes.contains_key(id) {
+            return self.line(id, "failed", BAD, rest);
+        }
+        if reason.starts_with(who) { reason.to_owned() } else { format!("{who}: {reason}") }
     }
 
     /// The last lines of one that failed.
@@ -319,8 +333,7 @@ impl Story {
         let mut lines = Vec::new();
         let known = |failure: &String| first_line(failure) == first_line(&event.reason);
         if !self.failures.iter().any(known) {
-            let who = event.service.as_deref().unwrap_or(&self.app);
-            lines.push(format!("{who}: {}", first_line(&event.reason)));
+            lines.push(self.reason(event));
             lines.extend(output(&event.reason).map(|line| format!("  | {line}")));
         }
         let text = format!("✗ r{} failed after {}", event.revision, table::took(event.elapsed));

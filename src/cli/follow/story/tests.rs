@@ -97,9 +97,26 @@ fn a_reason_that_no_event_told_is_told_at_the_end() {
 }
 
 #[test]
+fn a_reason_of_an_allocation_reads_like_its_failure() {
+    let mut story = shop();
+    story.progress(&event("scheduled", "web-1-p02d", "n2", 4.0));
+    let failed = FailedEvent {
+        revision: 8,
+        service: Some("web".to_owned()),
+        reason: "web-1-p02d: exited 3 3×: no users\nlast line".to_owned(),
+        restored: Some(7),
+        elapsed: 64.0,
+    };
+    let lines = story.failed(&failed, (1, 2));
+    assert_eq!(lines[0], "web-1-p02d  n2  failed   exited 3 3×: no users");
+    assert_eq!(lines[1], "  | last line");
+}
+
+#[test]
 fn success_says_how_long_and_how_many() {
     let done = DoneEvent { revision: 8, elapsed: 12.4, success: true };
     assert_eq!(shop().done(&done, (2, 2)), "✓ r8 done in 12s, 2/2 healthy");
+    assert_eq!(shop().done(&done, (0, 0)), "✓ r8 done in 12s");
 }
 
 #[test]
