@@ -341,7 +341,8 @@ impl Dev<'_> {
 /// Whether the API is only about to answer.
 fn is_starting(error: &ClientError) -> bool {
     match error {
-        ClientError::Api { status, .. } => *status == 503,
+        // The health route answers 503 with its own document.
+        ClientError::Api { status, .. } | ClientError::Foreign { status, .. } => *status == 503,
         ClientError::NoDaemon { .. } => true,
         other => other.is_lost(),
     }
