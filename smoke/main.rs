@@ -10,7 +10,9 @@
 )]
 
 mod clean;
+mod cli;
 mod deploy;
+mod dev;
 mod faults;
 mod logs;
 mod node;

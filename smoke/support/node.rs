@@ -302,11 +302,13 @@ fn sweeper(folder: &Path, options: &[&str]) -> Vec<String> {
 }
 
 /// Takes away whatever a node in this folder has on the machine.
-fn sweep(folder: &Path) {
+pub fn sweep(folder: &Path) {
     sweeper(folder, &[]);
 }
 
-fn leftovers(folder: &Path) -> Vec<String> {
+/// What a node in this folder has on the machine.
+#[must_use]
+pub fn leftovers(folder: &Path) -> Vec<String> {
     sweeper(folder, &["--list"])
 }
 

@@ -1,8 +1,8 @@
 //! From what was typed to what the parser takes.
 //!
 //! Owns global flags in any place, `--key=value`, `-fn20`, `-` as a name, and suggestions for what
-//! is misspelt; the commands' own description (argh's) says what each flag takes. Never runs anything
-//! and never reads the environment.
+//! is misspelt; the commands' own description (argh's) says what each flag takes. Never runs
+//! anything and never reads the environment.
 
 use super::globals::Globals;
 use super::names::{self, Unknown};

@@ -1,7 +1,7 @@
 //! `mill dev`: a node on loopback for one developer, with a file deployed.
 //!
-//! Owns the order: node, file, addresses, logs, and everything gone at the end. Never does by itself
-//! what the API does: it is the API's client in the same process.
+//! Owns the order: node, file, addresses, logs, and everything gone at the end. Never does by
+//! itself what the API does: it is the API's client in the same process.
 
 mod source;
 
@@ -298,7 +298,8 @@ impl Dev<'_> {
             removed = self.remove_apps() => removed,
             asked = asked_to_stop() => {
                 asked?;
-                self.context.ui.note("Left as it is. Remove it: mill dev --once, or mill clean --dev");
+                let text = "Left as it is. Remove it: mill dev --once, or mill clean --dev";
+                self.context.ui.note(text);
                 Err(CliError::Said { code: FAILED })
             }
         }

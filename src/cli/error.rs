@@ -71,7 +71,7 @@ pub enum CliError {
         /// What was sent.
         text: String,
         /// What the daemon said.
-        document: ErrorDocument,
+        document: Box<ErrorDocument>,
     },
     /// The operation failed.
     #[error("{message}")]
@@ -173,7 +173,7 @@ impl CliError {
             return document.clone();
         }
         if let Self::Refused { document, .. } = self {
-            return document.clone();
+            return (**document).clone();
         }
         let code = match (self, self.code()) {
             (Self::File(_), _) => "invalid_file",

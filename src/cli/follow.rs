@@ -85,8 +85,8 @@ impl Follow<'_> {
     /// # Errors
     /// The deployment failed, the time is up, or the daemon is gone.
     pub async fn run(mut self, events: Resuming<'_>, time: Option<Millis>) -> Result<(), CliError> {
-        let Some(time) = time else { return self.to_the_end(events).await };
-        match tokio::time::timeout(time.duration(), self.to_the_end(events)).await {
+        let Some(time) = time else { return self.follow(events).await };
+        match tokio::time::timeout(time.duration(), self.follow(events)).await {
             Ok(ended) => ended,
             Err(_) => {
                 self.context.farewell(None);
@@ -103,7 +103,7 @@ impl Follow<'_> {
         }
     }
 
-    async fn to_the_end(&mut self, mut events: Resuming<'_>) -> Result<(), CliError> {
+    async fn follow(&mut self, mut events: Resuming<'_>) -> Result<(), CliError> {
         let mut live = Live::new(self.context.ui);
         if let Some(revision) = self.revision {
             self.begin(&live, revision)?;

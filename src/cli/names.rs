@@ -81,10 +81,9 @@ pub fn unknown(parent: &str, name: &str, commands: &[&str]) -> Unknown {
     if LATER.contains(&whole.as_str()) {
         return Unknown::Later(whole);
     }
-    if parent.is_empty() {
-        if let Some((_, instead)) = ELSEWHERE.iter().find(|(other, _)| *other == name) {
-            return Unknown::Instead(instead);
-        }
+    let elsewhere = ELSEWHERE.iter().find(|(other, _)| *other == name && parent.is_empty());
+    if let Some((_, instead)) = elsewhere {
+        return Unknown::Instead(instead);
     }
     let later = LATER.iter().copied().filter(|later| parent.is_empty() && !later.contains(' '));
     match nearest(name, commands.iter().copied().chain(later)) {

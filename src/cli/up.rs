@@ -168,7 +168,11 @@ pub(super) fn overrides(spec: &mut Spec, images: &[String]) -> Result<Vec<String
 pub(super) fn placed(error: ClientError, file: &MillFile) -> CliError {
     match error {
         ClientError::Api { status: 422, document } if !document.error.details.is_empty() => {
-            CliError::Refused { name: file.name.clone(), text: file.text.clone(), document }
+            CliError::Refused {
+                name: file.name.clone(),
+                text: file.text.clone(),
+                document: Box::new(document),
+            }
         }
         other => other.into(),
     }
