@@ -12,7 +12,7 @@ mod warnings;
 #[cfg(test)]
 mod tests;
 
-pub use allocation::{allocation, allocations};
+pub use allocation::{allocation, allocations, ending};
 pub use deployment::{app, deployment, deployments};
 pub use events::{Event, EventId, Followed, events_after};
 pub use service::{service, service_named, services, tasks};

@@ -306,7 +306,7 @@ pub struct ScaleRequest {
 pub struct LogLineView {
     /// When the node read it.
     pub ts: String,
-    /// `stdout` or `stderr`.
+    /// `stdout`, `stderr`, or `event` for what mill says between the lines.
     pub stream: String,
     /// Without its end.
     pub line: String,

@@ -15,6 +15,7 @@ use crate::fsm::model::Allocation;
 use crate::id::{AllocId, WorkloadName};
 use crate::limits;
 use crate::units::{Millis, Timestamp};
+use crate::views;
 use crate::wire::LogLineView;
 use futures_util::StreamExt as _;
 use futures_util::stream::SelectAll;
@@ -39,6 +40,7 @@ pub async fn logs(context: Arc<Context>, request: Request) -> Result<Response, A
         node: name.unwrap_or_else(|| node.to_string()),
         source: Arc::clone(&context.doors.logs),
         views: context.views.clone(),
+        shown: Arc::clone(&reading.view.state),
     };
     let sources = following.open_new(&reading.view, query).map_err(unreadable)?;
     let lines = merge(sources, query.tail);
@@ -133,7 +135,12 @@ struct Following {
     node: String,
     source: Arc<dyn LogSource>,
     views: watch::Receiver<Option<View>>,
+    /// The state whose endings have been told.
+    shown: Arc<State>,
 }
+
+/// The stream of what mill itself says between the lines.
+const EVENT: &str = "event";
 
 impl Following {
     /// Begins to read the allocations on this node that aren't read yet.
@@ -168,7 +175,9 @@ impl Following {
                     if changed.is_err() {
                         return Ok(());
                     }
-                    late.extend(self.open_late());
+                    let Some(view) = self.views.borrow_and_update().clone() else { continue };
+                    late.extend(self.open_late(&view));
+                    self.tell_endings(&view, &feed).await?;
                 }
                 () = feed.closed() => return Err(Left),
             }
@@ -176,13 +185,37 @@ impl Following {
     }
 
     /// Begins to read what came into being while the others were followed.
-    fn open_late(&mut self) -> Vec<Lines> {
-        let Some(view) = self.views.borrow_and_update().clone() else { return Vec::new() };
+    fn open_late(&mut self, view: &View) -> Vec<Lines> {
         let query = Query { follow: true, ..Query::default() };
-        self.open_new(&view, query).unwrap_or_else(|error| {
+        self.open_new(view, query).unwrap_or_else(|error| {
             tracing::warn!(%error, "reading the log of a new allocation");
             Vec::new()
         })
+    }
+
+    /// Between the lines: whose program has ended since the last view.
+    async fn tell_endings(&mut self, view: &View, feed: &Feed) -> Result<(), Left> {
+        let time = super::context::now();
+        let before = std::mem::replace(&mut self.shown, Arc::clone(&view.state));
+        for allocation in view.state.allocations_on(view.node) {
+            let old = before.allocations.get(&allocation.id);
+            let same = old.is_some_and(|old| Arc::ptr_eq(old, allocation));
+            if same || !self.scope.holds(allocation) {
+                continue;
+            }
+            let Some(text) = views::ending(old.map(|old| &**old), allocation, time) else {
+                continue;
+            };
+            let data = LogLineView {
+                ts: time.to_string(),
+                stream: EVENT.to_owned(),
+                line: text,
+                allocation: allocation.id.0.clone(),
+                node: self.node.clone(),
+            };
+            feed.send(None, "", &data).await?;
+        }
+        Ok(())
     }
 
     fn is_over(&self) -> bool {
@@ -198,7 +231,7 @@ impl Following {
             stream: match line.stream {
                 Stream::Stdout => "stdout",
                 Stream::Stderr => "stderr",
-                Stream::Mill => "mill",
+                Stream::Mill => EVENT,
             }
             .to_owned(),
             line: line.line.clone(),

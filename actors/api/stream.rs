@@ -32,7 +32,8 @@ pub struct Feed {
 }
 
 impl Feed {
-    /// Sends an event, waiting while the client is slow.
+    /// Sends an event, waiting while the client is slow. Without an id, a client that resumes does
+    /// so behind the last event that has one.
     ///
     /// # Errors
     /// The client has left.
@@ -55,7 +56,8 @@ impl Feed {
 fn frame<T: Serialize>(name: Option<&str>, id: &str, data: &T) -> Bytes {
     let data = serde_json::to_string(data).unwrap_or_default();
     let name = name.map(|name| format!("event: {name}\n")).unwrap_or_default();
-    Bytes::from(format!("{name}data: {data}\nid: {id}\n\n"))
+    let id = if id.is_empty() { String::new() } else { format!("id: {id}\n") };
+    Bytes::from(format!("{name}data: {data}\n{id}\n"))
 }
 
 /// Opens a stream that `feeder` feeds in a task of its own, until it is through, the client leaves

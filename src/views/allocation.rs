@@ -5,6 +5,7 @@
 use super::{Observed, node_name};
 use crate::fsm::State;
 use crate::fsm::model::{AllocKind, Allocation, Desired, Exit, ExitReason, Health, Phase};
+use crate::units::Timestamp;
 use crate::wire::{AllocationView, CpuUse, ExitView, MemoryUse};
 
 /// An allocation.
@@ -50,6 +51,37 @@ pub fn allocations(state: &State, seen: &Observed) -> Vec<AllocationView> {
     state.allocations.values().map(|a| allocation(state, a, seen)).collect()
 }
 
+/// What a person who reads an allocation's log is told when its program has ended: "exited 1,
+/// restarting in 5s". Nothing if it is where it was `before`.
+#[must_use]
+pub fn ending(before: Option<&Allocation>, after: &Allocation, now: Timestamp) -> Option<String> {
+    let place = |a: &Allocation| (a.observed.attempt, a.observed.phase);
+    if before.map(place) == Some(place(after)) {
+        return None;
+    }
+    let why = || after.observed.exit.as_ref().map_or_else(|| "ended".to_owned(), said);
+    match after.observed.phase {
+        Phase::Backoff => {
+            let wait = after.observed.retry_at.map(|at| at.since(now).0.div_ceil(1000));
+            let wait = wait.map(|seconds| format!(" in {seconds}s")).unwrap_or_default();
+            Some(format!("{}, restarting{wait}", why()))
+        }
+        Phase::Stopped if after.observed.exit.is_none() => Some("stopped".to_owned()),
+        Phase::Stopped | Phase::Failed => Some(why()),
+        Phase::Lost => Some("lost: its node is gone".to_owned()),
+        _ => None,
+    }
+}
+
+/// How a program ended, in a few words.
+pub(super) fn said(exit: &Exit) -> String {
+    match (exit.reason, exit.code) {
+        (ExitReason::Oom, _) => "out of memory".to_owned(),
+        (ExitReason::Error | ExitReason::Completed, Some(code)) => format!("exited {code}"),
+        (reason, _) => self::reason(reason).to_owned(),
+    }
+}
+
 /// What its node reported, or that it is about to end.
 fn status_of(allocation: &Allocation) -> Phase {
     let phase = allocation.observed.phase;
@@ -89,7 +121,7 @@ fn exit(exit: &Exit) -> ExitView {
 }
 
 /// The name of an exit's reason.
-pub(super) fn reason(reason: ExitReason) -> &'static str {
+fn reason(reason: ExitReason) -> &'static str {
     match reason {
         ExitReason::Completed => "completed",
         ExitReason::Error => "error",

@@ -63,10 +63,9 @@ fn trouble(allocation: &Allocation, now: Timestamp) -> Option<String> {
     let next = next.unwrap_or_default();
     if observed.phase == Phase::Backoff {
         let exit = observed.exit.as_ref()?;
-        return Some(match (exit.reason, exit.code) {
-            (ExitReason::Oom, _) => format!("out of memory {}×{next}", observed.ooms.max(1)),
-            (ExitReason::Error, Some(code)) => format!("exited {code}{next}"),
-            (reason, _) => format!("{}{next}", allocation::reason(reason)),
+        return Some(match exit.reason {
+            ExitReason::Oom => format!("out of memory {}×{next}", observed.ooms.max(1)),
+            _ => format!("{}{next}", allocation::said(exit)),
         });
     }
     let waits = allocation.is_live() && observed.phase < Phase::Running;

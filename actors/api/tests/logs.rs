@@ -1,7 +1,8 @@
 //! Log lines of several allocations as one stream.
 
 use super::support::{Node, Sse};
-use crate::fsm::model::DeployStatus;
+use crate::fsm::model::{DeployStatus, Exit, ExitReason, Observed, Phase};
+use crate::id::Attempt;
 use std::collections::BTreeSet;
 
 const FILE: &str = "service \"web\" {
@@ -68,6 +69,20 @@ async fn following_goes_on_with_new_lines_and_new_allocations() {
     let first = [stream.next().await.unwrap(), stream.next().await.unwrap()];
     assert_eq!(who(&first), ["web-0", "web-1"].map(str::to_owned).into());
     assert_eq!(first[0].data["line"], "line 7000");
+    // Between the lines it says whose program ended.
+    let id = crate::id::AllocId(first[0].data["allocation"].as_str().unwrap().to_owned());
+    let (reason, code) = (ExitReason::Error, Some(1));
+    let exit = Some(Exit { code, reason, message: None });
+    node.observe(
+        &id,
+        Observed { attempt: Attempt(1), phase: Phase::Backoff, exit, ..Default::default() },
+    );
+    let event = stream.next().await.unwrap().data;
+    assert_eq!(
+        (&event["stream"], &event["line"]),
+        (&"event".into(), &"exited 1, restarting".into())
+    );
+    assert_eq!(event["allocation"], id.0);
     // A replica that comes later is followed from its first line on; another service's isn't.
     let scaled = node.local().send("POST", "/v1/services/web/scale", "{\"replicas\": 3}").await;
     assert_eq!(scaled.status, 202);

@@ -296,7 +296,6 @@ impl Node {
 
     /// Reports on an allocation, as its node would.
     pub fn report(&self, id: &AllocId, phase: Phase, health: Health) {
-        let seq = self.state().nodes[&NodeId(1)].report_seq + 1;
         let seen = Observed {
             attempt: crate::id::Attempt(1),
             phase,
@@ -305,6 +304,11 @@ impl Node {
             started_at: Some(Timestamp(1_000)),
             ..Default::default()
         };
+        self.observe(id, seen);
+    }
+
+    pub fn observe(&self, id: &AllocId, seen: Observed) {
+        let seq = self.state().nodes[&NodeId(1)].report_seq + 1;
         let allocations = BTreeMap::from([(id.clone(), seen)]);
         let report = fsm::command::Report { node: NodeId(1), boot: BootId(1), seq, allocations };
         self.apply(Command::Report(report)).unwrap();
