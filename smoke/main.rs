@@ -9,6 +9,7 @@
     reason = "a test says what is wrong by panicking; clippy knows only `#[test]` functions as tests"
 )]
 
+mod api;
 mod clean;
 mod cli;
 mod deploy;

@@ -8,6 +8,7 @@ use super::request::{Body, Request, empty, json};
 use crate::fsm::State;
 use crate::id::Digest;
 use crate::limits;
+use crate::spec::image::Reference;
 use crate::wire::ImageView;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _, stream};
@@ -54,8 +55,8 @@ pub async fn remove(context: Arc<Context>, request: Request) -> Result<Response,
     };
     let reading = context.read().await?;
     let listed = context.doors.images.list().await?;
-    let wanted = listed.iter().find(|image| image.reference == reference);
-    if let Some(user) = wanted.and_then(|image| runs(reading.state(), &image.digest)) {
+    let mut wanted = listed.iter().filter(|image| is_meant(image, reference));
+    if let Some(user) = wanted.find_map(|image| runs(reading.state(), &image.digest)) {
         let message = format!("{reference} is what {user} runs");
         let hint = Some(format!("take {user} down first: mill down {user}"));
         return Err(ApiError::Conflict { message, hint });
@@ -64,6 +65,15 @@ pub async fn remove(context: Arc<Context>, request: Request) -> Result<Response,
         return Err(ApiError::NotFound { what: "image", name: reference.to_owned() });
     }
     Ok(reading.mark(empty()))
+}
+
+/// Whether a reference, perhaps a short one or one with a digest, leads to this image.
+fn is_meant(image: &ImageView, reference: &str) -> bool {
+    let Ok(wanted) = Reference::parse(reference) else { return false };
+    let Ok(listed) = Reference::parse(&image.reference) else { return false };
+    let same = (&wanted.registry, &wanted.repository) == (&listed.registry, &listed.repository);
+    let tag = wanted.tag.is_none() || wanted.tag == listed.tag;
+    same && tag && wanted.digest.is_none_or(|digest| digest.as_str() == image.digest)
 }
 
 /// The service or task that a live allocation runs this image for.

@@ -9,7 +9,7 @@ pub mod node;
 pub mod output;
 pub mod slot;
 
-pub use api::Api;
+pub use api::{Api, Event};
 #[allow(unused_imports, reason = "the first test that needs it comes with the daemon")]
 pub use node::TestDaemon;
 pub use output::Outcome;

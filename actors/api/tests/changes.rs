@@ -186,6 +186,8 @@ async fn images_are_loaded_listed_and_removed_unless_they_run() {
     assert_eq!(used, [("nginx:1", true), ("registry.example.com:5000/a/b:v1", false)]);
     let path = "/v1/images/registry.example.com:5000/a%2Fb:v1";
     assert_eq!(node.local().send("DELETE", path, "").await.status, 204);
+    let full = "/v1/images?reference=docker.io/library/nginx:1";
+    assert_eq!(node.local().send("DELETE", full, "").await.status, 409);
     let runs = node.local().send("DELETE", "/v1/images?reference=nginx:1", "").await;
     let error = runs.json::<ErrorDocument>().error;
     assert_eq!((runs.status, error.code.as_str()), (409, "conflict"));
