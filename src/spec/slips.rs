@@ -31,10 +31,8 @@ pub(super) fn fixed(source: &Source, token: Token) -> Cow<'_, str> {
         Slip::Escape => Cow::Owned(fixed_escapes(text)),
         Slip::OpeningQuote => Cow::Owned(quoted(text.strip_suffix('"').unwrap_or(text))),
         Slip::WrongQuotes => {
-            let mut inner = text.chars();
-            inner.next();
-            inner.next_back();
-            Cow::Owned(quoted(inner.as_str()))
+            let quote = |c: char| c == '"' || c == '»' || words::QUOTES.contains(c);
+            Cow::Owned(quoted(text.trim_matches(quote)))
         }
         _ => Cow::Owned(quoted(text)),
     }

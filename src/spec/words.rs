@@ -7,7 +7,7 @@ use super::scan::{Kind, Slip};
 const KEYWORDS: [&str; 6] = ["#true", "#false", "#null", "#inf", "#-inf", "#nan"];
 
 /// Quotes that aren't KDL's.
-const QUOTES: &str = "'‘’“”„«";
+pub(super) const QUOTES: &str = "'‘’“”„«";
 
 /// How far a slip is followed.
 const NEAR: usize = 256;
@@ -49,8 +49,7 @@ pub(super) fn is_name_char(c: char) -> bool {
 
 /// Whether the text can stand as a string without quotes.
 pub(super) fn is_bare(text: &str) -> bool {
-    let quote = |c: char| c == ',' || QUOTES.contains(c);
-    classify(text) == Kind::Ident && !text.starts_with(quote)
+    classify(text) == Kind::Ident && !text.starts_with(',')
 }
 
 /// Whether the text is a keyword, with its `#`.
@@ -96,6 +95,10 @@ fn ends_line(text: &str) -> bool {
 pub(super) fn classify(word: &str) -> Kind {
     if matches!(word, "true" | "false" | "null" | "inf" | "-inf" | "nan") {
         return Kind::Slip(Slip::BareKeyword);
+    }
+    if word.starts_with(|c| QUOTES.contains(c)) {
+        // Unclosed ones too: formatting the line could close them.
+        return Kind::Slip(Slip::WrongQuotes);
     }
     if !like_number(word) {
         let bare = !word.is_empty() && word.chars().all(is_name_char);
