@@ -298,6 +298,15 @@ impl Reader<'_> {
             self.give_up(open.span, "this ( isn't closed", None);
             return None;
         };
+        let name = |kind| matches!(kind, Kind::Ident | Kind::Quoted | Kind::Raw);
+        let inner = rest[1..close].iter().map(|token| token.kind);
+        let mut inner = inner.filter(|kind| !matches!(kind, Kind::Space | Kind::BlockComment));
+        let sound = inner.next().is_some_and(name) && inner.next().is_none();
+        if rest[close].kind == Kind::ParenClose && !sound {
+            let span = Span::new(open.span.start, rest[close].span.end);
+            self.give_up(span, "text in ( ) needs quotes", None);
+            return None;
+        }
         if rest[close].kind != Kind::ParenClose {
             let hint = Some("quote text that contains it");
             self.give_up(open.span, "this ( isn't closed", hint);
