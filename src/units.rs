@@ -67,7 +67,7 @@ fn scaled(number: &str, factor: u64) -> Result<u64, QuantityError> {
     let whole: u128 = whole.parse::<u64>().map_err(|_| QuantityError::TooLarge)?.into();
     let thousandths: u128 = format!("{decimals:0<3}").parse().unwrap_or(0);
     let product = (whole * 1000 + thousandths) * u128::from(factor);
-    if product % 1000 != 0 {
+    if !product.is_multiple_of(1000) {
         return Err(QuantityError::TooFine);
     }
     u64::try_from(product / 1000).map_err(|_| QuantityError::TooLarge)
@@ -175,9 +175,9 @@ impl fmt::Display for Millis {
         let ms = self.0;
         let text = match ms {
             0 => "0s".to_owned(),
-            _ if ms % 3_600_000 == 0 => format!("{}h", ms / 3_600_000),
-            _ if ms % 60_000 == 0 => format!("{}m", ms / 60_000),
-            _ if ms % 1000 == 0 => format!("{}s", ms / 1000),
+            _ if ms.is_multiple_of(3_600_000) => format!("{}h", ms / 3_600_000),
+            _ if ms.is_multiple_of(60_000) => format!("{}m", ms / 60_000),
+            _ if ms.is_multiple_of(1000) => format!("{}s", ms / 1000),
             _ => format!("{ms}ms"),
         };
         f.pad(&text)

@@ -204,7 +204,7 @@ fn generate(dice: &mut Dice) -> Spec {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(300) })]
+    #![proptest_config(super::cases_of(300))]
 
     #[test]
     fn generated_specs_survive_reading_and_formatting(

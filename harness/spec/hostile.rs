@@ -1,6 +1,7 @@
 //! Texts made to hurt: nothing panics, aborts, or takes long.
 //!
-//! Owns hostile inputs and the comparison with the KDL parser. Never looks at the wording of reports.
+//! Owns hostile inputs and the comparison with the KDL parser. Never looks at the wording of
+//! reports.
 
 use kdl::{KdlDocument, KdlNode, KdlValue};
 use mill::spec;
@@ -138,7 +139,7 @@ fn too_slow(text: &str) -> Option<Duration> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(500) })]
+    #![proptest_config(super::cases_of(500))]
 
     #[test]
     fn random_bytes_survive(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
@@ -154,7 +155,11 @@ proptest! {
     }
 
     #[test]
-    fn damaged_files_survive(at in any::<prop::sample::Index>(), cut in 0..40_usize, piece in prop::sample::select(PIECES)) {
+    fn damaged_files_survive(
+        at in any::<prop::sample::Index>(),
+        cut in 0..40_usize,
+        piece in prop::sample::select(PIECES),
+    ) {
         let whole = include_str!("../../examples/shop.mill");
         let mut start = at.index(whole.len());
         while !whole.is_char_boundary(start) { start -= 1; }
@@ -193,8 +198,8 @@ const HUGE: &[(&str, &str, &str)] = &[
 
 /// As many copies as fit in the largest file, between a head and a tail.
 fn filled(head: &str, piece: &str, tail: &str) -> String {
-    // Without optimisation a sixteenth has to do; what grows too fast still shows.
-    let size = mill::limits::FILE_MAX / if cfg!(debug_assertions) { 16 } else { 1 };
+    // Without optimisation a part has to do; what grows too fast still shows.
+    let size = mill::limits::FILE_MAX / if cfg!(debug_assertions) { 32 } else { 1 };
     let room = size - head.len() - tail.len();
     format!("{head}{}{tail}", piece.repeat(room / piece.len()))
 }

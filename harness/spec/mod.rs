@@ -16,6 +16,16 @@ mod printer;
 
 const SEPARATOR: &str = "=====\n";
 
+/// So many cases of a property, or as many as `MILL_CASES` says; failures are shown, not kept.
+fn cases_of(cases: u32) -> proptest::test_runner::Config {
+    let wanted = std::env::var("MILL_CASES").ok().and_then(|text| text.parse().ok());
+    let cases = wanted.unwrap_or(cases);
+    proptest::test_runner::Config {
+        failure_persistence: None,
+        ..proptest::test_runner::Config::with_cases(cases)
+    }
+}
+
 fn cases(kind: &str) -> Vec<PathBuf> {
     let folder = root().join("harness/spec").join(kind);
     let mut files: Vec<PathBuf> = fs::read_dir(&folder)

@@ -166,7 +166,7 @@ impl Source {
     /// The same with a number of further problems that were not kept.
     #[must_use]
     pub(super) fn report_and(&self, mut problems: Vec<Problem>, dropped: usize) -> Report {
-        problems.sort_by(|a, b| a.span.cmp(&b.span));
+        problems.sort_by_key(|problem| problem.span);
         problems.dedup_by(|a, b| a.span == b.span && a.message == b.message);
         let more = dropped + problems.len().saturating_sub(FILE_PROBLEMS_MAX);
         problems.truncate(FILE_PROBLEMS_MAX);
@@ -300,7 +300,8 @@ mod tests {
         let source = Source::new("shop.mill", "service \"web\" {\n    replica 2\n}\n");
         let hint = Some("did you mean \"replicas\"?".to_owned());
         let problem = source.problem(Span::new(20, 27), "service \"web\": unknown field", hint);
-        let expected = "shop.mill:2:5: service \"web\": unknown field; did you mean \"replicas\"?\n  \
+        let expected = "shop.mill:2:5: service \"web\": unknown field; \
+                        did you mean \"replicas\"?\n  \
                         2 |     replica 2\n    |     ^^^^^^^";
         assert_eq!(source.report(vec![problem]).to_string(), expected);
     }

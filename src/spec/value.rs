@@ -71,7 +71,7 @@ impl<'o> Line<'o> {
         Self { field, name_span, span, values, properties, block: None, refused: false }
     }
 
-    /// Decodes a field's values and checks its form: annotations, properties, their number, a block.
+    /// Decodes a field's values and checks its form: annotations, properties, number, a block.
     /// None if there is nothing left to read.
     pub(super) fn read(
         ctx: &mut Ctx,

@@ -185,7 +185,7 @@ fn hooks(ctx: &mut Ctx, spec: &Spec) {
     }
 }
 
-/// Addresses of services of the file: they need a port. Those of other apps are left to the cluster.
+/// Addresses of services of the file: they need a port. Those of other apps the cluster checks.
 fn addresses(ctx: &mut Ctx, spec: &Spec) {
     ctx.references.sort_by_key(|reference| reference.span);
     for reference in ctx.references.clone() {
