@@ -188,7 +188,7 @@ pub const REGISTRY_CONNECT: Duration = Duration::from_secs(10);
 /// Pause that a rate-limited registry asks for when it names none.
 pub const REGISTRY_PAUSE: Duration = Duration::from_secs(30);
 /// After this long containerd drops what an interrupted pull left.
-pub const PULL_LEASE: Duration = Duration::from_secs(24 * 3600);
+pub const PULL_LEASE: Duration = Duration::from_secs(48 * 3600);
 /// How long unpacking one layer may take.
 pub const UNPACK: Duration = Duration::from_secs(1800);
 /// Images whose configuration is kept in memory.

@@ -165,7 +165,9 @@ async fn store_file(
     if !text.is_empty() {
         store::put(&inner.containerd, lease, &digest, text.clone(), &Labels::new()).await?;
     }
-    Ok(Stored { digest, size, gzip, text: Some(text) })
+    // Only a document is read again.
+    let is_document = matches!(text.first(), Some(b'{' | b'['));
+    Ok(Stored { digest, size, gzip, text: is_document.then_some(text) })
 }
 
 fn text_of(files: &Files, path: &str) -> Option<Bytes> {

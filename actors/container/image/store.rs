@@ -10,10 +10,14 @@ use crate::limits;
 use bytes::Bytes;
 use containerd_client::services::v1 as api;
 use std::collections::HashMap;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status, Streaming};
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
+// A lease of this day outlives it by as much as a pull may take.
+const _: () = assert!(limits::PULL_LEASE.as_secs() >= 2 * DAY.as_secs());
 
 /// Messages of one write on their way to containerd.
 const IN_FLIGHT: usize = 2;
@@ -31,12 +35,15 @@ pub(super) struct Lease {
 }
 
 impl Lease {
-    /// Makes the lease, or takes up one that an interrupted attempt left.
+    /// Makes the lease, or takes up one that an interrupted attempt left today: each day has its
+    /// own, so that none is taken up that is about to end.
     pub async fn make(containerd: &Containerd, name: &str) -> Result<Self, Error> {
-        let ends = jiff::Timestamp::try_from(SystemTime::now() + limits::PULL_LEASE);
+        let now = SystemTime::now();
+        let today = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs() / DAY.as_secs();
+        let ends = jiff::Timestamp::try_from(now + limits::PULL_LEASE);
         let ends = ends.map(|time| time.to_string()).unwrap_or_default();
         let labels = HashMap::from([("containerd.io/gc.expire".to_owned(), ends)]);
-        let id = format!("mill-{name}");
+        let id = format!("mill-{name}-{today}");
         let made = retry(|| {
             let message = api::CreateRequest { id: id.clone(), labels: labels.clone() };
             let request = containerd.request(message);
@@ -53,7 +60,7 @@ impl Lease {
     pub async fn end(&self, containerd: &Containerd, collect: bool) {
         let message = api::DeleteRequest { id: self.id.clone(), sync: collect };
         if let Err(status) = containerd.leases().delete(containerd.request(message)).await {
-            // It ends by itself in a day.
+            // It ends by itself.
             tracing::debug!(lease = self.id, %status, "can't remove a lease");
         }
     }
