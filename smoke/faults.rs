@@ -230,3 +230,44 @@ fn a_containerd_that_is_not_there_is_named() {
     let outcome = Outcome::new("daemon".to_owned(), command.output().unwrap()).code(1);
     let _ = outcome.says(socket.to_str().unwrap());
 }
+
+#[test]
+fn a_disk_that_is_full_while_pulling_is_named() {
+    let registry = Registry::start();
+    let node = TestDaemon::builder().containerd_disk("32M").start();
+    let ballast = node.data().join("containerd/ballast");
+    let mut file = std::fs::File::create(&ballast).unwrap();
+    let full = std::io::copy(&mut std::io::repeat(0), &mut file).unwrap_err();
+    assert_eq!(full.kind(), std::io::ErrorKind::StorageFull);
+    let file = node.file("test.mill", &files::hello(&registry.image("hello:v1"), 1));
+    let mut up = node.command(["up", "-f", file.to_str().unwrap()]).spawn().unwrap();
+    poll(|| node.mill(["why", "hello"]).stdout.contains("space") || said(&node, "no space left"))
+        .secs(60)
+        .expect("that the disk is full");
+    std::fs::remove_file(ballast).unwrap();
+    let status = poll(|| up.try_wait().unwrap()).secs(120).expect("the end of up");
+    assert!(status.success(), "the pull is tried again: {status}");
+}
+
+/// Whether the daemon has logged this.
+fn said(node: &TestDaemon, text: &str) -> bool {
+    node.log().to_lowercase().contains(text)
+}
+
+#[test]
+fn a_client_may_leave_in_the_middle_of_every_stream() {
+    let registry = Registry::start();
+    let node = TestDaemon::start();
+    works(&node, &registry);
+    let open = || std::fs::read_dir(format!("/proc/{}/fd", node.pid())).unwrap().count();
+    let before = open();
+    let api = node.api();
+    for round in 0..20 {
+        let text = files::hello(&registry.image("hello:v1"), 1 + round % 2);
+        drop(api.request("POST", "/v1/deploy").body("text/plain", text).events());
+        drop(api.request("GET", "/v1/logs/hello?follow=true").events());
+        drop(api.request("GET", "/v1/logs?follow=true").events().next());
+    }
+    poll(|| open() <= before + 4).secs(30).expect("the connections to be closed");
+    works(&node, &registry);
+}

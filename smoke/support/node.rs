@@ -5,6 +5,7 @@
 
 use super::{Api, Outcome, slot::Slot};
 use crate::poll::poll;
+use crate::registry::run;
 use serde_json::Value;
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, TcpListener};
@@ -29,10 +30,18 @@ pub struct TestDaemon {
 pub struct Builder {
     flags: Vec<String>,
     environment: Vec<(String, String)>,
+    disk: Option<&'static str>,
     init: bool,
 }
 
 impl Builder {
+    /// Gives containerd a disk of its own of this size, for example `64M`.
+    #[must_use]
+    pub fn containerd_disk(mut self, size: &'static str) -> Self {
+        self.disk = Some(size);
+        self
+    }
+
     /// Adds flags of `mill daemon`.
     #[must_use]
     pub fn flags<'a>(mut self, flags: impl IntoIterator<Item = &'a str>) -> Self {
@@ -57,10 +66,16 @@ impl Builder {
     /// Starts it and waits until it is ready.
     #[must_use]
     pub fn start(self) -> TestDaemon {
-        let Self { flags, environment, init } = self;
+        let Self { flags, environment, disk, init } = self;
         let slot = Slot::claim();
         sweep(&slot.folder());
         fs::create_dir_all(slot.folder()).unwrap();
+        if let Some(size) = disk {
+            let place = data_of(&slot.folder()).join("containerd");
+            fs::create_dir_all(&place).unwrap();
+            let size = format!("size={size}");
+            run(Command::new("mount").args(["-t", "tmpfs", "-o", &size, "none"]).arg(place));
+        }
         let (api, peer) = (free_port(), free_port());
         let mut node =
             TestDaemon { slot, api, peer, flags, environment, process: None, init: None };
@@ -83,7 +98,7 @@ impl TestDaemon {
     /// To start one with other flags.
     #[must_use]
     pub fn builder() -> Builder {
-        Builder { flags: vec![], environment: vec![], init: true }
+        Builder { flags: vec![], environment: vec![], disk: None, init: true }
     }
 
     /// The command line of the daemon.
