@@ -190,6 +190,15 @@ impl Request<'_> {
         Events { lines: BufReader::new(rest) }
     }
 
+    /// Sends it, reads how the answer begins, and is gone.
+    ///
+    /// # Panics
+    /// When the connection fails.
+    #[track_caller]
+    pub fn leave(self) {
+        let (_status, _headers, _rest) = self.open().expect("an answer");
+    }
+
     fn open(self) -> std::io::Result<Opened> {
         let mut stream = self.api.connect()?;
         let head = format!("{}Content-Length: {}\r\n\r\n", self.head, self.body.len());
