@@ -9,7 +9,9 @@ use crate::support::node::MILL;
 use crate::support::{Outcome, TestDaemon, files};
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
-use std::process::Command;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 /// That the node still deploys.
 fn works(node: &TestDaemon, registry: &Registry) {
@@ -180,12 +182,10 @@ fn a_published_port_in_use_is_named() {
 #[test]
 fn a_listener_in_use_is_named() {
     let node = TestDaemon::start();
-    let mut second = node.daemon_command();
     let folder = tempfile::tempdir().unwrap();
-    second.arg("--data-dir").arg(folder.path().join("other"));
-    second.arg("--socket").arg(folder.path().join("s"));
-    let outcome = Outcome::new("daemon".to_owned(), second.output().unwrap()).code(1);
-    let _ = outcome.says(&node.api_address());
+    let mut second = daemon(folder.path());
+    let output = ended(second.args(["--api", &node.api_address()]));
+    let _ = Outcome::new("daemon".to_owned(), output).code(1).says(&node.api_address());
 }
 
 #[test]
@@ -197,6 +197,14 @@ fn a_second_daemon_on_the_same_data_is_refused() {
     assert_eq!(node.api().get("/v1/nodes").as_array().map(Vec::len), Some(1));
 }
 
+/// A daemon in a folder of its own that is to end by itself.
+fn daemon(folder: &Path) -> Command {
+    let mut command = Command::new(MILL);
+    command.arg("daemon").arg("--data-dir").arg(folder.join("data"));
+    command.arg("--socket").arg(folder.join("s"));
+    command
+}
+
 #[test]
 fn without_root_it_says_so() {
     let folder = tempfile::tempdir().unwrap();
@@ -205,10 +213,27 @@ fn without_root_it_says_so() {
     std::fs::copy(MILL, &binary).unwrap();
     let mut command = Command::new("setpriv");
     command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(&binary);
-    command.arg("daemon").arg("--data-dir").arg(folder.path().join("data"));
-    command.arg("--socket").arg(folder.path().join("s")).args(["--api", "127.0.0.1:0"]);
-    let outcome = Outcome::new("daemon".to_owned(), command.output().unwrap()).code(1);
-    let _ = outcome.says("root");
+    command.args(daemon(folder.path()).get_args()).args(["--api", "127.0.0.1:0"]);
+    let _ = Outcome::new("daemon".to_owned(), ended(&mut command)).code(1).says("root");
+}
+
+#[test]
+fn a_data_directory_that_is_not_writable_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("data"), "a file is in the way").unwrap();
+    let mut command = daemon(folder.path());
+    let output = ended(command.args(["--api", "127.0.0.1:0"]));
+    let _ = Outcome::new("daemon".to_owned(), output).code(1).says("data directory");
+}
+
+/// The output of a command that is to end by itself.
+fn ended(command: &mut Command) -> std::process::Output {
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let end = poll(|| child.try_wait().unwrap().is_some() || Instant::now() > deadline);
+    end.secs(30).expect("the end");
+    let _ = child.kill();
+    child.wait_with_output().unwrap()
 }
 
 #[test]
@@ -221,14 +246,9 @@ fn without_a_daemon_it_says_how_to_start_one() {
 
 #[test]
 fn a_containerd_that_is_not_there_is_named() {
-    let folder = tempfile::tempdir().unwrap();
-    let socket = folder.path().join("containerd.sock");
-    let mut command = Command::new(MILL);
-    command.arg("daemon").arg("--data-dir").arg(folder.path().join("data"));
-    command.arg("--socket").arg(folder.path().join("s")).args(["--api", "127.0.0.1:0"]);
-    command.arg("--containerd").arg(&socket);
-    let outcome = Outcome::new("daemon".to_owned(), command.output().unwrap()).code(1);
-    let _ = outcome.says(socket.to_str().unwrap());
+    let node = TestDaemon::builder().without_containerd().unclaimed().start();
+    let outcome = node.mill(["init", "--cluster", "test"]).code(1);
+    let _ = outcome.says("containerd at /nowhere/containerd.sock");
 }
 
 #[test]
@@ -267,5 +287,7 @@ fn a_client_may_leave_in_the_middle_of_every_stream() {
         api.request("GET", "/v1/logs?follow=true").leave();
     }
     poll(|| open() <= before + 4).secs(30).expect("the connections to be closed");
+    let settled = || node.api().get("/v1/deployments")[0]["status"] != "running";
+    poll(settled).secs(60).expect("the deployments to go on without their client");
     works(&node, &registry);
 }

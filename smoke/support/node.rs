@@ -31,6 +31,7 @@ pub struct Builder {
     flags: Vec<String>,
     environment: Vec<(String, String)>,
     disk: Option<&'static str>,
+    containerd: &'static str,
     init: bool,
 }
 
@@ -56,6 +57,13 @@ impl Builder {
         self
     }
 
+    /// Names a containerd that isn't there.
+    #[must_use]
+    pub fn without_containerd(mut self) -> Self {
+        self.containerd = "/nowhere/containerd.sock";
+        self
+    }
+
     /// Leaves the node unclaimed.
     #[must_use]
     pub fn unclaimed(mut self) -> Self {
@@ -66,7 +74,8 @@ impl Builder {
     /// Starts it and waits until it is ready.
     #[must_use]
     pub fn start(self) -> TestDaemon {
-        let Self { flags, environment, disk, init } = self;
+        let Self { mut flags, environment, disk, containerd, init } = self;
+        flags.extend(["--containerd".to_owned(), containerd.to_owned()]);
         let slot = Slot::claim();
         sweep(&slot.folder());
         fs::create_dir_all(slot.folder()).unwrap();
@@ -98,7 +107,13 @@ impl TestDaemon {
     /// To start one with other flags.
     #[must_use]
     pub fn builder() -> Builder {
-        Builder { flags: vec![], environment: vec![], disk: None, init: true }
+        Builder {
+            flags: vec![],
+            environment: vec![],
+            disk: None,
+            containerd: "private",
+            init: true,
+        }
     }
 
     /// The command line of the daemon.
@@ -107,7 +122,7 @@ impl TestDaemon {
         let mut command = Command::new(MILL);
         command.arg("daemon").arg("--data-dir").arg(self.data());
         command.arg("--socket").arg(self.socket());
-        command.args(["--api", &self.api_address(), "--containerd", "private"]);
+        command.args(["--api", &self.api_address()]);
         command.args(["--peer", &format!("127.0.0.1:{}", self.peer)]);
         command.args(["--subnet", &self.slot.subnet()]).args(&self.flags);
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
