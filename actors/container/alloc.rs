@@ -3,9 +3,13 @@
 //! Owns the container of one allocation and the one piece of work that is under way for it. Never
 //! waits in a handler: work runs in a task of its own that ends with the actor.
 
+mod error;
+mod files;
 mod work;
 
-pub use work::{Job, label, leftover, terms};
+pub use error::Failed;
+pub use files::leftover;
+pub use work::{Job, label, terms};
 
 use super::image::Image;
 use crate::fsm::model::Observed;
@@ -31,7 +35,7 @@ pub enum Msg {
     /// The container of an attempt is not there any more.
     Gone(Attempt),
     /// The image is there, or not.
-    Pulled(u64, Result<Arc<Image>, work::Failed>),
+    Pulled(u64, Result<Arc<Image>, Failed>),
     /// Work has ended with this.
     Outcome(Input),
     /// Work panicked.
@@ -187,7 +191,12 @@ impl State {
                     let signal = gently.then_some(self.signal).flatten();
                     let gently = gently.then_some(signal);
                     let since = self.began.or(self.life.observed().started_at);
+                    let actor = myself.clone();
                     self.run(myself, async move {
+                        if job.was_out_of_memory(attempt) {
+                            // The actor may have stopped meanwhile.
+                            let _ = actor.cast(Msg::OutOfMemory(attempt));
+                        }
                         Msg::Outcome(match job.clear(attempt, gently, since, last).await {
                             Ok((ended, output)) => Input::Cleared(turn, ended, output),
                             Err(error) => Input::NotCleared(turn, error.to_string()),
@@ -204,7 +213,7 @@ impl State {
         self.run(myself, async move {
             let started = match image {
                 Some(image) => job.start(attempt, &image).await.map_err(|e| e.failure()),
-                None => Err(work::Failed::Unpulled.failure()),
+                None => Err(Failed::Unpulled.failure()),
             };
             Msg::Outcome(Input::Started(turn, started))
         });

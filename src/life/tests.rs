@@ -1,7 +1,7 @@
 //! Lives as a script of inputs, and at random.
 
 use super::*;
-use crate::spec::model::HealthProbe;
+use crate::spec::model::{HealthProbe, HealthSpec};
 use proptest::prelude::*;
 
 const START: Timestamp = Timestamp(1_000_000);
@@ -260,18 +260,32 @@ fn reported(phase: Phase, health: Health) -> Observed {
     Observed { attempt: Attempt(2), phase, health, started_at, restarts: 1, ..Observed::default() }
 }
 
+use Phase::{Running, Starting, Stopping};
+
+fn run(attempt: u32) -> Want {
+    Want::Run(Attempt(attempt))
+}
+
+fn some(task: FoundTask) -> Option<FoundTask> {
+    Some(task)
+}
+
+fn probe() -> Effect {
+    Effect::Probe(1, Millis(0))
+}
+
 #[yare::parameterized(
-    kept = { Phase::Running, Some(FoundTask::Running), Want::Run(Attempt(1)), Effect::Probe(1, Millis(0)) },
-    unreported = { Phase::Starting, Some(FoundTask::Running), Want::Run(Attempt(1)), Effect::Probe(1, Millis(0)) },
-    crashed = { Phase::Running, Some(FoundTask::Ended(ended(3))), Want::Run(Attempt(1)), clear(1, 2, false, false) },
-    unstarted = { Phase::Starting, Some(FoundTask::Unstarted), Want::Run(Attempt(1)), clear(1, 2, false, false) },
-    stop = { Phase::Stopping, Some(FoundTask::Running), Want::Stop, clear(2, 2, true, true) },
-    stop_ended = { Phase::Running, Some(FoundTask::Ended(ended(0))), Want::Stop, clear(1, 2, false, true) },
-    stop_nothing = { Phase::Stopping, None, Want::Stop, clear(1, 2, false, true) },
-    vanished = { Phase::Running, None, Want::Run(Attempt(1)), Effect::Wake(1, Millis::secs(5)) },
-    not_made = { Phase::Starting, None, Want::Run(Attempt(1)), Effect::Pull(1) },
-    restart = { Phase::Running, Some(FoundTask::Running), Want::Run(Attempt(3)), clear(2, 2, true, false) },
-    between = { Phase::Stopping, None, Want::Run(Attempt(3)), Effect::Pull(1) },
+    kept = { Running, some(FoundTask::Running), run(1), probe() },
+    unreported = { Starting, some(FoundTask::Running), run(1), probe() },
+    crashed = { Running, some(FoundTask::Ended(ended(3))), run(1), clear(1, 2, false, false) },
+    unstarted = { Starting, some(FoundTask::Unstarted), run(1), clear(1, 2, false, false) },
+    stop = { Stopping, some(FoundTask::Running), Want::Stop, clear(2, 2, true, true) },
+    stop_ended = { Running, some(FoundTask::Ended(ended(0))), Want::Stop, clear(1, 2, false, true) },
+    stop_nothing = { Stopping, None, Want::Stop, clear(1, 2, false, true) },
+    vanished = { Running, None, run(1), Effect::Wake(1, Millis::secs(5)) },
+    not_made = { Starting, None, run(1), Effect::Pull(1) },
+    restart = { Running, some(FoundTask::Running), run(3), clear(2, 2, true, false) },
+    between = { Stopping, None, run(3), Effect::Pull(1) },
 )]
 fn what_is_there_is_adopted(phase: Phase, found: Option<FoundTask>, want: Want, last: Effect) {
     let found = found.map(|task| (Attempt(2), task));
@@ -324,7 +338,7 @@ proptest! {
             now = now.plus(Millis(u64::from(*dice_now) * 50));
             let wanted = match n {
                 n if n == dice.len() => Some(Want::Stop),
-                n if n % 13 == 12 && n < dice.len() => Some(Want::Run(Attempt(life.attempt().0 + 1))),
+                n if n % 13 == 12 && n < dice.len() => Some(run(life.attempt().0 + 1)),
                 _ => None,
             };
             if let Some(want) = wanted {

@@ -1,26 +1,25 @@
 //! The work of one allocation: pulling, starting, probing, ending, each from start to end.
 //!
-//! Owns the order of the steps and the files that a container is given. Never decides when.
+//! Owns the order of the steps. Never decides when.
 
-use crate::actors::container::containerd::{self, NewContainer};
+use super::error::Failed;
+use super::files::{self, leftover};
+use crate::actors::container::containerd::NewContainer;
 use crate::actors::container::health;
-use crate::actors::container::image::{Image, ImageError};
+use crate::actors::container::image::Image;
 use crate::actors::container::logs;
-use crate::actors::container::net::{NetError, Taken};
 use crate::actors::platform::Platform;
 use crate::fsm::model::{AllocKind, StoredSpec, WorkloadSpec};
 use crate::id::{AllocId, Attempt, ContainerId, SpecHash, WorkloadName};
-use crate::life::{Ended, Failure};
+use crate::life::Ended;
 use crate::limits;
 use crate::network::Protocol;
 use crate::oci::{
-    BindMount, CgroupVersion, Context, SpecError, UserError, plain_env, resolve_user, runtime_spec,
-    stop_signal,
+    BindMount, CgroupVersion, Context, plain_env, resolve_user, runtime_spec, stop_signal,
 };
 use crate::spec::model::HealthSpec;
 use crate::units::{Millis, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -66,80 +65,9 @@ pub struct Job {
     pub surplus: Vec<ContainerId>,
 }
 
-/// Why a step could not be done.
-#[derive(Debug, thiserror::Error)]
-pub enum Failed {
-    /// The image.
-    #[error(transparent)]
-    Image(#[from] ImageError),
-    /// The specification names no digest.
-    #[error("the revision holds no digest of {image}; deploy it again: mill up")]
-    Unpinned {
-        /// The image as written.
-        image: String,
-    },
-    /// It was to be started without its image.
-    #[error("the image was not fetched before the start")]
-    Unpulled,
-    /// The user.
-    #[error(transparent)]
-    User(#[from] UserError),
-    /// A variable that this build can't fill in.
-    #[error("env {name}: references to services and secrets aren't built yet")]
-    Reference {
-        /// Which.
-        name: String,
-    },
-    /// What the runtime is told.
-    #[error(transparent)]
-    Spec(#[from] SpecError),
-    /// Host ports that other programs hold.
-    #[error("{}", list(.0))]
-    Taken(Vec<Taken>),
-    /// The network.
-    #[error(transparent)]
-    Net(#[from] NetError),
-    /// containerd.
-    #[error(transparent)]
-    Containerd(#[from] containerd::Error),
-    /// The container's own files.
-    #[error("can't write {path}", path = path.display())]
-    Files {
-        /// Where.
-        path: PathBuf,
-        /// What the system said.
-        #[source]
-        source: io::Error,
-    },
-}
-
-fn list(taken: &[Taken]) -> String {
-    taken.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
-}
-
-impl Failed {
-    /// For the allocation's life.
-    #[must_use]
-    pub fn failure(&self) -> Failure {
-        let (temporary, wait) = match self {
-            Self::Image(error) => (error.is_temporary(), error.wait()),
-            Self::Containerd(error) => (error.is_temporary(), None),
-            Self::Files { .. } => (true, None),
-            _ => (false, None),
-        };
-        let wait = wait.map(|wait| Millis(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)));
-        Failure { message: self.to_string(), temporary, wait }
-    }
-}
-
 impl Job {
     fn container(&self, attempt: Attempt) -> ContainerId {
         ContainerId::new(&self.id, attempt)
-    }
-
-    /// The files that the container is given.
-    fn folder(&self) -> PathBuf {
-        folder(&self.platform, &self.id)
     }
 
     fn health(&self) -> Option<&HealthSpec> {
@@ -173,7 +101,7 @@ impl Job {
             return Err(Failed::Taken(taken));
         }
         let netns = platform.net.attach(&self.id, self.address).await?;
-        let mounts = self.files().await?;
+        let mounts = files::write(&self.platform, &self.id, self.address).await?;
         let id = self.container(attempt);
         let spec = runtime_spec(
             self.spec.spec.run(),
@@ -248,33 +176,6 @@ impl Job {
         ])
     }
 
-    /// Writes `resolv.conf`, `hosts` and `hostname`.
-    async fn files(&self) -> Result<Vec<BindMount>, Failed> {
-        let folder = self.folder();
-        let hosts = format!(
-            "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n{}\t{}\n",
-            self.address, self.id
-        );
-        let hostname = format!("{}\n", self.id);
-        let at = folder.clone();
-        let write = move || {
-            std::fs::create_dir_all(&at)?;
-            let resolvers = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
-            std::fs::write(at.join("resolv.conf"), reachable(&resolvers))?;
-            std::fs::write(at.join("hosts"), hosts)?;
-            std::fs::write(at.join("hostname"), hostname)
-        };
-        let written = tokio::task::spawn_blocking(write).await;
-        let written = written.unwrap_or_else(|lost| Err(io::Error::other(lost)));
-        written.map_err(|source| Failed::Files { path: folder.clone(), source })?;
-        let mount = |name: &str| BindMount {
-            source: folder.join(name),
-            target: Path::new("/etc").join(name),
-            read_only: false,
-        };
-        Ok(["resolv.conf", "hosts", "hostname"].map(mount).to_vec())
-    }
-
     /// Probes once.
     pub(super) async fn probe(&self) -> Result<(), String> {
         match self.health() {
@@ -288,6 +189,20 @@ impl Job {
         if let Err(error) = self.platform.net.attach(&self.id, self.address).await {
             tracing::warn!(alloc = %self.id, %error, "the container's network can't be repaired");
         }
+    }
+
+    /// Whether the kernel has killed a process of that container for want of memory. Its own count
+    /// is asked: containerd's event is missing where it happened right after the start.
+    pub(super) fn was_out_of_memory(&self, attempt: Attempt) -> bool {
+        let group = format!("{}/{}", self.platform.places.cgroup(), self.container(attempt));
+        let file = match self.cgroups {
+            CgroupVersion::V1 => format!("/sys/fs/cgroup/memory{group}/memory.oom_control"),
+            CgroupVersion::V2 => format!("/sys/fs/cgroup{group}/memory.events"),
+        };
+        // Gone with its control group: then nothing is known.
+        let counts = std::fs::read_to_string(file).unwrap_or_default();
+        let kills = counts.lines().find_map(|line| line.strip_prefix("oom_kill "));
+        kills.is_some_and(|kills| kills.trim() != "0")
     }
 
     /// Ends the program if it runs and removes the container; `gently` asks it first, with that
@@ -340,41 +255,6 @@ impl Job {
     }
 }
 
-fn folder(platform: &Platform, id: &AllocId) -> PathBuf {
-    platform.places.data.join("alloc").join(id.as_str())
-}
-
-/// Removes what an allocation has besides its containers: network and files. Its log stays, marked
-/// as ended.
-///
-/// # Errors
-/// The kernel refuses, or the files can't be removed.
-pub async fn leftover(platform: &Platform, id: &AllocId) -> Result<(), Failed> {
-    platform.net.detach(id).await?;
-    let folder = folder(platform, id);
-    let log = logs::directory(&platform.places.data, id);
-    let at = folder.clone();
-    let removed = tokio::task::spawn_blocking(move || {
-        logs::mark_ended(&log)?;
-        match std::fs::remove_dir_all(&at) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
-        }
-    });
-    let removed = removed.await.unwrap_or_else(|lost| Err(io::Error::other(lost)));
-    removed.map_err(|source| Failed::Files { path: folder, source })
-}
-
-/// The host's resolvers without those on its own loopback, which a container can't reach.
-fn reachable(resolvers: &str) -> String {
-    let local = |line: &&str| {
-        let mut words = line.split_whitespace();
-        words.next() == Some("nameserver")
-            && words.next().is_some_and(|address| address.starts_with("127.") || address == "::1")
-    };
-    resolvers.lines().filter(|line| !local(line)).map(|line| format!("{line}\n")).collect()
-}
-
 /// What a workload's life needs to know of its specification.
 pub fn terms(spec: &WorkloadSpec) -> crate::life::Terms {
     match spec {
@@ -391,16 +271,5 @@ pub fn terms(spec: &WorkloadSpec) -> crate::life::Terms {
             },
             restarts: false,
         },
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn resolvers_that_a_container_can_not_reach_are_left_out() {
-        let host = "search lan\nnameserver 127.0.0.53\nnameserver 192.0.2.1\noptions edns0\n";
-        assert_eq!(reachable(host), "search lan\nnameserver 192.0.2.1\noptions edns0\n");
     }
 }

@@ -140,7 +140,8 @@ async fn a_new_life_adopts_what_runs_and_notices_what_ended() {
     let spec = node.deploy("web", hello);
     let ids = node.place("web", &spec, 3);
     for id in &ids {
-        node.healthy(id).await;
+        let seen = node.healthy(id).await;
+        assert_eq!(seen.attempt, Attempt(1), "{seen:?}");
     }
     let before = node.containers().await;
     node.crash().await;

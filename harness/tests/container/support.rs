@@ -3,7 +3,7 @@
 //! Owns a data directory, a private containerd and a registry; all of it is gone when it is
 //! dropped, also after a failure.
 
-use crate::poll::{poll, poll_async};
+use crate::poll::poll_async;
 use crate::registry::{Registry, run};
 use mill::actors::container::containerd::Containerd;
 use mill::actors::container::daemon::Daemon;
@@ -39,6 +39,7 @@ pub struct Node {
     pub platform: Arc<Platform>,
     root: RootRef,
     script: Arc<Mutex<Script>>,
+    private: Option<Daemon>,
     folder: PathBuf,
     _lock: Flock<File>,
 }
@@ -158,12 +159,14 @@ impl Node {
         sweep(&folder);
         let data = folder.join("data");
         std::fs::create_dir_all(&data).unwrap();
-        let platform = Arc::new(platform(&data, first).await);
+        let (platform, private) = platform(&data, first).await;
+        let platform = Arc::new(platform);
         let script = Script { current: true, ..Script::default() };
         let script = Arc::new(Mutex::new(script));
         let (root, _) = Root::spawn(None, Root, Arc::clone(&script)).await.unwrap();
         let registry = tokio::task::spawn_blocking(Registry::start).await.unwrap();
-        let node = Self { registry, platform, root, script, folder, _lock: lock };
+        let private = Some(private);
+        let node = Self { registry, platform, root, script, private, folder, _lock: lock };
         node.command(Command::Init(Init {
             cluster: "test".into(),
             cluster_id: "c0ffee".into(),
@@ -385,7 +388,7 @@ impl Node {
     }
 }
 
-async fn platform(data: &Path, first: Ipv4Addr) -> Platform {
+async fn platform(data: &Path, first: Ipv4Addr) -> (Platform, Daemon) {
     let places = Places::of(data);
     let cluster: Subnet = "10.101.0.0/16".parse().unwrap();
     let net = Net::open(places.net(first, cluster, PublishOn::Loopback)).await.unwrap();
@@ -395,7 +398,8 @@ async fn platform(data: &Path, first: Ipv4Addr) -> Platform {
     let containerd = Containerd::connect(config).await.unwrap();
     let images = Images::new(containerd.clone(), RegistryConfig::default());
     let logs = logs::LogReader::new(data).unwrap();
-    Platform { places, containerd, images, net, logger, logs, private: Some(private) }
+    let platform = Platform { places, containerd, images, net, logger, logs, private: None };
+    (platform, private)
 }
 
 fn sweep(folder: &Path) {
@@ -408,9 +412,9 @@ impl Drop for Node {
         if let Some(handle) = self.script.lock().unwrap_or_else(|e| e.into_inner()).handle.take() {
             handle.cell.kill();
         }
-        let socket = self.platform.containerd.config().socket.clone();
+        // Nobody may start it again while it is swept away.
+        drop(self.private.take());
         sweep(&self.folder);
-        poll(|| std::os::unix::net::UnixStream::connect(&socket).is_err()).expect("its end");
     }
 }
 

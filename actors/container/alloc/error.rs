@@ -1,0 +1,78 @@
+//! Why an allocation's work could not be done.
+//!
+//! Owns what of it may succeed later. Never retries.
+
+use crate::actors::container::containerd;
+use crate::actors::container::image::ImageError;
+use crate::actors::container::net::{NetError, Taken};
+use crate::life::Failure;
+use crate::oci::{SpecError, UserError};
+use crate::units::Millis;
+use std::io;
+use std::path::PathBuf;
+
+/// Why a step could not be done.
+#[derive(Debug, thiserror::Error)]
+pub enum Failed {
+    /// The image.
+    #[error(transparent)]
+    Image(#[from] ImageError),
+    /// The specification names no digest.
+    #[error("the revision holds no digest of {image}; deploy it again: mill up")]
+    Unpinned {
+        /// The image as written.
+        image: String,
+    },
+    /// It was to be started without its image.
+    #[error("the image was not fetched before the start")]
+    Unpulled,
+    /// The user.
+    #[error(transparent)]
+    User(#[from] UserError),
+    /// A variable that this build can't fill in.
+    #[error("env {name}: references to services and secrets aren't built yet")]
+    Reference {
+        /// Which.
+        name: String,
+    },
+    /// What the runtime is told.
+    #[error(transparent)]
+    Spec(#[from] SpecError),
+    /// Host ports that other programs hold.
+    #[error("{}", list(.0))]
+    Taken(Vec<Taken>),
+    /// The network.
+    #[error(transparent)]
+    Net(#[from] NetError),
+    /// containerd.
+    #[error(transparent)]
+    Containerd(#[from] containerd::Error),
+    /// The container's own files.
+    #[error("can't write {path}", path = path.display())]
+    Files {
+        /// Where.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+fn list(taken: &[Taken]) -> String {
+    taken.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}
+
+impl Failed {
+    /// For the allocation's life.
+    #[must_use]
+    pub fn failure(&self) -> Failure {
+        let (temporary, wait) = match self {
+            Self::Image(error) => (error.is_temporary(), error.wait()),
+            Self::Containerd(error) => (error.is_temporary(), None),
+            Self::Files { .. } => (true, None),
+            _ => (false, None),
+        };
+        let wait = wait.map(|wait| Millis(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)));
+        Failure { message: self.to_string(), temporary, wait }
+    }
+}

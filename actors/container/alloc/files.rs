@@ -1,0 +1,88 @@
+//! The files that a container is given: `resolv.conf`, `hosts`, `hostname`.
+//!
+//! Owns the allocation's folder. Never mounts anything.
+
+use super::error::Failed;
+use crate::actors::container::logs;
+use crate::actors::platform::Platform;
+use crate::id::AllocId;
+use crate::oci::BindMount;
+use std::io;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+
+/// Writes them, and tells how they are to be mounted.
+pub(super) async fn write(
+    platform: &Platform,
+    id: &AllocId,
+    address: Ipv4Addr,
+) -> Result<Vec<BindMount>, Failed> {
+    let folder = folder(platform, id);
+    let hosts = format!(
+        "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n{address}\t{id}\n"
+    );
+    let hostname = format!("{id}\n");
+    let at = folder.clone();
+    let write = move || {
+        std::fs::create_dir_all(&at)?;
+        let resolvers = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+        std::fs::write(at.join("resolv.conf"), reachable(&resolvers))?;
+        std::fs::write(at.join("hosts"), hosts)?;
+        std::fs::write(at.join("hostname"), hostname)
+    };
+    let written = tokio::task::spawn_blocking(write).await;
+    let written = written.unwrap_or_else(|lost| Err(io::Error::other(lost)));
+    written.map_err(|source| Failed::Files { path: folder.clone(), source })?;
+    let mount = |name: &str| BindMount {
+        source: folder.join(name),
+        target: Path::new("/etc").join(name),
+        read_only: false,
+    };
+    Ok(["resolv.conf", "hosts", "hostname"].map(mount).to_vec())
+}
+
+fn folder(platform: &Platform, id: &AllocId) -> PathBuf {
+    platform.places.data.join("alloc").join(id.as_str())
+}
+
+/// Removes what an allocation has besides its containers: network and files. Its log stays, marked
+/// as ended.
+///
+/// # Errors
+/// The kernel refuses, or the files can't be removed.
+pub async fn leftover(platform: &Platform, id: &AllocId) -> Result<(), Failed> {
+    platform.net.detach(id).await?;
+    let folder = folder(platform, id);
+    let log = logs::directory(&platform.places.data, id);
+    let at = folder.clone();
+    let removed = tokio::task::spawn_blocking(move || {
+        logs::mark_ended(&log)?;
+        match std::fs::remove_dir_all(&at) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    });
+    let removed = removed.await.unwrap_or_else(|lost| Err(io::Error::other(lost)));
+    removed.map_err(|source| Failed::Files { path: folder, source })
+}
+
+/// The host's resolvers without those on its own loopback, which a container can't reach.
+fn reachable(resolvers: &str) -> String {
+    let local = |line: &&str| {
+        let mut words = line.split_whitespace();
+        words.next() == Some("nameserver")
+            && words.next().is_some_and(|address| address.starts_with("127.") || address == "::1")
+    };
+    resolvers.lines().filter(|line| !local(line)).map(|line| format!("{line}\n")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn resolvers_that_a_container_can_not_reach_are_left_out() {
+        let host = "search lan\nnameserver 127.0.0.53\nnameserver 192.0.2.1\noptions edns0\n";
+        assert_eq!(reachable(host), "search lan\nnameserver 192.0.2.1\noptions edns0\n");
+    }
+}
