@@ -12,6 +12,7 @@
 mod api;
 mod clean;
 mod cli;
+mod crash;
 mod deploy;
 mod dev;
 mod faults;
