@@ -46,6 +46,7 @@ sim: ## the seeded simulation: SEEDS=1000 runs, or the one of SEED=n
 crash: ## kill -9 under writes, then restart: ROUNDS=300 times
 	@harness/setup --test
 	CRASH_ROUNDS=$(ROUNDS) cargo test --test harness crash::kill -- --nocapture
+	CRASH_ROUNDS=$$(( $(ROUNDS) / 10 )) cargo test --test smoke crash::a_killed -- --nocapture
 
 bench: ## measure mill beside its peers, into docs/performance.md
 	@harness/setup --bench

@@ -132,16 +132,20 @@ impl Node {
         let identity = Identity::read(&data)?;
         let config = Arc::new(config);
         let local = Arc::new(listener::LocalSocket::open(&config.socket)?);
-        let tcp = match &identity {
-            Some(_) => vec![Arc::new(listener::open_tcp(config.api, "--api")?)],
-            None => Vec::new(),
+        // Before the API answers: a member never says that it is none.
+        let standing = match &identity {
+            Some(_) => {
+                let tcp = vec![Arc::new(listener::open_tcp(config.api, "--api")?)];
+                Standing::Member { tcp }
+            }
+            None => Standing::Unclaimed,
         };
         let shared = Arc::new(Shared {
             config: Arc::clone(&config),
             boot: BootId(rand::random()),
             platform: OnceCell::new(),
             identity: OnceCell::new(),
-            standing: watch::Sender::default(),
+            standing: watch::Sender::new(standing),
             local,
             claiming: Mutex::new(()),
         });
@@ -150,7 +154,6 @@ impl Node {
         let spawned = root::Root::spawn(None, root::Root, args).await;
         let (root, _) = spawned.map_err(DaemonError::Root)?;
         if let Some(identity) = identity {
-            shared.standing.send_replace(Standing::Member { tcp });
             begin(&shared, &root, identity).await?;
         }
         Ok(Self { config, shared, root, fatal, _lock: lock })
