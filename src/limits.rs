@@ -148,6 +148,7 @@ pub const TOKENS_MAX: usize = 1_000;
 
 const _: () = assert!(FILE_MAX < API_DRAIN_MAX && API_JSON_MAX < API_DRAIN_MAX);
 const _: () = assert!(SSE_COMMENT.as_secs() < API_STALL.as_secs());
+const _: () = assert!(API_SHUTDOWN.as_secs() < CHILD_STOP.as_secs());
 /// Largest packet on a container's interface, if the host's way out takes it.
 pub const LINK_MTU: u32 = 1500;
 /// Pause between two looks at an interface that is coming up.

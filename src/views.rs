@@ -20,6 +20,7 @@ pub use service::{service, service_named, services, tasks};
 use crate::fsm::State;
 use crate::fsm::model::{Node, NodeStatus, Role, Token};
 use crate::id::{AllocId, NodeId};
+use crate::network::Subnet;
 use crate::units::{Bytes, MilliCpu, Timestamp};
 use crate::wire::{AppStatusView, NodeAmount, NodeView, StatusView, TokenView};
 use std::collections::BTreeMap;
@@ -55,7 +56,7 @@ pub fn node(state: &State, node: &Node, seen: &Observed) -> NodeView {
         voter: node.voter,
         leader: seen.leader == Some(node.id),
         address: node.address.clone(),
-        subnet: format!("{}/21", node.subnet),
+        subnet: Subnet::node(node.subnet).to_string(),
         cpu: NodeAmount {
             total: node.cpu.cores(),
             reserved: reserved.cpu.cores(),

@@ -1,8 +1,11 @@
 //! Changes that aren't a file: scale, remove, restart, tokens, images; and what is shown.
 
 use super::support::Node;
+use crate::fsm::Command;
+use crate::fsm::command::{Action, Steps};
 use crate::fsm::model::{DeployStatus, Health, Phase};
-use crate::id::Attempt;
+use crate::id::{Attempt, Revision};
+use crate::revise;
 use crate::wire::{AllocationView, ImageView, NewTokenView, NodeView, RevisionView, ServiceView};
 use crate::wire::{AppView, ErrorDocument, StatusView, TokenView};
 
@@ -105,6 +108,27 @@ async fn scale_and_removal_are_revisions_that_can_be_followed() {
     assert_eq!(node.local().get("/v1/apps/shop").await.status, 404);
     let again = node.local().send("DELETE", "/v1/apps/shop", "").await;
     assert_eq!((again.status, again.json::<RevisionView>().revision), (202, 4));
+}
+
+#[tokio::test]
+async fn a_change_that_lost_a_race_is_made_anew_of_what_is_there_now() {
+    let node = running().await;
+    let faster = revise::scale(&node.state(), &"api".into(), 4).unwrap();
+    let (revision, status) = (Revision(2), DeployStatus::Succeeded);
+    let finish = Action::Finish { revision, status, degraded: Vec::new() };
+    let finish = Steps { actions: vec![finish], ..Default::default() };
+    node.shared.lock().unwrap().race = vec![Command::Deploy(faster), Command::Steps(finish)];
+    let keyed = node.local().header("idempotency-key", "k");
+    let path = "/v1/services/web/scale";
+    let scaled = keyed.send("POST", path, "{\"replicas\": 3}").await;
+    assert_eq!((scaled.status, scaled.json::<RevisionView>().revision), (202, 3));
+    let services: Vec<ServiceView> = node.local().get("/v1/services").await.json();
+    let desired: Vec<u32> = services.iter().map(|service| service.replicas.desired).collect();
+    assert_eq!(desired, [4, 3]);
+    node.finish(3, DeployStatus::Succeeded);
+    let again = keyed.send("POST", path, "{\"replicas\": 3}").await;
+    assert_eq!(again.json::<RevisionView>().revision, 3);
+    assert_eq!(node.state().last_revision.0, 3);
 }
 
 #[tokio::test]

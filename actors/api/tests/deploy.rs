@@ -4,7 +4,7 @@ use super::support::{Node, Sse};
 use crate::actors::root::ProposeError;
 use crate::fsm::model::{DeployStatus, Health, Phase};
 use crate::id::Digest;
-use crate::wire::{DeploymentView, ErrorDocument, RevisionView};
+use crate::wire::{AppView, DeploymentView, ErrorDocument, RevisionView};
 
 const FILE: &str = "app \"shop\"\nservice \"web\" {\n    image \"nginx:1\"\n    port 80\n}\n";
 
@@ -143,6 +143,18 @@ async fn a_file_of_another_cluster_is_refused() {
     let ours = format!("cluster \"prod\"\n{FILE}");
     let json = node.local().header("accept", "application/json");
     assert_eq!(json.send("POST", "/v1/deploy", ours).await.status, 202);
+}
+
+#[tokio::test]
+async fn dev_runs_a_file_of_any_cluster_and_constraint() {
+    let node = Node::dev().await;
+    let constrained = FILE.replace("port 80", "constraint \"zone\" \"x\"");
+    let file = format!("cluster \"staging\"\n{constrained}");
+    let json = node.local().header("accept", "application/json");
+    let answer = json.send("POST", "/v1/deploy", file.clone()).await;
+    assert_eq!(answer.status, 202, "{}", answer.body);
+    let shown: AppView = node.local().get("/v1/apps/shop").await.json();
+    assert_eq!(shown.file, file);
 }
 
 #[tokio::test]

@@ -39,6 +39,8 @@ pub struct Shared {
     hidden: bool,
     /// Nobody confirms a reading.
     pub unconfirmed: bool,
+    /// What somebody else changes right before the next proposal.
+    pub race: Vec<Command>,
     /// Every proposal is refused so.
     pub refuse: Option<ProposeError>,
 }
@@ -103,6 +105,9 @@ impl Actor for FakeRoot {
         let mut shared = shared.lock().unwrap();
         match message {
             Msg::Propose(proposal) => {
+                for faster in std::mem::take(&mut shared.race) {
+                    shared.apply(faster, None).unwrap();
+                }
                 let result = shared.apply(proposal.command, proposal.idempotency_key);
                 let _ = proposal.reply.send(result);
             }
@@ -158,7 +163,19 @@ impl Node {
     }
 
     pub async fn with(bounds: Bounds) -> Self {
-        let node = Self::unclaimed(bounds).await;
+        Self::claimed(Self::unclaimed(bounds).await).await
+    }
+
+    /// As `mill dev` starts it.
+    pub async fn dev() -> Self {
+        let mut node = Self::unclaimed(Bounds::default()).await;
+        node.cell().stop_and_wait(None, Some(PATIENCE)).await.unwrap();
+        node.args.dev = true;
+        node.boot().await;
+        Self::claimed(node).await
+    }
+
+    async fn claimed(node: Self) -> Self {
         node.claim();
         node.apply(Command::Init(init())).unwrap();
         node.apply(Command::Register(Register {
