@@ -71,7 +71,6 @@ pub struct Detail {
     /// What is wrong.
     pub message: String,
     /// What to write or do instead.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
 }
 
