@@ -178,6 +178,9 @@ fn wrong_usage_is_told_apart() {
     let _ = node.file("b.mill", "app \"b\"\n");
     let _ = node.mill(["up"]).code(2).says("a.mill, b.mill");
     let _ = node.mill(["ps", "--bogus"]).code(2).says("--bogus");
+    let _ = node.mill(["down", "a.mill"]).code(2).says("mill down -f a.mill");
+    let _ = node.mill([""; 0]).code(2).says("Commands:");
+    let _ = node.mill(["image"]).code(2).says("mill image <command>");
 }
 
 fn interrupt(child: &std::process::Child) {
@@ -203,4 +206,26 @@ fn ps_watches() {
     interrupt(&child);
     assert_eq!(child.wait().unwrap().code(), Some(130));
     reader.join().unwrap();
+}
+
+#[test]
+fn up_goes_on_when_the_daemon_is_killed_and_back() {
+    let registry = Registry::start();
+    let mut node = TestDaemon::start();
+    let slow = "command \"sh\" \"-c\" \"sleep 8; exec httpd -f -p 8080\"\n    port 8080";
+    let text = files::service("slow", &registry.image("busybox:v1"), slow);
+    let file = node.file("a.mill", &text);
+    let out = node.file("out", "");
+    let mut command = node.command(["--json", "up", file.to_str().unwrap()]);
+    let mut child = command.stdout(std::fs::File::create(&out).unwrap()).spawn().unwrap();
+    let told = |text: &str| std::fs::read_to_string(&out).unwrap().contains(text);
+    poll(|| told("\"phase\":\"starting\"")).secs(30).expect("the container to start");
+    node.kill();
+    node.restart();
+    let status = poll(|| child.try_wait().unwrap()).secs(60).expect("up to end");
+    let text = std::fs::read_to_string(&out).unwrap();
+    assert_eq!(status.code(), Some(0), "{text}");
+    assert_eq!(text.matches("\"event\":\"accepted\"").count(), 1, "{text}");
+    assert_eq!(text.matches("\"phase\":\"scheduled\"").count(), 1, "no double: {text}");
+    assert_eq!(text.matches("\"event\":\"done\"").count(), 1, "{text}");
 }

@@ -42,6 +42,10 @@ pub(super) async fn run(args: DownArgs, context: &Context) -> Result<(), CliErro
         return everything(context, time).await;
     }
     if !args.services.is_empty() {
+        if let Some(file) = args.services.iter().find(|name| name.ends_with(".mill")) {
+            let hint = format!("mill down -f {file}");
+            return Err(CliError::usage(format!("{file} is a file, not a service"), hint));
+        }
         let client = context.client()?;
         for name in &args.services {
             service(context, &client, name, time).await?;

@@ -45,6 +45,9 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use ui::Ui;
 
+/// How argh begins when a command needs another one behind it.
+const NO_COMMAND: &str = "One of the following subcommands";
+
 /// Runs the command line of this process.
 #[must_use]
 pub fn main() -> ExitCode {
@@ -85,6 +88,14 @@ pub fn main() -> ExitCode {
 
 /// Help, or a mistake that only argh finds.
 fn early(ui: Ui, rest: &[&str], exit: argh::EarlyExit) -> ExitCode {
+    if exit.status.is_err() && exit.output.starts_with(NO_COMMAND) && !ui.json {
+        // Nothing was asked for: what can be is more use than a complaint.
+        let asked: Vec<&str> = rest.iter().copied().chain(["--help"]).collect();
+        if let Err(help) = Top::from_args(&["mill"], &asked) {
+            ui.note(&help.output);
+            return ExitCode::from(error::USAGE);
+        }
+    }
     if exit.status.is_ok() {
         return match ui.print(exit.output.trim_end()) {
             Ok(()) => ExitCode::SUCCESS,
