@@ -32,8 +32,8 @@ fn of<'a>(lines: &'a [Value], stream: &str) -> Vec<&'a str> {
     lines.iter().filter(|line| line["stream"] == stream).map(text).collect()
 }
 
-/// The numbers of lines that `chatty` wrote, sorted: each tenth is on stderr, and between two streams
-/// only the program knows the order.
+/// The numbers of lines that `chatty` wrote, sorted: each tenth is on stderr, and between two
+/// streams only the program knows the order.
 fn numbers(lines: &[Value]) -> Vec<usize> {
     let mut numbers: Vec<usize> = lines.iter().map(|line| number(text(line))).collect();
     numbers.sort_unstable();

@@ -6,7 +6,7 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
-    reason = "a test says what is wrong by panicking; clippy knows only `#[test]` functions as tests"
+    reason = "a test tells by panicking; to clippy only `#[test]` functions are tests"
 )]
 
 mod commit;

@@ -7,7 +7,8 @@
 pub fn hello(image: &str, replicas: u32) -> String {
     format!(
         "app \"hello\"\n\nservice \"hello\" {{\n    image \"{image}\"\n    port 8080\n    \
-         replicas {replicas}\n    cpu 0.05\n    memory \"32M\"\n    health \"/\" interval=\"1s\"\n}}\n"
+         replicas {replicas}\n    cpu 0.05\n    memory \"32M\"\n    \
+         health \"/\" interval=\"1s\"\n}}\n"
     )
 }
 

@@ -280,7 +280,9 @@ fn probe() -> Effect {
     crashed = { Running, some(FoundTask::Ended(ended(3))), run(1), clear(1, 2, false, false) },
     unstarted = { Starting, some(FoundTask::Unstarted), run(1), clear(1, 2, false, false) },
     stop = { Stopping, some(FoundTask::Running), Want::Stop, clear(2, 2, true, true) },
-    stop_ended = { Running, some(FoundTask::Ended(ended(0))), Want::Stop, clear(1, 2, false, true) },
+    stop_ended = {
+        Running, some(FoundTask::Ended(ended(0))), Want::Stop, clear(1, 2, false, true)
+    },
     stop_nothing = { Stopping, None, Want::Stop, clear(1, 2, false, true) },
     vanished = { Running, None, run(1), Effect::Wake(1, Millis::secs(5)) },
     not_made = { Starting, None, run(1), Effect::Pull(1) },
