@@ -49,30 +49,38 @@ fn without_leave_nothing_is_wiped() {
     assert!(node.data().exists());
 }
 
-/// The active snapshots in the private containerd: the writable layers of containers.
-fn active_snapshots(node: &TestDaemon) -> Vec<String> {
+/// Lines that `ctr` prints about the node's namespace in its private containerd.
+fn ctr(node: &TestDaemon, args: &[&str]) -> Vec<String> {
     let left = node.leftovers();
     let run = left.iter().find_map(|line| line.split_once("folder /run/mill/")).unwrap().1;
     let instance = run.trim_start_matches("runc-").to_owned();
     let socket = format!("/run/mill/{instance}/containerd/containerd.sock");
     let output = Command::new("ctr")
         .args(["--address", &socket, "--namespace", &format!("mill-{instance}")])
-        .args(["snapshots", "list"])
+        .args(args)
         .output()
         .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let text = String::from_utf8(output.stdout).unwrap();
-    text.lines().filter(|line| line.trim_end().ends_with("Active")).map(str::to_owned).collect()
+    String::from_utf8(output.stdout).unwrap().lines().map(|l| l.trim_end().to_owned()).collect()
 }
 
 #[test]
-fn no_snapshot_of_a_container_is_left_after_down() {
+fn no_container_and_no_snapshot_of_one_is_left_after_down() {
     let registry = Registry::start();
     let node = TestDaemon::start();
     let _ = node.up(&files::hello(&registry.image("hello:v1"), 3)).ok();
-    assert_eq!(active_snapshots(&node).len(), 3);
+    let count = || {
+        let snapshots = ctr(&node, &["snapshots", "list"]);
+        let active = snapshots.iter().filter(|line| line.ends_with("Active")).count();
+        let tasks = ctr(&node, &["tasks", "list", "--quiet"]).len();
+        [ctr(&node, &["containers", "list", "--quiet"]).len(), tasks, active]
+    };
+    assert_eq!(count(), [3, 3, 3]);
     let _ = node.mill(["down", "--all", "--yes"]).ok();
-    poll(|| active_snapshots(&node).is_empty()).secs(20).expect("no snapshot of a container");
+    poll(|| if count() == [0, 0, 0] { Ok(()) } else { Err(count()) })
+        .secs(20)
+        .expect("no container, task or active snapshot");
+    assert!(!ctr(&node, &["images", "list", "--quiet"]).is_empty(), "images stay");
 }
 
 #[test]
