@@ -7,7 +7,6 @@ mod fake;
 mod image;
 mod lifecycle;
 mod pull;
-mod speed;
 
 use crate::poll::poll_async;
 use mill::actors::container::containerd::{Config, Containerd, NewContainer, TaskState};
