@@ -54,7 +54,8 @@ pub async fn restart(context: Arc<Context>, request: Request) -> Result<Response
     Ok(request::at(done.index, json(StatusCode::ACCEPTED, &shown)?))
 }
 
-/// The allocation with that id, or the only one whose id starts so.
+/// The allocation with that id, or the only one whose id starts so; of several, the only one that
+/// has not ended.
 ///
 /// # Errors
 /// There is none, or there are several.
@@ -64,14 +65,18 @@ pub fn by_id<'a>(state: &'a State, id: &str) -> Result<&'a Arc<Allocation>, ApiE
         return Err(not_found());
     }
     let from = AllocId::from(id);
-    let mut fits = state.allocations.range(from..).map(|(_, allocation)| allocation);
-    let first = fits.next().filter(|a| a.id.as_str().starts_with(id)).ok_or_else(not_found)?;
-    let others = fits.take_while(|a| a.id.as_str().starts_with(id));
-    let others: Vec<&str> = others.take(FITS_SHOWN).map(|a| a.id.as_str()).collect();
-    if first.id.as_str() == id || others.is_empty() {
-        return Ok(first);
+    let after = state.allocations.range(from..).map(|(_, allocation)| allocation);
+    let fits: Vec<_> = after.take_while(|a| a.id.as_str().starts_with(id)).collect();
+    let live: Vec<_> = fits.iter().filter(|a| a.is_live()).copied().collect();
+    match (fits.as_slice(), live.as_slice()) {
+        ([], _) => return Err(not_found()),
+        ([first, ..], _) if first.id.as_str() == id => return Ok(first),
+        ([only], _) | (_, [only]) => return Ok(only),
+        _ => {}
     }
-    let fits = format!("{}, {}", first.id, others.join(", "));
+    let shown = if live.is_empty() { fits } else { live };
+    let ids: Vec<&str> = shown.iter().take(FITS_SHOWN).map(|a| a.id.as_str()).collect();
+    let fits = ids.join(", ");
     Err(ApiError::Ambiguous { name: id.to_owned(), fits })
 }
 
