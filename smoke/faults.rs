@@ -246,9 +246,13 @@ fn without_a_daemon_it_says_how_to_start_one() {
 
 #[test]
 fn a_containerd_that_is_not_there_is_named() {
-    let node = TestDaemon::builder().without_containerd().unclaimed().start();
-    let outcome = node.mill(["init", "--cluster", "test"]).code(1);
-    let _ = outcome.says("containerd at /nowhere/containerd.sock");
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = Command::new(MILL);
+    command.arg("daemon").arg("--data-dir").arg(folder.path().join("data"));
+    command.arg("--socket").arg(folder.path().join("s")).args(["--api", "127.0.0.1:0"]);
+    command.args(["--containerd", "/nowhere/containerd.sock"]);
+    let outcome = Outcome::new("daemon".to_owned(), command.output().unwrap()).code(1);
+    let _ = outcome.says("/nowhere/containerd.sock");
 }
 
 #[test]

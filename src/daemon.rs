@@ -27,6 +27,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::sync::{Mutex, OnceCell, mpsc, watch};
 
+/// The log's folder in the data directory.
+const LOG: &str = "raft";
+
 /// Why a node can't run, or had to end.
 #[derive(Debug, thiserror::Error)]
 pub enum DaemonError {
@@ -53,6 +56,15 @@ pub enum DaemonError {
     NoContainerd {
         /// Where it should be.
         socket: PathBuf,
+    },
+    /// The member's log is gone.
+    #[error(
+        "{path} is missing, and with it the cluster's state; restore it, or start over: mill clean",
+        path = path.display()
+    )]
+    NoLog {
+        /// Where it should be.
+        path: PathBuf,
     },
     /// Another daemon uses it.
     #[error(transparent)]
@@ -130,6 +142,10 @@ impl Node {
         std::fs::create_dir_all(&data).map_err(unusable)?;
         let lock = DataLock::acquire(&data)?;
         let identity = Identity::read(&data)?;
+        let log = data.join(LOG);
+        if identity.as_ref().is_some_and(|who| who.begun) && !log.exists() {
+            return Err(DaemonError::NoLog { path: log });
+        }
         let config = Arc::new(config);
         let local = Arc::new(listener::LocalSocket::open(&config.socket)?);
         // Before the API answers: a member never says that it is none.
@@ -284,8 +300,8 @@ async fn start_raft(shared: Arc<Shared>, root: RootRef) -> Result<root::Handle, 
             let _ = to.cast(root::Msg::Raft(event));
         }
     });
-    let dir = Places::of(&shared.config.data_dir).data.join("raft");
-    let args = raft::Args { node: who.node, dir, bootstrap: true, sink };
+    let dir = Places::of(&shared.config.data_dir).data.join(LOG);
+    let args = raft::Args { node: who.node, dir, bootstrap: !who.begun, sink };
     let (actor, _) = raft::Raft::spawn_linked(None, raft::Raft, args, root.get_cell()).await?;
     let (cell, raft) = (actor.get_cell(), Some(actor.clone()));
     let tell = Box::new(move |what| {

@@ -300,6 +300,8 @@ const _: () = assert!(LOG_LINE_MAX * 2 < EVENT_MAX);
 pub const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 /// How often the command line looks whether a restart is done.
 pub const FOLLOW_INTERVAL: Duration = Duration::from_millis(200);
+/// How long a request waits for the first view of a node that starts.
+pub const API_FIRST_VIEW: Duration = Duration::from_secs(10);
 /// How long a new cluster may take to be ready.
 pub const INIT_READY: Duration = Duration::from_secs(20);
 /// After a failed introduction a node tries again this much later.

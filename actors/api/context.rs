@@ -140,8 +140,13 @@ impl Context {
         self.views.borrow().clone()
     }
 
-    /// A view that a leader confirmed to be the newest, or the newest at hand.
+    /// A view that a leader confirmed to be the newest, or the newest at hand. While the node starts,
+    /// its first view is waited for.
     pub async fn read(&self) -> Result<Reading, ApiError> {
+        let mut views = self.views.clone();
+        let first = views.wait_for(Option::is_some);
+        // Without one in time the answer below says that the node is starting.
+        let _ = tokio::time::timeout(limits::API_FIRST_VIEW, first).await.is_ok();
         let confirmed = tokio::time::timeout(limits::READ_CONFIRM, async {
             let call = self.root.call(Msg::ReadIndex, Some(limits::READ_CONFIRM)).await;
             match call {

@@ -57,13 +57,6 @@ impl Builder {
         self
     }
 
-    /// Names a containerd that isn't there.
-    #[must_use]
-    pub fn without_containerd(mut self) -> Self {
-        self.containerd = "/nowhere/containerd.sock";
-        self
-    }
-
     /// Leaves the node unclaimed.
     #[must_use]
     pub fn unclaimed(mut self) -> Self {

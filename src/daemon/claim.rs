@@ -39,13 +39,11 @@ pub(super) async fn init(
     let api = shared.config.api;
     let listener = listener::open_tcp(api, "--api").map_err(|e| conflict(&e))?;
     shared.platform(&who).await.map_err(|error| conflict(&error))?;
-    let data = shared.config.data_dir.clone();
-    let written = who.clone();
-    let wrote = tokio::task::spawn_blocking(move || written.write(&data)).await;
-    wrote.map_err(|error| conflict(&error))?.map_err(|error| conflict(&error))?;
+    write(shared, who.clone()).await?;
     let view = who.init.clone();
-    begin(shared, root, who).await.map_err(|error| conflict(&error))?;
+    begin(shared, root, who.clone()).await.map_err(|error| conflict(&error))?;
     wait_until_ready(root).await?;
+    write(shared, Identity { begun: true, ..who }).await?;
     let admin = mint(root, Role::Admin).await?;
     let join = mint(root, Role::Join).await?;
     shared.standing.send_replace(Standing::Member { tcp: vec![Arc::new(listener)] });
@@ -56,6 +54,12 @@ pub(super) async fn init(
         token: admin,
         join: format!("mill join {}:{port} --token {join}", view.address),
     })
+}
+
+async fn write(shared: &Shared, who: Identity) -> Result<(), ApiError> {
+    let data = shared.config.data_dir.clone();
+    let wrote = tokio::task::spawn_blocking(move || who.write(&data)).await;
+    wrote.map_err(|error| conflict(&error))?.map_err(|error| conflict(&error))
 }
 
 fn identity(shared: &Shared, request: InitRequest) -> Result<Identity, ApiError> {
@@ -90,6 +94,7 @@ fn identity(shared: &Shared, request: InitRequest) -> Result<Identity, ApiError>
             address: address.to_string(),
             labels: request.labels,
         },
+        begun: false,
     })
 }
 

@@ -21,6 +21,8 @@ pub struct Identity {
     pub subnet: Ipv4Addr,
     /// The cluster's beginning: proposed again until it is in the log.
     pub init: Init,
+    /// The log has been begun: from then on a missing one is a loss.
+    pub begun: bool,
 }
 
 /// Why the identity can't be read or written.
@@ -103,7 +105,8 @@ mod tests {
             address: "127.0.0.1".into(),
             labels: BTreeMap::new(),
         };
-        let who = Identity { node: NodeId(1), subnet: Ipv4Addr::new(10, 99, 0, 0), init };
+        let subnet = Ipv4Addr::new(10, 99, 0, 0);
+        let who = Identity { node: NodeId(1), subnet, init, begun: false };
         who.write(dir.path()).unwrap();
         assert_eq!(Identity::read(dir.path()).unwrap(), Some(who));
         fs::write(dir.path().join(FILE), "{").unwrap();
