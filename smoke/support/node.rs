@@ -135,10 +135,16 @@ impl TestDaemon {
         self.process = Some(process);
     }
 
-    /// Starts the process again, after `stop` or `kill`, and waits until it answers.
+    /// Starts the process again, after `stop` or `kill`, and waits until it answers; a member also
+    /// until it leads.
     pub fn restart(&mut self) {
         self.launch();
         self.wait_for_socket();
+        if self.init.is_some() {
+            let api = self.api();
+            let leads = || api.request("GET", "/v1/nodes").send().status == 200;
+            poll(leads).secs(60).expect("the restarted node to lead");
+        }
     }
 
     #[track_caller]
