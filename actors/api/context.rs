@@ -140,8 +140,8 @@ impl Context {
         self.views.borrow().clone()
     }
 
-    /// A view that a leader confirmed to be the newest, or the newest at hand. While the node starts,
-    /// its first view is waited for.
+    /// A view that a leader confirmed to be the newest, or the newest at hand. While the node
+    /// starts, its first view is waited for.
     pub async fn read(&self) -> Result<Reading, ApiError> {
         let mut views = self.views.clone();
         let first = views.wait_for(Option::is_some);
