@@ -148,12 +148,11 @@ impl Node {
         }
         let config = Arc::new(config);
         let local = Arc::new(listener::LocalSocket::open(&config.socket)?);
+        // Opened even by a node that does not serve it yet, so that a taken address is told now.
+        let tcp = vec![Arc::new(listener::open_tcp(config.api, "--api")?)];
         // Before the API answers: a member never says that it is none.
         let standing = match &identity {
-            Some(_) => {
-                let tcp = vec![Arc::new(listener::open_tcp(config.api, "--api")?)];
-                Standing::Member { tcp }
-            }
+            Some(_) => Standing::Member { tcp },
             None => Standing::Unclaimed,
         };
         let shared = Arc::new(Shared {
