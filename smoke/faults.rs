@@ -260,8 +260,10 @@ fn a_disk_that_is_full_while_pulling_is_named() {
     let registry = Registry::start();
     let node = TestDaemon::builder().containerd_disk("32M").start();
     let ballast = node.data().join("containerd/ballast");
-    let mut file = std::fs::File::create(&ballast).unwrap();
-    let full = std::io::copy(&mut std::io::repeat(0), &mut file).unwrap_err();
+    let mut open = std::fs::File::create(&ballast).unwrap();
+    let full = std::io::copy(&mut std::io::repeat(0), &mut open).unwrap_err();
+    // Open, it would hold its space beyond its removal.
+    drop(open);
     assert_eq!(full.kind(), std::io::ErrorKind::StorageFull);
     let file = node.file("test.mill", &files::hello(&registry.image("hello:v1"), 1));
     let output = node.file("output", "");
