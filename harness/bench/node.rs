@@ -40,6 +40,10 @@ fn deploy(node: &TestDaemon, image: &str, replicas: usize) -> Duration {
 }
 
 fn down(node: &TestDaemon) {
+    // Running is before healthy: the deployment may still go on.
+    poll(|| node.api().get("/v1/deployments")[0]["status"] != "running")
+        .secs(120)
+        .expect("the end of the deployment");
     let _ = node.mill(["down", "--all", "--yes"]).ok();
     poll(|| node.allocations("bench").iter().all(|one| one["status"] == "stopped"))
         .secs(60)
