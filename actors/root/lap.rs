@@ -37,7 +37,7 @@ impl State {
             low_water,
             time_ms: self.now().0,
             idempotency_key: idempotency_key.unwrap_or_default(),
-            command: Vec::new().into(),
+            command: Vec::new(),
         };
         let Some(raft) = self.family.raft() else {
             return self.answer(seq, Err(ProposeError::NoLeader));
@@ -47,7 +47,7 @@ impl State {
             let Ok(bytes) = serde_json::to_vec(&command) else {
                 return refuse(&myself, seq, ProposeError::TooLarge);
             };
-            entry.command = bytes.into();
+            entry.command = bytes;
             let (sender, receiver) = tokio::sync::oneshot::channel();
             let message = consensus::Msg::Propose { entry, reply: sender.into() };
             if raft.cast(message).is_err() {

@@ -20,7 +20,7 @@ mod poll;
 #[path = "../registry.rs"]
 mod registry;
 mod report;
-#[allow(dead_code, reason = "shared with the tests")]
+#[allow(dead_code, unused_imports, reason = "shared with the tests")]
 #[path = "../../smoke/support/mod.rs"]
 mod support;
 

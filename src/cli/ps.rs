@@ -236,7 +236,7 @@ db-0-x7q1   db    n2    backoff  none     -          -         6 (oom)   1h   -
         let gone = AllocationView { status: "stopped".to_owned(), ..allocation("a-0-aaaa", "a") };
         assert_eq!(select(vec![gone.clone()], &args(None)).unwrap(), []);
         let all = PsArgs { all: true, ..args(None) };
-        assert_eq!(select(vec![gone.clone()], &all).unwrap(), [gone.clone()]);
+        assert_eq!(select(vec![gone.clone()], &all).unwrap(), std::slice::from_ref(&gone));
         let elsewhere = PsArgs { node: Some("n2".to_owned()), ..all };
         assert_eq!(select(vec![gone], &elsewhere).unwrap(), []);
     }

@@ -161,7 +161,7 @@ mod tests {
     #[test]
     fn quantities_read_as_documented() {
         assert_eq!([span(48), span(250), span(3700), span(200_000)], ["48s", "4m", "1h", "2d"]);
-        assert_eq!([took(3.14), took(64.2), took(0.0), took(9.97)], ["3.1s", "64s", "0.0s", "10s"]);
+        assert_eq!([took(3.12), took(64.2), took(0.0), took(9.97)], ["3.1s", "64s", "0.0s", "10s"]);
         assert_eq!(cores(Some(0.12), Some(0.5), 2), "0.12/0.50");
         assert_eq!(cores(Some(1.2), Some(4.0), 1), "1.2/4.0");
         assert_eq!(cores(None, Some(0.5), 2), "-");

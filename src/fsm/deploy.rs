@@ -23,12 +23,10 @@ impl State {
         let tasks = self.store_specs(deploy.tasks);
         let old = self.apps.get(&deploy.app).cloned();
         let changed = changed_services(old.as_deref(), &services);
-        if let Some(app) = &old {
-            if changed.is_empty() && app.tasks == tasks {
-                self.collect_specs();
-                let revision = app.stable.unwrap_or(app.revision);
-                return Ok(Outcome::Revision { revision, new: false });
-            }
+        if let Some(app) = old.as_deref().filter(|app| changed.is_empty() && app.tasks == tasks) {
+            self.collect_specs();
+            let revision = app.stable.unwrap_or(app.revision);
+            return Ok(Outcome::Revision { revision, new: false });
         }
         self.last_revision = Revision(self.last_revision.0 + 1);
         let revision = self.last_revision;

@@ -93,7 +93,7 @@ async fn serve(namespace: &Path, port: u16, name: &'static str) {
             let mut stream = stream.unwrap();
             std::thread::spawn(move || {
                 let peer = stream.peer_addr().unwrap().ip();
-                write!(stream, "{name} {peer}\n").unwrap();
+                writeln!(stream, "{name} {peer}").unwrap();
                 let mut byte = [0];
                 while stream.read(&mut byte).is_ok_and(|n| n == 1) {
                     stream.write_all(&byte).unwrap();
