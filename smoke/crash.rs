@@ -135,7 +135,8 @@ impl Tracer {
         let tracer = Self(command.stdin(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
         let status = thread.join("status");
         poll(|| {
-            let status = std::fs::read_to_string(&status).unwrap_or_default();
+            // The thread may have failed and ended already.
+            let Ok(status) = std::fs::read_to_string(&status) else { return true };
             status.lines().any(|l| l.starts_with("TracerPid:") && !l.ends_with("\t0"))
         })
         .expect("strace to attach");

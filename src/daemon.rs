@@ -11,6 +11,7 @@ pub use identity::{Identity, IdentityError};
 
 use crate::actors::api::{self, Standing, listener};
 use crate::actors::container::daemon as private;
+use crate::actors::container::net::{Net, PublishOn};
 use crate::actors::platform::{Places, Platform, PlatformError};
 use crate::actors::raft::lock::{DataLock, LockError};
 use crate::actors::root::{self, Child, Factories, Factory, Member, RootRef};
@@ -199,6 +200,21 @@ impl Node {
         let deadline = limits::CHILD_STOP * 5;
         if self.root.call(root::Msg::Stop, Some(deadline)).await.is_err() {
             tracing::warn!("root did not stop in time");
+        }
+    }
+}
+
+impl Node {
+    /// Stops the actors and takes the containers' network away, of a node that runs nothing any
+    /// more.
+    pub async fn stop_for_good(self) {
+        let Some(who) = self.shared.identity.get().cloned() else { return self.stop().await };
+        let places = Places::of(&self.config.data_dir);
+        let cluster = Subnet::of(who.init.subnet, who.init.prefix);
+        let net = places.net(who.subnet, cluster, PublishOn::Loopback);
+        self.stop().await;
+        if let Err(error) = Net::clear(&net).await {
+            tracing::warn!(%error, "the containers' network is not gone");
         }
     }
 }

@@ -169,7 +169,10 @@ impl Dev<'_> {
             Ended::Node(error) => return Err(error),
         };
         let removed = if self.args.keep { Ok(()) } else { self.remove().await };
-        node.stop().await;
+        match &removed {
+            Ok(()) if !self.args.keep => node.stop_for_good().await,
+            _ => node.stop().await,
+        }
         match result {
             Err(error) => Err(error),
             Ok(()) => removed,
