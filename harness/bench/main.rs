@@ -11,6 +11,9 @@
 
 mod commit;
 mod disk;
+#[allow(dead_code, reason = "shared with the tests")]
+#[path = "../lap.rs"]
+mod lap;
 mod node;
 mod peers;
 #[allow(dead_code, reason = "shared with the tests")]

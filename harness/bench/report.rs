@@ -72,8 +72,8 @@ How it was measured
 - *20 replicas*: from the request until all 20 run. Docker Swarm is Debian's docker.io with a
   containerd and a bridge network of its own, in a network namespace without a way out, so that no
   task waits for a registry; `docker service create --detach`, its state read from Docker's API.
-- *Commit*: a proposal to the raft actor until it comes back committed, one voter, entries of 512
-  bytes. The raw append writes 512 bytes at the end of a file and calls fdatasync.
+- *Commit*: a proposal to root until it is applied and answered, one voter, entries of 512 bytes.
+  The raw append writes 512 bytes at the end of a file and calls fdatasync.
 - *Idle*: 20 containers run, nothing is asked; the daemon's own process (proportional set size), and
   its processor time over a minute. The logger is the largest of the 20 logger processes.
 - *Ready*: from starting the process until `/v1/health` answers on its socket. A restart finds its
