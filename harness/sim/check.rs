@@ -230,7 +230,7 @@ impl World {
 
     /// Equal logs give equal states, also by way of a snapshot in the middle.
     fn check_replay(&mut self) {
-        let mut again = World::new_state(&self.state);
+        let mut again = State::default();
         let half = self.log.len() / 2;
         for (n, (index, entry)) in self.log.iter().enumerate() {
             if n == half {
@@ -248,10 +248,6 @@ impl World {
         if again.hash() != self.state.hash() || again.derived != self.state.derived {
             self.fail("the same log gave another state".to_owned());
         }
-    }
-
-    fn new_state(_like: &State) -> State {
-        State::default()
     }
 
     /// The nodes that were put in by hand right after the first entry, as they were then.
