@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::sync::Arc;
 
 macro_rules! number_id {
     ($(#[$doc:meta])* $name:ident, $inner:ty) => {
@@ -27,7 +28,7 @@ macro_rules! text_id {
         $(#[$doc])*
         #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[serde(transparent)]
-        pub struct $name(pub String);
+        pub struct $name(Arc<str>);
 
         impl $name {
             /// The text of the id.
@@ -45,13 +46,13 @@ macro_rules! text_id {
 
         impl From<&str> for $name {
             fn from(text: &str) -> Self {
-                Self(text.to_owned())
+                Self(text.into())
             }
         }
 
         impl From<String> for $name {
             fn from(text: String) -> Self {
-                Self(text)
+                Self(text.into())
             }
         }
     };
@@ -132,13 +133,13 @@ impl AllocId {
     /// The id of a service's replica, for example `web-0-k3f9`.
     #[must_use]
     pub fn service(name: &WorkloadName, replica: u32, random: u32) -> Self {
-        Self(format!("{name}-{replica}-{}", suffix(random)))
+        format!("{name}-{replica}-{}", suffix(random)).into()
     }
 
     /// The id of a task's run, for example `migrate-p02d`.
     #[must_use]
     pub fn task(name: &WorkloadName, random: u32) -> Self {
-        Self(format!("{name}-{}", suffix(random)))
+        format!("{name}-{}", suffix(random)).into()
     }
 }
 
@@ -146,7 +147,7 @@ impl ContainerId {
     /// The container of an allocation's n-th start.
     #[must_use]
     pub fn new(alloc: &AllocId, attempt: Attempt) -> Self {
-        Self(format!("{alloc}.{attempt}"))
+        format!("{alloc}.{attempt}").into()
     }
 
     /// Which start of which allocation it is; `None` if mill never made such a name.

@@ -40,7 +40,7 @@ pub enum TokenError {
 pub fn mint(id: u64, secret: [u8; 32]) -> Minted {
     let low = u32::try_from(id & u64::from(u32::MAX)).unwrap_or_default();
     let high = u32::try_from(id >> 32).unwrap_or_default();
-    let id = TokenId(format!("{}{}", crate::id::suffix(low), crate::id::suffix(high)));
+    let id = TokenId::from(format!("{}{}", crate::id::suffix(low), crate::id::suffix(high)));
     let text = format!("{PREFIX}_{id}_{}", URL_SAFE_NO_PAD.encode(secret));
     Minted { hash: hash(&text), id, text }
 }

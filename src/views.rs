@@ -93,7 +93,7 @@ pub fn status(state: &State, seen: &Observed) -> StatusView {
             .apps
             .values()
             .map(|app| AppStatusView {
-                name: app.name.0.clone(),
+                name: app.name.to_string(),
                 deployment: newest(app).map(|d| deployment(state, d)),
             })
             .collect(),
@@ -117,7 +117,7 @@ pub fn role(role: Role) -> &'static str {
 #[must_use]
 pub fn token(token: &Token) -> TokenView {
     TokenView {
-        id: token.id.0.clone(),
+        id: token.id.to_string(),
         role: role(token.role).to_owned(),
         created_at: token.created_at.to_string(),
         expires_at: token.expires_at.map(|at| at.to_string()),

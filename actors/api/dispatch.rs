@@ -122,7 +122,7 @@ fn admit(context: &Context, entrance: Entrance, headers: &HeaderMap) -> Result<C
     }
     let view = context.view().ok_or(ApiError::Starting)?;
     let token = token::find(&view.state, text.trim(), now())?;
-    Ok(Caller { role: token.role, name: token.id.0.clone() })
+    Ok(Caller { role: token.role, name: token.id.to_string() })
 }
 
 type Found = (&'static Route, BTreeMap<&'static str, String>);

@@ -83,7 +83,7 @@ fn runs(state: &State, digest: &str) -> Option<String> {
         let run = state.spec(&a.spec).map(|stored| stored.spec.run());
         run.and_then(|run| run.digest.as_ref()).is_some_and(|own| own.as_str() == digest)
     });
-    users.next().map(|allocation| allocation.workload.0.clone())
+    users.next().map(|allocation| allocation.workload.to_string())
 }
 
 /// What a specification of the state pins is needed: to run, or to roll back to.

@@ -210,7 +210,7 @@ impl Following {
                 ts: time.to_string(),
                 stream: EVENT.to_owned(),
                 line: text,
-                allocation: allocation.id.0.clone(),
+                allocation: allocation.id.to_string(),
                 node: self.node.clone(),
             };
             feed.send(None, "", &data).await?;
@@ -235,7 +235,7 @@ impl Following {
             }
             .to_owned(),
             line: line.line.clone(),
-            allocation: line.allocation.0.clone(),
+            allocation: line.allocation.to_string(),
             node: self.node.clone(),
         };
         feed.send(None, &line.ts.0.to_string(), &data).await

@@ -76,6 +76,6 @@ pub async fn service(context: Arc<Context>, request: Request) -> Result<Response
     let seen = context.observed(&reading.view).await;
     let name = WorkloadName::from(request.param("name"));
     let found = views::service_named(reading.state(), &name, &seen);
-    let not_found = || ApiError::NotFound { what: "service", name: name.0.clone() };
+    let not_found = || ApiError::NotFound { what: "service", name: name.to_string() };
     Ok(reading.mark(json(StatusCode::OK, &found.ok_or_else(not_found)?)?))
 }

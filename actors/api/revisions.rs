@@ -117,7 +117,7 @@ pub async fn app(context: Arc<Context>, request: Request) -> Result<Response, Ap
     let reading = context.read().await?;
     let name = AppName::from(request.param("app"));
     let found = reading.state().apps.get(&name).and_then(|app| views::app(app));
-    let not_found = || ApiError::NotFound { what: "app", name: name.0.clone() };
+    let not_found = || ApiError::NotFound { what: "app", name: name.to_string() };
     Ok(reading.mark(json(StatusCode::OK, &found.ok_or_else(not_found)?)?))
 }
 
@@ -150,7 +150,7 @@ pub async fn restart(context: Arc<Context>, request: Request) -> Result<Response
     let key = context.key(&request, b"")?;
     // Asked first, so that a name that doesn't exist costs no entry.
     let reading = context.read().await?;
-    let not_found = || ApiError::NotFound { what: "service", name: service.0.clone() };
+    let not_found = || ApiError::NotFound { what: "service", name: service.to_string() };
     let seen = context.observed(&reading.view).await;
     views::service_named(reading.state(), &service, &seen).ok_or_else(not_found)?;
     let done = context.propose(Command::RestartService { service: service.clone() }, key).await?;

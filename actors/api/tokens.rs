@@ -56,7 +56,7 @@ pub async fn create(context: Arc<Context>, mut request: Request) -> Result<Respo
         return Err(ApiError::Conflict { message, hint });
     }
     let role = views::role(role).to_owned();
-    let document = NewTokenView { id: minted.id.0, role, token: minted.text };
+    let document = NewTokenView { id: minted.id.to_string(), role, token: minted.text };
     Ok(request::at(done.index, json(StatusCode::CREATED, &document)?))
 }
 
@@ -65,7 +65,7 @@ pub async fn revoke(context: Arc<Context>, request: Request) -> Result<Response,
     let id = TokenId::from(request.param("id"));
     // Asked first, so that a name that doesn't exist costs no entry.
     if !context.read().await?.state().tokens.contains_key(&id) {
-        return Err(ApiError::NotFound { what: "token", name: id.0 });
+        return Err(ApiError::NotFound { what: "token", name: id.to_string() });
     }
     let done = context.propose(Command::RevokeToken { id }, None).await?;
     Ok(request::at(done.index, empty()))

@@ -217,7 +217,7 @@ impl Net {
     pub fn attached(&self) -> Result<Vec<AllocId>, NetError> {
         let found = listed(&self.config)?;
         let mounted = found.into_iter().filter(|(_, path)| netns::is_mounted(path));
-        Ok(mounted.map(|(name, _)| AllocId(name)).collect())
+        Ok(mounted.map(|(name, _)| AllocId::from(name)).collect())
     }
 
     /// Holds these host ports from now on; those that another program has are returned.
@@ -325,7 +325,7 @@ async fn detach(links: &Links, config: &NetConfig, id: &AllocId) -> Result<(), N
 async fn remove(links: &Links, config: &NetConfig) -> Result<(), NetError> {
     firewall::apply(&firewall::remove(config)).await?;
     for (name, _) in listed(config)? {
-        detach(links, config, &AllocId(name)).await?;
+        detach(links, config, &AllocId::from(name)).await?;
     }
     let bridge = config.bridge();
     if let Some(found) = links.find(&bridge).await? {

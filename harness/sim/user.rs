@@ -22,7 +22,7 @@ impl World {
         if self.now > TROUBLE {
             return;
         }
-        let app = AppName(format!("app{}", self.dice.below(2)));
+        let app = AppName::from(format!("app{}", self.dice.below(2)));
         let command = match self.dice.below(10) {
             0 => Some(self.deploy(&app, BTreeMap::new())),
             1 => self.restart(&app),
@@ -80,7 +80,7 @@ impl World {
         let letters = ["a", "b", "c"];
         let named = (0..count).map(|_| {
             let which = usize::try_from(self.dice.below(3)).unwrap_or(0);
-            let name = WorkloadName(format!("{}{}", letters[which], &app.as_str()[3..]));
+            let name = WorkloadName::from(format!("{}{}", letters[which], &app.as_str()[3..]));
             (name, WorkloadSpec::Service(self.random_service()))
         });
         named.collect()

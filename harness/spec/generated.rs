@@ -188,14 +188,14 @@ fn generate(dice: &mut Dice) -> Spec {
         .map(|n| {
             let run = run(dice, &format!("t{n}"), true);
             let (timeout, schedule, stop) = (millis(dice), schedule(dice), stop(dice));
-            (WorkloadName(format!("t{n}")), TaskSpec { run, timeout, schedule, stop })
+            (WorkloadName::from(format!("t{n}")), TaskSpec { run, timeout, schedule, stop })
         })
         .collect();
     let names: Vec<WorkloadName> = tasks.keys().cloned().collect();
     let services = (0..dice.below(4))
         .map(|n| {
             let n = u16::try_from(n).unwrap();
-            (WorkloadName(format!("s{n}")), service(dice, n, &names))
+            (WorkloadName::from(format!("s{n}")), service(dice, n, &names))
         })
         .collect();
     let cluster = dice.yes().then(|| "prod".to_owned());

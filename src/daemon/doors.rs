@@ -80,7 +80,7 @@ impl ImageStore for Store {
 fn view(image: Listed) -> ImageView {
     ImageView {
         reference: image.reference,
-        digest: image.digest.0,
+        digest: image.digest.to_string(),
         size: image.size.0,
         loaded: image.loaded,
         used: false,

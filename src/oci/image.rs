@@ -212,7 +212,7 @@ impl ImageFile {
 pub fn sha256(bytes: &[u8]) -> Digest {
     let hash = sha2::Sha256::digest(bytes);
     let hex: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
-    Digest(format!("sha256:{hex}"))
+    Digest::from(format!("sha256:{hex}"))
 }
 
 #[derive(Deserialize)]

@@ -36,7 +36,7 @@ fn file(text: &str) -> Up {
 }
 
 fn digest(deploy: &Deploy, name: &str) -> String {
-    deploy.services[&WorkloadName::from(name)].run().digest.clone().unwrap().0
+    deploy.services[&WorkloadName::from(name)].run().digest.clone().unwrap().to_string()
 }
 
 /// A cluster of one node that runs the file.

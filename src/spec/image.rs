@@ -185,7 +185,7 @@ fn parse_tag(tag: &str) -> Result<String, ReferenceError> {
 fn parse_digest(digest: &str) -> Result<Digest, ReferenceError> {
     let hex = digest.strip_prefix("sha256:").ok_or(ReferenceError::Digest)?;
     let fits = hex.len() == 64 && hex.bytes().all(|b| b"0123456789abcdef".contains(&b));
-    if fits { Ok(Digest(digest.to_owned())) } else { Err(ReferenceError::Digest) }
+    if fits { Ok(Digest::from(digest.to_owned())) } else { Err(ReferenceError::Digest) }
 }
 
 #[cfg(test)]
@@ -222,7 +222,7 @@ mod tests {
         assert_eq!(reference.tag, None);
         let both = Reference::parse(&format!("nginx:1@sha256:{HEX}")).unwrap();
         assert_eq!((both.tag.as_deref(), both.digest.is_some()), (Some("1"), true));
-        let pinned = Reference::parse("nginx").unwrap().pinned(Digest(format!("sha256:{HEX}")));
+        let pinned = Reference::parse("nginx").unwrap().pinned(Digest::from(format!("sha256:{HEX}")));
         assert_eq!(pinned.to_string(), format!("docker.io/library/nginx:latest@sha256:{HEX}"));
     }
 

@@ -17,8 +17,8 @@ pub fn allocation(state: &State, allocation: &Allocation, seen: &Observed) -> Al
     let used = seen.allocations.get(&allocation.id);
     let observed = &allocation.observed;
     AllocationView {
-        id: allocation.id.0.clone(),
-        name: allocation.workload.0.clone(),
+        id: allocation.id.to_string(),
+        name: allocation.workload.to_string(),
         kind: match allocation.kind {
             AllocKind::Service { .. } => "service",
             AllocKind::Task => "task",

@@ -14,7 +14,7 @@ pub fn deployment(state: &State, deployment: &Deployment) -> DeploymentView {
     let images = deployment.services.iter();
     DeploymentView {
         revision: deployment.revision.0,
-        app: deployment.app.0.clone(),
+        app: deployment.app.to_string(),
         kind: match deployment.kind {
             DeployKind::Up => "up",
             DeployKind::Down => "down",
@@ -33,7 +33,7 @@ pub fn deployment(state: &State, deployment: &Deployment) -> DeploymentView {
         started_at: deployment.started_at.to_string(),
         ended_at: deployment.ended_at.map(|at| at.to_string()),
         reason: deployment.reason.clone(),
-        images: images.filter_map(|(name, hash)| Some((name.0.clone(), image_of(hash)?))).collect(),
+        images: images.filter_map(|(name, hash)| Some((name.to_string(), image_of(hash)?))).collect(),
     }
 }
 
@@ -56,7 +56,7 @@ pub fn deployments(
 pub fn app(app: &App) -> Option<AppView> {
     let runs = app.services.values().any(|service| service.target.is_some());
     (runs || !app.tasks.is_empty()).then(|| AppView {
-        app: app.name.0.clone(),
+        app: app.name.to_string(),
         revision: app.revision.0,
         file: app.file.clone(),
     })

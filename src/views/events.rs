@@ -105,8 +105,8 @@ fn progress(state: &State, deployment: &Deployment, step: &Progress) -> Event {
     };
     Event::Progress(ProgressEvent {
         phase: phase.to_owned(),
-        service: step.service.0.clone(),
-        allocation: step.allocation.as_ref().map(|id| id.0.clone()),
+        service: step.service.to_string(),
+        allocation: step.allocation.as_ref().map(|id| id.to_string()),
         node: step.node.map(|id| node_name(state, id)),
         elapsed: seconds(step.time.since(deployment.started_at).0),
         bytes: None,
@@ -129,7 +129,7 @@ fn end(state: &State, deployment: &Deployment) -> Event {
     };
     Event::Failed(FailedEvent {
         revision,
-        service: deployment.failed_service.as_ref().map(|name| name.0.clone()),
+        service: deployment.failed_service.as_ref().map(|name| name.to_string()),
         reason: deployment.reason.clone().unwrap_or_else(|| reason.to_owned()),
         restored: restored(state, deployment),
         elapsed,

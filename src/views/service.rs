@@ -22,10 +22,10 @@ pub fn service(
     let spec = state.spec(hash)?.spec.service()?;
     let live: Vec<_> = state.allocations_of(name).filter(|a| a.is_live()).collect();
     Some(ServiceView {
-        name: name.0.clone(),
-        app: app.name.0.clone(),
+        name: name.to_string(),
+        app: app.name.to_string(),
         image: spec.run.image.clone(),
-        digest: spec.run.digest.as_ref().map(|digest| digest.0.clone()),
+        digest: spec.run.digest.as_ref().map(|digest| digest.to_string()),
         revision: app.revision.0,
         replicas: replicas(state, name, service, spec),
         address: spec.main_port().map(|port| format!("{name}.mill:{port}")),
@@ -59,8 +59,8 @@ pub fn tasks(state: &State) -> Vec<TaskView> {
 fn task(app: &App, name: &WorkloadName, spec: &WorkloadSpec) -> Option<TaskView> {
     let WorkloadSpec::Task(task) = spec else { return None };
     Some(TaskView {
-        name: name.0.clone(),
-        app: app.name.0.clone(),
+        name: name.to_string(),
+        app: app.name.to_string(),
         image: task.run.image.clone(),
         schedule: task.schedule.clone(),
     })

@@ -49,7 +49,7 @@ fn of_service(
     let degraded = service.degraded.then(|| "degraded by a failed deployment".to_owned());
     let why = why.or(degraded).map(|why| format!(": {why}")).unwrap_or_default();
     Some(WarningView {
-        subject: name.0.clone(),
+        subject: name.to_string(),
         message: format!("{}/{}{why}", count.healthy, count.desired),
         command: Some(format!("mill logs {name}")),
     })
@@ -76,7 +76,7 @@ fn trouble(allocation: &Allocation, now: Timestamp) -> Option<String> {
 fn of_deployment(state: &State, app: &App) -> Option<WarningView> {
     let newest = state.deployments.get(&app.revision)?;
     (newest.status == DeployStatus::Failed).then(|| WarningView {
-        subject: app.name.0.clone(),
+        subject: app.name.to_string(),
         message: format!(
             "r{} failed: {}",
             newest.revision,

@@ -43,7 +43,7 @@ async fn a_deployment_is_followed_to_its_end_and_resumed_without_gap_or_double()
     assert_eq!(all[1].data["phase"], "scheduled");
     assert_eq!(all[2].data["phase"], "healthy");
     assert_eq!(all[2].data["node"], "n1");
-    assert_eq!(all[2].data["allocation"], id.0);
+    assert_eq!(all[2].data["allocation"], id.to_string());
     assert_eq!(all[5].data["success"], true);
     // The same request again, with the last event: the stream goes on, nothing is deployed.
     let again = node.local().header("last-event-id", "1-4");

@@ -70,7 +70,7 @@ async fn following_goes_on_with_new_lines_and_new_allocations() {
     assert_eq!(who(&first), ["web-0", "web-1"].map(str::to_owned).into());
     assert_eq!(first[0].data["line"], "line 7000");
     // Between the lines it says whose program ended.
-    let id = crate::id::AllocId(first[0].data["allocation"].as_str().unwrap().to_owned());
+    let id = crate::id::AllocId::from(first[0].data["allocation"].as_str().unwrap().to_owned());
     let (reason, code) = (ExitReason::Error, Some(1));
     let exit = Some(Exit { code, reason, message: None });
     node.observe(
@@ -82,7 +82,7 @@ async fn following_goes_on_with_new_lines_and_new_allocations() {
         (&event["stream"], &event["line"]),
         (&"event".into(), &"exited 1, restarting".into())
     );
-    assert_eq!(event["allocation"], id.0);
+    assert_eq!(event["allocation"], id.to_string());
     // A replica that comes later is followed from its first line on; another service's isn't.
     let scaled = node.local().send("POST", "/v1/services/web/scale", "{\"replicas\": 3}").await;
     assert_eq!(scaled.status, 202);

@@ -46,7 +46,7 @@ impl Containerd {
     async fn create_task(&self, new: &NewContainer) -> Result<u32, Error> {
         let rootfs = self.prepare(new).await?;
         let request = api::CreateTaskRequest {
-            container_id: new.id.0.clone(),
+            container_id: new.id.to_string(),
             rootfs,
             // Both must be set, or the shim of containerd 1.6 panics.
             stdout: new.log.clone(),
@@ -69,7 +69,7 @@ impl Containerd {
                     }
                 }
             }
-            Err(status) if is_away(&status) => Err(self.error("make task", &new.id.0, status)),
+            Err(status) if is_away(&status) => Err(self.error("make task", new.id.as_str(), status)),
             Err(status) => Err(start_error(command(new), status.message())),
         }
     }
@@ -82,7 +82,7 @@ impl Containerd {
             value: serde_json::to_vec(&host::fit(&new.spec))?,
         };
         let container = api::Container {
-            id: new.id.0.clone(),
+            id: new.id.to_string(),
             image: new.image.clone(),
             labels: new.labels.clone().into_iter().collect(),
             runtime: Some(api::container::Runtime {
@@ -91,7 +91,7 @@ impl Containerd {
             }),
             spec: Some(spec),
             snapshotter: SNAPSHOTTER.to_owned(),
-            snapshot_key: new.id.0.clone(),
+            snapshot_key: new.id.to_string(),
             ..api::Container::default()
         };
         let made = retry(|| {
@@ -108,7 +108,7 @@ impl Containerd {
 
     async fn prepare(&self, new: &NewContainer) -> Result<Vec<Mount>, Error> {
         let key = new.id.as_str();
-        let parent = new.chain_id.as_ref().map(|id| id.0.clone()).unwrap_or_default();
+        let parent = new.chain_id.as_ref().map(|id| id.to_string()).unwrap_or_default();
         let prepared = retry(|| {
             let request = self.request(api::snapshots::PrepareSnapshotRequest {
                 snapshotter: SNAPSHOTTER.to_owned(),
@@ -152,7 +152,7 @@ impl Containerd {
     /// There is no such task, or the program can't be executed.
     pub async fn start(&self, id: &ContainerId) -> Result<u32, Error> {
         let started = retry(|| {
-            let request = api::StartRequest { container_id: id.0.clone(), ..Default::default() };
+            let request = api::StartRequest { container_id: id.to_string(), ..Default::default() };
             let request = self.request(request);
             let mut tasks = self.tasks();
             async move { tasks.start(request).await }
@@ -178,7 +178,7 @@ impl Containerd {
     pub async fn kill(&self, id: &ContainerId, signal: u32) -> Result<(), Error> {
         let killed = retry(|| {
             let request = self.request(api::KillRequest {
-                container_id: id.0.clone(),
+                container_id: id.to_string(),
                 signal,
                 all: false,
                 ..api::KillRequest::default()
@@ -202,7 +202,7 @@ impl Containerd {
         let [mut pause, longest] = limits::CONTAINERD_RETRY;
         let mut refusals = 0;
         loop {
-            let request = api::WaitRequest { container_id: id.0.clone(), ..Default::default() };
+            let request = api::WaitRequest { container_id: id.to_string(), ..Default::default() };
             match self.tasks().wait(self.unbounded(request)).await {
                 Ok(response) => {
                     let response = response.into_inner();
@@ -230,7 +230,7 @@ impl Containerd {
     /// containerd doesn't answer.
     pub async fn task(&self, id: &ContainerId) -> Result<TaskState, Error> {
         let found = retry(|| {
-            let request = api::GetRequest { container_id: id.0.clone(), ..Default::default() };
+            let request = api::GetRequest { container_id: id.to_string(), ..Default::default() };
             let request = self.request(request);
             let mut tasks = self.tasks();
             async move { tasks.get(request).await }
@@ -269,12 +269,12 @@ impl Containerd {
         self.kill(id, SIGKILL).await?;
         let gone = tokio::time::timeout(limits::KILL_DEADLINE, self.wait(id)).await;
         let seconds = limits::KILL_DEADLINE.as_secs();
-        gone.map_err(|_| Error::Undead { id: id.0.clone(), seconds })?.map(|_| ())
+        gone.map_err(|_| Error::Undead { id: id.to_string(), seconds })?.map(|_| ())
     }
 
     async fn delete_task(&self, id: &ContainerId) -> Result<Option<Exit>, tonic::Status> {
         let deleted = retry(|| {
-            let request = self.request(api::DeleteTaskRequest { container_id: id.0.clone() });
+            let request = self.request(api::DeleteTaskRequest { container_id: id.to_string() });
             let mut tasks = self.tasks();
             async move { tasks.delete(request).await }
         })
@@ -286,7 +286,7 @@ impl Containerd {
 
     async fn delete_record(&self, id: &ContainerId) -> Result<(), Error> {
         let deleted = retry(|| {
-            let request = self.request(api::DeleteContainerRequest { id: id.0.clone() });
+            let request = self.request(api::DeleteContainerRequest { id: id.to_string() });
             let mut containers = self.containers();
             async move { containers.delete(request).await }
         })
@@ -336,7 +336,7 @@ impl Containerd {
             .into_iter()
             .map(|container| Found {
                 task: states.get(container.id.as_str()).copied().unwrap_or(TaskState::None),
-                id: ContainerId(container.id),
+                id: ContainerId::from(container.id),
                 labels: container.labels.into_iter().collect(),
                 image: container.image,
             })

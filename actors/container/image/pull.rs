@@ -207,26 +207,26 @@ impl Inner {
         let mut config = Labels::new();
         if let Some(chain) = resolved.chain_id() {
             let snapshotter = crate::actors::container::containerd::SNAPSHOTTER;
-            config.insert(format!("containerd.io/gc.ref.snapshot.{snapshotter}"), chain.0);
+            config.insert(format!("containerd.io/gc.ref.snapshot.{snapshotter}"), chain.to_string());
         }
         let config_digest = &resolved.manifest.config.digest;
         store::put(containerd, lease, config_digest, resolved.config_text.clone(), &config).await?;
         let mut parts = Labels::from([(
             "containerd.io/gc.ref.content.config".to_owned(),
-            config_digest.0.clone(),
+            config_digest.to_string(),
         )]);
         if loaded {
             // What was loaded can't be fetched again, so its layers are kept too.
             let layers = resolved.manifest.layers.iter().enumerate();
             parts.extend(layers.map(|(index, layer)| {
-                (format!("containerd.io/gc.ref.content.l.{index}"), layer.digest.0.clone())
+                (format!("containerd.io/gc.ref.content.l.{index}"), layer.digest.to_string())
             }));
         }
         let (digest, text) = &resolved.manifest_text;
         store::put(containerd, lease, digest, text.clone(), &parts).await?;
         if let Some(text) = &resolved.index {
             let label = "containerd.io/gc.ref.content.m.0".to_owned();
-            let labels = Labels::from([(label, digest.0.clone())]);
+            let labels = Labels::from([(label, digest.to_string())]);
             store::put(containerd, lease, &resolved.top, text.clone(), &labels).await?;
         }
         records::write(containerd, image, resolved, loaded).await

@@ -44,7 +44,7 @@ pub(super) async fn write(
     }
     let target = Descriptor {
         media_type: media_type.to_owned(),
-        digest: digest.0.clone(),
+        digest: digest.to_string(),
         size: i64::try_from(size).unwrap_or(i64::MAX),
         ..Descriptor::default()
     };
@@ -90,7 +90,7 @@ pub(super) async fn loaded(
     .await;
     let found = allow(found, &[Code::NotFound])
         .map_err(|status| containerd.error("look for", &name, status))?;
-    Ok(found.and_then(|found| found.image?.target).map(|target| Digest(target.digest)))
+    Ok(found.and_then(|found| found.image?.target).map(|target| Digest::from(target.digest)))
 }
 
 /// All images, by reference.

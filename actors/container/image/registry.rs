@@ -58,7 +58,7 @@ impl Registries {
     pub async fn digest(&self, image: &Reference) -> Result<Digest, ImageError> {
         let client = self.client(&image.registry).await?;
         let found = client.0.fetch_manifest_digest(&theirs(image), &auth()).await;
-        found.map(Digest).map_err(|error| self.told(image, error))
+        found.map(Digest::from).map_err(|error| self.told(image, error))
     }
 
     /// A manifest or index by its digest.
@@ -80,7 +80,7 @@ impl Registries {
         let client = self.client(&image.registry).await?;
         let reference = theirs(image);
         client.0.store_auth_if_needed(reference.resolve_registry(), &auth()).await;
-        let wanted = OciDescriptor { digest: digest.0.clone(), ..OciDescriptor::default() };
+        let wanted = OciDescriptor { digest: digest.to_string(), ..OciDescriptor::default() };
         let found = if offset == 0 {
             client.0.pull_blob_stream(&reference, &wanted).await.map(BlobResponse::Full)
         } else {
@@ -172,7 +172,7 @@ fn theirs(image: &Reference) -> oci_client::Reference {
     let (registry, repository) = (image.registry.clone(), image.repository.clone());
     match (&image.digest, &image.tag) {
         (Some(digest), _) => {
-            oci_client::Reference::with_digest(registry, repository, digest.0.clone())
+            oci_client::Reference::with_digest(registry, repository, digest.to_string())
         }
         (None, tag) => {
             let tag = tag.clone().unwrap_or_else(|| "latest".to_owned());
@@ -202,7 +202,7 @@ fn classify(image: &Reference, error: OciDistributionError) -> ImageError {
         E::RequestError(error) => connection(registry, &error),
         E::IoError(error) => connection(registry, &error),
         E::DigestError(_) => {
-            let digest = image.digest.clone().unwrap_or_else(|| Digest(reference.clone()));
+            let digest = image.digest.clone().unwrap_or_else(|| Digest::from(reference.clone()));
             ImageError::WrongDigest { reference, digest }
         }
         other => ImageError::BadManifest { reference, reason: other.to_string() },

@@ -27,7 +27,7 @@ pub(super) async fn users(
     let message = api::snapshots::ViewSnapshotRequest {
         snapshotter: SNAPSHOTTER.to_owned(),
         key: key.clone(),
-        parent: chain.0.clone(),
+        parent: chain.to_string(),
         ..api::snapshots::ViewSnapshotRequest::default()
     };
     let viewed = containerd.snapshots().view(containerd.request(message)).await;

@@ -79,7 +79,7 @@ impl Lease {
 /// A small blob; `None` if the store doesn't have it.
 pub(super) async fn read(containerd: &Containerd, digest: &Digest) -> Result<Option<Bytes>, Error> {
     let failed = |status| containerd.error("read", digest.as_str(), status);
-    let message = api::ReadContentRequest { digest: digest.0.clone(), offset: 0, size: 0 };
+    let message = api::ReadContentRequest { digest: digest.to_string(), offset: 0, size: 0 };
     let opened = retry(|| {
         let request = containerd.request(message.clone());
         let mut content = containerd.content();
@@ -110,7 +110,7 @@ pub(super) async fn label(
     labels: &Labels,
 ) -> Result<(), Error> {
     let info =
-        api::Info { digest: digest.0.clone(), labels: labels.clone(), ..api::Info::default() };
+        api::Info { digest: digest.to_string(), labels: labels.clone(), ..api::Info::default() };
     let paths = labels.keys().map(|key| format!("labels.{key}")).collect();
     let message = api::UpdateRequest {
         info: Some(info),
@@ -193,7 +193,7 @@ impl Writer {
             action: api::WriteAction::Stat.into(),
             r#ref: format!("mill-{name}"),
             total,
-            expected: digest.as_ref().map(|d| d.0.clone()).unwrap_or_default(),
+            expected: digest.as_ref().map(|d| d.to_string()).unwrap_or_default(),
             ..api::WriteContentRequest::default()
         };
         let (requests, receiver) = mpsc::channel(IN_FLIGHT);
@@ -233,7 +233,7 @@ impl Writer {
             message.total = i64::try_from(self.offset).unwrap_or(i64::MAX);
         }
         match self.exchange(message).await {
-            Ok(answer) => Ok(Digest(answer.digest)),
+            Ok(answer) => Ok(Digest::from(answer.digest)),
             // Somebody else wrote it meanwhile.
             Err(status) if status.code() == Code::AlreadyExists => {
                 self.digest.clone().ok_or(status)
@@ -284,7 +284,7 @@ impl Writer {
             action: action.into(),
             r#ref: self.name.clone(),
             total: self.total,
-            expected: self.digest.as_ref().map(|d| d.0.clone()).unwrap_or_default(),
+            expected: self.digest.as_ref().map(|d| d.to_string()).unwrap_or_default(),
             offset: i64::try_from(offset).unwrap_or(i64::MAX),
             data,
             labels: Labels::new(),

@@ -32,7 +32,7 @@ pub(super) async fn exists(containerd: &Containerd, chain: &Digest) -> Result<bo
     let found = retry(|| {
         let request = containerd.request(api::snapshots::StatSnapshotRequest {
             snapshotter: SNAPSHOTTER.to_owned(),
-            key: chain.0.clone(),
+            key: chain.to_string(),
         });
         let mut snapshots = containerd.snapshots();
         async move { snapshots.stat(request).await }
@@ -99,7 +99,7 @@ async fn extract(
     let message = api::snapshots::PrepareSnapshotRequest {
         snapshotter: SNAPSHOTTER.to_owned(),
         key: key.to_owned(),
-        parent: parent.map(|chain| chain.0.clone()).unwrap_or_default(),
+        parent: parent.map(|chain| chain.to_string()).unwrap_or_default(),
         ..api::snapshots::PrepareSnapshotRequest::default()
     };
     let request = containerd.leased(message, &lease.id);
@@ -111,7 +111,7 @@ async fn extract(
     }
     let message = api::snapshots::CommitSnapshotRequest {
         snapshotter: SNAPSHOTTER.to_owned(),
-        name: layer.chain_id.0.clone(),
+        name: layer.chain_id.to_string(),
         key: key.to_owned(),
         ..api::snapshots::CommitSnapshotRequest::default()
     };
@@ -134,7 +134,7 @@ async fn diff(
 ) -> Result<Digest, Status> {
     let descriptor = containerd_client::types::Descriptor {
         media_type: layer.blob.media_type.clone(),
-        digest: layer.blob.digest.0.clone(),
+        digest: layer.blob.digest.to_string(),
         size: i64::try_from(layer.blob.size).unwrap_or(i64::MAX),
         ..containerd_client::types::Descriptor::default()
     };
@@ -143,7 +143,7 @@ async fn diff(
     let mut request = containerd.leased(message, &lease.id);
     request.set_timeout(limits::UNPACK);
     let applied = containerd.diff().apply(request).await?.into_inner();
-    Ok(Digest(applied.applied.map(|applied| applied.digest).unwrap_or_default()))
+    Ok(Digest::from(applied.applied.map(|applied| applied.digest).unwrap_or_default()))
 }
 
 fn unpack_error(

@@ -357,7 +357,7 @@ fn close_leaves_nothing() {
             let net = host.open().await;
             let attached = (2..22).map(|n| {
                 let net = &net;
-                async move { net.attach(&AllocId(format!("web-{n}")), ip(n)).await.unwrap() }
+                async move { net.attach(&AllocId::from(format!("web-{n}")), ip(n)).await.unwrap() }
             });
             let begun = std::time::Instant::now();
             futures_util::future::join_all(attached).await;

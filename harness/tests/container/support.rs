@@ -300,7 +300,7 @@ impl Node {
 
     /// Places replicas; the ids are `NAME-N-test`.
     pub fn place(&self, name: &str, spec: &SpecHash, count: u32) -> Vec<AllocId> {
-        let id = |replica| AllocId(format!("{name}-{replica}-test"));
+        let id = |replica| AllocId::from(format!("{name}-{replica}-test"));
         let place = |replica| {
             let (workload, node, spec) = (name.into(), NodeId(1), spec.clone());
             Action::Place(Place { id: id(replica), workload, replica, node, spec, replaces: None })

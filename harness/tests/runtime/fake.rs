@@ -60,7 +60,7 @@ impl FakeRegistry {
 
     pub fn put(&self, kind: &str, bytes: Vec<u8>) -> Digest {
         let digest = sha256(&bytes);
-        self.content.lock().unwrap().files.insert(digest.0.clone(), (kind.to_owned(), bytes));
+        self.content.lock().unwrap().files.insert(digest.to_string(), (kind.to_owned(), bytes));
         digest
     }
 

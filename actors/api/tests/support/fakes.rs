@@ -64,7 +64,7 @@ impl ImageStore for FakeImages {
         let images = known.iter().filter_map(|(reference, digest)| {
             Some(ImageView {
                 reference: reference.clone(),
-                digest: digest.as_ref().ok()?.0.clone(),
+                digest: digest.as_ref().ok()?.to_string(),
                 size: 10,
                 loaded: true,
                 used: false,
@@ -92,7 +92,7 @@ impl LogSource for FakeLogs {
             Event::Line(LogLine { ts, stream, line: format!("line {n}"), allocation })
         };
         let id = allocation.clone();
-        let own = id.0.bytes().map(u64::from).sum::<u64>() % 100;
+        let own = id.as_str().bytes().map(u64::from).sum::<u64>() % 100;
         let numbers = (1..=3)
             .map(|n| n * 1000 + own)
             .filter(|n| query.since.is_none_or(|since| LogTime(n * 1_000_000) >= since));
