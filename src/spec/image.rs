@@ -222,7 +222,8 @@ mod tests {
         assert_eq!(reference.tag, None);
         let both = Reference::parse(&format!("nginx:1@sha256:{HEX}")).unwrap();
         assert_eq!((both.tag.as_deref(), both.digest.is_some()), (Some("1"), true));
-        let pinned = Reference::parse("nginx").unwrap().pinned(Digest::from(format!("sha256:{HEX}")));
+        let pinned =
+            Reference::parse("nginx").unwrap().pinned(Digest::from(format!("sha256:{HEX}")));
         assert_eq!(pinned.to_string(), format!("docker.io/library/nginx:latest@sha256:{HEX}"));
     }
 

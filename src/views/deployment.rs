@@ -33,7 +33,9 @@ pub fn deployment(state: &State, deployment: &Deployment) -> DeploymentView {
         started_at: deployment.started_at.to_string(),
         ended_at: deployment.ended_at.map(|at| at.to_string()),
         reason: deployment.reason.clone(),
-        images: images.filter_map(|(name, hash)| Some((name.to_string(), image_of(hash)?))).collect(),
+        images: images
+            .filter_map(|(name, hash)| Some((name.to_string(), image_of(hash)?)))
+            .collect(),
     }
 }
 

@@ -69,7 +69,9 @@ impl Containerd {
                     }
                 }
             }
-            Err(status) if is_away(&status) => Err(self.error("make task", new.id.as_str(), status)),
+            Err(status) if is_away(&status) => {
+                Err(self.error("make task", new.id.as_str(), status))
+            }
             Err(status) => Err(start_error(command(new), status.message())),
         }
     }

@@ -207,7 +207,8 @@ impl Inner {
         let mut config = Labels::new();
         if let Some(chain) = resolved.chain_id() {
             let snapshotter = crate::actors::container::containerd::SNAPSHOTTER;
-            config.insert(format!("containerd.io/gc.ref.snapshot.{snapshotter}"), chain.to_string());
+            config
+                .insert(format!("containerd.io/gc.ref.snapshot.{snapshotter}"), chain.to_string());
         }
         let config_digest = &resolved.manifest.config.digest;
         store::put(containerd, lease, config_digest, resolved.config_text.clone(), &config).await?;
