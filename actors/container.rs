@@ -7,6 +7,7 @@
 pub mod alloc;
 pub mod containerd;
 pub mod daemon;
+pub mod exec;
 mod fleet;
 pub mod health;
 pub mod image;

@@ -5,6 +5,7 @@
 
 use crate::actors::container::containerd::{self, Containerd};
 use crate::actors::container::daemon as private;
+use crate::actors::container::exec::Execs;
 use crate::actors::container::image::{Images, RegistryConfig};
 use crate::actors::container::logs;
 use crate::actors::container::net::{Net, NetConfig, NetError, PublishOn};
@@ -68,6 +69,8 @@ pub struct Platform {
     pub containerd: Containerd,
     /// Images in it.
     pub images: Images,
+    /// Further processes in containers.
+    pub execs: Execs,
     /// The containers' network.
     pub net: Net,
     /// The kept binary that logs.
@@ -130,6 +133,12 @@ impl Places {
         Path::new("/run/mill").join(format!("runc-{}", self.instance))
     }
 
+    /// Where the pipes of further processes in containers are.
+    #[must_use]
+    pub fn execs(&self) -> PathBuf {
+        self.run.join("exec")
+    }
+
     /// The parent of the containers' control groups.
     #[must_use]
     pub fn cgroup(&self) -> String {
@@ -165,7 +174,8 @@ impl Platform {
         let images = Images::new(containerd.clone(), registries);
         let reader = logs::LogReader::new(&places.data);
         let logs = reader.map_err(|source| PlatformError::Logs { source })?;
-        Ok(Self { places, containerd, images, net: net?, logger, logs, private })
+        let execs = Execs::new(containerd.clone(), places.execs());
+        Ok(Self { places, containerd, images, execs, net: net?, logger, logs, private })
     }
 }
 

@@ -107,3 +107,37 @@ fn a_container_that_ended_meanwhile_is_noticed() {
     let now = processes(&node, "/start");
     assert!(now.len() == 1 && now != before, "{now:?} {before:?}");
 }
+
+#[test]
+fn probes_by_command_go_on_and_leave_no_process() {
+    let registry = Registry::start();
+    let mut node = TestDaemon::start();
+    let more = "command \"/bin/sleep\" \"7001\"\n    \
+                health exec=\"/bin/sleep 7002\" interval=\"1s\" timeout=\"100s\"";
+    let text = files::service("web", &registry.image("busybox:v1"), more);
+    let file = node.file("test.mill", &text);
+    let _ = node.mill(["up", "--detach", "-f", file.to_str().unwrap()]).ok();
+    let probes = |node: &TestDaemon| processes(node, "sleep 7002");
+    let one = |other: i32| move |now: &Vec<i32>| now.len() == 1 && now[0] != other;
+    let await_one = |node: &TestDaemon, other: i32| {
+        let now = poll(|| Some(probes(node)).filter(one(other))).secs(30).expect("one probe");
+        now[0]
+    };
+    let first = await_one(&node, 0);
+    let program = processes(&node, "sleep 7001");
+    node.kill();
+    assert_eq!(probes(&node), [first], "it runs on without the daemon");
+    node.restart();
+    let second = await_one(&node, first);
+    end(processes(&node, "containerd --config")[0]);
+    // Its end is noticed all the same, as that of a probe that failed.
+    end(second);
+    let third = await_one(&node, second);
+    assert_eq!(processes(&node, "sleep 7001"), program);
+    let seen = poll(|| {
+        let seen = node.allocations("web")[0]["message"].as_str().map(str::to_owned);
+        seen.filter(|text| text.contains("exited 137"))
+    });
+    assert_eq!(seen.secs(20).expect("the killed probe"), "/bin/sleep 7002 → exited 137");
+    assert_ne!(third, second);
+}

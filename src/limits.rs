@@ -75,6 +75,16 @@ pub const UNHEALTHY_FAILURES: u32 = 3;
 pub const PROBE_QUICK: [Duration; 2] = [Duration::from_millis(10), Duration::from_millis(500)];
 /// A failed probe is not worth telling so soon after the start.
 pub const PROBE_QUIET: Duration = Duration::from_secs(1);
+/// Of a failed probe's HTTP answer so many bytes are told.
+pub const PROBE_BODY: usize = 256;
+/// And they are waited for so long.
+pub const PROBE_BODY_WAIT: Duration = Duration::from_millis(500);
+/// A probe by command that containerd could not carry out is made again after this long.
+pub const PROBE_AGAIN: Duration = Duration::from_secs(1);
+/// Processes that are being added to containers at once: each costs a start of the runtime.
+pub const EXEC_STARTS: usize = 8;
+/// What a process wrote is waited for so long after its end: a child of it may hold its output.
+pub const EXEC_DRAIN: Duration = Duration::from_secs(1);
 /// Time to live of a service's DNS records.
 pub const DNS_TTL: Duration = Duration::from_secs(1);
 /// After every node has settled a draining, the stop waits this much longer.

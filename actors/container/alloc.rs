@@ -115,9 +115,10 @@ impl Actor for Alloc {
         let found = args.found.as_ref().map(|found| (found.attempt, found.task));
         let now = clock.now();
         let (life, effects) = Life::begin(args.terms, args.want, &args.reported, found, now);
-        let repair = found.filter(|(_, task)| *task == FoundTask::Running).map(|_| {
+        let running = found.filter(|(_, task)| *task == FoundTask::Running);
+        let repair = running.map(|(attempt, _)| {
             let job = Arc::clone(&args.job);
-            AbortOnDropHandle::new(tokio::spawn(async move { job.repair().await }))
+            AbortOnDropHandle::new(tokio::spawn(async move { job.repair(attempt).await }))
         });
         let mut state = State {
             job: args.job,
@@ -179,10 +180,13 @@ impl State {
                     self.run(myself, async move { Msg::Pulled(turn, job.pull().await) });
                 }
                 Effect::Start(turn, attempt) => self.start(turn, attempt, myself),
-                Effect::Probe(turn, after) => self.run(myself, async move {
-                    tokio::time::sleep(after.duration()).await;
-                    Msg::Outcome(Input::Probed(turn, job.probe().await))
-                }),
+                Effect::Probe(turn, after) => {
+                    let attempt = self.life.attempt();
+                    self.run(myself, async move {
+                        tokio::time::sleep(after.duration()).await;
+                        Msg::Outcome(Input::Probed(turn, job.probe(attempt).await))
+                    });
+                }
                 Effect::Wake(turn, after) => self.run(myself, async move {
                     tokio::time::sleep(after.duration()).await;
                     Msg::Outcome(Input::Woken(turn))

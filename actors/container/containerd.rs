@@ -7,12 +7,14 @@
 pub(crate) mod client;
 mod error;
 mod events;
+mod exec;
 mod host;
 mod options;
 mod tasks;
 
 pub use error::Error;
 pub use events::{TaskEvent, TaskEvents};
+pub use exec::NewExec;
 pub use options::log_uri;
 pub(crate) use tasks::timestamp;
 

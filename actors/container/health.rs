@@ -1,12 +1,16 @@
-//! One probe of a container's health, from the host.
+//! One probe of a container's health, from the host or by a command in the container.
 //!
 //! Owns how a probe is made and how its failure is told. Never judges: how many failures count is
 //! for `life`.
 
+use super::containerd;
+use super::exec::{ExecError, Execs, Probed};
+use crate::id::ContainerId;
+use crate::limits;
 use crate::spec::model::{HealthProbe, HealthSpec};
-use http_body_util::Empty;
+use http_body_util::{BodyExt as _, Empty};
 use hyper::Request;
-use hyper::body::Bytes;
+use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use std::io;
@@ -32,13 +36,52 @@ pub async fn probe(
             (HealthProbe::Tcp | HealthProbe::Http(_), None) => {
                 Err("there is no port to probe; give the service a port".to_owned())
             }
-            (HealthProbe::Exec(_), _) => Err("health exec isn't built yet".to_owned()),
+            // Made by `exec`.
+            (HealthProbe::Exec(_), _) => Err("a command is no address to probe".to_owned()),
         }
     };
     let within = health.timeout.duration();
     match tokio::time::timeout(within, attempt).await {
         Ok(outcome) => outcome,
         Err(_) => Err(silent(&health.probe, target, within)),
+    }
+}
+
+/// Probes once by a command in the container. While containerd is away nothing is known, so that
+/// this waits for it.
+///
+/// # Errors
+/// The command fails, isn't there, or doesn't end within its time: then it is killed.
+pub async fn exec(
+    execs: &Execs,
+    container: &ContainerId,
+    argv: &[String],
+    within: Duration,
+) -> Result<(), String> {
+    let seen = |what: &str, output: &str| {
+        let text = format!("{} → {what}\n{output}", argv.join(" "));
+        Err(text.trim_end().to_owned())
+    };
+    loop {
+        match execs.probe(container, argv, within).await {
+            Ok(Probed::Exited(0, _)) => return Ok(()),
+            Ok(Probed::Exited(code, output)) => return seen(&format!("exited {code}"), &output),
+            Ok(Probed::Late(output)) => {
+                return seen(&format!("no end in {within:?}, killed"), &output);
+            }
+            Ok(Probed::Gone) => return seen("the container doesn't run", ""),
+            Err(ExecError::Containerd(containerd::Error::Away { .. })) => {
+                tokio::time::sleep(limits::PROBE_AGAIN).await;
+            }
+            Err(ExecError::Containerd(containerd::Error::CommandNotFound { command })) => {
+                return Err(format!("health: {command:?} isn't in the image; check its path"));
+            }
+            Err(ExecError::Containerd(containerd::Error::CommandNotExecutable {
+                command,
+                reason,
+            })) => return Err(format!("health: {command:?} can't be executed: {reason}")),
+            Err(error) => return seen(&error.to_string(), ""),
+        }
     }
 }
 
@@ -69,19 +112,46 @@ async fn http(target: SocketAddrV4, path: &str) -> Result<(), String> {
         .header("connection", "close")
         .body(Empty::<Bytes>::new())
         .map_err(|error| failed(&error))?;
-    let mut response = std::pin::pin!(sender.send_request(request));
-    let answer = tokio::select! {
-        answer = &mut response => answer,
+    let talk = async {
+        let mut answer = sender.send_request(request).await?;
+        let status = answer.status().as_u16();
+        let body = match status {
+            200..=399 => String::new(),
+            _ => beginning(answer.body_mut()).await,
+        };
+        Ok::<_, hyper::Error>((status, body))
+    };
+    let mut talk = std::pin::pin!(talk);
+    let told = tokio::select! {
+        told = &mut talk => told,
         // A server that closes at once has answered all the same.
         ended = connection => match ended {
-            Ok(()) => response.await,
+            Ok(()) => talk.await,
             Err(error) => Err(error),
         },
     };
-    match answer.map_err(|error| failed(&error))?.status().as_u16() {
-        200..=399 => Ok(()),
-        code => Err(failed(&code)),
+    match told.map_err(|error| failed(&error))? {
+        (200..=399, _) => Ok(()),
+        (code, body) => Err(failed(&format!("{code}\n{body}")).trim_end().to_owned()),
     }
+}
+
+/// The first bytes of an answer's body that come soon, as text.
+async fn beginning(body: &mut Incoming) -> String {
+    let mut bytes = Vec::new();
+    let read = async {
+        while let Some(Ok(frame)) = body.frame().await {
+            bytes.extend(frame.into_data().unwrap_or_default());
+            if bytes.len() >= limits::PROBE_BODY {
+                return;
+            }
+        }
+    };
+    // What has come by then will do.
+    let _ = tokio::time::timeout(limits::PROBE_BODY_WAIT, read).await;
+    bytes.truncate(limits::PROBE_BODY);
+    let text = String::from_utf8_lossy(&bytes);
+    text.chars().filter(|c| !c.is_control() || *c == '\n').collect()
 }
 
 #[cfg(test)]
@@ -133,7 +203,7 @@ mod tests {
         let moved = server("HTTP/1.1 302 Found\r\nlocation: /\r\ncontent-length: 0\r\n\r\n").await;
         assert_eq!(ask(get(), moved).await, Ok(()));
         let broken = server("HTTP/1.1 500 Oops\r\ncontent-length: 4\r\n\r\noops").await;
-        assert_eq!(ask(get(), broken).await, Err("GET /healthz → 500".into()));
+        assert_eq!(ask(get(), broken).await, Err("GET /healthz → 500\noops".into()));
         let silent = server("").await;
         let text = ask(get(), silent).await.unwrap_err();
         assert_eq!(text, "GET /healthz → no answer in 300ms");

@@ -117,7 +117,22 @@ pub fn render(all: &[AllocationView], now: Timestamp, ui: Ui) -> String {
             address.unwrap_or(NONE).into(),
         ]);
     }
-    table.render(ui)
+    let troubles = all.iter().flat_map(|one| trouble(one, ui));
+    std::iter::once(table.render(ui)).chain(troubles).collect::<Vec<_>>().join("\n")
+}
+
+/// What is wrong with one that should work, and what was seen of it.
+fn trouble(one: &AllocationView, ui: Ui) -> Vec<String> {
+    let Some(message) = one.message.as_deref().filter(|_| !is_ended(&one.status)) else {
+        return Vec::new();
+    };
+    let ended = one.exit.as_ref().filter(|_| one.status == "backoff");
+    let seen = ended.and_then(|exit| exit.message.as_deref()).unwrap_or_default();
+    let mut lines = message.lines();
+    let first = lines.next().unwrap_or_default();
+    let head = format!("{} {}  {first}", ui.paint(BAD, "!"), one.id);
+    let rest = lines.chain(seen.lines()).map(|line| format!("  | {line}"));
+    std::iter::once(head).chain(rest).collect()
 }
 
 /// How often it was started again, with why it ended last: `6 (oom)`, `2 (exit 1)`.

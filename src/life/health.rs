@@ -54,15 +54,16 @@ impl Life {
         let Stage::Running { since, healthy, failures } = self.stage else { return Vec::new() };
         let age = now.since(since);
         if failures >= limits::UNHEALTHY_FAILURES {
-            let message = format!("{seen} ({failures}×)");
+            let (first, rest) = seen.split_once('\n').unwrap_or((&seen, ""));
+            let message = format!("{first} ({failures}×)\n{rest}").trim_end().to_owned();
             self.observed.health = Health::Unhealthy;
-            self.observed.message = super::bounded(&message);
+            self.observed.message = super::headed(&message, "");
             return self.clear(Cause::Unhealthy(message));
         }
         let mut effects = Vec::new();
         // Right after the start a failure only means that the program is not up yet.
         let worth_telling = age.duration() >= limits::PROBE_QUIET;
-        let message = super::bounded(&seen);
+        let message = super::headed(&seen, "");
         if worth_telling && self.observed.message != message {
             self.observed.message = message;
             effects.push(Effect::Report);

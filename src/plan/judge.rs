@@ -132,6 +132,10 @@ impl Context<'_> {
                 _ => {}
             }
             if seen.restarts + 1 >= limits::DEPLOY_CRASHES {
+                if let (ExitReason::Killed, Some(said)) = (exit.reason, said) {
+                    // It says which probe failed, and with what.
+                    return Some(said.clone());
+                }
                 let how = describe(exit.reason, exit.code);
                 return Some(format!("{how} {}×{}", seen.restarts + 1, output()));
             }

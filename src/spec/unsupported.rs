@@ -10,7 +10,6 @@ const FIELDS: &[(&[&str], &str)] = &[
     (&["service", "*", "route", "*"], "routes"),
     (&["service", "*", "volume", "*"], "volumes"),
     (&["service", "*", "secret-file", "*"], "secret files"),
-    (&["service", "*", "health", "exec"], "health checks by exec"),
     (&["service", "*", "update", "canary"], "canaries"),
     (&["service", "*", "before-deploy", "*"], "tasks before a deployment"),
     (&["service", "*", "after-deploy", "*"], "tasks after a deployment"),
@@ -86,7 +85,6 @@ task \"t\" { image \"busybox\"; env { S \"${secret(s)}\" } }
         let expected = [
             (4, 15, "service \"web\"", "addresses of services in env"),
             (4, 42, "service \"web\"", "secrets in env"),
-            (5, 17, "service \"web\"", "health checks by exec"),
             (6, 5, "service \"web\"", "routes"),
             (7, 5, "service \"web\"", "volumes"),
             (8, 5, "service \"web\"", "secret files"),

@@ -75,7 +75,10 @@ pub fn ending(before: Option<&Allocation>, after: &Allocation, now: Timestamp) -
 
 /// How a program ended, in a few words.
 pub(super) fn said(exit: &Exit) -> String {
+    // What was killed for its health says what was seen of it.
+    let seen = exit.message.as_deref().and_then(|message| message.lines().next());
     match (exit.reason, exit.code) {
+        (ExitReason::Killed, _) if seen.is_some() => seen.unwrap_or_default().to_owned(),
         (ExitReason::Oom, _) => "out of memory".to_owned(),
         (ExitReason::Error | ExitReason::Completed, Some(code)) => format!("exited {code}"),
         (reason, _) => self::reason(reason).to_owned(),

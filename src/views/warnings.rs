@@ -70,7 +70,8 @@ fn trouble(allocation: &Allocation, now: Timestamp) -> Option<String> {
     }
     let waits = allocation.is_live() && observed.phase < Phase::Running;
     let unhealthy = observed.health == crate::fsm::model::Health::Unhealthy;
-    (waits || unhealthy).then(|| observed.message.clone()).flatten()
+    let message = observed.message.as_deref().filter(|_| waits || unhealthy)?;
+    message.lines().next().map(str::to_owned)
 }
 
 fn of_deployment(state: &State, app: &App) -> Option<WarningView> {

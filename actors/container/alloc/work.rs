@@ -17,7 +17,7 @@ use crate::network::Protocol;
 use crate::oci::{
     BindMount, CgroupVersion, Context, plain_env, resolve_user, runtime_spec, stop_signal,
 };
-use crate::spec::model::HealthSpec;
+use crate::spec::model::{HealthProbe, HealthSpec};
 use crate::units::{Millis, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
@@ -177,15 +177,19 @@ impl Job {
     }
 
     /// Probes once.
-    pub(super) async fn probe(&self) -> Result<(), String> {
-        match self.health() {
-            Some(health) => health::probe(health, self.address, self.main_port()).await,
-            None => Ok(()),
+    pub(super) async fn probe(&self, attempt: Attempt) -> Result<(), String> {
+        let Some(health) = self.health() else { return Ok(()) };
+        if let HealthProbe::Exec(argv) = &health.probe {
+            let (execs, id) = (&self.platform.execs, self.container(attempt));
+            return health::exec(execs, &id, argv, health.timeout.duration()).await;
         }
+        health::probe(health, self.address, self.main_port()).await
     }
 
-    /// Makes sure that a container which was adopted still has its network.
-    pub(super) async fn repair(&self) {
+    /// Makes sure that a container which was adopted still has its network, and none of the
+    /// processes that an earlier life of the daemon held.
+    pub(super) async fn repair(&self, attempt: Attempt) {
+        self.platform.execs.repair(&self.container(attempt)).await;
         if let Err(error) = self.platform.net.attach(&self.id, self.address).await {
             tracing::warn!(alloc = %self.id, %error, "the container's network can't be repaired");
         }
@@ -226,6 +230,7 @@ impl Job {
             }
         }
         let exit = containerd.delete(&id).await?;
+        self.platform.execs.forget(&id);
         let ended = exit
             .map(|exit| Ended { code: i32::try_from(exit.code).unwrap_or(i32::MAX), at: exit.at });
         let output = self.output(since).await;
@@ -264,7 +269,7 @@ pub fn terms(spec: &WorkloadSpec) -> crate::life::Terms {
         WorkloadSpec::Task(_) => crate::life::Terms {
             health: HealthSpec {
                 explicit: false,
-                probe: crate::spec::model::HealthProbe::Uptime,
+                probe: HealthProbe::Uptime,
                 interval: Millis::secs(10),
                 timeout: Millis::secs(2),
                 grace: Millis(0),

@@ -55,6 +55,12 @@ pub enum Error {
         /// What the runtime said, without its wrapping.
         reason: String,
     },
+    /// There is no such container, or its program has ended.
+    #[error("{id} doesn't run")]
+    NotRunning {
+        /// The container.
+        id: String,
+    },
     /// The image's layers are not unpacked any more.
     #[error("the layers of {image} are gone; it must be pulled again")]
     ImageGone {
@@ -121,6 +127,8 @@ fn runtime_reason(message: &str) -> String {
         "failed to create shim task: ",
         "OCI runtime create failed: ",
         "OCI runtime start failed: ",
+        "OCI runtime exec failed: ",
+        "exec failed: ",
         "runc create failed: ",
         "runc start failed: ",
         "unable to start container process: ",

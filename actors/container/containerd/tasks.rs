@@ -178,12 +178,22 @@ impl Containerd {
     /// # Errors
     /// containerd doesn't answer.
     pub async fn kill(&self, id: &ContainerId, signal: u32) -> Result<(), Error> {
+        self.signal(id, "", signal).await
+    }
+
+    /// The same to a further process, or the first one if `exec` is empty.
+    pub(super) async fn signal(
+        &self,
+        id: &ContainerId,
+        exec: &str,
+        signal: u32,
+    ) -> Result<(), Error> {
         let killed = retry(|| {
             let request = self.request(api::KillRequest {
                 container_id: id.to_string(),
+                exec_id: exec.to_owned(),
                 signal,
                 all: false,
-                ..api::KillRequest::default()
             });
             let mut tasks = self.tasks();
             async move { tasks.kill(request).await }
@@ -201,10 +211,20 @@ impl Containerd {
     /// # Errors
     /// containerd refuses to say.
     pub async fn wait(&self, id: &ContainerId) -> Result<Option<Exit>, Error> {
+        self.wait_for(id, "").await
+    }
+
+    /// The same for a further process, or the first one if `exec` is empty.
+    pub(super) async fn wait_for(
+        &self,
+        id: &ContainerId,
+        exec: &str,
+    ) -> Result<Option<Exit>, Error> {
         let [mut pause, longest] = limits::CONTAINERD_RETRY;
         let mut refusals = 0;
         loop {
-            let request = api::WaitRequest { container_id: id.to_string(), ..Default::default() };
+            let (container_id, exec_id) = (id.to_string(), exec.to_owned());
+            let request = api::WaitRequest { container_id, exec_id };
             match self.tasks().wait(self.unbounded(request)).await {
                 Ok(response) => {
                     let response = response.into_inner();
@@ -214,7 +234,7 @@ impl Containerd {
                 Err(status) if status.code() == Code::NotFound => return Ok(None),
                 Err(status) if is_away(&status) => {}
                 // Its shim has gone: what containerd makes of that is seen in a moment.
-                Err(status) => match self.task(id).await? {
+                Err(status) => match self.process_state(id, exec).await? {
                     TaskState::None => return Ok(None),
                     TaskState::Stopped(exit) => return Ok(Some(exit)),
                     _ if refusals < WAIT_REFUSALS => refusals += 1,
@@ -231,8 +251,18 @@ impl Containerd {
     /// # Errors
     /// containerd doesn't answer.
     pub async fn task(&self, id: &ContainerId) -> Result<TaskState, Error> {
+        self.process_state(id, "").await
+    }
+
+    /// The same of a further process, or the first one if `exec` is empty.
+    pub(super) async fn process_state(
+        &self,
+        id: &ContainerId,
+        exec: &str,
+    ) -> Result<TaskState, Error> {
         let found = retry(|| {
-            let request = api::GetRequest { container_id: id.to_string(), ..Default::default() };
+            let (container_id, exec_id) = (id.to_string(), exec.to_owned());
+            let request = api::GetRequest { container_id, exec_id };
             let request = self.request(request);
             let mut tasks = self.tasks();
             async move { tasks.get(request).await }

@@ -1,5 +1,6 @@
 //! The container actor with real containers: what the state asks for runs, and what runs is told.
 
+mod health;
 mod support;
 
 use crate::poll::{poll, poll_async};

@@ -7,6 +7,7 @@ use crate::poll::poll_async;
 use crate::registry::{Registry, run};
 use mill::actors::container::containerd::Containerd;
 use mill::actors::container::daemon::Daemon;
+use mill::actors::container::exec::Execs;
 use mill::actors::container::image::{Images, RegistryConfig};
 use mill::actors::container::logs;
 use mill::actors::container::net::{Net, PublishOn};
@@ -398,7 +399,10 @@ async fn platform(data: &Path, first: Ipv4Addr) -> (Platform, Daemon) {
     let containerd = Containerd::connect(config).await.unwrap();
     let images = Images::new(containerd.clone(), RegistryConfig::default());
     let logs = logs::LogReader::new(data).unwrap();
-    let platform = Platform { places, containerd, images, net, logger, logs, private: None };
+    let execs = Execs::new(containerd.clone(), places.execs());
+    let private_of = None;
+    let platform =
+        Platform { places, containerd, images, execs, net, logger, logs, private: private_of };
     (platform, private)
 }
 

@@ -1,0 +1,376 @@
+//! Further processes in the node's containers: `mill exec` and probes by command.
+//!
+//! Owns their pipes and their end: a process that nobody holds any more is killed and removed, also
+//! if it was left by an earlier life of the daemon. Never decides who may have one.
+
+use super::containerd::{Containerd, Error, NewExec};
+use crate::id::ContainerId;
+use crate::limits;
+use oci_spec::runtime::Process;
+use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::io::AsyncReadExt as _;
+use tokio::net::unix::pipe::{OpenOptions, Receiver, Sender};
+use tokio::sync::Semaphore;
+
+/// What this life's processes are called, so that those of an earlier one are known.
+static LIFE: LazyLock<String> = LazyLock::new(|| format!("{:08x}", rand::random::<u32>()));
+static NEXT: AtomicU64 = AtomicU64::new(0);
+static STARTS: Semaphore = Semaphore::const_new(limits::EXEC_STARTS);
+
+/// Between a container's name and a process's, in the name of its folder.
+const BETWEEN: char = '+';
+
+/// Why there is no such process.
+#[derive(Debug, thiserror::Error)]
+pub enum ExecError {
+    /// containerd, or the program itself.
+    #[error(transparent)]
+    Containerd(#[from] Error),
+    /// Its pipes.
+    #[error("can't make a pipe in {folder}", folder = folder.display())]
+    Pipe {
+        /// Where.
+        folder: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// What is run.
+#[derive(Clone, Debug, Default)]
+pub struct Program {
+    /// The program and its arguments.
+    pub argv: Vec<String>,
+    /// It has a terminal of this size: columns and rows.
+    pub terminal: Option<[u16; 2]>,
+    /// It is given input.
+    pub input: bool,
+    /// What it writes on both outputs comes as one; so it is with a terminal.
+    pub joined: bool,
+}
+
+/// How a probe ended, with the last of what it wrote.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Probed {
+    /// By itself, with this code.
+    Exited(u32, String),
+    /// It was killed when its time was over.
+    Late(String),
+    /// Nobody knows: the container has ended.
+    Gone,
+}
+
+/// The further processes of a node's containers.
+#[derive(Clone, Debug)]
+pub struct Execs {
+    containerd: Containerd,
+    folder: PathBuf,
+}
+
+/// A process that runs. When it is dropped the process is killed and removed.
+pub struct Running {
+    /// What it reads; dropped it is not at its end yet, see [`Running::end_input`].
+    pub input: Option<Sender>,
+    /// What it writes.
+    pub output: Receiver,
+    /// What it writes as errors, if that is apart.
+    pub errors: Option<Receiver>,
+    traces: Traces,
+}
+
+/// Which process.
+#[derive(Clone)]
+struct Which {
+    containerd: Containerd,
+    container: ContainerId,
+    exec: String,
+}
+
+/// What has to be removed of a process; done when it is dropped, if not before.
+struct Traces {
+    which: Which,
+    folder: PathBuf,
+}
+
+impl Execs {
+    /// Those with their pipes in that folder.
+    #[must_use]
+    pub fn new(containerd: Containerd, folder: PathBuf) -> Self {
+        Self { containerd, folder }
+    }
+
+    /// Starts a program in a container, as its user and with its environment.
+    ///
+    /// # Errors
+    /// The container doesn't run, or the program can't be executed.
+    pub async fn start(
+        &self,
+        container: &ContainerId,
+        program: &Program,
+    ) -> Result<Running, ExecError> {
+        let process = process(self.containerd.process_of(container).await?, program);
+        let exec = format!("{}-{}", *LIFE, NEXT.fetch_add(1, Ordering::Relaxed));
+        let folder = self.folder.join(format!("{container}{BETWEEN}{exec}"));
+        let pipe = |source| ExecError::Pipe { folder: folder.clone(), source };
+        make_folder(&folder).map_err(pipe)?;
+        let traces = self.traces(container, &exec, &folder);
+        let joined = program.joined || program.terminal.is_some();
+        let input = program.input.then(|| sender(&folder.join("in"))).transpose().map_err(pipe)?;
+        let output = receiver(&folder.join("out")).map_err(pipe)?;
+        let errors = (!joined).then(|| receiver(&folder.join("err"))).transpose().map_err(pipe)?;
+        let apart = if joined { "out" } else { "err" };
+        let new = NewExec {
+            container: container.clone(),
+            exec: exec.clone(),
+            process,
+            stdin: program.input.then(|| folder.join("in")),
+            stdout: folder.join("out"),
+            // A terminal has one output; without one both must be named.
+            stderr: program.terminal.is_none().then(|| folder.join(apart)),
+        };
+        {
+            // It is never closed.
+            let _place = STARTS.acquire().await;
+            self.containerd.exec_create(&new).await?;
+            let command = program.argv.first().map(String::as_str).unwrap_or_default();
+            self.containerd.exec_start(container, &exec, command).await?;
+        }
+        if let Some(size) = program.terminal {
+            self.containerd.exec_resize(container, &exec, size).await?;
+        }
+        Ok(Running { input, output, errors, traces })
+    }
+
+    /// Runs a program to its end, at most for so long.
+    ///
+    /// # Errors
+    /// As [`Execs::start`].
+    pub async fn probe(
+        &self,
+        container: &ContainerId,
+        argv: &[String],
+        within: Duration,
+    ) -> Result<Probed, ExecError> {
+        let program = Program { argv: argv.to_vec(), joined: true, ..Program::default() };
+        let mut running = self.start(container, &program).await?;
+        let mut tail = Tail::default();
+        let ended = {
+            let wait = running.wait();
+            let both = async {
+                tokio::pin!(wait);
+                loop {
+                    tokio::select! {
+                        ended = &mut wait => return ended,
+                        more = tail.read(&mut running.output) => if !more {
+                            return wait.await;
+                        },
+                    }
+                }
+            };
+            tokio::time::timeout(within, both).await
+        };
+        if matches!(ended, Ok(Ok(Some(_)))) {
+            let rest = async { while tail.read(&mut running.output).await {} };
+            // A child of it may hold the pipe for ever: what it wrote so far will do.
+            let _ = tokio::time::timeout(limits::EXEC_DRAIN, rest).await;
+        }
+        running.remove().await?;
+        Ok(match ended {
+            Ok(ended) => match ended? {
+                Some(code) => Probed::Exited(code, tail.text()),
+                None => Probed::Gone,
+            },
+            Err(_) => Probed::Late(tail.text()),
+        })
+    }
+
+    /// Kills and removes what an earlier life of the daemon left in a container.
+    pub async fn repair(&self, container: &ContainerId) {
+        let start = format!("{container}{BETWEEN}");
+        for (name, folder) in self.folders() {
+            let Some(exec) = name.strip_prefix(&start).filter(|e| !e.starts_with(&**LIFE)) else {
+                continue;
+            };
+            // Dropped it is tried once more.
+            if let Err(error) = self.traces(container, exec, &folder).end().await {
+                tracing::warn!(%container, %error, "a process of an earlier life is left");
+            }
+        }
+    }
+
+    /// Removes the pipes of a container that is gone.
+    pub fn forget(&self, container: &ContainerId) {
+        let start = format!("{container}{BETWEEN}");
+        for (_, folder) in self.folders().into_iter().filter(|(name, _)| name.starts_with(&start)) {
+            remove_folder(&folder);
+        }
+    }
+
+    fn traces(&self, container: &ContainerId, exec: &str, folder: &Path) -> Traces {
+        let (container, exec) = (container.clone(), exec.to_owned());
+        let which = Which { containerd: self.containerd.clone(), container, exec };
+        Traces { which, folder: folder.to_owned() }
+    }
+
+    fn folders(&self) -> Vec<(String, PathBuf)> {
+        let entries = std::fs::read_dir(&self.folder).into_iter().flatten().flatten();
+        entries.filter_map(|e| Some((e.file_name().into_string().ok()?, e.path()))).collect()
+    }
+}
+
+impl Running {
+    /// Waits for its end; gives its code, or nothing if its container has gone.
+    ///
+    /// # Errors
+    /// containerd refuses to say.
+    pub fn wait(&self) -> impl Future<Output = Result<Option<u32>, ExecError>> + Send + 'static {
+        let Which { containerd, container, exec } = self.traces.which.clone();
+        async move { Ok(containerd.exec_wait(&container, &exec).await?.map(|exit| exit.code)) }
+    }
+
+    /// Tells its terminal the size: columns and rows.
+    ///
+    /// # Errors
+    /// containerd doesn't answer.
+    pub async fn resize(&self, size: [u16; 2]) -> Result<(), ExecError> {
+        let Which { containerd, container, exec } = &self.traces.which;
+        Ok(containerd.exec_resize(container, exec, size).await?)
+    }
+
+    /// Nothing more comes for it to read.
+    ///
+    /// # Errors
+    /// containerd doesn't answer.
+    pub async fn end_input(&mut self) -> Result<(), ExecError> {
+        self.input = None;
+        let Which { containerd, container, exec } = &self.traces.which;
+        Ok(containerd.exec_close_stdin(container, exec).await?)
+    }
+
+    /// Kills it if it runs, and removes what is kept of it.
+    ///
+    /// # Errors
+    /// containerd doesn't answer.
+    pub async fn remove(self) -> Result<(), ExecError> {
+        self.traces.end().await
+    }
+}
+
+impl Which {
+    async fn end(&self) -> Result<(), Error> {
+        let Self { containerd, container, exec } = self;
+        if containerd.exec_delete(container, exec).await.is_err() {
+            // It says so in several ways, but a process that runs is the usual reason.
+            containerd.exec_kill(container, exec).await?;
+            let gone = containerd.exec_wait(container, exec);
+            if let Ok(ended) = tokio::time::timeout(limits::KILL_DEADLINE, gone).await {
+                ended?;
+            }
+            containerd.exec_delete(container, exec).await?;
+        }
+        Ok(())
+    }
+}
+
+impl Traces {
+    async fn end(&self) -> Result<(), ExecError> {
+        self.which.end().await?;
+        remove_folder(&self.folder);
+        Ok(())
+    }
+}
+
+impl Drop for Traces {
+    fn drop(&mut self) {
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        if !self.folder.exists() {
+            return;
+        }
+        let (which, folder) = (self.which.clone(), self.folder.clone());
+        runtime.spawn(async move {
+            match which.end().await {
+                Ok(()) => remove_folder(&folder),
+                Err(error) => {
+                    tracing::warn!(container = %which.container, %error, "a process is left");
+                }
+            }
+        });
+    }
+}
+
+/// The end of what a program wrote.
+#[derive(Default)]
+struct Tail(Vec<u8>);
+
+impl Tail {
+    /// Reads once; false at the end.
+    async fn read(&mut self, from: &mut Receiver) -> bool {
+        let mut bytes = [0; 4096];
+        let Ok(read @ 1..) = from.read(&mut bytes).await else { return false };
+        self.0.extend_from_slice(&bytes[..read]);
+        let beyond = self.0.len().saturating_sub(limits::FAILURE_OUTPUT_MAX);
+        self.0.drain(..beyond);
+        true
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.0).trim_end().to_owned()
+    }
+}
+
+/// The container's own process with another program.
+fn process(mut process: Process, program: &Program) -> Process {
+    process.set_args(Some(program.argv.clone()));
+    process.set_terminal(Some(program.terminal.is_some()));
+    if program.terminal.is_some() {
+        let mut env = process.env().clone().unwrap_or_default();
+        if !env.iter().any(|variable| variable.starts_with("TERM=")) {
+            env.push("TERM=xterm".to_owned());
+        }
+        process.set_env(Some(env));
+    }
+    process
+}
+
+/// Makes a folder; the one above it may vanish meanwhile, when the last other process has gone.
+fn make_folder(folder: &Path) -> io::Result<()> {
+    const TRIES: u32 = 5;
+    for _ in 1..TRIES {
+        if std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).is_ok() {
+            return Ok(());
+        }
+    }
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
+}
+
+fn remove_folder(folder: &Path) {
+    // What is left is removed with the container.
+    let _ = std::fs::remove_dir_all(folder);
+    if let Some(above) = folder.parent() {
+        // Others may have theirs there.
+        let _ = std::fs::remove_dir(above);
+    }
+}
+
+fn fifo(path: &Path) -> io::Result<()> {
+    let mode = nix::sys::stat::Mode::S_IRUSR | nix::sys::stat::Mode::S_IWUSR;
+    Ok(nix::unistd::mkfifo(path, mode)?)
+}
+
+/// The reading end; the shim's writing end is there once the process is started.
+fn receiver(path: &Path) -> io::Result<Receiver> {
+    fifo(path)?;
+    OpenOptions::new().open_receiver(path)
+}
+
+/// The writing end, also a reading one until the shim has its own.
+fn sender(path: &Path) -> io::Result<Sender> {
+    fifo(path)?;
+    OpenOptions::new().read_write(true).open_sender(path)
+}
