@@ -299,11 +299,7 @@ impl State {
         self.seq = self.seq.max(node.report_seq) + 1;
         let report = Report { node: view.node, boot: view.boot, seq: self.seq, allocations };
         let (sender, receiver) = tokio::sync::oneshot::channel();
-        let proposal = root::Proposal {
-            command: Command::Report(report),
-            idempotency_key: None,
-            reply: sender.into(),
-        };
+        let proposal = root::Proposal::new(&Command::Report(report), None, sender.into());
         // Root outlives its children.
         let _ = self.root.cast(root::Msg::Propose(proposal));
         let myself = myself.clone();

@@ -38,8 +38,9 @@ pub enum Msg {
         /// The entry; its envelope is made by root.
         entry: Entry,
         /// Where it was appended, or why it was not. An entry that is later overwritten by another
-        /// leader shows as another term at that index.
-        reply: RpcReplyPort<Result<Appended, ProposeError>>,
+        /// leader shows as another term at that index. Without it only a refusal is told, by
+        /// [`Event::Refused`].
+        reply: Option<RpcReplyPort<Result<Appended, ProposeError>>>,
     },
     /// Root has applied everything up to this index.
     Applied(Index),
@@ -199,9 +200,13 @@ impl State {
     fn take(&mut self, msg: Msg, myself: &ActorRef<Msg>) -> bool {
         match msg {
             Msg::Propose { entry, reply } => {
-                let done = self.propose(entry);
-                // Whoever asked may be gone; the entry is in the log all the same.
-                let _ = reply.send(done);
+                let seq = entry.seq;
+                match (reply, self.propose(entry)) {
+                    // Whoever asked may be gone; the entry is in the log all the same.
+                    (Some(reply), done) => drop(reply.send(done)),
+                    (None, Err(error)) => (self.sink)(Event::Refused { seq, error }),
+                    (None, Ok(_)) => {}
+                }
                 // Alone, what comes while the disk is busy goes with the next write.
                 return !(self.node.is_alone() && self.node.is_writing());
             }

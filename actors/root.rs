@@ -30,13 +30,6 @@ pub enum Msg {
     Begin(Box<Member>),
     /// Change the state: answered after the entry was applied, or with the reason why it was not.
     Propose(Proposal),
-    /// Raft did not take a proposal.
-    Refused {
-        /// Number of the proposal in this boot.
-        seq: u64,
-        /// Why.
-        error: ProposeError,
-    },
     /// Raft committed entries, or told of its leader.
     Raft(RaftEvent),
     /// A child has made true what it saw at this index.
@@ -69,6 +62,8 @@ pub enum RaftEvent {
     Installed(Box<fsm::State>),
     /// Entries to apply, in order.
     Committed(Vec<CommittedEntry>),
+    /// Raft did not take the proposal of this number in this boot.
+    Refused(u64, ProposeError),
     /// Who leads changed.
     Leader(Option<NodeId>),
     /// Everything up to here was committed when a leader first confirmed it in this boot.
@@ -90,12 +85,24 @@ pub struct CommittedEntry {
 
 /// A change that somebody wants.
 pub struct Proposal {
-    /// What to do.
-    pub command: Command,
+    /// What to do, encoded.
+    pub command: Result<Vec<u8>, serde_json::Error>,
     /// The caller's `Idempotency-Key`.
     pub idempotency_key: Option<String>,
     /// For the answer.
     pub reply: RpcReplyPort<Result<Done, ProposeError>>,
+}
+
+impl Proposal {
+    /// Encoded by the one who asks, so that root does not spend its time on it.
+    #[must_use]
+    pub fn new(
+        command: &Command,
+        idempotency_key: Option<String>,
+        reply: RpcReplyPort<Result<Done, ProposeError>>,
+    ) -> Self {
+        Self { command: serde_json::to_vec(command), idempotency_key, reply }
+    }
 }
 
 /// A change that was carried out.
@@ -261,8 +268,7 @@ impl Actor for Root {
     ) -> Result<(), ActorProcessingErr> {
         match message {
             Msg::Begin(member) => state.begin(member, &myself).await,
-            Msg::Propose(proposal) => state.propose(proposal, &myself),
-            Msg::Refused { seq, error } => state.answer(seq, Err(error)),
+            Msg::Propose(proposal) => state.propose(proposal),
             Msg::Raft(event) => state.on_raft(event, &myself),
             Msg::Settled { child, index } => state.on_settled(child, index),
             Msg::Usage(reply) => state.family.tell(Child::Container, ToChild::Usage(reply)),

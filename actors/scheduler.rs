@@ -183,7 +183,7 @@ impl State {
         let Some(app) = steps.planned.keys().next().cloned() else { return };
         self.on_their_way.insert(app.clone(), None);
         let (sender, receiver) = tokio::sync::oneshot::channel();
-        let proposal = Proposal { command, idempotency_key: None, reply: sender.into() };
+        let proposal = Proposal::new(&command, None, sender.into());
         // Root outlives its children.
         let _ = self.root.cast(root::Msg::Propose(proposal));
         let myself = myself.clone();

@@ -144,7 +144,7 @@ impl Lap {
         let hash = "0".repeat(size.saturating_sub(120));
         let command =
             Command::CreateToken { id: id.into(), role: Role::Read, hash, expires_at: None };
-        let proposal = |reply| Msg::Propose(Proposal { command, idempotency_key: None, reply });
+        let proposal = |reply| Msg::Propose(Proposal::new(&command, None, reply));
         let answer = self.root.call(proposal, None).await.expect("root lives");
         answer.success_or(ProposeError::Stopping)?
     }

@@ -86,7 +86,7 @@ async fn apply(
                 told.send_modify(|m| m.fatal = Some(error.to_string()));
                 waiting.lock().expect("lock").clear();
             }
-            Event::Send { .. } => {}
+            Event::Send { .. } | Event::Refused { .. } => {}
         }
     }
 }
@@ -139,7 +139,7 @@ impl ListNode {
         let entry = Entry { node: 1, seq, command, ..Entry::default() };
         let (port, reply) = oneshot::channel();
         let reply_port = RpcReplyPort::from(port);
-        let _ = self.raft.cast(Msg::Propose { entry, reply: reply_port });
+        let _ = self.raft.cast(Msg::Propose { entry, reply: Some(reply_port) });
         reply.await.unwrap_or(Err(ProposeError::NotLeader { leader: None }))
     }
 

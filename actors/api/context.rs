@@ -176,7 +176,7 @@ impl Context {
         command: Command,
         idempotency_key: Option<String>,
     ) -> Result<Done, ApiError> {
-        let ask = |reply| Msg::Propose(Proposal { command, idempotency_key, reply });
+        let ask = |reply| Msg::Propose(Proposal::new(&command, idempotency_key, reply));
         let done = match self.root.call(ask, Some(limits::API_PROPOSE)).await {
             Ok(CallResult::Success(result)) => result?,
             Ok(CallResult::Timeout) => return Err(ApiError::Unconfirmed),

@@ -27,6 +27,13 @@ pub enum Event {
     /// Entries were committed, with no gap since the last ones. Root acknowledges with
     /// [`Msg::Applied`].
     Committed(Vec<Committed>),
+    /// A proposal was not appended.
+    Refused {
+        /// Its number in its proposer's sequence.
+        seq: u64,
+        /// Why.
+        error: ProposeError,
+    },
     /// The leader changed, or this node's part.
     Leader {
         /// The leader, if one is known.

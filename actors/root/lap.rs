@@ -13,23 +13,27 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 impl State {
-    pub(super) fn propose(&mut self, proposal: Proposal, myself: &super::RootRef) {
+    pub(super) fn propose(&mut self, proposal: Proposal) {
         let Proposal { command, idempotency_key, reply } = proposal;
-        let Some(member) = &self.member else {
-            // The caller may have gone.
+        let node = self.member.as_ref().map(|member| member.node);
+        let Some((node, raft)) = node.zip(self.family.raft()) else {
+            // The caller may have gone, here and below.
             let _ = reply.send(Err(ProposeError::NoLeader));
             return;
         };
-        let node = member.node;
         if self.pending.len() >= limits::PROPOSALS_MAX {
             let _ = reply.send(Err(ProposeError::Overloaded));
             return;
         }
+        let Ok(command) = command else {
+            let _ = reply.send(Err(ProposeError::TooLarge));
+            return;
+        };
         self.next_seq += 1;
         let seq = self.next_seq;
         self.pending.insert(seq, reply);
         let low_water = self.pending.keys().next().map_or(seq, |first| first - 1);
-        let mut entry = crate::raft::Entry {
+        let entry = crate::raft::Entry {
             feature_level: FEATURE_LEVEL,
             node: node.0,
             boot: self.boot.0,
@@ -37,28 +41,11 @@ impl State {
             low_water,
             time_ms: self.now().0,
             idempotency_key: idempotency_key.unwrap_or_default(),
-            command: Vec::new(),
+            command,
         };
-        let Some(raft) = self.family.raft() else {
-            return self.answer(seq, Err(ProposeError::NoLeader));
-        };
-        let myself = myself.clone();
-        tokio::spawn(async move {
-            let Ok(bytes) = serde_json::to_vec(&command) else {
-                return refuse(&myself, seq, ProposeError::TooLarge);
-            };
-            entry.command = bytes;
-            let (sender, receiver) = tokio::sync::oneshot::channel();
-            let message = consensus::Msg::Propose { entry, reply: sender.into() };
-            if raft.cast(message).is_err() {
-                return refuse(&myself, seq, ProposeError::Stopping);
-            }
-            match receiver.await {
-                Ok(Ok(_)) => {}
-                Ok(Err(error)) => refuse(&myself, seq, error.into()),
-                Err(_) => refuse(&myself, seq, ProposeError::Stopping),
-            }
-        });
+        if raft.cast(consensus::Msg::Propose { entry, reply: None }).is_err() {
+            self.answer(seq, Err(ProposeError::Stopping));
+        }
     }
 
     pub(super) fn answer(&mut self, seq: u64, answer: Result<Done, ProposeError>) {
@@ -75,6 +62,7 @@ impl State {
                 self.publish(&Touched::everything());
             }
             RaftEvent::Committed(entries) => self.on_committed(entries, myself),
+            RaftEvent::Refused(seq, error) => self.answer(seq, Err(error)),
             RaftEvent::Leader(leader) => {
                 let leads = leader.is_some() && leader == self.member.as_ref().map(|m| m.node);
                 if !leads {
@@ -131,29 +119,21 @@ impl State {
         self.tell_ready();
     }
 
-    /// `apply` on a copy: a panic inside becomes a rejection, the same on every node.
+    /// A panic inside becomes a rejection, the same on every node: `apply` works on a copy.
     fn apply(&mut self, index: Index, entry: fsm::Entry) -> Applied {
         let time = self.fsm.time.max(entry.time);
-        let mut next = fsm::State::clone(&self.fsm);
-        let result = std::panic::catch_unwind(AssertUnwindSafe(move || {
-            let applied = fsm::apply(&mut next, index, entry);
-            (next, applied)
-        }));
-        match result {
-            Ok((next, applied)) => {
-                self.fsm = Arc::new(next);
-                applied
-            }
-            Err(panic) => {
-                let what = panic_text(panic.as_ref());
-                tracing::error!(index = index.0, %what, "applying an entry failed inside");
-                let state = Arc::make_mut(&mut self.fsm);
-                state.index = index;
-                state.time = time;
-                let outcome = Err(Rejection::Internal { what });
-                Applied { outcome, touched: Touched::default() }
-            }
-        }
+        let state = Arc::make_mut(&mut self.fsm);
+        let result =
+            std::panic::catch_unwind(AssertUnwindSafe(|| fsm::apply(state, index, entry)));
+        result.unwrap_or_else(|panic| {
+            let what = panic_text(panic.as_ref());
+            tracing::error!(index = index.0, %what, "applying an entry failed inside");
+            let state = Arc::make_mut(&mut self.fsm);
+            state.index = index;
+            state.time = time;
+            let outcome = Err(Rejection::Internal { what });
+            Applied { outcome, touched: Touched::default() }
+        })
     }
 
     pub(super) fn is_current(&self) -> bool {
@@ -171,9 +151,8 @@ impl State {
         let register = Command::Register(member.register.clone());
         let command = init.map_or(register, Command::Init);
         let (sender, receiver) = tokio::sync::oneshot::channel();
-        let proposal = Proposal { command, idempotency_key: None, reply: sender.into() };
         self.introducing = true;
-        self.propose(proposal, myself);
+        self.propose(Proposal::new(&command, None, sender.into()));
         let myself = myself.clone();
         tokio::spawn(async move {
             let answer = receiver.await;
@@ -229,11 +208,6 @@ impl State {
     }
 }
 
-fn refuse(root: &RootRef, seq: u64, error: ProposeError) {
-    // Root may have stopped: then nobody waits for the answer.
-    let _ = root.cast(super::Msg::Refused { seq, error });
-}
-
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default()
@@ -265,6 +239,7 @@ impl RaftEvent {
                     Err(reason) => Self::Fatal(reason),
                 }
             }
+            consensus::Event::Refused { seq, error } => Self::Refused(seq, error.into()),
             consensus::Event::Leader { leader, .. } => Self::Leader(leader),
             consensus::Event::Confirmed(index) => Self::Confirmed(index),
             consensus::Event::SnapshotWanted => Self::SnapshotWanted,

@@ -152,7 +152,7 @@ impl Tree {
     }
 
     async fn propose(&self, command: Command) -> Result<Done, ProposeError> {
-        let ask = |reply| Msg::Propose(Proposal { command, idempotency_key: None, reply });
+        let ask = |reply| Msg::Propose(Proposal::new(&command, None, reply));
         self.root.call(ask, Some(DEADLINE)).await.unwrap().unwrap()
     }
 

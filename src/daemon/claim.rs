@@ -142,7 +142,7 @@ async fn wait_until_ready(root: &RootRef) -> Result<(), ApiError> {
 async fn mint(root: &RootRef, role: Role) -> Result<String, ApiError> {
     let minted = token::mint(rand::random(), rand::random());
     let command = Command::CreateToken { id: minted.id, role, hash: minted.hash, expires_at: None };
-    let ask = |reply| root::Msg::Propose(Proposal { command, idempotency_key: None, reply });
+    let ask = |reply| root::Msg::Propose(Proposal::new(&command, None, reply));
     match root.call(ask, Some(limits::INIT_READY)).await {
         Ok(ractor::rpc::CallResult::Success(done)) => {
             done?;

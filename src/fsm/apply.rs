@@ -34,8 +34,11 @@ pub fn apply(state: &mut State, index: Index, entry: Entry) -> Applied {
         if record.boot != session.boot {
             *record = super::Session { boot: session.boot, ..Default::default() };
         }
-        let (_, _, above) = record.outcomes.split_lookup(&session.low_water);
-        record.outcomes = above;
+        while let Some(seen) = record.outcomes.get_min().map(|(seq, _)| *seq)
+            && seen <= session.low_water
+        {
+            record.outcomes.remove(&seen);
+        }
         record.outcomes.insert(session.seq, outcome.clone());
     }
     if let Some(key) = key {

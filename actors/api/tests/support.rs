@@ -108,7 +108,10 @@ impl Actor for FakeRoot {
                 for faster in std::mem::take(&mut shared.race) {
                     shared.apply(faster, None).unwrap();
                 }
-                let result = shared.apply(proposal.command, proposal.idempotency_key);
+                let result = {
+                    let command = serde_json::from_slice(&proposal.command.unwrap()).unwrap();
+                    shared.apply(command, proposal.idempotency_key)
+                };
                 let _ = proposal.reply.send(result);
             }
             Msg::Usage(reply) => {
