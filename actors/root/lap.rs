@@ -123,8 +123,7 @@ impl State {
     fn apply(&mut self, index: Index, entry: fsm::Entry) -> Applied {
         let time = self.fsm.time.max(entry.time);
         let state = Arc::make_mut(&mut self.fsm);
-        let result =
-            std::panic::catch_unwind(AssertUnwindSafe(|| fsm::apply(state, index, entry)));
+        let result = std::panic::catch_unwind(AssertUnwindSafe(|| fsm::apply(state, index, entry)));
         result.unwrap_or_else(|panic| {
             let what = panic_text(panic.as_ref());
             tracing::error!(index = index.0, %what, "applying an entry failed inside");

@@ -82,7 +82,8 @@ impl Actor for Root {
         let mut script = script.lock().unwrap();
         match message {
             Msg::Propose(proposal) => {
-                let result = script.apply(serde_json::from_slice(&proposal.command.unwrap()).unwrap());
+                let result =
+                    script.apply(serde_json::from_slice(&proposal.command.unwrap()).unwrap());
                 let _ = proposal.reply.send(result.map_err(Into::into));
             }
             Msg::Settled { index, .. } => {
