@@ -36,6 +36,12 @@ pub const SPAN_MAX_MS: u64 = 366 * 24 * 3_600_000;
 pub const ARG_MAX: usize = 128 * 1024 - 1;
 /// Longest path in a container, in bytes.
 pub const PATH_MAX: usize = 4095;
+/// Events kept.
+pub const EVENTS_KEPT: usize = 1_000;
+/// Plans that a node remembers, so that it can say what has changed since.
+pub const PLANS_REMEMBERED: usize = 256;
+/// Planning steps that a prediction of a rollout follows.
+pub const FORECAST_STEPS: usize = 20_000;
 /// Revisions kept for each app.
 pub const REVISIONS_PER_APP: usize = 50;
 /// Ended runs kept for each task.

@@ -139,6 +139,14 @@ impl Slot {
     }
 }
 
+/// What a container asks of a node, for people: `cpu 0.5, memory 512M, zone=eu-1`.
+#[must_use]
+pub fn need(run: &RunSpec) -> String {
+    let cpu = run.reserved_cpu().cores();
+    let labels = run.constraints.iter().map(|(label, value)| format!(", {label}={value}"));
+    format!("cpu {cpu}, memory {}{}", run.memory, labels.collect::<String>())
+}
+
 /// Whether some node, empty, could hold it; else the largest amounts that any has.
 ///
 /// # Errors

@@ -5,9 +5,12 @@
 
 mod judge;
 mod rollout;
+mod waiting;
 
 #[cfg(test)]
 mod tests;
+
+pub use waiting::Unplaced;
 
 use crate::fsm::command::{Action, Steps};
 use crate::fsm::model::{App, NodeStatus};
@@ -43,6 +46,8 @@ pub struct Plan {
     pub commands: Vec<Command>,
     /// When each app should be looked at again if nothing happens to it before.
     pub wake: BTreeMap<AppName, Timestamp>,
+    /// Replicas whose turn it is and that fit no node.
+    pub unplaced: Vec<Unplaced>,
 }
 
 /// Says what comes next. `seed` makes the new allocations' ids; the same inputs give the same plan.
@@ -62,10 +67,12 @@ pub fn plan(state: &State, observed: &Observed, now: Timestamp, seed: u64, scope
             placer: &mut placer,
             actions: Vec::new(),
             wake: None,
+            unplaced: Vec::new(),
             made: BTreeSet::new(),
         };
         context.plan_app(app);
-        let Context { mut actions, wake, .. } = context;
+        let Context { mut actions, wake, unplaced, .. } = context;
+        plan.unplaced.extend(unplaced);
         if let Some(at) = wake {
             plan.wake.insert(app.name.clone(), at);
         }
@@ -87,6 +94,7 @@ struct Context<'a> {
     placer: &'a mut Option<Placer>,
     actions: Vec<Action>,
     wake: Option<Timestamp>,
+    unplaced: Vec<Unplaced>,
     /// Ids handed out in this plan.
     made: BTreeSet<AllocId>,
 }

@@ -187,6 +187,7 @@ pub fn up(state: &State, up: Up, resolved: &Resolved) -> Result<Deploy, ReviseEr
         tasks,
         file: up.file,
         replace: up.replace,
+        plan: None,
     })
 }
 
@@ -257,6 +258,7 @@ fn as_it_is(state: &State, app: &App, kind: DeployKind) -> Result<Deploy, Revise
         tasks: app.tasks.iter().map(|(n, hash)| spec_of(n, hash)).collect::<Result<_, _>>()?,
         file: app.file.clone(),
         replace: true,
+        plan: None,
     })
 }
 

@@ -226,6 +226,7 @@ pub(super) fn describe(action: &Action) -> String {
         Action::Settled { allocation } => format!("settled {allocation}"),
         Action::Stop { allocation } => format!("stop {allocation}"),
         Action::Forget { allocation } => format!("forget {allocation}"),
+        Action::Wait { revision, message, .. } => format!("r{revision} waits: {message}"),
         Action::Revert { revision, reason, .. } => format!("revert r{revision}: {reason}"),
         Action::Finish { revision, status, .. } => format!("finish r{revision}: {status:?}"),
     }

@@ -51,6 +51,7 @@ impl World {
             tasks: BTreeMap::new(),
             file: String::new(),
             replace: true,
+            plan: None,
         })
     }
 

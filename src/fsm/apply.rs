@@ -25,6 +25,7 @@ pub fn apply(state: &mut State, index: Index, entry: Entry) -> Applied {
     let mut touched = Touched::default();
     let outcome = next.carry_out(entry.command, &mut touched);
     if outcome.is_ok() {
+        crate::events::record(state, &mut next, &touched);
         *state = next;
     } else {
         touched = Touched::default();

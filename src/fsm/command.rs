@@ -135,6 +135,9 @@ pub struct Deploy {
     pub file: String,
     /// It may share no name with what the app runs.
     pub replace: bool,
+    /// The hash of the plan that it must be: anything else now is a conflict.
+    #[serde(default)]
+    pub plan: Option<String>,
 }
 
 /// What plan found to do, all or nothing.
@@ -171,6 +174,15 @@ pub enum Action {
     Forget {
         /// Which.
         allocation: AllocId,
+    },
+    /// A replica of a deployment's service fits no node: say so.
+    Wait {
+        /// Which deployment.
+        revision: Revision,
+        /// The service.
+        service: WorkloadName,
+        /// Which replicas, and every node's reason.
+        message: String,
     },
     /// A deployment failed: turn its services back to what was stable.
     Revert {
@@ -261,6 +273,14 @@ pub enum Rejection {
         expected: Revision,
         /// What it is.
         now: Revision,
+    },
+    /// What would be done now is not what was planned.
+    #[error("what was planned as {planned} would now be {now}")]
+    PlanStale {
+        /// The plan's hash.
+        planned: String,
+        /// The hash of what would be done.
+        now: String,
     },
     /// A name that another app owns.
     #[error("{name} belongs to app {owner}")]

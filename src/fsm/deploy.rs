@@ -8,7 +8,7 @@ use super::command::Deploy;
 use super::model::{App, DeployStatus, Deployment, Service, StoredSpec, WorkloadSpec};
 use super::{Outcome, Rejection, State, Touched};
 use crate::id::{AppName, Revision, SpecHash, WorkloadName};
-use crate::limits;
+use crate::{limits, preview};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -18,6 +18,7 @@ impl State {
         deploy: Deploy,
         touched: &mut Touched,
     ) -> Result<Outcome, Rejection> {
+        self.check_plan(&deploy)?;
         self.check_deploy(&deploy)?;
         let services = self.store_specs(deploy.services);
         let tasks = self.store_specs(deploy.tasks);
@@ -59,6 +60,7 @@ impl State {
             services,
             tasks,
             touched: changed,
+            plan: deploy.plan,
             file: deploy.file,
             progress: imbl::Vector::new(),
         };
@@ -93,6 +95,16 @@ impl State {
             return Err(Rejection::NothingShared { app: deploy.app.clone() });
         }
         Ok(())
+    }
+
+    /// Whoever names a plan gets that, or nothing.
+    fn check_plan(&self, deploy: &Deploy) -> Result<(), Rejection> {
+        let Some(planned) = &deploy.plan else { return Ok(()) };
+        let now = preview::hash(self, deploy);
+        if now == *planned {
+            return Ok(());
+        }
+        Err(Rejection::PlanStale { planned: planned.clone(), now })
     }
 
     fn store_specs(

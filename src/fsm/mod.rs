@@ -16,6 +16,7 @@ mod tests;
 
 pub use command::{Command, Entry, FEATURE_LEVEL, Outcome, Rejection, SessionStep};
 
+use crate::events::Event;
 use crate::id::{AllocId, AppName, Incarnation, Index, NodeId, Revision, SpecHash, TokenId};
 use crate::id::{BootId, WorkloadName};
 use crate::units::{Bytes, MilliCpu, Timestamp};
@@ -55,6 +56,12 @@ pub struct State {
     pub sessions: OrdMap<NodeId, Session>,
     /// Outcomes by `Idempotency-Key`.
     pub idempotency: OrdMap<String, Remembered>,
+    /// The newest events, in order.
+    #[serde(default)]
+    pub events: imbl::Vector<Arc<Event>>,
+    /// The id of the newest event.
+    #[serde(default)]
+    pub last_event: u64,
     /// Derived from the rest, never stored.
     #[serde(skip)]
     pub derived: Derived,

@@ -161,6 +161,9 @@ pub struct Deployment {
     pub reason: Option<String>,
     /// Which service failed.
     pub failed_service: Option<WorkloadName>,
+    /// The hash of the plan that it carries out.
+    #[serde(default)]
+    pub plan: Option<String>,
     /// Every service of the revision.
     pub services: BTreeMap<WorkloadName, SpecHash>,
     /// Every task of the revision.
@@ -210,6 +213,8 @@ pub enum ProgressPhase {
     Routed,
     /// It is tried again.
     Retrying,
+    /// No node fits a replica.
+    Waiting,
     /// It has ended as asked.
     Stopped,
     /// It has failed.
@@ -243,6 +248,14 @@ pub enum Role {
     Deploy,
     /// Everything.
     Admin,
+}
+
+impl Progress {
+    /// It says that no node fits a replica.
+    #[must_use]
+    pub fn is_waiting(&self) -> bool {
+        self.phase == ProgressPhase::Waiting
+    }
 }
 
 impl WorkloadSpec {

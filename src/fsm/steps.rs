@@ -5,7 +5,7 @@
 use super::allocation::not_found;
 use super::command::{Action, Place, Steps};
 use super::model::{
-    AllocKind, Allocation, App, DeployStatus, Deployment, Desired, NodeStatus, Observed,
+    AllocKind, Allocation, App, DeployStatus, Deployment, Desired, NodeStatus, Observed, Progress,
     ProgressPhase,
 };
 use super::{Outcome, Rejection, State, Touched};
@@ -64,6 +64,9 @@ impl State {
                 self.require(&allocation, |a| !a.is_live() && a.desired == Desired::Stop)?;
                 self.drop_allocation(&allocation, touched);
                 Ok(())
+            }
+            Action::Wait { revision, service, message } => {
+                self.wait(revision, service, message, touched)
             }
             Action::Revert { revision, service, reason } => {
                 self.revert(revision, service, reason, touched)
@@ -126,6 +129,23 @@ impl State {
                 && used.cpu.0 + need.cpu.0 <= node.cpu.0
                 && used.memory.0 + need.memory.0 <= node.memory.0
         })
+    }
+
+    /// Tells whoever follows the deployment that a replica has no place.
+    fn wait(
+        &mut self,
+        revision: Revision,
+        service: WorkloadName,
+        message: String,
+        touched: &mut Touched,
+    ) -> Result<(), Rejection> {
+        let mut deployment = self.running(revision)?;
+        let (time, phase, message) = (self.time, ProgressPhase::Waiting, Some(message));
+        let step = Progress { time, phase, service, allocation: None, node: None, message };
+        deployment.progress.push_back(step);
+        touched.apps.insert(deployment.app.clone());
+        self.deployments.insert(revision, Arc::new(deployment));
+        Ok(())
     }
 
     fn revert(

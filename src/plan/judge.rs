@@ -30,6 +30,9 @@ impl Context<'_> {
         }
         for name in behind {
             let unplaced = standings.get(name).and_then(|s| s.unplaced.as_deref());
+            if let Some(refusals) = unplaced {
+                self.tell_waiting(deployment, name, refusals);
+            }
             if let Some(reason) = self.failure(deployment, name, unplaced) {
                 let (revision, service) = (deployment.revision, name.clone());
                 self.actions = vec![Action::Revert { revision, service, reason }];

@@ -2,7 +2,7 @@
 //!
 //! Owns the update policy. Never ends a deployment: that is `judge`.
 
-use super::{Context, Standing, millis};
+use super::{Context, Standing, Unplaced, millis};
 use crate::bugs::{Bug, is_on};
 use crate::fsm::command::{Action, Place};
 use crate::fsm::model::{Allocation, Desired, Health, Phase, Service};
@@ -148,7 +148,11 @@ impl<'a> Context<'a> {
         replaces: Option<AllocId>,
     ) -> Result<(), String> {
         let placer = self.placer.get_or_insert_with(|| Placer::new(self.state));
-        let node = placer.place(&spec.run).map_err(|why| self.explain(&why))?;
+        let node = placer.place(&spec.run).map_err(|refusals| {
+            let why = self.explain(&refusals);
+            self.unplaced.push(Unplaced { service: name.clone(), replica, refusals });
+            why
+        })?;
         let id = self.new_id(name, replica);
         let (workload, spec) = (name.clone(), hash.clone());
         self.actions.push(Action::Place(Place { id, workload, replica, node, spec, replaces }));

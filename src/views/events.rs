@@ -77,7 +77,7 @@ pub fn events_after(state: &State, revision: Revision, next: usize) -> Option<Fo
     let place = |number| EventId { revision, number };
     let mut events = Vec::new();
     if next == 0 {
-        let accepted = AcceptedEvent { revision: revision.0, plan: None };
+        let accepted = AcceptedEvent { revision: revision.0, plan: deployment.plan.clone() };
         events.push((place(0), Event::Accepted(accepted)));
     }
     let steps = deployment.progress.iter().enumerate().skip(next.saturating_sub(1));
@@ -99,7 +99,7 @@ fn progress(state: &State, deployment: &Deployment, step: &Progress) -> Event {
         ProgressPhase::Healthy => "healthy",
         ProgressPhase::Unhealthy => "unhealthy",
         ProgressPhase::Routed => "routed",
-        ProgressPhase::Retrying => "retrying",
+        ProgressPhase::Retrying | ProgressPhase::Waiting => "retrying",
         ProgressPhase::Stopped => "stopped",
         ProgressPhase::Failed => "failed",
     };

@@ -37,6 +37,7 @@ fn deploy(state: &mut State, file: &str) {
         tasks: BTreeMap::new(),
         file: file.to_owned(),
         replace: false,
+        plan: None,
     };
     change(state, Command::Deploy(deploy));
 }

@@ -292,6 +292,7 @@ impl Node {
             tasks: BTreeMap::new(),
             file: String::new(),
             replace: true,
+            plan: None,
         }));
         spec.store().0
     }

@@ -1,0 +1,383 @@
+//! What happened in the cluster: a bounded ring of events, read off (before, entry, after).
+//!
+//! Owns which changes are worth an event and what it says. Never changes anything but the ring, and
+//! looks at nothing that the entry did not touch.
+
+#[cfg(test)]
+mod tests;
+
+use crate::fsm::model::{AllocKind, Allocation, DeployStatus, Deployment, Desired, Exit};
+use crate::fsm::model::{ExitReason, Health, Node, NodeStatus, Phase};
+use crate::fsm::{State, Touched};
+use crate::id::{AllocId, AppName, NodeId, Revision, WorkloadName};
+use crate::limits;
+use crate::units::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// Something that happened.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// Counts all events of the cluster, from 1.
+    pub id: u64,
+    /// When, in replicated time.
+    pub time: Timestamp,
+    /// What.
+    pub kind: EventKind,
+    /// Of which app.
+    pub app: Option<AppName>,
+    /// Of which revision.
+    pub revision: Option<Revision>,
+    /// Of which service or task.
+    pub workload: Option<WorkloadName>,
+    /// Of which allocation.
+    pub allocation: Option<AllocId>,
+    /// On or of which node.
+    pub node: Option<NodeId>,
+    /// More about it.
+    pub message: Option<String>,
+}
+
+/// The kinds of events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EventKind {
+    /// A revision was accepted.
+    DeploymentAccepted,
+    /// A deployment waits: no node fits a replica.
+    DeploymentWaiting,
+    /// A deployment failed and its services are on their way back.
+    DeploymentReverting,
+    /// A deployment succeeded.
+    DeploymentSucceeded,
+    /// A deployment failed.
+    DeploymentFailed,
+    /// A newer revision took a deployment's place.
+    DeploymentSuperseded,
+    /// A rollback ended a deployment.
+    DeploymentAborted,
+    /// A service is being replaced without a revision.
+    ServiceRestarting,
+    /// An allocation was given a node.
+    AllocationPlaced,
+    /// An allocation's program runs.
+    AllocationRunning,
+    /// An allocation is healthy.
+    AllocationHealthy,
+    /// An allocation's health check fails.
+    AllocationUnhealthy,
+    /// An allocation's program ended by itself.
+    AllocationExited,
+    /// An allocation's next attempt began.
+    AllocationRestarting,
+    /// An allocation ended as asked.
+    AllocationStopped,
+    /// An allocation failed and is not tried again.
+    AllocationFailed,
+    /// An allocation went with its node.
+    AllocationLost,
+    /// A node did not settle a draining in time: the stop no longer waits for it.
+    DrainUnsettled,
+    /// A node became a member.
+    NodeJoined,
+    /// A node began a life.
+    NodeRegistered,
+    /// A node takes allocations again.
+    NodeUp,
+    /// A node gives its allocations away.
+    NodeDraining,
+    /// A node is silent.
+    NodeDown,
+    /// A node is no member any more.
+    NodeRemoved,
+    /// A token was made.
+    TokenCreated,
+    /// A token was taken back.
+    TokenRevoked,
+}
+
+impl EventKind {
+    /// As it is written.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::DeploymentAccepted => "deployment-accepted",
+            Self::DeploymentWaiting => "deployment-waiting",
+            Self::DeploymentReverting => "deployment-reverting",
+            Self::DeploymentSucceeded => "deployment-succeeded",
+            Self::DeploymentFailed => "deployment-failed",
+            Self::DeploymentSuperseded => "deployment-superseded",
+            Self::DeploymentAborted => "deployment-aborted",
+            Self::ServiceRestarting => "service-restarting",
+            Self::AllocationPlaced => "allocation-placed",
+            Self::AllocationRunning => "allocation-running",
+            Self::AllocationHealthy => "allocation-healthy",
+            Self::AllocationUnhealthy => "allocation-unhealthy",
+            Self::AllocationExited => "allocation-exited",
+            Self::AllocationRestarting => "allocation-restarting",
+            Self::AllocationStopped => "allocation-stopped",
+            Self::AllocationFailed => "allocation-failed",
+            Self::AllocationLost => "allocation-lost",
+            Self::DrainUnsettled => "drain-unsettled",
+            Self::NodeJoined => "node-joined",
+            Self::NodeRegistered => "node-registered",
+            Self::NodeUp => "node-up",
+            Self::NodeDraining => "node-draining",
+            Self::NodeDown => "node-down",
+            Self::NodeRemoved => "node-removed",
+            Self::TokenCreated => "token-created",
+            Self::TokenRevoked => "token-revoked",
+        }
+    }
+}
+
+/// Adds to the ring of `after` what an entry that turned `before` into it has brought about.
+pub fn record(before: &State, after: &mut State, touched: &Touched) {
+    if touched.is_empty() {
+        return;
+    }
+    let mut found = Found { time: after.time, events: Vec::new() };
+    if touched.nodes {
+        found.nodes(before, after);
+    }
+    for app in &touched.apps {
+        found.app(app, before, after);
+    }
+    for id in &touched.allocations {
+        let old = before.allocations.get(id).map(|a| &**a);
+        if let Some(new) = after.allocations.get(id) {
+            found.allocation(old, new);
+        }
+    }
+    if touched.tokens {
+        found.tokens(before, after);
+    }
+    for mut event in found.events {
+        after.last_event += 1;
+        event.id = after.last_event;
+        after.events.push_back(Arc::new(event));
+        if after.events.len() > limits::EVENTS_KEPT {
+            after.events.pop_front();
+        }
+    }
+}
+
+/// The kept events behind the one with this id, in order.
+pub fn after(state: &State, id: u64) -> impl Iterator<Item = &Arc<Event>> {
+    let first = state.events.front().map_or(0, |event| event.id);
+    let skip = usize::try_from((id + 1).saturating_sub(first)).unwrap_or(usize::MAX);
+    state.events.iter().skip(skip)
+}
+
+/// What one entry has brought about.
+struct Found {
+    time: Timestamp,
+    events: Vec<Event>,
+}
+
+impl Found {
+    fn push(&mut self, kind: EventKind, fill: impl FnOnce(&mut Event)) {
+        let mut event = Event {
+            id: 0,
+            time: self.time,
+            kind,
+            app: None,
+            revision: None,
+            workload: None,
+            allocation: None,
+            node: None,
+            message: None,
+        };
+        fill(&mut event);
+        self.events.push(event);
+    }
+
+    fn nodes(&mut self, before: &State, after: &State) {
+        for (id, new) in &after.nodes {
+            let old = before.nodes.get(id);
+            if old.is_some_and(|old| Arc::ptr_eq(old, new)) {
+                continue;
+            }
+            for kind in kinds_of_node(old.map(|old| &**old), new) {
+                let message = Some(new.name.clone());
+                self.push(kind, |event| (event.node, event.message) = (Some(*id), message));
+            }
+        }
+        for (id, old) in before.nodes.iter().filter(|(id, _)| !after.nodes.contains_key(*id)) {
+            let message = Some(old.name.clone());
+            self.push(EventKind::NodeRemoved, |event| {
+                (event.node, event.message) = (Some(*id), message);
+            });
+        }
+    }
+
+    fn app(&mut self, name: &AppName, before: &State, after: &State) {
+        let Some(app) = after.apps.get(name) else { return };
+        let old = before.apps.get(name);
+        let earlier = old.map(|old| old.revision).filter(|r| *r != app.revision);
+        for revision in earlier.into_iter().chain([app.revision]) {
+            let Some(new) = after.deployments.get(&revision) else { continue };
+            let old = before.deployments.get(&revision);
+            if !old.is_some_and(|old| Arc::ptr_eq(old, new)) {
+                self.deployment(old.map(|old| &**old), new);
+            }
+        }
+        let Some(old) = old.filter(|old| old.revision == app.revision) else { return };
+        for (service, new) in &app.services {
+            let is_older = |old: &crate::fsm::model::Service| old.generation < new.generation;
+            if old.services.get(service).is_some_and(is_older) {
+                self.push(EventKind::ServiceRestarting, |event| {
+                    event.app = Some(name.clone());
+                    event.workload = Some(service.clone());
+                });
+            }
+        }
+    }
+
+    fn deployment(&mut self, old: Option<&Deployment>, new: &Deployment) {
+        let mut push = |kind, workload: Option<&WorkloadName>, message| {
+            self.push(kind, |event| {
+                event.app = Some(new.app.clone());
+                event.revision = Some(new.revision);
+                event.workload = workload.cloned();
+                event.message = message;
+            });
+        };
+        let Some(old) = old else {
+            return push(EventKind::DeploymentAccepted, None, None);
+        };
+        let known = old.progress.len().min(new.progress.len());
+        for step in new.progress.iter().skip(known) {
+            if step.is_waiting() {
+                let message = step.message.clone();
+                push(EventKind::DeploymentWaiting, Some(&step.service), message);
+            }
+        }
+        let failed = new.failed_service.as_ref();
+        if old.reverting.is_none() && new.reverting.is_some() {
+            push(EventKind::DeploymentReverting, failed, new.reason.clone());
+        }
+        if old.status == new.status {
+            return;
+        }
+        let kind = match new.status {
+            DeployStatus::Running => return,
+            DeployStatus::Succeeded => EventKind::DeploymentSucceeded,
+            DeployStatus::Failed => EventKind::DeploymentFailed,
+            DeployStatus::Aborted => EventKind::DeploymentAborted,
+            DeployStatus::Superseded => EventKind::DeploymentSuperseded,
+        };
+        push(kind, failed, new.reason.clone());
+    }
+
+    fn allocation(&mut self, old: Option<&Allocation>, new: &Allocation) {
+        let mut push = |kind, message: Option<String>| {
+            self.push(kind, |event| {
+                event.app = Some(new.app.clone());
+                event.revision = Some(new.revision);
+                event.workload = Some(new.workload.clone());
+                event.allocation = Some(new.id.clone());
+                event.node = Some(new.node);
+                event.message = message;
+            });
+        };
+        let Some(old) = old else {
+            let message = new.replaces.as_ref().map(|id| format!("replaces {id}"));
+            return push(EventKind::AllocationPlaced, message);
+        };
+        if let Some(message) = unsettled(old.desired, new.desired) {
+            push(EventKind::DrainUnsettled, Some(message));
+        }
+        let (was, is) = (&old.observed, &new.observed);
+        if was.attempt.0 > 0 && is.attempt > was.attempt {
+            let message = Some(format!("attempt {}", is.attempt));
+            push(EventKind::AllocationRestarting, message);
+        }
+        if (was.attempt, was.phase) != (is.attempt, is.phase)
+            && let Some((kind, message)) = of_phase(new)
+        {
+            push(kind, message);
+        }
+        if was.health != is.health {
+            match is.health {
+                Health::Healthy => push(EventKind::AllocationHealthy, None),
+                Health::Unhealthy => push(EventKind::AllocationUnhealthy, is.message.clone()),
+                Health::None | Health::Checking => {}
+            }
+        }
+    }
+
+    fn tokens(&mut self, before: &State, after: &State) {
+        for (id, token) in after.tokens.iter().filter(|(id, _)| !before.tokens.contains_key(*id)) {
+            let message = Some(format!("{id}, {}", crate::views::role(token.role)));
+            self.push(EventKind::TokenCreated, |event| event.message = message);
+        }
+        for id in before.tokens.keys().filter(|id| !after.tokens.contains_key(*id)) {
+            let message = Some(id.to_string());
+            self.push(EventKind::TokenRevoked, |event| event.message = message);
+        }
+    }
+}
+
+fn kinds_of_node(old: Option<&Node>, new: &Node) -> Vec<EventKind> {
+    let Some(old) = old else { return vec![EventKind::NodeJoined] };
+    let mut kinds = Vec::new();
+    if old.boot != new.boot {
+        kinds.push(EventKind::NodeRegistered);
+    }
+    if old.status != new.status {
+        kinds.push(match new.status {
+            NodeStatus::Ready => EventKind::NodeUp,
+            NodeStatus::Draining => EventKind::NodeDraining,
+            NodeStatus::Down => EventKind::NodeDown,
+        });
+    }
+    kinds
+}
+
+/// A draining that was called settled only since its time was over.
+fn unsettled(old: Desired, new: Desired) -> Option<String> {
+    let (
+        Desired::Draining { settled: None, .. },
+        Desired::Draining { at, settled: Some(settled), .. },
+    ) = (old, new)
+    else {
+        return None;
+    };
+    let bound = limits::SETTLE_DEADLINE;
+    let is_late = settled.since(at).duration() >= bound;
+    is_late.then(|| format!("a node has not settled its draining in {}s", bound.as_secs()))
+}
+
+fn of_phase(new: &Allocation) -> Option<(EventKind, Option<String>)> {
+    let seen = &new.observed;
+    let ended = || seen.exit.as_ref().map(describe);
+    Some(match seen.phase {
+        Phase::Running => (EventKind::AllocationRunning, None),
+        Phase::Backoff => (EventKind::AllocationExited, ended()),
+        Phase::Stopped if new.desired == Desired::Run || new.kind == AllocKind::Task => {
+            (EventKind::AllocationExited, ended())
+        }
+        Phase::Stopped => (EventKind::AllocationStopped, None),
+        Phase::Failed => (EventKind::AllocationFailed, ended().or_else(|| seen.message.clone())),
+        Phase::Lost => (EventKind::AllocationLost, None),
+        Phase::Pending | Phase::Pulling | Phase::Starting | Phase::Stopping => return None,
+    })
+}
+
+/// How a program ended, with its first words on that.
+fn describe(exit: &Exit) -> String {
+    let how = match (exit.reason, exit.code) {
+        (ExitReason::Oom, _) => "out of memory".to_owned(),
+        (ExitReason::Completed | ExitReason::Error, Some(code)) => format!("exited {code}"),
+        (ExitReason::Completed, None) => "completed".to_owned(),
+        (ExitReason::Error, None) => "ended".to_owned(),
+        (ExitReason::Timeout, _) => "timed out".to_owned(),
+        (ExitReason::Killed, _) => "killed".to_owned(),
+        (ExitReason::Lost, _) => "lost".to_owned(),
+        (ExitReason::StartFailed, _) => "could not be started".to_owned(),
+        (ExitReason::PullFailed, _) => "its image could not be pulled".to_owned(),
+    };
+    let line = exit.message.as_deref().and_then(|text| text.lines().find(|l| !l.is_empty()));
+    line.map_or_else(|| how.clone(), |line| format!("{how}: {line}"))
+}
