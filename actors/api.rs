@@ -8,6 +8,7 @@ mod context;
 mod deploy;
 mod dispatch;
 mod error;
+mod figures;
 mod images;
 pub mod listener;
 mod logs;

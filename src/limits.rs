@@ -194,6 +194,8 @@ pub const KILL_DEADLINE: Duration = Duration::from_secs(10);
 pub const TASK_EVENTS: usize = 1_024;
 /// Blobs that are fetched from registries at once.
 pub const PULLS_PARALLEL: usize = 4;
+/// Shortest time between two figures of pulls in one stream of events.
+pub const PULL_FIGURES: Duration = Duration::from_millis(200);
 /// Largest piece of a blob in one message to containerd.
 pub const BLOB_CHUNK: usize = 512 << 10;
 /// Largest manifest, index or image configuration.

@@ -4,6 +4,7 @@
 //! Never touches a container, a file or a registry; the shell reads and passes the text in.
 
 pub mod image;
+pub mod pull;
 pub mod seccomp;
 mod spec;
 pub mod user;

@@ -14,7 +14,7 @@ mod tests;
 
 pub use allocation::{allocation, allocations, ending};
 pub use deployment::{app, deployment, deployments};
-pub use events::{Event, EventId, Followed, events_after};
+pub use events::{Event, EventId, Followed, events_after, fill_in, pulling};
 pub use service::{service, service_named, services, tasks};
 
 use crate::fsm::State;

@@ -3,6 +3,10 @@
 //! Times are RFC 3339 in UTC, durations seconds, sizes bytes, processors cores; what is absent is
 //! `null`. Never holds rules, only shapes.
 
+mod image;
+
+pub use image::LayerProgress;
+
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use utoipa::ToSchema;
@@ -257,6 +261,9 @@ pub struct ProgressEvent {
     pub bytes: Option<u64>,
     /// Bytes to pull.
     pub total: Option<u64>,
+    /// The layers that are pulled, the lowest first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub layers: Option<Vec<LayerProgress>>,
     /// More about it.
     pub message: Option<String>,
 }

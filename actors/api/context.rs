@@ -9,6 +9,7 @@ use crate::actors::root::{Done, Msg, NodeUsage, Proposal, RootRef, View};
 use crate::fsm::{Command, State};
 use crate::id::{AllocId, Digest, Index};
 use crate::limits;
+use crate::oci::pull::Pulls;
 use crate::revise::ResolveError;
 use crate::units::Timestamp;
 use crate::views::Observed;
@@ -30,6 +31,8 @@ use warp::reply::Response;
 
 /// The images of this node.
 pub trait ImageStore: Send + Sync {
+    /// How far pulls are.
+    fn pulls(&self) -> watch::Receiver<Pulls>;
     /// What a reference leads to now.
     fn resolve(&self, reference: String) -> BoxFuture<'_, Result<Digest, ResolveError>>;
     /// Takes the images of an archive.

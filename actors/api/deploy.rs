@@ -38,7 +38,7 @@ pub async fn deploy(context: Arc<Context>, mut request: Request) -> Result<Respo
         state.deployments.get(&last.revision).is_some_and(|deployment| deployment.file == file)
     };
     if let Some(last) = last.filter(is_same) {
-        return Ok(reading.mark(revisions::follow(&context, last.revision, last.number + 1)?));
+        return Ok(reading.mark(revisions::follow(&context, last.next())?));
     }
     if let Some(known) = revisions::known(&reading.view, key.as_deref()) {
         return answer(&context, &request, known?);
@@ -165,15 +165,15 @@ fn answer(
     let steps =
         context.view().and_then(|view| Some(view.state.deployments.get(&revision)?.progress.len()));
     let response = match steps.filter(|_| !accepted.new) {
-        None => revisions::follow(context, revision, 0)?,
+        None => revisions::follow(context, EventId::new(revision, 0))?,
         // Nothing was to be done: what was done when the revision was new is not told again.
         Some(steps) => {
-            let views = context.views.clone();
+            let sources = revisions::Sources::of(context);
             stream::open(context, move |feed| async move {
                 let data = AcceptedEvent { revision: revision.0, plan: None };
-                let id = EventId { revision, number: steps };
+                let id = EventId::new(revision, steps);
                 feed.send(Some("accepted"), &id.to_string(), &data).await?;
-                revisions::feed_events(views, revision, steps + 1, feed).await
+                revisions::feed_events(sources, id.next(), feed).await
             })?
         }
     };

@@ -2,8 +2,9 @@
 //!
 //! Owns the retry of a change that lost a race. Never computes a revision: that is `revise`.
 
-use super::context::Context;
+use super::context::{Context, now};
 use super::error::ApiError;
+use super::figures::Figures;
 use super::request::{self, Request, json};
 use super::stream::{self, Feed, Left};
 use crate::actors::root::View;
@@ -11,6 +12,7 @@ use crate::fsm::command::Deploy;
 use crate::fsm::{Command, Outcome, Rejection, State};
 use crate::id::{AppName, Index, Revision, WorkloadName};
 use crate::limits;
+use crate::oci::pull::Pulls;
 use crate::revise::{self, ReviseError};
 use crate::units::Millis;
 use crate::views::{self, Event, EventId};
@@ -47,7 +49,7 @@ pub async fn events(context: Arc<Context>, request: Request) -> Result<Response,
         return Err(no_deployment(wanted));
     }
     let last = last_event(&request)?.filter(|last| last.revision == wanted);
-    let response = follow(&context, wanted, last.map_or(0, |last| last.number + 1))?;
+    let response = follow(&context, last.map_or(EventId::new(wanted, 0), EventId::next))?;
     Ok(reading.mark(response))
 }
 
@@ -60,32 +62,49 @@ pub fn last_event(request: &Request) -> Result<Option<EventId>, ApiError> {
     text.parse().map(Some).map_err(bad)
 }
 
-/// A stream of a deployment's events from number `next` on, to its end.
-pub fn follow(
-    context: &Arc<Context>,
-    revision: Revision,
-    next: usize,
-) -> Result<Response, ApiError> {
-    let views = context.views.clone();
-    stream::open(context, move |feed| feed_events(views, revision, next, feed))
+/// A stream of a deployment's events from `next` on, to its end.
+pub fn follow(context: &Arc<Context>, next: EventId) -> Result<Response, ApiError> {
+    let sources = Sources::of(context);
+    stream::open(context, move |feed| feed_events(sources, next, feed))
 }
 
-/// Feeds a deployment's events from number `next` on, to its end.
+/// What the events of a deployment are made of.
+pub struct Sources {
+    views: watch::Receiver<Option<View>>,
+    pulls: watch::Receiver<Pulls>,
+}
+
+impl Sources {
+    /// Those of this node.
+    pub fn of(context: &Context) -> Self {
+        Self { views: context.views.clone(), pulls: context.doors.images.pulls() }
+    }
+}
+
+/// Feeds a deployment's events from `next` on, to its end.
 ///
 /// # Errors
 /// The client has left.
 pub async fn feed_events(
-    mut views: watch::Receiver<Option<View>>,
-    revision: Revision,
-    mut next: usize,
+    Sources { mut views, mut pulls }: Sources,
+    mut next: EventId,
     feed: Feed,
 ) -> Result<(), Left> {
+    let revision = next.revision;
+    let mut figures = Figures::default();
     loop {
         let view = views.borrow_and_update().clone();
-        let found = view.and_then(|view| views::events_after(&view.state, revision, next));
-        let Some(found) = found else { return feed_forgotten(revision, next, &feed).await };
-        for (id, event) in found.events {
-            next = id.number + 1;
+        let found =
+            view.as_ref().and_then(|view| views::events_after(&view.state, revision, next.number));
+        let (Some(found), Some(view)) = (found, view) else {
+            return feed_forgotten(next, &feed).await;
+        };
+        for (id, mut event) in found.events {
+            next.number = id.number + 1;
+            if let Event::Progress(data) = &mut event {
+                views::fill_in(&view.state, data, view.node, &pulls.borrow());
+                figures.told(data);
+            }
             let (name, id) = (Some(event.name()), id.to_string());
             match &event {
                 Event::Accepted(data) => feed.send(name, &id, data).await?,
@@ -97,19 +116,28 @@ pub async fn feed_events(
         if found.ended {
             return Ok(());
         }
+        let seen = pulls.borrow_and_update().clone();
+        for data in figures.news(views::pulling(&view.state, revision, (view.node, now()), &seen)) {
+            next.live = next.live.saturating_add(1);
+            // It has the number of the step before it, and one of its own behind that.
+            let id = EventId { number: next.number.saturating_sub(1), ..next };
+            feed.send(Some("progress"), &id.to_string(), &data).await?;
+        }
         tokio::select! {
             changed = views.changed() => if changed.is_err() { return Ok(()) },
+            () = figures.due(&mut pulls) => {}
             () = feed.closed() => return Err(Left),
         }
     }
 }
 
 /// The deployment was followed for so long that its record is gone.
-async fn feed_forgotten(revision: Revision, next: usize, feed: &Feed) -> Result<(), Left> {
+async fn feed_forgotten(next: EventId, feed: &Feed) -> Result<(), Left> {
     let reason = "the deployment's record is not kept any more".to_owned();
     let (service, restored, elapsed) = (None, None, 0.0);
-    let data = FailedEvent { revision: revision.0, service, reason, restored, elapsed };
-    feed.send(Some("failed"), &EventId { revision, number: next }.to_string(), &data).await
+    let data = FailedEvent { revision: next.revision.0, service, reason, restored, elapsed };
+    let id = EventId::new(next.revision, next.number).to_string();
+    feed.send(Some("failed"), &id, &data).await
 }
 
 /// `GET /v1/apps/{app}`.

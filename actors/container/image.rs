@@ -20,6 +20,7 @@ use super::containerd::Containerd;
 use crate::id::Digest;
 use crate::limits;
 use crate::oci::ImageConfig;
+use crate::oci::pull::Pulls;
 use crate::spec::image::Reference;
 use crate::units::{Bytes, Timestamp};
 use pull::Resolved;
@@ -27,6 +28,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use tokio::io::AsyncRead;
+use tokio::sync::watch;
 
 /// How registries are spoken to.
 #[derive(Clone, Debug, Default)]
@@ -50,15 +52,6 @@ pub struct Image {
     pub passwd: String,
     /// The text of its `/etc/group`.
     pub group: String,
-}
-
-/// How far a pull is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Progress {
-    /// Fetched so far.
-    pub bytes: Bytes,
-    /// To be fetched in all; zero while that isn't known.
-    pub total: Bytes,
 }
 
 /// An image that containerd has.
@@ -87,6 +80,7 @@ struct Inner {
     containerd: Containerd,
     registries: registry::Registries,
     flights: flight::Flights,
+    pulls: watch::Sender<Pulls>,
     known: Mutex<BTreeMap<Digest, Arc<Resolved>>>,
     ready: Mutex<BTreeMap<Digest, Arc<Image>>>,
     turns: Mutex<HashMap<Digest, Weak<tokio::sync::Mutex<()>>>>,
@@ -100,6 +94,7 @@ impl Images {
             containerd,
             registries: registry::Registries::new(config),
             flights: flight::Flights::default(),
+            pulls: watch::Sender::default(),
             known: Mutex::default(),
             ready: Mutex::default(),
             turns: Mutex::default(),
@@ -133,17 +128,18 @@ impl Images {
     ///
     /// # Errors
     /// See [`ImageError`].
-    pub async fn ensure(
-        &self,
-        reference: &str,
-        digest: &Digest,
-        progress: impl Fn(Progress) + Send + Sync + 'static,
-    ) -> Result<Arc<Image>, ImageError> {
+    pub async fn ensure(&self, reference: &str, digest: &Digest) -> Result<Arc<Image>, ImageError> {
         let image = parse(reference)?;
         if let Some(ready) = self.inner.ready(digest).await? {
             return Ok(ready);
         }
-        flight::join(&self.inner, &image, digest, progress).await
+        flight::join(&self.inner, &image, digest).await
+    }
+
+    /// How far pulls are.
+    #[must_use]
+    pub fn pulls(&self) -> watch::Receiver<Pulls> {
+        self.inner.pulls.subscribe()
     }
 
     /// Takes the images of an archive, Docker's or OCI's, plain or compressed by gzip.

@@ -3,6 +3,7 @@
 //! Owns the order of events and the exit code. Never knows the looks: those are the story's.
 
 mod live;
+mod pull;
 pub mod story;
 
 use super::Context;
@@ -124,7 +125,7 @@ impl Follow<'_> {
                         live.line(&line)?;
                     }
                     if let Some(id) = said.allocation {
-                        live.doing(&id, said.doing);
+                        live.doing(&id, said.doing, &said.parts);
                     }
                 }
                 "done" => {

@@ -8,6 +8,7 @@ use crate::actors::container::image::{ImageError, Images, Listed};
 use crate::actors::container::logs::LogReader;
 use crate::actors::root::RootRef;
 use crate::id::Digest;
+use crate::oci::pull::Pulls;
 use crate::revise::ResolveError;
 use crate::wire::ImageView;
 use futures_util::future::BoxFuture;
@@ -15,6 +16,7 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use tokio::io::AsyncRead;
+use tokio::sync::watch;
 
 /// The doors of a node.
 ///
@@ -42,6 +44,11 @@ impl Store {
 }
 
 impl ImageStore for Store {
+    fn pulls(&self) -> watch::Receiver<Pulls> {
+        // Before the node is a member there are none, and nothing to follow.
+        self.images().map_or_else(|| watch::channel(Pulls::default()).1, |images| images.pulls())
+    }
+
     fn resolve(&self, reference: String) -> BoxFuture<'_, Result<Digest, ResolveError>> {
         Box::pin(async move {
             let images = self.images().ok_or_else(|| ResolveError::Unreachable {

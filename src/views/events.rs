@@ -5,19 +5,25 @@
 
 use super::node_name;
 use crate::fsm::State;
-use crate::fsm::model::{DeployStatus, Deployment, Progress, ProgressPhase};
-use crate::id::Revision;
-use crate::wire::{AcceptedEvent, DoneEvent, FailedEvent, ProgressEvent};
+use crate::fsm::model::{Allocation, DeployStatus, Deployment, Phase, Progress, ProgressPhase};
+use crate::id::{AllocId, NodeId, Revision};
+use crate::oci::pull::{LayerPull, Pull, Pulls};
+use crate::units::Timestamp;
+use crate::wire::{AcceptedEvent, DoneEvent, FailedEvent, LayerProgress, ProgressEvent};
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
-/// The place of an event: `REVISION-NUMBER`.
+/// The place of an event: `REVISION-NUMBER`, and `REVISION-NUMBER.LIVE` of one that tells how a
+/// pull goes on. Those are not kept: whoever saw one goes on behind the step before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct EventId {
     /// Which deployment.
     pub revision: Revision,
     /// 0: accepted; n: the n-th step; one more than there are steps: the end.
     pub number: usize,
+    /// 0, or the number of a figure told after that step.
+    pub live: u32,
 }
 
 /// An event of a deployment.
@@ -44,7 +50,8 @@ pub struct Followed {
 
 impl fmt::Display for EventId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}", self.revision, self.number)
+        write!(f, "{}-{}", self.revision, self.number)?;
+        if self.live > 0 { write!(f, ".{}", self.live) } else { Ok(()) }
     }
 }
 
@@ -53,7 +60,23 @@ impl FromStr for EventId {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let (revision, number) = text.split_once('-').unwrap_or((text, ""));
-        Ok(Self { revision: Revision(revision.parse()?), number: number.parse()? })
+        let (number, live) = number.split_once('.').unwrap_or((number, "0"));
+        let revision = Revision(revision.parse()?);
+        Ok(Self { revision, number: number.parse()?, live: live.parse()? })
+    }
+}
+
+impl EventId {
+    /// The place of a kept event.
+    #[must_use]
+    pub fn new(revision: Revision, number: usize) -> Self {
+        Self { revision, number, live: 0 }
+    }
+
+    /// Where whoever saw this one goes on: the next kept event, and figures with further numbers.
+    #[must_use]
+    pub fn next(self) -> Self {
+        Self { number: self.number.saturating_add(1), ..self }
     }
 }
 
@@ -74,7 +97,7 @@ impl Event {
 #[must_use]
 pub fn events_after(state: &State, revision: Revision, next: usize) -> Option<Followed> {
     let deployment = state.deployments.get(&revision)?;
-    let place = |number| EventId { revision, number };
+    let place = |number| EventId::new(revision, number);
     let mut events = Vec::new();
     if next == 0 {
         let accepted = AcceptedEvent { revision: revision.0, plan: deployment.plan.clone() };
@@ -111,8 +134,71 @@ fn progress(state: &State, deployment: &Deployment, step: &Progress) -> Event {
         elapsed: seconds(step.time.since(deployment.started_at).0),
         bytes: None,
         total: None,
+        layers: None,
         message: step.message.clone(),
     })
+}
+
+/// How the pulls of a deployment go on that run on `node`.
+#[must_use]
+pub fn pulling(
+    state: &State,
+    revision: Revision,
+    (node, now): (NodeId, Timestamp),
+    pulls: &Pulls,
+) -> Vec<ProgressEvent> {
+    let Some(deployment) = state.deployments.get(&revision) else { return Vec::new() };
+    if deployment.status != DeployStatus::Running {
+        return Vec::new();
+    }
+    let is_pulling = |a: &&Arc<Allocation>| {
+        let of_it = deployment.touched.contains(&a.workload) || a.revision == revision;
+        a.app == deployment.app && of_it && a.observed.phase == Phase::Pulling
+    };
+    let event = |a: &Arc<Allocation>| {
+        let pull = pull_of(state, a, pulls)?;
+        let mut event = ProgressEvent {
+            phase: "pulling".to_owned(),
+            service: a.workload.0.clone(),
+            allocation: Some(a.id.0.clone()),
+            node: Some(node_name(state, a.node)),
+            elapsed: seconds(now.since(deployment.started_at).0),
+            bytes: None,
+            total: None,
+            layers: None,
+            message: None,
+        };
+        fill(&mut event, pull);
+        Some(event)
+    };
+    state.allocations_on(node).filter(is_pulling).filter_map(event).collect()
+}
+
+/// Puts into a step that says "pulling" how far the pull is by now, if it runs on `node`.
+pub fn fill_in(state: &State, event: &mut ProgressEvent, node: NodeId, pulls: &Pulls) {
+    if event.phase != "pulling" {
+        return;
+    }
+    let id = event.allocation.as_deref().map(AllocId::from);
+    let allocation = id.and_then(|id| state.allocations.get(&id)).filter(|a| a.node == node);
+    if let Some(pull) = allocation.and_then(|a| pull_of(state, a, pulls)) {
+        fill(event, pull);
+    }
+}
+
+fn pull_of<'a>(state: &State, allocation: &Allocation, pulls: &'a Pulls) -> Option<&'a Pull> {
+    pulls.get(state.spec(&allocation.spec)?.spec.run().digest.as_ref()?)
+}
+
+fn fill(event: &mut ProgressEvent, pull: &Pull) {
+    event.bytes = Some(pull.bytes());
+    event.total = Some(pull.total());
+    let layer = |layer: &LayerPull| LayerProgress {
+        digest: layer.digest.0.clone(),
+        bytes: layer.bytes,
+        total: layer.total,
+    };
+    event.layers = Some(pull.layers.iter().map(layer).collect());
 }
 
 fn end(state: &State, deployment: &Deployment) -> Event {

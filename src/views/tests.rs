@@ -187,10 +187,13 @@ fn the_events_from_any_number_on_are_the_end_of_all_events() {
 
 #[test]
 fn places_of_events_are_written_and_read() {
-    let id = EventId { revision: Revision(8), number: 3 };
+    let id = EventId::new(Revision(8), 3);
     assert_eq!(id.to_string(), "8-3");
     assert_eq!("8-3".parse(), Ok(id));
-    for wrong in ["", "8", "8-", "-3", "8-x", "x-3", "8-3-1"] {
+    let live = EventId { live: 17, ..id };
+    assert_eq!((live.to_string().as_str(), "8-3.17".parse()), ("8-3.17", Ok(live)));
+    assert_eq!(live.next().to_string(), "8-4.17");
+    for wrong in ["", "8", "8-", "-3", "8-x", "x-3", "8-3-1", "8-3.", "8-3.x"] {
         assert!(wrong.parse::<EventId>().is_err(), "{wrong}");
     }
 }

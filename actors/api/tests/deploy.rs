@@ -2,8 +2,9 @@
 
 use super::support::{Node, Sse};
 use crate::actors::root::ProposeError;
-use crate::fsm::model::{DeployStatus, Health, Phase};
+use crate::fsm::model::{DeployStatus, Health, Observed, Phase};
 use crate::id::Digest;
+use crate::oci::pull::LayerPull;
 use crate::wire::{AppView, DeploymentView, ErrorDocument, RevisionView};
 
 const FILE: &str = "app \"shop\"\nservice \"web\" {\n    image \"nginx:1\"\n    port 80\n}\n";
@@ -50,6 +51,49 @@ async fn a_deployment_is_followed_to_its_end_and_resumed_without_gap_or_double()
     let rest = again.events("POST", "/v1/deploy", FILE).await.rest().await;
     assert_eq!(ids(&rest), [("done", "1-5")]);
     assert_eq!(node.state().last_revision.0, 1);
+}
+
+#[tokio::test]
+async fn figures_of_a_pull_have_places_between_the_steps() {
+    let node = Node::start().await;
+    let mut stream = node.local().events("POST", "/v1/deploy", FILE).await;
+    let id = node.place("web", 0);
+    let again = |phase, health| {
+        let attempt = crate::id::Attempt(2);
+        node.observe(&id, Observed { attempt, phase, health, ..Observed::default() });
+    };
+    again(Phase::Pulling, Health::None);
+    let digest = Digest::from("sha256:aa");
+    let layer = |digest: &str, total| LayerPull { digest: digest.into(), bytes: 0, total };
+    let pulls = &node.images.pulls;
+    pulls.send_modify(|p| p.begin(&digest, vec![layer("sha256:l0", 10), layer("sha256:l1", 30)]));
+    let mut seen = Vec::new();
+    while seen.last().is_none_or(|last: &Sse| last.data["bytes"] != 25) {
+        pulls.send_modify(|pulls| pulls.advance(&digest, 1, 25));
+        seen.push(stream.next().await.unwrap());
+    }
+    let last = seen.last().unwrap().clone();
+    assert_eq!((last.name.as_str(), &last.data["phase"]), ("progress", &"pulling".into()));
+    assert_eq!((&last.data["total"], &last.data["node"]), (&40.into(), &"n1".into()));
+    assert_eq!(last.data["allocation"], id.0);
+    assert_eq!(last.data["layers"][1]["bytes"], 25);
+    let places: std::collections::BTreeSet<&str> = seen.iter().map(|e| e.id.as_str()).collect();
+    assert_eq!(places.len(), seen.len(), "each has a place of its own");
+    assert!(last.id.starts_with("1-3"), "behind the step that says pulling: {}", last.id);
+
+    // Whoever saw a figure goes on behind it, with the next step, and with further figures.
+    drop(stream);
+    let mut stream = node.local().header("last-event-id", last.id.clone()).events("GET", "/v1/deployments/1/events", "").await;
+    pulls.send_modify(|pulls| pulls.advance(&digest, 0, 10));
+    let mut figure = stream.next().await.unwrap();
+    while figure.data["bytes"] != 35 {
+        figure = stream.next().await.unwrap();
+    }
+    assert!(figure.id.starts_with("1-3.") && !places.contains(figure.id.as_str()));
+    again(Phase::Running, Health::Healthy);
+    node.finish(1, DeployStatus::Succeeded);
+    let rest = stream.rest().await;
+    assert_eq!(ids(&rest), [("progress", "1-4"), ("done", "1-5")]);
 }
 
 #[tokio::test]

@@ -89,7 +89,7 @@ impl Job {
         let run = self.spec.spec.run();
         let unpinned = || Failed::Unpinned { image: run.image.clone() };
         let digest = run.digest.as_ref().ok_or_else(unpinned)?;
-        Ok(self.platform.images.ensure(&run.image, digest, |_| {}).await?)
+        Ok(self.platform.images.ensure(&run.image, digest).await?)
     }
 
     /// Makes the container and starts its program.

@@ -3,7 +3,7 @@
 //! Owns which pulls are under way. Never keeps one that nobody waits for.
 
 use super::error::ImageError;
-use super::{Image, Inner, Progress, lock};
+use super::{Image, Inner, lock};
 use crate::id::Digest;
 use crate::spec::image::Reference;
 use std::collections::HashMap;
@@ -20,33 +20,17 @@ pub(super) struct Flights(Mutex<HashMap<Digest, Weak<Flight>>>);
 /// A pull under way; ends when the last who waits for it is gone.
 #[derive(Debug)]
 struct Flight {
-    progress: watch::Receiver<Progress>,
     outcome: watch::Receiver<Option<Outcome>>,
     // Held so that dropping the flight ends the task.
     _task: JoinSet<()>,
 }
 
 /// Waits for the pull of an image, beginning it if nobody has.
-pub(super) async fn join(
-    inner: &Arc<Inner>,
-    image: &Reference,
-    digest: &Digest,
-    tell: impl Fn(Progress),
-) -> Outcome {
+pub(super) async fn join(inner: &Arc<Inner>, image: &Reference, digest: &Digest) -> Outcome {
     let flight = begin(inner, image, digest);
-    let mut progress = flight.progress.clone();
     let mut outcome = flight.outcome.clone();
-    loop {
-        tokio::select! {
-            biased;
-            done = outcome.wait_for(Option::is_some) => {
-                let done = done.ok().and_then(|done| done.clone());
-                let given_up = || ImageError::GivenUp { reference: image.to_string() };
-                return done.ok_or_else(given_up)?;
-            }
-            Ok(()) = progress.changed() => tell(*progress.borrow_and_update()),
-        }
-    }
+    let done = outcome.wait_for(Option::is_some).await.ok().and_then(|done| done.clone());
+    done.ok_or_else(|| ImageError::GivenUp { reference: image.to_string() })?
 }
 
 fn begin(inner: &Arc<Inner>, image: &Reference, digest: &Digest) -> Arc<Flight> {
@@ -56,18 +40,34 @@ fn begin(inner: &Arc<Inner>, image: &Reference, digest: &Digest) -> Arc<Flight> 
     if let Some(flight) = under_way.filter(|flight| flight.outcome.borrow().is_none()) {
         return flight;
     }
-    let (report, progress) = watch::channel(Progress::default());
     let (done, outcome) = watch::channel(None);
     let mut task = JoinSet::new();
     let (inner, image, top) = (Arc::clone(inner), image.clone(), digest.clone());
     task.spawn(async move {
-        let pulled = match inner.pull(&image, &top, &report).await {
+        // Forgotten also when nobody waits any more and this ends in the middle.
+        let mut figures = Forget { inner: &inner, top: &top, well: false };
+        let pulled = match inner.pull(&image, &top).await {
             Ok(resolved) => inner.finish(&resolved).await,
             Err(error) => Err(error),
         };
+        figures.well = pulled.is_ok();
+        drop(figures);
         let _ = done.send(Some(pulled));
     });
-    let flight = Arc::new(Flight { progress, outcome, _task: task });
+    let flight = Arc::new(Flight { outcome, _task: task });
     flights.insert(digest.clone(), Arc::downgrade(&flight));
     flight
+}
+
+/// Ends the figures of a pull with it.
+struct Forget<'a> {
+    inner: &'a Inner,
+    top: &'a Digest,
+    well: bool,
+}
+
+impl Drop for Forget<'_> {
+    fn drop(&mut self) {
+        self.inner.pulls.send_modify(|pulls| pulls.end(self.top, self.well));
+    }
 }

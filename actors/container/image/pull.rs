@@ -7,17 +7,15 @@ use super::error::ImageError;
 use super::registry::connection;
 use super::store::{self, Labels, Lease, Writer};
 use super::unpack::{self, Layer};
-use super::{Inner, Progress, records};
+use super::{Inner, records};
 use crate::id::Digest;
 use crate::limits;
-use crate::oci::image::{Document, INDEX_TYPES, MANIFEST_TYPES, document, sha256};
+use crate::oci::image::{Descriptor, Document, INDEX_TYPES, MANIFEST_TYPES, document, sha256};
+use crate::oci::pull::LayerPull;
 use crate::oci::{ImageFile, Index, Manifest, Platform};
 use crate::spec::image::Reference;
-use crate::units;
 use bytes::{Bytes, BytesMut};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_stream::StreamExt;
 
@@ -152,11 +150,10 @@ impl Inner {
         self: &Arc<Self>,
         image: &Reference,
         top: &Digest,
-        progress: &watch::Sender<Progress>,
     ) -> Result<Arc<Resolved>, ImageError> {
         let resolved = self.documents(image, top).await?;
         let lease = Lease::make(&self.containerd, &format!("pull-{top}")).await?;
-        let pulled = self.pull_leased(image, &resolved, &lease, progress).await;
+        let pulled = self.pull_leased(image, &resolved, &lease).await;
         lease.end(&self.containerd, pulled.is_err()).await;
         pulled.map(|()| resolved).map_err(|error| named(image, error))
     }
@@ -166,23 +163,26 @@ impl Inner {
         image: &Reference,
         resolved: &Arc<Resolved>,
         lease: &Lease,
-        progress: &watch::Sender<Progress>,
     ) -> Result<(), ImageError> {
         let layers = resolved.layers();
         let have = unpack::unpacked(&self.containerd, lease, &layers).await?;
         let missing = &layers[have..];
-        let total = missing.iter().map(|layer| layer.blob.size).sum();
-        let counter = Arc::new(Counter { total, bytes: AtomicU64::new(0), out: progress.clone() });
-        counter.add(0);
+        let shown = missing.iter().map(|layer| {
+            let (digest, total) = (layer.blob.digest.clone(), layer.blob.size);
+            LayerPull { digest, bytes: 0, total }
+        });
+        let shown = shown.collect();
+        self.pulls.send_modify(|pulls| pulls.begin(&resolved.top, shown));
         let mut waiting = Vec::new();
         let mut downloads = JoinSet::new();
-        for layer in missing {
+        for (number, layer) in missing.iter().enumerate() {
             let (done, ready) = tokio::sync::oneshot::channel();
             waiting.push(ready);
             let (this, image, blob) = (Arc::clone(self), image.clone(), layer.blob.clone());
-            let (lease, counter) = (lease.clone(), Arc::clone(&counter));
+            let (lease, top) = (lease.clone(), resolved.top.clone());
             downloads.spawn(async move {
-                let fetched = this.layer(&image, &lease, &blob.digest, blob.size, &counter).await;
+                let tell = |bytes| this.pulls.send_modify(|p| p.advance(&top, number, bytes));
+                let fetched = this.layer(&image, &lease, &blob, &tell).await;
                 // The receiver is gone when the pull has failed already.
                 let _ = done.send(fetched);
             });
@@ -238,19 +238,19 @@ impl Inner {
         &self,
         image: &Reference,
         lease: &Lease,
-        digest: &Digest,
-        size: u64,
-        counter: &Counter,
+        blob: &Descriptor,
+        tell: Tell<'_>,
     ) -> Result<(), ImageError> {
+        let (digest, size) = (&blob.digest, blob.size);
         // Two images that share a layer fetch it once.
         let _turn = self.turn(digest).await;
         let opened = Writer::open(&self.containerd, lease, digest.as_str(), Some((digest, size)));
         let Some(mut writer) = opened.await? else {
-            counter.add(size);
+            tell(size);
             return Ok(());
         };
         let _permit = self.registries.blobs.acquire().await;
-        let written = self.transfer(image, &mut writer, digest, size, counter).await;
+        let written = self.transfer(image, &mut writer, blob, tell).await;
         if written.is_err() {
             writer.abort().await;
         }
@@ -261,15 +261,14 @@ impl Inner {
         &self,
         image: &Reference,
         writer: &mut Writer,
-        digest: &Digest,
-        size: u64,
-        counter: &Counter,
+        blob: &Descriptor,
+        tell: Tell<'_>,
     ) -> Result<(), ImageError> {
         let name = image.to_string();
-        counter.add(writer.offset);
+        tell(writer.offset);
         let mut resumes = 0;
-        while writer.offset < size {
-            match self.stream(image, writer, digest, size, counter).await {
+        while writer.offset < blob.size {
+            match self.stream(image, writer, blob, tell).await {
                 Ok(()) => {}
                 Err(ImageError::BrokenOff { .. }) if resumes < RESUMES => resumes += 1,
                 Err(error) => return Err(error),
@@ -284,13 +283,12 @@ impl Inner {
         &self,
         image: &Reference,
         writer: &mut Writer,
-        digest: &Digest,
-        size: u64,
-        counter: &Counter,
+        blob: &Descriptor,
+        tell: Tell<'_>,
     ) -> Result<(), ImageError> {
+        let (digest, size) = (&blob.digest, blob.size);
         let (mut stream, kept) = self.registries.blob(image, digest, writer.offset).await?;
         let mut offset = if kept { writer.offset } else { 0 };
-        counter.set_back(writer.offset - offset);
         let mut buffer = BytesMut::new();
         loop {
             let piece = stream.next().await;
@@ -310,7 +308,7 @@ impl Inner {
                 let written = writer.write(offset, data).await;
                 written.map_err(|status| writer.told(&image.to_string(), status))?;
                 offset += length;
-                counter.add(length);
+                tell(offset);
             }
             if ended {
                 let reason = std::io::Error::from(std::io::ErrorKind::UnexpectedEof);
@@ -320,24 +318,8 @@ impl Inner {
     }
 }
 
-/// Counts what has been fetched, for those who watch.
-struct Counter {
-    total: u64,
-    bytes: AtomicU64,
-    out: watch::Sender<Progress>,
-}
-
-impl Counter {
-    fn add(&self, bytes: u64) {
-        let bytes = self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        let _ =
-            self.out.send(Progress { bytes: units::Bytes(bytes), total: units::Bytes(self.total) });
-    }
-
-    fn set_back(&self, bytes: u64) {
-        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
-    }
-}
+/// Tells how much of a layer is there.
+type Tell<'a> = &'a (dyn Fn(u64) + Sync);
 
 pub(super) fn choose(image: &Reference, index: &Index) -> Result<Digest, ImageError> {
     let want = Platform::host();

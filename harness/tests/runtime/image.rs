@@ -2,10 +2,10 @@
 
 use super::{Host, run, sh};
 use crate::registry::{Registry, docker_archive, oci_archive};
-use mill::actors::container::image::{ImageError, Progress, RegistryConfig};
+use mill::actors::container::image::{ImageError, RegistryConfig};
 use mill::units::Bytes;
 use std::process::Command;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn is_pulled_once_and_needs_no_registry_then() {
@@ -13,15 +13,13 @@ async fn is_pulled_once_and_needs_no_registry_then() {
     let host = Host::start().await;
     let reference = registry.image("multi:v1");
     let digest = host.images.resolve(&reference).await.unwrap();
-    let seen = Arc::new(Mutex::new(Vec::<Progress>::new()));
-    let pulls = (0..8).map(|_| {
-        let seen = Arc::clone(&seen);
-        host.images.ensure(&reference, &digest, move |p| seen.lock().unwrap().push(p))
-    });
+    let figures = host.images.pulls();
+    let pulls = (0..8).map(|_| host.images.ensure(&reference, &digest));
     let pulled = futures_util::future::try_join_all(pulls).await.unwrap();
     assert!(pulled.windows(2).all(|pair| Arc::ptr_eq(&pair[0], &pair[1])), "one pull for all");
-    let last = seen.lock().unwrap().iter().max_by_key(|p| p.bytes).copied().unwrap();
-    assert!(last.bytes > Bytes(0) && last.bytes == last.total, "{last:?}");
+    let last = figures.borrow().get(&digest).unwrap().clone();
+    assert!(last.done && last.layers.len() > 1, "{last:?}");
+    assert!(last.bytes() > 0 && last.bytes() == last.total(), "{last:?}");
     assert_eq!(pulled[0].config.user, "app:extra");
     assert!(pulled[0].passwd.contains("app:x:1000") && pulled[0].group.contains("extra"));
 
@@ -30,7 +28,7 @@ async fn is_pulled_once_and_needs_no_registry_then() {
         host.containerd.clone(),
         RegistryConfig::default(),
     );
-    let again = fresh.ensure(&reference, &digest, |_| ()).await.unwrap();
+    let again = fresh.ensure(&reference, &digest).await.unwrap();
     assert_eq!(again, pulled[0], "another mill finds it");
     let error = fresh.resolve(&reference).await.unwrap_err();
     assert!(matches!(error, ImageError::Down { .. }) && error.is_temporary(), "{error}");
@@ -38,7 +36,9 @@ async fn is_pulled_once_and_needs_no_registry_then() {
     let listed = host.images.list().await.unwrap();
     assert_eq!(listed.len(), 1);
     assert_eq!((&listed[0].reference, &listed[0].digest), (&reference, &digest));
-    assert!(!listed[0].loaded && listed[0].size == last.total && listed[0].created_at.0 > 0);
+    assert!(
+        !listed[0].loaded && listed[0].size == Bytes(last.total()) && listed[0].created_at.0 > 0
+    );
     assert_eq!(host.images.remove(&reference).await.unwrap(), 1);
     host.assert_empty();
     assert_eq!(host.images.remove(&reference).await.unwrap(), 0);
@@ -53,7 +53,7 @@ async fn what_containerd_collects_is_not_what_is_needed() {
     assert_ne!(first.chain_id, second.chain_id);
     // Collects everything that nothing refers to, here the compressed layers.
     assert_eq!(host.images.remove(&registry.image("hello:v1")).await.unwrap(), 1);
-    let again = host.images.ensure("x/hello:v2", &second.digest, |_| ()).await.unwrap();
+    let again = host.images.ensure("x/hello:v2", &second.digest).await.unwrap();
     assert_eq!(again, second);
     host.start_container("b.1", &second, &run("busybox", &["sleep", "60"])).await;
     let keep = [second.digest.clone()].into();
@@ -88,7 +88,7 @@ async fn comes_over_tls_from_whom_it_trusts() {
     let trusting = RegistryConfig { ca, ..RegistryConfig::default() };
     let images = mill::actors::container::image::Images::new(loopback.containerd.clone(), trusting);
     let digest = images.resolve(&reference).await.unwrap();
-    images.ensure(&reference, &digest, |_| ()).await.unwrap();
+    images.ensure(&reference, &digest).await.unwrap();
 
     let insecure = RegistryConfig { insecure: vec![outside.to_string()], ca: None };
     let images = mill::actors::container::image::Images::new(loopback.containerd.clone(), insecure);
@@ -183,13 +183,13 @@ async fn a_full_disk_is_told_and_nothing_is_left() {
     let host = Host::with_small_disk(2600).await;
     let reference = registry.image("multi:v1");
     let digest = host.images.resolve(&reference).await.unwrap();
-    let error = host.images.ensure(&reference, &digest, |_| ()).await.unwrap_err();
+    let error = host.images.ensure(&reference, &digest).await.unwrap_err();
     assert!(matches!(error, ImageError::DiskFull { .. }) && error.is_temporary(), "{error:?}");
     assert!(error.to_string().contains(&reference), "{error}");
     host.assert_empty();
 
     sh(Command::new("mount").args(["-o", "remount,size=64m"]).arg(&host.places.root));
-    host.images.ensure(&reference, &digest, |_| ()).await.unwrap();
+    host.images.ensure(&reference, &digest).await.unwrap();
 }
 
 /// An address of this machine that isn't loopback; gone on drop.

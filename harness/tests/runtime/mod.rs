@@ -68,7 +68,7 @@ impl Host {
 
     pub async fn pull(&self, reference: &str) -> std::sync::Arc<Image> {
         let digest = self.images.resolve(reference).await.unwrap();
-        self.images.ensure(reference, &digest, |_| ()).await.unwrap()
+        self.images.ensure(reference, &digest).await.unwrap()
     }
 
     pub fn log(&self, id: &str) -> PathBuf {

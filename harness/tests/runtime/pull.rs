@@ -30,7 +30,7 @@ async fn a_transfer_that_breaks_off_is_taken_up_and_at_last_told() {
     assert_eq!(host.images.resolve(&reference).await.unwrap(), digest);
 
     registry.fail(layers[1].as_str(), Kind::BreakOff, 100);
-    let error = host.images.ensure(&reference, &digest, |_| ()).await.unwrap_err();
+    let error = host.images.ensure(&reference, &digest).await.unwrap_err();
     assert!(
         matches!(&error, ImageError::BrokenOff { digest, .. } if *digest == layers[1]),
         "{error:?}"
@@ -41,7 +41,7 @@ async fn a_transfer_that_breaks_off_is_taken_up_and_at_last_told() {
 
     registry.heal();
     registry.fail(layers[1].as_str(), Kind::BreakOff, 1);
-    let image = host.images.ensure(&reference, &digest, |_| ()).await.unwrap();
+    let image = host.images.ensure(&reference, &digest).await.unwrap();
     assert_eq!(image.config.cmd, ["/x"]);
     assert_eq!(host.snapshots(), 2);
 }
@@ -54,7 +54,7 @@ async fn content_that_is_not_what_its_digest_says_is_refused() {
     registry.tag("v1", &digest);
     let reference = format!("{}/app:v1", registry.address);
     registry.fail(layers[1].as_str(), Kind::Wrong, 100);
-    let error = host.images.ensure(&reference, &digest, |_| ()).await.unwrap_err();
+    let error = host.images.ensure(&reference, &digest).await.unwrap_err();
     assert!(
         matches!(&error, ImageError::WrongDigest { digest, .. } if *digest == layers[1]),
         "{error:?}"
@@ -62,11 +62,11 @@ async fn content_that_is_not_what_its_digest_says_is_refused() {
     assert!(!error.is_temporary());
     host.assert_empty();
     registry.heal();
-    host.images.ensure(&reference, &digest, |_| ()).await.unwrap();
+    host.images.ensure(&reference, &digest).await.unwrap();
 
     registry.fail("manifests", Kind::Wrong, 100);
     let (other, _) = registry.image(&Platform::host().architecture, &[b"three"]);
-    let error = host.images.ensure(&reference, &other, |_| ()).await.unwrap_err();
+    let error = host.images.ensure(&reference, &other).await.unwrap_err();
     assert!(matches!(&error, ImageError::WrongDigest { .. }), "{error:?}");
 }
 
@@ -124,11 +124,11 @@ async fn an_index_gives_the_image_for_this_machine() {
     registry.tag("v1", &both);
     let reference = format!("{}/app:v1", registry.address);
     assert_eq!(host.images.resolve(&reference).await.unwrap(), both, "the index is pinned");
-    let image = host.images.ensure(&reference, &both, |_| ()).await.unwrap();
-    let direct = host.images.ensure(&reference, &here, |_| ()).await.unwrap();
+    let image = host.images.ensure(&reference, &both).await.unwrap();
+    let direct = host.images.ensure(&reference, &here).await.unwrap();
     assert_eq!(image.chain_id, direct.chain_id);
     let before = registry.requests.load(Ordering::Relaxed);
-    host.images.ensure(&reference, &both, |_| ()).await.unwrap();
+    host.images.ensure(&reference, &both).await.unwrap();
     assert_eq!(registry.requests.load(Ordering::Relaxed), before, "what is there isn't asked for");
 
     registry.tag("v2", &index(&[("s390x", &there)]));

@@ -35,8 +35,8 @@ impl Live {
         }
     }
 
-    /// Changes a line, or takes it away.
-    pub fn doing(&mut self, key: &str, text: Option<String>) {
+    /// Changes a line with those below it, or takes them away.
+    pub fn doing(&mut self, key: &str, text: Option<String>, below: &[String]) {
         let Some(bars) = &self.bars else { return };
         let Some(text) = text else {
             if let Some(bar) = self.doing.remove(key) {
@@ -47,12 +47,13 @@ impl Live {
         };
         let bar = self.doing.entry(key.to_owned()).or_insert_with(|| {
             let bar = bars.add(ProgressBar::new_spinner());
-            if let Ok(style) = ProgressStyle::with_template("{msg}  {elapsed} {spinner}") {
+            if let Ok(style) = ProgressStyle::with_template("{msg}  {elapsed} {spinner}{prefix}") {
                 bar.set_style(style);
             }
             bar.enable_steady_tick(TICK);
             bar
         });
+        bar.set_prefix(below.iter().map(|line| format!("\n{line}")).collect::<String>());
         bar.set_message(text);
     }
 

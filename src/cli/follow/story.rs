@@ -2,6 +2,7 @@
 //!
 //! Owns the looks of a deployment's progress. Never prints and never asks the daemon.
 
+use super::pull;
 use crate::cli::table;
 use crate::cli::ui::{BAD, CHANGE, FAINT, GOOD, STRONG, Ui};
 use crate::spec::Spec;
@@ -12,6 +13,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 #[cfg(test)]
 mod tests;
+
+/// A pull that takes longer than this, in seconds, is said also where lines can't move.
+const SLOW_PULL: f64 = 3.0;
 
 /// What a deployment does to a service, as far as it can be told beforehand.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -156,6 +160,8 @@ pub struct Said {
     pub allocation: Option<String>,
     /// What the allocation does right now; none: nothing more is expected of it.
     pub doing: Option<String>,
+    /// Lines below that one: what it consists of.
+    pub parts: Vec<String>,
 }
 
 /// The telling of one deployment.
@@ -235,7 +241,7 @@ impl Story {
             if event.phase == "failed" {
                 lines.extend(self.failure(&event.service, event));
             }
-            return Said { lines, allocation: None, doing: None };
+            return Said { lines, ..Said::default() };
         };
         self.since.entry(id.clone()).or_insert(event.elapsed);
         if let Some(node) = &event.node {
@@ -259,9 +265,24 @@ impl Story {
                 lines.push(self.line(&id, "retrying", CHANGE, first_line(message)));
                 Some(self.doing(&id, event))
             }
-            _ => Some(self.doing(&id, event)),
+            _ => {
+                lines.extend(self.slow_pull(&id, event));
+                Some(self.doing(&id, event))
+            }
         };
-        Said { lines, allocation: Some(id), doing }
+        Said { lines, allocation: Some(id), doing, parts: pull::layers(event) }
+    }
+
+    /// Where nothing moves, a pull that takes long is said once.
+    fn slow_pull(&mut self, id: &str, event: &ProgressEvent) -> Option<String> {
+        let (Some(bytes), Some(total)) = (event.bytes, event.total) else { return None };
+        let since = self.since.get(id).copied().unwrap_or_default();
+        let is_slow = bytes < total && event.elapsed - since >= SLOW_PULL;
+        if self.ui.live || !is_slow || !self.told.insert(format!("{id} pulling")) {
+            return None;
+        }
+        let text = format!("{}/{}", Bytes(bytes), Bytes(total));
+        Some(self.line(id, &event.phase, CHANGE, &text))
     }
 
     fn healthy(&self, id: &str, event: &ProgressEvent) -> String {
@@ -290,11 +311,8 @@ impl Story {
     }
 
     fn doing(&self, id: &str, event: &ProgressEvent) -> String {
-        let what = match (event.bytes, event.total) {
-            (Some(bytes), Some(total)) => format!("{}/{}", Bytes(bytes), Bytes(total)),
-            (Some(bytes), None) => Bytes(bytes).to_string(),
-            _ => event.message.as_deref().map(first_line).unwrap_or_default().to_owned(),
-        };
+        let message = event.message.as_deref().map(first_line).unwrap_or_default();
+        let what = pull::whole(event).unwrap_or_else(|| message.to_owned());
         self.line(id, &event.phase, CHANGE, &what)
     }
 

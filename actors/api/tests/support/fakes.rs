@@ -5,6 +5,7 @@
 use crate::actors::api::{ImageStore, Lines, LogSource, StoreError};
 use crate::actors::container::logs::{Event, LogLine, LogTime, Query, Stream};
 use crate::id::{AllocId, Digest};
+use crate::oci::pull::Pulls;
 use crate::revise::ResolveError;
 use crate::wire::ImageView;
 use futures_util::future::BoxFuture;
@@ -19,6 +20,7 @@ use tokio::sync::watch;
 pub struct FakeImages {
     pub known: Mutex<BTreeMap<String, Result<Digest, ResolveError>>>,
     pub loaded: Mutex<Vec<u8>>,
+    pub pulls: watch::Sender<Pulls>,
 }
 
 impl FakeImages {
@@ -36,6 +38,10 @@ impl FakeImages {
 }
 
 impl ImageStore for FakeImages {
+    fn pulls(&self) -> watch::Receiver<Pulls> {
+        self.pulls.subscribe()
+    }
+
     fn resolve(&self, reference: String) -> BoxFuture<'_, Result<Digest, ResolveError>> {
         assert_ne!(reference, "panic", "a panic in a handler");
         let found = self.known.lock().unwrap().get(&reference).cloned();

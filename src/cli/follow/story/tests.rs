@@ -23,6 +23,7 @@ fn event(phase: &str, allocation: &str, node: &str, elapsed: f64) -> ProgressEve
         elapsed,
         bytes: None,
         total: None,
+        layers: None,
         message: None,
     }
 }
@@ -159,7 +160,15 @@ fn live_lines_say_what_is_going_on() {
     pulling.bytes = Some(12_000_000);
     pulling.total = Some(80_000_000);
     let said = story.progress(&pulling);
-    assert_eq!(said.doing.as_deref(), Some("web-0-k3f9  n1  pulling  12M/80M"));
+    assert_eq!(
+        said.doing.as_deref(),
+        Some("web-0-k3f9  n1  pulling  [===>                ] 12M/80M")
+    );
+    assert_eq!(said.lines.len(), 1, "only the change");
+    pulling.elapsed = 9.0;
+    let said = story.progress(&pulling);
+    assert_eq!(said.lines, ["web-0-k3f9  n1  pulling  12M/80M"], "one that takes long");
+    assert_eq!(story.progress(&pulling).lines, [String::new(); 0], "said once");
     assert_eq!(story.progress(&event("healthy", "web-0-k3f9", "n1", 3.0)).doing, None);
 }
 
