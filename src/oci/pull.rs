@@ -88,7 +88,7 @@ mod tests {
     #[test]
     fn bytes_add_up_and_what_is_done_goes_first() {
         let mut pulls = Pulls::default();
-        let digest = |n: usize| Digest(format!("sha256:{n}"));
+        let digest = |n: usize| Digest::from(format!("sha256:{n}"));
         let layer = |total| LayerPull { digest: digest(0), bytes: 0, total };
         pulls.begin(&digest(0), vec![layer(10), layer(30)]);
         pulls.advance(&digest(0), 1, 12);

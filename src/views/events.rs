@@ -159,8 +159,8 @@ pub fn pulling(
         let pull = pull_of(state, a, pulls)?;
         let mut event = ProgressEvent {
             phase: "pulling".to_owned(),
-            service: a.workload.0.clone(),
-            allocation: Some(a.id.0.clone()),
+            service: a.workload.to_string(),
+            allocation: Some(a.id.to_string()),
             node: Some(node_name(state, a.node)),
             elapsed: seconds(now.since(deployment.started_at).0),
             bytes: None,
@@ -194,7 +194,7 @@ fn fill(event: &mut ProgressEvent, pull: &Pull) {
     event.bytes = Some(pull.bytes());
     event.total = Some(pull.total());
     let layer = |layer: &LayerPull| LayerProgress {
-        digest: layer.digest.0.clone(),
+        digest: layer.digest.to_string(),
         bytes: layer.bytes,
         total: layer.total,
     };

@@ -75,7 +75,7 @@ async fn figures_of_a_pull_have_places_between_the_steps() {
     let last = seen.last().unwrap().clone();
     assert_eq!((last.name.as_str(), &last.data["phase"]), ("progress", &"pulling".into()));
     assert_eq!((&last.data["total"], &last.data["node"]), (&40.into(), &"n1".into()));
-    assert_eq!(last.data["allocation"], id.0);
+    assert_eq!(last.data["allocation"], id.as_str());
     assert_eq!(last.data["layers"][1]["bytes"], 25);
     let places: std::collections::BTreeSet<&str> = seen.iter().map(|e| e.id.as_str()).collect();
     assert_eq!(places.len(), seen.len(), "each has a place of its own");
@@ -83,7 +83,11 @@ async fn figures_of_a_pull_have_places_between_the_steps() {
 
     // Whoever saw a figure goes on behind it, with the next step, and with further figures.
     drop(stream);
-    let mut stream = node.local().header("last-event-id", last.id.clone()).events("GET", "/v1/deployments/1/events", "").await;
+    let mut stream = node
+        .local()
+        .header("last-event-id", last.id.clone())
+        .events("GET", "/v1/deployments/1/events", "")
+        .await;
     pulls.send_modify(|pulls| pulls.advance(&digest, 0, 10));
     let mut figure = stream.next().await.unwrap();
     while figure.data["bytes"] != 35 {
