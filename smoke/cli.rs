@@ -98,7 +98,9 @@ fn waiting_can_end_before_the_deployment() {
     let file = file.to_str().unwrap();
     let outcome = node.mill(["up", file, "--timeout", "500ms"]).code(5);
     let _ = outcome.says("r1 goes on. Follow it: mill up --attach r1");
-    let _ = node.mill(["up", file]).code(1).says("r1");
+    // The same again joins it.
+    let outcome = node.mill(["up", file, "--timeout", "500ms"]).code(5);
+    let _ = outcome.says("r1 goes on. Follow it: mill up --attach r1");
     let mut child = node.command(["up", "--attach", "r1"]).stdout(Stdio::piped()).spawn().unwrap();
     let mut head = [0; 16];
     child.stdout.as_mut().unwrap().read_exact(&mut head).unwrap();

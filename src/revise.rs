@@ -6,11 +6,15 @@
 #[cfg(test)]
 mod tests;
 
+mod rollback;
+
+pub use rollback::rollback;
+
 use crate::fsm::State;
 use crate::fsm::command::Deploy;
 use crate::fsm::model::{App, DeployKind, Node, WorkloadSpec};
 use crate::id::{AppName, Digest, Revision, WorkloadName};
-use crate::limits::REPLICAS_MAX;
+use crate::limits::{REPLICAS_MAX, REVISIONS_PER_APP};
 use crate::spec::model::{RunSpec, Spec};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -49,6 +53,51 @@ pub enum ReviseError {
     Broken {
         /// Whose.
         name: WorkloadName,
+    },
+    /// There is no such revision.
+    #[error("no revision r{revision}")]
+    NoRevision {
+        /// Which.
+        revision: Revision,
+    },
+    /// There was such a revision.
+    #[error("r{revision} isn't kept any more: {REVISIONS_PER_APP} revisions of an app are")]
+    NotKept {
+        /// Which.
+        revision: Revision,
+    },
+    /// The revision is of another app than was named.
+    #[error("r{revision} is of app {owner}, not of {app}")]
+    OtherApp {
+        /// Which.
+        revision: Revision,
+        /// Whose it is.
+        owner: AppName,
+        /// Whose it should be.
+        app: AppName,
+    },
+    /// The revision failed: going back to it would fail again.
+    #[error("r{revision} never worked: {reason}")]
+    NeverWorked {
+        /// Which.
+        revision: Revision,
+        /// Why it failed.
+        reason: String,
+    },
+    /// No revision that succeeded is before what runs.
+    #[error("app {app} has no earlier revision that succeeded and differs from what it should be")]
+    NoneBefore {
+        /// Whose.
+        app: AppName,
+    },
+    /// Nothing was ever deployed.
+    #[error("nothing is deployed")]
+    NoApps,
+    /// No app was named, and there are several.
+    #[error("there are several apps: {apps}")]
+    WhichApp {
+        /// All of them.
+        apps: String,
     },
     /// An image could not be resolved to a digest.
     #[error("{name}: {source}")]

@@ -279,7 +279,7 @@ pub struct DoneEvent {
     pub success: bool,
 }
 
-/// Last event of a deployment that failed.
+/// Last event of a deployment that failed, or that another one took the place of.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct FailedEvent {
     /// The revision.
@@ -288,6 +288,9 @@ pub struct FailedEvent {
     pub service: Option<String>,
     /// Why.
     pub reason: String,
+    /// `failed`, `aborted` (by a rollback) or `superseded` (by another change of the app).
+    #[serde(default)]
+    pub status: String,
     /// The revision that runs again.
     pub restored: Option<u64>,
     /// Seconds it took.
@@ -306,6 +309,18 @@ pub struct RevisionView {
 pub struct ScaleRequest {
     /// How many.
     pub replicas: u32,
+}
+
+/// Body of a rollback; nothing in it is needed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RollbackRequest {
+    /// The revision to go back to; absent: the last one that succeeded before what runs.
+    #[serde(default)]
+    pub revision: Option<u64>,
+    /// The app; absent: the revision's, or the only one there is.
+    #[serde(default)]
+    pub app: Option<String>,
 }
 
 /// A line that a program wrote.

@@ -7,7 +7,8 @@ use super::error::ApiError;
 use super::request::{self, Request, json};
 use super::revisions::{self, Accepted};
 use super::stream;
-use crate::fsm::{Rejection, State};
+use crate::fsm::State;
+use crate::fsm::model::DeployStatus;
 use crate::id::WorkloadName;
 use crate::limits;
 use crate::revise::{self, ResolveError, Resolved, Up};
@@ -47,10 +48,6 @@ pub async fn deploy(context: Arc<Context>, mut request: Request) -> Result<Respo
     let mut spec = parsed.spec.clone();
     if context.dev {
         for_dev(&mut spec);
-    }
-    if let Some(running) = state.running_deployment(&spec.app) {
-        let (app, running) = (spec.app, running.revision);
-        return Err(Rejection::DeploymentRunning { app, running }.into());
     }
     guard(state, &spec)?;
     revise::override_images(&mut spec, &images)?;
@@ -162,11 +159,14 @@ fn answer(
         let document = RevisionView { revision: revision.0 };
         return Ok(request::at(accepted.index, json(StatusCode::ACCEPTED, &document)?));
     }
-    let steps =
-        context.view().and_then(|view| Some(view.state.deployments.get(&revision)?.progress.len()));
-    let response = match steps.filter(|_| !accepted.new) {
+    // Nothing was to be done: what was done when the revision was new is not told again, unless it
+    // is still on its way.
+    let ended = context.view().and_then(|view| {
+        let found = view.state.deployments.get(&revision)?;
+        (found.status != DeployStatus::Running).then_some(found.progress.len())
+    });
+    let response = match ended.filter(|_| !accepted.new) {
         None => revisions::follow(context, EventId::new(revision, 0))?,
-        // Nothing was to be done: what was done when the revision was new is not told again.
         Some(steps) => {
             let sources = revisions::Sources::of(context);
             stream::open(context, move |feed| async move {

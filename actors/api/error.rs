@@ -185,8 +185,17 @@ impl ApiError {
                 _ => CONFLICT,
             },
             Self::Revise(error) => match error {
-                ReviseError::NoService { .. } | ReviseError::NoApp { .. } => NOT_FOUND,
-                ReviseError::NothingToOverride { .. } | ReviseError::TooMany { .. } => BAD_REQUEST,
+                ReviseError::NoService { .. }
+                | ReviseError::NoApp { .. }
+                | ReviseError::NoApps
+                | ReviseError::NoRevision { .. }
+                | ReviseError::NotKept { .. } => NOT_FOUND,
+                ReviseError::NothingToOverride { .. }
+                | ReviseError::TooMany { .. }
+                | ReviseError::WhichApp { .. } => BAD_REQUEST,
+                ReviseError::OtherApp { .. }
+                | ReviseError::NeverWorked { .. }
+                | ReviseError::NoneBefore { .. } => CONFLICT,
                 ReviseError::Broken { .. } => INTERNAL,
                 ReviseError::Image { source, .. } => match source {
                     ResolveError::Unreachable { .. } => INTERNAL,
@@ -221,6 +230,19 @@ impl ApiError {
             Self::Rejected(rejection) => return hint_of(rejection),
             Self::Revise(ReviseError::Image { source: ResolveError::NotFound { .. }, .. }) => {
                 "Pushed? Local: docker save IMAGE | mill image load -"
+            }
+            Self::Revise(ReviseError::WhichApp { .. }) => "name one: mill rollback --app APP",
+            Self::Revise(ReviseError::OtherApp { revision, owner, .. }) => {
+                return Some(format!("mill rollback {revision} --app {owner}"));
+            }
+            Self::Revise(ReviseError::NeverWorked { .. }) => {
+                "go back to one that succeeded (mill history), or deploy its file again: mill up"
+            }
+            Self::Revise(ReviseError::NoneBefore { app }) => {
+                return Some(format!("its revisions: mill history --app {app}"));
+            }
+            Self::Revise(ReviseError::NoRevision { .. } | ReviseError::NotKept { .. }) => {
+                "what there is: mill history"
             }
             _ => return None,
         };
@@ -274,9 +296,6 @@ const INTERNAL: (StatusCode, &str) = (StatusCode::INTERNAL_SERVER_ERROR, "intern
 
 fn hint_of(rejection: &Rejection) -> Option<String> {
     Some(match rejection {
-        Rejection::DeploymentRunning { running, .. } => {
-            format!("follow it, then try again: mill up --attach {running}")
-        }
         Rejection::Moved { .. } | Rejection::Stale => {
             "somebody changed it meanwhile: try again".to_owned()
         }

@@ -16,7 +16,7 @@ use crate::oci::pull::Pulls;
 use crate::revise::{self, ReviseError};
 use crate::units::Millis;
 use crate::views::{self, Event, EventId};
-use crate::wire::{FailedEvent, RevisionView, ScaleRequest};
+use crate::wire::{FailedEvent, RevisionView, RollbackRequest, ScaleRequest};
 use std::sync::Arc;
 use tokio::sync::watch;
 use warp::http::StatusCode;
@@ -134,8 +134,9 @@ pub async fn feed_events(
 /// The deployment was followed for so long that its record is gone.
 async fn feed_forgotten(next: EventId, feed: &Feed) -> Result<(), Left> {
     let reason = "the deployment's record is not kept any more".to_owned();
-    let (service, restored, elapsed) = (None, None, 0.0);
-    let data = FailedEvent { revision: next.revision.0, service, reason, restored, elapsed };
+    let (status, service, restored, elapsed) = ("failed".to_owned(), None, None, 0.0);
+    let revision = next.revision.0;
+    let data = FailedEvent { revision, service, reason, status, restored, elapsed };
     let id = EventId::new(next.revision, next.number).to_string();
     feed.send(Some("failed"), &id, &data).await
 }
@@ -170,6 +171,16 @@ pub async fn scale(context: Arc<Context>, mut request: Request) -> Result<Respon
     let count = wanted.replicas;
     let key = context.key(&request, count.to_string().as_bytes())?;
     change(&context, key, |state| revise::scale(state, &name, count)).await
+}
+
+/// `POST /v1/rollback`.
+pub async fn rollback(context: Arc<Context>, mut request: Request) -> Result<Response, ApiError> {
+    let wanted: RollbackRequest = request.json("{\"revision\": 7, \"app\": \"shop\"}").await?;
+    let app = wanted.app.map(AppName);
+    let to = wanted.revision.map(Revision);
+    let body = format!("{app:?} {to:?}");
+    let key = context.key(&request, body.as_bytes())?;
+    change(&context, key, |state| revise::rollback(state, app.as_ref(), to)).await
 }
 
 /// `POST /v1/services/{name}/restart`.

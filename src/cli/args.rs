@@ -4,7 +4,7 @@
 
 use super::{
     check, clean, completions, daemon, dev, doctor, down, fmt, history, image, init, logs, ps,
-    restart, scale, show, status, token, up, version,
+    restart, rollback, scale, show, status, token, up, version,
 };
 use argh::{ArgsInfo, FromArgs};
 
@@ -42,6 +42,8 @@ pub enum Command {
     Up(up::UpArgs),
     /// `mill down`.
     Down(down::DownArgs),
+    /// `mill rollback`.
+    Rollback(rollback::RollbackArgs),
     /// `mill scale`.
     Scale(scale::ScaleArgs),
     /// `mill restart`.

@@ -48,11 +48,12 @@ impl Before {
         self.status.apps.iter().map(|app| app.name.as_str()).collect()
     }
 
-    /// The app's newest revision.
+    /// The app's newest revision, if it has ended: one that is on its way can be joined.
     #[must_use]
     pub fn revision(&self, app: &str) -> Option<u64> {
         let app = self.status.apps.iter().find(|one| one.name == app)?;
-        app.deployment.as_ref().map(|deployment| deployment.revision)
+        let ended = app.deployment.as_ref().filter(|deployment| deployment.status != "running");
+        ended.map(|deployment| deployment.revision)
     }
 
     /// The story of a deployment that makes these changes to an app.
@@ -74,7 +75,7 @@ pub struct Follow<'a> {
     pub app: String,
     /// Its revision, once accepted.
     pub revision: Option<u64>,
-    /// Its newest revision before.
+    /// Its newest revision before, if that had ended.
     pub before: Option<u64>,
     /// How to tell it.
     pub story: Story,
@@ -145,7 +146,7 @@ impl Follow<'_> {
     fn begin(&mut self, live: &Live, revision: u64) -> Result<(), CliError> {
         let text = format!("r{revision} goes on. Follow it: mill up --attach r{revision}");
         self.context.farewell(Some(text));
-        if self.context.ui.json || self.before == Some(revision) {
+        if self.context.ui.json || self.is_old(revision) {
             return Ok(());
         }
         for line in self.story.accepted(revision) {
@@ -154,13 +155,18 @@ impl Follow<'_> {
         Ok(())
     }
 
+    /// It was there and had ended before anything was asked for.
+    fn is_old(&self, revision: u64) -> bool {
+        self.before.is_some_and(|before| revision <= before)
+    }
+
     async fn done(&mut self, event: &DoneEvent) -> Result<(), CliError> {
         self.context.farewell(None);
         if self.context.ui.json {
             return Ok(());
         }
         let (healthy, desired) = self.health().await;
-        if self.before == Some(event.revision) {
+        if self.is_old(event.revision) {
             let text =
                 format!("Nothing to do: r{} runs, {healthy}/{desired} healthy", event.revision);
             return self.context.ui.print(&text);
@@ -171,7 +177,10 @@ impl Follow<'_> {
     async fn failed(&mut self, event: &FailedEvent) -> Result<(), CliError> {
         self.context.farewell(None);
         if self.context.ui.json {
-            let message = format!("r{} failed: {}", event.revision, event.reason);
+            let message = match event.status.as_str() {
+                "superseded" | "aborted" => format!("r{} {}", event.revision, event.reason),
+                _ => format!("r{} failed: {}", event.revision, event.reason),
+            };
             return Err(CliError::failed(message));
         }
         for line in self.story.failed(event, self.health().await) {

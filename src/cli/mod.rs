@@ -25,6 +25,7 @@ mod logs;
 mod names;
 mod ps;
 mod restart;
+mod rollback;
 mod scale;
 mod show;
 mod status;
@@ -137,6 +138,7 @@ async fn run_async(command: Command, context: &Context) -> Result<(), CliError> 
         Command::Init(args) => init::run(args, context).await,
         Command::Up(args) => up::run(args, context).await,
         Command::Down(args) => down::run(args, context).await,
+        Command::Rollback(args) => rollback::run(args, context).await,
         Command::Scale(args) => scale::run(args, context).await,
         Command::Restart(args) => restart::run(args, context).await,
         Command::Ps(args) => ps::run(args, context).await,

@@ -6,11 +6,10 @@
 const ALIASES: [(&str, &str); 1] = [("deploy", "up")];
 
 /// Commands that are in the plan of the program and not in this build.
-const LATER: [&str; 27] = [
+const LATER: [&str; 26] = [
     "join",
     "leave",
     "plan",
-    "rollback",
     "events",
     "why",
     "exec",

@@ -66,6 +66,15 @@ pub fn revision(text: &str) -> Option<u64> {
     text.strip_prefix('r').unwrap_or(text).parse().ok().filter(|revision| *revision > 0)
 }
 
+/// A revision that must be one.
+///
+/// # Errors
+/// It is none.
+pub fn parse_revision(text: &str) -> Result<u64, CliError> {
+    let bad = || CliError::usage(format!("{text:?} is no revision"), "Write it as r8");
+    revision(text).ok_or_else(bad)
+}
+
 fn render_apps(apps: &[AppView], ui: Ui) -> String {
     if apps.is_empty() {
         return "Nothing is deployed. Deploy: mill up FILE".to_owned();

@@ -129,8 +129,7 @@ async fn begin(
 }
 
 async fn attach(revision: &str, time: Option<Millis>, context: &Context) -> Result<(), CliError> {
-    let revision = super::show::revision(revision)
-        .ok_or_else(|| CliError::usage(format!("{revision:?} is no revision"), "Write it as r8"))?;
+    let revision = super::show::parse_revision(revision)?;
     let client = context.client()?;
     let before = Before::look(&client).await?;
     let deployment = client.deployment(revision).await?;

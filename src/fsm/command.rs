@@ -256,14 +256,6 @@ pub enum Rejection {
     /// The state has no cluster yet, or has one already.
     #[error("the cluster is initialised already")]
     Initialised,
-    /// Another deployment of the app is on its way.
-    #[error("r{running} of app {app} is still being deployed")]
-    DeploymentRunning {
-        /// Whose.
-        app: AppName,
-        /// Which.
-        running: Revision,
-    },
     /// The app has moved on since the caller looked.
     #[error("app {app} is at {now} now, not at {expected}")]
     Moved {

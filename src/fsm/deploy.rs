@@ -1,11 +1,14 @@
 //! New revisions of an app.
 //!
-//! Owns ownership of names, what a revision touches, and the bound on kept revisions. Never decides
-//! how a revision is rolled out: that is plan.
+//! Owns ownership of names, what a revision touches, the end of the one before it, and the bound on
+//! kept revisions. Never decides how a revision is rolled out: that is plan.
+
+#[cfg(test)]
+mod tests;
 
 use super::allocation::not_found;
 use super::command::Deploy;
-use super::model::{App, DeployStatus, Deployment, Service, StoredSpec, WorkloadSpec};
+use super::model::{App, DeployKind, DeployStatus, Deployment, Service, StoredSpec, WorkloadSpec};
 use super::{Outcome, Rejection, State, Touched};
 use crate::id::{AppName, Revision, SpecHash, WorkloadName};
 use crate::{limits, preview};
@@ -23,14 +26,27 @@ impl State {
         let services = self.store_specs(deploy.services);
         let tasks = self.store_specs(deploy.tasks);
         let old = self.apps.get(&deploy.app).cloned();
-        let changed = changed_services(old.as_deref(), &services);
-        if let Some(app) = old.as_deref().filter(|app| changed.is_empty() && app.tasks == tasks) {
+        let running = self.running_deployment(&deploy.app).cloned();
+        let changed = changed_services(old.as_deref(), running.as_deref(), &services);
+        let same = match (&running, &old) {
+            // Asked for again while it is on its way: there is nothing new to do.
+            (Some(now), _) => {
+                let is_same = now.services == services && now.tasks == tasks;
+                (is_same && now.reverting.is_none()).then_some(now.revision)
+            }
+            (None, Some(app)) => (changed.is_empty() && app.tasks == tasks)
+                .then(|| app.stable.unwrap_or(app.revision)),
+            (None, None) => None,
+        };
+        if let Some(revision) = same {
             self.collect_specs();
-            let revision = app.stable.unwrap_or(app.revision);
             return Ok(Outcome::Revision { revision, new: false });
         }
         self.last_revision = Revision(self.last_revision.0 + 1);
         let revision = self.last_revision;
+        if let Some(running) = running {
+            self.supersede(&running, revision, deploy.kind);
+        }
         let mut kept = old.as_deref().map(|app| app.services.clone()).unwrap_or_default();
         for name in &changed {
             let service = kept.entry(name.clone()).or_insert_with(Service::none);
@@ -74,10 +90,6 @@ impl State {
 
     fn check_deploy(&self, deploy: &Deploy) -> Result<(), Rejection> {
         let old = self.apps.get(&deploy.app);
-        if let Some(running) = self.running_deployment(&deploy.app) {
-            let (app, running) = (deploy.app.clone(), running.revision);
-            return Err(Rejection::DeploymentRunning { app, running });
-        }
         let now = old.map_or(Revision(0), |app| app.revision);
         if let Some(expected) = deploy.base.filter(|expected| *expected != now) {
             return Err(Rejection::Moved { app: deploy.app.clone(), expected, now });
@@ -89,8 +101,10 @@ impl State {
             }
         }
         let Some(old) = old.filter(|_| !deploy.replace) else { return Ok(()) };
-        let is_full = !old.services.is_empty() && !deploy.services.is_empty();
-        let shares = deploy.services.keys().any(|name| old.services.contains_key(name));
+        // What is about to go counts as gone.
+        let runs = |name: &&WorkloadName| old.services[*name].target.is_some();
+        let is_full = old.services.keys().any(|name| runs(&name)) && !deploy.services.is_empty();
+        let shares = old.services.keys().filter(runs).any(|n| deploy.services.contains_key(n));
         if is_full && !shares {
             return Err(Rejection::NothingShared { app: deploy.app.clone() });
         }
@@ -105,6 +119,20 @@ impl State {
             return Ok(());
         }
         Err(Rejection::PlanStale { planned: planned.clone(), now })
+    }
+
+    /// Ends the deployment that a newer one takes the place of.
+    fn supersede(&mut self, running: &Deployment, by: Revision, kind: DeployKind) {
+        let mut ended = running.clone();
+        let (status, how) = match kind {
+            DeployKind::Rollback => (DeployStatus::Aborted, "aborted by the rollback"),
+            _ => (DeployStatus::Superseded, "superseded by"),
+        };
+        let failed = running.reason.as_ref().map(|why| format!(" on the way back: {why}"));
+        ended.reason = Some(format!("{how} r{by}{}", failed.unwrap_or_default()));
+        ended.status = status;
+        ended.ended_at = Some(self.time);
+        self.deployments.insert(running.revision, Arc::new(ended));
     }
 
     fn store_specs(
@@ -128,10 +156,6 @@ impl State {
     ) -> Result<Outcome, Rejection> {
         let owner = self.owner(name).ok_or_else(|| not_found("service", name.as_str()))?;
         let mut app = (**owner).clone();
-        if let Some(running) = self.running_deployment(&app.name) {
-            let running = running.revision;
-            return Err(Rejection::DeploymentRunning { app: app.name, running });
-        }
         let service = app.services.get_mut(name);
         service.ok_or_else(|| not_found("service", name.as_str()))?.generation += 1;
         app.version += 1;
@@ -180,17 +204,21 @@ impl Service {
     }
 }
 
-/// The services that a revision adds, changes or removes.
+/// The services that a revision adds, changes or removes: those that are to be another way than they
+/// should be now, or than they last were healthy, and what the one before it was at work on.
 fn changed_services(
     app: Option<&App>,
+    running: Option<&Deployment>,
     services: &BTreeMap<WorkloadName, SpecHash>,
 ) -> BTreeSet<WorkloadName> {
-    let old = app.map(|app| &app.services);
-    let target_of = |name| old.and_then(|all| all.get(name)).and_then(|s| s.target.as_ref());
-    let changed = services.iter().filter(|(name, hash)| {
-        let degraded = old.and_then(|all| all.get(*name)).is_some_and(|s| s.degraded);
-        target_of(name) != Some(*hash) || degraded
-    });
-    let removed = old.into_iter().flat_map(BTreeMap::keys).filter(|n| !services.contains_key(*n));
-    changed.map(|(name, _)| name).chain(removed).cloned().collect()
+    let known = app.into_iter().flat_map(|app| app.services.keys());
+    let at_work = |name: &WorkloadName| running.is_some_and(|d| d.touched.contains(name));
+    let is_other = |name: &&WorkloadName| {
+        let wanted = services.get(*name);
+        app.and_then(|app| app.services.get(*name)).is_none_or(|service| {
+            let is_stable = service.stable.as_ref() == wanted && !service.degraded;
+            service.target.as_ref() != wanted || !is_stable || at_work(name)
+        })
+    };
+    known.chain(services.keys()).filter(is_other).cloned().collect()
 }

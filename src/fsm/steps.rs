@@ -198,7 +198,13 @@ impl State {
                 service.degraded = true;
             }
         }
-        app.services.retain(|_, service| service.target.is_some() || service.stable.is_some());
+        // What is not asked to stop yet needs an owner who does.
+        let ends = |name: &WorkloadName| {
+            self.allocations_of(name).any(|a| a.is_live() && a.desired != Desired::Stop)
+        };
+        app.services.retain(|name, service| {
+            service.target.is_some() || service.stable.is_some() || ends(name)
+        });
         deployment.status = status;
         deployment.ended_at = Some(self.time);
         self.deployments.insert(revision, Arc::new(deployment));

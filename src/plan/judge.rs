@@ -101,9 +101,10 @@ impl Context<'_> {
         let spec = self.target(service.target.as_ref()?)?.clone();
         let run = &state.spec(service.target.as_ref()?)?.run;
         for allocation in state.allocations_of(name) {
-            let is_new = state.spec(&allocation.spec).is_some_and(|s| s.run == *run);
+            let is_new = state.spec(&allocation.spec).is_some_and(|s| s.run == *run)
+                && allocation.generation == service.generation;
             if is_new && allocation.desired == Desired::Run && !is_healthy(allocation) {
-                let why = self.allocation_failure(allocation, &spec);
+                let why = self.allocation_failure(deployment, allocation, &spec);
                 if let Some(why) = why {
                     return Some(format!("{}: {why}", allocation.id));
                 }
@@ -114,6 +115,7 @@ impl Context<'_> {
 
     fn allocation_failure(
         &mut self,
+        deployment: &Deployment,
         allocation: &Allocation,
         spec: &ServiceSpec,
     ) -> Option<String> {
@@ -150,7 +152,8 @@ impl Context<'_> {
             }
             None => (allocation.created_at, millis(limits::UNPLACED_DEADLINE), "not started"),
         };
-        let due = self.is_due(since.plus(bound));
+        // One that an earlier deployment began has the whole time of this one.
+        let due = self.is_due(since.max(deployment.started_at).plus(bound));
         let now = seen.message.as_ref().map(|text| format!(": {text}")).unwrap_or_default();
         due.then(|| format!("{what} in {bound}{now}{}", output()))
     }

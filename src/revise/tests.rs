@@ -165,3 +165,74 @@ fn what_no_node_could_ever_hold_is_found() {
     let text = FILE.replace("replicas 2", "cpu 64");
     assert_eq!(obstacles(&State::default(), &spec::parse("file", &text).unwrap()), []);
 }
+
+/// Deploys the file with other images, and lets it end so.
+fn next(state: &mut State, web: &str, status: Option<DeployStatus>) {
+    let resolved = found(&[(web, "sha256:w"), ("db:1", "sha256:d1")]);
+    let deploy = up(state, file(&FILE.replace("web:1", web)), &resolved).unwrap();
+    change(state, Command::Deploy(deploy));
+    let Some(status) = status else { return };
+    let revision = state.last_revision;
+    if status == DeployStatus::Failed {
+        let (service, reason) = ("web".into(), "web-0-x: exited 1 3×\nlast line".to_owned());
+        let actions = vec![Action::Revert { revision, service, reason }];
+        change(state, Command::Steps(Steps { actions, ..Default::default() }));
+    }
+    let actions = vec![Action::Finish { revision, status, degraded: vec![] }];
+    change(state, Command::Steps(Steps { actions, ..Default::default() }));
+}
+
+fn web(deploy: &Deploy) -> String {
+    deploy.services[&WorkloadName::from("web")].run().image.clone()
+}
+
+#[test]
+fn a_rollback_is_the_last_that_worked_before_with_its_digests_and_file() {
+    let mut state = running();
+    let shop = AppName::from("shop");
+    let none = ReviseError::NoneBefore { app: shop.clone() };
+    assert_eq!(rollback(&state, None, None), Err(none));
+    next(&mut state, "web:2", Some(DeployStatus::Succeeded));
+    next(&mut state, "web:3", Some(DeployStatus::Failed));
+    // r2 runs, so r1 is before it.
+    let back = rollback(&state, None, None).unwrap();
+    assert_eq!((back.kind, back.base), (DeployKind::Rollback, Some(Revision(3))));
+    assert_eq!((digest(&back, "web"), back.file.as_str()), ("sha256:w1".to_owned(), FILE));
+    // While one is on its way, what it began with; also on the way back.
+    next(&mut state, "web:4", None);
+    assert_eq!(web(&rollback(&state, None, None).unwrap()), "web:2");
+    let back = rollback(&state, Some(&shop), None).unwrap();
+    change(&mut state, Command::Deploy(back));
+    finish(&mut state, 5);
+    // Once more: what was before that, not the same again.
+    assert_eq!(web(&rollback(&state, None, None).unwrap()), "web:1");
+}
+
+#[test]
+fn a_rollback_to_a_revision_that_is_not_there_or_never_worked_says_so() {
+    let mut state = running();
+    let at = |state: &State, n| rollback(state, None, Some(Revision(n)));
+    next(&mut state, "web:2", Some(DeployStatus::Failed));
+    next(&mut state, "web:3", Some(DeployStatus::Superseded));
+    assert_eq!(web(&at(&state, 1).unwrap()), "web:1");
+    assert_eq!(web(&at(&state, 3).unwrap()), "web:3");
+    let failed = at(&state, 2).unwrap_err().to_string();
+    assert_eq!(failed, "r2 never worked: web-0-x: exited 1 3×");
+    for unknown in [0, 99] {
+        let error = ReviseError::NoRevision { revision: Revision(unknown) };
+        assert_eq!(at(&state, unknown), Err(error));
+    }
+    state.deployments.remove(&Revision(1));
+    assert_eq!(at(&state, 1), Err(ReviseError::NotKept { revision: Revision(1) }));
+    let (owner, app) = ("shop".into(), AppName::from("two"));
+    let other = ReviseError::OtherApp { revision: Revision(3), owner, app: app.clone() };
+    assert_eq!(rollback(&state, Some(&app), Some(Revision(3))), Err(other));
+    assert_eq!(rollback(&state, Some(&app), None), Err(ReviseError::NoApp { name: app }));
+    assert_eq!(rollback(&State::default(), None, None), Err(ReviseError::NoApps));
+    let resolved = found(&[("a", "sha256:a")]);
+    let text = "app \"two\"\nservice \"api\" {\n image \"a\"\n}\n";
+    let two = up(&state, file(text), &resolved).unwrap();
+    change(&mut state, Command::Deploy(two));
+    let error = rollback(&state, None, None).unwrap_err();
+    assert_eq!(error, ReviseError::WhichApp { apps: "shop two".to_owned() });
+}

@@ -22,20 +22,24 @@ pub fn deployment(state: &State, deployment: &Deployment) -> DeploymentView {
             DeployKind::Rollback => "rollback",
         }
         .to_owned(),
-        status: match deployment.status {
-            DeployStatus::Running => "running",
-            DeployStatus::Succeeded => "succeeded",
-            DeployStatus::Failed => "failed",
-            DeployStatus::Aborted => "aborted",
-            DeployStatus::Superseded => "superseded",
-        }
-        .to_owned(),
+        status: status(deployment.status).to_owned(),
         started_at: deployment.started_at.to_string(),
         ended_at: deployment.ended_at.map(|at| at.to_string()),
         reason: deployment.reason.clone(),
         images: images
             .filter_map(|(name, hash)| Some((name.to_string(), image_of(hash)?)))
             .collect(),
+    }
+}
+
+/// A status as it is shown.
+pub(super) fn status(status: DeployStatus) -> &'static str {
+    match status {
+        DeployStatus::Running => "running",
+        DeployStatus::Succeeded => "succeeded",
+        DeployStatus::Failed => "failed",
+        DeployStatus::Aborted => "aborted",
+        DeployStatus::Superseded => "superseded",
     }
 }
 

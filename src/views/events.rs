@@ -217,6 +217,7 @@ fn end(state: &State, deployment: &Deployment) -> Event {
         revision,
         service: deployment.failed_service.as_ref().map(|name| name.to_string()),
         reason: deployment.reason.clone().unwrap_or_else(|| reason.to_owned()),
+        status: super::deployment::status(deployment.status).to_owned(),
         restored: restored(state, deployment),
         elapsed,
     })
@@ -224,6 +225,9 @@ fn end(state: &State, deployment: &Deployment) -> Event {
 
 /// The revision whose services run again after a failure: the last that succeeded before it.
 fn restored(state: &State, deployment: &Deployment) -> Option<u64> {
+    if deployment.status != DeployStatus::Failed {
+        return None;
+    }
     let older = state.deployments.range(..deployment.revision).rev();
     let mut of_app = older.map(|(_, d)| d).filter(|d| d.app == deployment.app);
     let found = of_app.find(|d| d.status == DeployStatus::Succeeded)?;

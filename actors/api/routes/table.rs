@@ -142,6 +142,16 @@ pub static ROUTES: &[Route] = &[
         Gives::Events(DEPLOY_EVENTS, None),
         "The events of a deployment from its beginning, or behind Last-Event-ID",
     ),
+    Route {
+        body: Takes::Json(shape::<wire::RollbackRequest>()),
+        ..change(
+            Verb::Post,
+            "/v1/rollback",
+            |c, r| Box::pin(revisions::rollback(c, r)),
+            Gives::Json(shape::<wire::RevisionView>()),
+            "Make an app what it was at an earlier revision",
+        )
+    },
     get(
         "/v1/apps/{app}",
         |c, r| Box::pin(revisions::app(c, r)),

@@ -87,8 +87,8 @@ async fn scale_and_removal_are_revisions_that_can_be_followed() {
     assert_eq!((scaled.status, scaled.json::<RevisionView>().revision), (202, 2));
     let shown: ServiceView = node.local().get("/v1/services/web").await.json();
     assert_eq!(shown.replicas.desired, 3);
-    let second = node.local().send("POST", "/v1/services/web/scale", "{\"replicas\": 1}").await;
-    assert_eq!((second.status, second.code().as_str()), (409, "conflict"));
+    let second = node.local().send("POST", "/v1/services/web/scale", "{\"replicas\": 3}").await;
+    assert_eq!((second.status, second.json::<RevisionView>().revision), (202, 2));
     node.place("web", 2);
     node.finish(2, DeployStatus::Succeeded);
     let events = node.local().events("GET", "/v1/deployments/2/events", "").await.rest().await;
@@ -219,4 +219,30 @@ async fn images_are_loaded_listed_and_removed_unless_they_run() {
         node.report(id, Phase::Stopped, Health::None);
     }
     assert_eq!(node.local().send("DELETE", "/v1/images/nginx:1", "").await.status, 204);
+}
+
+#[tokio::test]
+async fn a_rollback_is_a_revision_with_what_was() {
+    let node = running().await;
+    let path = "/v1/rollback";
+    let nothing = node.local().send("POST", path, "{}").await;
+    assert_eq!((nothing.status, nothing.code().as_str()), (409, "conflict"), "{}", nothing.body);
+    let scaled = node.local().send("POST", "/v1/services/web/scale", "{\"replicas\": 1}").await;
+    assert_eq!(scaled.json::<RevisionView>().revision, 2);
+    node.finish(2, DeployStatus::Succeeded);
+    let keyed = node.local().header("idempotency-key", "k9");
+    let back = keyed.send("POST", path, "{}").await;
+    assert_eq!((back.status, back.json::<RevisionView>().revision), (202, 3));
+    let again = keyed.send("POST", path, "{}").await;
+    assert_eq!(again.json::<RevisionView>().revision, 3);
+    let state = node.state();
+    assert_eq!(state.deployments[&Revision(3)].kind, crate::fsm::model::DeployKind::Rollback);
+    let same = node.local().send("POST", path, "{\"revision\": 1}").await;
+    assert_eq!((same.status, same.json::<RevisionView>().revision), (202, 3));
+    let unknown = node.local().send("POST", path, "{\"revision\": 44}").await;
+    assert_eq!((unknown.status, unknown.code().as_str()), (404, "not_found"));
+    let other = node.local().send("POST", path, "{\"app\": \"x\"}").await;
+    assert_eq!((other.status, other.code().as_str()), (404, "not_found"));
+    let wrong = node.local().send("POST", path, "{\"rev\": 1}").await;
+    assert_eq!((wrong.status, wrong.code().as_str()), (400, "bad_request"), "{}", wrong.body);
 }

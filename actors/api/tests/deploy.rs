@@ -145,15 +145,27 @@ async fn a_failed_deployment_says_why_and_what_runs_again() {
 }
 
 #[tokio::test]
-async fn a_second_deployment_meanwhile_is_a_conflict_that_names_the_first() {
+async fn a_second_deployment_meanwhile_takes_the_place_of_the_first() {
     let node = Node::start().await;
+    let first = node.local().events("POST", "/v1/deploy", FILE).await;
+    let id = node.place("web", 0);
+    // The same again joins in, from the beginning.
+    let joined = node.local().events("POST", "/v1/deploy", FILE).await;
     let json = node.local().header("accept", "application/json");
-    json.send("POST", "/v1/deploy", FILE).await;
     let answer = json.send("POST", "/v1/deploy", FILE.replace("80", "81")).await;
-    let error = answer.json::<ErrorDocument>().error;
-    assert_eq!((answer.status, error.code.as_str()), (409, "conflict"));
-    assert!(error.message.contains("r1"), "{}", error.message);
-    assert!(error.hint.unwrap().contains("mill up --attach 1"));
+    assert_eq!((answer.status, answer.json::<RevisionView>().revision), (202, 2));
+    let (first, joined) = (first.rest().await, joined.rest().await);
+    assert_eq!(first, joined);
+    let last = first.last().unwrap();
+    assert_eq!((last.name.as_str(), last.id.as_str()), ("failed", "1-3"));
+    assert_eq!(
+        (&last.data["reason"], &last.data["status"]),
+        (&"superseded by r2".into(), &"superseded".into())
+    );
+    assert_eq!(last.data["restored"], serde_json::Value::Null);
+    assert_eq!(first[1].data["allocation"], id.0);
+    let shown: DeploymentView = node.local().get("/v1/deployments/1").await.json();
+    assert_eq!((shown.status.as_str(), shown.ended_at.is_some()), ("superseded", true));
 }
 
 #[tokio::test]

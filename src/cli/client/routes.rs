@@ -5,7 +5,8 @@
 use super::{Call, Client, ClientError, Events, escape, query};
 use crate::wire::{
     AllocationView, AppView, DeploymentView, HealthView, ImageView, InitRequest, InitView,
-    NewTokenView, RevisionView, ScaleRequest, ServiceView, StatusView, TokenRequest, TokenView,
+    NewTokenView, RevisionView, RollbackRequest, ScaleRequest, ServiceView, StatusView,
+    TokenRequest, TokenView,
 };
 use hyper::Method;
 use serde::de::DeserializeOwned;
@@ -118,6 +119,12 @@ impl Client {
     pub async fn scale(&self, name: &str, replicas: u32) -> Answer<RevisionView> {
         let path = format!("/v1/services/{}/scale", escape(name));
         self.call(Call::new(Method::POST, path).json(&ScaleRequest { replicas })).await
+    }
+
+    /// `POST /v1/rollback`.
+    pub async fn rollback(&self, request: &RollbackRequest, key: &str) -> Answer<RevisionView> {
+        let call = Call::new(Method::POST, "/v1/rollback").json(request);
+        self.call(call.header("idempotency-key", key.to_owned())).await
     }
 
     /// `POST /v1/services/{name}/restart`.

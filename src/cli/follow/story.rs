@@ -8,7 +8,7 @@ use crate::cli::ui::{BAD, CHANGE, FAINT, GOOD, STRONG, Ui};
 use crate::spec::Spec;
 use crate::spec::model::{ServiceSpec, UpdateOrder};
 use crate::units::Bytes;
-use crate::wire::{DoneEvent, FailedEvent, ProgressEvent, ServiceView};
+use crate::wire::{DeploymentView, DoneEvent, FailedEvent, ProgressEvent, ServiceView};
 use std::collections::{BTreeMap, BTreeSet};
 
 #[cfg(test)]
@@ -52,6 +52,22 @@ impl Change {
         let facts = if before == after { vec![] } else { vec![replicas(before, after)] };
         let (name, order) = (service.name.clone(), None);
         Self { name, before: Some(before), after: Some(after), facts, order }
+    }
+
+    /// Of a service that is another one now.
+    fn seen(old: Option<&ServiceView>, new: &ServiceView) -> Self {
+        let after = new.replicas.desired;
+        let mut facts = Vec::new();
+        match old {
+            Some(old) => {
+                facts.extend(image(&old.image, &new.image));
+                let before = old.replicas.desired;
+                facts.extend((before != after).then(|| replicas(before, after)));
+            }
+            None => facts.push(format!("image {}", tag(&new.image))),
+        }
+        let before = old.map(|old| old.replicas.desired);
+        Self { name: new.name.clone(), before, after: Some(after), facts, order: None }
     }
 
     fn of(name: &str, old: Option<&ServiceView>, new: &ServiceSpec) -> Self {
@@ -149,6 +165,21 @@ pub fn changes(spec: &Spec, running: &[ServiceView]) -> Vec<Change> {
     let gone = own.values().filter(|old| !spec.services.keys().any(|n| n.as_str() == old.name));
     all.extend(gone.map(|old| Change::removed(old)));
     all
+}
+
+/// What a revision with these images makes of what ran before; `after` is seen once it is accepted.
+#[must_use]
+pub fn between(
+    deployment: &DeploymentView,
+    before: &[ServiceView],
+    after: &[ServiceView],
+) -> Vec<Change> {
+    let of_app = |one: &&ServiceView| one.app == deployment.app;
+    let is_kept = |one: &&ServiceView| deployment.images.contains_key(&one.name);
+    let was = |name: &str| before.iter().filter(of_app).find(|one| one.name == name);
+    let kept = after.iter().filter(of_app).filter(is_kept);
+    let gone = before.iter().filter(of_app).filter(|one| !is_kept(one));
+    kept.map(|new| Change::seen(was(&new.name), new)).chain(gone.map(Change::removed)).collect()
 }
 
 /// What an event says.
@@ -345,9 +376,20 @@ impl Story {
         if reason.starts_with(who) { reason.to_owned() } else { format!("{who}: {reason}") }
     }
 
+    /// The last lines of one that another took the place of.
+    fn replaced(&self, event: &FailedEvent) -> Vec<String> {
+        let text = format!("✗ r{} {}", event.revision, first_line(&event.reason));
+        let took = format!(", {} after it began", table::took(event.elapsed));
+        let output = output(&event.reason).map(|line| format!("  | {line}"));
+        std::iter::once(self.ui.paint(BAD, &text) + &took).chain(output).collect()
+    }
+
     /// The last lines of one that failed.
     #[must_use]
     pub fn failed(&self, event: &FailedEvent, (healthy, desired): (u32, u32)) -> Vec<String> {
+        if matches!(event.status.as_str(), "superseded" | "aborted") {
+            return self.replaced(event);
+        }
         let mut lines = Vec::new();
         let known = |failure: &String| first_line(failure) == first_line(&event.reason);
         if !self.failures.iter().any(known) {

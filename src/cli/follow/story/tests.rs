@@ -74,6 +74,7 @@ web-1-p02d  n2  failed   GET /healthz → 500 (3×)
         revision: 8,
         service: Some("web".to_owned()),
         reason: "GET /healthz → 500 (3×)".to_owned(),
+        status: "failed".to_owned(),
         restored: Some(7),
         elapsed: 64.0,
     };
@@ -89,6 +90,7 @@ fn a_reason_that_no_event_told_is_told_at_the_end() {
         revision: 1,
         service: Some("web".to_owned()),
         reason: "registry.example.com/web:v2 not found (404)".to_owned(),
+        status: "failed".to_owned(),
         restored: None,
         elapsed: 2.04,
     };
@@ -105,12 +107,43 @@ fn a_reason_of_an_allocation_reads_like_its_failure() {
         revision: 8,
         service: Some("web".to_owned()),
         reason: "web-1-p02d: exited 3 3×: no users\nlast line".to_owned(),
+        status: "failed".to_owned(),
         restored: Some(7),
         elapsed: 64.0,
     };
     let lines = story.failed(&failed, (1, 2));
     assert_eq!(lines[0], "web-1-p02d  n2  failed   exited 3 3×: no users");
     assert_eq!(lines[1], "  | last line");
+}
+
+#[test]
+fn one_that_another_took_the_place_of_says_which() {
+    let failed = FailedEvent {
+        revision: 8,
+        service: None,
+        reason: "superseded by r9 on the way back: web-1-p02d: exited 3 3×\nlast".to_owned(),
+        status: "superseded".to_owned(),
+        restored: None,
+        elapsed: 64.0,
+    };
+    let first =
+        "✗ r8 superseded by r9 on the way back: web-1-p02d: exited 3 3×, 64s after it began";
+    assert_eq!(shop().failed(&failed, (2, 2)), [first, "  | last"]);
+}
+
+#[test]
+fn a_rollback_tells_what_changes_by_what_is_there_before_and_after() {
+    let mut new = service("web", 3, 2);
+    new.image = "registry.example.com/web:v0".to_owned();
+    let before = [service("web", 2, 2), service("gone", 1, 1)];
+    let mut deployment = crate::cli::status::tests::deployed(9, "running");
+    deployment.images = ["web", "more"].map(|name| (name.to_owned(), String::new())).into();
+    let after = [new, service("more", 1, 0), service("gone", 0, 1)];
+    let told = between(&deployment, &before, &after);
+    let lines: Vec<String> = told.iter().map(|change| change.line(4, PLAIN)).collect();
+    assert_eq!(lines[0], "~ web   image v1 → v0, replicas 2 → 3");
+    assert!(lines[1].starts_with("+ more  image v1"), "{lines:?}");
+    assert_eq!(lines[2], "- gone  removed");
 }
 
 #[test]

@@ -1,0 +1,57 @@
+//! `mill rollback`: an earlier revision once more, as a new one.
+
+use super::args::DurationArg;
+use super::client::{Client, Resuming};
+use super::follow::{Before, Follow, story};
+use super::up::fresh_key;
+use super::{Context, error::CliError};
+use crate::wire::RollbackRequest;
+use argh::{ArgsInfo, FromArgs};
+use serde_json::json;
+
+/// Make an app what it was: a new revision with the old specifications and images.
+#[derive(Debug, FromArgs, ArgsInfo)]
+#[argh(subcommand, name = "rollback", help_triggers("-h", "--help"))]
+pub struct RollbackArgs {
+    /// the revision, such as r7; default: the last that succeeded before what runs
+    #[argh(positional)]
+    pub revision: Option<String>,
+    /// the app; default: the revision's, or the only one
+    #[argh(option)]
+    pub app: Option<String>,
+    /// return as soon as it is accepted
+    #[argh(switch, short = 'd')]
+    pub detach: bool,
+    /// follow at most that long; the deployment goes on
+    #[argh(option)]
+    pub timeout: Option<DurationArg>,
+}
+
+pub(super) async fn run(args: RollbackArgs, context: &Context) -> Result<(), CliError> {
+    let wanted = args.revision.as_deref().map(super::show::parse_revision).transpose()?;
+    let client = context.client()?;
+    let before = Before::look(&client).await?;
+    let request = RollbackRequest { revision: wanted, app: args.app };
+    let revision = client.rollback(&request, &fresh_key()).await?.revision;
+    if args.detach {
+        if context.ui.json {
+            return context.ui.document(&json!({ "revision": revision }));
+        }
+        let text = format!("r{revision} accepted. Follow it: mill up --attach r{revision}");
+        return context.ui.print(&text);
+    }
+    let deployment = client.deployment(revision).await?;
+    let after = client.services().await?;
+    let changes = story::between(&deployment, before.services(), &after);
+    let app = deployment.app;
+    let follow = Follow {
+        context,
+        client: &client,
+        revision: Some(revision),
+        before: before.revision(&app),
+        story: before.story(context, &app, changes),
+        app,
+    };
+    let events = Resuming::new(&client, Client::deployment_events(revision), true);
+    follow.run(events, args.timeout.map(|timeout| timeout.0)).await
+}
