@@ -176,7 +176,7 @@ pub async fn scale(context: Arc<Context>, mut request: Request) -> Result<Respon
 /// `POST /v1/rollback`.
 pub async fn rollback(context: Arc<Context>, mut request: Request) -> Result<Response, ApiError> {
     let wanted: RollbackRequest = request.json("{\"revision\": 7, \"app\": \"shop\"}").await?;
-    let app = wanted.app.map(AppName);
+    let app = wanted.app.as_deref().map(AppName::from);
     let to = wanted.revision.map(Revision);
     let body = format!("{app:?} {to:?}");
     let key = context.key(&request, body.as_bytes())?;

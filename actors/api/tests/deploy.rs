@@ -163,7 +163,7 @@ async fn a_second_deployment_meanwhile_takes_the_place_of_the_first() {
         (&"superseded by r2".into(), &"superseded".into())
     );
     assert_eq!(last.data["restored"], serde_json::Value::Null);
-    assert_eq!(first[1].data["allocation"], id.0);
+    assert_eq!(first[1].data["allocation"], id.as_str());
     let shown: DeploymentView = node.local().get("/v1/deployments/1").await.json();
     assert_eq!((shown.status.as_str(), shown.ended_at.is_some()), ("superseded", true));
 }
