@@ -8,6 +8,7 @@ mod context;
 mod deploy;
 mod dispatch;
 mod error;
+mod exec;
 mod figures;
 mod images;
 pub mod listener;

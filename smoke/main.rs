@@ -15,6 +15,7 @@ mod cli;
 mod crash;
 mod deploy;
 mod dev;
+mod exec;
 mod faults;
 mod logs;
 mod node;

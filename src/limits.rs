@@ -89,6 +89,16 @@ pub const PROBE_BODY_WAIT: Duration = Duration::from_millis(500);
 pub const PROBE_AGAIN: Duration = Duration::from_secs(1);
 /// Processes that are being added to containers at once: each costs a start of the runtime.
 pub const EXEC_STARTS: usize = 8;
+/// Largest piece of a process's output in one frame.
+pub const EXEC_FRAME: usize = 32 << 10;
+/// Largest frame that is taken from who runs a process.
+pub const EXEC_FRAME_MAX: usize = 1 << 20;
+/// Arguments of a process that is added to a container.
+pub const EXEC_ARGS: usize = 1_000;
+/// Who runs a process is asked for a sign of life so often.
+pub const EXEC_PING: Duration = Duration::from_secs(15);
+/// And counts as gone after so long without one.
+pub const EXEC_SILENCE: Duration = Duration::from_secs(45);
 /// What a process wrote is waited for so long after its end: a child of it may hold its output.
 pub const EXEC_DRAIN: Duration = Duration::from_secs(1);
 /// Time to live of a service's DNS records.
@@ -162,6 +172,7 @@ pub const FITS_SHOWN: usize = 4;
 /// API tokens kept at once.
 pub const TOKENS_MAX: usize = 1_000;
 
+const _: () = assert!(EXEC_PING.as_secs() * 2 < EXEC_SILENCE.as_secs());
 const _: () = assert!(FILE_MAX < API_DRAIN_MAX && API_JSON_MAX < API_DRAIN_MAX);
 const _: () = assert!(SSE_COMMENT.as_secs() < API_STALL.as_secs());
 const _: () = assert!(API_SHUTDOWN.as_secs() < CHILD_STOP.as_secs());

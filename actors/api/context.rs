@@ -4,6 +4,7 @@
 
 use super::error::ApiError;
 use super::request::{self, Request};
+use crate::actors::container::exec::Execs;
 use crate::actors::container::logs::{Event, LogReader, Query};
 use crate::actors::root::{Done, Msg, NodeUsage, Proposal, RootRef, View};
 use crate::fsm::{Command, State};
@@ -92,6 +93,8 @@ pub struct Doors {
     pub images: Arc<dyn ImageStore>,
     /// Logs of this node.
     pub logs: Arc<dyn LogSource>,
+    /// Further processes in this node's containers; absent before it is a member.
+    pub execs: Arc<dyn Fn() -> Option<Execs> + Send + Sync>,
     /// `POST /v1/init`.
     pub init: Init,
 }

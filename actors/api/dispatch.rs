@@ -18,6 +18,7 @@ use warp::http::header::AUTHORIZATION;
 use warp::http::{HeaderMap, Method};
 use warp::path::FullPath;
 use warp::reply::Response;
+use warp::ws::Ws;
 use warp::{Filter, Reply as _};
 
 /// All routes for one entrance, as a filter that never rejects.
@@ -29,8 +30,10 @@ pub fn filter(context: Arc<Context>, entrance: Entrance) -> Routes {
         .and(query)
         .and(warp::header::headers_cloned())
         .and(warp::body::stream().map(request::body))
-        .then(move |method, path: FullPath, query, headers, body| {
-            let parts = Parts { method, path: path.as_str().to_owned(), query, headers, body };
+        .and(warp::ws().map(Some).or(warp::any().map(|| None)).unify())
+        .then(move |method, path: FullPath, query, headers, body, upgrade| {
+            let path = path.as_str().to_owned();
+            let parts = Parts { method, path, query, headers, body, upgrade };
             answer(Arc::clone(&context), entrance, parts)
         })
         .recover(|_| async {
@@ -49,6 +52,7 @@ struct Parts {
     query: String,
     headers: HeaderMap,
     body: Body,
+    upgrade: Option<Ws>,
 }
 
 async fn answer(context: Arc<Context>, entrance: Entrance, parts: Parts) -> Response {
@@ -100,6 +104,7 @@ async fn handle(
         query,
         headers: parts.headers,
         body: parts.body,
+        upgrade: parts.upgrade,
         caller: caller.name,
     };
     (route.handler)(context, request).await

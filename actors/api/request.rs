@@ -15,6 +15,7 @@ use std::str::FromStr;
 use warp::http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName};
 use warp::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use warp::reply::Response;
+use warp::ws::Ws;
 
 /// The body as it comes in.
 pub type Body = Pin<Box<dyn Stream<Item = Result<Bytes, warp::Error>> + Send>>;
@@ -42,6 +43,8 @@ pub struct Request {
     pub headers: HeaderMap,
     /// Its body.
     pub body: Body,
+    /// The way to turn it into a WebSocket, if that is asked for.
+    pub upgrade: Option<Ws>,
     /// Who asks, for `Idempotency-Key`: a key means something only within its caller.
     pub caller: String,
 }

@@ -144,7 +144,7 @@ async fn serve(socket: impl Socket, routes: Routes, bounds: Bounds, stopping: Ca
         .keep_alive_interval(bounds.idle)
         .keep_alive_timeout(bounds.stall);
     let io = TokioIo::new(Stalling::new(socket, bounds.stall));
-    let connection = builder.serve_connection(io, service);
+    let connection = builder.serve_connection_with_upgrades(io, service);
     tokio::pin!(connection);
     tokio::select! {
         ended = connection.as_mut() => {

@@ -73,16 +73,20 @@ pub struct Execs {
     folder: PathBuf,
 }
 
-/// A process that runs. When it is dropped the process is killed and removed.
+/// A process that runs.
 pub struct Running {
-    /// What it reads; dropped it is not at its end yet, see [`Running::end_input`].
+    /// What it reads; dropped it is not at its end yet, see [`Handle::end_input`].
     pub input: Option<Sender>,
     /// What it writes.
     pub output: Receiver,
     /// What it writes as errors, if that is apart.
     pub errors: Option<Receiver>,
-    traces: Traces,
+    /// The process itself.
+    pub handle: Handle,
 }
+
+/// A process besides its pipes. When it is dropped the process is killed and removed.
+pub struct Handle(Traces);
 
 /// Which process.
 #[derive(Clone)]
@@ -144,7 +148,7 @@ impl Execs {
         if let Some(size) = program.terminal {
             self.containerd.exec_resize(container, &exec, size).await?;
         }
-        Ok(Running { input, output, errors, traces })
+        Ok(Running { input, output, errors, handle: Handle(traces) })
     }
 
     /// Runs a program to its end, at most for so long.
@@ -161,7 +165,7 @@ impl Execs {
         let mut running = self.start(container, &program).await?;
         let mut tail = Tail::default();
         let ended = {
-            let wait = running.wait();
+            let wait = running.handle.wait();
             let both = async {
                 tokio::pin!(wait);
                 loop {
@@ -180,7 +184,7 @@ impl Execs {
             // A child of it may hold the pipe for ever: what it wrote so far will do.
             let _ = tokio::time::timeout(limits::EXEC_DRAIN, rest).await;
         }
-        running.remove().await?;
+        running.handle.remove().await?;
         Ok(match ended {
             Ok(ended) => match ended? {
                 Some(code) => Probed::Exited(code, tail.text()),
@@ -224,13 +228,13 @@ impl Execs {
     }
 }
 
-impl Running {
+impl Handle {
     /// Waits for its end; gives its code, or nothing if its container has gone.
     ///
     /// # Errors
     /// containerd refuses to say.
     pub fn wait(&self) -> impl Future<Output = Result<Option<u32>, ExecError>> + Send + 'static {
-        let Which { containerd, container, exec } = self.traces.which.clone();
+        let Which { containerd, container, exec } = self.0.which.clone();
         async move { Ok(containerd.exec_wait(&container, &exec).await?.map(|exit| exit.code)) }
     }
 
@@ -239,17 +243,16 @@ impl Running {
     /// # Errors
     /// containerd doesn't answer.
     pub async fn resize(&self, size: [u16; 2]) -> Result<(), ExecError> {
-        let Which { containerd, container, exec } = &self.traces.which;
+        let Which { containerd, container, exec } = &self.0.which;
         Ok(containerd.exec_resize(container, exec, size).await?)
     }
 
-    /// Nothing more comes for it to read.
+    /// Nothing more comes for it to read; the caller has dropped its end of the pipe.
     ///
     /// # Errors
     /// containerd doesn't answer.
-    pub async fn end_input(&mut self) -> Result<(), ExecError> {
-        self.input = None;
-        let Which { containerd, container, exec } = &self.traces.which;
+    pub async fn end_input(&self) -> Result<(), ExecError> {
+        let Which { containerd, container, exec } = &self.0.which;
         Ok(containerd.exec_close_stdin(container, exec).await?)
     }
 
@@ -258,7 +261,7 @@ impl Running {
     /// # Errors
     /// containerd doesn't answer.
     pub async fn remove(self) -> Result<(), ExecError> {
-        self.traces.end().await
+        self.0.end().await
     }
 }
 

@@ -14,6 +14,7 @@ mod dev;
 mod doctor;
 mod down;
 pub mod error;
+mod exec;
 mod file;
 pub mod fmt;
 mod follow;
@@ -144,6 +145,7 @@ async fn run_async(command: Command, context: &Context) -> Result<(), CliError> 
         Command::Ps(args) => ps::run(args, context).await,
         Command::Status(args) => status::run(args, context).await,
         Command::Logs(args) => logs::run(args, context).await,
+        Command::Exec(args) => exec::run(args, context).await,
         Command::Show(args) => show::run(args, context).await,
         Command::History(args) => history::run(args, context).await,
         Command::Image(args) => image::run(args, context).await,

@@ -12,7 +12,6 @@ const LATER: [&str; 26] = [
     "plan",
     "events",
     "why",
-    "exec",
     "cp",
     "port-forward",
     "spawn",

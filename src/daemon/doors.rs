@@ -23,10 +23,12 @@ use tokio::sync::watch;
 /// # Errors
 /// Logs can't be watched: the system has no inotify instance left.
 pub(super) fn open(shared: &Arc<Shared>, root: &RootRef) -> io::Result<Doors> {
+    let running = Arc::clone(shared);
     let (claiming, to) = (Arc::clone(shared), root.clone());
     Ok(Doors {
         images: Arc::new(Store(Arc::clone(shared))),
         logs: Arc::new(LogReader::new(&shared.config.data_dir)?),
+        execs: Arc::new(move || Some(running.platform.get()?.execs.clone())),
         init: Arc::new(move |request| {
             let (shared, root) = (Arc::clone(&claiming), to.clone());
             Box::pin(async move { claim::init(&shared, &root, request).await })

@@ -2,7 +2,7 @@
 //!
 //! Never answers a request itself.
 
-use super::super::{allocations, deploy, images, logs, openapi, read, revisions, tokens};
+use super::super::{allocations, deploy, exec, images, logs, openapi, read, revisions, tokens};
 use super::{Gives, Handler, Parameter, Route, Shape, Takes, Verb, shape};
 use crate::fsm::model::Role;
 use crate::wire;
@@ -227,6 +227,23 @@ pub static ROUTES: &[Route] = &[
         Gives::Json(shape::<wire::AllocationView>()),
         "Start the next attempt of an allocation",
     ),
+    Route {
+        role: Some(Role::Admin),
+        query: &[
+            parameter("cmd", "the program, then its arguments, each a parameter of its own"),
+            parameter("tty", "with a terminal"),
+            parameter("width", "the terminal's columns"),
+            parameter("height", "the terminal's rows"),
+        ],
+        status: 101,
+        ..get(
+            "/v1/allocations/{id}/exec",
+            |c, r| Box::pin(exec::exec(c, r)),
+            Gives::Nothing,
+            "Run a program in a container, over a WebSocket; the first byte of a frame says what \
+             it is: 0 stdin, 1 stdout, 2 stderr, 3 JSON resize, eof or exit",
+        )
+    },
     Route {
         query: LOG_QUERY,
         ..get(

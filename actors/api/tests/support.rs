@@ -212,7 +212,12 @@ impl Node {
             };
             Box::pin(async move { Ok::<_, ApiError>(answer) }) as BoxFuture<'static, _>
         });
-        let doors = Doors { images: Arc::clone(&images) as _, logs: Arc::clone(&logs) as _, init };
+        let doors = Doors {
+            images: Arc::clone(&images) as _,
+            logs: Arc::clone(&logs) as _,
+            execs: Arc::new(|| None),
+            init,
+        };
         let local = Arc::new(local);
         let args = Args { root: root.clone(), local, standing: seen, doors, dev: false, bounds };
         let tcp = listener.local_addr().unwrap();

@@ -67,6 +67,6 @@ where
 {
     let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     // Ends by itself once the request's and the answer's halves are dropped.
-    tokio::spawn(connection);
+    tokio::spawn(connection.with_upgrades());
     Ok(Sender(sender))
 }

@@ -7,9 +7,11 @@ mod connect;
 mod events;
 mod routes;
 pub mod sse;
+mod socket;
 
 pub use events::{Events, Resuming};
 pub use routes::DeployOptions;
+pub use socket::Socket;
 
 use super::error;
 use super::globals::Target;
