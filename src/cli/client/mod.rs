@@ -6,8 +6,8 @@
 mod connect;
 mod events;
 mod routes;
-pub mod sse;
 mod socket;
+pub mod sse;
 
 pub use events::{Events, Resuming};
 pub use routes::DeployOptions;
