@@ -48,6 +48,8 @@ pub const REVISIONS_PER_APP: usize = 50;
 pub const ENDED_TASKS_EACH: usize = 1_000;
 /// Ended runs kept in all.
 pub const ENDED_TASKS_ALL: usize = 10_000;
+/// Runs of tasks that are not over, at once.
+pub const RUNS_LIVE_MAX: usize = 10_000;
 /// Output kept with a failure, in bytes.
 pub const FAILURE_OUTPUT_MAX: usize = 1024;
 /// Shortest time between two batches of reports from a node.

@@ -5,7 +5,11 @@
 
 mod judge;
 mod rollout;
+<<<<<<< HEAD
 mod waiting;
+=======
+mod tasks;
+>>>>>>> 527c426 (feat(tasks): runs in the state, placed, scheduled and forgotten by the planner)
 
 #[cfg(test)]
 mod tests;
@@ -22,6 +26,10 @@ use crate::units::{Millis, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+/// What stands for the runs of all tasks, in a scope and in what a plan asks to be woken for. No
+/// app has this name.
+pub const TASKS: &str = "";
+
 /// What the leader knows that is not in the log.
 #[derive(Clone, Debug, Default)]
 pub struct Observed {
@@ -34,7 +42,7 @@ pub struct Observed {
 pub enum Scope {
     /// Every one.
     All,
-    /// Those that something touched or whose time has come.
+    /// Those that something touched or whose time has come; [`TASKS`] for the runs of tasks.
     Apps(BTreeSet<AppName>),
 }
 
@@ -58,7 +66,7 @@ pub fn plan(state: &State, observed: &Observed, now: Timestamp, seed: u64, scope
         Scope::All => true,
         Scope::Apps(some) => some.contains(&app.name),
     });
-    for app in apps {
+    let mut look = |name: AppName, version: Option<u64>, at: &dyn Fn(&mut Context<'_>)| {
         let mut context = Context {
             state,
             observed,
@@ -70,17 +78,36 @@ pub fn plan(state: &State, observed: &Observed, now: Timestamp, seed: u64, scope
             unplaced: Vec::new(),
             made: BTreeSet::new(),
         };
+<<<<<<< HEAD
         context.plan_app(app);
         let Context { mut actions, wake, unplaced, .. } = context;
         plan.unplaced.extend(unplaced);
         if let Some(at) = wake {
             plan.wake.insert(app.name.clone(), at);
         }
+=======
+        at(&mut context);
+        let Context { mut actions, wake, .. } = context;
+>>>>>>> 527c426 (feat(tasks): runs in the state, placed, scheduled and forgotten by the planner)
         if !actions.is_empty() {
             actions.truncate(limits::ACTIONS_PER_STEP);
-            let planned = BTreeMap::from([(app.name.clone(), app.version)]);
+            let planned = version.map(|version| (name.clone(), version)).into_iter().collect();
             plan.commands.push(Command::Steps(Steps { planned, actions }));
         }
+        if let Some(at) = wake {
+            plan.wake.insert(name, at);
+        }
+    };
+    for app in apps {
+        look(app.name.clone(), Some(app.version), &|context| context.plan_app(app));
+    }
+    let tasks = AppName::from(TASKS);
+    let with_tasks = match scope {
+        Scope::All => true,
+        Scope::Apps(some) => some.contains(&tasks),
+    };
+    if with_tasks {
+        look(tasks, None, &|context| context.plan_runs());
     }
     plan
 }
@@ -112,7 +139,11 @@ impl Context<'_> {
     fn plan_app(&mut self, app: &App) {
         let mut standings: BTreeMap<&WorkloadName, Standing> = BTreeMap::new();
         for (name, service) in &app.services {
-            let standing = self.roll(name, service);
+            let standing = if self.waits_for_tasks(app, name) {
+                self.hold(name, service)
+            } else {
+                self.roll(name, service)
+            };
             standings.insert(name, standing);
         }
         self.judge(app, &standings);
@@ -138,17 +169,29 @@ impl Context<'_> {
         ready.all(|node| self.observed.settled.get(&node.id).is_some_and(|at| *at >= index))
     }
 
-    /// A new allocation id: from the seed, unlike any in the state.
+    /// A new replica's id.
     fn new_id(&mut self, service: &WorkloadName, replica: u32) -> AllocId {
-        let mut number = self.seed ^ (u64::from(replica) << 32);
-        for byte in service.as_str().bytes() {
+        self.fresh_id(service, replica, |low| AllocId::service(service, replica, low))
+    }
+
+    /// A new id: from the seed, unlike any in the state.
+    fn fresh_id(
+        &mut self,
+        name: &WorkloadName,
+        number: u32,
+        make: impl Fn(u32) -> AllocId,
+    ) -> AllocId {
+        let mut number = self.seed ^ (u64::from(number) << 32);
+        for byte in name.as_str().bytes() {
             number = mix(number ^ u64::from(byte));
         }
         loop {
             number = mix(number);
             let low = u32::try_from(number & u64::from(u32::MAX)).unwrap_or(0);
-            let id = AllocId::service(service, replica, low);
-            if !self.state.allocations.contains_key(&id) && self.made.insert(id.clone()) {
+            let id = make(low);
+            let is_known =
+                self.state.allocations.contains_key(&id) || self.state.runs.contains_key(&id);
+            if !is_known && self.made.insert(id.clone()) {
                 return id;
             }
         }

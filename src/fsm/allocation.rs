@@ -10,7 +10,10 @@ use std::sync::Arc;
 impl State {
     pub(super) fn index_allocation(&mut self, allocation: &Allocation) {
         let (id, node) = (&allocation.id, allocation.node);
-        self.derived.by_workload.entry(allocation.workload.clone()).or_default().insert(id.clone());
+        if allocation.replica().is_some() {
+            let name = allocation.workload.clone();
+            self.derived.by_workload.entry(name).or_default().insert(id.clone());
+        }
         self.derived.by_node.entry(node).or_default().insert(id.clone());
         if allocation.is_live() {
             let add = self.reservation(&allocation.spec);
@@ -28,7 +31,9 @@ impl State {
             Some(true) if !allocation.is_live() => self.release(&allocation),
             Some(_) => {}
         }
-        self.allocations.insert(id, Arc::new(allocation));
+        let allocation = Arc::new(allocation);
+        self.allocations.insert(id, Arc::clone(&allocation));
+        self.follow_run(&allocation, touched);
     }
 
     pub(super) fn drop_allocation(&mut self, id: &AllocId, touched: &mut Touched) {
@@ -110,14 +115,17 @@ impl State {
         message: Option<String>,
     ) {
         let Some(running) = self.running_deployment(&allocation.app) else { return };
-        if !running.touched.contains(&allocation.workload) {
-            return;
-        }
+        let hook = running.hooks.iter().find(|hook| hook.run == allocation.id);
+        let service = match hook {
+            Some(hook) => hook.service.clone(),
+            None if running.touched.contains(&allocation.workload) => allocation.workload.clone(),
+            None => return,
+        };
         let mut deployment = (**running).clone();
         deployment.progress.push_back(Progress {
             time: self.time,
             phase,
-            service: allocation.workload.clone(),
+            service,
             allocation: Some(allocation.id.clone()),
             node: Some(allocation.node),
             message,

@@ -69,6 +69,8 @@ impl State {
             Command::Deploy(deploy) => self.deploy(deploy, touched),
             Command::Steps(steps) => self.take_steps(steps, touched),
             Command::Report(report) => self.report(report, touched),
+            Command::Spawn(spawn) => self.spawn(spawn, touched),
+            Command::Kill { run } => self.kill(&run, touched),
             Command::RestartService { service } => self.restart_service(&service, touched),
             Command::RestartAllocation { allocation } => {
                 let old = self
@@ -76,6 +78,7 @@ impl State {
                     .get(&allocation)
                     .filter(|a| a.is_live())
                     .ok_or_else(|| not_found("running allocation", allocation.as_str()))?;
+                super::runs::may_restart(old)?;
                 let mut new = (**old).clone();
                 new.attempt = Attempt(new.observed.attempt.0.max(1) + 1);
                 self.put_allocation(new, touched);

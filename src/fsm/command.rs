@@ -2,10 +2,11 @@
 //!
 //! Owns the shapes of log entries' commands. Never carries out any.
 
-use super::model::{DeployKind, DeployStatus, Observed, Role, WorkloadSpec};
+use super::model::{DeployKind, DeployStatus, Exit, HookWhen, Observed, Role, WorkloadSpec};
 use crate::id::{
     AllocId, AppName, BootId, Incarnation, NodeId, Revision, SpecHash, TokenId, WorkloadName,
 };
+use crate::spec::model::TaskSpec;
 use crate::units::{Bytes, MilliCpu, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -59,6 +60,13 @@ pub enum Command {
     RestartAllocation {
         /// Which.
         allocation: AllocId,
+    },
+    /// Run a task, or an image, once.
+    Spawn(Spawn),
+    /// End a task's run.
+    Kill {
+        /// Which.
+        run: AllocId,
     },
     /// What plan found to do.
     Steps(Steps),
@@ -140,6 +148,35 @@ pub struct Deploy {
     pub plan: Option<String>,
 }
 
+/// Run something once.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Spawn {
+    /// The run's id, made by the proposer.
+    pub id: AllocId,
+    /// What.
+    pub what: Spawned,
+}
+
+/// What is run once.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Spawned {
+    /// A task of an app.
+    Task {
+        /// Which.
+        name: WorkloadName,
+        /// Variables beside or instead of the file's.
+        env: BTreeMap<String, String>,
+    },
+    /// An image given with the request, pinned.
+    Image {
+        /// The name made from the image.
+        name: WorkloadName,
+        /// What runs.
+        spec: Box<TaskSpec>,
+    },
+}
+
 /// What plan found to do, all or nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Steps {
@@ -202,6 +239,60 @@ pub enum Action {
         /// Services whose way back failed too.
         degraded: Vec<WorkloadName>,
     },
+    /// A step of a task's run or schedule.
+    Run(RunAction),
+}
+
+/// One thing to do about tasks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RunAction {
+    /// Give a waiting run a node.
+    Place {
+        /// Which.
+        run: AllocId,
+        /// Where.
+        node: NodeId,
+    },
+    /// A waiting run can't be placed.
+    Fail {
+        /// Which.
+        run: AllocId,
+        /// Why.
+        exit: Exit,
+    },
+    /// A run has lost its purpose.
+    Kill {
+        /// Which.
+        run: AllocId,
+    },
+    /// Drop the record of an ended run.
+    Forget {
+        /// Which.
+        run: AllocId,
+    },
+    /// A schedule has come true.
+    Fire {
+        /// Of which task.
+        task: WorkloadName,
+        /// When.
+        due: Timestamp,
+        /// The new run's id; absent: the last one is not over, so this one is skipped.
+        run: Option<AllocId>,
+    },
+    /// A deployment's task begins.
+    Hook {
+        /// Which deployment.
+        revision: Revision,
+        /// Before or after the rollout.
+        when: HookWhen,
+        /// The service that names it.
+        service: WorkloadName,
+        /// The task.
+        task: WorkloadName,
+        /// The new run's id.
+        run: AllocId,
+    },
 }
 
 /// A placement.
@@ -246,6 +337,11 @@ pub enum Outcome {
         revision: Revision,
         /// Whether it is a new one.
         new: bool,
+    },
+    /// A run was accepted.
+    Run {
+        /// Its id.
+        id: AllocId,
     },
 }
 
@@ -299,6 +395,12 @@ pub enum Rejection {
     /// The plan or report was made for a state that is past.
     #[error("made for a state that is past")]
     Stale,
+    /// More than is kept.
+    #[error("there are too many {what}")]
+    TooMany {
+        /// Of what.
+        what: String,
+    },
     /// A change that the states do not allow.
     #[error("{what}")]
     Illegal {

@@ -78,9 +78,11 @@ impl State {
             touched: changed,
             plan: deploy.plan,
             file: deploy.file,
+            hooks: Vec::new(),
             progress: imbl::Vector::new(),
         };
         touched.apps.insert(deploy.app.clone());
+        self.sync_schedules(&app);
         self.apps.insert(deploy.app.clone(), Arc::new(app));
         self.deployments.insert(revision, Arc::new(deployment));
         self.trim_revisions(&deploy.app);
@@ -102,9 +104,14 @@ impl State {
         }
         let Some(old) = old.filter(|_| !deploy.replace) else { return Ok(()) };
         // What is about to go counts as gone.
-        let runs = |name: &&WorkloadName| old.services[*name].target.is_some();
-        let is_full = old.services.keys().any(|name| runs(&name)) && !deploy.services.is_empty();
-        let shares = old.services.keys().filter(runs).any(|n| deploy.services.contains_key(n));
+        let services = old.services.iter().filter(|(_, service)| service.target.is_some());
+        let mut runs = services.map(|(name, _)| name).chain(old.tasks.keys()).peekable();
+        let wants = |name: &WorkloadName| {
+            deploy.services.contains_key(name) || deploy.tasks.contains_key(name)
+        };
+        let is_empty = deploy.services.is_empty() && deploy.tasks.is_empty();
+        let is_full = runs.peek().is_some() && !is_empty;
+        let shares = runs.any(wants);
         if is_full && !shares {
             return Err(Rejection::NothingShared { app: deploy.app.clone() });
         }
@@ -189,6 +196,7 @@ impl State {
             used.extend(deployment.services.values().chain(deployment.tasks.values()));
         }
         used.extend(self.allocations.values().map(|a| &a.spec));
+        used.extend(self.runs.values().map(|run| &run.spec));
         let unused: Vec<SpecHash> =
             self.specs.keys().filter(|hash| !used.contains(hash)).cloned().collect();
         for hash in unused {

@@ -9,6 +9,7 @@ pub use apply::apply;
 pub mod command;
 mod deploy;
 pub mod model;
+mod runs;
 mod steps;
 
 #[cfg(test)]
@@ -21,7 +22,7 @@ use crate::id::{AllocId, AppName, Incarnation, Index, NodeId, Revision, SpecHash
 use crate::id::{BootId, WorkloadName};
 use crate::units::{Bytes, MilliCpu, Timestamp};
 use imbl::{OrdMap, OrdSet};
-use model::{Allocation, App, Deployment, Node, StoredSpec, Token};
+use model::{Allocation, App, Deployment, Node, Run, StoredSpec, TaskSchedule, Token};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
@@ -48,6 +49,12 @@ pub struct State {
     pub deployments: OrdMap<Revision, Arc<Deployment>>,
     /// Containers, wanted and seen.
     pub allocations: OrdMap<AllocId, Arc<Allocation>>,
+    /// Runs of tasks: waiting, placed, and ended ones that are kept.
+    #[serde(default)]
+    pub runs: OrdMap<AllocId, Arc<Run>>,
+    /// How far each task's schedule has been carried out.
+    #[serde(default)]
+    pub schedules: OrdMap<WorkloadName, Arc<TaskSchedule>>,
     /// Every specification that something refers to.
     pub specs: OrdMap<SpecHash, Arc<StoredSpec>>,
     /// API tokens.
@@ -103,12 +110,27 @@ pub struct Remembered {
 /// Look-ups kept beside the state.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Derived {
-    /// Allocations of a service or task.
+    /// Replicas of a service.
     pub by_workload: OrdMap<WorkloadName, OrdSet<AllocId>>,
     /// Allocations of a node.
     pub by_node: OrdMap<NodeId, OrdSet<AllocId>>,
     /// What live allocations reserve on a node.
     pub reserved: OrdMap<NodeId, Reserved>,
+    /// Runs by the name of their task.
+    pub runs: OrdMap<WorkloadName, RunsOf>,
+    /// Runs that have no node yet, the oldest first.
+    pub waiting: OrdSet<(Timestamp, AllocId)>,
+    /// Ended runs, the oldest first.
+    pub ended_runs: OrdSet<(Timestamp, AllocId)>,
+}
+
+/// The runs of a task.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RunsOf {
+    /// Those that are not over.
+    pub live: OrdSet<AllocId>,
+    /// Those that are, the oldest first.
+    pub ended: OrdSet<(Timestamp, AllocId)>,
 }
 
 /// What live allocations reserve on a node.
@@ -199,7 +221,7 @@ impl State {
         self.specs.get(hash)
     }
 
-    /// The allocations of a service or task, in the order of their ids.
+    /// The replicas of a service, in the order of their ids.
     pub fn allocations_of(
         &self,
         workload: &WorkloadName,
@@ -251,6 +273,10 @@ impl State {
         let all: Vec<_> = self.allocations.values().cloned().collect();
         for allocation in all {
             self.index_allocation(&allocation);
+        }
+        let runs: Vec<_> = self.runs.values().cloned().collect();
+        for run in runs {
+            self.index_run(&run);
         }
     }
 }

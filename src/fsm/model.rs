@@ -3,8 +3,10 @@
 //! Owns the shapes. Never changes them: that is `apply`.
 
 mod allocation;
+mod run;
 
 pub use allocation::{AllocKind, Allocation, Desired, Exit, ExitReason, Health, Observed, Phase};
+pub use run::{HookRun, HookWhen, Run, RunCause, TaskSchedule};
 
 use crate::id::{AllocId, AppName, BootId, NodeId, Revision, SpecHash, TokenId, WorkloadName};
 use crate::spec::model::{RunSpec, ServiceSpec, StopSpec, TaskSpec, hash_of};
@@ -172,6 +174,9 @@ pub struct Deployment {
     pub touched: BTreeSet<WorkloadName>,
     /// The file.
     pub file: String,
+    /// Its tasks before and after, in the order in which they were begun.
+    #[serde(default)]
+    pub hooks: Vec<HookRun>,
     /// What happened, in order; the n-th has number n, from 0.
     pub progress: Vector<Progress>,
 }

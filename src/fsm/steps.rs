@@ -74,6 +74,7 @@ impl State {
             Action::Finish { revision, status, degraded } => {
                 self.finish(revision, status, &degraded, touched)
             }
+            Action::Run(action) => self.act_on_run(action, touched),
         }
     }
 
@@ -121,7 +122,7 @@ impl State {
         Ok(())
     }
 
-    fn has_room(&self, node: NodeId, spec: &SpecHash) -> bool {
+    pub(super) fn has_room(&self, node: NodeId, spec: &SpecHash) -> bool {
         let need = self.reservation(spec);
         let used = self.derived.reserved.get(&node).copied().unwrap_or_default();
         self.nodes.get(&node).is_some_and(|node| {
@@ -171,7 +172,10 @@ impl State {
         if let Some(stable) = app.stable.and_then(|stable| self.deployments.get(&stable)) {
             app.tasks = stable.tasks.clone();
             app.file = stable.file.clone();
+        } else {
+            app.tasks.clear();
         }
+        self.sync_schedules(&app);
         self.put_app(app, touched);
         self.deployments.insert(revision, Arc::new(deployment));
         Ok(())

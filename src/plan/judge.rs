@@ -21,9 +21,14 @@ impl Context<'_> {
         if let Some(since) = deployment.reverting {
             return self.judge_revert(deployment, since, &behind);
         }
+        if let Some((service, reason)) = self.hook_failure(deployment) {
+            self.actions = vec![Action::Revert { revision: deployment.revision, service, reason }];
+            return;
+        }
         if behind.is_empty() {
             // What is planned in the same step shows in the next: only then is it over.
-            if self.actions.iter().all(|a| matches!(a, Action::Forget { .. })) {
+            let is_quiet = self.actions.iter().all(|a| matches!(a, Action::Forget { .. }));
+            if is_quiet && self.is_followed_up(deployment) {
                 self.finish(deployment, DeployStatus::Succeeded, Vec::new());
             }
             return;
@@ -91,7 +96,10 @@ impl Context<'_> {
     ) -> Option<String> {
         let state = self.state;
         if let Some(refusals) = unplaced {
-            let until = deployment.started_at.plus(millis(limits::UNPLACED_DEADLINE));
+            // While its tasks ran, nothing was to be placed.
+            let tasks = deployment.hooks.iter().filter_map(|hook| hook.ended_at).max();
+            let since = tasks.unwrap_or_default().max(deployment.started_at);
+            let until = since.plus(millis(limits::UNPLACED_DEADLINE));
             if self.is_due(until) {
                 let waited = limits::UNPLACED_DEADLINE.as_secs() / 60;
                 return Some(format!("{name}: no node fits for {waited}m: {refusals}"));

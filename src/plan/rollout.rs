@@ -159,7 +159,7 @@ impl<'a> Context<'a> {
         Ok(())
     }
 
-    fn explain(&self, refusals: &[(crate::id::NodeId, Refusal)]) -> String {
+    pub(super) fn explain(&self, refusals: &[(crate::id::NodeId, Refusal)]) -> String {
         let name = |id| self.state.nodes.get(id).map_or("?", |node| node.name.as_str());
         let lines = refusals.iter().map(|(id, why)| format!("{}: {why}", name(id)));
         lines.collect::<Vec<_>>().join("; ")
@@ -180,7 +180,7 @@ impl<'a> Context<'a> {
     }
 
     /// Takes a draining allocation further: settled, then the delay, then the stop.
-    fn continue_stop(&mut self, allocation: &Allocation) {
+    pub(super) fn continue_stop(&mut self, allocation: &Allocation) {
         let id = allocation.id.clone();
         match allocation.desired {
             Desired::Draining { index, at, settled: None } => {

@@ -30,7 +30,7 @@ pub struct Allocation {
     pub workload: WorkloadName,
     /// Replica of a service or run of a task.
     pub kind: AllocKind,
-    /// The app that owns the workload.
+    /// The app that owns the workload; empty for a run of an image given with the request.
     pub app: AppName,
     /// Where it runs.
     pub node: NodeId,
