@@ -26,6 +26,7 @@ impl World {
                 }
             }
         }
+        self.check_runs(before, entry, applied);
         self.check_seats();
         self.check_capacity();
         self.check_progress(before);
@@ -96,7 +97,7 @@ impl World {
         let mut seats = BTreeSet::new();
         let mut wrong = None;
         for allocation in self.state.allocations.values().filter(|a| a.is_live()) {
-            if allocation.desired != Desired::Run {
+            if allocation.desired != Desired::Run || allocation.replica().is_none() {
                 continue;
             }
             let app = self.state.apps.get(&allocation.app);
@@ -163,6 +164,7 @@ impl World {
             self.check_app_at_rest(&name);
         }
         self.check_nodes_at_rest();
+        self.check_runs_at_rest();
         self.check_replay();
     }
 
@@ -205,6 +207,10 @@ impl World {
         let mut wrong = None;
         for (node, sim) in &self.nodes {
             for (id, container) in &sim.containers {
+                if super::tasks::is_task(&self.state, id) {
+                    // A schedule never rests.
+                    continue;
+                }
                 let wanted = self.state.allocations.get(id);
                 let runs = !container.observed.phase.is_terminal();
                 if runs && wanted.is_none_or(|a| a.desired != Desired::Run) {
@@ -218,7 +224,8 @@ impl World {
         }
         let missing = self.state.allocations.values().find(|a| {
             let on_node = self.nodes.get(&a.node).is_some_and(|n| n.containers.contains_key(&a.id));
-            a.desired == Desired::Run && a.observed.phase != Phase::Lost && !on_node
+            let is_replica = a.replica().is_some() && a.desired == Desired::Run;
+            is_replica && a.observed.phase != Phase::Lost && !on_node
         });
         if let Some(allocation) = missing {
             wrong = Some(format!("{} runs nowhere", allocation.id));

@@ -5,6 +5,7 @@
 
 mod check;
 mod node;
+mod tasks;
 mod tests;
 mod user;
 
@@ -92,6 +93,7 @@ struct World {
     next_seq: u64,
     revision_of_user: u64,
     trace: Vec<String>,
+    ledger: tasks::Ledger,
     /// The first invariant that did not hold.
     broken: Option<String>,
 }
@@ -132,6 +134,7 @@ impl World {
             next_seq: 0,
             revision_of_user: 0,
             trace: Vec::new(),
+            ledger: tasks::Ledger::default(),
             broken: None,
             dice: Dice(dice.roll()),
         };

@@ -137,7 +137,9 @@ impl World {
         let which = usize::try_from(self.dice.below(running.len() as u64)).unwrap_or(0);
         if let Some((node, id)) = running.get(which).cloned() {
             self.note(format!("{id} crashes"));
-            self.set(node, &id, Phase::Backoff, Health::None);
+            let is_task = super::tasks::is_task(&self.state, &id);
+            let to = if is_task { Phase::Failed } else { Phase::Backoff };
+            self.set(node, &id, to, Health::None);
         }
     }
 
@@ -167,6 +169,16 @@ impl World {
         }
         let restarts = container.observed.restarts as usize;
         let image = container.image.split(':').next().unwrap_or_default().to_owned();
+        if super::tasks::is_task(&self.state, id) {
+            if phase.is_terminal() {
+                super::tasks::ending(&mut container.observed, from, &image);
+            }
+            if let Some((delay, to)) = self.task_turn(phase, &image) {
+                let turn = Turn { change, to, health: Health::None };
+                self.after(delay, Event::Container(node, id.clone(), turn));
+            }
+            return self.report_soon(node);
+        }
         let dice = &mut self.dice;
         let next = match (phase, image.as_str()) {
             (Phase::Pulling, "unpullable") => Some((dice.between(50, 500), Phase::Backoff)),
@@ -229,6 +241,7 @@ pub(super) fn describe(action: &Action) -> String {
         Action::Wait { revision, message, .. } => format!("r{revision} waits: {message}"),
         Action::Revert { revision, reason, .. } => format!("revert r{revision}: {reason}"),
         Action::Finish { revision, status, .. } => format!("finish r{revision}: {status:?}"),
+        Action::Run(action) => super::tasks::describe(action),
     }
 }
 

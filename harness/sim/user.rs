@@ -23,16 +23,20 @@ impl World {
             return;
         }
         let app = AppName::from(format!("app{}", self.dice.below(2)));
-        let command = match self.dice.below(10) {
-            0 => Some(self.deploy(&app, BTreeMap::new())),
+        let command = match self.dice.below(13) {
+            10.. => self.about_tasks(),
+            0 => Some(self.deploy(&app, BTreeMap::new(), BTreeMap::new())),
             1 => self.restart(&app),
             2 | 3 => {
                 let services = self.scaled(&app);
-                Some(self.deploy(&app, services))
+                let tasks = self.tasks_of(&app);
+                Some(self.deploy(&app, services, tasks))
             }
             _ => {
-                let services = self.random_services(&app);
-                Some(self.deploy(&app, services))
+                let mut services = self.random_services(&app);
+                let tasks = self.random_tasks(&app);
+                self.hook_up(&mut services, &tasks);
+                Some(self.deploy(&app, services, tasks))
             }
         };
         if let Some(command) = command {
@@ -42,13 +46,18 @@ impl World {
         self.after(pause, Event::User);
     }
 
-    fn deploy(&self, app: &AppName, services: BTreeMap<WorkloadName, WorkloadSpec>) -> Command {
+    fn deploy(
+        &self,
+        app: &AppName,
+        services: BTreeMap<WorkloadName, WorkloadSpec>,
+        tasks: BTreeMap<WorkloadName, WorkloadSpec>,
+    ) -> Command {
         Command::Deploy(Deploy {
             app: app.clone(),
             kind: DeployKind::Up,
             base: None,
             services,
-            tasks: BTreeMap::new(),
+            tasks,
             file: String::new(),
             replace: true,
             plan: None,
@@ -60,6 +69,12 @@ impl World {
         let which = self.dice.below(services.len() as u64);
         let service = services.get(usize::try_from(which).ok()?)?.clone();
         Some(Command::RestartService { service })
+    }
+
+    fn tasks_of(&self, app: &AppName) -> BTreeMap<WorkloadName, WorkloadSpec> {
+        let tasks = self.state.apps.get(app).map(|app| app.tasks.clone()).unwrap_or_default();
+        let spec = |hash| self.state.spec(hash).map(|stored| stored.spec.clone());
+        tasks.iter().filter_map(|(name, hash)| Some((name.clone(), spec(hash)?))).collect()
     }
 
     /// What runs, with another number of replicas.

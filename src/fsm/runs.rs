@@ -12,6 +12,7 @@ use super::model::{
 use super::{Outcome, Rejection, State, Touched};
 use crate::id::{AllocId, AppName, Attempt, NodeId, Revision, SpecHash, WorkloadName};
 use crate::limits;
+use crate::spec::cron::Schedule;
 use crate::spec::model::{EnvPart, EnvValue, TaskSpec};
 use crate::units::Timestamp;
 use std::collections::BTreeMap;
@@ -45,6 +46,14 @@ impl State {
         run.ended_at?;
         let placed = || Some(exit_of(&self.allocations.get(&run.id)?.observed));
         run.exit.clone().or_else(placed)
+    }
+
+    /// Whether a run that a task's schedule began is not over.
+    #[must_use]
+    pub fn runs_by_schedule(&self, task: &WorkloadName) -> bool {
+        let live = self.derived.runs.get(task).into_iter().flat_map(|of| &of.live);
+        let mut runs = live.filter_map(|id| self.runs.get(id));
+        runs.any(|run| matches!(run.cause, RunCause::Scheduled { .. }))
     }
 
     pub(super) fn spawn(
@@ -170,7 +179,7 @@ impl State {
             id: run.id.clone(),
             workload: run.workload,
             kind: AllocKind::Task,
-            app: run.app.unwrap_or_else(|| AppName(String::new())),
+            app: run.app.unwrap_or_else(|| AppName::from("")),
             node,
             spec: run.spec,
             revision,
@@ -282,21 +291,19 @@ impl State {
         touched: &mut Touched,
     ) -> Result<(), Rejection> {
         let old = self.schedules.get(&task).ok_or(Rejection::Stale)?;
-        if old.since >= due {
+        if old.due != Some(due) {
             return Err(Rejection::Stale);
         }
         let mut schedule = TaskSchedule::clone(old);
-        let is_live = |id: &AllocId| self.runs.get(id).is_some_and(|run| run.ended_at.is_none());
-        let overlaps = schedule.last.as_ref().is_some_and(is_live);
         // What else was missed until now is made up for by this one run.
         schedule.since = self.time.max(due);
+        schedule.due = next_after(&schedule.expression, schedule.since);
         match run {
-            Some(_) if overlaps => return Err(Rejection::Stale),
+            Some(_) if self.runs_by_schedule(&task) => return Err(Rejection::Stale),
             Some(id) => {
                 let (app, hash, _) = self.task(&task).ok_or(Rejection::Stale)?;
                 let what = (task.clone(), Some(app.name.clone()), hash.clone());
-                self.begin_run(id.clone(), what, RunCause::Scheduled { due }, touched)?;
-                schedule.last = Some(id);
+                self.begin_run(id, what, RunCause::Scheduled { due }, touched)?;
                 schedule.skipped = None;
             }
             None => schedule.skipped = Some(due),
@@ -322,9 +329,9 @@ impl State {
             };
             let known = self.schedules.get(name).is_some_and(|old| old.expression == expression);
             if !known {
-                let last = self.schedules.get(name).and_then(|old| old.last.clone());
                 let since = self.time;
-                let schedule = TaskSchedule { expression, since, last, skipped: None };
+                let due = next_after(&expression, since);
+                let schedule = TaskSchedule { expression, since, due, skipped: None };
                 self.schedules.insert(name.clone(), Arc::new(schedule));
             }
         }
@@ -393,6 +400,11 @@ impl Deployment {
     pub fn goes_forward(&self) -> bool {
         self.status == super::model::DeployStatus::Running && self.reverting.is_none()
     }
+}
+
+/// The first time after `since` at which a schedule comes true. It was checked when it was read.
+fn next_after(expression: &str, since: Timestamp) -> Option<Timestamp> {
+    Schedule::parse(expression).ok()?.next(since)
 }
 
 /// How an ended program ended, also where its node could not say.

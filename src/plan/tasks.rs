@@ -13,7 +13,6 @@ use crate::fsm::model::{
 use crate::id::{AllocId, WorkloadName};
 use crate::limits;
 use crate::place::Placer;
-use crate::spec::cron::Schedule;
 use crate::spec::model::ServiceSpec;
 use crate::units::Timestamp;
 
@@ -85,18 +84,12 @@ impl Context<'_> {
     }
 
     fn follow_schedule(&mut self, name: &WorkloadName, schedule: &TaskSchedule) {
-        // It was read before it was taken in.
-        let Ok(cron) = Schedule::parse(&schedule.expression) else { return };
-        let Some(due) = cron.next(schedule.since) else { return };
+        let Some(due) = schedule.due else { return };
         if !self.is_due(due) {
             return;
         }
-        let is_live = |id: &AllocId| self.state.runs.get(id).is_some_and(|r| r.ended_at.is_none());
-        let run = if schedule.last.as_ref().is_some_and(is_live) {
-            None
-        } else {
-            Some(self.new_run_id(name))
-        };
+        let is_busy = self.state.runs_by_schedule(name);
+        let run = (!is_busy).then(|| self.new_run_id(name));
         self.run_action(RunAction::Fire { task: name.clone(), due, run });
     }
 

@@ -83,8 +83,8 @@ pub struct TaskSchedule {
     pub expression: String,
     /// Everything due until then has been considered.
     pub since: Timestamp,
-    /// The last run.
-    pub last: Option<AllocId>,
+    /// The first time after that; absent if it never comes.
+    pub due: Option<Timestamp>,
     /// The last due time that was skipped since the run before was not over.
     pub skipped: Option<Timestamp>,
 }
