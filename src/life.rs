@@ -6,6 +6,7 @@
 mod adopt;
 mod event;
 mod health;
+mod task;
 
 #[cfg(test)]
 mod tests;
@@ -34,6 +35,7 @@ enum Stage {
 enum Cause {
     Ended(Ended),
     Unhealthy(String),
+    TimedOut,
     Replaced,
     Leftover,
     Stopped,
@@ -65,6 +67,8 @@ pub struct Life {
     /// Failures in a row to do what is being done, for the pause between.
     tries: usize,
     oom: bool,
+    /// When this life began, for how long a task's start is tried.
+    begun: Timestamp,
     /// An end that was told while the start was still under way.
     early: Option<Ended>,
 }
@@ -120,6 +124,9 @@ impl Life {
             }
             (Stage::Running { .. }, Input::Probed(turn, result)) if turn == self.turn => {
                 self.probed(result, now)
+            }
+            (Stage::Running { .. }, Input::Woken(turn)) if turn == self.turn => {
+                self.clear(Cause::TimedOut)
             }
             (Stage::Clearing(_), Input::Cleared(turn, ended, output)) if turn == self.turn => {
                 self.cleared(ended, output, now)
@@ -189,7 +196,7 @@ impl Life {
         self.observed.phase = Phase::Running;
         self.observed.started_at = Some(now);
         self.observed.message = None;
-        let mut effects = self.watch(now, false);
+        let mut effects = self.watch(now, false, now);
         let again = match self.want {
             Want::Stop => self.clear(Cause::Stopped),
             Want::Run(wanted) if wanted > self.attempt() => self.clear(Cause::Replaced),
@@ -208,7 +215,7 @@ impl Life {
         if self.want == Want::Stop && !matches!(wait, Wait::Clear(_)) {
             return self.clear(Cause::Stopped);
         }
-        if !failure.temporary {
+        if !failure.temporary || self.gives_up(&wait, now) {
             let reason = match wait {
                 Wait::Pull => ExitReason::PullFailed,
                 _ => ExitReason::StartFailed,
@@ -243,8 +250,9 @@ impl Life {
     fn clear(&mut self, cause: Cause) -> Effects {
         let was_running = self.is_running();
         self.turn += 1;
-        let last = cause == Cause::Stopped;
-        if last || matches!(cause, Cause::Replaced) {
+        // A task is never started again: what later attempts would need goes at once.
+        let last = cause == Cause::Stopped || !self.terms.restarts && cause != Cause::Leftover;
+        if matches!(cause, Cause::Stopped | Cause::Replaced | Cause::TimedOut) {
             self.observed.phase = Phase::Stopping;
         }
         let unhealthy = matches!(cause, Cause::Unhealthy(_));
@@ -268,12 +276,16 @@ impl Life {
             Cause::Stopped => return self.gone(ended),
             Cause::Ended(ended) => {
                 let exit = self.exit_of(ended, &output);
-                if stop || !self.terms.restarts {
+                if !self.terms.restarts {
+                    return self.task_over(exit);
+                }
+                if stop {
                     self.observed.exit = Some(exit);
                     return self.clear(Cause::Stopped);
                 }
                 return self.over(exit, now);
             }
+            Cause::TimedOut => return self.task_over(task::timed_out(&output)),
             Cause::Unhealthy(message) if !stop => {
                 let code = ended.map(|ended| ended.code);
                 let message = headed(&message, &output);
@@ -297,10 +309,7 @@ impl Life {
         if ended.is_some() {
             self.killed(ended);
         }
-        let failed = !self.terms.restarts
-            && self.want != Want::Stop
-            && self.observed.exit.as_ref().is_some_and(|e| e.reason != ExitReason::Completed);
-        self.observed.phase = if failed { Phase::Failed } else { Phase::Stopped };
+        self.observed.phase = self.last_phase();
         vec![Effect::Report, Effect::Finish]
     }
 

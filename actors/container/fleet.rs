@@ -8,7 +8,7 @@ use super::containerd::{Exit, Found, TaskEvent, TaskState};
 use super::upkeep::Orphan;
 use crate::actors::platform::Platform;
 use crate::actors::root::View;
-use crate::fsm::model::{Allocation, Observed, Phase};
+use crate::fsm::model::{AllocKind, Allocation, Observed, Phase};
 use crate::id::{AllocId, Attempt, ContainerId};
 use crate::life::{Ended, FoundTask, Want};
 use crate::oci::CgroupVersion;
@@ -300,7 +300,7 @@ impl Fleet {
             job: Arc::new(job),
             want,
             reported: allocation.observed.clone(),
-            found: newest.map(|(attempt, found)| adopted(attempt, &found)),
+            found: self.taken_over(allocation, newest),
             tell,
         };
         let cell = myself.get_cell();
@@ -309,6 +309,27 @@ impl Fleet {
         let member = Member { actor: spawned, address, want, attempt, phase };
         self.members.insert(id.clone(), member);
         Ok(())
+    }
+
+    /// What is there of an allocation. A task's program is never started twice: where its log was
+    /// begun and its container is gone, it has run.
+    fn taken_over(
+        &self,
+        allocation: &Allocation,
+        newest: Option<(Attempt, Found)>,
+    ) -> Option<Adopted> {
+        let log = super::logs::directory(&self.platform.places.data, &allocation.id);
+        let has_run = || allocation.kind == AllocKind::Task && log.exists();
+        match newest {
+            Some((attempt, found)) if found.task != TaskState::None || !has_run() => {
+                Some(adopted(attempt, &found))
+            }
+            None if !has_run() => None,
+            gone => {
+                let attempt = gone.map_or(allocation.attempt, |(attempt, _)| attempt);
+                Some(Adopted { attempt, task: FoundTask::Gone, signal: None })
+            }
+        }
     }
 
     /// A free address of the node's subnet.

@@ -122,7 +122,9 @@ impl World {
             (Phase::Starting, _) => Some((dice.between(30, 200), Phase::Running)),
             // The node's deadline, whatever the task's.
             (Phase::Running, "endless") => Some((60_000, Phase::Failed)),
-            (Phase::Running, "long") if !calm => Some((dice.between(1_000, 90_000), Phase::Stopped)),
+            (Phase::Running, "long") if !calm => {
+                Some((dice.between(1_000, 90_000), Phase::Stopped))
+            }
             (Phase::Running, "wrong") => Some((dice.between(10, 2_000), Phase::Failed)),
             (Phase::Running, _) => Some((dice.between(10, 5_000), Phase::Stopped)),
             (Phase::Stopping, _) => Some((dice.between(5, 10_000), Phase::Stopped)),

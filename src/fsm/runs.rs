@@ -212,13 +212,7 @@ impl State {
         self.close_run(id, &exit, kept, touched);
     }
 
-    fn close_run(
-        &mut self,
-        id: &AllocId,
-        exit: &Exit,
-        kept: Option<Exit>,
-        touched: &mut Touched,
-    ) {
+    fn close_run(&mut self, id: &AllocId, exit: &Exit, kept: Option<Exit>, touched: &mut Touched) {
         let Some(old) = self.runs.get(id).filter(|run| run.ended_at.is_none()).cloned() else {
             return;
         };

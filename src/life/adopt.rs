@@ -16,6 +16,8 @@ pub enum FoundTask {
     Running,
     /// Its program ended.
     Ended(Ended),
+    /// Its program was started, and nothing is left that tells how it ended.
+    Gone,
 }
 
 impl Life {
@@ -38,6 +40,7 @@ impl Life {
             ends: usize::try_from(reported.restarts).unwrap_or(usize::MAX),
             tries: 0,
             oom: false,
+            begun: now,
             early: None,
         };
         if let Some((attempt, _)) = found
@@ -47,6 +50,10 @@ impl Life {
             life.observed.restarts = attempt.0.saturating_sub(1);
             life.observed.phase = Phase::Pending;
         }
+        if !life.terms.restarts {
+            let effects = life.begin_task(found, now);
+            return (life, effects);
+        }
         let effects = match found {
             None => life.begin_without(now),
             Some((_, FoundTask::Running)) => life.resume(now),
@@ -54,7 +61,7 @@ impl Life {
                 Want::Stop => life.clear(Cause::Stopped),
                 Want::Run(_) => life.clear(Cause::Ended(ended)),
             },
-            Some((_, FoundTask::Unstarted)) => match want {
+            Some((_, FoundTask::Unstarted | FoundTask::Gone)) => match want {
                 Want::Stop => life.clear(Cause::Stopped),
                 Want::Run(wanted) if wanted > life.attempt() => life.clear(Cause::Replaced),
                 Want::Run(_) => life.clear(Cause::Leftover),
@@ -86,13 +93,13 @@ impl Life {
     }
 
     /// The program runs on: it is as healthy as it was, until a probe says otherwise.
-    fn resume(&mut self, now: Timestamp) -> Effects {
+    pub(super) fn resume(&mut self, now: Timestamp) -> Effects {
         let healthy = self.observed.phase == Phase::Running
             && self.observed.health == crate::fsm::model::Health::Healthy;
         let since = self.observed.started_at.unwrap_or(now);
         self.observed.phase = Phase::Running;
         self.observed.started_at = Some(since);
-        let mut effects = self.watch(since, healthy);
+        let mut effects = self.watch(since, healthy, now);
         let again = match self.want {
             Want::Stop => self.clear(Cause::Stopped),
             Want::Run(wanted) if wanted > self.attempt() => self.clear(Cause::Replaced),

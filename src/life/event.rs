@@ -95,4 +95,6 @@ pub struct Terms {
     pub health: HealthSpec,
     /// It is started again after its end: a service.
     pub restarts: bool,
+    /// How long its program may run: a task's.
+    pub timeout: Option<Millis>,
 }

@@ -10,8 +10,11 @@ use crate::units::{Millis, Timestamp};
 
 impl Life {
     /// Begins to probe a program that runs.
-    pub(super) fn watch(&mut self, now: Timestamp, healthy: bool) -> Effects {
-        self.stage = Stage::Running { since: now, healthy, failures: 0 };
+    pub(super) fn watch(&mut self, since: Timestamp, healthy: bool, now: Timestamp) -> Effects {
+        if !self.terms.restarts {
+            return self.watch_task(since, now);
+        }
+        self.stage = Stage::Running { since, healthy, failures: 0 };
         self.observed.health = if healthy { Health::Healthy } else { Health::Checking };
         self.turn += 1;
         let after = match self.terms.health.probe {

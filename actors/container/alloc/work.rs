@@ -264,9 +264,9 @@ impl Job {
 pub fn terms(spec: &WorkloadSpec) -> crate::life::Terms {
     match spec {
         WorkloadSpec::Service(service) => {
-            crate::life::Terms { health: service.health.clone(), restarts: true }
+            crate::life::Terms { health: service.health.clone(), restarts: true, timeout: None }
         }
-        WorkloadSpec::Task(_) => crate::life::Terms {
+        WorkloadSpec::Task(task) => crate::life::Terms {
             health: HealthSpec {
                 explicit: false,
                 probe: HealthProbe::Uptime,
@@ -275,6 +275,7 @@ pub fn terms(spec: &WorkloadSpec) -> crate::life::Terms {
                 grace: Millis(0),
             },
             restarts: false,
+            timeout: Some(task.timeout),
         },
     }
 }
