@@ -5,11 +5,8 @@
 
 mod judge;
 mod rollout;
-<<<<<<< HEAD
-mod waiting;
-=======
 mod tasks;
->>>>>>> 527c426 (feat(tasks): runs in the state, placed, scheduled and forgotten by the planner)
+mod waiting;
 
 #[cfg(test)]
 mod tests;
@@ -78,17 +75,9 @@ pub fn plan(state: &State, observed: &Observed, now: Timestamp, seed: u64, scope
             unplaced: Vec::new(),
             made: BTreeSet::new(),
         };
-<<<<<<< HEAD
-        context.plan_app(app);
+        at(&mut context);
         let Context { mut actions, wake, unplaced, .. } = context;
         plan.unplaced.extend(unplaced);
-        if let Some(at) = wake {
-            plan.wake.insert(app.name.clone(), at);
-        }
-=======
-        at(&mut context);
-        let Context { mut actions, wake, .. } = context;
->>>>>>> 527c426 (feat(tasks): runs in the state, placed, scheduled and forgotten by the planner)
         if !actions.is_empty() {
             actions.truncate(limits::ACTIONS_PER_STEP);
             let planned = version.map(|version| (name.clone(), version)).into_iter().collect();
