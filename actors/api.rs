@@ -12,6 +12,7 @@ mod exec;
 mod figures;
 mod images;
 pub mod listener;
+mod logins;
 mod logs;
 pub mod openapi;
 mod read;

@@ -234,6 +234,10 @@ impl State {
             // Not now: the first seconds belong to what must run.
             myself.send_after(crate::limits::SWEEP_FIRST, || Msg::Sweep);
         }
+        self.platform.images.use_logins(&view.state.logins);
+        if view.current {
+            self.platform.images.use_specs(&view.state.specs);
+        }
         self.view = Some(view);
         self.reconcile(myself).await?;
         self.publish(myself);

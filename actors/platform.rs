@@ -6,7 +6,7 @@
 use crate::actors::container::containerd::{self, Containerd};
 use crate::actors::container::daemon as private;
 use crate::actors::container::exec::Execs;
-use crate::actors::container::image::{Images, RegistryConfig};
+use crate::actors::container::image::{Images, KeyError, RegistryConfig, open_key};
 use crate::actors::container::logs;
 use crate::actors::container::net::{Net, NetConfig, NetError, PublishOn};
 use crate::config::{ContainerdChoice, DaemonConfig, Mode};
@@ -47,6 +47,9 @@ pub enum PlatformError {
     /// The containers' network.
     #[error(transparent)]
     Net(#[from] NetError),
+    /// The node's key.
+    #[error(transparent)]
+    Key(#[from] KeyError),
     /// The kept binary.
     #[error(transparent)]
     Keep(#[from] logs::KeepError),
@@ -57,7 +60,7 @@ pub enum PlatformError {
         source: std::io::Error,
     },
     /// Opening was broken off inside.
-    #[error("keeping a copy of the mill binary was broken off")]
+    #[error("keeping a copy of the mill binary, or reading the key, was broken off")]
     Aborted(#[source] tokio::task::JoinError),
 }
 
@@ -89,6 +92,12 @@ impl Places {
         let instance: String = hash[..4].iter().map(|byte| format!("{byte:02x}")).collect();
         let run = Path::new("/run/mill").join(&instance);
         Self { instance, data: data.to_owned(), run }
+    }
+
+    /// Where containerd keeps images: the private one, or the machine's where it does by default.
+    #[must_use]
+    pub fn images(&self, private: bool) -> PathBuf {
+        if private { self.private().root } else { PathBuf::from("/var/lib/containerd") }
     }
 
     /// The private containerd's configuration.
@@ -170,7 +179,14 @@ impl Platform {
         let runc = logs::wrapper_of(&logger);
         let client = Containerd::connect(places.containerd(socket.clone(), runc)).await;
         let containerd = client.map_err(|source| PlatformError::Containerd { socket, source })?;
-        let registries = RegistryConfig { insecure: config.insecure_registries.clone(), ca: None };
+        let data = places.data.clone();
+        let key = tokio::task::spawn_blocking(move || open_key(&data)).await;
+        let registries = RegistryConfig {
+            insecure: config.insecure_registries.clone(),
+            docker_config: Some(config.docker_config.clone()),
+            key: Some(key.map_err(PlatformError::Aborted)??),
+            ..RegistryConfig::default()
+        };
         let images = Images::new(containerd.clone(), registries);
         let reader = logs::LogReader::new(&places.data);
         let logs = reader.map_err(|source| PlatformError::Logs { source })?;

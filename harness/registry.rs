@@ -11,11 +11,19 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+/// Who a guarded registry lets in.
+pub const USER: &str = "ann";
+/// With this password.
+pub const PASSWORD: &str = "right";
+/// The file that says so: bcrypt, the only kind that the registry takes.
+const HTPASSWD: &str = "ann:$2y$05$abcdefghijklmnopqrstuu8xaCxxL82bnl.UY74PMksDxIJShppPC\n";
+
 /// A running registry; ended and removed on drop.
 pub struct Registry {
     folder: tempfile::TempDir,
     address: SocketAddr,
     tls: Option<Tls>,
+    guarded: bool,
     process: Option<Child>,
 }
 
@@ -29,21 +37,35 @@ impl Registry {
     /// Starts one over plain HTTP.
     #[must_use]
     pub fn start() -> Self {
-        Self::new(false)
+        Self::new(None, false)
     }
 
     /// Starts one over TLS with an authority of its own, see [`Registry::ca`].
     #[must_use]
     pub fn start_tls() -> Self {
-        Self::new(true)
+        Self::new(Some(2100), false)
     }
 
-    fn new(tls: bool) -> Self {
+    /// Starts one over TLS whose certificate has expired.
+    #[must_use]
+    pub fn start_expired() -> Self {
+        Self::new(Some(2001), false)
+    }
+
+    /// Starts one over TLS that lets in only [`USER`] with [`PASSWORD`].
+    #[must_use]
+    pub fn start_guarded() -> Self {
+        Self::new(Some(2100), true)
+    }
+
+    /// With a certificate that is good until that year, and perhaps a guard.
+    fn new(tls: Option<i32>, guarded: bool) -> Self {
         let folder = tempfile::tempdir().unwrap();
         run(Command::new("cp").arg("-a").arg(pushed_images()).arg(folder.path().join("data")));
-        let tls = tls.then(|| certificate(folder.path()));
+        let tls = tls.map(|until| certificate(folder.path(), until));
+        fs::write(folder.path().join("htpasswd"), HTPASSWD).unwrap();
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let mut registry = Self { folder, address, tls, process: None };
+        let mut registry = Self { folder, address, tls, guarded, process: None };
         registry.restart();
         registry
     }
@@ -77,6 +99,17 @@ impl Registry {
         run(skopeo()
             .args(["--src-tls-verify=false", "--dest-tls-verify=false"])
             .arg(format!("docker://{}", self.image(from)))
+            .arg(format!("docker://{}", self.image(to))));
+    }
+
+    /// Pushes an image in another form: `skopeo copy`'s flags say which.
+    pub fn push_as(&self, from: &str, to: &str, form: &[&str]) {
+        let (name, tag) = from.split_once(':').expect("NAME:TAG");
+        let layout = layouts().join(name).join(tag);
+        run(skopeo()
+            .arg("--dest-tls-verify=false")
+            .args(form)
+            .arg(format!("oci:{}:{tag}", layout.display()))
             .arg(format!("docker://{}", self.image(to))));
     }
 
@@ -136,12 +169,17 @@ impl Registry {
             let (certificate, key) = (tls.certificate.display(), tls.key.display());
             format!("  tls: {{certificate: {certificate}, key: {key}}}\n")
         });
+        let file = self.folder.path().join("htpasswd");
+        let auth = match self.guarded {
+            true => format!("auth: {{htpasswd: {{realm: test, path: {}}}}}\n", file.display()),
+            false => String::new(),
+        };
         format!(
             "version: 0.1\n\
              log: {{level: warn, accesslog: {{disabled: true}}}}\n\
              storage:\n  filesystem: {{rootdirectory: {}}}\n  delete: {{enabled: true}}\n\
              \x20 redirect: {{disable: true}}\n\
-             http:\n  addr: {}\n{tls}",
+             {auth}http:\n  addr: {}\n{tls}",
             data.display(),
             self.address
         )
@@ -220,16 +258,19 @@ fn make_images(script: &Path, folder: &Path) {
     run(Command::new(&registry).arg("stop").arg(&serving));
 }
 
-fn certificate(folder: &Path) -> Tls {
+fn certificate(folder: &Path, until: i32) -> Tls {
     let mut authority = rcgen::CertificateParams::new(vec![]).unwrap();
     authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
     authority.distinguished_name.push(rcgen::DnType::CommonName, "registry test authority");
     let ca_key = rcgen::KeyPair::generate().unwrap();
     let ca = authority.self_signed(&ca_key).unwrap();
     let issuer = rcgen::Issuer::new(authority, &ca_key);
-    let names = ["127.0.0.1", "localhost", "10.102.0.1"].map(str::to_owned).to_vec();
+    let names = ["127.0.0.1", "localhost", "10.102.0.1", "10.125.0.1"].map(str::to_owned).to_vec();
     let key = rcgen::KeyPair::generate().unwrap();
-    let leaf = rcgen::CertificateParams::new(names).unwrap().signed_by(&key, &issuer).unwrap();
+    let mut leaf = rcgen::CertificateParams::new(names).unwrap();
+    leaf.not_before = rcgen::date_time_ymd(2000, 1, 1);
+    leaf.not_after = rcgen::date_time_ymd(until, 1, 1);
+    let leaf = leaf.signed_by(&key, &issuer).unwrap();
     let write = |name: &str, text: String| {
         let path = folder.join(name);
         fs::write(&path, text).unwrap();

@@ -17,6 +17,7 @@ mod deploy;
 mod dev;
 mod exec;
 mod faults;
+mod images;
 mod logs;
 mod node;
 #[path = "../harness/poll.rs"]

@@ -82,6 +82,8 @@ pub struct DaemonConfig {
     pub subnet: ClusterSubnet,
     /// Registries that are spoken to without TLS or with an unknown certificate, `HOST:PORT`.
     pub insecure_registries: Vec<String>,
+    /// Docker's `config.json`, whose logins count where mill has none of its own.
+    pub docker_config: PathBuf,
     /// Extra trust for the ACME directory.
     pub acme_ca: Option<PathBuf>,
     /// How to log.
@@ -178,6 +180,7 @@ impl DaemonConfig {
                 .unwrap_or(ContainerdChoice::Auto),
             subnet: given.parse(&flags.subnet, "subnet", subnet)?.unwrap_or(defaults.subnet),
             insecure_registries: given.registries(&flags.insecure_registry)?,
+            docker_config: docker_folder(env).join("config.json"),
             acme_ca: given.parse(&flags.acme_ca, "acme-ca", absolute)?,
             log_format: given
                 .parse(&flags.log_format, "log-format", log_format)?
@@ -220,6 +223,12 @@ impl Defaults {
             },
         }
     }
+}
+
+/// Where Docker's command line keeps its settings.
+fn docker_folder(env: &Env) -> PathBuf {
+    let given = env.get("DOCKER_CONFIG").filter(|folder| folder.starts_with('/'));
+    given.map_or_else(|| home(env).join(".docker"), PathBuf::from)
 }
 
 fn home(env: &Env) -> PathBuf {

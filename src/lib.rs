@@ -23,6 +23,7 @@ pub mod preview;
 pub mod project;
 pub mod raft;
 pub mod revise;
+pub mod secret;
 pub mod spec;
 pub mod supervise;
 pub mod token;

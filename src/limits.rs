@@ -215,6 +215,30 @@ pub const BLOB_CHUNK: usize = 512 << 10;
 pub const MANIFEST_MAX: u64 = 4 << 20;
 /// Silence after which a registry counts as down.
 pub const REGISTRY_SILENCE: Duration = Duration::from_secs(30);
+/// How long a manifest, index, configuration or token may take to come.
+pub const REGISTRY_DOCUMENT: Duration = Duration::from_secs(60);
+/// Largest token, with what comes along, and largest refusal, in bytes.
+pub const REGISTRY_TOKEN_MAX: u64 = 256 << 10;
+/// A registry's token is used so long at most, whatever it says.
+pub const REGISTRY_TOKEN_LIFE: Duration = Duration::from_secs(3600);
+/// The shortest and the longest wait that a registry may ask for.
+pub const REGISTRY_WAIT: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(3600)];
+/// A blob that comes slower than so many bytes in that time is given up.
+pub const BLOB_SLOWEST: (u64, Duration) = (16 << 10, Duration::from_secs(30));
+/// The least that a layer may hold unpacked, in bytes.
+pub const LAYER_MAX: u64 = 8 << 30;
+/// A layer may hold so many times what it has packed, where that is more.
+pub const LAYER_RATIO: u64 = 100;
+/// How often a layer that is unpacked is measured, at most.
+pub const LAYER_MEASURED: Duration = Duration::from_millis(500);
+/// An image that nothing needs is kept so long after it came, or was last wanted.
+pub const IMAGE_KEPT: Duration = Duration::from_secs(24 * 3600);
+/// And so long at least, also where the disk is full.
+pub const IMAGE_TOUCHED: Duration = Duration::from_secs(600);
+/// With less of the disk free than this, in percent, images that nothing needs go at once.
+pub const DISK_FREE_PERCENT: u64 = 15;
+/// Logins to registries kept at once.
+pub const LOGINS_MAX: usize = 100;
 /// How long a connection to a registry may take.
 pub const REGISTRY_CONNECT: Duration = Duration::from_secs(10);
 /// Pause that a rate-limited registry asks for when it names none.

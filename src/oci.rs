@@ -3,6 +3,8 @@
 //! Owns what a container may do by default: capabilities, system calls, hidden paths, ceilings.
 //! Never touches a container, a file or a registry; the shell reads and passes the text in.
 
+pub mod challenge;
+pub mod docker_config;
 pub mod image;
 pub mod pull;
 pub mod seccomp;

@@ -18,11 +18,12 @@ pub use events::{Event, EventId, Followed, events_after, fill_in, pulling};
 pub use service::{service, service_named, services, tasks};
 
 use crate::fsm::State;
+use crate::fsm::login::RegistryLogin;
 use crate::fsm::model::{Node, NodeStatus, Role, Token};
 use crate::id::{AllocId, NodeId};
 use crate::network::Subnet;
 use crate::units::{Bytes, MilliCpu, Timestamp};
-use crate::wire::{AppStatusView, NodeAmount, NodeView, StatusView, TokenView};
+use crate::wire::{AppStatusView, LoginView, NodeAmount, NodeView, StatusView, TokenView};
 use std::collections::BTreeMap;
 
 /// What is known beside the state when it is shown.
@@ -125,6 +126,13 @@ pub fn token(token: &Token) -> TokenView {
 }
 
 /// The name of a node, or its number once it is gone.
+/// A login to a registry, without its password.
+#[must_use]
+pub fn login(registry: &str, login: &RegistryLogin) -> LoginView {
+    let (registry, user) = (registry.to_owned(), login.user.clone());
+    LoginView { registry, user, since: login.since.to_string() }
+}
+
 fn node_name(state: &State, id: NodeId) -> String {
     state.nodes.get(&id).map_or_else(|| id.to_string(), |node| node.name.clone())
 }

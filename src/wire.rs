@@ -5,7 +5,7 @@
 
 mod image;
 
-pub use image::LayerProgress;
+pub use image::{LayerProgress, LoginRequest, LoginView};
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;

@@ -7,11 +7,14 @@ use super::request::{self, Request};
 use crate::actors::container::exec::Execs;
 use crate::actors::container::logs::{Event, LogReader, Query};
 use crate::actors::root::{Done, Msg, NodeUsage, Proposal, RootRef, View};
+use crate::fsm::login::Logins;
 use crate::fsm::{Command, State};
 use crate::id::{AllocId, Digest, Index};
 use crate::limits;
+use crate::oci::docker_config::Login;
 use crate::oci::pull::Pulls;
 use crate::revise::ResolveError;
+use crate::secret::Sealed;
 use crate::units::Timestamp;
 use crate::views::Observed;
 use crate::wire::{ImageView, InitRequest, InitView};
@@ -36,6 +39,10 @@ pub trait ImageStore: Send + Sync {
     fn pulls(&self) -> watch::Receiver<Pulls>;
     /// What a reference leads to now.
     fn resolve(&self, reference: String) -> BoxFuture<'_, Result<Digest, ResolveError>>;
+    /// Asks a registry whether it lets somebody in, and seals the password if it does.
+    fn login(&self, registry: String, login: Login) -> BoxFuture<'_, Result<Sealed, StoreError>>;
+    /// From now on these logins count.
+    fn use_logins(&self, logins: &Logins);
     /// Takes the images of an archive.
     fn load(
         &self,
@@ -54,6 +61,12 @@ pub enum StoreError {
     #[error("{reason}")]
     Input {
         /// What is wrong with it.
+        reason: String,
+    },
+    /// Somebody else refuses.
+    #[error("{reason}")]
+    Refused {
+        /// Who, and what.
         reason: String,
     },
     /// The store is at fault.

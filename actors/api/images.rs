@@ -22,6 +22,7 @@ impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Input { reason } => Self::BadRequest { message: reason, hint: None },
+            StoreError::Refused { reason } => Self::Conflict { message: reason, hint: None },
             StoreError::Store { reason } => {
                 Self::Internal { doing: "looking after the images", reason }
             }

@@ -29,6 +29,8 @@ pub enum Verb {
     Get,
     /// Do or make.
     Post,
+    /// Make or replace.
+    Put,
     /// Change a part.
     Patch,
     /// Remove.
@@ -41,6 +43,7 @@ impl Verb {
         match self {
             Self::Get => Method::GET,
             Self::Post => Method::POST,
+            Self::Put => Method::PUT,
             Self::Patch => Method::PATCH,
             Self::Delete => Method::DELETE,
         }

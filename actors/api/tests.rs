@@ -4,5 +4,6 @@ mod access;
 mod bounds;
 mod changes;
 mod deploy;
+mod logins;
 mod logs;
 mod support;

@@ -4,8 +4,11 @@
 //! fetched once. Never decides which images are needed.
 
 mod archive;
+mod collect;
 mod error;
 mod flight;
+mod key;
+mod measure;
 mod probe;
 mod pull;
 mod records;
@@ -14,29 +17,56 @@ mod rootfs;
 mod store;
 mod unpack;
 
-pub use error::ImageError;
+pub use collect::Specs;
+pub use error::{ImageError, Who};
+pub use key::{KeyError, open as open_key};
 
 use super::containerd::Containerd;
+use crate::fsm::login::{Logins, RegistryLogin};
 use crate::id::Digest;
 use crate::limits;
 use crate::oci::ImageConfig;
+use crate::oci::docker_config::Login;
 use crate::oci::pull::Pulls;
+use crate::secret::{SealKey, Sealed};
 use crate::spec::image::Reference;
 use crate::units::{Bytes, Timestamp};
 use pull::Resolved;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
 use tokio::io::AsyncRead;
 use tokio::sync::watch;
 
 /// How registries are spoken to.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct RegistryConfig {
     /// `HOST:PORT` that may speak plain HTTP or show any certificate; loopback always may.
     pub insecure: Vec<String>,
     /// A file with further authorities to trust, PEM.
     pub ca: Option<PathBuf>,
+    /// Docker's `config.json`, for the credentials in it.
+    pub docker_config: Option<PathBuf>,
+    /// What seals and opens the passwords of logins.
+    pub key: Option<SealKey>,
+    /// Silence after which a registry counts as down.
+    pub silence: Duration,
+    /// The least that a layer may hold unpacked, in bytes; beyond it its packed size counts.
+    pub layer_max: u64,
+}
+
+impl Default for RegistryConfig {
+    fn default() -> Self {
+        Self {
+            insecure: Vec::new(),
+            ca: None,
+            docker_config: None,
+            key: None,
+            silence: limits::REGISTRY_SILENCE,
+            layer_max: limits::LAYER_MAX,
+        }
+    }
 }
 
 /// An image that is unpacked and ready to run.
@@ -78,6 +108,11 @@ pub struct Images {
 #[derive(Debug)]
 struct Inner {
     containerd: Containerd,
+    key: Option<SealKey>,
+    logins: Mutex<Logins>,
+    layer_max: u64,
+    specs: Mutex<Option<Specs>>,
+    used: Mutex<BTreeMap<Digest, Instant>>,
     registries: registry::Registries,
     flights: flight::Flights,
     pulls: watch::Sender<Pulls>,
@@ -92,6 +127,11 @@ impl Images {
     pub fn new(containerd: Containerd, config: RegistryConfig) -> Self {
         let inner = Inner {
             containerd,
+            key: config.key.clone(),
+            layer_max: config.layer_max,
+            specs: Mutex::default(),
+            used: Mutex::default(),
+            logins: Mutex::default(),
             registries: registry::Registries::new(config),
             flights: flight::Flights::default(),
             pulls: watch::Sender::default(),
@@ -130,6 +170,7 @@ impl Images {
     /// See [`ImageError`].
     pub async fn ensure(&self, reference: &str, digest: &Digest) -> Result<Arc<Image>, ImageError> {
         let image = parse(reference)?;
+        self.inner.touch(digest);
         if let Some(ready) = self.inner.ready(digest).await? {
             return Ok(ready);
         }
@@ -140,6 +181,44 @@ impl Images {
     #[must_use]
     pub fn pulls(&self) -> watch::Receiver<Pulls> {
         self.inner.pulls.subscribe()
+    }
+
+    /// Asks a registry whether it lets somebody in, and seals the password if it does.
+    ///
+    /// # Errors
+    /// See [`ImageError`].
+    pub async fn login(&self, registry: &str, login: Login) -> Result<Sealed, ImageError> {
+        let key = self
+            .inner
+            .key
+            .as_ref()
+            .ok_or_else(|| ImageError::Seal { reason: "this node has no key".to_owned() })?;
+        let sealed = key.seal(&purpose(registry), &login.password, rand::random());
+        let sealed = sealed.map_err(|error| ImageError::Seal { reason: error.to_string() })?;
+        self.inner.registries.verify(registry, login).await?;
+        Ok(sealed)
+    }
+
+    /// From now on these logins count; what this node can't open counts for nothing.
+    pub fn use_logins(&self, logins: &Logins) {
+        let mut used = lock(&self.inner.logins);
+        if used.ptr_eq(logins) {
+            return;
+        }
+        used.clone_from(logins);
+        let open = |(registry, login): (&String, &Arc<RegistryLogin>)| {
+            let opened = self.inner.key.as_ref()?.open(&purpose(registry), &login.password);
+            match opened {
+                Ok(password) => {
+                    Some((registry.clone(), Login { user: login.user.clone(), password }))
+                }
+                Err(error) => {
+                    tracing::warn!(registry, %error, "the login can't be used here; log in again");
+                    None
+                }
+            }
+        };
+        self.inner.registries.use_logins(logins.iter().filter_map(open).collect());
     }
 
     /// Takes the images of an archive, Docker's or OCI's, plain or compressed by gzip.
@@ -177,23 +256,26 @@ impl Images {
         let wanted = |listed: &Listed| {
             listed.reference == name && image.digest.as_ref().is_none_or(|d| *d == listed.digest)
         };
-        self.remove_all(wanted).await.map(|gone| gone.len())
+        self.remove_all(wanted, None).await.map(|gone| gone.len())
     }
 
-    /// Forgets the images that came from a registry and whose digest isn't wanted any more.
-    ///
-    /// # Errors
-    /// containerd doesn't answer.
-    pub async fn prune(&self, keep: &BTreeSet<Digest>) -> Result<Vec<Listed>, ImageError> {
-        self.remove_all(|listed| !listed.loaded && !keep.contains(&listed.digest)).await
-    }
-
+    /// Removes images, without those that somebody wanted within the `idle` time.
     async fn remove_all(
         &self,
         wanted: impl Fn(&Listed) -> bool,
+        idle: Option<Duration>,
     ) -> Result<Vec<Listed>, ImageError> {
         let containerd = &self.inner.containerd;
-        let gone: Vec<Listed> = self.list().await?.into_iter().filter(wanted).collect();
+        let mut gone: Vec<Listed> = self.list().await?.into_iter().filter(wanted).collect();
+        // Whoever wants one from now on makes it ready anew, under a lease; whoever wanted it just
+        // before has touched it.
+        for image in &gone {
+            lock(&self.inner.known).remove(&image.digest);
+            lock(&self.inner.ready).remove(&image.digest);
+        }
+        let is_touched =
+            |image: &Listed| idle.is_some_and(|idle| self.inner.is_touched(&image.digest, idle));
+        gone.retain(|image| !is_touched(image));
         for (index, image) in gone.iter().enumerate() {
             if image.loaded {
                 let current = records::loaded(containerd, &parse(&image.reference)?).await?;
@@ -203,8 +285,6 @@ impl Images {
             }
             let name = format!("{}@{}", image.reference, image.digest);
             records::remove(containerd, &name, index + 1 == gone.len()).await?;
-            lock(&self.inner.known).remove(&image.digest);
-            lock(&self.inner.ready).remove(&image.digest);
         }
         Ok(gone)
     }
@@ -255,6 +335,11 @@ impl Inner {
         };
         turn.lock_owned().await
     }
+}
+
+/// What a login's password is sealed for.
+fn purpose(registry: &str) -> String {
+    format!("registry login {registry}")
 }
 
 fn parse(reference: &str) -> Result<Reference, ImageError> {

@@ -68,7 +68,7 @@ impl State {
         });
     }
 
-    /// Removes old logs and kept binaries that nobody uses, every hour.
+    /// Removes old logs, kept binaries and images that nobody uses, every hour.
     pub(super) fn sweep(&mut self, myself: &ActorRef<Msg>) {
         myself.send_after(limits::SWEEP_INTERVAL, || Msg::Sweep);
         let Some(view) = self.view.as_ref().filter(|view| view.current) else { return };
@@ -85,6 +85,8 @@ impl State {
             };
             let mut named: BTreeSet<PathBuf> = named.collect();
             named.extend(named.clone().iter().map(|kept| logs::wrapper_of(kept)));
+            let (images, private) = (platform.images.clone(), platform.private.is_some());
+            let folder = platform.places.images(private);
             let swept = tokio::task::spawn_blocking(move || {
                 let data = &platform.places.data;
                 let now = SystemTime::now();
@@ -97,6 +99,9 @@ impl State {
             });
             // A panic in there is told by its own message.
             let _ = swept.await;
+            if let Err(error) = images.collect(&folder).await {
+                tracing::warn!(%error, "images that nothing needs can't be removed");
+            }
         });
     }
 

@@ -1,5 +1,7 @@
 //! `mill image`: images on the node.
 
+mod login;
+
 use super::client::Call;
 use super::table::Table;
 use super::{Context, error::CliError};
@@ -14,7 +16,7 @@ use serde_json::Value;
 use tokio::io::AsyncRead;
 use tokio_util::io::ReaderStream;
 
-/// Load, list and remove images.
+/// Load, list and remove images; log in to registries.
 #[derive(Debug, FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "image", help_triggers("-h", "--help"))]
 pub struct ImageArgs {
@@ -33,6 +35,12 @@ pub enum ImageCommand {
     List(ListArgs),
     /// `mill image remove`.
     Remove(RemoveArgs),
+    /// `mill image login`.
+    Login(login::LoginArgs),
+    /// `mill image logout`.
+    Logout(login::LogoutArgs),
+    /// `mill image logins`.
+    Logins(login::LoginsArgs),
 }
 
 /// Load an archive: OCI's layout or docker save's, perhaps compressed with gzip.
@@ -63,6 +71,9 @@ pub(super) async fn run(args: ImageArgs, context: &Context) -> Result<(), CliErr
         ImageCommand::Load(args) => load(args, context).await,
         ImageCommand::List(_) => list(context).await,
         ImageCommand::Remove(args) => remove(args, context).await,
+        ImageCommand::Login(args) => login::login(args, context).await,
+        ImageCommand::Logout(args) => login::logout(args, context).await,
+        ImageCommand::Logins(_) => login::list(context).await,
     }
 }
 

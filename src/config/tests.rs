@@ -38,6 +38,10 @@ fn dev_has_its_own_defaults() {
     assert_eq!(config.dns, "127.0.0.1:5354".parse().ok());
     assert_eq!((config.peer, config.mesh_port), (None, None));
     assert_eq!(config.subnet.to_string(), "10.98.0.0/16");
+    assert_eq!(config.docker_config, PathBuf::from("/home/ada/.docker/config.json"));
+    let moved = env(&[("HOME", "/home/ada"), ("DOCKER_CONFIG", "/etc/docker-login")]);
+    let config = DaemonConfig::new(Mode::Daemon, &DaemonFlags::default(), &moved).unwrap();
+    assert_eq!(config.docker_config, PathBuf::from("/etc/docker-login/config.json"));
 }
 
 #[test]

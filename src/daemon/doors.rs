@@ -7,9 +7,12 @@ use crate::actors::api::{Doors, ImageStore, StoreError};
 use crate::actors::container::image::{ImageError, Images, Listed};
 use crate::actors::container::logs::LogReader;
 use crate::actors::root::RootRef;
+use crate::fsm::login::Logins;
 use crate::id::Digest;
+use crate::oci::docker_config::Login;
 use crate::oci::pull::Pulls;
 use crate::revise::ResolveError;
+use crate::secret::Sealed;
 use crate::wire::ImageView;
 use futures_util::future::BoxFuture;
 use std::io;
@@ -71,6 +74,19 @@ impl ImageStore for Store {
         })
     }
 
+    fn login(&self, registry: String, login: Login) -> BoxFuture<'_, Result<Sealed, StoreError>> {
+        Box::pin(async move {
+            let images = self.images().ok_or_else(unclaimed)?;
+            images.login(&registry, login).await.map_err(|error| fault(&error))
+        })
+    }
+
+    fn use_logins(&self, logins: &Logins) {
+        if let Some(images) = self.images() {
+            images.use_logins(logins);
+        }
+    }
+
     fn list(&self) -> BoxFuture<'_, Result<Vec<ImageView>, StoreError>> {
         Box::pin(async move {
             let all = self.images().ok_or_else(unclaimed)?.list().await;
@@ -109,6 +125,7 @@ fn fault(error: &ImageError) -> StoreError {
         | ImageError::WrongArchitecture { .. }
         | ImageError::WrongDigest { .. }
         | ImageError::Read(_) => StoreError::Input { reason },
+        ImageError::LoginRefused { .. } => StoreError::Refused { reason },
         _ => StoreError::Store { reason },
     }
 }

@@ -96,6 +96,10 @@ impl State {
                 touched.tokens = true;
                 Ok(Outcome::Done)
             }
+            Command::SetLogin { registry, user, password } => {
+                self.set_login(registry, (user, password), touched)
+            }
+            Command::RemoveLogin { registry } => self.remove_login(&registry, touched),
         }
     }
 

@@ -6,6 +6,7 @@ use super::model::{DeployKind, DeployStatus, Exit, HookWhen, Observed, Role, Wor
 use crate::id::{
     AllocId, AppName, BootId, Incarnation, NodeId, Revision, SpecHash, TokenId, WorkloadName,
 };
+use crate::secret::Sealed;
 use crate::spec::model::TaskSpec;
 use crate::units::{Bytes, MilliCpu, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -87,6 +88,20 @@ pub enum Command {
     RevokeToken {
         /// Which.
         id: TokenId,
+    },
+    /// Be somebody to a registry.
+    SetLogin {
+        /// Its host, perhaps with a port.
+        registry: String,
+        /// The name.
+        user: String,
+        /// The password, sealed for that registry.
+        password: Sealed,
+    },
+    /// Be nobody to a registry.
+    RemoveLogin {
+        /// Its host, perhaps with a port.
+        registry: String,
     },
 }
 

@@ -8,6 +8,7 @@ mod apply;
 pub use apply::apply;
 pub mod command;
 mod deploy;
+pub mod login;
 pub mod model;
 mod runs;
 mod steps;
@@ -59,6 +60,9 @@ pub struct State {
     pub specs: OrdMap<SpecHash, Arc<StoredSpec>>,
     /// API tokens.
     pub tokens: OrdMap<TokenId, Arc<Token>>,
+    /// Who the cluster is to registries.
+    #[serde(default)]
+    pub logins: login::Logins,
     /// Outcomes that proposers have not acknowledged.
     pub sessions: OrdMap<NodeId, Session>,
     /// Outcomes by `Idempotency-Key`.
@@ -155,6 +159,8 @@ pub struct Touched {
     pub nodes: bool,
     /// The tokens.
     pub tokens: bool,
+    /// The logins to registries.
+    pub logins: bool,
 }
 
 /// What an entry did.
@@ -171,7 +177,7 @@ impl Touched {
     /// Everything, as after a start or an installed snapshot.
     #[must_use]
     pub fn everything() -> Self {
-        Self { all: true, nodes: true, tokens: true, ..Self::default() }
+        Self { all: true, nodes: true, tokens: true, logins: true, ..Self::default() }
     }
 
     /// Adds what another saw.
@@ -179,6 +185,7 @@ impl Touched {
         self.all |= other.all;
         self.nodes |= other.nodes;
         self.tokens |= other.tokens;
+        self.logins |= other.logins;
         self.allocations.extend(other.allocations.iter().cloned());
         self.apps.extend(other.apps.iter().cloned());
     }

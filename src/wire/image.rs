@@ -1,4 +1,4 @@
-//! Documents of images: how far a pull is.
+//! Documents of images: how far a pull is, who the cluster is to registries.
 //!
 //! Owns their shape. Never computes anything.
 
@@ -14,4 +14,31 @@ pub struct LayerProgress {
     pub bytes: u64,
     /// Bytes that it has.
     pub total: u64,
+}
+
+/// A login to a registry.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LoginView {
+    /// The registry's host, perhaps with a port.
+    pub registry: String,
+    /// The name.
+    pub user: String,
+    /// When it was given.
+    pub since: String,
+}
+
+/// A login to be.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LoginRequest {
+    /// The name.
+    pub user: String,
+    /// The password or access token.
+    pub password: String,
+}
+
+impl std::fmt::Debug for LoginRequest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "LoginRequest({}, …)", self.user)
+    }
 }

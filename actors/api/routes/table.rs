@@ -2,7 +2,9 @@
 //!
 //! Never answers a request itself.
 
-use super::super::{allocations, deploy, exec, images, logs, openapi, read, revisions, tokens};
+use super::super::{
+    allocations, deploy, exec, images, logins, logs, openapi, read, revisions, tokens,
+};
 use super::{Gives, Handler, Parameter, Route, Shape, Takes, Verb, shape};
 use crate::fsm::model::Role;
 use crate::wire;
@@ -298,6 +300,33 @@ pub static ROUTES: &[Route] = &[
             |c, r| Box::pin(images::remove(c, r)),
             Gives::Nothing,
             "Forget an image; containers that run it stay",
+        )
+    },
+    get(
+        "/v1/registries",
+        |c, r| Box::pin(logins::list(c, r)),
+        Gives::List(shape::<wire::LoginView>()),
+        "The logins to registries, without their passwords",
+    ),
+    Route {
+        body: Takes::Json(shape::<wire::LoginRequest>()),
+        status: 200,
+        ..change(
+            Verb::Put,
+            "/v1/registries/{registry}",
+            |c, r| Box::pin(logins::set(c, r)),
+            Gives::Json(shape::<wire::LoginView>()),
+            "Log in to a registry; tried before it is kept",
+        )
+    },
+    Route {
+        status: 204,
+        ..change(
+            Verb::Delete,
+            "/v1/registries/{registry}",
+            |c, r| Box::pin(logins::remove(c, r)),
+            Gives::Nothing,
+            "Log out of a registry",
         )
     },
     Route {

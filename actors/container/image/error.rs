@@ -13,6 +13,39 @@ use thiserror::Error;
 /// The error of whatever did the work below; shared by all who waited for it.
 pub(super) type Cause = Arc<dyn std::error::Error + Send + Sync>;
 
+/// As whom a registry was asked.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum Who {
+    /// Nobody.
+    #[error("without credentials")]
+    Nobody,
+    /// Somebody whom it doesn't let have it.
+    #[error("to {0}; it may not exist, or others may have it")]
+    User(String),
+    /// A program has the credentials.
+    #[error(
+        "without credentials; {file} has them in docker-credential-{helper}, which mill can't ask"
+    )]
+    Helper {
+        /// Docker's file.
+        file: String,
+        /// The program.
+        helper: String,
+    },
+    /// The credentials are of a kind that mill can't use.
+    #[error("without credentials; {file} has an identity token, which mill can't use")]
+    IdentityToken {
+        /// Docker's file.
+        file: String,
+    },
+    /// The credentials can't be read.
+    #[error("without credentials; {file} isn't Docker's configuration in JSON")]
+    Unread {
+        /// Docker's file.
+        file: String,
+    },
+}
+
 /// An image that can't be had.
 #[derive(Clone, Debug, Error)]
 pub enum ImageError {
@@ -32,15 +65,36 @@ pub enum ImageError {
         reference: String,
     },
     /// The registry wants credentials, or other ones.
-    #[error(
-        "{registry} refuses {reference} without other credentials. Run: mill image login \
-            {registry} --user USER"
-    )]
+    #[error("{registry} refuses {reference} {who}. Run: mill image login {registry} --user USER")]
     Unauthorized {
         /// Which image.
         reference: String,
         /// Whose.
         registry: String,
+        /// Who asked.
+        who: Who,
+    },
+    /// The registry doesn't let in that login.
+    #[error("{registry} refuses the login of {user}: wrong user or password")]
+    LoginRefused {
+        /// Which registry.
+        registry: String,
+        /// Who.
+        user: String,
+    },
+    /// A login can't be kept.
+    #[error("the login can't be sealed: {reason}")]
+    Seal {
+        /// Why not.
+        reason: String,
+    },
+    /// It answers as no registry does.
+    #[error("{registry} doesn't behave like a registry: {reason}")]
+    Strange {
+        /// Which registry.
+        registry: String,
+        /// What it does.
+        reason: String,
     },
     /// Nobody answers, or not to the end.
     #[error("{registry} doesn't answer: {reason}. Is it up, and reachable from this node?")]

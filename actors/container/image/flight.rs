@@ -8,6 +8,7 @@ use crate::id::Digest;
 use crate::spec::image::Reference;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -46,7 +47,14 @@ fn begin(inner: &Arc<Inner>, image: &Reference, digest: &Digest) -> Arc<Flight> 
     task.spawn(async move {
         // Forgotten also when nobody waits any more and this ends in the middle.
         let mut figures = Forget { inner: &inner, top: &top, well: false };
-        let pulled = match inner.pull(&image, &top).await {
+        let mut pulled = inner.pull(&image, &top).await;
+        // Room may be had: what nothing needs goes, and then once more.
+        if let Err(ImageError::DiskFull { .. }) = &pulled
+            && inner.collect(Duration::ZERO).await.is_ok_and(|gone| !gone.is_empty())
+        {
+            pulled = inner.pull(&image, &top).await;
+        }
+        let pulled = match pulled {
             Ok(resolved) => inner.finish(&resolved).await,
             Err(error) => Err(error),
         };

@@ -4,7 +4,7 @@
 //! a failed one. Never shares work between callers: that is done above.
 
 use super::error::ImageError;
-use super::registry::connection;
+use super::registry::broken_off;
 use super::store::{self, Labels, Lease, Writer};
 use super::unpack::{self, Layer};
 use super::{Inner, records};
@@ -16,11 +16,12 @@ use crate::oci::{ImageFile, Index, Manifest, Platform};
 use crate::spec::image::Reference;
 use bytes::{Bytes, BytesMut};
 use std::sync::Arc;
+use std::time::Instant;
 use tokio::task::JoinSet;
-use tokio_stream::StreamExt;
 
 /// How often a blob's transfer is taken up again where it broke off.
 const RESUMES: u32 = 2;
+const SLOW: &str = "it sends too slowly";
 
 /// The documents of an image for this machine.
 #[derive(Clone, Debug)]
@@ -129,14 +130,19 @@ impl Inner {
         if let Some(bytes) = store::read(&self.containerd, &blob.digest).await? {
             return Ok(bytes);
         }
-        let (mut stream, _) = self.registries.blob(image, &blob.digest, 0).await?;
-        let mut bytes = BytesMut::new();
-        while let Some(piece) = stream.next().await {
-            bytes.extend_from_slice(&piece.map_err(|error| broken(image, &blob.digest, &error))?);
-            if bytes.len() as u64 > blob.size {
-                return Err(wrong_digest(image, &blob.digest));
+        let mut answer = self.registries.blob(image, &blob.digest, 0).await?;
+        let read = async {
+            let mut bytes = BytesMut::new();
+            while let Some(piece) = answer.next(image, &blob.digest).await? {
+                bytes.extend_from_slice(&piece);
+                if bytes.len() as u64 > blob.size {
+                    return Err(wrong_digest(image, &blob.digest));
+                }
             }
-        }
+            Ok(bytes)
+        };
+        let read = tokio::time::timeout(limits::REGISTRY_DOCUMENT, read).await;
+        let bytes = read.map_err(|_| broken_off(image, &blob.digest, SLOW))??;
         let bytes = bytes.freeze();
         if sha256(&bytes) == blob.digest {
             Ok(bytes)
@@ -287,18 +293,18 @@ impl Inner {
         tell: Tell<'_>,
     ) -> Result<(), ImageError> {
         let (digest, size) = (&blob.digest, blob.size);
-        let (mut stream, kept) = self.registries.blob(image, digest, writer.offset).await?;
-        let mut offset = if kept { writer.offset } else { 0 };
+        let mut answer = self.registries.blob(image, digest, writer.offset).await?;
+        let mut offset = if answer.kept { writer.offset } else { 0 };
         let mut buffer = BytesMut::new();
+        let mut pace = Pace::new();
         loop {
-            let piece = stream.next().await;
+            let piece = answer.next(image, digest).await?;
             let ended = piece.is_none();
-            match piece {
-                Some(Ok(piece)) => buffer.extend_from_slice(&piece),
-                Some(Err(error)) if is_digest(&error) => return Err(wrong_digest(image, digest)),
-                Some(Err(error)) => return Err(broken(image, digest, &error)),
-                None => {}
+            let piece = piece.unwrap_or_default();
+            if !ended && pace.is_slow(piece.len() as u64) {
+                return Err(broken_off(image, digest, SLOW));
             }
+            buffer.extend_from_slice(&piece);
             if buffer.len() >= limits::BLOB_CHUNK || (ended && !buffer.is_empty()) {
                 let data = buffer.split().freeze();
                 let length = data.len() as u64;
@@ -311,10 +317,31 @@ impl Inner {
                 tell(offset);
             }
             if ended {
-                let reason = std::io::Error::from(std::io::ErrorKind::UnexpectedEof);
-                return if offset == size { Ok(()) } else { Err(broken(image, digest, &reason)) };
+                let short = || broken_off(image, digest, "it ended before its end");
+                return if offset == size { Ok(()) } else { Err(short()) };
             }
         }
+    }
+}
+
+/// Whether a transfer moves at all: silence ends it elsewhere, drops of water here.
+struct Pace {
+    since: Instant,
+    bytes: u64,
+}
+
+impl Pace {
+    fn new() -> Self {
+        Self { since: Instant::now(), bytes: 0 }
+    }
+
+    fn is_slow(&mut self, bytes: u64) -> bool {
+        let (least, time) = limits::BLOB_SLOWEST;
+        self.bytes += bytes;
+        if self.bytes >= least {
+            *self = Self::new();
+        }
+        self.since.elapsed() > time
     }
 }
 
@@ -355,20 +382,6 @@ pub(super) fn bad_manifest(image: &Reference, reason: &str) -> ImageError {
 
 pub(super) fn wrong_digest(image: &Reference, digest: &Digest) -> ImageError {
     ImageError::WrongDigest { reference: image.to_string(), digest: digest.clone() }
-}
-
-fn broken(image: &Reference, digest: &Digest, error: &std::io::Error) -> ImageError {
-    let registry = image.registry.clone();
-    match connection(registry.clone(), error) {
-        ImageError::Down { reason, .. } => {
-            ImageError::BrokenOff { registry, digest: digest.clone(), reason }
-        }
-        other => other,
-    }
-}
-
-fn is_digest(error: &std::io::Error) -> bool {
-    error.get_ref().is_some_and(|inner| inner.is::<oci_client::errors::DigestError>())
 }
 
 /// A full disk is told with the image's name, wherever it was met.

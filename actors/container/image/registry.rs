@@ -1,163 +1,297 @@
-//! Registries: one client for each, manifests and blobs by digest, errors told apart.
+//! Registries: their documents and blobs, and why they can't be had.
 //!
-//! Owns how a registry is spoken to: scheme, trust, credentials. Never stores anything.
+//! Owns who is who to which registry, and how many blobs come at once. Never stores what it
+//! fetches.
 
-use super::error::ImageError;
+mod client;
+mod errors;
+
+pub(super) use errors::connection;
+
+use super::error::{ImageError, Who};
 use super::{RegistryConfig, probe};
 use crate::id::Digest;
 use crate::limits;
+use crate::oci::docker_config::{DockerConfig, Found, Login};
+use crate::oci::image::{INDEX_TYPES, MANIFEST_TYPES, sha256};
 use crate::spec::image::Reference;
 use bytes::Bytes;
-use oci_client::client::{
-    BlobResponse, Certificate, CertificateEncoding, ClientConfig, ClientProtocol, SizedStream,
-};
-use oci_client::errors::{OciDistributionError, OciErrorCode};
-use oci_client::manifest::OciDescriptor;
-use oci_client::secrets::RegistryAuth;
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use client::{Ask, Client};
+use errors::Why;
+use reqwest::{Method, Response, StatusCode};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Semaphore;
 
 /// Who asks.
 const AGENT: &str = concat!("mill/", env!("CARGO_PKG_VERSION"));
-
-/// What a manifest may be.
-const ACCEPTED: [&str; 4] = [
-    crate::oci::image::INDEX_TYPES[0],
-    crate::oci::image::INDEX_TYPES[1],
-    crate::oci::image::MANIFEST_TYPES[0],
-    crate::oci::image::MANIFEST_TYPES[1],
-];
+/// Where a registry says which digest a tag leads to.
+const DIGEST: &str = "docker-content-digest";
 
 /// All registries of a node.
 #[derive(Debug)]
 pub(super) struct Registries {
     config: RegistryConfig,
     clients: Mutex<HashMap<String, Client>>,
+    logins: Mutex<BTreeMap<String, Login>>,
     /// One permit for each blob that is being fetched.
     pub blobs: Arc<Semaphore>,
 }
 
-/// A client of one registry.
-#[derive(Clone)]
-struct Client(oci_client::Client);
+/// What is known of the one who asks a registry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Account {
+    /// Nothing.
+    Nobody,
+    /// Credentials, given to mill or found in Docker's file.
+    Login(Login),
+    /// They are somewhere where they can't be had.
+    Elsewhere(Who),
+}
 
-impl std::fmt::Debug for Client {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Client")
+impl Account {
+    /// The credentials, if they can be had.
+    pub fn login(&self) -> Option<&Login> {
+        match self {
+            Self::Login(login) => Some(login),
+            Self::Nobody | Self::Elsewhere(_) => None,
+        }
+    }
+
+    /// For an error.
+    pub fn who(&self) -> Who {
+        match self {
+            Self::Nobody => Who::Nobody,
+            Self::Login(login) => Who::User(login.user.clone()),
+            Self::Elsewhere(who) => who.clone(),
+        }
+    }
+}
+
+/// A blob on its way.
+pub(super) struct Blob {
+    answer: Response,
+    /// The registry kept to the offset; if not, the blob comes from its beginning.
+    pub kept: bool,
+}
+
+impl Blob {
+    /// The next piece; none at the end.
+    pub async fn next(
+        &mut self,
+        image: &Reference,
+        digest: &Digest,
+    ) -> Result<Option<Bytes>, ImageError> {
+        self.answer.chunk().await.map_err(|error| errors::broken(image, digest, error))
     }
 }
 
 impl Registries {
     pub fn new(config: RegistryConfig) -> Self {
         let blobs = Arc::new(Semaphore::new(limits::PULLS_PARALLEL));
-        Self { config, clients: Mutex::default(), blobs }
+        Self { config, clients: Mutex::default(), logins: Mutex::default(), blobs }
+    }
+
+    /// From now on these credentials count.
+    pub fn use_logins(&self, logins: BTreeMap<String, Login>) {
+        *lock(&self.logins) = logins;
+        // Their tokens were somebody else's.
+        lock(&self.clients).clear();
     }
 
     /// The digest that a reference leads to.
     pub async fn digest(&self, image: &Reference) -> Result<Digest, ImageError> {
-        let client = self.client(&image.registry).await?;
-        let found = client.0.fetch_manifest_digest(&theirs(image), &auth()).await;
-        found.map(Digest::from).map_err(|error| self.told(image, error))
+        let tag = image.tag.as_deref().unwrap_or("latest");
+        let path = format!("{}/manifests/{tag}", image.repository);
+        match self.send(image, Method::HEAD, &path, 0).await {
+            Ok(answer) => {
+                let named = answer.headers().get(DIGEST).and_then(|value| value.to_str().ok());
+                let named = named.map(|text| format!("x@{text}"));
+                let known = named.and_then(|text| Reference::parse(&text).ok()?.digest);
+                if let Some(digest) = known {
+                    return Ok(digest);
+                }
+            }
+            // Some know only GET.
+            Err(ImageError::Server { code: 400 | 405 | 501, .. }) => {}
+            Err(error) => return Err(error),
+        }
+        let answer = self.send(image, Method::GET, &path, 0).await?;
+        Ok(sha256(&self.text(image, answer, limits::MANIFEST_MAX).await?))
     }
 
     /// A manifest or index by its digest.
     pub async fn document(&self, image: &Reference, digest: &Digest) -> Result<Bytes, ImageError> {
-        let client = self.client(&image.registry).await?;
-        let exact = theirs(&image.pinned(digest.clone()));
-        let found = client.0.pull_manifest_raw(&exact, &auth(), &ACCEPTED).await;
-        found.map(|(bytes, _)| bytes).map_err(|error| self.told(image, error))
+        let path = format!("{}/manifests/{digest}", image.repository);
+        let answer = self.send(image, Method::GET, &path, 0).await?;
+        let text = self.text(image, answer, limits::MANIFEST_MAX).await?;
+        if sha256(&text) == *digest {
+            return Ok(text);
+        }
+        Err(ImageError::WrongDigest { reference: image.to_string(), digest: digest.clone() })
     }
 
-    /// A blob from an offset on. The flag tells whether the registry kept to the offset; if not,
-    /// the blob comes from its beginning.
+    /// A blob from an offset on.
     pub async fn blob(
         &self,
         image: &Reference,
         digest: &Digest,
         offset: u64,
-    ) -> Result<(SizedStream, bool), ImageError> {
-        let client = self.client(&image.registry).await?;
-        let reference = theirs(image);
-        client.0.store_auth_if_needed(reference.resolve_registry(), &auth()).await;
-        let wanted = OciDescriptor { digest: digest.to_string(), ..OciDescriptor::default() };
-        let found = if offset == 0 {
-            client.0.pull_blob_stream(&reference, &wanted).await.map(BlobResponse::Full)
-        } else {
-            client.0.pull_blob_stream_partial(&reference, &wanted, offset, None).await
+    ) -> Result<Blob, ImageError> {
+        let path = format!("{}/blobs/{digest}", image.repository);
+        let answer = self.send(image, Method::GET, &path, offset).await?;
+        let kept = offset == 0 || answer.status() == StatusCode::PARTIAL_CONTENT;
+        Ok(Blob { answer, kept })
+    }
+
+    /// Whether a registry lets that login in.
+    pub async fn verify(&self, registry: &str, login: Login) -> Result<(), ImageError> {
+        let image = Reference {
+            registry: registry.to_owned(),
+            repository: String::new(),
+            tag: None,
+            digest: None,
         };
-        match found {
-            Ok(BlobResponse::Full(stream)) => Ok((stream, offset == 0)),
-            Ok(BlobResponse::Partial(stream)) => Ok((stream, true)),
-            Err(error) => Err(self.told(image, error)),
+        let account = Account::Login(login);
+        // A client of its own: an earlier one's token would let anybody in.
+        let client = self.connect(registry).await?;
+        let method = Method::GET;
+        let ask = Ask { method, path: "", repository: None, accept: None, from: 0 };
+        let answer = client.send(&ask, &account).await;
+        answer.map(drop).map_err(|why| match why {
+            Why::Denied => ImageError::LoginRefused {
+                registry: registry.to_owned(),
+                user: account.login().map(|login| login.user.clone()).unwrap_or_default(),
+            },
+            Why::Missing => {
+                let reason = "it has no /v2/".to_owned();
+                ImageError::Strange { registry: registry.to_owned(), reason }
+            }
+            why => why.told(&image, &account),
+        })
+    }
+
+    async fn send(
+        &self,
+        image: &Reference,
+        method: Method,
+        path: &str,
+        from: u64,
+    ) -> Result<Response, ImageError> {
+        let client = self.client(&image.registry).await?;
+        let account = self.account(&image.registry).await;
+        let accept = [INDEX_TYPES, MANIFEST_TYPES].concat().join(", ");
+        let accept = path.contains("/manifests/").then_some(accept.as_str());
+        let ask = Ask { method, path, repository: Some(&image.repository), accept, from };
+        let answer = client.send(&ask, &account).await;
+        answer.map_err(|why| self.told(image, &account, why))
+    }
+
+    async fn text(
+        &self,
+        image: &Reference,
+        answer: Response,
+        max: u64,
+    ) -> Result<Bytes, ImageError> {
+        let text = client::bounded(answer, max).await;
+        text.map_err(|why| self.told(image, &Account::Nobody, why))
+    }
+
+    /// Who to be: first what was given to mill, then what Docker's file has.
+    async fn account(&self, registry: &str) -> Account {
+        if let Some(login) = lock(&self.logins).get(registry) {
+            return Account::Login(login.clone());
+        }
+        let Some(path) = &self.config.docker_config else { return Account::Nobody };
+        // Read each time: it is small, and `docker login` changes it.
+        let Ok(text) = tokio::fs::read_to_string(path).await else { return Account::Nobody };
+        let file = path.display().to_string();
+        let Ok(config) = DockerConfig::parse(&text) else {
+            return Account::Elsewhere(Who::Unread { file });
+        };
+        match config.find(registry) {
+            Found::Login(login) => Account::Login(login),
+            Found::Helper(helper) => Account::Elsewhere(Who::Helper { file, helper }),
+            Found::IdentityToken => Account::Elsewhere(Who::IdentityToken { file }),
+            Found::Nothing => Account::Nobody,
         }
     }
 
     async fn client(&self, registry: &str) -> Result<Client, ImageError> {
-        if let Some(client) = self.lock().get(registry) {
+        if let Some(client) = lock(&self.clients).get(registry) {
             return Ok(client.clone());
         }
-        let lax = is_loopback(registry) || self.config.insecure.iter().any(|r| r == registry);
-        let tls = !lax || probe::speaks_tls(registry).await?;
-        let client = self.make(tls, lax)?;
-        self.lock().insert(registry.to_owned(), client.clone());
+        let client = self.connect(registry).await?;
+        lock(&self.clients).insert(registry.to_owned(), client.clone());
         Ok(client)
     }
 
-    fn make(&self, tls: bool, lax: bool) -> Result<Client, ImageError> {
+    async fn connect(&self, registry: &str) -> Result<Client, ImageError> {
         // A second call changes nothing; programs that use the library may not have made the first.
         let _ = rustls::crypto::ring::default_provider().install_default();
+        let lax = self.is_lax(registry);
+        let tls = !lax || probe::speaks_tls(registry).await?;
+        let silence = self.config.silence;
         let extra = self.authorities()?;
-        let config = |only: Vec<Certificate>| ClientConfig {
-            protocol: if tls { ClientProtocol::Https } else { ClientProtocol::Http },
-            accept_invalid_certificates: lax,
-            extra_root_certificates: extra.clone(),
-            tls_certs_only: only,
-            read_timeout: Some(limits::REGISTRY_SILENCE),
-            connect_timeout: Some(limits::REGISTRY_CONNECT),
-            user_agent: AGENT,
-            ..ClientConfig::default()
+        let merged = |builder: reqwest::ClientBuilder| builder.tls_certs_merge(extra.clone());
+        let own = |builder: reqwest::ClientBuilder| {
+            builder.tls_certs_only(embedded().into_iter().chain(extra.clone()))
         };
-        oci_client::Client::try_from(config(Vec::new()))
+        Client::new(registry, (tls, lax), silence, merged)
             // A host without certificates of its own: those that the program brings.
-            .or_else(|_| oci_client::Client::try_from(config(embedded())))
-            .map(Client)
+            .or_else(|_| Client::new(registry, (tls, lax), silence, own))
             .map_err(|error| ImageError::Client(Arc::new(error)))
     }
 
-    fn authorities(&self) -> Result<Vec<Certificate>, ImageError> {
+    fn is_lax(&self, registry: &str) -> bool {
+        is_loopback(registry) || self.config.insecure.iter().any(|known| known == registry)
+    }
+
+    fn authorities(&self) -> Result<Vec<reqwest::Certificate>, ImageError> {
         let Some(path) = &self.config.ca else { return Ok(Vec::new()) };
         let failed = |error: std::io::Error| ImageError::Client(Arc::new(error));
         let pem = std::fs::read(path).map_err(failed)?;
-        rustls_pemfile::certs(&mut pem.as_slice())
-            .map(|der| der.map(|der| certificate(der.to_vec())).map_err(failed))
-            .collect()
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Client>> {
-        self.clients.lock().unwrap_or_else(PoisonError::into_inner)
+        let mut all = Vec::new();
+        for der in rustls_pemfile::certs(&mut pem.as_slice()) {
+            let certificate = reqwest::Certificate::from_der(&der.map_err(failed)?);
+            all.push(certificate.map_err(|error| ImageError::Client(Arc::new(error)))?);
+        }
+        Ok(all)
     }
 
     /// Tells errors apart; after one of the connection the registry is looked at afresh.
-    fn told(&self, image: &Reference, error: OciDistributionError) -> ImageError {
-        let error = classify(image, error);
-        if matches!(error, ImageError::Down { .. } | ImageError::Tls { .. }) {
-            self.lock().remove(&image.registry);
+    fn told(&self, image: &Reference, account: &Account, why: Why) -> ImageError {
+        let error = why.told(image, account);
+        let is_odd = matches!(
+            error,
+            ImageError::Down { .. }
+                | ImageError::Tls { .. }
+                | ImageError::Server { .. }
+                | ImageError::Strange { .. }
+        );
+        if is_odd {
+            lock(&self.clients).remove(&image.registry);
         }
         error
     }
 }
 
-fn certificate(data: Vec<u8>) -> Certificate {
-    Certificate { encoding: CertificateEncoding::Der, data }
+/// A blob that ended, or was ended, before its time.
+pub(super) fn broken_off(image: &Reference, digest: &Digest, reason: &str) -> ImageError {
+    errors::broken_off(image, digest, reason.to_owned())
 }
 
-fn embedded() -> Vec<Certificate> {
-    webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter().map(|der| certificate(der.to_vec())).collect()
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn auth() -> RegistryAuth {
-    RegistryAuth::Anonymous
+fn bound(text: &str, letters: usize) -> String {
+    text.chars().filter(|c| !c.is_control()).take(letters).collect()
+}
+
+fn embedded() -> Vec<reqwest::Certificate> {
+    let all = webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter();
+    all.filter_map(|der| reqwest::Certificate::from_der(der).ok()).collect()
 }
 
 /// Whether a registry's address is on this machine.
@@ -166,88 +300,6 @@ fn is_loopback(registry: &str) -> bool {
     let host = host.trim_start_matches('[').trim_end_matches(']');
     let address = host.parse::<std::net::IpAddr>();
     host == "localhost" || host.ends_with(".localhost") || address.is_ok_and(|a| a.is_loopback())
-}
-
-fn theirs(image: &Reference) -> oci_client::Reference {
-    let (registry, repository) = (image.registry.clone(), image.repository.clone());
-    match (&image.digest, &image.tag) {
-        (Some(digest), _) => {
-            oci_client::Reference::with_digest(registry, repository, digest.to_string())
-        }
-        (None, tag) => {
-            let tag = tag.clone().unwrap_or_else(|| "latest".to_owned());
-            oci_client::Reference::with_tag(registry, repository, tag)
-        }
-    }
-}
-
-fn classify(image: &Reference, error: OciDistributionError) -> ImageError {
-    use OciDistributionError as E;
-    let (reference, registry) = (image.to_string(), image.registry.clone());
-    match error {
-        E::ImageManifestNotFoundError(_) => ImageError::NotFound { reference },
-        E::UnauthorizedError { .. } | E::AuthenticationFailure(_) => {
-            ImageError::Unauthorized { reference, registry }
-        }
-        E::RegistryError { envelope, .. } => by_code(image, &envelope.errors),
-        E::ServerError { code: 404, .. } => ImageError::NotFound { reference },
-        E::ServerError { code: 401 | 403, .. } => ImageError::Unauthorized { reference, registry },
-        E::ServerError { code: 429, .. } => {
-            ImageError::RateLimited { registry, wait: limits::REGISTRY_PAUSE }
-        }
-        E::ServerError { code, message, .. } => {
-            let message = message.lines().next().unwrap_or_default().chars().take(200).collect();
-            ImageError::Server { registry, code, message }
-        }
-        E::RequestError(error) => connection(registry, &error),
-        E::IoError(error) => connection(registry, &error),
-        E::DigestError(_) => {
-            let digest = image.digest.clone().unwrap_or_else(|| Digest::from(reference.clone()));
-            ImageError::WrongDigest { reference, digest }
-        }
-        other => ImageError::BadManifest { reference, reason: other.to_string() },
-    }
-}
-
-fn by_code(image: &Reference, errors: &[oci_client::errors::OciError]) -> ImageError {
-    use OciErrorCode as C;
-    let (reference, registry) = (image.to_string(), image.registry.clone());
-    let Some(first) = errors.first() else {
-        return ImageError::Server { registry, code: 400, message: "no reason given".to_owned() };
-    };
-    match &first.code {
-        C::ManifestUnknown
-        | C::NameUnknown
-        | C::BlobUnknown
-        | C::NotFound
-        | C::ManifestBlobUnknown
-        | C::NameInvalid => ImageError::NotFound { reference },
-        C::Unauthorized | C::Denied => ImageError::Unauthorized { reference, registry },
-        C::Toomanyrequests => ImageError::RateLimited { registry, wait: limits::REGISTRY_PAUSE },
-        code => {
-            let message = format!("{code:?} {}", first.message);
-            ImageError::Server { registry, code: 400, message }
-        }
-    }
-}
-
-/// What became of a connection, with the last of its causes: the one that says most.
-pub(super) fn connection(
-    registry: String,
-    error: &(dyn std::error::Error + 'static),
-) -> ImageError {
-    let mut causes = Vec::new();
-    let mut next = Some(error);
-    while let Some(cause) = next {
-        causes.push(cause.to_string());
-        next = cause.source();
-    }
-    let reason = causes.last().cloned().unwrap_or_default();
-    let of_tls = ["certificate", "InvalidContentType", "corrupt message", "handshake", "CertNot"];
-    if causes.iter().any(|cause| of_tls.iter().any(|text| cause.contains(text))) {
-        return ImageError::Tls { registry, reason };
-    }
-    ImageError::Down { registry, reason }
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 
 use super::Inner;
 use super::error::ImageError;
+use super::measure;
 use super::pull::{bad_manifest, named, wrong_digest};
 use super::store::Lease;
 use crate::actors::container::containerd::client::{allow, retry};
@@ -12,6 +13,7 @@ use crate::id::Digest;
 use crate::limits;
 use crate::oci::image::Descriptor;
 use crate::spec::image::Reference;
+use crate::units;
 use containerd_client::services::v1 as api;
 use containerd_client::types::Mount;
 use tonic::{Code, Status};
@@ -79,7 +81,7 @@ pub(super) async fn apply(
         return Ok(());
     }
     let key = format!("mill-extract-{}-{:016x}", layer.chain_id, rand::random::<u64>());
-    let applied = extract(containerd, image, lease, layer, parent, &key).await;
+    let applied = extract(inner, image, lease, layer, parent, &key).await;
     if applied.is_err() {
         // What went wrong before is what the caller wants to hear.
         let _ = containerd.remove_snapshot(&key).await;
@@ -88,13 +90,14 @@ pub(super) async fn apply(
 }
 
 async fn extract(
-    containerd: &Containerd,
+    inner: &Inner,
     image: &Reference,
     lease: &Lease,
     layer: &Layer,
     parent: Option<&Digest>,
     key: &str,
 ) -> Result<(), ImageError> {
+    let containerd = &inner.containerd;
     let refused = |status: Status| containerd.error("unpack", layer.blob.digest.as_str(), status);
     let message = api::snapshots::PrepareSnapshotRequest {
         snapshotter: SNAPSHOTTER.to_owned(),
@@ -104,7 +107,15 @@ async fn extract(
     };
     let request = containerd.leased(message, &lease.id);
     let prepared = containerd.snapshots().prepare(request).await.map_err(refused)?.into_inner();
-    let applied = diff(containerd, lease, layer, prepared.mounts).await;
+    let max = measure::allowed(layer.blob.size, inner.layer_max);
+    let applied = tokio::select! {
+        applied = diff(containerd, lease, layer, prepared.mounts.clone()) => applied,
+        // containerd ends the work when nobody waits for it.
+        () = measure::exceeded(&prepared.mounts, max) => {
+            let (layer, max) = (&layer.blob.digest, units::Bytes(max));
+            return Err(bad_manifest(image, &format!("layer {layer} unpacks to more than {max}")));
+        }
+    };
     let applied = applied.map_err(|status| unpack_error(containerd, image, layer, status))?;
     if applied != layer.diff_id {
         return Err(wrong_digest(image, &layer.diff_id));

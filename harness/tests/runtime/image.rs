@@ -56,9 +56,6 @@ async fn what_containerd_collects_is_not_what_is_needed() {
     let again = host.images.ensure("x/hello:v2", &second.digest).await.unwrap();
     assert_eq!(again, second);
     host.start_container("b.1", &second, &run("busybox", &["sleep", "60"])).await;
-    let keep = [second.digest.clone()].into();
-    assert!(host.images.prune(&keep).await.unwrap().is_empty());
-    assert_eq!(host.images.prune(&[].into()).await.unwrap().len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -90,7 +87,8 @@ async fn comes_over_tls_from_whom_it_trusts() {
     let digest = images.resolve(&reference).await.unwrap();
     images.ensure(&reference, &digest).await.unwrap();
 
-    let insecure = RegistryConfig { insecure: vec![outside.to_string()], ca: None };
+    let insecure =
+        RegistryConfig { insecure: vec![outside.to_string()], ..RegistryConfig::default() };
     let images = mill::actors::container::image::Images::new(loopback.containerd.clone(), insecure);
     assert_eq!(images.resolve(&reference).await.unwrap(), digest);
 }

@@ -2,8 +2,12 @@
 //!
 //! Owns the fixture, which leaves nothing behind, however a test ends.
 
+mod auth;
+mod collect;
 mod daemon;
 mod fake;
+mod forms;
+mod hostile;
 mod image;
 mod lifecycle;
 mod pull;

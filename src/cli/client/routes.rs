@@ -5,8 +5,8 @@
 use super::{Call, Client, ClientError, Events, escape, query};
 use crate::wire::{
     AllocationView, AppView, DeploymentView, HealthView, ImageView, InitRequest, InitView,
-    NewTokenView, RevisionView, RollbackRequest, ScaleRequest, ServiceView, StatusView,
-    TokenRequest, TokenView,
+    LoginRequest, LoginView, NewTokenView, RevisionView, RollbackRequest, ScaleRequest,
+    ServiceView, StatusView, TokenRequest, TokenView,
 };
 use hyper::Method;
 use serde::de::DeserializeOwned;
@@ -157,6 +157,23 @@ impl Client {
     /// `DELETE /v1/images?reference=REF`.
     pub async fn delete_image(&self, reference: &str) -> Answer<serde_json::Value> {
         self.delete(query("/v1/images", &[("reference", Some(reference.to_owned()))])).await
+    }
+
+    /// `GET /v1/registries`.
+    pub async fn logins(&self) -> Answer<Vec<LoginView>> {
+        self.get("/v1/registries").await
+    }
+
+    /// `PUT /v1/registries/{registry}`.
+    pub async fn log_in(&self, registry: &str, login: &LoginRequest) -> Answer<LoginView> {
+        let path = format!("/v1/registries/{}", escape(registry));
+        // The registry is asked first, which takes as long as it does.
+        self.call(Call::new(Method::PUT, path).json(login).patient()).await
+    }
+
+    /// `DELETE /v1/registries/{registry}`.
+    pub async fn log_out(&self, registry: &str) -> Answer<serde_json::Value> {
+        self.delete(format!("/v1/registries/{}", escape(registry))).await
     }
 
     /// `GET /v1/tokens`.

@@ -4,9 +4,12 @@
 
 use crate::actors::api::{ImageStore, Lines, LogSource, StoreError};
 use crate::actors::container::logs::{Event, LogLine, LogTime, Query, Stream};
+use crate::fsm::login::Logins;
 use crate::id::{AllocId, Digest};
+use crate::oci::docker_config::Login;
 use crate::oci::pull::Pulls;
 use crate::revise::ResolveError;
+use crate::secret::Sealed;
 use crate::wire::ImageView;
 use futures_util::future::BoxFuture;
 use std::collections::BTreeMap;
@@ -20,6 +23,7 @@ use tokio::sync::watch;
 pub struct FakeImages {
     pub known: Mutex<BTreeMap<String, Result<Digest, ResolveError>>>,
     pub loaded: Mutex<Vec<u8>>,
+    pub logins: Mutex<Logins>,
     pub pulls: watch::Sender<Pulls>,
 }
 
@@ -63,6 +67,17 @@ impl ImageStore for FakeImages {
             *self.loaded.lock().unwrap() = bytes;
             self.list().await
         })
+    }
+
+    fn login(&self, registry: String, login: Login) -> BoxFuture<'_, Result<Sealed, StoreError>> {
+        let is_right = login.password.reveal() == "right";
+        let reason = format!("{registry} refuses the login of {}", login.user);
+        let sealed = Sealed { key: "k".to_owned(), text: "sealed".to_owned() };
+        Box::pin(async move { is_right.then_some(sealed).ok_or(StoreError::Refused { reason }) })
+    }
+
+    fn use_logins(&self, logins: &Logins) {
+        self.logins.lock().unwrap().clone_from(logins);
     }
 
     fn list(&self) -> BoxFuture<'_, Result<Vec<ImageView>, StoreError>> {

@@ -1,0 +1,117 @@
+//! The forms that an image comes in, and that nothing of it comes twice.
+
+use super::Host;
+use super::fake::{FakeRegistry, Kind, tar_of};
+use crate::registry::Registry;
+use mill::actors::container::image::{ImageError, RegistryConfig};
+use mill::oci::Platform;
+use std::sync::Arc;
+use std::time::Duration;
+
+fn here() -> String {
+    Platform::host().architecture
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn manifests_of_docker_and_oci_with_gzip_and_zstd_are_the_same_image() {
+    let registry = Registry::start();
+    let host = Host::start().await;
+    let forms: [(&str, &[&str]); 4] = [
+        ("docker", &["--format", "v2s2"]),
+        ("oci", &["--format", "oci"]),
+        ("zstd", &["--format", "oci", "--dest-compress-format", "zstd"]),
+        ("gzip", &["--format", "oci", "--dest-compress-format", "gzip"]),
+    ];
+    let mut chains = Vec::new();
+    for (name, form) in forms {
+        let form = [form, &["--dest-force-compress-format"]].concat();
+        let form = if form.contains(&"--dest-compress-format") { &form } else { &form[..2] };
+        registry.push_as("multi:v1", &format!("{name}:v1"), form);
+        let image = host.pull(&registry.image(&format!("{name}:v1"))).await;
+        assert_eq!(image.config.user, "app:extra", "{name}");
+        chains.push(image.chain_id.clone());
+        // Only then is each form unpacked for itself.
+        host.images.remove(&registry.image(&format!("{name}:v1"))).await.unwrap();
+        host.assert_empty();
+    }
+    assert!(chains[0].is_some() && chains.windows(2).all(|pair| pair[0] == pair[1]), "{chains:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_digest_is_a_reference_too_and_goes_before_the_tag() {
+    let registry = Registry::start();
+    let host = Host::start().await;
+    let v1 = host.images.resolve(&registry.image("hello:v1")).await.unwrap();
+    let by_digest = format!("{}@{v1}", registry.image("hello"));
+    let both = format!("{}@{v1}", registry.image("hello:v2"));
+    for reference in [by_digest, both] {
+        assert_eq!(host.images.resolve(&reference).await.unwrap(), v1, "{reference}");
+        assert_eq!(host.pull(&reference).await.digest, v1);
+    }
+    let missing = format!("{}@sha256:{}", registry.image("hello"), "0".repeat(64));
+    let error = host.images.resolve(&missing).await.unwrap_err();
+    assert!(matches!(error, ImageError::NotFound { .. }), "{error:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn images_that_share_layers_fetch_each_once() {
+    let registry = FakeRegistry::start().await;
+    let host = Host::start().await;
+    let (shared, own): (&[u8], &[u8]) = (&[1; 300_000], b"own");
+    let (one, layers) = registry.image(&here(), &[shared, b"one"]);
+    let (two, _) = registry.image(&here(), &[shared, b"two"]);
+    let (twice, _) = registry.image(&here(), &[shared, shared, own]);
+    let names = ["one", "two", "twice"].map(|name| registry.reference(name));
+    let pulls = names.iter().zip([&one, &two, &twice]);
+    let pulls = pulls.map(|(name, digest)| host.images.ensure(name, digest));
+    futures_util::future::try_join_all(pulls).await.unwrap();
+    assert_eq!(registry.gets(layers[0].as_str()), 1, "{:?}", registry.asked());
+    assert_eq!(host.snapshots(), 1 + 1 + 1 + 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_replicas_wait_for_one_pull() {
+    let registry = FakeRegistry::start().await;
+    let host = Host::start().await;
+    let (digest, layers) = registry.image(&here(), &[&[1; 300_000], b"top"]);
+    let name = registry.reference("v1");
+    let pulls = (0..50).map(|_| host.images.ensure(&name, &digest));
+    let all = futures_util::future::try_join_all(pulls).await.unwrap();
+    assert!(all.windows(2).all(|pair| Arc::ptr_eq(&pair[0], &pair[1])));
+    for layer in &layers {
+        assert_eq!(registry.gets(layer.as_str()), 1);
+    }
+    assert_eq!(registry.gets("/manifests/"), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broken_transfer_goes_on_where_it_stopped() {
+    let registry = FakeRegistry::start().await;
+    let host = Host::start().await;
+    let big: Vec<u8> = (0..3_000_000_u32).map(|n| (n ^ (n >> 9)).to_le_bytes()[0]).collect();
+    let (digest, layers) = registry.image(&here(), &[&big]);
+    let size = tar_of("file0", &big).len();
+    registry.fail(layers[0].as_str(), Kind::BreakOff, 1);
+    host.images.ensure(&registry.reference("v1"), &digest).await.unwrap();
+    let asked = registry.asked();
+    let blob: Vec<_> = asked.iter().filter(|one| one.path.contains(layers[0].as_str())).collect();
+    assert_eq!(blob.len(), 2, "{blob:?}");
+    assert_eq!(blob[0].from, 0);
+    assert!(blob[1].from > 0 && blob[1].from <= size / 2, "{} of {size}", blob[1].from);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn only_so_many_blobs_come_at_once() {
+    let registry = FakeRegistry::start().await;
+    let config = RegistryConfig { silence: Duration::from_millis(500), ..Default::default() };
+    let host = Host::make(config, None).await;
+    let layers: Vec<Vec<u8>> = (0..20_u8).map(|n| vec![n; 1000]).collect();
+    let layers: Vec<&[u8]> = layers.iter().map(Vec::as_slice).collect();
+    let (digest, blobs) = registry.image(&here(), &layers);
+    blobs.iter().for_each(|blob| registry.fail(blob.as_str(), Kind::Stall, 100));
+    let error = host.images.ensure(&registry.reference("v1"), &digest).await.unwrap_err();
+    assert!(matches!(error, ImageError::BrokenOff { .. }), "{error:?}");
+    let begun = blobs.iter().filter(|blob| registry.gets(blob.as_str()) > 0).count();
+    assert!((1..=2 * mill::limits::PULLS_PARALLEL).contains(&begun), "{begun} of 20 at once");
+    host.assert_empty();
+}

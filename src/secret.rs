@@ -1,0 +1,146 @@
+//! Secret texts: kept out of every message, and sealed where they are stored.
+//!
+//! Owns the form of what is sealed: AES-256-GCM under a 256-bit key, bound to what it is for. Never
+//! draws a random number and never reads a key: both are inputs.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// Bytes of a key.
+pub const KEY_LEN: usize = 32;
+
+/// A random number that is used once.
+pub type OneTime = [u8; NONCE_LEN];
+
+/// A secret text. It has no way into a log, an error or a document but [`Secret::reveal`].
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Takes a text.
+    #[must_use]
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The text itself, for the one who needs it.
+    #[must_use]
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+/// The key that a node seals with.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SealKey {
+    bytes: [u8; KEY_LEN],
+    id: String,
+}
+
+impl fmt::Debug for SealKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SealKey({})", self.id)
+    }
+}
+
+/// A sealed text.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sealed {
+    /// Which key opens it.
+    pub key: String,
+    /// Base64 of the one-time number and what was encrypted with it.
+    pub text: String,
+}
+
+/// Why a text can't be sealed or opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SealError {
+    /// It was sealed with another key.
+    #[error("it was sealed with the key of another node")]
+    OtherKey,
+    /// It isn't what was sealed.
+    #[error("it is damaged")]
+    Damaged,
+}
+
+impl SealKey {
+    /// A key of random bytes.
+    #[must_use]
+    pub fn new(bytes: [u8; KEY_LEN]) -> Self {
+        let digest = crate::oci::image::sha256(&bytes);
+        let id = digest.as_str().chars().skip("sha256:".len()).take(16).collect();
+        Self { bytes, id }
+    }
+
+    /// Seals a text for a purpose; `once` must never be used again with this key.
+    ///
+    /// # Errors
+    /// Only for a text longer than the method takes, 64 GiB.
+    pub fn seal(&self, purpose: &str, text: &Secret, once: OneTime) -> Result<Sealed, SealError> {
+        let mut bytes = text.reveal().as_bytes().to_vec();
+        let (nonce, purpose) = (Nonce::assume_unique_for_key(once), Aad::from(purpose.as_bytes()));
+        let sealed = self.key()?.seal_in_place_append_tag(nonce, purpose, &mut bytes);
+        sealed.map_err(|_| SealError::Damaged)?;
+        let text = STANDARD.encode([once.as_slice(), &bytes].concat());
+        Ok(Sealed { key: self.id.clone(), text })
+    }
+
+    /// Opens what was sealed for that purpose.
+    ///
+    /// # Errors
+    /// It was sealed by another key or for another purpose, or has been changed.
+    pub fn open(&self, purpose: &str, sealed: &Sealed) -> Result<Secret, SealError> {
+        if sealed.key != self.id {
+            return Err(SealError::OtherKey);
+        }
+        let bytes = STANDARD.decode(&sealed.text).map_err(|_| SealError::Damaged)?;
+        let (once, rest) = bytes.split_first_chunk::<NONCE_LEN>().ok_or(SealError::Damaged)?;
+        let (nonce, purpose) = (Nonce::assume_unique_for_key(*once), Aad::from(purpose.as_bytes()));
+        let mut rest = rest.to_vec();
+        let opened = self.key()?.open_in_place(nonce, purpose, &mut rest);
+        let text = opened.map_err(|_| SealError::Damaged)?.to_vec();
+        String::from_utf8(text).map(Secret).map_err(|_| SealError::Damaged)
+    }
+
+    fn key(&self) -> Result<LessSafeKey, SealError> {
+        let key = UnboundKey::new(&AES_256_GCM, &self.bytes).map_err(|_| SealError::Damaged)?;
+        Ok(LessSafeKey::new(key))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_key_and_the_purpose_open_it() {
+        let key = SealKey::new([7; KEY_LEN]);
+        let sealed = key.seal("login a", &Secret::new("hunter2"), [1; NONCE_LEN]).unwrap();
+        assert!(!format!("{sealed:?}").contains("hunter2"));
+        assert_eq!(key.open("login a", &sealed).unwrap().reveal(), "hunter2");
+        assert_eq!(key.open("login b", &sealed), Err(SealError::Damaged), "another purpose");
+        let other = SealKey::new([8; KEY_LEN]);
+        assert_eq!(other.open("login a", &sealed), Err(SealError::OtherKey));
+        for text in ["", "AAAA", "!", &sealed.text[4..]] {
+            let cut = Sealed { text: text.to_owned(), ..sealed.clone() };
+            assert_eq!(key.open("login a", &cut), Err(SealError::Damaged), "{text}");
+        }
+        let again = key.seal("login a", &Secret::new("hunter2"), [2; NONCE_LEN]).unwrap();
+        assert_ne!(again.text, sealed.text, "equal texts don't look equal");
+    }
+
+    #[test]
+    fn nothing_shows_it() {
+        let shown = format!("{:?} {:?}", Secret::new("hunter2"), SealKey::new([7; KEY_LEN]));
+        assert!(!shown.contains("hunter2") && !shown.contains("[7"), "{shown}");
+    }
+}
