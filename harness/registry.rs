@@ -105,12 +105,16 @@ impl Registry {
     /// Pushes an image in another form: `skopeo copy`'s flags say which.
     pub fn push_as(&self, from: &str, to: &str, form: &[&str]) {
         let (name, tag) = from.split_once(':').expect("NAME:TAG");
-        let layout = layouts().join(name).join(tag);
-        run(skopeo()
-            .arg("--dest-tls-verify=false")
-            .args(form)
-            .arg(format!("oci:{}:{tag}", layout.display()))
-            .arg(format!("docker://{}", self.image(to))));
+        let layout = format!("oci:{}:{tag}", layouts().join(name).join(tag).display());
+        let to = format!("docker://{}", self.image(to));
+        run(skopeo().arg("--dest-tls-verify=false").args(form).args([layout, to]));
+    }
+
+    /// The manifest of an image as it is stored.
+    #[must_use]
+    pub fn raw(&self, image: &str) -> String {
+        let reference = format!("docker://{}", self.image(image));
+        run(Command::new("skopeo").args(["inspect", "--raw", "--tls-verify=false"]).arg(reference))
     }
 
     /// Ends the process; the folder and the address stay.

@@ -49,6 +49,7 @@ fn a_login_is_tried_kept_sealed_and_used_after_a_restart() {
     let keys: Vec<&String> = listed[0].as_object().unwrap().keys().collect();
     assert_eq!(keys, ["registry", "since", "user"], "and no password");
 
+    let _ = node.stop();
     node.restart();
     let out = node.mill(["--json", "up", &file]).ok();
     let events = out.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());

@@ -154,6 +154,6 @@ mod tests {
     #[test]
     fn what_is_empty_or_broken_is_no_login() {
         assert_eq!(DockerConfig::parse("{}").unwrap().find("x"), Found::Nothing);
-        assert!(DockerConfig::parse("[]").is_err());
+        assert!(DockerConfig::parse("7").is_err());
     }
 }

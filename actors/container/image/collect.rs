@@ -28,7 +28,7 @@ impl Images {
     }
 
     /// Removes what nothing needs and nobody has used for a day; with less than a part of the disk
-    /// that holds `folder` free also what was used today. Nothing before it is known what is needed.
+    /// that holds `folder` free also what was used today. Nothing before the needs are known.
     ///
     /// # Errors
     /// containerd doesn't answer.

@@ -112,8 +112,8 @@ impl Registries {
                     return Ok(digest);
                 }
             }
-            // Some know only GET.
-            Err(ImageError::Server { code: 400 | 405 | 501, .. }) => {}
+            // Some know only GET, and only its answer has a reason in it.
+            Err(ImageError::Server { .. }) => {}
             Err(error) => return Err(error),
         }
         let answer = self.send(image, Method::GET, &path, 0).await?;

@@ -79,7 +79,7 @@ async fn what_nothing_needs_goes_and_the_rest_stays() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pull_makes_room_for_itself() {
     let registry = FakeRegistry::start().await;
-    let host = Host::with_small_disk(13_000).await;
+    let host = Host::with_small_disk(11_000).await;
     let image = |seed| registry.image(&Platform::host().architecture, &[&noise(4 << 20, seed)]).0;
     let (old, new) = (image(1), image(2));
     host.images.ensure(&registry.reference("old"), &old).await.unwrap();

@@ -81,6 +81,8 @@ impl Client {
             let is_tls = attempt.url().scheme() == "https";
             if attempt.previous().len() > REDIRECTS {
                 attempt.error(Why::Redirects)
+            } else if !is_tls && attempt.url().scheme() != "http" {
+                attempt.error(Why::Elsewhere)
             } else if tls && !is_tls {
                 attempt.error(Why::Downgrade)
             } else {

@@ -29,6 +29,9 @@ pub(crate) enum Why {
     /// It sends to an address without TLS.
     #[error("it redirects to an address without TLS")]
     Downgrade,
+    /// It sends to what is no web address.
+    #[error("it redirects to what is no web address")]
+    Elsewhere,
     /// It doesn't let in whoever asks.
     #[error("it refuses")]
     Denied,
@@ -63,6 +66,7 @@ impl Why {
             match found.downcast_ref::<Self>() {
                 Some(Self::Redirects) => return Self::Redirects,
                 Some(Self::Downgrade) => return Self::Downgrade,
+                Some(Self::Elsewhere) => return Self::Elsewhere,
                 _ => cause = found.source(),
             }
         }
