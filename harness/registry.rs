@@ -94,6 +94,12 @@ impl Registry {
         self.folder.path().join("data")
     }
 
+    /// From now on it speaks TLS, at the same address.
+    pub fn speak_tls(&mut self) {
+        self.tls = Some(certificate(self.folder.path(), 2100));
+        self.restart();
+    }
+
     /// Gives a tag to another image of this registry: `copy("hello:v2", "hello:v1")` moves v1.
     pub fn copy(&self, from: &str, to: &str) {
         run(skopeo()

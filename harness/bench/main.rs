@@ -19,6 +19,7 @@ mod peers;
 #[allow(dead_code, reason = "shared with the tests")]
 #[path = "../poll.rs"]
 mod poll;
+mod pull;
 #[allow(dead_code, reason = "shared with the tests")]
 #[path = "../registry.rs"]
 mod registry;
@@ -41,6 +42,9 @@ fn main() {
     }
     if wanted("idle") {
         rows.extend(node::idle_figures());
+    }
+    if wanted("pull") {
+        rows.extend(pull::figures());
     }
     let page = report::page(&rows);
     println!("{page}");

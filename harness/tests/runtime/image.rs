@@ -4,6 +4,7 @@ use super::{Host, run, sh};
 use crate::registry::{Registry, docker_archive, oci_archive};
 use mill::actors::container::image::{ImageError, RegistryConfig};
 use mill::units::Bytes;
+use std::io::Read as _;
 use std::process::Command;
 use std::sync::Arc;
 
@@ -65,18 +66,7 @@ async fn comes_over_tls_from_whom_it_trusts() {
     loopback.pull(&registry.image("busybox:v1")).await;
 
     let _address = Address::add("10.102.0.1");
-    let port = registry.address().rsplit_once(':').unwrap().1.to_owned();
-    let listener = tokio::net::TcpListener::bind("10.102.0.1:0").await.unwrap();
-    let outside = listener.local_addr().unwrap();
-    tokio::spawn(async move {
-        while let Ok((mut inbound, _)) = listener.accept().await {
-            let to = format!("127.0.0.1:{port}");
-            tokio::spawn(async move {
-                let mut outbound = tokio::net::TcpStream::connect(to).await.unwrap();
-                let _ = tokio::io::copy_bidirectional(&mut inbound, &mut outbound).await;
-            });
-        }
-    });
+    let outside = outside("10.102.0.1", &registry).await;
     let reference = format!("{outside}/busybox:v1");
     let error = loopback.images.resolve(&reference).await.unwrap_err();
     assert!(matches!(error, ImageError::Tls { .. }) && !error.is_temporary(), "{error:?}");
@@ -168,7 +158,10 @@ async fn what_is_no_archive_is_told() {
     let cut = whole[..whole.len() / 2].to_vec();
     let no_tar = vec![7; 4096];
     let zstd = vec![0x28, 0xb5, 0x2f, 0xfd, 0, 0];
-    for bytes in [cut, no_tar, zstd, Vec::new(), vec![0; 1024]] {
+    let mut bomb = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    std::io::copy(&mut std::io::repeat(0).take(8 << 20), &mut bomb).unwrap();
+    let bomb = bomb.finish().unwrap();
+    for bytes in [cut, no_tar, zstd, bomb, Vec::new(), vec![0; 1024]] {
         let error = host.images.load(std::io::Cursor::new(bytes)).await.unwrap_err();
         assert!(matches!(error, ImageError::BadArchive { .. }), "{error:?}");
     }
@@ -188,6 +181,63 @@ async fn a_full_disk_is_told_and_nothing_is_left() {
 
     sh(Command::new("mount").args(["-o", "remount,size=64m"]).arg(&host.places.root));
     host.images.ensure(&reference, &digest).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_wrong_with_tls_is_said_with_its_remedy() {
+    let host = Host::start().await;
+    let _addresses = ["10.125.0.1", "10.125.0.2"].map(Address::add);
+    let (good, expired) = (Registry::start_tls(), Registry::start_expired());
+    let plain = Registry::start();
+    let trusting = |registry: &Registry| {
+        let ca = Some(registry.ca().to_owned());
+        let config = RegistryConfig { ca, ..RegistryConfig::default() };
+        mill::actors::container::image::Images::new(host.containerd.clone(), config)
+    };
+    let cases = [
+        (host.images.clone(), &good, "10.125.0.1", "signed by nobody whom this host trusts"),
+        (trusting(&expired), &expired, "10.125.0.1", "has expired"),
+        (trusting(&good), &good, "10.125.0.2", "for another name"),
+        (host.images.clone(), &plain, "10.125.0.1", "speaks no TLS but plain HTTP"),
+    ];
+    for (images, registry, address, said) in cases {
+        let outside = outside(address, registry).await;
+        let error = images.resolve(&format!("{outside}/hello:v1")).await.unwrap_err();
+        assert!(matches!(error, ImageError::Tls { .. }) && !error.is_temporary(), "{error:?}");
+        let text = error.to_string();
+        let remedy = format!("--insecure-registry {outside}");
+        assert!(text.contains(said) && text.contains(&remedy), "{text}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_registry_on_loopback_may_change_between_plain_and_tls() {
+    let mut registry = Registry::start();
+    let host = Host::start().await;
+    let reference = registry.image("hello:v1");
+    let digest = host.images.resolve(&reference).await.unwrap();
+    registry.speak_tls();
+    // The first answer is no answer; after it the registry is looked at afresh.
+    let error = host.images.resolve(&reference).await.unwrap_err();
+    assert!(error.is_temporary(), "{error:?}");
+    assert_eq!(host.images.resolve(&reference).await.unwrap(), digest);
+}
+
+/// A way to a registry from an address that isn't loopback.
+async fn outside(address: &str, registry: &Registry) -> std::net::SocketAddr {
+    let to = registry.address();
+    let listener = tokio::net::TcpListener::bind((address, 0)).await.unwrap();
+    let outside = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut inbound, _)) = listener.accept().await {
+            let to = to.clone();
+            tokio::spawn(async move {
+                let mut outbound = tokio::net::TcpStream::connect(to).await.unwrap();
+                let _ = tokio::io::copy_bidirectional(&mut inbound, &mut outbound).await;
+            });
+        }
+    });
+    outside
 }
 
 /// An address of this machine that isn't loopback; gone on drop.

@@ -54,7 +54,8 @@ fn walk(archive: impl Read, parts: &mpsc::Sender<Part>) -> Result<(), ImageError
         return Err(bad("it is compressed by zstd; decompress it first"));
     }
     if head.starts_with(&super::GZIP) {
-        return files(MultiGzDecoder::new(archive), parts);
+        // A few packed bytes must not fill the disk: both forms have the same bound.
+        return files(MultiGzDecoder::new(archive).take(limits::API_ARCHIVE_MAX), parts);
     }
     files(archive, parts)
 }
