@@ -23,8 +23,18 @@ pub struct Registry {
     folder: tempfile::TempDir,
     address: SocketAddr,
     tls: Option<Tls>,
-    guarded: bool,
+    guard: Guard,
     process: Option<Child>,
+}
+
+/// Whom it lets in.
+enum Guard {
+    Open,
+    Password,
+    /// Who brings a token, which is given out there.
+    Token {
+        realm: String,
+    },
 }
 
 struct Tls {
@@ -37,35 +47,51 @@ impl Registry {
     /// Starts one over plain HTTP.
     #[must_use]
     pub fn start() -> Self {
-        Self::new(None, false)
+        Self::new(None, Guard::Open)
     }
 
     /// Starts one over TLS with an authority of its own, see [`Registry::ca`].
     #[must_use]
     pub fn start_tls() -> Self {
-        Self::new(Some(2100), false)
+        Self::new(Some(2100), Guard::Open)
     }
 
     /// Starts one over TLS whose certificate has expired.
     #[must_use]
     pub fn start_expired() -> Self {
-        Self::new(Some(2001), false)
+        Self::new(Some(2001), Guard::Open)
     }
 
     /// Starts one over TLS that lets in only [`USER`] with [`PASSWORD`].
     #[must_use]
     pub fn start_guarded() -> Self {
-        Self::new(Some(2100), true)
+        Self::new(Some(2100), Guard::Password)
+    }
+
+    /// Starts one over plain HTTP that wants a token, signed by [`Registry::token_keys`] and given
+    /// out at that URL.
+    #[must_use]
+    pub fn start_with_tokens(realm: &str) -> Self {
+        Self::new(None, Guard::Token { realm: realm.to_owned() })
+    }
+
+    /// Certificate and key of whom it believes tokens.
+    #[must_use]
+    pub fn token_keys(&self) -> [PathBuf; 2] {
+        ["cert.pem", "key.pem"].map(|name| self.folder.path().join("tokens").join(name))
     }
 
     /// With a certificate that is good until that year, and perhaps a guard.
-    fn new(tls: Option<i32>, guarded: bool) -> Self {
+    fn new(tls: Option<i32>, guard: Guard) -> Self {
         let folder = tempfile::tempdir().unwrap();
         run(Command::new("cp").arg("-a").arg(pushed_images()).arg(folder.path().join("data")));
         let tls = tls.map(|until| certificate(folder.path(), until));
         fs::write(folder.path().join("htpasswd"), HTPASSWD).unwrap();
+        let tokens = folder.path().join("tokens");
+        fs::create_dir(&tokens).unwrap();
+        certificate(&tokens, 2100);
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let mut registry = Self { folder, address, tls, guarded, process: None };
+        let mut registry = Self { folder, address, tls, guard, process: None };
         registry.restart();
         registry
     }
@@ -179,10 +205,16 @@ impl Registry {
             let (certificate, key) = (tls.certificate.display(), tls.key.display());
             format!("  tls: {{certificate: {certificate}, key: {key}}}\n")
         });
-        let file = self.folder.path().join("htpasswd");
-        let auth = match self.guarded {
-            true => format!("auth: {{htpasswd: {{realm: test, path: {}}}}}\n", file.display()),
-            false => String::new(),
+        let folder = self.folder.path().display();
+        let auth = match &self.guard {
+            Guard::Open => String::new(),
+            Guard::Password => {
+                format!("auth: {{htpasswd: {{realm: x, path: {folder}/htpasswd}}}}\n")
+            }
+            Guard::Token { realm } => format!(
+                "auth: {{token: {{realm: \"{realm}\", service: test, issuer: test, \
+                 rootcertbundle: {folder}/tokens/ca.pem}}}}\n"
+            ),
         };
         format!(
             "version: 0.1\n\

@@ -1,7 +1,7 @@
 //! Who mill is to registries, and what of that a registry gets to know.
 
-use super::Host;
 use super::fake::{FakeRegistry, Kind};
+use super::{Host, jwt};
 use crate::registry::{PASSWORD, Registry, USER};
 use mill::actors::container::image::{ImageError, RegistryConfig, Who};
 use mill::fsm::login::{Logins, RegistryLogin};
@@ -133,6 +133,33 @@ async fn tokens_are_fetched_once_and_only_their_place_sees_the_password() {
         let sealed = key.seal(&purpose, &Secret::new(PASSWORD), [2; 12]).unwrap();
         host.images.use_logins(&logins(&registry.address, sealed));
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_registry_that_wants_tokens_gets_them() {
+    let places = FakeRegistry::start().await;
+    let registry = Registry::start_with_tokens(&format!("http://{}/token", places.address));
+    let host = Host::make(with_key(), None).await;
+    let reference = registry.image("hello:v1");
+    places.serve_at("token", "application/json", b"{\"token\": \"bm90.b25l.x\"}");
+    let error = host.images.resolve(&reference).await.unwrap_err();
+    assert!(matches!(error, ImageError::Unauthorized { .. }), "{error:?}");
+    let other = format!("{{\"token\": \"{}\"}}", jwt::sign(&registry, "other"));
+    places.serve_at("token", "application/json", other.as_bytes());
+    host.images.use_logins(&Logins::unit("x".to_owned(), sealed_elsewhere()));
+    let error = host.images.resolve(&reference).await.unwrap_err();
+    assert!(matches!(error, ImageError::Unauthorized { .. }), "of another image: {error:?}");
+    let token = format!("{{\"token\": \"{}\"}}", jwt::sign(&registry, "hello"));
+    places.serve_at("token", "application/json", token.as_bytes());
+    host.images.use_logins(&Logins::new());
+    host.pull(&reference).await;
+    assert!(places.asked().iter().all(|one| one.path.contains("scope=repository%3Ahello%3Apull")));
+}
+
+/// A login that this node can't open: it counts for nothing.
+fn sealed_elsewhere() -> Arc<RegistryLogin> {
+    let password = Sealed { key: "other".to_owned(), text: "x".to_owned() };
+    Arc::new(RegistryLogin { user: USER.to_owned(), password, since: Timestamp(0) })
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

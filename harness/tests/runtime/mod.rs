@@ -9,6 +9,7 @@ mod fake;
 mod forms;
 mod hostile;
 mod image;
+mod jwt;
 mod lifecycle;
 mod pull;
 
