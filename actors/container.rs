@@ -16,6 +16,7 @@ pub mod net;
 mod publish;
 mod reports;
 pub mod runc_shim;
+pub mod transfer;
 mod upkeep;
 pub mod usage;
 

@@ -116,6 +116,7 @@ impl Places {
             cluster_subnet: cluster,
             publish_on,
             run_dir: self.run.join("netns"),
+            private_ports: Vec::new(),
         }
     }
 
@@ -172,7 +173,11 @@ impl Platform {
         };
         let data = places.data.clone();
         let keep = tokio::task::spawn_blocking(move || logs::install_logger(&data));
-        let net = Net::open(places.net(node, cluster, publish_on));
+        let mut net = places.net(node, cluster, publish_on);
+        net.private_ports =
+            std::iter::once(config.api).chain(config.peer).map(|a| a.port()).collect();
+        net.private_ports.dedup();
+        let net = Net::open(net);
         let (net, runtime, logger) = tokio::join!(net, start(config, &places), keep);
         let (socket, private) = runtime?;
         let logger = logger.map_err(PlatformError::Aborted)??;

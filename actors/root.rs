@@ -5,6 +5,7 @@
 
 mod family;
 mod lap;
+pub mod vitals;
 
 #[cfg(test)]
 mod tests;
@@ -172,6 +173,8 @@ pub struct View {
 pub struct NodeUsage {
     /// By allocation: cores and memory.
     pub allocations: BTreeMap<AllocId, (MilliCpu, Bytes)>,
+    /// By allocation: processor time since the attempt's start.
+    pub cpu_totals: BTreeMap<AllocId, std::time::Duration>,
     /// The whole machine.
     pub node: (MilliCpu, Bytes),
 }

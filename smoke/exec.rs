@@ -190,3 +190,74 @@ fn a_terminal_is_a_terminal() {
     let no_terminal = exec(&node, &["-it", &id, "--", "sh"]).code(2);
     let _ = no_terminal.says("Standard input is no terminal");
 }
+
+#[test]
+fn files_go_in_and_come_out_and_nowhere_else() {
+    let registry = Registry::start();
+    let node = node(&registry);
+    let id = node.allocations("web")[0]["id"].as_str().unwrap().to_owned();
+    let sh = |script: &str| exec(&node, &[&id, "--", "sh", "-c", script]).ok();
+    let cp = |from: &str, to: &str| node.mill(["cp", from, to]);
+    let big: String = (0..200_000).map(|n| format!("{n}\n")).collect();
+    let file = node.file("big.txt", &big);
+    let folder = file.parent().unwrap().to_owned();
+    let _ = cp("big.txt", &format!("{id}:/tmp")).ok();
+    assert_eq!(sh("wc -l < /tmp/big.txt; stat -c %u:%g /tmp/big.txt"), "200000\n1000:1000\n");
+    let _ = cp(&format!("{id}:/tmp/big.txt"), "back.txt").ok();
+    assert_eq!(std::fs::read_to_string(folder.join("back.txt")).unwrap(), big);
+    let _ = sh("mkdir -p /tmp/t/a; echo one > /tmp/t/a/one; ln -s a/one /tmp/t/link; \
+                ln -s / /tmp/t/root; mkfifo /tmp/t/pipe");
+    let _ = cp(&format!("{id}:/tmp/t"), "tree").ok();
+    assert_eq!(std::fs::read_to_string(folder.join("tree/link")).unwrap(), "one\n");
+    assert_eq!(std::fs::read_link(folder.join("tree/root")).unwrap().to_str(), Some("/"));
+    assert!(!folder.join("tree/pipe").exists());
+    let _ = cp("tree", &format!("{id}:/tmp/copy")).ok();
+    assert_eq!(sh("cat /tmp/copy/link"), "one\n");
+    // Links of the container lead within the container, whoever follows them.
+    let secret = folder.join("secret");
+    std::fs::write(&secret, "of the host").unwrap();
+    let host = secret.to_str().unwrap();
+    let _ = sh(&format!("ln -s {host} /tmp/steal; ln -s {} /tmp/out", folder.display()));
+    let _ = cp(&format!("{id}:/tmp/steal"), "stolen").code(1).says("no file /tmp/steal");
+    let _ = cp("big.txt", &format!("{id}:/tmp/out/secret")).code(2).says("isn't there");
+    assert_eq!(std::fs::read_to_string(&secret).unwrap(), "of the host");
+    let _ = cp(&format!("{id}:/no/such"), ".").code(1).says("no file /no/such");
+    let _ = cp("a", "b").code(2).says("must be in a container");
+    let _ = cp(&format!("{id}:/etc/hosts"), "/").code(0);
+    std::fs::remove_file("/hosts").unwrap();
+}
+
+#[test]
+fn metrics_have_the_nodes_figures() {
+    let registry = Registry::start();
+    let node = node(&registry);
+    let figures = || {
+        let answer = node.api().request("GET", "/v1/metrics").send().status(200);
+        assert!(answer.header("content-type").unwrap().starts_with("application/openmetrics-text"));
+        answer.body
+    };
+    let id = node.allocations("web")[0]["id"].as_str().unwrap().to_owned();
+    let of = format!("service=\"web\",allocation=\"{id}\",node=");
+    let value = |text: &str, start: &str| {
+        let line = text.lines().find(|line| line.starts_with(start));
+        let line = line.unwrap_or_else(|| panic!("no {start} in\n{text}"));
+        line.rsplit_once(' ').unwrap().1.parse::<f64>().unwrap()
+    };
+    poll(|| figures().contains(&format!("mill_alloc_memory_bytes{{{of}"))).expect("figures of use");
+    let text = figures();
+    let alloc = |name: &str| value(&text, &format!("mill_alloc_{name}{{{of}"));
+    assert!(alloc("cpu_seconds_total") > 0.0 && alloc("memory_bytes") > 10_000.0);
+    assert_eq!(alloc("memory_limit_bytes"), 32_000_000.0);
+    assert_eq!((alloc("restarts_total"), alloc("oom_total")), (0.0, 0.0));
+    for (state, count) in [("desired", 2.0), ("healthy", 2.0), ("backoff", 0.0)] {
+        let name = format!("mill_service_replicas{{service=\"web\",state=\"{state}\"}}");
+        assert_eq!(value(&text, &name), count, "{state}");
+    }
+    assert_eq!(value(&text, "mill_node_up{node="), 1.0);
+    assert!(value(&text, "mill_node_cpu_available{node=") > 0.0);
+    assert!(value(&text, "mill_node_memory_available_bytes{node=") > 0.0);
+    assert_eq!(value(&text, "mill_raft_is_leader"), 1.0);
+    assert!(value(&text, "mill_raft_term") >= 1.0);
+    assert_eq!(value(&text, "mill_actor_restarts_total{actor=\"container\"}"), 0.0);
+    assert_eq!(value(&text, "mill_build_info{version="), 1.0);
+}

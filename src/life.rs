@@ -69,6 +69,8 @@ pub struct Life {
     oom: bool,
     /// When this life began, for how long a task's start is tried.
     begun: Timestamp,
+    /// It was counted while the program still ran.
+    oom_counted: bool,
     /// An end that was told while the start was still under way.
     early: Option<Ended>,
 }
@@ -100,9 +102,16 @@ impl Life {
         match (&self.stage, input) {
             (Stage::Done, _) => Vec::new(),
             (_, Input::Want(want)) => self.wanted(want),
-            (_, Input::OutOfMemory(attempt)) => {
+            (stage, Input::OutOfMemory(attempt)) => {
+                let runs = matches!(stage, Stage::Running { .. });
                 self.oom |= attempt == self.observed.attempt;
-                Vec::new()
+                if !runs || attempt != self.observed.attempt {
+                    return Vec::new();
+                }
+                // The program itself may live on: its end, if it comes, counts no second time.
+                self.observed.ooms += 1;
+                self.oom_counted = true;
+                vec![Effect::Report]
             }
             (Stage::Pulling, Input::Pulled(turn, result)) if turn == self.turn => match result {
                 Ok(()) => self.start(),
@@ -170,6 +179,7 @@ impl Life {
         self.observed.started_at = None;
         self.observed.message = None;
         self.oom = false;
+        self.oom_counted = false;
         self.early = None;
         self.tries = 0;
         self.pull()
@@ -329,7 +339,7 @@ impl Life {
         }
         let pause = backoff(self.ends);
         self.ends += 1;
-        self.observed.ooms += u32::from(exit.reason == ExitReason::Oom);
+        self.observed.ooms += u32::from(exit.reason == ExitReason::Oom && !self.oom_counted);
         let message = bounded(&format!("{}, next try in {pause}", describe(&exit)));
         self.observed.exit = Some(exit);
         self.observed.health = Health::None;

@@ -91,6 +91,8 @@ pub const PROBE_BODY_WAIT: Duration = Duration::from_millis(500);
 pub const PROBE_AGAIN: Duration = Duration::from_secs(1);
 /// Processes that are being added to containers at once: each costs a start of the runtime.
 pub const EXEC_STARTS: usize = 8;
+/// Largest piece of files that are copied into or out of a container.
+pub const COPY_PIECE: usize = 64 << 10;
 /// Largest piece of a process's output in one frame.
 pub const EXEC_FRAME: usize = 32 << 10;
 /// Largest frame that is taken from who runs a process.
@@ -189,6 +191,8 @@ pub const NFT_DEADLINE: Duration = Duration::from_secs(10);
 
 /// Processes and threads that one container may have.
 pub const CONTAINER_PIDS: i64 = 4_096;
+/// Open files that one process in a container may have.
+pub const CONTAINER_FILES: u64 = 1 << 20;
 /// How long one call to containerd may take.
 pub const CONTAINERD_CALL: Duration = Duration::from_secs(60);
 /// How long a call is repeated while containerd is away.

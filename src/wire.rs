@@ -103,6 +103,9 @@ pub struct AllocationView {
     pub memory: MemoryUse,
     /// Starts after the first.
     pub restarts: u32,
+    /// How often a process in it was killed for want of memory, whether it ended by that or not.
+    #[serde(default)]
+    pub ooms: u32,
     /// When the program that runs now started.
     pub started_at: Option<String>,
     /// When it was placed.

@@ -136,6 +136,12 @@ fn given(route: &Route, schemas: &mut Schemas) -> ResponseBuilder {
         Gives::OpenApi => response
             .description("The document")
             .content("application/json", content(ObjectBuilder::new().into())),
+        Gives::Archive => {
+            response.description("The archive").content("application/x-tar", content(text()))
+        }
+        Gives::Text => response
+            .description("The figures")
+            .content("application/openmetrics-text", content(text())),
         Gives::Json(shape) => response
             .description("The document")
             .content("application/json", content(collect(shape, schemas))),

@@ -106,6 +106,10 @@ pub enum Gives {
     List(Shape),
     /// A stream of these events, or the document if JSON is asked for.
     Events(&'static [(&'static str, Shape)], Option<Shape>),
+    /// A tar archive.
+    Archive,
+    /// Text for a program.
+    Text,
     /// The OpenAPI document.
     OpenApi,
 }
@@ -190,7 +194,6 @@ pub const LATER: &[Later] = &[
     later("/v1/volumes", "", "volumes"),
     later("/v1/certs", "", "certificates"),
     later("/v1/backup", "", "backup"),
-    later("/v1/metrics", "", "metrics"),
     later("/v1/join", "", "join"),
     later("/v1/leave", "", "leave"),
 ];

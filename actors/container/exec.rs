@@ -3,7 +3,8 @@
 //! Owns their pipes and their end: a process that nobody holds any more is killed and removed, also
 //! if it was left by an earlier life of the daemon. Never decides who may have one.
 
-use super::containerd::{Containerd, Error, NewExec};
+use super::containerd::{Containerd, Error, NewExec, TaskState};
+use super::transfer::Root;
 use crate::id::ContainerId;
 use crate::limits;
 use oci_spec::runtime::Process;
@@ -192,6 +193,25 @@ impl Execs {
             },
             Err(_) => Probed::Late(tail.text()),
         })
+    }
+
+    /// The files of a container that runs; what is made in them belongs to its user.
+    ///
+    /// # Errors
+    /// It doesn't run.
+    pub async fn root(&self, container: &ContainerId) -> Result<Root, Error> {
+        let gone = || Error::NotRunning { id: container.to_string() };
+        let process = self.containerd.process_of(container).await?;
+        let TaskState::Running { pid } = self.containerd.task(container).await? else {
+            return Err(gone());
+        };
+        let owner = [process.user().uid(), process.user().gid()];
+        let root = Root::of(pid, owner).map_err(|_| gone())?;
+        // Its number may have become another's before the root was held.
+        match self.containerd.task(container).await? {
+            TaskState::Running { pid: now } if now == pid => Ok(root),
+            _ => Err(gone()),
+        }
     }
 
     /// Kills and removes what an earlier life of the daemon left in a container.

@@ -52,6 +52,8 @@ pub struct NetConfig {
     pub publish_on: PublishOn,
     /// Directory for the namespaces' mounts, of this instance alone; made if it is not there.
     pub run_dir: PathBuf,
+    /// Ports of the host that containers can't reach: the API's and the peers'.
+    pub private_ports: Vec<u16>,
 }
 
 impl NetConfig {
@@ -147,6 +149,11 @@ impl Net {
         // keeps containers from using it the other way.
         set_kernel(&format!("/proc/sys/net/ipv4/conf/{}/route_localnet", config.bridge()))?;
         firewall::apply(&firewall::base(config)).await?;
+        // The rules are of IPv4: by the other one containers shall not reach the host at all.
+        let six = format!("/proc/sys/net/ipv6/conf/{}/disable_ipv6", config.bridge());
+        if Path::new(&six).exists() {
+            set_kernel(&six)?;
+        }
         Ok(Bridge { index, mtu })
     }
 

@@ -60,7 +60,14 @@ impl State {
             };
             let node = meter.node().unwrap_or_default();
             let node = (node.cpu_used.unwrap_or(MilliCpu(0)), node.memory_used);
-            let answer = NodeUsage { allocations: running.iter().filter_map(of).collect(), node };
+            let total = |(id, container): &(AllocId, ContainerId)| {
+                Some((id.clone(), used.get(container)?.cpu_total))
+            };
+            let answer = NodeUsage {
+                allocations: running.iter().filter_map(of).collect(),
+                cpu_totals: running.iter().filter_map(total).collect(),
+                node,
+            };
             if let Some(reply) = reply {
                 // The caller may have gone: nothing is lost.
                 let _ = reply.send(answer);

@@ -202,6 +202,7 @@ fn try_network() -> Result<(), String> {
         cluster_subnet: subnet,
         publish_on: PublishOn::All,
         run_dir: scratch.0.join("netns"),
+        private_ports: Vec::new(),
     };
     runtime.map_err(|error| error.to_string())?.block_on(async {
         let net = Net::open(config).await.map_err(|error| error.to_string())?;

@@ -210,6 +210,7 @@ impl State {
         let kin = self.family.members.entry(child).or_default();
         match kin.history.failed(now) {
             Decision::RestartAfter(delay) => {
+                super::vitals::restarted(child);
                 tracing::warn!(?child, reason, ?delay, "a child failed and is started again");
                 myself.send_after(delay, move || Msg::Restart(child));
             }

@@ -3,8 +3,8 @@
 //! Owns the list of commands. Never runs one; each command's flags are in its own file.
 
 use super::{
-    check, clean, completions, daemon, dev, doctor, down, exec, fmt, history, image, init, logs,
-    ps, restart, rollback, scale, show, status, token, up, version,
+    check, clean, completions, cp, daemon, dev, doctor, down, exec, fmt, history, image, init,
+    logs, ps, restart, rollback, scale, show, status, token, up, version,
 };
 use argh::{ArgsInfo, FromArgs};
 
@@ -54,6 +54,8 @@ pub enum Command {
     Status(status::StatusArgs),
     /// `mill logs`.
     Logs(logs::LogsArgs),
+    /// `mill cp`.
+    Cp(cp::CpArgs),
     /// `mill exec`.
     Exec(exec::ExecArgs),
     /// `mill show`.

@@ -9,6 +9,7 @@ mod clean;
 pub mod client;
 mod completions;
 mod context;
+mod cp;
 mod daemon;
 mod dev;
 mod doctor;
@@ -145,6 +146,7 @@ async fn run_async(command: Command, context: &Context) -> Result<(), CliError> 
         Command::Ps(args) => ps::run(args, context).await,
         Command::Status(args) => status::run(args, context).await,
         Command::Logs(args) => logs::run(args, context).await,
+        Command::Cp(args) => cp::run(args, context).await,
         Command::Exec(args) => exec::run(args, context).await,
         Command::Show(args) => show::run(args, context).await,
         Command::History(args) => history::run(args, context).await,

@@ -12,7 +12,6 @@ const LATER: &[&str] = &[
     "plan",
     "events",
     "why",
-    "cp",
     "port-forward",
     "spawn",
     "kill",

@@ -146,6 +146,8 @@ fn restarts(one: &AllocationView) -> String {
     });
     match why {
         Some(why) => format!("{} ({why})", one.restarts),
+        // Processes in it were, and it lived on.
+        None if one.ooms > 0 => format!("{} (oom {}×)", one.restarts, one.ooms),
         None => one.restarts.to_string(),
     }
 }
@@ -189,6 +191,7 @@ pub mod tests {
             cpu: CpuUse { used: Some(0.12), limit: Some(0.5) },
             memory: MemoryUse { used: Some(91_000_000), limit: Some(512_000_000) },
             restarts: 0,
+            ooms: 0,
             started_at: Some("2026-03-01T12:00:00Z".to_owned()),
             created_at: "2026-03-01T12:00:00Z".to_owned(),
             revision: 8,
@@ -206,6 +209,7 @@ pub mod tests {
             cpu: CpuUse { used: None, limit: None },
             memory: MemoryUse { used: None, limit: Some(256_000_000) },
             restarts: 6,
+            ooms: 6,
             created_at: "2026-03-01T11:00:00Z".to_owned(),
             exit: Some(ExitView { code: Some(137), reason: "oom".to_owned(), message: None }),
             ..allocation("db-0-x7q1", "db")
@@ -263,6 +267,8 @@ db-0-x7q1   db    n2    backoff  none     -          -         6 (oom)   1h   -
         one.exit = Some(ExitView { code: Some(2), reason: "error".to_owned(), message: None });
         assert_eq!(restarts(&one), "6 (exit 2)");
         one.restarts = 0;
+        assert_eq!(restarts(&one), "0 (oom 6×)");
+        one.ooms = 0;
         assert_eq!(restarts(&one), "0");
     }
 }

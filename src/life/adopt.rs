@@ -41,6 +41,7 @@ impl Life {
             tries: 0,
             oom: false,
             begun: now,
+            oom_counted: false,
             early: None,
         };
         if let Some((attempt, _)) = found

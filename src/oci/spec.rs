@@ -12,8 +12,9 @@ use oci_spec::OciSpecError;
 use oci_spec::runtime::{
     Capabilities, Capability, LinuxBuilder, LinuxCapabilitiesBuilder, LinuxCpuBuilder,
     LinuxDeviceCgroupBuilder, LinuxMemoryBuilder, LinuxNamespaceBuilder, LinuxNamespaceType,
-    LinuxPidsBuilder, LinuxResources, LinuxResourcesBuilder, Mount, MountBuilder, Process,
-    ProcessBuilder, RootBuilder, Spec, SpecBuilder, UserBuilder, get_default_mounts,
+    LinuxPidsBuilder, LinuxResources, LinuxResourcesBuilder, Mount, MountBuilder, PosixRlimit,
+    PosixRlimitBuilder, PosixRlimitType, Process, ProcessBuilder, RootBuilder, Spec, SpecBuilder,
+    UserBuilder, get_default_mounts,
 };
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -97,6 +98,8 @@ pub struct Context {
     pub cgroup_version: CgroupVersion,
     /// `/etc/resolv.conf`, `/etc/hosts`, `/etc/hostname`, volumes, in this order.
     pub mounts: Vec<BindMount>,
+    /// The most open files that may be given to a process; 0: unknown.
+    pub open_files: u64,
 }
 
 impl Context {
@@ -188,9 +191,20 @@ fn process(run: &RunSpec, image: &ImageConfig, context: &Context) -> Result<Proc
         .capabilities(capabilities)
         .no_new_privileges(true)
         .oom_score_adj(0)
-        // Those of containerd: a higher one may not be ours to give.
-        .rlimits(Vec::new())
+        .rlimits(limits_of(context.open_files)?)
         .build()?)
+}
+
+/// As many open files as servers need, where that is ours to give; no core dumps, which would fill
+/// the disk.
+fn limits_of(open_files: u64) -> Result<Vec<PosixRlimit>, OciSpecError> {
+    let limit = |typ, most| PosixRlimitBuilder::default().typ(typ).soft(most).hard(most).build();
+    let mut all = vec![limit(PosixRlimitType::RlimitCore, 0)?];
+    let files = open_files.min(limits::CONTAINER_FILES);
+    if files > 0 {
+        all.push(limit(PosixRlimitType::RlimitNofile, files)?);
+    }
+    Ok(all)
 }
 
 /// Image, then mill, then the file: the later wins, each name stands once.

@@ -55,6 +55,7 @@ fn context() -> Context {
             target: "/etc/hosts".into(),
             read_only: false,
         }],
+        open_files: 524_288,
     }
 }
 
@@ -118,6 +119,27 @@ fn the_spec_holds_what_was_asked_for() {
     let cpu = resources.cpu().as_ref().unwrap();
     assert_eq!((cpu.quota(), cpu.period(), cpu.shares()), (Some(50_000), Some(100_000), Some(512)));
     assert!(linux.seccomp().is_some());
+}
+
+/// The whole spec of a container, so that no right is given by accident. After a change that is
+/// meant, copy what the test prints.
+#[test]
+fn the_spec_is_as_recorded() {
+    let run = RunSpec { cpu: Some(MilliCpu(500)), ..run_spec() };
+    let spec = runtime_spec(&run, &image(), &context()).unwrap();
+    let mut spec = serde_json::to_value(&spec).unwrap();
+    let profile = serde_json::to_value(seccomp::profile()).unwrap();
+    assert_eq!(spec["linux"]["seccomp"], profile);
+    spec["linux"]["seccomp"] = "seccomp.json".into();
+    for set in spec["process"]["capabilities"].as_object_mut().unwrap().values_mut() {
+        // They have no order.
+        let mut names: Vec<String> = serde_json::from_value(set.clone()).unwrap();
+        names.sort();
+        *set = names.into();
+    }
+    let recorded: serde_json::Value = serde_json::from_str(include_str!("spec.json")).unwrap();
+    let now = serde_json::to_string_pretty(&spec).unwrap();
+    assert_eq!(spec, recorded, "{now}");
 }
 
 #[test]

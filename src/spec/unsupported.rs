@@ -4,11 +4,12 @@
 
 use super::parsed::{Parsed, Target};
 use super::report::Problem;
+use crate::id::WorkloadName;
 
 /// Paths of fields, `*` for any name, and what they are called.
 const FIELDS: &[(&[&str], &str)] = &[
     (&["service", "*", "route", "*"], "routes"),
-    (&["service", "*", "volume", "*"], "volumes"),
+    (&["service", "*", "volume", "*"], "persistent volumes"),
     (&["service", "*", "secret-file", "*"], "secret files"),
     (&["service", "*", "update", "canary"], "canaries"),
     (&["service", "*", "before-deploy", "*"], "tasks before a deployment"),
@@ -28,7 +29,8 @@ pub fn unsupported(parsed: &Parsed) -> Vec<Problem> {
             pattern.len() == path.len()
                 && pattern.iter().zip(path).all(|(want, have)| *want == "*" || want == have)
         };
-        if let Some((_, what)) = FIELDS.iter().find(|(pattern, _)| fits(pattern)) {
+        let found = FIELDS.iter().find(|(pattern, _)| fits(pattern));
+        if let Some((_, what)) = found.filter(|_| !is_ephemeral(parsed, path)) {
             let text = message(&path[0], &path[1], what);
             problems.push(parsed.problem_at(*span, text, None));
         }
@@ -52,6 +54,14 @@ pub fn unsupported(parsed: &Parsed) -> Vec<Problem> {
     problems
 }
 
+/// Whether a path is that of an ephemeral volume.
+fn is_ephemeral(parsed: &Parsed, path: &[String]) -> bool {
+    let [_, service, field, name] = path else { return false };
+    let service = parsed.spec.services.get(&WorkloadName::from(service.as_str()));
+    let mut volumes = service.into_iter().flat_map(|service| &service.run.volumes);
+    field == "volume" && volumes.any(|volume| volume.name == *name && volume.ephemeral)
+}
+
 fn message(kind: &str, name: &str, what: &str) -> String {
     format!("{kind} {name:?}: this build can't run {what} yet")
 }
@@ -67,13 +77,14 @@ mod tests {
     env { A \"x${service.db.address}\"; B \"${secret(b)}\"; C \"$${secret(b)}\" }
     health exec=\"true\"
     route \"a.example\"
-    volume \"v\" path=\"/v\" ephemeral=#true
+    volume \"e\" path=\"/e\" ephemeral=#true
     secret-file \"s\" path=\"/s\"
     update canary=1 for=\"1m\"
     before-deploy \"t\"
     after-deploy \"t\"
 }
-service \"db\" { image \"postgres\"; port 5432; publish 5432 }
+service \"db\" { image \"postgres\"; port 5432; publish 5432
+    volume \"d\" path=\"/d\" size=\"1G\" }
 task \"t\" { image \"busybox\"; env { S \"${secret(s)}\" } }
 ";
 
@@ -86,12 +97,12 @@ task \"t\" { image \"busybox\"; env { S \"${secret(s)}\" } }
             (4, 15, "service \"web\"", "addresses of services in env"),
             (4, 42, "service \"web\"", "secrets in env"),
             (6, 5, "service \"web\"", "routes"),
-            (7, 5, "service \"web\"", "volumes"),
             (8, 5, "service \"web\"", "secret files"),
             (9, 19, "service \"web\"", "canaries"),
             (10, 19, "service \"web\"", "tasks before a deployment"),
             (11, 18, "service \"web\"", "tasks after a deployment"),
-            (14, 1, "task \"t\"", "tasks"),
+            (14, 5, "service \"db\"", "persistent volumes"),
+            (15, 1, "task \"t\"", "tasks"),
         ];
         let expected: Vec<(u32, u32, String)> = expected
             .into_iter()

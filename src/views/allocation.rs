@@ -37,6 +37,7 @@ pub fn allocation(state: &State, allocation: &Allocation, seen: &Observed) -> Al
             limit: run.map(|run| run.memory.0),
         },
         restarts: observed.restarts,
+        ooms: observed.ooms,
         started_at: observed.started_at.map(|at| at.to_string()),
         created_at: allocation.created_at.to_string(),
         revision: allocation.revision.0,

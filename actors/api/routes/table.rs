@@ -3,7 +3,8 @@
 //! Never answers a request itself.
 
 use super::super::{
-    allocations, deploy, exec, images, logins, logs, openapi, read, revisions, tokens,
+    allocations, deploy, exec, files, images, logins, logs, metrics, openapi, read, revisions,
+    tokens,
 };
 use super::{Gives, Handler, Parameter, Route, Shape, Takes, Verb, shape};
 use crate::fsm::model::Role;
@@ -246,6 +247,35 @@ pub static ROUTES: &[Route] = &[
              it is: 0 stdin, 1 stdout, 2 stderr, 3 JSON resize, eof or exit",
         )
     },
+    Route {
+        role: Some(Role::Admin),
+        query: &[parameter("path", "the file or folder in the container")],
+        ..get(
+            "/v1/allocations/{id}/files",
+            |c, r| Box::pin(files::read(c, r)),
+            Gives::Archive,
+            "A file or folder out of a running container, as a tar archive",
+        )
+    },
+    Route {
+        role: Some(Role::Admin),
+        query: &[parameter("path", "a folder to copy into, or the new name")],
+        body: Takes::Archive,
+        status: 204,
+        ..change(
+            Verb::Post,
+            "/v1/allocations/{id}/files",
+            |c, r| Box::pin(files::write(c, r)),
+            Gives::Nothing,
+            "Copy a tar archive with one file or folder into a running container",
+        )
+    },
+    get(
+        "/v1/metrics",
+        |c, r| Box::pin(metrics::metrics(c, r)),
+        Gives::Text,
+        "This node's own figures, for Prometheus",
+    ),
     Route {
         query: LOG_QUERY,
         ..get(

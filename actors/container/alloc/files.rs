@@ -1,4 +1,4 @@
-//! The files that a container is given: `resolv.conf`, `hosts`, `hostname`.
+//! The files that a container is given: `resolv.conf`, `hosts`, `hostname`, ephemeral volumes.
 //!
 //! Owns the allocation's folder. Never mounts anything.
 
@@ -7,6 +7,7 @@ use crate::actors::container::logs;
 use crate::actors::platform::Platform;
 use crate::id::AllocId;
 use crate::oci::BindMount;
+use crate::spec::model::VolumeSpec;
 use std::io;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
@@ -39,6 +40,41 @@ pub(super) async fn write(
         read_only: false,
     };
     Ok(["resolv.conf", "hosts", "hostname"].map(mount).to_vec())
+}
+
+/// Makes the ephemeral volumes that are not there yet, owned by the container's user. They last as
+/// long as the allocation: over its restarts, and no longer.
+pub(super) async fn volumes(
+    platform: &Platform,
+    id: &AllocId,
+    volumes: &[VolumeSpec],
+    [uid, gid]: [u32; 2],
+) -> Result<Vec<BindMount>, Failed> {
+    let above = folder(platform, id).join("volumes");
+    let mounts: Vec<BindMount> = volumes
+        .iter()
+        .filter(|volume| volume.ephemeral)
+        .map(|volume| BindMount {
+            source: above.join(&volume.name),
+            target: PathBuf::from(&volume.path),
+            read_only: false,
+        })
+        .collect();
+    let wanted: Vec<PathBuf> = mounts.iter().map(|mount| mount.source.clone()).collect();
+    let make = move || {
+        for path in wanted.into_iter().filter(|path| !path.exists()) {
+            // Under its own name only once it is complete.
+            let partial = path.with_extension("new");
+            std::fs::create_dir_all(&partial)?;
+            std::os::unix::fs::chown(&partial, Some(uid), Some(gid))?;
+            std::fs::rename(&partial, &path)?;
+        }
+        Ok(())
+    };
+    let made = tokio::task::spawn_blocking(make).await;
+    let made = made.unwrap_or_else(|lost| Err(io::Error::other(lost)));
+    made.map_err(|source| Failed::Files { path: above, source })?;
+    Ok(mounts)
 }
 
 fn folder(platform: &Platform, id: &AllocId) -> PathBuf {

@@ -15,10 +15,11 @@ use crate::life::Ended;
 use crate::limits;
 use crate::network::Protocol;
 use crate::oci::{
-    BindMount, CgroupVersion, Context, plain_env, resolve_user, runtime_spec, stop_signal,
+    Account, BindMount, CgroupVersion, Context, plain_env, resolve_user, runtime_spec, stop_signal,
 };
 use crate::spec::model::{HealthProbe, HealthSpec};
 use crate::units::{Millis, Timestamp};
+use nix::sys::resource::{Resource, getrlimit};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
@@ -101,13 +102,15 @@ impl Job {
             return Err(Failed::Taken(taken));
         }
         let netns = platform.net.attach(&self.id, self.address).await?;
-        let mounts = files::write(&self.platform, &self.id, self.address).await?;
+        let mut mounts = files::write(&self.platform, &self.id, self.address).await?;
+        let run = self.spec.spec.run();
+        let user = run.user.as_deref().unwrap_or(&image.config.user);
+        let account = resolve_user(user, &image.passwd, &image.group)?;
+        let owner = [account.uid, account.gid];
+        mounts.extend(files::volumes(platform, &self.id, &run.volumes, owner).await?);
         let id = self.container(attempt);
-        let spec = runtime_spec(
-            self.spec.spec.run(),
-            &image.config,
-            &self.context(image, &id, netns, mounts)?,
-        )?;
+        let context = self.context(account, &id, netns, mounts)?;
+        let spec = runtime_spec(run, &image.config, &context)?;
         let new = NewContainer {
             image: self.spec.spec.run().image.clone(),
             chain_id: image.chain_id.clone(),
@@ -140,13 +143,12 @@ impl Job {
 
     fn context(
         &self,
-        image: &Image,
+        account: Account,
         id: &ContainerId,
         netns: PathBuf,
         mounts: Vec<BindMount>,
     ) -> Result<Context, Failed> {
         let run = self.spec.spec.run();
-        let user = run.user.as_deref().unwrap_or(&image.config.user);
         let (kind, replica) = match self.kind {
             AllocKind::Service { replica } => ("service", replica),
             AllocKind::Task => ("task", 0),
@@ -155,13 +157,14 @@ impl Job {
         let name = self.workload.as_str();
         Ok(Context {
             alloc: self.id.clone(),
-            account: resolve_user(user, &image.passwd, &image.group)?,
+            account,
             env: plain_env(run).map_err(|name| Failed::Reference { name })?,
             own_env: Context::own_env(&self.id, kind, name, &self.node, replica, port),
             netns: Some(netns),
             cgroup: Path::new(&self.platform.places.cgroup()).join(id.as_str()),
             cgroup_version: self.cgroups,
             mounts,
+            open_files: open_files(),
         })
     }
 
@@ -258,6 +261,11 @@ impl Job {
         }
         lines.join("\n")
     }
+}
+
+/// The most open files that this process could have, which is what it may give.
+fn open_files() -> u64 {
+    getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(_, hard)| hard)
 }
 
 /// What a workload's life needs to know of its specification.

@@ -27,6 +27,14 @@ pub(super) fn base(config: &NetConfig) -> String {
         }
         PublishOn::Loopback => ("", "ip daddr 127.0.0.1 jump publish"),
     };
+    let private = match config.private_ports.as_slice() {
+        [] => String::new(),
+        ports => {
+            let ports: Vec<String> = ports.iter().map(u16::to_string).collect();
+            let ports = ports.join(", ");
+            format!("iifname \"{bridge}\" tcp dport {{ {ports} }} reject with tcp reset")
+        }
+    };
     format!(
         r#"table ip {table} {{
  chain publish {{ }}
@@ -60,6 +68,7 @@ table ip {table} {{
   ip saddr {subnet} oifname "{bridge}" ct status dnat masquerade
  }}
  chain input {{
+  {private}
   jump reserved
  }}
  chain forward {{

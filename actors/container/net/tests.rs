@@ -46,6 +46,7 @@ impl Host {
             cluster_subnet: "10.101.0.0/16".parse().unwrap(),
             publish_on: PublishOn::All,
             run_dir: self.dir.join("run"),
+            private_ports: Vec::new(),
         }
     }
 

@@ -1,6 +1,8 @@
 //! The container actor with real containers: what the state asks for runs, and what runs is told.
 
 mod health;
+mod isolation;
+mod limits;
 mod support;
 
 use crate::poll::{poll, poll_async};

@@ -28,7 +28,7 @@ use nix::fcntl::{Flock, FlockArg};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Command as Process;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -42,6 +42,8 @@ pub struct Node {
     script: Arc<Mutex<Script>>,
     private: Option<Daemon>,
     folder: PathBuf,
+    /// Stands for the API's port.
+    pub not_for_containers: TcpListener,
     _lock: Flock<File>,
 }
 
@@ -161,14 +163,25 @@ impl Node {
         sweep(&folder);
         let data = folder.join("data");
         std::fs::create_dir_all(&data).unwrap();
-        let (platform, private) = platform(&data, first).await;
+        let not_for_containers = TcpListener::bind("0.0.0.0:0").unwrap();
+        let port = not_for_containers.local_addr().unwrap().port();
+        let (platform, private) = platform(&data, first, port).await;
         let platform = Arc::new(platform);
         let script = Script { current: true, ..Script::default() };
         let script = Arc::new(Mutex::new(script));
         let (root, _) = Root::spawn(None, Root, Arc::clone(&script)).await.unwrap();
         let registry = tokio::task::spawn_blocking(Registry::start).await.unwrap();
         let private = Some(private);
-        let node = Self { registry, platform, root, script, private, folder, _lock: lock };
+        let node = Self {
+            registry,
+            platform,
+            root,
+            script,
+            private,
+            folder,
+            not_for_containers,
+            _lock: lock,
+        };
         node.command(Command::Init(Init {
             cluster: "test".into(),
             cluster_id: "c0ffee".into(),
@@ -381,7 +394,7 @@ impl Node {
         if left.is_empty() { Ok(()) } else { Err(left) }
     }
 
-    fn left(&self) -> String {
+    pub fn left(&self) -> String {
         let instance = &self.platform.places.instance;
         let links = run(Process::new("ip").args(["-o", "link"]));
         let rules = run(Process::new("nft").args(["list", "tables"]));
@@ -391,10 +404,12 @@ impl Node {
     }
 }
 
-async fn platform(data: &Path, first: Ipv4Addr) -> (Platform, Daemon) {
+async fn platform(data: &Path, first: Ipv4Addr, private_port: u16) -> (Platform, Daemon) {
     let places = Places::of(data);
     let cluster: Subnet = "10.101.0.0/16".parse().unwrap();
-    let net = Net::open(places.net(first, cluster, PublishOn::Loopback)).await.unwrap();
+    let mut net = places.net(first, cluster, PublishOn::Loopback);
+    net.private_ports = vec![private_port];
+    let net = Net::open(net).await.unwrap();
     let private = Daemon::start(places.private()).await.unwrap();
     let logger = logs::install_from(data, Path::new(env!("CARGO_BIN_EXE_mill"))).unwrap();
     let config = places.containerd(private.socket(), logs::wrapper_of(&logger));

@@ -97,6 +97,7 @@ impl Host {
             cgroup: self.cgroup(id),
             cgroup_version: CgroupVersion::V1,
             mounts: Vec::new(),
+            open_files: 0,
         };
         NewContainer {
             id: id.into(),

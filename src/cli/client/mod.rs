@@ -261,6 +261,14 @@ impl Client {
         Ok(Events::new(self.send(call).await?.into_body(), self.place()))
     }
 
+    /// The answer's body, piece by piece.
+    ///
+    /// # Errors
+    /// As [`Client::bytes`].
+    pub async fn stream(&self, call: Call) -> Result<Incoming, ClientError> {
+        Ok(self.send(call).await?.into_body())
+    }
+
     /// Sends; an answer that is no success is an error.
     async fn send(&self, call: Call) -> Result<Response<Incoming>, ClientError> {
         let path = call.path.clone();

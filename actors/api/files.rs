@@ -1,0 +1,99 @@
+//! `GET` and `POST /v1/allocations/{id}/files`: files out of and into a container, as a tar stream.
+//!
+//! Owns the way between the request's stream and the blocking copy. Never keeps more than a piece
+//! of it.
+
+use super::allocations::by_id;
+use super::context::Context;
+use super::error::ApiError;
+use super::request::{Request, empty};
+use crate::actors::container::transfer::{CopyError, Root};
+use crate::fsm::model::Phase;
+use crate::id::ContainerId;
+use crate::limits;
+use futures_util::StreamExt as _;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tokio_util::io::{ReaderStream, StreamReader, SyncIoBridge};
+use warp::Reply as _;
+use warp::http::HeaderValue;
+use warp::http::header::CONTENT_TYPE;
+use warp::reply::Response;
+
+/// `GET /v1/allocations/{id}/files`.
+pub async fn read(context: Arc<Context>, request: Request) -> Result<Response, ApiError> {
+    let path = path(&request)?;
+    let root = root(&context, request.param("id").to_owned()).await?;
+    let source = blocking(move || root.find(&path)).await??;
+    let (ours, theirs) = tokio::io::duplex(limits::COPY_PIECE);
+    let packing = tokio::task::spawn_blocking(move || source.pack(SyncIoBridge::new(ours)));
+    let failed = futures_util::stream::once(async move {
+        // The answer breaks off, so that nobody takes a part for the whole.
+        match packing.await {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => Some(io::Error::other(error)),
+            Err(lost) => Some(io::Error::other(lost)),
+        }
+    });
+    let failed = failed.filter_map(async |error| error.map(Err));
+    let stream = ReaderStream::with_capacity(theirs, limits::COPY_PIECE).chain(failed);
+    let mut response = warp::reply::stream(stream).into_response();
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/x-tar"));
+    Ok(response)
+}
+
+/// `POST /v1/allocations/{id}/files`.
+pub async fn write(context: Arc<Context>, request: Request) -> Result<Response, ApiError> {
+    let path = path(&request)?;
+    let root = root(&context, request.param("id").to_owned()).await?;
+    let pieces = request.body.map(|piece| piece.map_err(io::Error::other));
+    let from = SyncIoBridge::new(StreamReader::new(pieces));
+    blocking(move || root.unpack(&path, from)).await??;
+    Ok(empty())
+}
+
+fn path(request: &Request) -> Result<PathBuf, ApiError> {
+    match request.one("path").map(Path::new) {
+        Some(path) if path.is_absolute() => Ok(path.to_owned()),
+        _ => Err(ApiError::bad("the path in the container must begin with /", "?path=/etc/hosts")),
+    }
+}
+
+async fn root(context: &Context, id: String) -> Result<Root, ApiError> {
+    let reading = context.read().await?;
+    let allocation = by_id(reading.state(), &id)?;
+    let execs = (context.doors.execs)().ok_or(ApiError::Starting)?;
+    let container = ContainerId::new(&allocation.id, allocation.observed.attempt);
+    let refused = |reason: String| {
+        let hint = Some(format!("mill ps {}", allocation.workload));
+        let message = format!("the files of {} can't be reached: {reason}", allocation.id);
+        ApiError::Conflict { message, hint }
+    };
+    if !matches!(allocation.observed.phase, Phase::Running | Phase::Stopping) {
+        return Err(refused("it doesn't run".to_owned()));
+    }
+    execs.root(&container).await.map_err(|error| refused(error.to_string()))
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, ApiError> {
+    let lost = |error: tokio::task::JoinError| ApiError::Internal {
+        doing: "copying files",
+        reason: error.to_string(),
+    };
+    tokio::task::spawn_blocking(work).await.map_err(lost)
+}
+
+impl From<CopyError> for ApiError {
+    fn from(error: CopyError) -> Self {
+        match error {
+            CopyError::Path { path, reason: "isn't there" } => {
+                Self::NotFound { what: "file", name: path.display().to_string() }
+            }
+            CopyError::System { .. } => Self::Conflict { message: error.to_string(), hint: None },
+            other => Self::BadRequest { message: other.to_string(), hint: None },
+        }
+    }
+}

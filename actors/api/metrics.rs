@@ -1,0 +1,154 @@
+//! `GET /v1/metrics`: this node's own figures as Prometheus text.
+//!
+//! Owns names and labels. Never keeps a figure: each answer is made of what is known at the moment.
+
+use super::context::Context;
+use super::error::ApiError;
+use super::request::Request;
+use crate::actors::root::{Msg, NodeUsage, View, vitals};
+use crate::id::AllocId;
+use crate::limits;
+use crate::views::{self, Observed};
+use crate::wire::{AllocationView, NodeView, ServiceView};
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+use ractor::rpc::CallResult;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use warp::http::HeaderValue;
+use warp::http::header::CONTENT_TYPE;
+use warp::reply::Response;
+
+/// What OpenMetrics is called on the wire; Prometheus asks for it first.
+const TEXT: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+type Labels = Vec<(&'static str, String)>;
+type Gauges = Family<Labels, Gauge<f64, AtomicU64>>;
+type Counters = Family<Labels, Counter<f64, AtomicU64>>;
+
+/// `GET /v1/metrics`.
+pub async fn metrics(context: Arc<Context>, _request: Request) -> Result<Response, ApiError> {
+    // The node's own view: a scrape must work without a leader too.
+    let view = context.view().ok_or(ApiError::Starting)?;
+    let seen = context.observed(&view).await;
+    let usage = match context.root.call(Msg::Usage, Some(limits::API_USAGE)).await {
+        Ok(CallResult::Success(usage)) => usage,
+        _ => NodeUsage::default(),
+    };
+    let failed = |error: std::fmt::Error| ApiError::Internal {
+        doing: "writing the figures",
+        reason: error.to_string(),
+    };
+    let text = page(&view, &seen, &usage).map_err(failed)?;
+    let mut response = Response::new(text.into());
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(TEXT));
+    Ok(response)
+}
+
+/// The whole text.
+fn page(view: &View, seen: &Observed, usage: &NodeUsage) -> Result<String, std::fmt::Error> {
+    let mut registry = Registry::default();
+    let own = view.state.nodes.get(&view.node).map(|node| node.name.clone()).unwrap_or_default();
+    let all = views::allocations(&view.state, seen);
+    let here: Vec<&AllocationView> = all.iter().filter(|one| one.node == own).collect();
+    allocations(&mut registry, &here, usage);
+    services(&mut registry, &views::services(&view.state, seen));
+    nodes(&mut registry, &views::nodes(&view.state, seen));
+    process(&mut registry, view);
+    let mut text = String::new();
+    encode(&mut text, &registry)?;
+    Ok(text)
+}
+
+fn gauges(registry: &mut Registry, name: &str, help: &str) -> Gauges {
+    let family = Gauges::default();
+    registry.register(name, help, family.clone());
+    family
+}
+
+/// The name without `_total`, which a counter gets by itself.
+fn counters(registry: &mut Registry, name: &str, help: &str) -> Counters {
+    let family = Counters::default();
+    registry.register(name, help, family.clone());
+    family
+}
+
+fn allocations(registry: &mut Registry, all: &[&AllocationView], usage: &NodeUsage) {
+    let cpu = counters(registry, "mill_alloc_cpu_seconds", "Processor time of the attempt");
+    let memory = gauges(registry, "mill_alloc_memory_bytes", "Memory in use");
+    let limit = gauges(registry, "mill_alloc_memory_limit_bytes", "The ceiling on memory");
+    let restarts = counters(registry, "mill_alloc_restarts", "Starts after the first");
+    let ooms = counters(registry, "mill_alloc_oom", "Processes killed for want of memory");
+    for one in all {
+        let live = !matches!(one.status.as_str(), "stopped" | "failed" | "lost");
+        if !live {
+            continue;
+        }
+        let labels: Labels = vec![
+            ("service", one.name.clone()),
+            ("allocation", one.id.clone()),
+            ("node", one.node.clone()),
+        ];
+        if let Some(total) = usage.cpu_totals.get(&AllocId::from(one.id.as_str())) {
+            cpu.get_or_create(&labels).inc_by(total.as_secs_f64());
+        }
+        if let Some(used) = one.memory.used {
+            memory.get_or_create(&labels).set(used as f64);
+        }
+        if let Some(most) = one.memory.limit {
+            limit.get_or_create(&labels).set(most as f64);
+        }
+        restarts.get_or_create(&labels).inc_by(f64::from(one.restarts));
+        ooms.get_or_create(&labels).inc_by(f64::from(one.ooms));
+    }
+}
+
+fn services(registry: &mut Registry, all: &[ServiceView]) {
+    let replicas = gauges(registry, "mill_service_replicas", "Replicas by state");
+    for service in all {
+        let live = |status: &str| {
+            service.allocations.iter().filter(|one| one.status == status).count() as f64
+        };
+        let states = [
+            ("desired", f64::from(service.replicas.desired)),
+            ("healthy", f64::from(service.replicas.healthy)),
+            ("running", live("running")),
+            ("backoff", live("backoff")),
+        ];
+        for (state, count) in states {
+            let labels = vec![("service", service.name.clone()), ("state", state.to_owned())];
+            replicas.get_or_create(&labels).set(count);
+        }
+    }
+}
+
+fn nodes(registry: &mut Registry, all: &[NodeView]) {
+    let up = gauges(registry, "mill_node_up", "1 if the node is not down");
+    let cpu = gauges(registry, "mill_node_cpu_available", "Cores that are not reserved");
+    let memory = gauges(registry, "mill_node_memory_available_bytes", "Memory not reserved");
+    for node in all {
+        let labels: Labels = vec![("node", node.name.clone())];
+        up.get_or_create(&labels).set(f64::from(u8::from(node.status != "down")));
+        cpu.get_or_create(&labels).set((node.cpu.total - node.cpu.reserved).max(0.0));
+        let free = node.memory.total.saturating_sub(node.memory.reserved);
+        memory.get_or_create(&labels).set(free as f64);
+    }
+}
+
+/// What this process knows of itself.
+fn process(registry: &mut Registry, view: &View) {
+    let leads = gauges(registry, "mill_raft_is_leader", "1 on the leader");
+    leads.get_or_create(&Labels::new()).set(f64::from(u8::from(view.leader == Some(view.node))));
+    let term = gauges(registry, "mill_raft_term", "The term of the consensus");
+    term.get_or_create(&Labels::new()).set(vitals::term() as f64);
+    let restarts = counters(registry, "mill_actor_restarts", "Restarts of an actor");
+    for (actor, count) in vitals::restarts() {
+        restarts.get_or_create(&vec![("actor", actor.to_owned())]).inc_by(count as f64);
+    }
+    let build = gauges(registry, "mill_build_info", "Always 1; the version is a label");
+    let version = vec![("version", env!("CARGO_PKG_VERSION").to_owned())];
+    build.get_or_create(&version).set(1.0);
+}
