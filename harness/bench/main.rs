@@ -16,6 +16,7 @@ mod disk;
 mod lap;
 mod node;
 mod peers;
+mod planning;
 #[allow(dead_code, reason = "shared with the tests")]
 #[path = "../poll.rs"]
 mod poll;
@@ -36,6 +37,9 @@ fn main() {
     let mut rows: Vec<Row> = Vec::new();
     if wanted("commit") {
         rows.extend(commit::figures());
+    }
+    if wanted("planning") {
+        rows.extend(planning::figures());
     }
     if wanted("start") {
         rows.extend(node::start_figures());
