@@ -9,7 +9,7 @@ mod tests;
 use crate::fsm::model::{AllocKind, Allocation, DeployStatus, Deployment, Desired, Exit};
 use crate::fsm::model::{ExitReason, Health, Node, NodeStatus, Phase};
 use crate::fsm::{State, Touched};
-use crate::id::{AllocId, AppName, NodeId, Revision, WorkloadName};
+use crate::id::{AllocId, AppName, NodeId, Revision, TokenId, WorkloadName};
 use crate::limits;
 use crate::units::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -149,24 +149,24 @@ pub fn record(before: &State, after: &mut State, touched: &Touched) {
             found.allocation(old, new);
         }
     }
-    if touched.tokens {
-        found.tokens(before, after);
+    for id in &touched.tokens {
+        found.token(id, before, after);
     }
     for mut event in found.events {
         after.last_event += 1;
         event.id = after.last_event;
-        after.events.push_back(Arc::new(event));
-        if after.events.len() > limits::EVENTS_KEPT {
-            after.events.pop_front();
+        after.events.insert(event.id, Arc::new(event));
+        if after.events.len() > limits::EVENTS_KEPT
+            && let Some(oldest) = after.events.get_min().map(|(id, _)| *id)
+        {
+            after.events.remove(&oldest);
         }
     }
 }
 
 /// The kept events behind the one with this id, in order.
 pub fn after(state: &State, id: u64) -> impl Iterator<Item = &Arc<Event>> {
-    let first = state.events.front().map_or(0, |event| event.id);
-    let skip = usize::try_from((id + 1).saturating_sub(first)).unwrap_or(usize::MAX);
-    state.events.iter().skip(skip)
+    state.events.range(id + 1..).map(|(_, event)| event)
 }
 
 /// What one entry has brought about.
@@ -246,8 +246,7 @@ impl Found {
         let Some(old) = old else {
             return push(EventKind::DeploymentAccepted, None, None);
         };
-        let known = old.progress.len().min(new.progress.len());
-        for step in new.progress.iter().skip(known) {
+        for (_, step) in new.progress.range(old.progress.len()..) {
             if step.is_waiting() {
                 let message = step.message.clone();
                 push(EventKind::DeploymentWaiting, Some(&step.service), message);
@@ -307,15 +306,16 @@ impl Found {
         }
     }
 
-    fn tokens(&mut self, before: &State, after: &State) {
-        for (id, token) in after.tokens.iter().filter(|(id, _)| !before.tokens.contains_key(*id)) {
-            let message = Some(format!("{id}, {}", crate::views::role(token.role)));
-            self.push(EventKind::TokenCreated, |event| event.message = message);
-        }
-        for id in before.tokens.keys().filter(|id| !after.tokens.contains_key(*id)) {
-            let message = Some(id.to_string());
-            self.push(EventKind::TokenRevoked, |event| event.message = message);
-        }
+    fn token(&mut self, id: &TokenId, before: &State, after: &State) {
+        let (kind, message) = match (before.tokens.get(id), after.tokens.get(id)) {
+            (None, Some(new)) => {
+                let role = crate::views::role(new.role);
+                (EventKind::TokenCreated, format!("{id}, {role}"))
+            }
+            (Some(_), None) => (EventKind::TokenRevoked, id.to_string()),
+            _ => return,
+        };
+        self.push(kind, |event| event.message = Some(message));
     }
 }
 

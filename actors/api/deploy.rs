@@ -36,7 +36,7 @@ pub async fn deploy(context: Arc<Context>, mut request: Request) -> Result<Respo
     let state = reading.state();
     // A client that lost its connection goes on with what it has deployed.
     let is_same = |last: &EventId| {
-        state.deployments.get(&last.revision).is_some_and(|deployment| deployment.file == file)
+        state.deployments.get(&last.revision).is_some_and(|deployment| *deployment.file == *file)
     };
     if let Some(last) = last.filter(is_same) {
         return Ok(reading.mark(revisions::follow(&context, last.next())?));

@@ -118,6 +118,7 @@ fn deploy(app: u64) -> Deploy {
         services: pinned.collect(),
         tasks: BTreeMap::new(),
         file: text,
+        plan: None,
         replace: false,
     }
 }

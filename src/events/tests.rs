@@ -130,7 +130,7 @@ fn the_life_of_an_allocation_is_told() {
     assert!(kinds(&change(&mut state, act(Action::Stop { allocation }))).is_empty());
     let command = report(&state, seen(2, Phase::Stopped, Health::None));
     assert_eq!(kinds(&change(&mut state, command)), ["allocation-stopped"]);
-    let last = state.events.last().unwrap();
+    let last = state.events.get_max().unwrap().1.clone();
     assert_eq!(last.allocation, Some("web-0-aaaa".into()));
     assert_eq!((last.app.clone(), last.node), (Some("shop".into()), Some(NodeId(1))));
 }

@@ -122,7 +122,7 @@ impl State {
             None => return,
         };
         let mut deployment = (**running).clone();
-        deployment.progress.push_back(Progress {
+        deployment.add_progress(Progress {
             time: self.time,
             phase,
             service,

@@ -87,13 +87,13 @@ impl State {
             Command::CreateToken { id, role, hash, expires_at } => {
                 let created_at = self.time;
                 let token = Token { id: id.clone(), role, hash, created_at, expires_at };
-                self.tokens.insert(id, Arc::new(token));
-                touched.tokens = true;
+                self.tokens.insert(id.clone(), Arc::new(token));
+                touched.tokens.insert(id);
                 Ok(Outcome::Done)
             }
             Command::RevokeToken { id } => {
                 self.tokens.remove(&id).ok_or_else(|| not_found("token", id.as_str()))?;
-                touched.tokens = true;
+                touched.tokens.insert(id);
                 Ok(Outcome::Done)
             }
             Command::SetLogin { registry, user, password } => {

@@ -23,8 +23,9 @@ impl State {
     ) -> Result<Outcome, Rejection> {
         self.check_plan(&deploy)?;
         self.check_deploy(&deploy)?;
-        let services = self.store_specs(deploy.services);
-        let tasks = self.store_specs(deploy.tasks);
+        let file: Arc<str> = deploy.file.into();
+        let services = Arc::new(self.store_specs(deploy.services));
+        let tasks = Arc::new(self.store_specs(deploy.tasks));
         let old = self.apps.get(&deploy.app).cloned();
         let running = self.running_deployment(&deploy.app).cloned();
         let changed = changed_services(old.as_deref(), running.as_deref(), &services);
@@ -57,9 +58,9 @@ impl State {
             name: deploy.app.clone(),
             revision,
             stable: old.as_deref().and_then(|app| app.stable),
-            file: deploy.file.clone(),
+            file: Arc::clone(&file),
             services: kept,
-            tasks: tasks.clone(),
+            tasks: Arc::clone(&tasks),
             version: old.as_deref().map_or(0, |app| app.version) + 1,
         };
         let deployment = Deployment {
@@ -75,11 +76,11 @@ impl State {
             failed_service: None,
             services,
             tasks,
-            touched: changed,
+            touched: Arc::new(changed),
             plan: deploy.plan,
-            file: deploy.file,
+            file,
             hooks: Vec::new(),
-            progress: imbl::Vector::new(),
+            progress: imbl::OrdMap::new(),
         };
         touched.apps.insert(deploy.app.clone());
         self.sync_schedules(&app);

@@ -69,7 +69,7 @@ pub struct State {
     pub idempotency: OrdMap<String, Remembered>,
     /// The newest events, in order.
     #[serde(default)]
-    pub events: imbl::Vector<Arc<Event>>,
+    pub events: OrdMap<u64, Arc<Event>>,
     /// The id of the newest event.
     #[serde(default)]
     pub last_event: u64,
@@ -157,8 +157,8 @@ pub struct Touched {
     pub apps: BTreeSet<AppName>,
     /// The nodes.
     pub nodes: bool,
-    /// The tokens.
-    pub tokens: bool,
+    /// These tokens.
+    pub tokens: BTreeSet<TokenId>,
     /// The logins to registries.
     pub logins: bool,
 }
@@ -177,15 +177,15 @@ impl Touched {
     /// Everything, as after a start or an installed snapshot.
     #[must_use]
     pub fn everything() -> Self {
-        Self { all: true, nodes: true, tokens: true, logins: true, ..Self::default() }
+        Self { all: true, nodes: true, logins: true, ..Self::default() }
     }
 
     /// Adds what another saw.
     pub fn merge(&mut self, other: &Self) {
         self.all |= other.all;
         self.nodes |= other.nodes;
-        self.tokens |= other.tokens;
         self.logins |= other.logins;
+        self.tokens.extend(other.tokens.iter().cloned());
         self.allocations.extend(other.allocations.iter().cloned());
         self.apps.extend(other.apps.iter().cloned());
     }

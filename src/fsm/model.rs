@@ -11,10 +11,11 @@ pub use run::{HookRun, HookWhen, Run, RunCause, TaskSchedule};
 use crate::id::{AllocId, AppName, BootId, NodeId, Revision, SpecHash, TokenId, WorkloadName};
 use crate::spec::model::{RunSpec, ServiceSpec, StopSpec, TaskSpec, hash_of};
 use crate::units::{Bytes, MilliCpu, Timestamp};
-use imbl::Vector;
+use imbl::OrdMap;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 
 /// A machine of the cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,11 +70,11 @@ pub struct App {
     /// The newest revision that succeeded.
     pub stable: Option<Revision>,
     /// The file of that revision as a person wrote it.
-    pub file: String,
+    pub file: Arc<str>,
     /// Services that run or are about to go.
     pub services: BTreeMap<WorkloadName, Service>,
     /// Tasks that can be spawned.
-    pub tasks: BTreeMap<WorkloadName, SpecHash>,
+    pub tasks: Arc<BTreeMap<WorkloadName, SpecHash>>,
     /// Counts every change of what is desired: a plan made for another count is stale.
     pub version: u64,
 }
@@ -167,18 +168,25 @@ pub struct Deployment {
     #[serde(default)]
     pub plan: Option<String>,
     /// Every service of the revision.
-    pub services: BTreeMap<WorkloadName, SpecHash>,
+    pub services: Arc<BTreeMap<WorkloadName, SpecHash>>,
     /// Every task of the revision.
-    pub tasks: BTreeMap<WorkloadName, SpecHash>,
+    pub tasks: Arc<BTreeMap<WorkloadName, SpecHash>>,
     /// The services that it changes, adds or removes.
-    pub touched: BTreeSet<WorkloadName>,
+    pub touched: Arc<BTreeSet<WorkloadName>>,
     /// The file.
-    pub file: String,
+    pub file: Arc<str>,
     /// Its tasks before and after, in the order in which they were begun.
     #[serde(default)]
     pub hooks: Vec<HookRun>,
-    /// What happened, in order; the n-th has number n, from 0.
-    pub progress: Vector<Progress>,
+    /// What happened, by number, from 0.
+    pub progress: OrdMap<usize, Arc<Progress>>,
+}
+
+impl Deployment {
+    /// Adds what happened.
+    pub fn add_progress(&mut self, step: Progress) {
+        self.progress.insert(self.progress.len(), Arc::new(step));
+    }
 }
 
 /// A step of a deployment that a person sees.

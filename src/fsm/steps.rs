@@ -143,7 +143,7 @@ impl State {
         let mut deployment = self.running(revision)?;
         let (time, phase, message) = (self.time, ProgressPhase::Waiting, Some(message));
         let step = Progress { time, phase, service, allocation: None, node: None, message };
-        deployment.progress.push_back(step);
+        deployment.add_progress(step);
         touched.apps.insert(deployment.app.clone());
         self.deployments.insert(revision, Arc::new(deployment));
         Ok(())
@@ -162,7 +162,7 @@ impl State {
         deployment.reverting = Some(self.time);
         deployment.reason = Some(reason);
         deployment.failed_service = Some(service);
-        for name in &deployment.touched {
+        for name in deployment.touched.iter() {
             if let Some(service) = app.services.get_mut(name)
                 && !is_on(Bug::ForgetRevert)
             {

@@ -27,9 +27,8 @@ impl Context<'_> {
         service: &WorkloadName,
         refusals: &str,
     ) {
-        let is_told =
-            |step: &crate::fsm::model::Progress| step.is_waiting() && step.service == *service;
-        if deployment.progress.iter().any(is_told) {
+        let mut told = deployment.progress.values().filter(|step| step.is_waiting());
+        if told.any(|step| step.service == *service) {
             return;
         }
         let who: Vec<String> = self

@@ -132,7 +132,7 @@ fn a_change_of_one_service_leaves_the_others_as_they_are() {
     assert_eq!(scaled.file, FILE);
     change(&mut state, Command::Deploy(scaled));
     let deployment = &state.deployments[&Revision(2)];
-    assert_eq!(deployment.touched, [WorkloadName::from("web")].into());
+    assert_eq!(*deployment.touched, [WorkloadName::from("web")].into());
     finish(&mut state, 2);
     let less = without(&state, &"web".into()).unwrap();
     assert_eq!(less.services.keys().collect::<Vec<_>>(), [&WorkloadName::from("db")]);

@@ -64,6 +64,6 @@ pub fn app(app: &App) -> Option<AppView> {
     (runs || !app.tasks.is_empty()).then(|| AppView {
         app: app.name.to_string(),
         revision: app.revision.0,
-        file: app.file.clone(),
+        file: app.file.to_string(),
     })
 }

@@ -103,8 +103,8 @@ pub fn events_after(state: &State, revision: Revision, next: usize) -> Option<Fo
         let accepted = AcceptedEvent { revision: revision.0, plan: deployment.plan.clone() };
         events.push((place(0), Event::Accepted(accepted)));
     }
-    let steps = deployment.progress.iter().enumerate().skip(next.saturating_sub(1));
-    events.extend(steps.map(|(i, step)| (place(i + 1), progress(state, deployment, step))));
+    let steps = deployment.progress.range(next.saturating_sub(1)..);
+    events.extend(steps.map(|(n, step)| (place(n + 1), progress(state, deployment, step))));
     let last = deployment.progress.len() + 1;
     let ended = deployment.status != DeployStatus::Running;
     if ended && next <= last {
