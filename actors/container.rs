@@ -290,9 +290,10 @@ impl State {
     /// Sends the next batch of reports, if it is time and this life of the node is registered.
     fn send(&mut self, myself: &ActorRef<Msg>) {
         let Some(view) = &self.view else { return };
-        let Some(node) = view.state.nodes.get(&view.node).filter(|n| n.boot == view.boot) else {
+        if view.state.nodes.get(&view.node).is_none_or(|node| node.boot != view.boot) {
             return;
-        };
+        }
+        let reported = view.state.reports.get(&view.node).copied().unwrap_or(0);
         let allocations = match self.reports.next(Instant::now()) {
             Next::Rest => return,
             Next::Wait(wait) => {
@@ -301,7 +302,7 @@ impl State {
             }
             Next::Send(batch) => batch,
         };
-        self.seq = self.seq.max(node.report_seq) + 1;
+        self.seq = self.seq.max(reported) + 1;
         let report = Report { node: view.node, boot: view.boot, seq: self.seq, allocations };
         let (sender, receiver) = tokio::sync::oneshot::channel();
         let proposal = root::Proposal::new(&Command::Report(report), None, sender.into());

@@ -15,6 +15,8 @@ pub enum Bug {
     TakeStaleSteps,
     /// Lets go of what an allocation reserves while it still runs.
     ReleaseEarly,
+    /// Panics in the middle of applying a report with this number.
+    PanicInReport(u64),
 }
 
 #[cfg(test)]

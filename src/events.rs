@@ -152,16 +152,14 @@ pub fn record(before: &State, after: &mut State, touched: &Touched) {
     for id in &touched.tokens {
         found.token(id, before, after);
     }
-    for mut event in found.events {
-        after.last_event += 1;
-        event.id = after.last_event;
-        after.events.insert(event.id, Arc::new(event));
-        if after.events.len() > limits::EVENTS_KEPT
-            && let Some(oldest) = after.events.get_min().map(|(id, _)| *id)
-        {
-            after.events.remove(&oldest);
-        }
-    }
+    found.keep(after);
+}
+
+/// Adds what a node's report of an allocation has brought about.
+pub fn record_observed(state: &mut State, old: &Allocation, new: &Allocation) {
+    let mut found = Found { time: state.time, events: Vec::new() };
+    found.allocation(Some(old), new);
+    found.keep(state);
 }
 
 /// The kept events behind the one with this id, in order.
@@ -176,6 +174,19 @@ struct Found {
 }
 
 impl Found {
+    fn keep(self, state: &mut State) {
+        for mut event in self.events {
+            state.last_event += 1;
+            event.id = state.last_event;
+            state.events.insert(event.id, Arc::new(event));
+            if state.events.len() > limits::EVENTS_KEPT
+                && let Some(oldest) = state.events.get_min().map(|(id, _)| *id)
+            {
+                state.events.remove(&oldest);
+            }
+        }
+    }
+
     fn push(&mut self, kind: EventKind, fill: impl FnOnce(&mut Event)) {
         let mut event = Event {
             id: 0,

@@ -8,7 +8,7 @@ use crate::actors::raft::EncodeError;
 use crate::fsm::{self, Applied, Command, FEATURE_LEVEL, Rejection, SessionStep, Touched};
 use crate::id::Index;
 use crate::limits;
-use crate::units::Millis;
+use crate::units::{Millis, Timestamp};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
@@ -91,13 +91,18 @@ impl State {
         let was_current = self.is_current();
         let mut touched = Touched::default();
         let own = self.member.as_ref().map(|member| member.node);
-        for super::CommittedEntry { index, entry } in entries {
+        let start = Arc::clone(&self.fsm);
+        for (n, super::CommittedEntry { index, entry }) in entries.iter().enumerate() {
+            let index = *index;
             let Some(entry) = entry else {
                 Arc::make_mut(&mut self.fsm).index = index;
                 continue;
             };
             let session = entry.session;
-            let applied = self.apply(index, entry);
+            let applied = self.apply(index, entry.clone()).unwrap_or_else(|what| {
+                self.fsm = Arc::new(replayed(&start, &entries[..n]));
+                self.reject(index, entry.time, what)
+            });
             touched.merge(&applied.touched);
             if Some(session.node) == own && session.boot == self.boot {
                 let done = applied.outcome.map(|outcome| Done { index, outcome });
@@ -119,20 +124,21 @@ impl State {
         self.tell_ready();
     }
 
-    /// A panic inside becomes a rejection, the same on every node: `apply` works on a copy.
-    fn apply(&mut self, index: Index, entry: fsm::Entry) -> Applied {
-        let time = self.fsm.time.max(entry.time);
+    /// What was said if applying the entry panicked: then the state may be anything.
+    fn apply(&mut self, index: Index, entry: fsm::Entry) -> Result<Applied, String> {
         let state = Arc::make_mut(&mut self.fsm);
-        let result = std::panic::catch_unwind(AssertUnwindSafe(|| fsm::apply(state, index, entry)));
-        result.unwrap_or_else(|panic| {
-            let what = panic_text(panic.as_ref());
-            tracing::error!(index = index.0, %what, "applying an entry failed inside");
-            let state = Arc::make_mut(&mut self.fsm);
-            state.index = index;
-            state.time = time;
-            let outcome = Err(Rejection::Internal { what });
-            Applied { outcome, touched: Touched::default() }
-        })
+        let result =
+            std::panic::catch_unwind(AssertUnwindSafe(|| fsm::apply(state, index, entry)));
+        result.map_err(|panic| panic_text(panic.as_ref()))
+    }
+
+    /// An entry that could not be applied is a rejection, the same on every node.
+    fn reject(&mut self, index: Index, time: Timestamp, what: String) -> Applied {
+        tracing::error!(index = index.0, %what, "applying an entry failed inside");
+        let state = Arc::make_mut(&mut self.fsm);
+        state.index = index;
+        state.time = state.time.max(time);
+        Applied { outcome: Err(Rejection::Internal { what }), touched: Touched::default() }
     }
 
     pub(super) fn is_current(&self) -> bool {
@@ -205,6 +211,21 @@ impl State {
             boot: self.boot,
         })
     }
+}
+
+/// The state after entries that may have panicked: each is applied on a copy.
+fn replayed(start: &fsm::State, entries: &[super::CommittedEntry]) -> fsm::State {
+    let mut state = start.clone();
+    for super::CommittedEntry { index, entry } in entries {
+        let mut next = state.clone();
+        let apply = || entry.clone().map(|entry| fsm::apply(&mut next, *index, entry));
+        if std::panic::catch_unwind(AssertUnwindSafe(apply)).is_ok() {
+            state = next;
+        }
+        state.index = *index;
+        state.time = state.time.max(entry.as_ref().map_or(state.time, |entry| entry.time));
+    }
+    state
 }
 
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {

@@ -2,7 +2,9 @@
 
 use super::*;
 use crate::actors::raft;
+use crate::bugs::{Bug, switch};
 use crate::fsm::Touched;
+use crate::fsm::command::Report;
 use crate::fsm::model::Role;
 use crate::id::Incarnation;
 use ractor::{ActorProcessingErr, SpawnErr};
@@ -253,6 +255,34 @@ async fn a_failed_raft_ends_the_process_at_once() {
     tree.root.cast(Msg::Raft(RaftEvent::decode(fatal).unwrap())).unwrap();
     let reason = tokio::time::timeout(DEADLINE, tree.fatal.recv()).await.unwrap().unwrap();
     assert!(reason.contains("log"), "{reason}");
+    tree.stop().await;
+}
+
+#[tokio::test]
+async fn an_entry_that_panics_is_refused_and_leaves_nothing_behind() {
+    let mut tree = Tree::new().await;
+    tree.begin();
+    tree.view(Child::Api, |view| view.state.nodes.values().any(|n| n.boot == BootId(7))).await;
+    switch(Some(Bug::PanicInReport(13)));
+    let (node, boot) = (NodeId(1), BootId(7));
+    let report = |seq| Command::Report(Report { node, boot, seq, allocations: BTreeMap::new() });
+    // Together, so that they come in few batches.
+    let (first, refused, again, last) = tokio::join!(
+        tree.propose(token("t1")),
+        tree.propose(report(13)),
+        tree.propose(report(13)),
+        tree.propose(report(5)),
+    );
+    for refused in [refused, again] {
+        let text = refused.unwrap_err().to_string();
+        assert!(text.ends_with("inside: a report that can't be applied"), "{text}");
+    }
+    first.unwrap();
+    let index = last.unwrap().index;
+    let view = tree.view(Child::Api, |view| view.index >= index).await;
+    assert_eq!(view.state.reports.get(&node), Some(&5));
+    assert_eq!(view.state.tokens.len(), 1);
+    switch(None);
     tree.stop().await;
 }
 

@@ -75,7 +75,7 @@ fn place(state: &State, id: &str) -> Command {
 }
 
 fn report(state: &State, seen: Observed) -> Command {
-    let seq = state.nodes[&NodeId(1)].report_seq + 1;
+    let seq = state.reports.get(&NodeId(1)).map_or(1, |last| last + 1);
     let allocations = BTreeMap::from([(AllocId::from("web-0-aaaa"), seen)]);
     Command::Report(Report { node: NodeId(1), boot: BootId(1), seq, allocations })
 }

@@ -23,7 +23,11 @@ impl State {
         }
     }
 
-    pub(super) fn put_allocation(&mut self, allocation: Allocation, touched: &mut Touched) {
+    pub(super) fn put_allocation(
+        &mut self,
+        allocation: Allocation,
+        touched: &mut Touched,
+    ) -> Arc<Allocation> {
         let id = allocation.id.clone();
         touched.allocations.insert(id.clone());
         match self.allocations.get(&id).map(|old| old.is_live()) {
@@ -34,6 +38,7 @@ impl State {
         let allocation = Arc::new(allocation);
         self.allocations.insert(id, Arc::clone(&allocation));
         self.follow_run(&allocation, touched);
+        allocation
     }
 
     pub(super) fn drop_allocation(&mut self, id: &AllocId, touched: &mut Touched) {
@@ -84,15 +89,19 @@ impl State {
     }
 
     /// Takes over what a node saw of an allocation. What lies in the past is ignored.
-    pub(super) fn observe(&mut self, id: &AllocId, seen: Observed, touched: &mut Touched) {
-        let Some(old) = self.allocations.get(id) else { return };
+    pub(super) fn observe(
+        &mut self,
+        old: &Allocation,
+        seen: Observed,
+        touched: &mut Touched,
+    ) -> Option<Arc<Allocation>> {
         let before = &old.observed;
         let is_past = (seen.attempt, seen.phase) < (before.attempt, before.phase);
         if is_past || before.phase.is_terminal() || *before == seen {
-            return;
+            return None;
         }
-        let mut new = Allocation::clone(old);
-        let progress = progress_of(&new, &seen);
+        let progress = progress_of(old, &seen);
+        let mut new = old.clone();
         if (before.attempt, before.phase) != (seen.attempt, seen.phase) {
             new.phase_since = self.time;
         }
@@ -104,7 +113,7 @@ impl State {
         if let Some((phase, message)) = progress {
             self.note(&new, phase, message);
         }
-        self.put_allocation(new, touched);
+        Some(self.put_allocation(new, touched))
     }
 
     /// Adds a step to the deployment that works on an allocation's service.
@@ -121,8 +130,9 @@ impl State {
             None if running.touched.contains(&allocation.workload) => allocation.workload.clone(),
             None => return,
         };
-        let mut deployment = (**running).clone();
-        deployment.add_progress(Progress {
+        let revision = running.revision;
+        let Some(deployment) = self.deployments.get_mut(&revision) else { return };
+        Arc::make_mut(deployment).add_progress(Progress {
             time: self.time,
             phase,
             service,
@@ -130,7 +140,6 @@ impl State {
             node: Some(allocation.node),
             message,
         });
-        self.deployments.insert(deployment.revision, Arc::new(deployment));
     }
 }
 

@@ -6,6 +6,7 @@ use super::allocation::not_found;
 use super::command::{Init, Register, Report};
 use super::model::{Node, NodeStatus, Token};
 use super::{Applied, Cluster, Command, Entry, Outcome, Rejection, Remembered, State, Touched};
+use crate::bugs::{Bug, is_on};
 use crate::id::{Attempt, BootId, Index, NodeId};
 use crate::limits;
 use crate::units::Millis;
@@ -21,15 +22,12 @@ pub fn apply(state: &mut State, index: Index, entry: Entry) -> Applied {
         return Applied { outcome, touched: Touched::default() };
     }
     let (session, key) = (entry.session, entry.idempotency_key);
-    let mut next = state.clone();
     let mut touched = Touched::default();
-    let outcome = next.carry_out(entry.command, &mut touched);
-    if outcome.is_ok() {
-        crate::events::record(state, &mut next, &touched);
-        *state = next;
-    } else {
-        touched = Touched::default();
-    }
+    let outcome = match entry.command {
+        // By far the most frequent, and refused before it changes anything: it needs no copy.
+        Command::Report(report) => state.report(report, &mut touched),
+        command => state.carry_out_on_a_copy(command, &mut touched),
+    };
     if session.seq > 0 {
         let record = state.sessions.entry(session.node).or_default();
         if record.boot != session.boot {
@@ -62,6 +60,22 @@ fn remembered(state: &State, entry: &Entry) -> Option<Result<Outcome, Rejection>
 }
 
 impl State {
+    fn carry_out_on_a_copy(
+        &mut self,
+        command: Command,
+        touched: &mut Touched,
+    ) -> Result<Outcome, Rejection> {
+        let mut next = self.clone();
+        let outcome = next.carry_out(command, touched);
+        if outcome.is_ok() {
+            crate::events::record(self, &mut next, touched);
+            *self = next;
+        } else {
+            *touched = Touched::default();
+        }
+        outcome
+    }
+
     fn carry_out(&mut self, command: Command, touched: &mut Touched) -> Result<Outcome, Rejection> {
         match command {
             Command::Init(init) => self.init(init, touched),
@@ -121,7 +135,6 @@ impl State {
             voter: true,
             version: String::new(),
             boot: BootId(0),
-            report_seq: 0,
             joined_at: self.time,
         };
         self.nodes.insert(id, Arc::new(node));
@@ -144,7 +157,7 @@ impl State {
         let old = self.node(register.node)?;
         let mut node = (**old).clone();
         node.boot = register.boot;
-        node.report_seq = 0;
+        self.reports.remove(&register.node);
         node.cpu = register.cpu;
         node.memory = register.memory;
         node.version = register.version;
@@ -154,17 +167,18 @@ impl State {
     }
 
     fn report(&mut self, report: Report, touched: &mut Touched) -> Result<Outcome, Rejection> {
-        let old = self.node(report.node)?;
-        if old.boot != report.boot || report.seq <= old.report_seq {
+        let last = self.reports.get(&report.node).copied().unwrap_or(0);
+        if self.node(report.node)?.boot != report.boot || report.seq <= last {
             return Err(Rejection::Stale);
         }
-        let mut node = (**old).clone();
-        node.report_seq = report.seq;
-        self.nodes.insert(node.id, Arc::new(node));
+        self.reports.insert(report.node, report.seq);
+        assert!(!is_on(Bug::PanicInReport(report.seq)), "a report that can't be applied");
         for (id, seen) in report.allocations {
-            let ours = self.allocations.get(&id).is_some_and(|a| a.node == report.node);
-            if ours {
-                self.observe(&id, seen, touched);
+            let ours = self.allocations.get(&id).filter(|a| a.node == report.node);
+            if let Some(old) = ours.cloned()
+                && let Some(new) = self.observe(&old, seen, touched)
+            {
+                crate::events::record_observed(self, &old, &new);
             }
         }
         Ok(Outcome::Done)

@@ -44,6 +44,9 @@ pub struct State {
     pub last_revision: Revision,
     /// The members.
     pub nodes: OrdMap<NodeId, Arc<Node>>,
+    /// Number of each node's last batch of reports in its boot.
+    #[serde(default)]
+    pub reports: OrdMap<NodeId, u64>,
     /// What runs, by owner.
     pub apps: OrdMap<AppName, Arc<App>>,
     /// Revisions and what became of them.

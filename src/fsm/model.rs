@@ -42,8 +42,6 @@ pub struct Node {
     pub version: String,
     /// Its current life; reports of another are refused.
     pub boot: BootId,
-    /// Number of the last batch of reports in this boot.
-    pub report_seq: u64,
     /// When it became a member.
     pub joined_at: Timestamp,
 }

@@ -56,7 +56,7 @@ fn place(state: &mut State, replica: u32) -> AllocId {
 }
 
 fn report(state: &mut State, id: &AllocId, seen: model::Observed) {
-    let seq = state.nodes[&NodeId(1)].report_seq + 1;
+    let seq = state.reports.get(&NodeId(1)).map_or(1, |last| last + 1);
     let allocations = BTreeMap::from([(id.clone(), seen)]);
     change(state, Command::Report(Report { node: NodeId(1), boot: BootId(1), seq, allocations }));
 }

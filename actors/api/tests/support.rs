@@ -333,7 +333,7 @@ impl Node {
     }
 
     pub fn observe(&self, id: &AllocId, seen: Observed) {
-        let seq = self.state().nodes[&NodeId(1)].report_seq + 1;
+        let seq = self.state().reports.get(&NodeId(1)).map_or(1, |last| last + 1);
         let allocations = BTreeMap::from([(id.clone(), seen)]);
         let report = fsm::command::Report { node: NodeId(1), boot: BootId(1), seq, allocations };
         self.apply(Command::Report(report)).unwrap();
