@@ -262,7 +262,7 @@ impl State {
         let cause = RunCause::Hook { revision, when };
         let what = (task.clone(), Some(deployment.app.clone()), spec);
         self.begin_run(run.clone(), what, cause, touched)?;
-        deployment.progress.push_back(Progress {
+        deployment.add_progress(Progress {
             time: self.time,
             phase: ProgressPhase::Started,
             service: service.clone(),
@@ -314,7 +314,7 @@ impl State {
         for name in before.keys().filter(|name| !app.tasks.contains_key(*name)) {
             self.schedules.remove(name);
         }
-        for (name, hash) in &app.tasks {
+        for (name, hash) in app.tasks.iter() {
             let stored = self.spec(hash).map(|stored| &stored.spec);
             let Some(WorkloadSpec::Task(task)) = stored else { continue };
             let Some(expression) = task.schedule.clone() else {

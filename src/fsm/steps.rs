@@ -173,7 +173,7 @@ impl State {
             app.tasks = stable.tasks.clone();
             app.file = stable.file.clone();
         } else {
-            app.tasks.clear();
+            app.tasks = Arc::default();
         }
         self.sync_schedules(&app);
         self.put_app(app, touched);

@@ -109,7 +109,7 @@ impl Context<'_> {
         let state = self.state;
         let Some(app) = state.apps.get(&deployment.app) else { return true };
         let mut all = true;
-        for name in &deployment.touched {
+        for name in deployment.touched.iter() {
             if let Some(service) = hooked(self, deployment, app, name) {
                 all &= self.are_done(deployment, HookWhen::After, name, &service.after_deploy);
             }
