@@ -127,8 +127,7 @@ impl State {
     /// What was said if applying the entry panicked: then the state may be anything.
     fn apply(&mut self, index: Index, entry: fsm::Entry) -> Result<Applied, String> {
         let state = Arc::make_mut(&mut self.fsm);
-        let result =
-            std::panic::catch_unwind(AssertUnwindSafe(|| fsm::apply(state, index, entry)));
+        let result = std::panic::catch_unwind(AssertUnwindSafe(|| fsm::apply(state, index, entry)));
         result.map_err(|panic| panic_text(panic.as_ref()))
     }
 
