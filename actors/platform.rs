@@ -190,6 +190,7 @@ impl Platform {
             insecure: config.insecure_registries.clone(),
             docker_config: Some(config.docker_config.clone()),
             key: Some(key.map_err(PlatformError::Aborted)??),
+            disk: Some(places.images(private.is_some())),
             ..RegistryConfig::default()
         };
         let images = Images::new(containerd.clone(), registries);

@@ -52,6 +52,8 @@ pub struct RegistryConfig {
     pub key: Option<SealKey>,
     /// Silence after which a registry counts as down.
     pub silence: Duration,
+    /// Where containerd keeps images: what is full when its disk is.
+    pub disk: Option<PathBuf>,
     /// The least that a layer may hold unpacked, in bytes; beyond it its packed size counts.
     pub layer_max: u64,
 }
@@ -64,6 +66,7 @@ impl Default for RegistryConfig {
             docker_config: None,
             key: None,
             silence: limits::REGISTRY_SILENCE,
+            disk: None,
             layer_max: limits::LAYER_MAX,
         }
     }
@@ -111,6 +114,7 @@ struct Inner {
     key: Option<SealKey>,
     logins: Mutex<Logins>,
     layer_max: u64,
+    disk: Option<PathBuf>,
     specs: Mutex<Option<Specs>>,
     used: Mutex<BTreeMap<Digest, Instant>>,
     registries: registry::Registries,
@@ -129,6 +133,7 @@ impl Images {
             containerd,
             key: config.key.clone(),
             layer_max: config.layer_max,
+            disk: config.disk.clone(),
             specs: Mutex::default(),
             used: Mutex::default(),
             logins: Mutex::default(),

@@ -92,8 +92,7 @@ impl State {
             };
             let mut named: BTreeSet<PathBuf> = named.collect();
             named.extend(named.clone().iter().map(|kept| logs::wrapper_of(kept)));
-            let (images, private) = (platform.images.clone(), platform.private.is_some());
-            let folder = platform.places.images(private);
+            let images = platform.images.clone();
             let swept = tokio::task::spawn_blocking(move || {
                 let data = &platform.places.data;
                 let now = SystemTime::now();
@@ -106,7 +105,7 @@ impl State {
             });
             // A panic in there is told by its own message.
             let _ = swept.await;
-            if let Err(error) = images.collect(&folder).await {
+            if let Err(error) = images.collect().await {
                 tracing::warn!(%error, "images that nothing needs can't be removed");
             }
         });

@@ -27,14 +27,13 @@ impl Images {
         }
     }
 
-    /// Removes what nothing needs and nobody has used for a day; with less than a part of the disk
-    /// that holds `folder` free also what was used today. Nothing before the needs are known.
+    /// Removes what nothing needs and nobody has used for a day; where the disk is nearly full also
+    /// what was used today. Nothing before the needs are known.
     ///
     /// # Errors
     /// containerd doesn't answer.
-    pub async fn collect(&self, folder: &Path) -> Result<Vec<Listed>, ImageError> {
-        let folder = folder.to_owned();
-        let full = tokio::task::spawn_blocking(move || is_full(&folder)).await.unwrap_or(false);
+    pub async fn collect(&self) -> Result<Vec<Listed>, ImageError> {
+        let full = self.inner.is_full().await;
         self.inner.collect(if full { Duration::ZERO } else { limits::IMAGE_KEPT }).await
     }
 }
@@ -70,6 +69,21 @@ impl Inner {
         Ok(gone)
     }
 
+    /// Whether the disk that holds images is nearly full.
+    async fn is_full(&self) -> bool {
+        let Some(disk) = self.disk.clone() else { return false };
+        tokio::task::spawn_blocking(move || is_full(&disk)).await.unwrap_or(false)
+    }
+
+    /// After a pull: makes room before the next one needs it.
+    pub(super) async fn relieve(self: &Arc<Self>) {
+        if self.is_full().await
+            && let Err(error) = self.collect(Duration::ZERO).await
+        {
+            tracing::warn!(%error, "images that nothing needs can't be removed");
+        }
+    }
+
     /// Whether an image was wanted lately.
     pub(super) fn is_touched(&self, digest: &Digest, idle: Duration) -> bool {
         lock(&self.used).get(digest).is_some_and(|at| at.elapsed() < idle)
@@ -82,7 +96,7 @@ fn now() -> Timestamp {
     Timestamp(0).plus(Millis(u64::try_from(millis).unwrap_or(u64::MAX)))
 }
 
-/// Whether the disk has less than the part free that shall stay free.
+/// Whether a disk has less than the part free that shall stay free.
 fn is_full(folder: &Path) -> bool {
     // A folder that isn't there says nothing.
     let Ok(disk) = nix::sys::statvfs::statvfs(folder) else { return false };

@@ -60,7 +60,12 @@ fn begin(inner: &Arc<Inner>, image: &Reference, digest: &Digest) -> Arc<Flight> 
         };
         figures.well = pulled.is_ok();
         drop(figures);
+        let well = pulled.is_ok();
         let _ = done.send(Some(pulled));
+        if well {
+            // Not of this task, which ends when those who waited are gone.
+            tokio::spawn(async move { inner.relieve().await });
+        }
     });
     let flight = Arc::new(Flight { outcome, _task: task });
     flights.insert(digest.clone(), Arc::downgrade(&flight));

@@ -2,6 +2,7 @@
 
 use super::Host;
 use super::fake::FakeRegistry;
+use crate::poll::poll_async;
 use crate::registry::{Registry, docker_archive};
 use mill::actors::container::image::{Images, RegistryConfig, Specs};
 use mill::fsm::model::WorkloadSpec;
@@ -21,7 +22,8 @@ fn pinning(digest: &Digest) -> Specs {
 
 /// The images as the next process knows them: nobody has wanted one yet.
 fn after_a_restart(host: &Host) -> Images {
-    Images::new(host.containerd.clone(), RegistryConfig::default())
+    let disk = Some(host.places.root.clone());
+    Images::new(host.containerd.clone(), RegistryConfig { disk, ..RegistryConfig::default() })
 }
 
 fn noise(length: usize, seed: u32) -> Vec<u8> {
@@ -38,7 +40,7 @@ fn noise(length: usize, seed: u32) -> Vec<u8> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_nothing_needs_goes_and_the_rest_stays() {
     let registry = Registry::start();
-    let host = Host::with_small_disk(16_000).await;
+    let host = Host::with_small_disk(40_000).await;
     let pinned = host.pull(&registry.image("hello:v1")).await;
     let unpinned = host.pull(&registry.image("hello:v2")).await;
     let folder = tempfile::tempdir().unwrap();
@@ -54,23 +56,33 @@ async fn what_nothing_needs_goes_and_the_rest_stays() {
     let root = &host.places.root;
     let images = after_a_restart(&host);
     let ballast = root.join("ballast");
-    assert_eq!(
-        names(images.collect(root).await.unwrap()),
-        [],
-        "nothing is known of what is needed"
-    );
+    assert_eq!(names(images.collect().await.unwrap()), [], "nothing is known of what is needed");
     images.use_specs(&pinning(&pinned.digest));
-    assert_eq!(names(images.collect(root).await.unwrap()), [], "there is room, and they are new");
+    assert_eq!(names(images.collect().await.unwrap()), [], "there is room, and they are new");
 
     let disk = nix::sys::statvfs::statvfs(root).unwrap();
-    let free = disk.blocks_available() * disk.fragment_size();
-    std::fs::write(&ballast, vec![1; usize::try_from(free * 95 / 100).unwrap()]).unwrap();
+    // A tenth stays free.
+    let blocks = disk.blocks_available() - disk.blocks() / 10;
+    let size = usize::try_from(blocks * disk.fragment_size()).unwrap();
+    std::fs::write(&ballast, vec![1; size]).unwrap();
     images.ensure(&registry.image("hello:v2"), &unpinned.digest).await.unwrap();
-    assert_eq!(names(images.collect(root).await.unwrap()), [], "it was wanted just now");
+    assert_eq!(names(images.collect().await.unwrap()), [], "it was wanted just now");
     let images = after_a_restart(&host);
     images.use_specs(&pinning(&pinned.digest));
-    assert_eq!(names(images.collect(root).await.unwrap()), [unpinned.digest.clone()]);
+    assert_eq!(names(images.collect().await.unwrap()), [unpinned.digest.clone()]);
     assert_eq!(images.list().await.unwrap().len(), 2, "what is pinned and what was loaded");
+    // A pull that leaves the disk nearly full makes room by itself.
+    let other = host.pull(&registry.image("hello:v2")).await;
+    let busybox = registry.image("busybox:v1");
+    let digest = images.resolve(&busybox).await.unwrap();
+    images.ensure(&busybox, &digest).await.unwrap();
+    poll_async(|| async {
+        let left = names(images.list().await.unwrap());
+        (!left.contains(&other.digest) && left.contains(&digest)).then_some(())
+    })
+    .secs(20)
+    .expect_async("the unneeded image to go")
+    .await;
     std::fs::remove_file(ballast).unwrap();
     drop(registry);
     images.ensure("x/hello:v1", &pinned.digest).await.unwrap();
