@@ -47,6 +47,8 @@ crash: ## kill -9 under writes, then restart: ROUNDS=300 times
 	@harness/setup --test
 	CRASH_ROUNDS=$(ROUNDS) cargo test --test harness crash::kill -- --nocapture
 	CRASH_ROUNDS=$$(( $(ROUNDS) / 10 )) cargo test --test smoke crash::a_killed -- --nocapture
+	MILL_TEST_STRIDE=1 cargo test --test harness container::adoption -- --nocapture
+	MILL_TEST_LIVES=200 cargo test --test harness container::limits::many -- --nocapture
 
 bench: ## measure mill beside its peers, into docs/performance.md
 	@harness/setup --bench

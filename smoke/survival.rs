@@ -141,3 +141,46 @@ fn probes_by_command_go_on_and_leave_no_process() {
     assert_eq!(seen.secs(20).expect("the killed probe"), "/bin/sleep 7002 → exited 137");
     assert_ne!(third, second);
 }
+
+#[test]
+fn a_lost_shim_and_a_reboot_end_in_the_next_attempt() {
+    let registry = Registry::start();
+    let mut node = TestDaemon::start();
+    let text = files::service(
+        "web",
+        &registry.image("busybox:v1"),
+        "replicas 2; stop grace=\"1s\"; command \"sleep\" \"8001\"",
+    );
+    let _ = node.up(&text).ok();
+    let programs = processes(&node, "sleep 8001");
+    assert_eq!(programs.len(), 2);
+    let shims = processes(&node, "containerd-shim");
+    assert_eq!(shims.len(), 2, "{:?}", node.leftovers());
+    end(shims[0]);
+    let attempts = |restarts: [u64; 2]| {
+        let all = node.allocations("web");
+        let mut now: Vec<u64> = all.iter().map(|a| a["restarts"].as_u64().unwrap()).collect();
+        now.sort_unstable();
+        let running = all.iter().all(|a| a["status"] == "running" && a["health"] == "healthy");
+        if running && now == restarts { Ok(()) } else { Err(all) }
+    };
+    poll(|| attempts([0, 1])).secs(30).expect("the next attempt of the one without a shim");
+    let now = processes(&node, "sleep 8001");
+    assert!(now.len() == 2 && now != programs, "{programs:?} {now:?}");
+    node.lose_power();
+    assert!(processes(&node, "sleep 8001").is_empty());
+    node.restart();
+    let node = &node;
+    let all = poll(|| {
+        let all = node.allocations("web");
+        let running = all.iter().all(|a| a["status"] == "running" && a["health"] == "healthy");
+        let restarts: u64 = all.iter().map(|one| one["restarts"].as_u64().unwrap()).sum();
+        if running && restarts == 3 { Ok(all) } else { Err(all) }
+    })
+    .secs(60)
+    .expect("the next attempt of both");
+    for one in &all {
+        assert_eq!(one["exit"]["reason"], "lost", "{one}");
+    }
+    assert_eq!(processes(node, "sleep 8001").len(), 2);
+}

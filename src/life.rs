@@ -38,6 +38,8 @@ enum Cause {
     TimedOut,
     Replaced,
     Leftover,
+    /// It ran, and nobody knows how it ended.
+    Lost,
     Stopped,
 }
 
@@ -76,6 +78,9 @@ pub struct Life {
 }
 
 type Effects = Vec<Effect>;
+
+/// The code of a program that SIGKILL ended.
+const KILLED: i32 = 128 + 9;
 
 impl Life {
     /// What its node knows of it, for a report.
@@ -305,8 +310,16 @@ impl Life {
                 self.killed(ended);
                 self.ends = 0;
             }
-            Cause::Leftover if !stop => return self.pull(),
-            Cause::Unhealthy(_) | Cause::Leftover => {}
+            Cause::Leftover if !stop => {
+                // It was started after all, by a call of the life before, and has ended since.
+                if let Some(ended) = ended.filter(|ended| ended.at.0 > 0 && ended.code != KILLED) {
+                    let exit = self.exit_of(ended, &output);
+                    return self.over(exit, now);
+                }
+                return self.pull();
+            }
+            Cause::Lost if !stop => return self.lost(now),
+            Cause::Unhealthy(_) | Cause::Leftover | Cause::Lost => {}
         }
         if stop { self.clear(Cause::Stopped) } else { self.next_attempt() }
     }
@@ -383,7 +396,6 @@ impl Life {
     }
 
     fn exit_of(&self, ended: Ended, output: &str) -> Exit {
-        const KILLED: i32 = 128 + 9;
         let reason = match ended.code {
             KILLED if self.oom => ExitReason::Oom,
             0 => ExitReason::Completed,

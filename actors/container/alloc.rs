@@ -8,8 +8,8 @@ mod files;
 mod work;
 
 pub use error::Failed;
-pub use files::leftover;
-pub use work::{Job, label, terms};
+pub use files::{leftover, remembered};
+pub use work::{Job, ended, label, terms};
 
 use super::image::Image;
 use crate::fsm::model::Observed;

@@ -3,14 +3,14 @@
 //! Owns their references and the containers found but not yet taken over. Never touches a
 //! container: that is for the allocation's own actor.
 
-use super::alloc::{self, Adopted, Alloc, Job, News, label};
+use super::alloc::{self, Adopted, Alloc, Job, News, ended, label};
 use super::containerd::{Exit, Found, TaskEvent, TaskState};
 use super::upkeep::Orphan;
 use crate::actors::platform::Platform;
 use crate::actors::root::View;
 use crate::fsm::model::{AllocKind, Allocation, Observed, Phase};
 use crate::id::{AllocId, Attempt, ContainerId};
-use crate::life::{Ended, FoundTask, Want};
+use crate::life::{FoundTask, Want};
 use crate::oci::CgroupVersion;
 use crate::project::{self, Assignment};
 use crate::supervise::{Decision, History};
@@ -320,16 +320,27 @@ impl Fleet {
     ) -> Option<Adopted> {
         let log = super::logs::directory(&self.platform.places.data, &allocation.id);
         let has_run = || allocation.kind == AllocKind::Task && log.exists();
+        let has_task = newest.as_ref().is_some_and(|(_, found)| found.task != TaskState::None);
+        if !has_task && let Some(end) = self.written_down(allocation) {
+            return Some(end);
+        }
         match newest {
-            Some((attempt, found)) if found.task != TaskState::None || !has_run() => {
-                Some(adopted(attempt, &found))
-            }
+            Some((attempt, found)) if has_task || !has_run() => Some(adopted(attempt, &found)),
             None if !has_run() => None,
             gone => {
                 let attempt = gone.map_or(allocation.attempt, |(attempt, _)| attempt);
                 Some(Adopted { attempt, task: FoundTask::Gone, signal: None })
             }
         }
+    }
+
+    /// An end that an earlier life wrote down and did not come to report.
+    fn written_down(&self, allocation: &Allocation) -> Option<Adopted> {
+        let (attempt, ended) = alloc::remembered(&self.platform, &allocation.id)?;
+        let reported = &allocation.observed;
+        let is_news = attempt > reported.attempt
+            || attempt == reported.attempt && reported.phase <= Phase::Running;
+        is_news.then_some(Adopted { attempt, task: FoundTask::Ended(ended), signal: None })
     }
 
     /// A free address of the node's subnet.
@@ -353,8 +364,4 @@ fn adopted(attempt: Attempt, found: &Found) -> Adopted {
     };
     let signal = found.labels.get(label::SIGNAL).and_then(|signal| signal.parse().ok());
     Adopted { attempt, task, signal }
-}
-
-fn ended(exit: Exit) -> Ended {
-    Ended { code: i32::try_from(exit.code).unwrap_or(i32::MAX), at: exit.at }
 }

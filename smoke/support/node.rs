@@ -189,6 +189,16 @@ impl TestDaemon {
         process.wait().unwrap();
     }
 
+    /// Ends everything that the node runs at once and wipes what a reboot wipes.
+    pub fn lose_power(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            process.kill().unwrap();
+            process.wait().unwrap();
+        }
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("harness/sweep");
+        run(Command::new(script).arg("--reboot").arg(self.data()));
+    }
+
     /// The daemon's process id.
     #[must_use]
     pub fn pid(&self) -> nix::unistd::Pid {

@@ -65,6 +65,8 @@ impl Life {
             Some((_, FoundTask::Unstarted | FoundTask::Gone)) => match want {
                 Want::Stop => life.clear(Cause::Stopped),
                 Want::Run(wanted) if wanted > life.attempt() => life.clear(Cause::Replaced),
+                // After a reboot, for example.
+                Want::Run(_) if life.observed.phase == Phase::Running => life.clear(Cause::Lost),
                 Want::Run(_) => life.clear(Cause::Leftover),
             },
         };

@@ -454,6 +454,29 @@ fn a_task_survives_the_daemon_and_its_deadline_too() {
 }
 
 #[test]
+fn a_service_that_lost_its_program_counts_an_attempt_and_no_exit_is_lost() {
+    let want = Want::Run(Attempt(1));
+    let found = Some((Attempt(1), FoundTask::Unstarted));
+    let begin = |phase| {
+        let reported = Observed { attempt: Attempt(1), phase, ..Observed::default() };
+        Life::begin(terms(), want, &reported, found, at(5)).0
+    };
+    // After a reboot: it ran, and nobody knows how it ended.
+    let mut life = begin(Phase::Running);
+    let _ = life.step(Input::Cleared(1, None, String::new()), at(6));
+    assert_eq!(life.observed().exit.as_ref().unwrap().reason, ExitReason::Lost);
+    assert_eq!(life.observed().phase, Phase::Backoff);
+    // Its start was on its way when the daemon was killed: never run, or ended since.
+    let mut life = begin(Phase::Starting);
+    let unstarted = Ended { code: 0, at: Timestamp(0) };
+    let effects = life.step(Input::Cleared(1, Some(unstarted), String::new()), at(6));
+    assert_eq!(effects, [Effect::Report, Effect::Pull(2)]);
+    let mut life = begin(Phase::Starting);
+    let _ = life.step(Input::Cleared(1, Some(ended(3)), String::new()), at(6));
+    assert_eq!(life.observed().exit.as_ref().unwrap().code, Some(3));
+}
+
+#[test]
 fn a_task_that_may_have_run_is_not_started_again() {
     let want = Want::Run(Attempt(1));
     for phase in [Phase::Starting, Phase::Running, Phase::Stopping] {

@@ -5,9 +5,11 @@
 use super::error::Failed;
 use crate::actors::container::logs;
 use crate::actors::platform::Platform;
-use crate::id::AllocId;
+use crate::id::{AllocId, Attempt};
+use crate::life::Ended;
 use crate::oci::BindMount;
 use crate::spec::model::VolumeSpec;
+use crate::units::Timestamp;
 use std::io;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
@@ -75,6 +77,44 @@ pub(super) async fn volumes(
     let made = made.unwrap_or_else(|lost| Err(io::Error::other(lost)));
     made.map_err(|source| Failed::Files { path: above, source })?;
     Ok(mounts)
+}
+
+/// Where the end of an allocation's last attempt is written down.
+fn record(platform: &Platform, id: &AllocId) -> PathBuf {
+    logs::directory(&platform.places.data, id).join("exit")
+}
+
+/// Writes down how an attempt ended, before its container is removed: until that is reported,
+/// nobody else knows it.
+pub(super) async fn remember(
+    platform: &Platform,
+    id: &AllocId,
+    attempt: Attempt,
+    ended: Ended,
+) -> Result<(), Failed> {
+    let path = record(platform, id);
+    let at = path.clone();
+    let write = move || {
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder)?;
+        }
+        let partial = path.with_extension("new");
+        std::fs::write(&partial, format!("{} {} {}\n", attempt.0, ended.code, ended.at.0))?;
+        std::fs::rename(partial, path)
+    };
+    let written = tokio::task::spawn_blocking(write).await;
+    let written = written.unwrap_or_else(|lost| Err(io::Error::other(lost)));
+    written.map_err(|source| Failed::Files { path: at, source })
+}
+
+/// How an allocation's last attempt ended, if that was written down.
+#[must_use]
+pub fn remembered(platform: &Platform, id: &AllocId) -> Option<(Attempt, Ended)> {
+    let text = std::fs::read_to_string(record(platform, id)).ok()?;
+    let mut words = text.split_whitespace();
+    let attempt = Attempt(words.next()?.parse().ok()?);
+    let code = words.next()?.parse().ok()?;
+    Some((attempt, Ended { code, at: Timestamp(words.next()?.parse().ok()?) }))
 }
 
 fn folder(platform: &Platform, id: &AllocId) -> PathBuf {

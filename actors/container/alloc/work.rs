@@ -4,7 +4,7 @@
 
 use super::error::Failed;
 use super::files::{self, leftover};
-use crate::actors::container::containerd::NewContainer;
+use crate::actors::container::containerd::{Exit, NewContainer, TaskState};
 use crate::actors::container::health;
 use crate::actors::container::image::Image;
 use crate::actors::container::logs;
@@ -232,10 +232,12 @@ impl Job {
                 waited?;
             }
         }
+        if let TaskState::Stopped(exit) = containerd.task(&id).await? {
+            files::remember(&self.platform, &self.id, attempt, ended(exit)).await?;
+        }
         let exit = containerd.delete(&id).await?;
         self.platform.execs.forget(&id);
-        let ended = exit
-            .map(|exit| Ended { code: i32::try_from(exit.code).unwrap_or(i32::MAX), at: exit.at });
+        let ended = exit.map(ended);
         let output = self.output(since).await;
         if last {
             self.remove_surplus().await?;
@@ -261,6 +263,11 @@ impl Job {
         }
         lines.join("\n")
     }
+}
+
+/// How a process ended, for its life.
+pub fn ended(exit: Exit) -> Ended {
+    Ended { code: i32::try_from(exit.code).unwrap_or(i32::MAX), at: exit.at }
 }
 
 /// The most open files that this process could have, which is what it may give.

@@ -120,7 +120,7 @@ async fn a_stop_in_backoff_and_while_starting_leaves_nothing() {
 }
 
 /// What a node has on the machine, apart from what a running one needs.
-async fn leftovers(node: &Node) -> Vec<String> {
+pub(super) async fn leftovers(node: &Node) -> Vec<String> {
     let places = &node.platform.places;
     let mut left: Vec<String> = node.left().lines().map(str::to_owned).collect();
     left.extend(node.containers().await.into_keys().map(|id| format!("container {id}")));

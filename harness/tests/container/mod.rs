@@ -1,8 +1,10 @@
 //! The container actor with real containers: what the state asks for runs, and what runs is told.
 
+mod adoption;
 mod health;
 mod isolation;
 mod limits;
+mod proxy;
 mod support;
 
 use crate::poll::{poll, poll_async};

@@ -3,6 +3,7 @@
 //! Owns a data directory, a private containerd and a registry; all of it is gone when it is
 //! dropped, also after a failure.
 
+use super::proxy::Proxy;
 use crate::poll::poll_async;
 use crate::registry::{Registry, run};
 use mill::actors::container::containerd::Containerd;
@@ -157,6 +158,15 @@ fn claim() -> (Flock<File>, Ipv4Addr, PathBuf) {
 
 impl Node {
     pub async fn start() -> Self {
+        Self::behind(None).await
+    }
+
+    /// One that reaches containerd through a proxy.
+    pub async fn start_behind(proxy: &mut Proxy) -> Self {
+        Self::behind(Some(proxy)).await
+    }
+
+    async fn behind(proxy: Option<&mut Proxy>) -> Self {
         // Somebody else may have done so: once for a process is enough.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let (lock, first, folder) = claim();
@@ -165,7 +175,7 @@ impl Node {
         std::fs::create_dir_all(&data).unwrap();
         let not_for_containers = TcpListener::bind("0.0.0.0:0").unwrap();
         let port = not_for_containers.local_addr().unwrap().port();
-        let (platform, private) = platform(&data, first, port).await;
+        let (platform, private) = platform(&data, first, port, proxy).await;
         let platform = Arc::new(platform);
         let script = Script { current: true, ..Script::default() };
         let script = Arc::new(Mutex::new(script));
@@ -404,7 +414,12 @@ impl Node {
     }
 }
 
-async fn platform(data: &Path, first: Ipv4Addr, private_port: u16) -> (Platform, Daemon) {
+async fn platform(
+    data: &Path,
+    first: Ipv4Addr,
+    private_port: u16,
+    proxy: Option<&mut Proxy>,
+) -> (Platform, Daemon) {
     let places = Places::of(data);
     let cluster: Subnet = "10.101.0.0/16".parse().unwrap();
     let mut net = places.net(first, cluster, PublishOn::Loopback);
@@ -412,7 +427,11 @@ async fn platform(data: &Path, first: Ipv4Addr, private_port: u16) -> (Platform,
     let net = Net::open(net).await.unwrap();
     let private = Daemon::start(places.private()).await.unwrap();
     let logger = logs::install_from(data, Path::new(env!("CARGO_BIN_EXE_mill"))).unwrap();
-    let config = places.containerd(private.socket(), logs::wrapper_of(&logger));
+    let socket = match proxy {
+        Some(proxy) => proxy.listen(&data.join("proxy.sock"), private.socket()),
+        None => private.socket(),
+    };
+    let config = places.containerd(socket, logs::wrapper_of(&logger));
     let containerd = Containerd::connect(config).await.unwrap();
     let images = Images::new(containerd.clone(), RegistryConfig::default());
     let logs = logs::LogReader::new(data).unwrap();
