@@ -9,6 +9,7 @@ mod deploy;
 mod dispatch;
 mod error;
 mod exec;
+mod explain;
 mod figures;
 mod files;
 mod images;
@@ -17,6 +18,7 @@ mod logins;
 mod logs;
 mod metrics;
 pub mod openapi;
+mod plans;
 mod read;
 mod request;
 mod revisions;
@@ -118,6 +120,7 @@ impl Actor for Api {
             standing: args.standing.clone(),
             doors: args.doors.clone(),
             dev: args.dev,
+            plans: plans::Plans::default(),
             streams: Arc::new(Semaphore::new(args.bounds.streams)),
             stopping: stopping.clone(),
         });

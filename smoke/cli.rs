@@ -172,7 +172,7 @@ fn an_image_is_loaded_run_and_removed() {
 fn wrong_usage_is_told_apart() {
     let node = TestDaemon::start();
     let _ = node.mill(["stop", "web"]).code(2).says("mill down SERVICE");
-    let _ = node.mill(["plan"]).code(1).says("mill plan is not built yet");
+    let _ = node.mill(["top"]).code(1).says("mill top is not built yet");
     let _ = node.mill(["statsu"]).code(2).says("Did you mean mill status?");
     let _ = node.mill(["down", "--all"]).code(2).says("--yes");
     let _ = node.mill(["up"]).code(2).says("There is no *.mill file here");

@@ -29,6 +29,7 @@ pub mod supervise;
 pub mod token;
 pub mod units;
 pub mod views;
+pub mod why;
 pub mod wire;
 
 #[cfg(test)]

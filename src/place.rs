@@ -38,18 +38,51 @@ pub enum Refusal {
     },
 }
 
+impl Refusal {
+    /// What is in the way, and in figures.
+    #[must_use]
+    pub fn parts(&self) -> (&'static str, String) {
+        match self {
+            Self::Draining => ("draining", String::new()),
+            Self::Down => ("down", String::new()),
+            Self::Constraint { label, have: Some(have) } => {
+                ("constraint", format!("{label}={have}"))
+            }
+            Self::Constraint { label, have: None } => ("constraint", format!("no label {label}")),
+            Self::Cpu { free } => ("cpu", format!("{free} free")),
+            Self::Memory { free } => ("memory", format!("{free} free")),
+        }
+    }
+}
+
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Draining => f.write_str("draining"),
-            Self::Down => f.write_str("down"),
-            Self::Constraint { label, have: Some(have) } => {
-                write!(f, "constraint  {label}={have}")
-            }
-            Self::Constraint { label, have: None } => write!(f, "constraint  no label {label}"),
-            Self::Cpu { free } => write!(f, "cpu  {free} free"),
-            Self::Memory { free } => write!(f, "memory  {free} free"),
-        }
+        let (what, detail) = self.parts();
+        f.write_str(format!("{what} {detail}").trim_end())
+    }
+}
+
+/// How well a node takes a replica; the least is chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Score {
+    /// Other replicas of the service on it.
+    pub same: u32,
+    /// What would be left of its memory.
+    pub memory: Bytes,
+    /// What is free of its processors.
+    pub cpu: MilliCpu,
+    /// Which node.
+    pub node: NodeId,
+}
+
+impl fmt::Display for Score {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let others = match self.same {
+            0 => "no other replica".to_owned(),
+            1 => "1 other replica".to_owned(),
+            count => format!("{count} other replicas"),
+        };
+        write!(f, "{others}, {} of memory left", self.memory)
     }
 }
 
@@ -101,9 +134,7 @@ impl Placer {
     pub fn place(&mut self, run: &RunSpec) -> Result<NodeId, Vec<(NodeId, Refusal)>> {
         let need = (run.reserved_cpu().0, run.memory.0);
         let fits = |slot: &&mut Slot| slot.refusal(run).is_none();
-        let best = self.slots.iter_mut().filter(fits).min_by_key(|slot| {
-            (slot.same, slot.memory.saturating_sub(need.1), slot.cpu, slot.node.id)
-        });
+        let best = self.slots.iter_mut().filter(fits).min_by_key(|slot| slot.score(run));
         let Some(slot) = best else {
             let explain = |slot: &Slot| Some((slot.node.id, slot.refusal(run)?));
             return Err(self.slots.iter().filter_map(explain).collect());
@@ -113,9 +144,42 @@ impl Placer {
         slot.same += 1;
         Ok(slot.node.id)
     }
+
+    /// Takes a replica of the service that was begun off its node again.
+    pub fn give_back(&mut self, node: NodeId, run: &RunSpec) {
+        if let Some(slot) = self.slots.iter_mut().find(|slot| slot.node.id == node) {
+            slot.cpu += run.reserved_cpu().0;
+            slot.memory += run.memory.0;
+            slot.same = slot.same.saturating_sub(1);
+        }
+    }
+
+    /// Every node with its score, the best first, then those that don't take one more replica.
+    #[must_use]
+    pub fn rank(&self, run: &RunSpec) -> Vec<(NodeId, Result<Score, Refusal>)> {
+        let verdict = |slot: &Slot| match slot.refusal(run) {
+            None => (slot.node.id, Ok(slot.score(run))),
+            Some(why) => (slot.node.id, Err(why)),
+        };
+        let mut all: Vec<_> = self.slots.iter().map(verdict).collect();
+        all.sort_by_key(|(id, verdict)| match verdict {
+            Ok(score) => (false, Some(*score), *id),
+            Err(_) => (true, None, *id),
+        });
+        all
+    }
 }
 
 impl Slot {
+    fn score(&self, run: &RunSpec) -> Score {
+        Score {
+            same: self.same,
+            memory: Bytes(self.memory.saturating_sub(run.memory.0)),
+            cpu: MilliCpu(self.cpu),
+            node: self.node.id,
+        }
+    }
+
     fn refusal(&self, run: &RunSpec) -> Option<Refusal> {
         match self.node.status {
             NodeStatus::Draining => return Some(Refusal::Draining),

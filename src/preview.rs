@@ -3,15 +3,85 @@
 //! Owns what `plan` says. Never proposes anything, and has no rule of its own on what replaces what
 //! or which node is taken: it asks the replicated machine and the planner.
 
-use crate::fsm::State;
+mod fields;
+mod forecast;
+mod stale;
+mod view;
+
+#[cfg(test)]
+mod tests;
+
+pub use fields::{FieldChange, Sign};
+pub use forecast::{Forecast, forecast};
+pub use stale::{Planned, changed_since};
+pub use view::{refusal, view};
+
 use crate::fsm::command::Deploy;
-use crate::fsm::model::WorkloadSpec;
-use crate::id::{Revision, SpecHash, WorkloadName};
-use crate::spec::model::hash_of;
-use std::collections::BTreeMap;
+use crate::fsm::model::{App, Desired, StoredSpec, WorkloadSpec};
+use crate::fsm::{self, Command, Entry, Outcome, Rejection, SessionStep, State};
+use crate::id::{AppName, Index, NodeId, Revision, SpecHash, WorkloadName};
+use crate::plan::Unplaced;
+use crate::spec::model::{UpdateOrder, hash_of};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// Hexadecimal digits of a plan's hash.
 const HASH_DIGITS: usize = 8;
+
+/// What a revision would do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Preview {
+    /// The plan's hash.
+    pub hash: String,
+    /// Whose revision.
+    pub app: AppName,
+    /// The app's revision now; none: it is new.
+    pub base: Option<Revision>,
+    /// The revision that it would be, if no other comes before; none: nothing is to be done.
+    pub next: Option<Revision>,
+    /// Services and tasks that differ: services first, each by name.
+    pub changes: Vec<Change>,
+}
+
+/// What a revision would do to a service or task.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// Its name.
+    pub name: WorkloadName,
+    /// It is a task.
+    pub is_task: bool,
+    /// Whether it comes, changes or goes.
+    pub sign: Sign,
+    /// What becomes of what runs.
+    pub effect: Effect,
+    /// Replicas now and then.
+    pub replicas: (Option<u32>, Option<u32>),
+    /// The order of a replacement.
+    pub order: Option<UpdateOrder>,
+    /// What differs; empty if it comes or goes.
+    pub fields: Vec<FieldChange>,
+    /// Where new replicas would go.
+    pub placements: BTreeMap<u32, NodeId>,
+    /// Replicas that would fit no node.
+    pub unplaced: Vec<Unplaced>,
+    /// Persistent volumes that nothing uses any more and that stay.
+    pub kept: Vec<String>,
+}
+
+/// What becomes of what runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// It is started.
+    Start,
+    /// Every replica is replaced.
+    Replace,
+    /// Replicas come or go, the others stay.
+    Scale,
+    /// Nothing that runs changes.
+    Nothing,
+    /// It ends.
+    Stop,
+}
 
 /// The hash of what a revision would do to its app as it is now: over the app's revision, what it
 /// should run, and what it would run, with all digests. Equal hashes do the same.
@@ -20,15 +90,181 @@ pub fn hash(state: &State, deploy: &Deploy) -> String {
     let app = state.apps.get(&deploy.app);
     let services = app.map(|app| {
         let all = app.services.iter();
-        all.map(|(name, service)| (name, (&service.target, service.degraded))).collect()
+        all.map(|(name, service)| (name.clone(), (service.target.clone(), service.degraded)))
     });
-    let services: BTreeMap<&WorkloadName, (&Option<SpecHash>, bool)> = services.unwrap_or_default();
-    let tasks = app.map(|app| &app.tasks);
-    let now = (app.map_or(Revision(0), |app| app.revision), services, tasks);
-    let hash = hash_of(&(&deploy.app, now, hashes(&deploy.services), hashes(&deploy.tasks)));
+    let services = services.map(Iterator::collect).unwrap_or_default();
+    let base = app.map_or(Revision(0), |app| app.revision);
+    let tasks = app.map(|app| app.tasks.clone()).unwrap_or_default();
+    hash_over(&Base { app: &deploy.app, base, services, tasks }, deploy)
+}
+
+/// Whether a text looks like the hash of a plan.
+#[must_use]
+pub fn is_hash(text: &str) -> bool {
+    text.len() == HASH_DIGITS && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+/// An app as a revision finds it.
+#[derive(serde::Serialize)]
+struct Base<'a> {
+    app: &'a AppName,
+    base: Revision,
+    services: BTreeMap<WorkloadName, (Option<SpecHash>, bool)>,
+    tasks: BTreeMap<WorkloadName, SpecHash>,
+}
+
+fn hash_over(base: &Base<'_>, deploy: &Deploy) -> String {
+    let hash = hash_of(&(base, hashes(&deploy.services), hashes(&deploy.tasks)));
     hash.as_str().chars().take(HASH_DIGITS).collect()
 }
 
 fn hashes(specs: &BTreeMap<WorkloadName, WorkloadSpec>) -> BTreeMap<&WorkloadName, SpecHash> {
     specs.iter().map(|(name, spec)| (name, hash_of(spec))).collect()
+}
+
+/// What a revision would do.
+///
+/// # Errors
+/// It would be rejected.
+pub fn preview(state: &State, deploy: &Deploy) -> Result<Preview, Rejection> {
+    let mut next = state.clone();
+    let mut asked = deploy.clone();
+    asked.plan = None;
+    let (session, idempotency_key) = (SessionStep::default(), None);
+    let command = Command::Deploy(asked);
+    let entry = Entry { time: state.time, session, idempotency_key, command };
+    let outcome = fsm::apply(&mut next, Index(state.index.0 + 1), entry).outcome?;
+    let app = state.apps.get(&deploy.app).map(|app| &**app);
+    let mut preview = Preview {
+        hash: hash(state, deploy),
+        app: deploy.app.clone(),
+        base: app.map(|app| app.revision),
+        next: None,
+        changes: Vec::new(),
+    };
+    let Outcome::Revision { revision, new: true } = outcome else { return Ok(preview) };
+    preview.next = Some(revision);
+    let touched = next.deployments.get(&revision).map(|d| d.touched.clone()).unwrap_or_default();
+    let forecast = forecast(next.clone(), &deploy.app);
+    let context = Context { state, next: &next, app, deploy, forecast: &forecast };
+    preview.changes = context.services(&touched);
+    preview.changes.extend(context.tasks());
+    Ok(preview)
+}
+
+struct Context<'a> {
+    state: &'a State,
+    next: &'a State,
+    app: Option<&'a App>,
+    deploy: &'a Deploy,
+    forecast: &'a Forecast,
+}
+
+impl Context<'_> {
+    fn services(&self, touched: &BTreeSet<WorkloadName>) -> Vec<Change> {
+        touched.iter().filter_map(|name| self.service(name)).collect()
+    }
+
+    fn service(&self, name: &WorkloadName) -> Option<Change> {
+        let old = self.app.and_then(|app| app.services.get(name));
+        // One that is on its way out runs what was stable.
+        let old = old.and_then(|old| old.target.as_ref().or(old.stable.as_ref()));
+        let old = old.and_then(|hash| self.state.spec(hash));
+        let new = self.deploy.services.get(name);
+        let (before, after) = (old.map(|old| &old.spec), new);
+        let count = |spec: Option<&WorkloadSpec>| Some(spec?.service()?.replicas);
+        let replicas = (count(before), count(after));
+        let sign = sign(before.is_some(), after.is_some())?;
+        let effect = match sign {
+            Sign::Add => Effect::Start,
+            Sign::Remove => Effect::Stop,
+            Sign::Change if self.is_replaced(name) => Effect::Replace,
+            Sign::Change if replicas.0 != replicas.1 => Effect::Scale,
+            Sign::Change => Effect::Nothing,
+        };
+        let placements = self.forecast.placed.get(name).cloned().unwrap_or_default();
+        let waits = self.forecast.unplaced.iter().filter(|one| one.service == *name);
+        Some(Change {
+            name: name.clone(),
+            is_task: false,
+            sign,
+            effect,
+            replicas,
+            order: after.and_then(|spec| Some(spec.service()?.update.order)),
+            fields: differing(before, after),
+            placements: if after.is_some() { placements } else { BTreeMap::new() },
+            unplaced: waits.cloned().collect(),
+            kept: self.kept(before),
+        })
+    }
+
+    /// Whether something that should run now is another version than what would be asked for.
+    fn is_replaced(&self, name: &WorkloadName) -> bool {
+        let target_of = |state: &State| -> Option<Arc<StoredSpec>> {
+            let target = state.owner(name)?.services.get(name)?.target.clone()?;
+            state.spec(&target).cloned()
+        };
+        let Some(new) = target_of(self.next) else { return false };
+        let is_other = |run: &SpecHash| *run != new.run;
+        let running =
+            self.state.allocations_of(name).filter(|a| a.is_live() && a.desired == Desired::Run);
+        let mut runs = running.filter_map(|a| self.state.spec(&a.spec));
+        target_of(self.state).is_some_and(|old| is_other(&old.run))
+            || runs.any(|stored| is_other(&stored.run))
+    }
+
+    /// Persistent volumes of a specification that nothing in the app would use.
+    fn kept(&self, before: Option<&WorkloadSpec>) -> Vec<String> {
+        let used: BTreeSet<&String> = self
+            .deploy
+            .services
+            .values()
+            .chain(self.deploy.tasks.values())
+            .flat_map(|spec| spec.run().volumes.iter().map(|volume| &volume.name))
+            .collect();
+        let own = before.into_iter().flat_map(|spec| &spec.run().volumes);
+        let kept = own.filter(|volume| !volume.ephemeral && !used.contains(&volume.name));
+        kept.map(|volume| volume.name.clone()).collect()
+    }
+
+    fn tasks(&self) -> Vec<Change> {
+        let old = self.app.map(|app| app.tasks.clone()).unwrap_or_default();
+        let names: BTreeSet<&WorkloadName> = old.keys().chain(self.deploy.tasks.keys()).collect();
+        let change = |name: &WorkloadName| {
+            let before = old.get(name).and_then(|hash| self.state.spec(hash)).map(|old| &old.spec);
+            let after = self.deploy.tasks.get(name);
+            if before == after {
+                return None;
+            }
+            Some(Change {
+                name: name.clone(),
+                is_task: true,
+                sign: sign(before.is_some(), after.is_some())?,
+                effect: Effect::Nothing,
+                replicas: (None, None),
+                order: None,
+                fields: differing(before, after),
+                placements: BTreeMap::new(),
+                unplaced: Vec::new(),
+                kept: Vec::new(),
+            })
+        };
+        names.into_iter().filter_map(change).collect()
+    }
+}
+
+fn sign(before: bool, after: bool) -> Option<Sign> {
+    match (before, after) {
+        (false, true) => Some(Sign::Add),
+        (true, true) => Some(Sign::Change),
+        (true, false) => Some(Sign::Remove),
+        (false, false) => None,
+    }
+}
+
+fn differing(before: Option<&WorkloadSpec>, after: Option<&WorkloadSpec>) -> Vec<FieldChange> {
+    match (before, after) {
+        (Some(before), Some(after)) => fields::diff(before, after),
+        _ => Vec::new(),
+    }
 }

@@ -6,6 +6,7 @@
 mod allocation;
 mod deployment;
 mod events;
+mod happened;
 mod service;
 mod warnings;
 
@@ -15,7 +16,9 @@ mod tests;
 pub use allocation::{allocation, allocations, ending};
 pub use deployment::{app, deployment, deployments};
 pub use events::{Event, EventId, Followed, events_after, fill_in, pulling};
-pub use service::{service, service_named, services, tasks};
+pub use happened::event;
+pub use service::{replicas, service, service_named, services, tasks};
+pub use warnings::trouble;
 
 use crate::fsm::State;
 use crate::fsm::login::RegistryLogin;

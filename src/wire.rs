@@ -3,8 +3,10 @@
 //! Times are RFC 3339 in UTC, durations seconds, sizes bytes, processors cores; what is absent is
 //! `null`. Never holds rules, only shapes.
 
+mod explain;
 mod image;
 
+pub use explain::*;
 pub use image::{LayerProgress, LoginRequest, LoginView};
 
 use serde::{Deserialize, Serialize};
@@ -150,6 +152,9 @@ pub struct ServiceView {
     pub publish: Vec<u16>,
     /// The way back from a failed deployment failed too.
     pub degraded: bool,
+    /// Its replicas without a node.
+    #[serde(default)]
+    pub waiting: Vec<WaitingView>,
     /// Its live allocations.
     pub allocations: Vec<AllocationView>,
 }

@@ -3,6 +3,7 @@
 //! Owns how a change is proposed and how a reading is confirmed. Never keeps anything of a request.
 
 use super::error::ApiError;
+use super::plans::Plans;
 use super::request::{self, Request};
 use crate::actors::container::exec::Execs;
 use crate::actors::container::logs::{Event, LogReader, Query};
@@ -119,6 +120,7 @@ pub struct Context {
     pub(super) standing: watch::Receiver<super::Standing>,
     pub(super) doors: Doors,
     pub(super) dev: bool,
+    pub(super) plans: Plans,
     pub(super) streams: Arc<Semaphore>,
     pub(super) stopping: CancellationToken,
 }

@@ -7,10 +7,12 @@ use super::error::ApiError;
 use super::request::{self, Request, json};
 use super::revisions::{self, Accepted};
 use super::stream;
-use crate::fsm::State;
+use crate::fsm::command::Deploy;
 use crate::fsm::model::DeployStatus;
+use crate::fsm::{Rejection, State};
 use crate::id::WorkloadName;
 use crate::limits;
+use crate::preview;
 use crate::revise::{self, ResolveError, Resolved, Up};
 use crate::spec::image::{Reference, ReferenceError};
 use crate::spec::{self, Parsed, Report, Spec};
@@ -30,7 +32,8 @@ pub async fn deploy(context: Arc<Context>, mut request: Request) -> Result<Respo
     let replace = request.flag("replace")?;
     let images = overrides(&request)?;
     let last = revisions::last_event(&request)?;
-    let file = request.text(limits::FILE_MAX).await?;
+    let plan = planned(&request)?;
+    let file = self::file(&mut request).await?;
     let key = context.key(&request, file.as_bytes())?;
     let reading = context.read().await?;
     let state = reading.state();
@@ -44,29 +47,62 @@ pub async fn deploy(context: Arc<Context>, mut request: Request) -> Result<Respo
     if let Some(known) = revisions::known(&reading.view, key.as_deref()) {
         return answer(&context, &request, known?);
     }
-    let parsed = parse(file.clone()).await?;
+    let (spec, resolved) = prepare(&context, state, &file, &images).await?;
+    let make = |state: &State| {
+        let up = Up { spec: spec.clone(), file: file.clone(), replace };
+        let plan = plan.clone();
+        Ok(Deploy { plan, ..revise::up(state, up, &resolved)? })
+    };
+    match revisions::propose(&context, key, make).await {
+        Err(ApiError::Rejected(Rejection::PlanStale { planned, .. })) => {
+            let view = context.view().ok_or(ApiError::Starting)?;
+            let now = make(&view.state)?;
+            let then = context.plans.find(&planned);
+            let why = preview::changed_since(&view.state, then.as_deref(), &planned, &now);
+            Err(ApiError::PlanStale { hash: planned, why: why.join("; ") })
+        }
+        accepted => answer(&context, &request, accepted?),
+    }
+}
+
+/// The file of a request.
+pub async fn file(request: &mut Request) -> Result<String, ApiError> {
+    request.text(limits::FILE_MAX).await
+}
+
+/// The hash given by `?plan=HASH`.
+fn planned(request: &Request) -> Result<Option<String>, ApiError> {
+    let Some(hash) = request.one("plan") else { return Ok(None) };
+    let bad = || ApiError::bad(format!("{hash} is not the hash of a plan"), "make one: mill plan");
+    preview::is_hash(hash).then(|| Some(hash.to_owned())).ok_or_else(bad)
+}
+
+/// Everything that comes before a revision is made: the file is read and checked against the
+/// cluster, and its images are resolved.
+pub async fn prepare(
+    context: &Context,
+    state: &State,
+    file: &str,
+    images: &[(WorkloadName, String)],
+) -> Result<(Spec, Resolved), ApiError> {
+    let parsed = parse(file.to_owned()).await?;
     let mut spec = parsed.spec.clone();
     if context.dev {
         for_dev(&mut spec);
     }
     guard(state, &spec)?;
-    revise::override_images(&mut spec, &images)?;
+    revise::override_images(&mut spec, images)?;
     let problems = revise::obstacles(state, &spec).into_iter().map(|found| {
         let kind = if spec.tasks.contains_key(&found.workload) { "task" } else { "service" };
         parsed.problem(&[kind, found.workload.as_str(), found.field], found.message, found.hint)
     });
     parsed.check(problems.collect()).map_err(invalid)?;
-    let resolved = resolve(&context, revise::references(&spec)).await;
-    let make = |state: &State| {
-        let up = Up { spec: spec.clone(), file: file.clone(), replace };
-        revise::up(state, up, &resolved)
-    };
-    let accepted = revisions::propose(&context, key, make).await?;
-    answer(&context, &request, accepted)
+    let resolved = resolve(context, revise::references(&spec)).await;
+    Ok((spec, resolved))
 }
 
 /// The images given by `?image=SERVICE=REF`.
-fn overrides(request: &Request) -> Result<Vec<(WorkloadName, String)>, ApiError> {
+pub fn overrides(request: &Request) -> Result<Vec<(WorkloadName, String)>, ApiError> {
     let pair = |text: &str| {
         let found =
             text.split_once('=').filter(|(name, image)| !name.is_empty() && !image.is_empty());
@@ -169,8 +205,9 @@ fn answer(
         None => revisions::follow(context, EventId::new(revision, 0))?,
         Some(steps) => {
             let sources = revisions::Sources::of(context);
+            let plan = request.one("plan").map(str::to_owned);
             stream::open(context, move |feed| async move {
-                let data = AcceptedEvent { revision: revision.0, plan: None };
+                let data = AcceptedEvent { revision: revision.0, plan };
                 let id = EventId::new(revision, steps);
                 feed.send(Some("accepted"), &id.to_string(), &data).await?;
                 revisions::feed_events(sources, id.next(), feed).await

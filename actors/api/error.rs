@@ -84,6 +84,14 @@ pub enum ApiError {
         /// What to do.
         hint: Option<String>,
     },
+    /// What was planned can't be done any more.
+    #[error("plan {hash} is past: {why}")]
+    PlanStale {
+        /// The plan.
+        hash: String,
+        /// What has changed since.
+        why: String,
+    },
     /// The node belongs to no cluster.
     #[error("this node belongs to no cluster yet")]
     Unclaimed,
@@ -171,6 +179,9 @@ impl ApiError {
             Self::NoRoute { .. } | Self::NotFound { .. } => NOT_FOUND,
             Self::NoMethod { .. } => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
             Self::Conflict { .. } => CONFLICT,
+            Self::PlanStale { .. } | Self::Rejected(Rejection::PlanStale { .. }) => {
+                (StatusCode::CONFLICT, "plan_stale")
+            }
             Self::Unclaimed => (StatusCode::CONFLICT, "unclaimed"),
             Self::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "too_large"),
             Self::InvalidFile { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "invalid_file"),
@@ -222,6 +233,7 @@ impl ApiError {
                 let all: Vec<&str> = allowed.iter().map(Method::as_str).collect();
                 return Some(format!("it has {}", all.join(", ")));
             }
+            Self::PlanStale { .. } => "look at it again: mill plan",
             Self::Ambiguous { .. } => "write more of the id",
             Self::Unclaimed => "make it the first node of a cluster: mill init",
             Self::TooMany { .. } => "try again in a moment",

@@ -151,6 +151,13 @@ fn given(route: &Route, schemas: &mut Schemas) -> ResponseBuilder {
                 .description("All of them")
                 .content("application/json", content(RefOr::T(Schema::Array(items))))
         }
+        Gives::Feed(shape) => {
+            let items = ArrayBuilder::new().items(collect(shape, schemas)).build();
+            response
+                .description("All of them; with follow an event for each, its data the document")
+                .content("application/json", content(RefOr::T(Schema::Array(items))))
+                .content("text/event-stream", content(text()))
+        }
         Gives::Events(events, document) => {
             let names: Vec<String> = events
                 .iter()

@@ -110,6 +110,8 @@ pub enum Gives {
     Archive,
     /// Text for a program.
     Text,
+    /// A list of documents, or a stream of them if it is followed.
+    Feed(Shape),
     /// The OpenAPI document.
     OpenApi,
 }
@@ -183,13 +185,10 @@ const fn later(start: &'static str, end: &'static str, what: &'static str) -> La
 
 /// What the API will have.
 pub const LATER: &[Later] = &[
-    later("/v1/plan", "", "plan"),
     Later { method: Some(Verb::Patch), start: "/v1/nodes/", end: "", what: "labels to change" },
     Later { method: Some(Verb::Delete), start: "/v1/nodes/", end: "", what: "node removal" },
     later("/v1/nodes/", "drain", "drain"),
     later("/v1/tasks", "", "tasks to spawn"),
-    later("/v1/events", "", "events"),
-    later("/v1/why", "", "placement report"),
     later("/v1/secrets", "", "secrets"),
     later("/v1/volumes", "", "volumes"),
     later("/v1/certs", "", "certificates"),

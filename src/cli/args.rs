@@ -3,8 +3,8 @@
 //! Owns the list of commands. Never runs one; each command's flags are in its own file.
 
 use super::{
-    check, clean, completions, cp, daemon, dev, doctor, down, exec, fmt, history, image, init,
-    logs, ps, restart, rollback, scale, show, status, token, up, version,
+    check, clean, completions, cp, daemon, dev, doctor, down, events, exec, fmt, history, image, init,
+    logs, plan, ps, restart, rollback, scale, show, status, token, up, version, why,
 };
 use argh::{ArgsInfo, FromArgs};
 
@@ -40,6 +40,8 @@ pub enum Command {
     Init(init::InitArgs),
     /// `mill up` and `mill deploy`.
     Up(up::UpArgs),
+    /// `mill plan`.
+    Plan(plan::PlanArgs),
     /// `mill down`.
     Down(down::DownArgs),
     /// `mill rollback`.
@@ -58,6 +60,10 @@ pub enum Command {
     Cp(cp::CpArgs),
     /// `mill exec`.
     Exec(exec::ExecArgs),
+    /// `mill why`.
+    Why(why::WhyArgs),
+    /// `mill events`.
+    Events(events::EventsArgs),
     /// `mill show`.
     Show(show::ShowArgs),
     /// `mill history`.

@@ -255,7 +255,7 @@ impl Dev<'_> {
         let images = up::overrides(&mut spec, &self.args.image)?;
         let key = Some(up::fresh_key());
         // Another file than last time is usual here.
-        let options = DeployOptions { replace: true, images, idempotency_key: key };
+        let options = DeployOptions { replace: true, images, plan: None, idempotency_key: key };
         let time = self.args.timeout.map(|timeout| timeout.0);
         up::deploy(self.context, &self.client, file, &spec, &options, time).await?;
         self.addresses(&spec).await

@@ -15,6 +15,7 @@ mod dev;
 mod doctor;
 mod down;
 pub mod error;
+mod events;
 mod exec;
 mod file;
 pub mod fmt;
@@ -25,6 +26,7 @@ mod image;
 mod init;
 mod logs;
 mod names;
+mod plan;
 mod ps;
 mod restart;
 mod rollback;
@@ -36,6 +38,7 @@ mod token;
 pub mod ui;
 mod up;
 mod version;
+mod why;
 
 pub use context::Context;
 
@@ -139,6 +142,7 @@ async fn run_async(command: Command, context: &Context) -> Result<(), CliError> 
     match command {
         Command::Init(args) => init::run(args, context).await,
         Command::Up(args) => up::run(args, context).await,
+        Command::Plan(args) => plan::run(args, context).await,
         Command::Down(args) => down::run(args, context).await,
         Command::Rollback(args) => rollback::run(args, context).await,
         Command::Scale(args) => scale::run(args, context).await,
@@ -147,6 +151,8 @@ async fn run_async(command: Command, context: &Context) -> Result<(), CliError> 
         Command::Status(args) => status::run(args, context).await,
         Command::Logs(args) => logs::run(args, context).await,
         Command::Cp(args) => cp::run(args, context).await,
+        Command::Why(args) => why::run(args, context).await,
+        Command::Events(args) => events::run(args, context).await,
         Command::Exec(args) => exec::run(args, context).await,
         Command::Show(args) => show::run(args, context).await,
         Command::History(args) => history::run(args, context).await,

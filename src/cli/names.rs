@@ -9,9 +9,6 @@ const ALIASES: [(&str, &str); 1] = [("deploy", "up")];
 const LATER: &[&str] = &[
     "join",
     "leave",
-    "plan",
-    "events",
-    "why",
     "port-forward",
     "spawn",
     "kill",
@@ -134,10 +131,10 @@ mod tests {
 
     #[test]
     fn commands_of_later_say_so() {
-        assert_eq!(unknown("", "plan", &COMMANDS), Unknown::Later("plan".to_owned()));
+        assert_eq!(unknown("", "top", &COMMANDS), Unknown::Later("top".to_owned()));
         let rotate = Unknown::Later("secret rotate-key".to_owned());
         assert_eq!(unknown("secret", "rotate-key", &["set"]), rotate);
-        assert_eq!(unknown("image", "plan", &["load"]), Unknown::Nothing);
+        assert_eq!(unknown("image", "top", &["load"]), Unknown::Nothing);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use super::table::{self, Cell, NONE, Table};
 use super::ui::{BAD, CHANGE, GOOD, Ui};
 use super::{Context, error::CliError};
 use crate::units::Timestamp;
-use crate::wire::AllocationView;
+use crate::wire::{AllocationView, ServiceView, WaitingView};
 use anstyle::Style;
 use argh::{ArgsInfo, FromArgs};
 
@@ -39,9 +39,9 @@ pub(super) async fn run(args: PsArgs, context: &Context) -> Result<(), CliError>
 }
 
 async fn show(client: &Client, args: &PsArgs, context: &Context) -> Result<String, CliError> {
-    let found = client.allocations().await?;
-    let found = select(found, args)?;
+    let all = client.allocations().await?;
     if context.ui.json {
+        let found = select(all, args)?;
         let json = if args.watch {
             serde_json::to_string(&found)
         } else {
@@ -49,7 +49,25 @@ async fn show(client: &Client, args: &PsArgs, context: &Context) -> Result<Strin
         };
         return Ok(json.unwrap_or_default());
     }
-    Ok(render(&found, context.now(), context.ui))
+    let services = client.services().await?;
+    let waiting = waiting(&services, args);
+    let found = match select(all, args) {
+        Err(_) if !waiting.is_empty() => Vec::new(),
+        found => found?,
+    };
+    Ok(rows(&found, &waiting, context.now(), context.ui))
+}
+
+/// Replicas without a node, which are no allocations yet; unless one node's are asked for.
+fn waiting<'a>(services: &'a [ServiceView], args: &PsArgs) -> Vec<(&'a str, &'a WaitingView)> {
+    if args.node.is_some() {
+        return Vec::new();
+    }
+    let all = services
+        .iter()
+        .flat_map(|service| service.waiting.iter().map(|one| (service.name.as_str(), one)));
+    let is_asked = |name: &str| args.name.as_deref().is_none_or(|asked| asked == name);
+    all.filter(|(name, one)| is_asked(name) || is_asked(&one.name)).collect()
 }
 
 /// Those that were asked for. A name is a service or task, else an id, else the begin of one id.
@@ -97,6 +115,15 @@ pub fn is_ended(status: &str) -> bool {
 
 /// The table.
 pub fn render(all: &[AllocationView], now: Timestamp, ui: Ui) -> String {
+    rows(all, &[], now, ui)
+}
+
+fn rows(
+    all: &[AllocationView],
+    waiting: &[(&str, &WaitingView)],
+    now: Timestamp,
+    ui: Ui,
+) -> String {
     let mut table = Table::new(&[
         "ID", "NAME", "NODE", "STATUS", "HEALTH", "CPU", "MEM", "RESTARTS", "AGE", "ADDRESS",
     ]);
@@ -116,6 +143,14 @@ pub fn render(all: &[AllocationView], now: Timestamp, ui: Ui) -> String {
             table::age(Some(&one.created_at), now).into(),
             address.unwrap_or(NONE).into(),
         ]);
+    }
+    for (name, one) in waiting {
+        let status = Cell::styled("pending", status_style("pending"));
+        let age = table::age(Some(&one.since), now);
+        let mut row: Vec<Cell> = vec![one.name.as_str().into(), (*name).into(), NONE.into()];
+        row.extend([status, "none".into(), NONE.into(), NONE.into(), "0".into(), age.into()]);
+        row.push(NONE.into());
+        table.row(row);
     }
     let troubles = all.iter().flat_map(|one| trouble(one, ui));
     std::iter::once(table.render(ui)).chain(troubles).collect::<Vec<_>>().join("\n")

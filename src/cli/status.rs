@@ -148,6 +148,7 @@ pub mod tests {
             routes: vec![],
             publish: vec![],
             degraded: false,
+            waiting: vec![],
             allocations: vec![],
         }
     }

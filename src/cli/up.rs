@@ -27,7 +27,7 @@ pub struct UpArgs {
     /// follow a deployment that is under way, such as r8
     #[argh(option)]
     pub attach: Option<String>,
-    /// carry out this plan, or refuse (not built yet)
+    /// carry out exactly this plan, or refuse and say what has changed
     #[argh(option)]
     pub plan: Option<String>,
     /// another image for a service, SERVICE=REF
@@ -45,9 +45,6 @@ pub struct UpArgs {
 const TRIES: usize = 3;
 
 pub(super) async fn run(args: UpArgs, context: &Context) -> Result<(), CliError> {
-    if args.plan.is_some() {
-        return Err(CliError::NotBuilt { what: "mill up --plan".to_owned() });
-    }
     let time = args.timeout.map(|timeout| timeout.0);
     if let Some(revision) = &args.attach {
         return attach(revision, time, context).await;
@@ -56,8 +53,8 @@ pub(super) async fn run(args: UpArgs, context: &Context) -> Result<(), CliError>
     let file = MillFile::open(context, given)?;
     let mut spec = file.executable()?;
     let images = overrides(&mut spec, &args.image)?;
-    let options =
-        DeployOptions { replace: args.replace, images, idempotency_key: Some(fresh_key()) };
+    let (replace, plan) = (args.replace, args.plan);
+    let options = DeployOptions { replace, images, plan, idempotency_key: Some(fresh_key()) };
     let client = context.client()?;
     if args.detach {
         let accepted = client.deploy_detached(file.text.clone(), &options).await;

@@ -4,12 +4,15 @@
 
 use super::{Observed, allocation};
 use crate::fsm::State;
-use crate::fsm::model::{App, Desired, Phase, Service, WorkloadSpec};
+use crate::fsm::model::{Allocation, App, Desired, Phase, Service, WorkloadSpec};
 use crate::id::WorkloadName;
+use crate::plan::Unplaced;
 use crate::spec::model::{RouteSpec, ServiceSpec};
+use crate::why;
 use crate::wire::{ReplicasView, ServiceView, TaskView};
 
-/// A service of an app; nothing if no specification of it is left.
+/// A service of an app, with those of the waiting replicas that are its own; nothing if no
+/// specification of it is left.
 #[must_use]
 pub fn service(
     state: &State,
@@ -17,9 +20,11 @@ pub fn service(
     name: &WorkloadName,
     service: &Service,
     seen: &Observed,
+    waiting: &[Unplaced],
 ) -> Option<ServiceView> {
     let hash = service.target.as_ref().or(service.stable.as_ref())?;
     let spec = state.spec(hash)?.spec.service()?;
+    let own: Vec<&Unplaced> = waiting.iter().filter(|one| one.service == *name).collect();
     let live: Vec<_> = state.allocations_of(name).filter(|a| a.is_live()).collect();
     Some(ServiceView {
         name: name.to_string(),
@@ -32,6 +37,7 @@ pub fn service(
         routes: spec.routes.iter().map(route).collect(),
         publish: spec.publish.iter().map(|publish| publish.host_port).collect(),
         degraded: service.degraded,
+        waiting: why::waits(state, &own),
         allocations: live.into_iter().map(|a| allocation(state, a, seen)).collect(),
     })
 }
@@ -39,11 +45,33 @@ pub fn service(
 /// Every service, by app and name.
 #[must_use]
 pub fn services(state: &State, seen: &Observed) -> Vec<ServiceView> {
+    let waiting = waiting(state);
     let of_app = |app: &App| {
         let all = app.services.iter();
-        all.filter_map(|(name, one)| service(state, app, name, one, seen)).collect::<Vec<_>>()
+        all.filter_map(|(name, one)| service(state, app, name, one, seen, &waiting))
+            .collect::<Vec<_>>()
     };
     state.apps.values().flat_map(|app| of_app(app)).collect()
+}
+
+/// Every replica that waits for a node.
+pub(super) fn waiting(state: &State) -> Vec<Unplaced> {
+    why::waiting(state, state.apps.values().filter(|app| is_short(state, app)))
+}
+
+/// Whether a service of the app has fewer live allocations than it should, or old ones.
+fn is_short(state: &State, app: &App) -> bool {
+    app.services.iter().any(|(name, service)| {
+        let stored = service.target.as_ref().and_then(|target| state.spec(target));
+        let spec = stored.and_then(|stored| Some((stored.spec.service()?, &stored.run)));
+        spec.is_some_and(|(spec, run)| {
+            let is_new = |a: &&std::sync::Arc<Allocation>| {
+                let is_same = state.spec(&a.spec).is_some_and(|stored| stored.run == *run);
+                is_same && a.is_live() && a.desired == Desired::Run
+            };
+            state.allocations_of(name).filter(is_new).count() < spec.replicas as usize
+        })
+    })
 }
 
 /// Every task of a file, by app and name.
@@ -66,7 +94,9 @@ fn task(app: &App, name: &WorkloadName, spec: &WorkloadSpec) -> Option<TaskView>
     })
 }
 
-pub(super) fn replicas(
+/// How many replicas a service should have, and has healthy.
+#[must_use]
+pub fn replicas(
     state: &State,
     name: &WorkloadName,
     service: &Service,
@@ -92,5 +122,6 @@ fn route(route: &RouteSpec) -> String {
 #[must_use]
 pub fn service_named(state: &State, name: &WorkloadName, seen: &Observed) -> Option<ServiceView> {
     let app = state.owner(name)?;
-    service(state, app, name, app.services.get(name)?, seen)
+    let waiting = why::waiting(state, std::iter::once(app).filter(|app| is_short(state, app)));
+    service(state, app, name, app.services.get(name)?, seen, &waiting)
 }

@@ -2,11 +2,13 @@
 //!
 //! Owns what is worth a line at the top of the status. Never suggests what this build can't do.
 
-use super::service::replicas;
+use super::service::{self, replicas};
 use super::{Observed, allocation};
 use crate::fsm::State;
 use crate::fsm::model::{Allocation, App, DeployStatus, ExitReason, NodeStatus, Phase, Service};
 use crate::id::WorkloadName;
+use crate::place;
+use crate::plan::Unplaced;
 use crate::units::Timestamp;
 use crate::wire::WarningView;
 
@@ -21,9 +23,10 @@ pub(super) fn warnings(state: &State, seen: &Observed) -> Vec<WarningView> {
         let (subject, message) = (node.name.clone(), "down".to_owned());
         all.push(WarningView { subject, message, command: None });
     }
+    let waiting = service::waiting(state);
     for app in state.apps.values() {
         for (name, service) in &app.services {
-            all.extend(of_service(state, app, name, service, seen.now));
+            all.extend(of_service(state, app, (name, service), seen.now, &waiting));
         }
         all.extend(of_deployment(state, app));
     }
@@ -33,30 +36,33 @@ pub(super) fn warnings(state: &State, seen: &Observed) -> Vec<WarningView> {
 fn of_service(
     state: &State,
     app: &App,
-    name: &WorkloadName,
-    service: &Service,
+    (name, service): (&WorkloadName, &Service),
     now: Timestamp,
+    waiting: &[Unplaced],
 ) -> Option<WarningView> {
     let spec = state.spec(service.target.as_ref()?)?.spec.service()?;
     let count = replicas(state, name, service, spec);
     // While a deployment is on its way, replicas that are not there yet are no news.
     let is_settled = state.running_deployment(&app.name).is_none();
     let short = count.healthy < count.desired;
-    if !(service.degraded || is_settled && short) {
+    let waits = waiting.iter().any(|one| one.service == *name);
+    if !(service.degraded || waits || is_settled && short) {
         return None;
     }
+    let waits = waits.then(|| format!("no node fits {}", place::need(&spec.run)));
     let why = state.allocations_of(name).find_map(|a| trouble(a, now));
     let degraded = service.degraded.then(|| "degraded by a failed deployment".to_owned());
-    let why = why.or(degraded).map(|why| format!(": {why}")).unwrap_or_default();
+    let why = waits.or(why).or(degraded).map(|why| format!(": {why}")).unwrap_or_default();
     Some(WarningView {
         subject: name.to_string(),
         message: format!("{}/{}{why}", count.healthy, count.desired),
-        command: Some(format!("mill logs {name}")),
+        command: Some(format!("mill why {name}")),
     })
 }
 
-/// Why a replica doesn't work.
-fn trouble(allocation: &Allocation, now: Timestamp) -> Option<String> {
+/// Why a replica doesn't work, in a line.
+#[must_use]
+pub fn trouble(allocation: &Allocation, now: Timestamp) -> Option<String> {
     let observed = &allocation.observed;
     let next =
         observed.retry_at.map(|at| format!(", next try {}s", at.since(now).0.div_ceil(1000)));

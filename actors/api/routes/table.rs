@@ -3,7 +3,7 @@
 //! Never answers a request itself.
 
 use super::super::{
-    allocations, deploy, exec, files, images, logins, logs, metrics, openapi, read, revisions,
+    allocations, deploy, exec, explain, files, images, logins, logs, metrics, openapi, read, revisions,
     tokens,
 };
 use super::{Gives, Handler, Parameter, Route, Shape, Takes, Verb, shape};
@@ -106,7 +106,22 @@ pub static ROUTES: &[Route] = &[
         "The nodes",
     ),
     Route {
+        method: Verb::Post,
         query: &[
+            parameter("replace", "the file may share no name with what its app runs"),
+            parameter("image", "SERVICE=REF: another image than the file's; may repeat"),
+        ],
+        body: Takes::File,
+        ..get(
+            "/v1/plan",
+            |c, r| Box::pin(explain::plan(c, r)),
+            Gives::Json(shape::<wire::PlanView>()),
+            "What a file would do, field by field, and where replicas would go; changes nothing",
+        )
+    },
+    Route {
+        query: &[
+            parameter("plan", "HASH of a plan: do exactly that, or refuse with plan_stale"),
             parameter("replace", "the file may share no name with what its app runs"),
             parameter("image", "SERVICE=REF: another image than the file's; may repeat"),
         ],
@@ -230,6 +245,24 @@ pub static ROUTES: &[Route] = &[
         Gives::Json(shape::<wire::AllocationView>()),
         "Start the next attempt of an allocation",
     ),
+    get(
+        "/v1/why/{name}",
+        |c, r| Box::pin(explain::why(c, r)),
+        Gives::Json(shape::<wire::WhyView>()),
+        "Why a service, task or allocation is where it is, or isn't, and what would help",
+    ),
+    Route {
+        query: &[
+            parameter("follow", "a stream, that goes on with what happens from now on"),
+            parameter("limit", "only the newest so many"),
+        ],
+        ..get(
+            "/v1/events",
+            |c, r| Box::pin(explain::events(c, r)),
+            Gives::Feed(shape::<wire::EventView>()),
+            "What happened in the cluster, the oldest first; behind Last-Event-ID if it is given",
+        )
+    },
     Route {
         role: Some(Role::Admin),
         query: &[

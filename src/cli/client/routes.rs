@@ -5,8 +5,8 @@
 use super::{Call, Client, ClientError, Events, escape, query};
 use crate::wire::{
     AllocationView, AppView, DeploymentView, HealthView, ImageView, InitRequest, InitView,
-    LoginRequest, LoginView, NewTokenView, RevisionView, RollbackRequest, ScaleRequest,
-    ServiceView, StatusView, TokenRequest, TokenView,
+    LoginRequest, LoginView, NewTokenView, PlanView, RevisionView, RollbackRequest, ScaleRequest,
+    ServiceView, StatusView, TokenRequest, TokenView, WhyView,
 };
 use hyper::Method;
 use serde::de::DeserializeOwned;
@@ -18,16 +18,18 @@ pub struct DeployOptions {
     pub replace: bool,
     /// `SERVICE=REF`, each.
     pub images: Vec<String>,
+    /// The hash of the plan that it must be.
+    pub plan: Option<String>,
     /// The same for every try of one deploy.
     pub idempotency_key: Option<String>,
 }
 
 impl DeployOptions {
-    fn call(&self, file: String) -> Call {
+    fn call(&self, path: &str, file: String) -> Call {
         let replace = self.replace.then(|| "true".to_owned());
-        let mut pairs = vec![("replace", replace)];
+        let mut pairs = vec![("plan", self.plan.clone()), ("replace", replace)];
         pairs.extend(self.images.iter().map(|image| ("image", Some(image.clone()))));
-        let call = Call::new(Method::POST, query("/v1/deploy", &pairs)).text(file);
+        let call = Call::new(Method::POST, query(path, &pairs)).text(file);
         match &self.idempotency_key {
             Some(key) => call.header("idempotency-key", key.clone()),
             None => call,
@@ -55,7 +57,7 @@ impl Client {
 
     /// `POST /v1/deploy`, followed.
     pub async fn deploy(&self, file: String, options: &DeployOptions) -> Answer<Events> {
-        self.events(options.call(file)).await
+        self.events(options.call("/v1/deploy", file)).await
     }
 
     /// `POST /v1/deploy`, not followed.
@@ -65,7 +67,18 @@ impl Client {
         options: &DeployOptions,
     ) -> Answer<RevisionView> {
         // Tags are resolved before the answer, which takes as long as the registry does.
-        self.call(options.call(file).patient()).await
+        self.call(options.call("/v1/deploy", file).patient()).await
+    }
+
+    /// `POST /v1/plan`.
+    pub async fn plan(&self, file: String, options: &DeployOptions) -> Answer<PlanView> {
+        // As patient as a deploy: tags are resolved.
+        self.call(options.call("/v1/plan", file).patient()).await
+    }
+
+    /// `GET /v1/why/{name}`.
+    pub async fn why(&self, name: &str) -> Answer<WhyView> {
+        self.get(&format!("/v1/why/{}", escape(name))).await
     }
 
     /// The path of a deployment's events.

@@ -89,11 +89,13 @@ async fn a_deploy_says_its_options_in_the_query() {
     let options = DeployOptions {
         replace: true,
         images: vec!["web=r:5000/web:v2".to_owned()],
+        plan: Some("4f9c2e71".to_owned()),
         idempotency_key: Some("k".to_owned()),
     };
     server.client().deploy_detached("app \"a\"".to_owned(), &options).await.unwrap();
     let request = server.requests().remove(0);
-    let first = "POST /v1/deploy?replace=true&image=web%3Dr%3A5000%2Fweb%3Av2 HTTP/1.1\r\n";
+    let first =
+        "POST /v1/deploy?plan=4f9c2e71&replace=true&image=web%3Dr%3A5000%2Fweb%3Av2 HTTP/1.1\r\n";
     assert!(request.starts_with(first), "{request}");
     assert!(request.contains("idempotency-key: k\r\n"), "{request}");
     assert!(request.contains("content-type: text/plain"), "{request}");

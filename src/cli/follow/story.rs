@@ -269,8 +269,10 @@ impl Story {
     pub fn progress(&mut self, event: &ProgressEvent) -> Said {
         let mut lines: Vec<String> = self.change(&event.service).into_iter().collect();
         let Some(id) = event.allocation.clone() else {
-            if event.phase == "failed" {
-                lines.extend(self.failure(&event.service, event));
+            match event.phase.as_str() {
+                "failed" => lines.extend(self.failure(&event.service, event)),
+                "retrying" => lines.extend(self.waiting(event)),
+                _ => {}
             }
             return Said { lines, ..Said::default() };
         };
@@ -331,6 +333,12 @@ impl Story {
         lines.extend(output(&message).map(|line| format!("  | {line}")));
         self.failures.push(message);
         lines
+    }
+
+    /// A replica that fits no node.
+    fn waiting(&self, event: &ProgressEvent) -> Option<String> {
+        let message = first_line(event.message.as_deref()?);
+        Some(self.ui.paint(CHANGE, message))
     }
 
     /// Said only of what nothing takes over from.

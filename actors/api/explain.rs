@@ -1,0 +1,123 @@
+//! Handlers that explain: what a file would do, why something is as it is, what happened.
+//!
+//! Never change anything: what they show is computed in `preview`, `why` and `events`.
+
+use super::context::Context;
+use super::error::ApiError;
+use super::request::{Request, json};
+use super::stream::{self, Feed, Left};
+use super::{allocations, deploy};
+use crate::actors::root::View;
+use crate::fsm::State;
+use crate::id::WorkloadName;
+use crate::preview::{self, Planned};
+use crate::revise::{self, Up};
+use crate::wire::{EventView, WhyView};
+use crate::{events, views, why};
+use std::sync::Arc;
+use tokio::sync::watch;
+use warp::http::StatusCode;
+use warp::reply::Response;
+
+/// `POST /v1/plan`.
+pub async fn plan(context: Arc<Context>, mut request: Request) -> Result<Response, ApiError> {
+    let replace = request.flag("replace")?;
+    let images = deploy::overrides(&request)?;
+    let file = deploy::file(&mut request).await?;
+    let reading = context.read().await?;
+    let (spec, resolved) = deploy::prepare(&context, reading.state(), &file, &images).await?;
+    let wanted = revise::up(reading.state(), Up { spec, file, replace }, &resolved)?;
+    let state = Arc::clone(&reading.view.state);
+    // Following a rollout takes longer than a request's task may be held up.
+    let computing = tokio::task::spawn_blocking(move || {
+        let found = preview::preview(&state, &wanted)?;
+        let view = preview::view(&state, &found, &wanted);
+        Ok::<_, ApiError>((Planned { hash: found.hash, deploy: wanted }, view))
+    });
+    let failed = |error: tokio::task::JoinError| ApiError::Internal {
+        doing: "planning",
+        reason: error.to_string(),
+    };
+    let (planned, view) = computing.await.map_err(failed)??;
+    context.plans.remember(planned);
+    Ok(reading.mark(json(StatusCode::OK, &view)?))
+}
+
+/// `GET /v1/why/{name}`.
+pub async fn why(context: Arc<Context>, request: Request) -> Result<Response, ApiError> {
+    let reading = context.read().await?;
+    let seen = context.observed(&reading.view).await;
+    let view = reasons(reading.state(), request.param("name"), &seen)?;
+    Ok(reading.mark(json(StatusCode::OK, &view)?))
+}
+
+fn reasons(state: &State, name: &str, seen: &views::Observed) -> Result<WhyView, ApiError> {
+    let found = match allocations::by_name(state, name) {
+        Ok((_, Some(workload))) => why::workload(state, &workload, seen),
+        Ok((one, None)) => one.first().map(|one| why::one(state, one, seen)),
+        Err(error @ ApiError::NotFound { .. }) => {
+            // A replica that waits has no id: `web-2` stands for it.
+            let (service, replica) = name.rsplit_once('-').ok_or(error)?;
+            let whole = why::workload(state, &WorkloadName::from(service), seen);
+            whole.and_then(|whole| only(whole, replica.parse().ok()?))
+        }
+        Err(error) => return Err(error),
+    };
+    let what = "service, task or allocation";
+    found.ok_or_else(|| ApiError::NotFound { what, name: name.to_owned() })
+}
+
+/// Only what is about one waiting replica.
+fn only(mut whole: WhyView, replica: u32) -> Option<WhyView> {
+    whole.waiting.retain(|one| one.replica == replica);
+    whole.allocations.clear();
+    (!whole.waiting.is_empty()).then_some(whole)
+}
+
+/// `GET /v1/events`.
+pub async fn events(context: Arc<Context>, request: Request) -> Result<Response, ApiError> {
+    let follow = request.flag("follow")?;
+    let limit: Option<usize> = request.parsed("limit", "a number")?;
+    let last = match request.header("last-event-id").filter(|text| !text.is_empty()) {
+        Some(text) => text.parse().map_err(|_| {
+            ApiError::bad(format!("Last-Event-ID {text} is not of mill"), "leave it out")
+        })?,
+        None => 0,
+    };
+    let reading = context.read().await?;
+    let last = match limit {
+        Some(limit) => last.max(reading.state().last_event.saturating_sub(limit as u64)),
+        None => last,
+    };
+    if follow {
+        let views = context.views.clone();
+        let response = stream::open(&context, move |feed| feed_events(views, last, feed))?;
+        return Ok(reading.mark(response));
+    }
+    let state = reading.state();
+    let all: Vec<EventView> =
+        events::after(state, last).map(|event| views::event(state, event)).collect();
+    Ok(reading.mark(json(StatusCode::OK, &all)?))
+}
+
+/// Feeds the events behind one, for as long as the client stays.
+async fn feed_events(
+    mut views: watch::Receiver<Option<View>>,
+    mut last: u64,
+    feed: Feed,
+) -> Result<(), Left> {
+    loop {
+        let view = views.borrow_and_update().clone();
+        if let Some(view) = view {
+            for event in events::after(&view.state, last) {
+                last = event.id;
+                let data = views::event(&view.state, event);
+                feed.send(None, &event.id.to_string(), &data).await?;
+            }
+        }
+        tokio::select! {
+            changed = views.changed() => if changed.is_err() { return Ok(()) },
+            () = feed.closed() => return Err(Left),
+        }
+    }
+}
