@@ -16,6 +16,7 @@ mod crash;
 mod deploy;
 mod dev;
 mod exec;
+mod explain;
 mod faults;
 mod images;
 mod logs;

@@ -9,7 +9,7 @@ mod stale;
 mod view;
 
 #[cfg(test)]
-mod tests;
+pub mod tests;
 
 pub use fields::{FieldChange, Sign};
 pub use forecast::{Forecast, forecast};

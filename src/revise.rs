@@ -318,7 +318,6 @@ pub fn obstacles(state: &State, spec: &Spec) -> Vec<Obstacle> {
     let tasks = spec.tasks.iter().map(|(name, task)| (name, &task.run));
     let mut found: Vec<Obstacle> =
         services.chain(tasks).filter_map(|(name, run)| too_large(state, name, run)).collect();
-    found.extend(taken_names(state, spec));
     found.extend(taken_ports(state, spec));
     found
 }
@@ -351,22 +350,6 @@ fn too_large(state: &State, name: &WorkloadName, run: &RunSpec) -> Option<Obstac
         return obstacle("constraint", message, "label a node or drop the constraint".to_owned());
     }
     None
-}
-
-/// Names that another app owns.
-fn taken_names(state: &State, spec: &Spec) -> Vec<Obstacle> {
-    let names = spec.services.keys().chain(spec.tasks.keys());
-    let taken = |name: &WorkloadName| {
-        let owner = state.owner(name).filter(|owner| owner.name != spec.app)?;
-        let hint = format!("give it another name, or take it out of app {} first", owner.name);
-        Some(Obstacle {
-            workload: name.clone(),
-            field: "name",
-            message: format!("{name} belongs to app {}", owner.name),
-            hint: Some(hint),
-        })
-    };
-    names.filter_map(taken).collect()
 }
 
 /// Host ports that a service of another app opens already.

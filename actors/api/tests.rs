@@ -4,6 +4,7 @@ mod access;
 mod bounds;
 mod changes;
 mod deploy;
+mod explain;
 mod logins;
 mod logs;
 mod support;

@@ -42,7 +42,12 @@ pub(super) async fn run(args: ShowArgs, context: &Context) -> Result<(), CliErro
 async fn apps(client: &Client) -> Result<Vec<AppView>, CliError> {
     let mut apps = Vec::new();
     for app in client.status().await?.apps {
-        apps.push(client.app(&app.name).await?);
+        match client.app(&app.name).await {
+            Ok(app) => apps.push(app),
+            // All of it was taken down.
+            Err(ClientError::Api { status: 404, .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
     }
     Ok(apps)
 }

@@ -123,7 +123,7 @@ mod tests {
         WaitingView {
             name: format!("web-{replica}"),
             replica,
-            since: "2026-03-01T12:03:20Z".to_owned(),
+            since: "2026-03-01T12:03:21Z".to_owned(),
             need: "cpu 0.5, memory 512M, zone=eu-1".to_owned(),
             nodes: vec![
                 reason("n1", "memory", "380M free"),
@@ -168,7 +168,7 @@ web-2 pending 40s: no node fits cpu 0.5, memory 512M, zone=eu-1
             node: "n2".to_owned(),
             status: "backoff".to_owned(),
             health: "none".to_owned(),
-            since: "2026-03-01T12:03:50Z".to_owned(),
+            since: "2026-03-01T12:03:51Z".to_owned(),
             reason: Some("out of memory 6×, next try 48s".to_owned()),
             output: vec!["allocating".to_owned()],
             remedies: vec!["raise memory above 512M".to_owned()],

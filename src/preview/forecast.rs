@@ -26,13 +26,17 @@ pub struct Forecast {
 /// Follows what the planner does to an app, until it has nothing more to do or gives up.
 #[must_use]
 pub fn forecast(mut state: State, app: &AppName) -> Forecast {
+    follow(&mut state, app)
+}
+
+pub(super) fn follow(state: &mut State, app: &AppName) -> Forecast {
     let mut now = state.time;
     let mut found = Forecast::default();
     let scope = Scope::Apps(BTreeSet::from([app.clone()]));
     for _ in 0..limits::FORECAST_STEPS {
         let mut observed = Observed::default();
         observed.settled.extend(state.nodes.keys().map(|node| (*node, state.index)));
-        let plan = plan::plan(&state, &observed, now, 0, &scope);
+        let plan = plan::plan(state, &observed, now, 0, &scope);
         found.unplaced = plan.unplaced;
         let actions = plan.commands.iter().flat_map(|command| match command {
             Command::Steps(steps) => steps.actions.as_slice(),
@@ -58,15 +62,15 @@ pub fn forecast(mut state: State, app: &AppName) -> Forecast {
             }
         }
         for command in plan.commands {
-            if !apply(&mut state, now, command) {
+            if !apply(state, now, command) {
                 return found;
             }
         }
         if is_over {
             return Forecast { is_whole: true, ..found };
         }
-        for report in reports(&state, app) {
-            if !apply(&mut state, now, Command::Report(report)) {
+        for report in reports(state, app) {
+            if !apply(state, now, Command::Report(report)) {
                 return found;
             }
         }

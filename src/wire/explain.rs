@@ -112,7 +112,7 @@ pub struct WaitingView {
 }
 
 /// Why a service, task or allocation is as it is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct WhyView {
     /// What was asked for.
     pub name: String,
