@@ -26,24 +26,24 @@ async fn a_plan_is_checked_when_the_revision_is_made() {
     node.finish(1, DeployStatus::Succeeded);
     // Somebody is faster, after everything was checked and before the revision is made.
     let text = FILE.replace("port 80", "port 81");
-    let plan: PlanView = reader.send("POST", "/v1/plan", &text).await.json();
+    let plan: PlanView = reader.send("POST", "/v1/plan", text.clone()).await.json();
     let faster = revise::scale(&node.state(), &"web".into(), 4).unwrap();
     let (revision, status) = (Revision(2), DeployStatus::Succeeded);
     let finish = Action::Finish { revision, status, degraded: Vec::new() };
     let finish = Steps { actions: vec![finish], ..Default::default() };
     node.shared.lock().unwrap().race = vec![Command::Deploy(faster), Command::Steps(finish)];
-    let answer = json.send("POST", &up(&plan), &text).await;
+    let answer = json.send("POST", &up(&plan), text.clone()).await;
     let error = answer.json::<ErrorDocument>().error;
     assert_eq!((answer.status, error.code.as_str()), (409, "plan_stale"));
     assert!(error.message.contains("shop is at r2 since "), "{}", error.message);
     assert_eq!(error.hint.as_deref(), Some("look at it again: mill plan"));
     assert_eq!(node.state().last_revision, Revision(2));
     // A tag that has moved meanwhile.
-    let plan: PlanView = reader.send("POST", "/v1/plan", &text).await.json();
+    let plan: PlanView = reader.send("POST", "/v1/plan", text.clone()).await.json();
     node.images.know("nginx:1", "sha256:77ab");
-    let error = json.send("POST", &up(&plan), &text).await.json::<ErrorDocument>().error;
+    let error = json.send("POST", &up(&plan), text.clone()).await.json::<ErrorDocument>().error;
     assert!(error.message.contains("the tag nginx:1 now leads to 77ab…, was aa…"), "{error:?}");
-    let wrong = json.send("POST", "/v1/deploy?plan=zzz", &text).await;
+    let wrong = json.send("POST", "/v1/deploy?plan=zzz", text.clone()).await;
     assert_eq!((wrong.status, wrong.code().as_str()), (400, "bad_request"));
 }
 
