@@ -242,7 +242,7 @@ fn a_replica_that_would_wait_is_foretold_with_every_nodes_reason() {
     assert_eq!((web.placements.len(), waiting.len()), (9, 5));
     assert_eq!(waiting[0].waits.as_deref(), Some("no node fits cpu 1, memory 2.0G"));
     let reasons: Vec<_> = waiting[0].nodes.iter().map(|n| (&*n.node, &*n.reason)).collect();
-    assert_eq!(reasons, [("n1", "cpu"), ("n2", "memory")]);
+    assert_eq!(reasons, [("n1", "cpu"), ("n2", "cpu")]);
     let happened = world.up(&text);
     assert_eq!(happened.unplaced.len(), 5);
     // Whoever follows it is told once.

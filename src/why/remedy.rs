@@ -123,9 +123,12 @@ fn free(state: &State, run: &RunSpec) -> Option<Remedy> {
         let (cpu, memory) = left(state, node);
         let cpu = run.reserved_cpu().0.saturating_sub(cpu.0);
         let memory = run.memory.0.saturating_sub(memory.0);
-        Some((memory, cpu, node.id))
+        // By its share of the node.
+        let share = |lacks: u64, of: u64| lacks.saturating_mul(1_000) / of.max(1);
+        let most = share(memory, node.memory.0).max(share(cpu, node.cpu.0));
+        Some((most, node.id, memory, cpu))
     });
-    let (memory, cpu, node) = short.min()?;
+    let (_, node, memory, cpu) = short.min()?;
     Some(Remedy::Free(node, MilliCpu(cpu), Bytes(memory)))
 }
 
@@ -204,17 +207,21 @@ impl Remedy {
             Self::Free(node, cpu, memory) => {
                 let memory =
                     (memory.0 > 0).then(|| format!("{}M of memory", memory.0.div_ceil(1_000_000)));
-                let cpu = (cpu.0 > 0).then(|| format!("{} cores", cpu.cores()));
+                let cpu = (cpu.0 > 0).then(|| cores(*cpu));
                 let both: Vec<String> = memory.into_iter().chain(cpu).collect();
                 format!("free {} on {}", both.join(" and "), name(node))
             }
             Self::StopFirst(_) => "update with order=\"stop-first\"".to_owned(),
             Self::Replicas(count) => format!("lower replicas to {count}"),
             Self::AddNode(cpu, memory) => {
-                format!("add a node with {} cores and {memory} of memory", cpu.cores())
+                format!("add a node with {} and {memory} of memory", cores(*cpu))
             }
         }
     }
+}
+
+fn cores(cpu: MilliCpu) -> String {
+    format!("{} core{}", cpu.cores(), if cpu.0 == 1_000 { "" } else { "s" })
 }
 
 fn change(state: &mut State, id: NodeId, how: impl FnOnce(&mut Node)) {

@@ -155,7 +155,7 @@ fn where_nothing_helps_a_node_does() {
         world.node(1, |node| node.memory.0 = 256_000_000);
         world
     };
-    all_help(make, &["add a node with 1 cores and 2.9G of memory"]);
+    all_help(make, &["add a node with 1 core and 2.9G of memory"]);
 }
 
 #[test]
