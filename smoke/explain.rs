@@ -57,7 +57,8 @@ fn a_plan_is_shown_carried_out_exactly_and_refused_once_it_is_past() {
     let last = before.as_array().unwrap().last().unwrap()["id"].as_u64().unwrap();
     assert_eq!(node.stop(), Some(0));
     node.restart();
-    let request = node.api().request("GET", "/v1/events?follow=true");
+    let api = node.api();
+    let request = api.request("GET", "/v1/events?follow=true");
     let mut events = request.header("Last-Event-ID", &last.to_string()).events();
     let next = events.next().unwrap();
     assert_eq!(
