@@ -3,8 +3,8 @@
 //! Owns the list of commands. Never runs one; each command's flags are in its own file.
 
 use super::{
-    check, clean, completions, cp, daemon, dev, doctor, down, events, exec, fmt, history, image, init,
-    logs, plan, ps, restart, rollback, scale, show, status, token, up, version, why,
+    check, clean, completions, cp, daemon, dev, doctor, down, events, exec, fmt, history, image,
+    init, logs, plan, ps, restart, rollback, scale, show, status, token, up, version, why,
 };
 use argh::{ArgsInfo, FromArgs};
 

@@ -3,8 +3,8 @@
 //! Never answers a request itself.
 
 use super::super::{
-    allocations, deploy, exec, explain, files, images, logins, logs, metrics, openapi, read, revisions,
-    tokens,
+    allocations, deploy, exec, explain, files, images, logins, logs, metrics, openapi, read,
+    revisions, tokens,
 };
 use super::{Gives, Handler, Parameter, Route, Shape, Takes, Verb, shape};
 use crate::fsm::model::Role;
