@@ -164,7 +164,7 @@ pub fn record_observed(state: &mut State, old: &Allocation, new: &Allocation) {
 
 /// The kept events behind the one with this id, in order.
 pub fn after(state: &State, id: u64) -> impl Iterator<Item = &Arc<Event>> {
-    state.events.range(id + 1..).map(|(_, event)| event)
+    state.events.range(id.saturating_add(1)..).map(|(_, event)| event)
 }
 
 /// What one entry has brought about.

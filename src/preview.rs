@@ -94,7 +94,7 @@ pub fn hash(state: &State, deploy: &Deploy) -> String {
     });
     let services = services.map(Iterator::collect).unwrap_or_default();
     let base = app.map_or(Revision(0), |app| app.revision);
-    let tasks = app.map(|app| app.tasks.clone()).unwrap_or_default();
+    let tasks = app.map(|app| BTreeMap::clone(&app.tasks)).unwrap_or_default();
     hash_over(&Base { app: &deploy.app, base, services, tasks }, deploy)
 }
 

@@ -97,7 +97,8 @@ fn reports(state: &State, app: &AppName) -> Vec<Report> {
     }
     let report = |(node, allocations)| {
         let known = state.nodes.get(&node)?;
-        Some(Report { node, boot: known.boot, seq: known.report_seq + 1, allocations })
+        let seq = state.reports.get(&node).copied().unwrap_or(0) + 1;
+        Some(Report { node, boot: known.boot, seq, allocations })
     };
     of_nodes.into_iter().filter_map(report).collect()
 }

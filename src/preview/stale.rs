@@ -82,7 +82,7 @@ fn earlier_base(state: &State, hash: &str, now: &Deploy) -> Option<Revision> {
         app: &now.app,
         base: d.revision,
         services: d.services.iter().map(|(n, h)| (n.clone(), (Some(h.clone()), false))).collect(),
-        tasks: d.tasks.clone(),
+        tasks: (*d.tasks).clone(),
     });
     let mut all = std::iter::once(none).chain(earlier);
     all.find(|base| hash_over(base, now) == hash).map(|base| base.base)

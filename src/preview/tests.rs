@@ -246,7 +246,7 @@ fn a_replica_that_would_wait_is_foretold_with_every_nodes_reason() {
     let happened = world.up(&text);
     assert_eq!(happened.unplaced.len(), 5);
     // Whoever follows it is told once.
-    let told = world.state.deployments[&Revision(1)].progress.iter().filter(|p| p.is_waiting());
+    let told = world.state.deployments[&Revision(1)].progress.values().filter(|p| p.is_waiting());
     assert_eq!(told.count(), 1);
 }
 

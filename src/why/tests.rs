@@ -57,7 +57,7 @@ fn a_waiting_replica_has_every_nodes_reason_and_what_helps() {
 
 /// Carries out a remedy as a person would.
 fn carry_out(world: &mut World, remedy: &Remedy) {
-    let file = world.state.deployments[&Revision(1)].file.clone();
+    let file = world.state.deployments[&Revision(1)].file.to_string();
     let set_ready = |node: &mut crate::fsm::model::Node| node.status = NodeStatus::Ready;
     match remedy {
         Remedy::Undrain(id) | Remedy::Return(id) => world.node(id.0, set_ready),
@@ -200,7 +200,8 @@ fn an_allocation_that_fails_says_why() {
     (seen.phase, seen.health, seen.ooms) = (Phase::Backoff, Health::None, 6);
     let node = world.state.nodes[&of.node].clone();
     let allocations = std::collections::BTreeMap::from([(id.clone(), seen)]);
-    let (node, boot, seq) = (node.id, node.boot, node.report_seq + 1);
+    let (node, boot) = (node.id, node.boot);
+    let seq = world.state.reports.get(&node).copied().unwrap_or(0) + 1;
     world.change(Command::Report(Report { node, boot, seq, allocations })).unwrap();
     let why = one(&world.state, &world.state.allocations[&id], &views::Observed::default());
     let bad = &why.allocations[0];
