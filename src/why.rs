@@ -53,7 +53,7 @@ pub fn workload(state: &State, name: &WorkloadName, seen: &views::Observed) -> O
         app: app.name.to_string(),
         replicas,
         deployment: deployment(state, &app.name, name),
-        waiting: waits(state, &unplaced),
+        waiting: waits(state, &unplaced).into_iter().chain(runs(state, name)).collect(),
         allocations: all.into_iter().map(|a| allocation(state, a, seen)).collect(),
     })
 }
@@ -111,6 +111,26 @@ pub fn waits(state: &State, unplaced: &[&Unplaced]) -> Vec<WaitingView> {
         }
     };
     unplaced.iter().map(view).collect()
+}
+
+/// Runs of a task that fit no node.
+fn runs(state: &State, name: &WorkloadName) -> Vec<WaitingView> {
+    let mut placer = Placer::new(state);
+    let waiting = state.derived.waiting.iter().filter_map(|(since, id)| {
+        let run = state.runs.get(id).filter(|run| run.workload == *name)?;
+        let spec = state.spec(&run.spec)?;
+        placer.begin(state, name);
+        let refusals = placer.place(spec.spec.run()).err()?;
+        Some(WaitingView {
+            name: id.to_string(),
+            replica: 0,
+            since: since.to_string(),
+            need: place::need(spec.spec.run()),
+            nodes: refusals.iter().map(|(id, why)| refusal(state, *id, why)).collect(),
+            remedies: Vec::new(),
+        })
+    });
+    waiting.collect()
 }
 
 fn allocation(state: &State, one: &Allocation, seen: &views::Observed) -> AllocationWhyView {

@@ -32,7 +32,8 @@ pub fn forecast(mut state: State, app: &AppName) -> Forecast {
 pub(super) fn follow(state: &mut State, app: &AppName) -> Forecast {
     let mut now = state.time;
     let mut found = Forecast::default();
-    let scope = Scope::Apps(BTreeSet::from([app.clone()]));
+    // With the tasks, since a rollout may wait for one.
+    let scope = Scope::Apps(BTreeSet::from([app.clone(), AppName::from(plan::TASKS)]));
     for _ in 0..limits::FORECAST_STEPS {
         let mut observed = Observed::default();
         observed.settled.extend(state.nodes.keys().map(|node| (*node, state.index)));
@@ -56,7 +57,7 @@ pub(super) fn follow(state: &mut State, app: &AppName) -> Forecast {
             }
         }
         if plan.commands.is_empty() {
-            match plan.wake.get(app) {
+            match plan.wake.values().min() {
                 Some(at) if *at > now && state.running_deployment(app).is_some() => now = *at,
                 _ => return Forecast { is_whole: true, ..found },
             }
@@ -106,6 +107,7 @@ fn reports(state: &State, app: &AppName) -> Vec<Report> {
 fn next(allocation: &Allocation) -> Option<fsm::model::Observed> {
     let mut seen = allocation.observed.clone();
     let is_task = !matches!(allocation.kind, AllocKind::Service { .. });
+    seen.attempt = seen.attempt.max(allocation.attempt).max(Attempt(1));
     if allocation.desired == Desired::Stop || is_task {
         let (code, reason) = (Some(0), ExitReason::Completed);
         seen.exit = is_task.then_some(Exit { code, reason, message: None });
@@ -115,7 +117,6 @@ fn next(allocation: &Allocation) -> Option<fsm::model::Observed> {
     if seen.phase >= Phase::Running {
         return None;
     }
-    seen.attempt = seen.attempt.max(allocation.attempt).max(Attempt(1));
     (seen.phase, seen.health) = (Phase::Running, Health::Healthy);
     Some(seen)
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::fsm::command::{Init, Register};
-use crate::fsm::model::Node;
+use crate::fsm::model::{DeployStatus, Node};
 use crate::id::{BootId, Incarnation};
 use crate::revise::{self, Resolved, Up};
 use crate::spec;
@@ -160,9 +160,9 @@ fn every_change_has_its_fields_and_its_effect() {
         ("cpu 1", "cpu 1\n args \"-v\"", Effect::Replace, "args - - \"-v\""),
         (
             "cpu 1",
-            "cpu 1\n health \"/up\"",
+            "cpu 1\n health \"/a\"",
             Effect::Replace,
-            "health - tcp every 10s, timeout 2s, grace 30s GET /up every 10s, timeout 2s, grace 30s",
+            "health - tcp every 10s, timeout 2s, grace 30s GET /a every 10s, timeout 2s, grace 30s",
         ),
         (
             "cpu 1",
@@ -295,4 +295,18 @@ fn a_plan_is_carried_out_exactly_or_not_at_all() {
     // The same plan made anew is good again.
     let plan = planned(&world, &v3);
     assert!(try_it(&mut world, &v3, &plan).0.is_ok());
+}
+
+#[test]
+fn a_rollout_that_waits_for_a_task_is_foretold_behind_it() {
+    let mut world = World::new(&[(4, 8)]);
+    let task = "task \"migrate\" {\n    image \"registry.example.com/web:v1\"\n}\n";
+    let text = SHOP.replace("cpu 1", "cpu 1\n before-deploy \"migrate\"") + task;
+    let plan = world.plan(&text);
+    let names: Vec<&str> = plan.changes.iter().map(|c| c.name.as_str()).collect();
+    assert_eq!(names, ["old", "web", "migrate"]);
+    assert_eq!(places(&plan.changes[1]), [(0, 1), (1, 1)]);
+    assert!(plan.changes[2].is_task && plan.changes[2].sign == Sign::Add);
+    assert!(world.up(&text).is_whole);
+    assert_eq!(world.state.deployments[&Revision(1)].status, DeployStatus::Succeeded);
 }
