@@ -218,7 +218,7 @@ pub struct State {
     waiting: Vec<RpcReplyPort<()>>,
     family: Family,
     next_seq: u64,
-    pending: BTreeMap<u64, RpcReplyPort<Result<Done, ProposeError>>>,
+    pending: BTreeMap<u64, (Instant, RpcReplyPort<Result<Done, ProposeError>>)>,
     clock: Option<LeaderClock>,
     /// Replicated time when another leader was last heard of, with the monotonic time of then.
     heard: Option<(Timestamp, Millis)>,

@@ -258,6 +258,7 @@ fn metrics_have_the_nodes_figures() {
     assert!(value(&text, "mill_node_memory_available_bytes{node=") > 0.0);
     assert_eq!(value(&text, "mill_raft_is_leader"), 1.0);
     assert!(value(&text, "mill_raft_term") >= 1.0);
+    assert!(value(&text, "mill_raft_commit_seconds_count") >= 3.0);
     assert_eq!(value(&text, "mill_actor_restarts_total{actor=\"container\"}"), 0.0);
     assert_eq!(value(&text, "mill_build_info{version="), 1.0);
 }

@@ -89,6 +89,8 @@ pub const PROBE_BODY: usize = 256;
 pub const PROBE_BODY_WAIT: Duration = Duration::from_millis(500);
 /// A probe by command that containerd could not carry out is made again after this long.
 pub const PROBE_AGAIN: Duration = Duration::from_secs(1);
+/// Looks at a process that is to be killed while its start is under way.
+pub const EXEC_START_LOOKS: u32 = 500;
 /// Processes that are being added to containers at once: each costs a start of the runtime.
 pub const EXEC_STARTS: usize = 8;
 /// Largest piece of files that are copied into or out of a container.

@@ -144,6 +144,8 @@ fn process(registry: &mut Registry, view: &View) {
     leads.get_or_create(&Labels::new()).set(f64::from(u8::from(view.leader == Some(view.node))));
     let term = gauges(registry, "mill_raft_term", "The term of the consensus");
     term.get_or_create(&Labels::new()).set(vitals::term() as f64);
+    let help = "From a change's proposal to its being applied, in seconds";
+    registry.register("mill_raft_commit_seconds", help, vitals::commits());
     let restarts = counters(registry, "mill_actor_restarts", "Restarts of an actor");
     for (actor, count) in vitals::restarts() {
         restarts.get_or_create(&vec![("actor", actor.to_owned())]).inc_by(count as f64);

@@ -11,6 +11,7 @@ use crate::limits;
 use crate::units::{Millis, Timestamp};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Instant;
 
 impl State {
     pub(super) fn propose(&mut self, proposal: Proposal) {
@@ -31,7 +32,7 @@ impl State {
         };
         self.next_seq += 1;
         let seq = self.next_seq;
-        self.pending.insert(seq, reply);
+        self.pending.insert(seq, (Instant::now(), reply));
         let low_water = self.pending.keys().next().map_or(seq, |first| first - 1);
         let entry = crate::raft::Entry {
             feature_level: FEATURE_LEVEL,
@@ -49,7 +50,10 @@ impl State {
     }
 
     pub(super) fn answer(&mut self, seq: u64, answer: Result<Done, ProposeError>) {
-        if let Some(reply) = self.pending.remove(&seq) {
+        if let Some((since, reply)) = self.pending.remove(&seq) {
+            if answer.is_ok() {
+                super::vitals::committed(since.elapsed());
+            }
             // The caller may have gone: the change stands.
             let _ = reply.send(answer);
         }

@@ -6,6 +6,7 @@ use super::client::{allow, is_away, retry};
 use super::error::start_error;
 use super::{Containerd, Error, Exit, TaskState};
 use crate::id::ContainerId;
+use crate::limits;
 use containerd_client::services::v1 as api;
 use oci_spec::runtime::{Process, Spec};
 use std::path::{Path, PathBuf};
@@ -133,7 +134,16 @@ impl Containerd {
     /// containerd doesn't answer.
     pub async fn exec_kill(&self, container: &ContainerId, exec: &str) -> Result<(), Error> {
         const SIGKILL: u32 = 9;
-        if let TaskState::Running { pid } = self.process_state(container, exec).await?
+        let mut state = self.process_state(container, exec).await?;
+        for _ in 0..limits::EXEC_START_LOOKS {
+            // Its start is under way: killed now, what it starts meanwhile would stay.
+            if !matches!(state, TaskState::Created { .. }) {
+                break;
+            }
+            tokio::time::sleep(limits::CONTAINERD_RETRY[0]).await;
+            state = self.process_state(container, exec).await?;
+        }
+        if let TaskState::Running { pid } = state
             && let Ok(pid) = i32::try_from(pid)
             && pid > 1
         {

@@ -139,6 +139,20 @@ async fn a_container_has_the_rights_that_it_needs_and_no_others() {
     node.phase(&id, Phase::Stopped).await;
 }
 
+/// Of the host's ports a container reaches what is meant for everybody; the API and peers not.
+async fn assert_ports(node: &Node, container: &ContainerId) {
+    let gateway = node.platform.net.gateway();
+    let public = std::net::TcpListener::bind("0.0.0.0:0").unwrap();
+    for (listener, answer) in [(&public, "open"), (&node.not_for_containers, "closed")] {
+        let port = listener.local_addr().unwrap().port();
+        let knock = format!(
+            "(timeout 2 nc {gateway} {port} < /dev/null; test $? = 1 && echo closed || echo open) \
+             2>/dev/null"
+        );
+        assert_eq!(sh(&node.platform.execs, container, &knock).await, answer);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_container_sees_nothing_of_the_host() {
     let node = Node::start().await;
@@ -198,16 +212,7 @@ async fn a_container_sees_nothing_of_the_host() {
     assert_eq!(mounts.lines().filter(hidden).collect::<Vec<_>>(), known);
     is("ls -d /run/containerd /run/mill /var/lib/containerd 2>/dev/null", "").await;
     is("mount -t tmpfs none /mnt 2>&1 | grep -c -i 'permitted\\|denied'", "1").await;
-    // Of the host's ports it reaches what is meant for everybody, and the API and peers not.
-    let gateway = node.platform.net.gateway();
-    let public = std::net::TcpListener::bind("0.0.0.0:0").unwrap();
-    for (listener, answer) in [(&public, "open"), (&node.not_for_containers, "closed")] {
-        let port = listener.local_addr().unwrap().port();
-        let knock = format!(
-            "timeout 2 nc {gateway} {port} < /dev/null; test $? = 1 && echo closed || echo open"
-        );
-        is(&format!("({knock}) 2>/dev/null"), answer).await;
-    }
+    assert_ports(&node, &container).await;
     // The network is its own.
     is("ls /sys/class/net | tr '\\n' ' '", "eth0 lo").await;
     node.stop(&id);
