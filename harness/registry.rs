@@ -14,9 +14,9 @@ use std::process::{Child, Command, Stdio};
 /// Who a guarded registry lets in.
 pub const USER: &str = "ann";
 /// With this password.
-pub const PASSWORD: &str = "right";
+pub const PASSWORD: &str = "right-horse-7";
 /// The file that says so: bcrypt, the only kind that the registry takes.
-const HTPASSWD: &str = "ann:$2y$05$abcdefghijklmnopqrstuu8xaCxxL82bnl.UY74PMksDxIJShppPC\n";
+const HTPASSWD: &str = "ann:$2y$05$abcdefghijklmnopqrstuuA3tM7o/BT.GHlVwQF/VFOckT3/jKGgC\n";
 
 /// A running registry; ended and removed on drop.
 pub struct Registry {

@@ -3,6 +3,7 @@
 use crate::registry::{PASSWORD, Registry, USER, oci_archive};
 use crate::support::{Outcome, TestDaemon, files};
 use std::io::Write as _;
+use std::path::Path;
 use std::process::Stdio;
 
 /// Runs `mill` with this on its standard input.
@@ -20,6 +21,22 @@ fn fed(node: &TestDaemon, args: &[&str], input: &[u8]) -> Outcome {
     let output = child.wait_with_output().unwrap();
     writer.join().unwrap();
     Outcome::new(format!("{args:?}"), output)
+}
+
+/// What is in the files of a node, without its images.
+fn files_below(folder: &Path) -> Vec<Vec<u8>> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap().flatten() {
+        let path = entry.path();
+        match path.is_dir() {
+            true if entry.file_name() != "containerd" && entry.file_name() != "bin" => {
+                files.extend(files_below(&path));
+            }
+            true => {}
+            false => files.push(std::fs::read(&path).unwrap_or_default()),
+        }
+    }
+    files
 }
 
 #[test]
@@ -50,6 +67,13 @@ fn a_login_is_tried_kept_sealed_and_used_after_a_restart() {
     assert_eq!(keys, ["registry", "since", "user"], "and no password");
 
     let _ = node.stop();
+    // In the log on the disk is who logged in, and not with what.
+    let written = files_below(&node.data());
+    let holds = |text: &str| {
+        written.iter().any(|file| file.windows(text.len()).any(|part| part == text.as_bytes()))
+    };
+    assert!(holds(&address) && !holds(PASSWORD) && !holds("wr0ng-one"));
+    assert!(!node.log().contains(PASSWORD) && !node.log().contains("wr0ng-one"));
     node.restart();
     let out = node.mill(["--json", "up", &file]).ok();
     let events = out.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());

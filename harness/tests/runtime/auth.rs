@@ -11,7 +11,7 @@ use mill::secret::{SealKey, Sealed, Secret};
 use mill::units::Timestamp;
 use std::sync::Arc;
 
-const BASIC: &str = "Basic YW5uOnJpZ2h0";
+const BASIC: &str = "Basic YW5uOnJpZ2h0LWhvcnNlLTc=";
 
 fn login(password: &str) -> Login {
     Login { user: USER.to_owned(), password: Secret::new(password) }
@@ -79,8 +79,11 @@ async fn logins_of_docker_count_where_mill_has_none() {
     let who = Who::User(USER.to_owned());
     let ImageError::Unauthorized { who: asked, .. } = error else { panic!("{error:?}") };
     assert_eq!(asked, who, "a wrong password is told with the user");
-    std::fs::write(&file, format!(r#"{{"auths": {{"{address}": {{"auth": "YW5uOnJpZ2h0"}}}}}}"#))
-        .unwrap();
+    std::fs::write(
+        &file,
+        format!(r#"{{"auths": {{"{address}": {{"auth": "YW5uOnJpZ2h0LWhvcnNlLTc="}}}}}}"#),
+    )
+    .unwrap();
     host.pull(&reference).await;
     let seen = registry.asked().into_iter().rev();
     let blobs: Vec<_> = seen.filter(|asked| asked.path.contains("/blobs/")).collect();
