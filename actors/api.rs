@@ -26,6 +26,7 @@ mod routes;
 mod serve;
 mod stall;
 mod stream;
+mod tasks;
 #[cfg(test)]
 mod tests;
 mod tokens;

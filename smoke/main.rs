@@ -30,3 +30,4 @@ mod registry;
 #[allow(dead_code, reason = "for tests to come")]
 mod support;
 mod survival;
+mod tasks;

@@ -24,6 +24,7 @@ pub mod project;
 pub mod raft;
 pub mod revise;
 pub mod secret;
+pub mod spawn;
 pub mod spec;
 pub mod supervise;
 pub mod token;

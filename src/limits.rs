@@ -340,6 +340,8 @@ pub const READS_MAX: usize = 10_000;
 const _: () = assert!(ENTRY_MAX <= UNAPPLIED_MAX && READY_MAX <= HANDED_OUT_MAX);
 const _: () = assert!(ELECTION_TICKS >= 5 * HEARTBEAT_TICKS);
 const _: () = assert!(RESTART_SETTLED.as_secs() > RESTART_BACKOFF[3].as_secs());
+/// How long tasks that are taken down may take to be over.
+pub const RUNS_OVER: Duration = Duration::from_secs(120);
 /// How long the command line waits for a connection.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the command line waits for an answer that isn't a stream.

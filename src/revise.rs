@@ -322,7 +322,9 @@ pub fn obstacles(state: &State, spec: &Spec) -> Vec<Obstacle> {
     found
 }
 
-fn too_large(state: &State, name: &WorkloadName, run: &RunSpec) -> Option<Obstacle> {
+/// Why no node of this cluster could ever run it, even if nothing else ran.
+#[must_use]
+pub fn too_large(state: &State, name: &WorkloadName, run: &RunSpec) -> Option<Obstacle> {
     // Before a node has registered nothing is known of it.
     let known: Vec<&Arc<Node>> = state.nodes.values().filter(|n| n.memory.0 > 0).collect();
     let obstacle = |field, message, hint: String| {

@@ -8,6 +8,7 @@ mod deployment;
 mod events;
 mod happened;
 mod service;
+mod task;
 mod warnings;
 
 #[cfg(test)]
@@ -17,7 +18,8 @@ pub use allocation::{allocation, allocations, ending};
 pub use deployment::{app, deployment, deployments};
 pub use events::{Event, EventId, Followed, events_after, fill_in, pulling};
 pub use happened::event;
-pub use service::{replicas, service, service_named, services, tasks};
+pub use service::{replicas, service, service_named, services};
+pub use task::{run, runs, tasks};
 pub use warnings::trouble;
 
 use crate::fsm::State;

@@ -6,10 +6,12 @@
 mod exec;
 mod explain;
 mod image;
+mod task;
 
 pub use exec::ExecControl;
 pub use explain::*;
 pub use image::{LayerProgress, LoginRequest, LoginView};
+pub use task::{RunView, SpawnRequest, TaskView};
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -93,7 +95,9 @@ pub struct AllocationView {
     pub name: String,
     /// `service` or `task`.
     pub kind: String,
-    /// Name of the node.
+    /// Name of the node; absent while a task's run waits for one.
+    #[serde(with = "absent")]
+    #[schema(value_type = Option<String>)]
     pub node: String,
     /// `pending pulling starting running backoff stopping stopped failed lost`.
     pub status: String,
@@ -159,19 +163,6 @@ pub struct ServiceView {
     pub waiting: Vec<WaitingView>,
     /// Its live allocations.
     pub allocations: Vec<AllocationView>,
-}
-
-/// A task of a file.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
-pub struct TaskView {
-    /// Its name.
-    pub name: String,
-    /// Who owns it.
-    pub app: String,
-    /// The image as written.
-    pub image: String,
-    /// Cron expression in UTC.
-    pub schedule: Option<String>,
 }
 
 /// An app in the status.
@@ -468,4 +459,17 @@ pub struct ErrorDetail {
     pub message: String,
     /// What to write instead.
     pub hint: Option<String>,
+}
+
+/// An empty text is absent: `null`.
+mod absent {
+    use serde::{Deserialize as _, Deserializer, Serialize as _, Serializer};
+
+    pub fn serialize<S: Serializer>(text: &str, serializer: S) -> Result<S::Ok, S::Error> {
+        Some(text).filter(|text| !text.is_empty()).serialize(serializer)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
+        Ok(Option::<String>::deserialize(from)?.unwrap_or_default())
+    }
 }

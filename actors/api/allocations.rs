@@ -90,8 +90,11 @@ pub fn by_name<'a>(
     name: &str,
 ) -> Result<(Vec<&'a Arc<Allocation>>, Option<WorkloadName>), ApiError> {
     let workload = WorkloadName::from(name);
-    let all: Vec<_> = state.allocations_of(&workload).collect();
-    if !all.is_empty() || state.owner(&workload).is_some() {
+    let mut all: Vec<_> = state.allocations_of(&workload).collect();
+    let runs = state.derived.runs.get(&workload);
+    let runs = runs.into_iter().flat_map(|of| of.live.iter().chain(of.ended.iter().map(|e| &e.1)));
+    all.extend(runs.clone().filter_map(|id| state.allocations.get(id)));
+    if runs.count() > 0 || !all.is_empty() || state.owner(&workload).is_some() {
         return Ok((all, Some(workload)));
     }
     match by_id(state, name) {

@@ -169,7 +169,7 @@ fn guard(state: &State, spec: &Spec) -> Result<(), ApiError> {
 }
 
 /// Finds out what each reference leads to now.
-async fn resolve(context: &Context, references: BTreeSet<String>) -> Resolved {
+pub(super) async fn resolve(context: &Context, references: BTreeSet<String>) -> Resolved {
     let lookups = references.into_iter().map(|reference| {
         let images = Arc::clone(&context.doors.images);
         async move {

@@ -96,6 +96,12 @@ impl Scope {
         }
         let (mut workloads, mut allocations) = (BTreeSet::new(), BTreeSet::new());
         for name in names {
+            // One that waits for a node has no allocation yet.
+            let waiting = AllocId::from(*name);
+            if state.runs.contains_key(&waiting) {
+                allocations.insert(waiting);
+                continue;
+            }
             match allocations::by_name(state, name)? {
                 (_, Some(workload)) => drop(workloads.insert(workload)),
                 (found, None) => allocations.extend(found.iter().map(|a| a.id.clone())),
@@ -118,8 +124,14 @@ impl Scope {
         match self {
             Self::Everything => false,
             Self::Named { workloads, allocations } => {
-                let is_live = |id| state.allocations.get(id).is_some_and(|a| a.is_live());
-                let runs = |name: &WorkloadName| state.owner(name).is_some();
+                let may_come = |id| state.runs.get(id).is_some_and(|run| run.ended_at.is_none());
+                let is_live =
+                    |id| state.allocations.get(id).is_some_and(|a| a.is_live()) || may_come(id);
+                let spawned = |name: &WorkloadName| state.derived.runs.get(name);
+                let runs = |name: &WorkloadName| {
+                    state.owner(name).is_some()
+                        || spawned(name).is_some_and(|of| !of.live.is_empty())
+                };
                 !workloads.iter().any(runs) && !allocations.iter().any(is_live)
             }
         }

@@ -188,7 +188,6 @@ pub const LATER: &[Later] = &[
     Later { method: Some(Verb::Patch), start: "/v1/nodes/", end: "", what: "labels to change" },
     Later { method: Some(Verb::Delete), start: "/v1/nodes/", end: "", what: "node removal" },
     later("/v1/nodes/", "drain", "drain"),
-    later("/v1/tasks", "", "tasks to spawn"),
     later("/v1/secrets", "", "secrets"),
     later("/v1/volumes", "", "volumes"),
     later("/v1/certs", "", "certificates"),

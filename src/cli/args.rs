@@ -4,7 +4,7 @@
 
 use super::{
     check, clean, completions, cp, daemon, dev, doctor, down, events, exec, fmt, history, image,
-    init, logs, plan, ps, restart, rollback, scale, show, status, token, up, version, why,
+    init, logs, plan, ps, restart, rollback, scale, show, spawn, status, token, up, version, why,
 };
 use argh::{ArgsInfo, FromArgs};
 
@@ -64,6 +64,10 @@ pub enum Command {
     Why(why::WhyArgs),
     /// `mill events`.
     Events(events::EventsArgs),
+    /// `mill spawn`.
+    Spawn(spawn::SpawnArgs),
+    /// `mill kill`.
+    Kill(spawn::KillArgs),
     /// `mill show`.
     Show(show::ShowArgs),
     /// `mill history`.

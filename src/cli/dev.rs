@@ -20,6 +20,7 @@ use crate::spec::Spec;
 use crate::wire::{InitRequest, ServiceView};
 use argh::{ArgsInfo, FromArgs};
 use source::Source;
+use std::collections::BTreeSet;
 
 /// Run a local node, deploy a file, follow its logs. Ctrl-C stops and removes everything.
 #[derive(Debug, Default, FromArgs, ArgsInfo)]
@@ -309,13 +310,15 @@ impl Dev<'_> {
     }
 
     async fn remove_apps(&self) -> Result<(), CliError> {
-        let services = self.client.services().await?;
-        let mut apps: Vec<&str> = services.iter().map(|service| service.app.as_str()).collect();
-        apps.dedup();
+        let status = self.client.status().await?;
+        let of_services = status.services.iter().map(|service| service.app.as_str());
+        let of_tasks = status.tasks.iter().map(|task| task.app.as_str());
+        let apps: BTreeSet<&str> = of_services.chain(of_tasks).collect();
         for app in apps {
             self.remove_app(app).await?;
         }
-        Ok(())
+        super::down::kill_spawned(&self.client).await?;
+        super::down::runs_over(&self.client, |_| true).await
     }
 
     /// Removes an app, also one whose deployment has to end first.

@@ -6,8 +6,9 @@ use super::file::MillFile;
 use super::follow::story::Change;
 use super::follow::{Before, Follow};
 use super::{Context, error::CliError};
+use crate::limits;
 use crate::units::Millis;
-use crate::wire::ServiceView;
+use crate::wire::{RunView, ServiceView};
 use argh::{ArgsInfo, FromArgs};
 
 /// Stop and remove services, the file's app, or everything. Volumes and secrets stay.
@@ -65,15 +66,31 @@ pub(super) async fn run(args: DownArgs, context: &Context) -> Result<(), CliErro
 async fn everything(context: &Context, time: Option<Millis>) -> Result<(), CliError> {
     let client = context.client()?;
     let before = Before::look(&client).await?;
-    let running = |app: &&str| before.services().iter().any(|service| service.app == **app);
+    let running = |app: &&str| {
+        let has_tasks = before.tasks().iter().any(|task| task.app == **app);
+        has_tasks || before.services().iter().any(|service| service.app == **app)
+    };
     let apps: Vec<&str> = before.apps().into_iter().filter(running).collect();
-    if apps.is_empty() {
+    let killed = kill_spawned(&client).await?;
+    if apps.is_empty() && !killed {
         return nothing(context, "Nothing runs: nothing to do");
     }
     for app in apps {
         remove_app(context, &client, &before, app, time).await?;
     }
-    Ok(())
+    runs_over(&client, |_| true).await
+}
+
+/// Kills what runs of images that were given with `mill spawn`; whether there was any.
+pub(super) async fn kill_spawned(client: &Client) -> Result<bool, CliError> {
+    let mut any = false;
+    for run in client.tasks().await? {
+        if run.app.is_none() && run.ended_at.is_none() {
+            client.kill_task(&run.id).await?;
+            any = true;
+        }
+    }
+    Ok(any)
 }
 
 fn nothing(context: &Context, text: &str) -> Result<(), CliError> {
@@ -90,7 +107,26 @@ async fn remove_app(
     let own = before.services().iter().filter(|service| service.app == app);
     let changes = own.map(Change::removed).collect();
     let revision = client.delete_app(app).await?.revision;
-    follow(context, client, before, (app, revision), changes, time).await
+    follow(context, client, before, (app, revision), changes, time).await?;
+    runs_over(client, |run| run.app.as_deref() == Some(app)).await
+}
+
+/// Waits until runs of tasks that were taken down with their app, or killed, are over.
+pub(super) async fn runs_over(
+    client: &Client,
+    concerns: impl Fn(&RunView) -> bool,
+) -> Result<(), CliError> {
+    let wait = async {
+        loop {
+            let live = |run: &&RunView| run.ended_at.is_none() && concerns(run);
+            if client.tasks().await?.iter().find(live).is_none() {
+                return Ok(());
+            }
+            tokio::time::sleep(limits::FOLLOW_INTERVAL).await;
+        }
+    };
+    let late = || CliError::failed("A task did not end in time. Look: mill ps");
+    tokio::time::timeout(limits::RUNS_OVER, wait).await.unwrap_or_else(|_| Err(late()))
 }
 
 async fn service(

@@ -36,6 +36,12 @@ impl Before {
         &self.status.services
     }
 
+    /// All tasks of files.
+    #[must_use]
+    pub fn tasks(&self) -> &[crate::wire::TaskView] {
+        &self.status.tasks
+    }
+
     /// The service of that name.
     #[must_use]
     pub fn service(&self, name: &str) -> Option<&ServiceView> {

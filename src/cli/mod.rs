@@ -32,6 +32,7 @@ mod restart;
 mod rollback;
 mod scale;
 mod show;
+mod spawn;
 mod status;
 mod table;
 mod token;
@@ -154,6 +155,8 @@ async fn run_async(command: Command, context: &Context) -> Result<(), CliError> 
         Command::Why(args) => why::run(args, context).await,
         Command::Events(args) => events::run(args, context).await,
         Command::Exec(args) => exec::run(args, context).await,
+        Command::Spawn(args) => spawn::run(args, context).await,
+        Command::Kill(args) => spawn::kill(args, context).await,
         Command::Show(args) => show::run(args, context).await,
         Command::History(args) => history::run(args, context).await,
         Command::Image(args) => image::run(args, context).await,

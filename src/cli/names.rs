@@ -10,8 +10,6 @@ const LATER: &[&str] = &[
     "join",
     "leave",
     "port-forward",
-    "spawn",
-    "kill",
     "secret",
     "volume",
     "cert",

@@ -134,7 +134,7 @@ fn rows(
         table.row(vec![
             one.id.as_str().into(),
             one.name.as_str().into(),
-            one.node.as_str().into(),
+            Some(one.node.as_str()).filter(|node| !node.is_empty()).unwrap_or(NONE).into(),
             Cell::styled(one.status.as_str(), status_style(&one.status)),
             Cell::styled(one.health.as_str(), health_style(&one.health)),
             used_cpu.into(),

@@ -4,7 +4,7 @@ use super::table::{self, Cell, NONE, Table};
 use super::ui::{BAD, CHANGE, GOOD, STRONG, Ui};
 use super::{Context, error::CliError};
 use crate::units::Timestamp;
-use crate::wire::{AppStatusView, NodeView, ServiceView, StatusView};
+use crate::wire::{AppStatusView, NodeView, RunView, ServiceView, StatusView, TaskView};
 use argh::{ArgsInfo, FromArgs};
 
 /// Show the cluster: what is wrong, nodes, services, tasks.
@@ -41,12 +41,7 @@ pub fn render(status: &StatusView, now: Timestamp, ui: Ui) -> String {
         out.push_str(&services(&status.services, ui));
     }
     if !status.tasks.is_empty() {
-        let mut table = Table::new(&["TASK", "IMAGE", "SCHEDULE"]);
-        for task in &status.tasks {
-            let schedule = task.schedule.as_deref().unwrap_or(NONE);
-            table.row(vec![task.name.as_str().into(), task.image.as_str().into(), schedule.into()]);
-        }
-        out.push_str(&table.render(ui));
+        out.push_str(&tasks(&status.tasks, now, ui));
     }
     out
 }
@@ -113,6 +108,42 @@ fn services(services: &[ServiceView], ui: Ui) -> String {
         ]);
     }
     table.render(ui)
+}
+
+fn tasks(tasks: &[TaskView], now: Timestamp, ui: Ui) -> String {
+    let mut table = Table::new(&["TASK", "SCHEDULE", "NEXT", "RUNNING", "LAST"]);
+    for task in tasks {
+        let next = task.next_run.as_deref().map(|at| format!("in {}", until(at, now)));
+        let last = task.last.as_ref().map(|run| last(run, now));
+        let style = task.last.as_ref().filter(|run| run.status == "failed").map(|_| BAD);
+        table.row(vec![
+            task.name.as_str().into(),
+            task.schedule.as_deref().unwrap_or(NONE).into(),
+            next.as_deref().unwrap_or(NONE).into(),
+            task.running.to_string().into(),
+            Cell::styled(last.as_deref().unwrap_or(NONE), style),
+        ]);
+    }
+    table.render(ui)
+}
+
+/// How a task's last run ended: `ok, 4m ago`, `exit 1, 2h ago`.
+fn last(run: &RunView, now: Timestamp) -> String {
+    let exit = run.exit.as_ref();
+    let how = match exit.map(|exit| (exit.reason.as_str(), exit.code)) {
+        Some(("completed", _)) => "ok".to_owned(),
+        Some(("error", Some(code))) => format!("exit {code}"),
+        Some((reason, _)) => reason.to_owned(),
+        None => run.status.clone(),
+    };
+    format!("{how}, {} ago", table::age(run.ended_at.as_deref(), now))
+}
+
+/// How long it is until then, as ages are written.
+fn until(at: &str, now: Timestamp) -> String {
+    let Ok(time) = at.parse::<jiff::Timestamp>() else { return at.to_owned() };
+    let time = Timestamp(u64::try_from(time.as_millisecond()).unwrap_or_default());
+    table::age(Some(&now.to_string()), time)
 }
 
 /// What its allocations use together; the ceiling only if each has one.

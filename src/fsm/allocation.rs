@@ -2,7 +2,9 @@
 //!
 //! Owns the legal moves of an allocation. Never decides which move to make.
 
-use super::model::{Allocation, Desired, Health, Observed, Phase, Progress, ProgressPhase};
+use super::model::{
+    Allocation, Desired, ExitReason, Health, Observed, Phase, Progress, ProgressPhase,
+};
 use super::{Rejection, Reserved, State, Touched};
 use crate::id::AllocId;
 use std::sync::Arc;
@@ -161,10 +163,16 @@ fn progress_of(old: &Allocation, seen: &Observed) -> Option<(ProgressPhase, Opti
             Health::None | Health::Checking => None,
         },
         Phase::Backoff if moved => Some((ProgressPhase::Retrying, why())),
-        Phase::Stopped if moved => Some((ProgressPhase::Stopped, None)),
+        Phase::Stopped if moved => Some((ProgressPhase::Stopped, completed(seen))),
         Phase::Failed | Phase::Lost if moved => Some((ProgressPhase::Failed, why())),
         _ => None,
     }
+}
+
+/// A task's program that did what it was to do.
+fn completed(seen: &Observed) -> Option<String> {
+    let exit = seen.exit.as_ref()?;
+    (exit.reason == ExitReason::Completed).then(|| "completed".to_owned())
 }
 
 pub(super) fn not_found(what: &str, name: &str) -> Rejection {

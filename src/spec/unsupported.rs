@@ -11,10 +11,8 @@ const FIELDS: &[(&[&str], &str)] = &[
     (&["service", "*", "route", "*"], "routes"),
     (&["service", "*", "volume", "*"], "persistent volumes"),
     (&["service", "*", "secret-file", "*"], "secret files"),
+    (&["task", "*", "secret-file", "*"], "secret files"),
     (&["service", "*", "update", "canary"], "canaries"),
-    (&["service", "*", "before-deploy", "*"], "tasks before a deployment"),
-    (&["service", "*", "after-deploy", "*"], "tasks after a deployment"),
-    (&["task", "*"], "tasks"),
 ];
 /// The same for what stands in values of environment variables.
 const SERVICE_ADDRESSES: Option<&str> = Some("addresses of services in env");
@@ -35,8 +33,7 @@ pub fn unsupported(parsed: &Parsed) -> Vec<Problem> {
             problems.push(parsed.problem_at(*span, text, None));
         }
     }
-    let tasks_run = !FIELDS.iter().any(|(pattern, _)| *pattern == ["task", "*"]);
-    for reference in parsed.references.iter().filter(|r| tasks_run || r.kind == "service") {
+    for reference in &parsed.references {
         // A secret file has a line of its own in the table.
         let in_env = parsed.source.slice(reference.span).starts_with("${")
             || parsed.source.slice(reference.span).contains("\\u");
@@ -99,10 +96,8 @@ task \"t\" { image \"busybox\"; env { S \"${secret(s)}\" } }
             (6, 5, "service \"web\"", "routes"),
             (8, 5, "service \"web\"", "secret files"),
             (9, 19, "service \"web\"", "canaries"),
-            (10, 19, "service \"web\"", "tasks before a deployment"),
-            (11, 18, "service \"web\"", "tasks after a deployment"),
             (14, 5, "service \"db\"", "persistent volumes"),
-            (15, 1, "task \"t\"", "tasks"),
+            (15, 37, "task \"t\"", "secrets in env"),
         ];
         let expected: Vec<(u32, u32, String)> = expected
             .into_iter()

@@ -4,7 +4,7 @@
 
 use super::{Observed, node_name};
 use crate::fsm::State;
-use crate::fsm::model::{AllocKind, Allocation, Desired, Exit, ExitReason, Health, Phase};
+use crate::fsm::model::{AllocKind, Allocation, Desired, Exit, ExitReason, Health, Phase, Run};
 use crate::units::Timestamp;
 use crate::wire::{AllocationView, CpuUse, ExitView, MemoryUse};
 
@@ -49,7 +49,34 @@ pub fn allocation(state: &State, allocation: &Allocation, seen: &Observed) -> Al
 /// Every allocation, in the order of their ids.
 #[must_use]
 pub fn allocations(state: &State, seen: &Observed) -> Vec<AllocationView> {
-    state.allocations.values().map(|a| allocation(state, a, seen)).collect()
+    let placed = state.allocations.values().map(|a| allocation(state, a, seen));
+    let waiting = state.derived.waiting.iter().filter_map(|(_, id)| state.runs.get(id));
+    let mut all: Vec<_> = placed.chain(waiting.map(|run| waiting_run(state, run))).collect();
+    all.sort_by(|a, b| a.id.cmp(&b.id));
+    all
+}
+
+/// A task's run that has no node yet, among those that have one.
+fn waiting_run(state: &State, run: &Run) -> AllocationView {
+    let spec = state.spec(&run.spec).map(|stored| stored.spec.run());
+    AllocationView {
+        id: run.id.to_string(),
+        name: run.workload.to_string(),
+        kind: "task".to_owned(),
+        node: String::new(),
+        status: "pending".to_owned(),
+        health: "none".to_owned(),
+        address: None,
+        cpu: CpuUse { used: None, limit: spec.and_then(|s| s.cpu).map(|cpu| cpu.cores()) },
+        memory: MemoryUse { used: None, limit: spec.map(|spec| spec.memory.0) },
+        restarts: 0,
+        ooms: 0,
+        started_at: None,
+        created_at: run.created_at.to_string(),
+        revision: 0,
+        message: super::task::why_waiting(state, run),
+        exit: None,
+    }
 }
 
 /// What a person who reads an allocation's log is told when its program has ended: "exited 1,
@@ -93,6 +120,11 @@ fn status_of(allocation: &Allocation) -> Phase {
     if is_ending && phase < Phase::Stopping { Phase::Stopping } else { phase }
 }
 
+/// The name of its status.
+pub(super) fn status(allocation: &Allocation) -> &'static str {
+    phase(status_of(allocation))
+}
+
 fn phase(phase: Phase) -> &'static str {
     match phase {
         Phase::Pending => "pending",
@@ -116,7 +148,7 @@ fn health(health: Health) -> &'static str {
     }
 }
 
-fn exit(exit: &Exit) -> ExitView {
+pub(super) fn exit(exit: &Exit) -> ExitView {
     ExitView {
         code: exit.code,
         reason: reason(exit.reason).to_owned(),

@@ -1,15 +1,15 @@
-//! Services and tasks as documents.
+//! Services as documents.
 //!
 //! Never judges them.
 
 use super::{Observed, allocation};
 use crate::fsm::State;
-use crate::fsm::model::{Allocation, App, Desired, Phase, Service, WorkloadSpec};
+use crate::fsm::model::{Allocation, App, Desired, Phase, Service};
 use crate::id::WorkloadName;
 use crate::plan::Unplaced;
 use crate::spec::model::{RouteSpec, ServiceSpec};
 use crate::why;
-use crate::wire::{ReplicasView, ServiceView, TaskView};
+use crate::wire::{ReplicasView, ServiceView};
 
 /// A service of an app, with those of the waiting replicas that are its own; nothing if no
 /// specification of it is left.
@@ -71,26 +71,6 @@ fn is_short(state: &State, app: &App) -> bool {
             };
             state.allocations_of(name).filter(is_new).count() < spec.replicas as usize
         })
-    })
-}
-
-/// Every task of a file, by app and name.
-#[must_use]
-pub fn tasks(state: &State) -> Vec<TaskView> {
-    let of_app = |app: &App| {
-        let all = app.tasks.iter();
-        all.filter_map(|(name, hash)| task(app, name, &state.spec(hash)?.spec)).collect::<Vec<_>>()
-    };
-    state.apps.values().flat_map(|app| of_app(app)).collect()
-}
-
-fn task(app: &App, name: &WorkloadName, spec: &WorkloadSpec) -> Option<TaskView> {
-    let WorkloadSpec::Task(task) = spec else { return None };
-    Some(TaskView {
-        name: name.to_string(),
-        app: app.name.to_string(),
-        image: task.run.image.clone(),
-        schedule: task.schedule.clone(),
     })
 }
 

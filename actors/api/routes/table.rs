@@ -4,7 +4,7 @@
 
 use super::super::{
     allocations, deploy, exec, explain, files, images, logins, logs, metrics, openapi, read,
-    revisions, tokens,
+    revisions, tasks, tokens,
 };
 use super::{Gives, Handler, Parameter, Route, Shape, Takes, Verb, shape};
 use crate::fsm::model::Role;
@@ -308,6 +308,41 @@ pub static ROUTES: &[Route] = &[
         |c, r| Box::pin(metrics::metrics(c, r)),
         Gives::Text,
         "This node's own figures, for Prometheus",
+    ),
+    Route {
+        query: &[
+            parameter("name", "only of this task"),
+            parameter("all", "false: only those that are not over"),
+        ],
+        ..get(
+            "/v1/tasks",
+            |c, r| Box::pin(tasks::list(c, r)),
+            Gives::List(shape::<wire::RunView>()),
+            "The runs of tasks, also those that are over and kept",
+        )
+    },
+    Route {
+        body: Takes::Json(shape::<wire::SpawnRequest>()),
+        ..change(
+            Verb::Post,
+            "/v1/tasks",
+            |c, r| Box::pin(tasks::spawn(c, r)),
+            Gives::Json(shape::<wire::RunView>()),
+            "Run a task, or an image, once",
+        )
+    },
+    get(
+        "/v1/tasks/{id}",
+        |c, r| Box::pin(tasks::get(c, r)),
+        Gives::Json(shape::<wire::RunView>()),
+        "A run, by its id, a unique start of it, or its task",
+    ),
+    change(
+        Verb::Delete,
+        "/v1/tasks/{id}",
+        |c, r| Box::pin(tasks::kill(c, r)),
+        Gives::Json(shape::<wire::RunView>()),
+        "Kill a run",
     ),
     Route {
         query: LOG_QUERY,

@@ -5,8 +5,8 @@
 use super::{Call, Client, ClientError, Events, escape, query};
 use crate::wire::{
     AllocationView, AppView, DeploymentView, HealthView, ImageView, InitRequest, InitView,
-    LoginRequest, LoginView, NewTokenView, PlanView, RevisionView, RollbackRequest, ScaleRequest,
-    ServiceView, StatusView, TokenRequest, TokenView, WhyView,
+    LoginRequest, LoginView, NewTokenView, PlanView, RevisionView, RollbackRequest, RunView,
+    ScaleRequest, ServiceView, SpawnRequest, StatusView, TokenRequest, TokenView, WhyView,
 };
 use hyper::Method;
 use serde::de::DeserializeOwned;
@@ -160,6 +160,28 @@ impl Client {
     pub async fn restart_allocation(&self, id: &str) -> Answer<serde_json::Value> {
         let path = format!("/v1/allocations/{}/restart", escape(id));
         self.call(Call::new(Method::POST, path)).await
+    }
+
+    /// `GET /v1/tasks`: also runs that are over and kept.
+    pub async fn tasks(&self) -> Answer<Vec<RunView>> {
+        self.get("/v1/tasks").await
+    }
+
+    /// `GET /v1/tasks/{id}`.
+    pub async fn task(&self, id: &str) -> Answer<RunView> {
+        self.get(&format!("/v1/tasks/{}", escape(id))).await
+    }
+
+    /// `POST /v1/tasks`.
+    pub async fn spawn_task(&self, request: &SpawnRequest, key: &str) -> Answer<RunView> {
+        // A tag is resolved before the answer, which takes as long as the registry does.
+        let call = Call::new(Method::POST, "/v1/tasks").json(request).patient();
+        self.call(call.header("idempotency-key", key)).await
+    }
+
+    /// `DELETE /v1/tasks/{id}`.
+    pub async fn kill_task(&self, id: &str) -> Answer<RunView> {
+        self.delete(format!("/v1/tasks/{}", escape(id))).await
     }
 
     /// `GET /v1/images`.

@@ -343,6 +343,11 @@ impl Story {
 
     /// Said only of what nothing takes over from.
     fn stopped(&self, id: &str, event: &ProgressEvent) -> Option<String> {
+        if let Some(text) = event.message.as_deref() {
+            let since = self.since.get(id).copied().unwrap_or_default();
+            let took = table::took(event.elapsed - since);
+            return Some(self.line(id, text, GOOD, &took));
+        }
         let change = self.changes.iter().find(|change| change.name == event.service)?;
         let replica: u32 = slot(id).rsplit_once('-')?.1.parse().ok()?;
         let goes = replica >= change.after.unwrap_or_default();

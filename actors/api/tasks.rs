@@ -1,0 +1,141 @@
+//! Handlers of tasks' runs: spawning, looking, killing.
+//!
+//! Never places anything: that is plan's.
+
+use super::context::Context;
+use super::deploy::resolve;
+use super::error::ApiError;
+use super::request::{self, Request, json};
+use crate::fsm::command::Spawn;
+use crate::fsm::model::Run;
+use crate::fsm::{Command, Outcome, State};
+use crate::id::{AllocId, Digest, Index};
+use crate::revise::{self, ReviseError};
+use crate::spawn::{self, Asked, FindError, SpawnError};
+use crate::views;
+use crate::wire::SpawnRequest;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use warp::http::StatusCode;
+use warp::reply::Response;
+
+const EXAMPLE: &str = r#"{"task": "migrate"} or {"image": "busybox", "command": ["date"]}"#;
+
+/// `POST /v1/tasks`.
+pub async fn spawn(context: Arc<Context>, mut request: Request) -> Result<Response, ApiError> {
+    let wanted: SpawnRequest = request.json(EXAMPLE).await?;
+    let body = serde_json::to_vec(&wanted).unwrap_or_default();
+    let key = context.key(&request, &body)?;
+    let asked = spawn::read(wanted)?;
+    let reading = context.read().await?;
+    let state = reading.state();
+    // A request that comes again is answered with the run that it made.
+    let known = key.as_ref().and_then(|key| state.idempotency.get(key));
+    if let Some(Ok(Outcome::Run { id })) = known.map(|known| known.outcome.clone()) {
+        return answer(state, &id, reading.view.index);
+    }
+    let name = asked.name().clone();
+    let not_found = || ApiError::NotFound { what: "task", name: name.to_string() };
+    let run = asked.run(state).ok_or_else(not_found)?;
+    if let Some(found) = revise::too_large(state, &name, run) {
+        return Err(ApiError::Conflict { message: found.message, hint: found.hint });
+    }
+    let digest = match &asked {
+        Asked::Task { .. } => None,
+        Asked::Image { .. } => Some(pin(&context, &asked, &run.image).await?),
+    };
+    let id = fresh_id(state, &asked);
+    let command = Command::Spawn(Spawn { id, what: asked.spawned(digest) });
+    let done = context.propose(command, key).await?;
+    let Outcome::Run { id } = &done.outcome else {
+        let reason = "the state answered without a run".to_owned();
+        return Err(ApiError::Internal { doing: "spawning", reason });
+    };
+    let view = context.view().ok_or(ApiError::Starting)?;
+    answer(&view.state, id, done.index)
+}
+
+async fn pin(context: &Context, asked: &Asked, image: &str) -> Result<Digest, ApiError> {
+    let mut found = resolve(context, BTreeSet::from([image.to_owned()])).await;
+    let name = asked.name().clone();
+    match found.remove(image) {
+        Some(Ok(digest)) => Ok(digest),
+        Some(Err(source)) => Err(ReviseError::Image { name, source }.into()),
+        None => Err(ReviseError::Broken { name }.into()),
+    }
+}
+
+fn fresh_id(state: &State, asked: &Asked) -> AllocId {
+    loop {
+        let id = AllocId::task(asked.name(), rand::random());
+        if !state.runs.contains_key(&id) && !state.allocations.contains_key(&id) {
+            return id;
+        }
+    }
+}
+
+fn answer(state: &State, id: &AllocId, index: Index) -> Result<Response, ApiError> {
+    let not_found = || ApiError::NotFound { what: "run of a task", name: id.to_string() };
+    let run = state.runs.get(id).ok_or_else(not_found)?;
+    Ok(request::at(index, json(StatusCode::ACCEPTED, &views::run(state, run))?))
+}
+
+/// `GET /v1/tasks`.
+pub async fn list(context: Arc<Context>, request: Request) -> Result<Response, ApiError> {
+    let reading = context.read().await?;
+    let mut all = views::runs(reading.state());
+    if let Some(name) = request.one("name") {
+        all.retain(|run| run.name == name);
+    }
+    if request.one("all").is_some() && !request.flag("all")? {
+        all.retain(|run| run.ended_at.is_none());
+    }
+    Ok(reading.mark(json(StatusCode::OK, &all)?))
+}
+
+/// `GET /v1/tasks/{id}`.
+pub async fn get(context: Arc<Context>, request: Request) -> Result<Response, ApiError> {
+    let reading = context.read().await?;
+    let run = find(reading.state(), &request)?;
+    Ok(reading.mark(json(StatusCode::OK, &views::run(reading.state(), run))?))
+}
+
+/// `DELETE /v1/tasks/{id}`.
+pub async fn kill(context: Arc<Context>, request: Request) -> Result<Response, ApiError> {
+    let key = context.key(&request, b"")?;
+    let reading = context.read().await?;
+    let run = find(reading.state(), &request)?.id.clone();
+    let done = context.propose(Command::Kill { run: run.clone() }, key).await?;
+    let view = context.view().ok_or(ApiError::Starting)?;
+    answer(&view.state, &run, done.index)
+}
+
+fn find<'a>(state: &'a State, request: &Request) -> Result<&'a Arc<Run>, ApiError> {
+    Ok(spawn::find(state, request.param("id"))?)
+}
+
+impl From<SpawnError> for ApiError {
+    fn from(error: SpawnError) -> Self {
+        Self::bad(error.to_string(), format!("send: {EXAMPLE}"))
+    }
+}
+
+impl From<FindError> for ApiError {
+    fn from(error: FindError) -> Self {
+        let message = error.to_string();
+        let hint = match &error {
+            FindError::None { name } => {
+                return Self::NotFound { what: "run of a task", name: name.clone() };
+            }
+            FindError::Several { .. } => return Self::bad(message, "write more of the id"),
+            FindError::Idle { name } => format!("its runs: mill ps -a {name}"),
+            FindError::Replica { id, service } => {
+                format!("mill restart {id}, or mill scale {service} N, or mill down {service}")
+            }
+            FindError::Service { service } => {
+                format!("mill down {service}, or mill scale {service} 0")
+            }
+        };
+        Self::Conflict { message, hint: Some(hint) }
+    }
+}

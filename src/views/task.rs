@@ -1,0 +1,97 @@
+//! Tasks and their runs as documents.
+//!
+//! Never judges them.
+
+use super::allocation::{exit, status};
+use super::node_name;
+use crate::fsm::State;
+use crate::fsm::model::{App, ExitReason, HookWhen, Run, RunCause, WorkloadSpec};
+use crate::id::WorkloadName;
+use crate::place::{Placer, need};
+use crate::wire::{RunView, TaskView};
+
+/// Every task of a file, by app and name.
+#[must_use]
+pub fn tasks(state: &State) -> Vec<TaskView> {
+    let of_app = |app: &App| {
+        let all = app.tasks.iter();
+        all.filter_map(|(name, hash)| task(state, app, name, &state.spec(hash)?.spec))
+            .collect::<Vec<_>>()
+    };
+    state.apps.values().flat_map(|app| of_app(app)).collect()
+}
+
+fn task(state: &State, app: &App, name: &WorkloadName, spec: &WorkloadSpec) -> Option<TaskView> {
+    let WorkloadSpec::Task(task) = spec else { return None };
+    let schedule = state.schedules.get(name);
+    let runs = state.derived.runs.get(name);
+    let last = runs.and_then(|of| state.runs.get(&of.ended.get_max()?.1));
+    let running = runs.map_or(0, |of| of.live.len());
+    Some(TaskView {
+        name: name.to_string(),
+        app: app.name.to_string(),
+        image: task.run.image.clone(),
+        schedule: task.schedule.clone(),
+        next_run: schedule.and_then(|schedule| schedule.due).map(|at| at.to_string()),
+        skipped: schedule.and_then(|schedule| schedule.skipped).map(|at| at.to_string()),
+        running: u32::try_from(running).unwrap_or(u32::MAX),
+        last: last.map(|last| run(state, last)),
+    })
+}
+
+/// A run.
+#[must_use]
+pub fn run(state: &State, run: &Run) -> RunView {
+    let allocation = state.allocations.get(&run.id);
+    let image = state.spec(&run.spec).map(|stored| stored.spec.run().image.clone());
+    let (cause, due, revision) = match run.cause {
+        RunCause::Spawned => ("spawned", None, None),
+        RunCause::Scheduled { due } => ("scheduled", Some(due.to_string()), None),
+        RunCause::Hook { revision, when } => (HookWhen::field(when), None, Some(revision.0)),
+    };
+    let seen = allocation.map(|a| &a.observed);
+    let waits = allocation.is_none() && run.ended_at.is_none();
+    let message = seen.and_then(|seen| seen.message.clone());
+    RunView {
+        id: run.id.to_string(),
+        name: run.workload.to_string(),
+        app: run.app.as_ref().map(ToString::to_string),
+        image: image.unwrap_or_default(),
+        cause: cause.to_owned(),
+        due,
+        revision,
+        node: allocation.map(|a| node_name(state, a.node)),
+        status: allocation.map_or_else(|| unplaced(run), |a| status(a)).to_owned(),
+        created_at: run.created_at.to_string(),
+        started_at: seen.and_then(|seen| seen.started_at).map(|at| at.to_string()),
+        ended_at: run.ended_at.map(|at| at.to_string()),
+        message: message.or_else(|| waits.then(|| why_waiting(state, run)).flatten()),
+        exit: state.exit_of(run).as_ref().map(exit),
+    }
+}
+
+/// Every run that is kept, in the order of their ids.
+#[must_use]
+pub fn runs(state: &State) -> Vec<RunView> {
+    state.runs.values().map(|one| run(state, one)).collect()
+}
+
+/// The state of a run that has no node.
+fn unplaced(run: &Run) -> &'static str {
+    match &run.exit {
+        None => "pending",
+        Some(exit) if exit.reason == ExitReason::Killed => "stopped",
+        Some(_) => "failed",
+    }
+}
+
+/// Why no node takes it now; nothing if one does and the planner is about to say so.
+pub(super) fn why_waiting(state: &State, run: &Run) -> Option<String> {
+    let spec = state.spec(&run.spec)?.spec.run();
+    let mut placer = Placer::new(state);
+    placer.begin(state, &run.workload);
+    let refusals = placer.place(spec).err()?;
+    let each = refusals.iter().map(|(id, why)| format!("{}: {why}", node_name(state, *id)));
+    let each = each.collect::<Vec<_>>().join("; ");
+    Some(format!("no node fits {}: {each}", need(spec)))
+}
