@@ -14,6 +14,7 @@ mod clean;
 mod cli;
 mod crash;
 mod deploy;
+mod deploy_overlap;
 mod dev;
 mod exec;
 mod explain;

@@ -25,6 +25,7 @@ pub mod raft;
 pub mod revise;
 pub mod secret;
 pub mod spawn;
+pub mod silence;
 pub mod spec;
 pub mod supervise;
 pub mod token;

@@ -115,6 +115,13 @@ pub const DRAIN_DELAY: Duration = Duration::from_millis(1_200);
 pub const SETTLE_DEADLINE: Duration = Duration::from_secs(2);
 /// How long something that can't be placed or pulled is tried.
 pub const UNPLACED_DEADLINE: Duration = Duration::from_secs(300);
+/// A node of which the leader has heard nothing for so long is lost.
+pub const NODE_DOWN: Duration = Duration::from_secs(5);
+/// How often the leader looks who is silent.
+pub const SILENCE_TICK: Duration = Duration::from_secs(1);
+/// A look that comes later than this means that the leader itself stood still.
+pub const SILENCE_LATE: Duration = Duration::from_secs(1);
+const _: () = assert!(NODE_DOWN.as_secs() > SILENCE_TICK.as_secs() + SILENCE_LATE.as_secs());
 /// How long a read waits for the leader's confirmation.
 pub const READ_CONFIRM: Duration = Duration::from_secs(1);
 /// How long an `Idempotency-Key` is remembered.

@@ -180,6 +180,10 @@ impl Fleet {
             return Ok(Vec::new());
         }
         let state = &view.state;
+        // What an earlier life of this node said may still be on its way: only once the state knows
+        // this life is what it shows the last word of that one.
+        let is_known = state.nodes.get(&view.node).is_some_and(|node| node.boot == view.boot);
+        let current = view.current && is_known;
         self.ended.retain(|id| state.allocations.get(id).is_some_and(|a| a.is_live()));
         for allocation in state.allocations_on(view.node) {
             let Some(assignment) = project::assignment(allocation) else { continue };
@@ -188,7 +192,7 @@ impl Fleet {
                 Assignment::Stop => Want::Stop,
             };
             if let Some(member) = self.members.get_mut(&allocation.id) {
-                if view.current && member.want != want {
+                if current && member.want != want {
                     member.want = want;
                     // One that has ended is taken care of by its supervision.
                     let _ = member.actor.cast(alloc::Msg::Want(want));
@@ -200,11 +204,11 @@ impl Fleet {
             }
             let is_there =
                 self.found.as_ref().is_some_and(|found| found.contains_key(&allocation.id));
-            if view.current || (is_there && want != Want::Stop) {
+            if current || (is_there && want != Want::Stop) {
                 self.begin(view, allocation, want, myself).await?;
             }
         }
-        if !view.current {
+        if !current {
             return Ok(Vec::new());
         }
         self.stop_strangers(view);

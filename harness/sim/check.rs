@@ -4,13 +4,13 @@
 
 use super::World;
 use crate::fsm::command::Action;
-use crate::fsm::model::{Allocation, DeployStatus, Desired, Health, Phase};
+use crate::fsm::model::{Allocation, App, DeployStatus, Desired, Health, Node, NodeStatus, Phase};
 use crate::fsm::{self, Applied, Command, Entry, State};
 use crate::id::AllocId;
 use crate::limits;
 use crate::place::Placer;
 use crate::spec::model::{ServiceSpec, UpdateOrder};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 impl World {
@@ -27,6 +27,13 @@ impl World {
             }
         }
         self.check_runs(before, entry, applied);
+        if applied.outcome.is_ok()
+            && let Command::Register(register) = &entry.command
+            && before.nodes.get(&register.node).is_some_and(|n| n.status == NodeStatus::Down)
+            && let Some(sim) = self.nodes.get_mut(&register.node)
+        {
+            sim.back = self.state.index;
+        }
         self.check_seats();
         self.check_capacity();
         self.check_progress(before);
@@ -47,8 +54,17 @@ impl World {
             }
             Desired::Draining { index, at, settled } if has_ports && old.is_live() => {
                 let waited = self.state.time.since(at).0;
-                let missing: Vec<_> =
-                    self.nodes.iter().filter(|(_, n)| n.seen < index).map(|(id, _)| *id).collect();
+                // One that was lost since was declared unreachable.
+                let counts = |id| {
+                    let node = before.nodes.get(id);
+                    node.is_some_and(|n: &Arc<Node>| n.status == NodeStatus::Ready)
+                };
+                let missing: Vec<_> = self
+                    .nodes
+                    .iter()
+                    .filter(|(id, n)| n.seen < index && n.back < index && counts(*id))
+                    .map(|(id, _)| *id)
+                    .collect();
                 if !missing.is_empty() && waited < millis(limits::SETTLE_DEADLINE) {
                     self.fail(format!("{id} was stopped before {missing:?} settled its draining"));
                 }
@@ -152,6 +168,14 @@ impl World {
         if let Some(old) = changed {
             self.fail(format!("r{} changed after its end", old.revision));
         }
+        let left = self.state.deployments.values().find(|d| {
+            let newest = self.state.apps.get(&d.app).map(|app| app.revision);
+            let is_running = d.status == DeployStatus::Running;
+            is_running && newest != Some(d.revision) || is_running != d.ended_at.is_none()
+        });
+        if let Some(left) = left {
+            self.fail(format!("r{} is {:?}, but not the newest", left.revision, left.status));
+        }
     }
 
     /// At rest: every deployment has ended, desired is actual, and the log gives the same state.
@@ -170,6 +194,7 @@ impl World {
 
     fn check_app_at_rest(&mut self, name: &crate::id::AppName) {
         let Some(app) = self.state.apps.get(name).cloned() else { return };
+        self.check_targets(&app);
         for (service, entry) in &app.services {
             let stored = entry.target.as_ref().and_then(|hash| self.state.spec(hash)).cloned();
             let spec = stored.as_ref().and_then(|stored| stored.spec.service());
@@ -203,8 +228,24 @@ impl World {
         }
     }
 
+    /// Whatever came after: what should run is what last succeeded, whole.
+    fn check_targets(&mut self, app: &App) {
+        let wanted = app.services.iter().filter_map(|(n, s)| Some((n.clone(), s.target.clone()?)));
+        let wanted: BTreeMap<_, _> = wanted.collect();
+        let stable = app.stable.and_then(|revision| self.state.deployments.get(&revision));
+        let right = stable.map(|deployment| deployment.services.clone()).unwrap_or_default();
+        if wanted != right {
+            let what =
+                format!("{} at rest should run {wanted:?}, last good was {right:?}", app.name);
+            self.fail(what);
+        }
+    }
+
     fn check_nodes_at_rest(&mut self) {
         let mut wrong = None;
+        if self.state.nodes.values().any(|node| node.status != NodeStatus::Ready) {
+            wrong = Some("a node was never let in again".to_owned());
+        }
         for (node, sim) in &self.nodes {
             for (id, container) in &sim.containers {
                 if super::tasks::is_task(&self.state, id) {
@@ -217,7 +258,10 @@ impl World {
                     wrong =
                         Some(format!("{id} still is {:?} on n{node}", container.observed.phase));
                 }
-                if wanted.is_some_and(|a| a.observed != container.observed) {
+                let is_same = |a: &Arc<Allocation>| {
+                    a.observed.phase == Phase::Lost || a.observed == container.observed
+                };
+                if wanted.is_some_and(|a| !is_same(a)) {
                     wrong = Some(format!("{id} on n{node} is not as the state has it"));
                 }
             }

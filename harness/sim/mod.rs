@@ -4,6 +4,7 @@
 //! world and its faults. Never sleeps and never reads a clock.
 
 mod check;
+mod fault;
 mod node;
 mod tasks;
 mod tests;
@@ -15,6 +16,7 @@ use crate::fsm::model::Node;
 use crate::fsm::{self, Command, Entry, SessionStep, State};
 use crate::id::{AppName, BootId, Incarnation, Index, NodeId};
 use crate::plan::{Observed, Scope, plan};
+use crate::silence::Silence;
 use crate::units::{Bytes, MilliCpu, Millis, Timestamp};
 use node::SimNode;
 use std::cmp::Reverse;
@@ -73,6 +75,10 @@ enum Event {
     Send(NodeId, BootId),
     /// The leader hears what a node has settled.
     Settled(NodeId, Index),
+    /// The leader looks who is silent.
+    Watch,
+    /// A node is reached again.
+    Return(NodeId),
 }
 
 /// The world of one seed.
@@ -87,6 +93,7 @@ struct World {
     nodes: BTreeMap<NodeId, SimNode>,
     observed: Observed,
     clock: LeaderClock,
+    silence: Silence,
     wall_jump: i64,
     term: u64,
     planned_at: Option<u64>,
@@ -128,6 +135,7 @@ impl World {
             nodes: BTreeMap::new(),
             observed: Observed::default(),
             clock: LeaderClock::new(Timestamp(EPOCH), Millis(0)),
+            silence: Silence::new(Millis(0)),
             wall_jump: 0,
             term: 1,
             planned_at: None,
@@ -148,6 +156,7 @@ impl World {
         }
         world.after(1, Event::User);
         world.after(5_000, Event::Trouble);
+        world.after(1_000, Event::Watch);
         world
     }
 
@@ -220,38 +229,10 @@ impl World {
                 *known = index.max(*known);
                 self.plan_soon(0);
             }
+            Event::Watch => self.watch(),
+            Event::Return(node) => self.on_return(node),
         }
         true
-    }
-
-    fn trouble(&mut self) {
-        if self.now > TROUBLE {
-            return;
-        }
-        match self.dice.below(4) {
-            0 => {
-                self.term += 1;
-                self.observed = Observed::default();
-                self.clock = LeaderClock::new(self.state.time, Millis(self.now));
-                self.note("the leader changes".to_owned());
-                self.planned_at = None;
-                self.plan_soon(self.now % 500);
-            }
-            1 => {
-                let jump = self.dice.between(0, 7_200_000);
-                self.wall_jump = 3_600_000 - i64::try_from(jump).unwrap_or(0);
-                self.note(format!("wall time is off by {} s", self.wall_jump / 1000));
-            }
-            2 => self.crash_container(),
-            _ => {
-                let count = self.nodes.len() as u64;
-                let node = NodeId(1 + self.dice.below(count));
-                self.note(format!("daemon of {node} starts again"));
-                self.register(node);
-            }
-        }
-        let pause = self.dice.between(500, 20_000);
-        self.after(pause, Event::Trouble);
     }
 
     /// Proposes with the faults of a network: late, twice, or not at all.
@@ -336,6 +317,9 @@ impl World {
         let registered = self.state.nodes.get(&node).is_some_and(|n| n.boot == boot);
         let Some(sim) = self.nodes.get_mut(&node).filter(|sim| sim.boot == boot) else { return };
         sim.sending = false;
+        if sim.cut {
+            return;
+        }
         let Some(allocations) = sim.unconfirmed(&self.state, node) else { return };
         sim.sending = true;
         if registered {

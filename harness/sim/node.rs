@@ -5,7 +5,7 @@
 use super::{Event, TROUBLE, World};
 use crate::fsm::State;
 use crate::fsm::command::{Action, Report};
-use crate::fsm::model::{Exit, ExitReason, Health, Observed, Phase};
+use crate::fsm::model::{Allocation, Exit, ExitReason, Health, Observed, Phase};
 use crate::id::{AllocId, Attempt, BootId, Index, NodeId};
 use crate::limits;
 use crate::project::{Assignment, assignment};
@@ -18,6 +18,10 @@ pub(super) struct SimNode {
     pub seq: u64,
     pub sending: bool,
     pub seen: Index,
+    /// Nothing reaches it, and it reaches nobody.
+    pub cut: bool,
+    /// When it was last let in after it was lost.
+    pub back: Index,
     pub containers: BTreeMap<AllocId, SimContainer>,
 }
 
@@ -53,7 +57,10 @@ impl SimNode {
         _node: NodeId,
     ) -> Option<BTreeMap<AllocId, Observed>> {
         let differs = self.containers.iter().filter(|(id, container)| {
-            state.allocations.get(*id).is_some_and(|a| a.observed != container.observed)
+            let known = state.allocations.get(*id);
+            known.is_some_and(|a| {
+                a.observed != container.observed && a.observed.phase != Phase::Lost
+            })
         });
         let all: BTreeMap<_, _> =
             differs.map(|(id, container)| (id.clone(), container.observed.clone())).collect();
@@ -65,7 +72,12 @@ impl World {
     /// The node sees the newest state and acts on it.
     pub(super) fn on_view(&mut self, node: NodeId) {
         let state = self.state.clone();
-        let Some(sim) = self.nodes.get_mut(&node) else { return };
+        let Some(sim) = self.nodes.get_mut(&node).filter(|sim| !sim.cut) else { return };
+        // What an earlier life of the node said may still be on its way: only once the state knows
+        // this one is the last word of that one there.
+        if state.nodes.get(&node).is_none_or(|known| known.boot != sim.boot) {
+            return;
+        }
         if state.index <= sim.seen && !sim.containers.is_empty() {
             return self.report_soon(node);
         }
@@ -73,14 +85,28 @@ impl World {
         sim.containers.retain(|id, container| {
             state.allocations.contains_key(id) || !container.observed.phase.is_terminal()
         });
+        let is_strange = |id: &AllocId, container: &SimContainer| {
+            let ours = state.allocations.get(id).filter(|a| a.node == node);
+            let ends = container.stopping || container.observed.phase.is_terminal();
+            !ends && ours.and_then(|a| assignment(a)).is_none()
+        };
+        let strangers: Vec<AllocId> = sim
+            .containers
+            .iter()
+            .filter(|(id, container)| is_strange(id, container))
+            .map(|(id, _)| id.clone())
+            .collect();
+        for id in strangers {
+            self.stop(node, &id, &Observed::default());
+        }
         for allocation in state.allocations_on(node) {
             let image = state
                 .spec(&allocation.spec)
                 .map(|s| s.spec.run().image.clone())
                 .unwrap_or_default();
             match assignment(allocation) {
-                Some(Assignment::Run) => self.want(node, &allocation.id, image, allocation.attempt),
-                Some(Assignment::Stop) => self.stop(node, &allocation.id),
+                Some(Assignment::Run) => self.want(node, allocation, image),
+                Some(Assignment::Stop) => self.stop(node, &allocation.id, &allocation.observed),
                 None => {}
             }
         }
@@ -89,7 +115,8 @@ impl World {
         self.report_soon(node);
     }
 
-    fn want(&mut self, node: NodeId, id: &AllocId, image: String, attempt: Attempt) {
+    fn want(&mut self, node: NodeId, allocation: &Allocation, image: String) {
+        let (id, attempt) = (&allocation.id, allocation.attempt);
         let Some(sim) = self.nodes.get_mut(&node) else { return };
         let container = sim.containers.entry(id.clone()).or_default();
         if container.stopping || container.observed.phase.is_terminal() {
@@ -98,8 +125,16 @@ impl World {
         let is_new = container.observed.attempt == Attempt(0);
         if is_new {
             container.image = image;
-            container.observed.attempt = Attempt(1);
-            self.set(node, id, Phase::Pulling, Health::None);
+            let last = &allocation.observed;
+            if last.attempt == Attempt(0) {
+                container.observed.attempt = Attempt(1);
+                return self.set(node, id, Phase::Pulling, Health::None);
+            }
+            // It ran here before the power was gone.
+            container.observed = last.clone();
+            container.observed.attempt = attempt.max(Attempt(last.attempt.0 + 1));
+            container.observed.restarts += 1;
+            self.set(node, id, Phase::Starting, Health::None);
         } else if container.observed.attempt < attempt {
             container.observed.attempt = attempt;
             container.observed.restarts += 1;
@@ -107,9 +142,12 @@ impl World {
         }
     }
 
-    fn stop(&mut self, node: NodeId, id: &AllocId) {
+    fn stop(&mut self, node: NodeId, id: &AllocId, last: &Observed) {
         let Some(sim) = self.nodes.get_mut(&node) else { return };
         let container = sim.containers.entry(id.clone()).or_default();
+        if container.observed.attempt == Attempt(0) {
+            container.observed = last.clone();
+        }
         if !container.stopping {
             container.stopping = true;
             container.observed.attempt = container.observed.attempt.max(Attempt(1));
@@ -181,6 +219,7 @@ impl World {
         }
         let dice = &mut self.dice;
         let next = match (phase, image.as_str()) {
+            (Phase::Pulling, "unreachable") => None,
             (Phase::Pulling, "unpullable") => Some((dice.between(50, 500), Phase::Backoff)),
             (Phase::Pulling, _) => Some((dice.between(1, 3_000), Phase::Starting)),
             (Phase::Starting, "unstartable") => Some((50, Phase::Backoff)),
@@ -189,6 +228,11 @@ impl World {
             (Phase::Running, "flaky") if !calm && dice.chance(20) => {
                 Some((dice.between(10, 30_000), Phase::Backoff))
             }
+            (Phase::Running, "ill") if health == Health::Unhealthy => Some((100, Phase::Backoff)),
+            (Phase::Running, "ill") if !calm && health == Health::Healthy && dice.chance(50) => {
+                Some((dice.between(10, 30_000), Phase::Running))
+            }
+            (Phase::Running, "late") if health == Health::None => Some((70_000, Phase::Running)),
             (Phase::Running, "sick") if health == Health::None => Some((3_000, Phase::Running)),
             (Phase::Running, "slow") if health == Health::None => Some((20_000, Phase::Running)),
             (Phase::Running, _) if health == Health::None => {
@@ -206,6 +250,7 @@ impl World {
             let health = match (to, image.as_str()) {
                 (Phase::Running, _) if phase == Phase::Starting => Health::None,
                 (Phase::Running, "sick") => Health::Unhealthy,
+                (Phase::Running, "ill") if health == Health::Healthy => Health::Unhealthy,
                 (Phase::Running, _) => Health::Healthy,
                 _ => Health::None,
             };

@@ -6,7 +6,8 @@ use super::{Event, TROUBLE, World};
 use crate::fsm::Command;
 use crate::fsm::command::Deploy;
 use crate::fsm::model::{DeployKind, WorkloadSpec};
-use crate::id::{AppName, WorkloadName};
+use crate::id::{AppName, Revision, WorkloadName};
+use crate::revise;
 use crate::spec::model::{
     HealthProbe, HealthSpec, PortSpec, RunSpec, ServiceSpec, StopSpec, UpdateOrder, UpdateSpec,
 };
@@ -14,8 +15,22 @@ use crate::units::{Bytes, MilliCpu, Millis};
 use std::collections::BTreeMap;
 
 /// How the containers of an image behave.
-const IMAGES: [&str; 9] =
-    ["good", "good", "good", "slow", "flaky", "crash", "sick", "unstartable", "unpullable"];
+const IMAGES: [&str; 14] = [
+    "good",
+    "good",
+    "good",
+    "good",
+    "good",
+    "slow",
+    "flaky",
+    "crash",
+    "sick",
+    "ill",
+    "late",
+    "unstartable",
+    "unpullable",
+    "unreachable",
+];
 
 impl World {
     pub(super) fn user(&mut self) {
@@ -23,8 +38,9 @@ impl World {
             return;
         }
         let app = AppName::from(format!("app{}", self.dice.below(2)));
-        let command = match self.dice.below(13) {
-            10.. => self.about_tasks(),
+        let command = match self.dice.below(15) {
+            10 | 11 => self.rollback(&app),
+            12.. => self.about_tasks(),
             0 => Some(self.deploy(&app, BTreeMap::new(), BTreeMap::new())),
             1 => self.restart(&app),
             2 | 3 => {
@@ -42,7 +58,9 @@ impl World {
         if let Some(command) = command {
             self.propose(command);
         }
-        let pause = self.dice.between(100, 40_000);
+        // Some are in a hurry, and don't wait for what they asked for.
+        let longest = if self.dice.chance(30) { 4_000 } else { 40_000 };
+        let pause = self.dice.between(100, longest);
         self.after(pause, Event::User);
     }
 
@@ -62,6 +80,16 @@ impl World {
             replace: true,
             plan: None,
         })
+    }
+
+    fn rollback(&mut self, app: &AppName) -> Option<Command> {
+        let of_app = self.state.deployments.values().filter(|d| d.app == *app);
+        let revisions: Vec<Revision> = of_app.map(|d| d.revision).collect();
+        let which = usize::try_from(self.dice.below(2 * revisions.len() as u64)).ok()?;
+        let mut deploy =
+            revise::rollback(&self.state, Some(app), revisions.get(which).copied()).ok()?;
+        deploy.base = deploy.base.filter(|_| which % 2 == 0);
+        Some(Command::Deploy(deploy))
     }
 
     fn restart(&mut self, app: &AppName) -> Option<Command> {
@@ -155,5 +183,6 @@ pub(super) fn describe(deploy: &Deploy) -> String {
         };
         Some(format!("{name}={}×{} {order}≤{}", s.run.image, s.replicas, s.update.max_parallel))
     });
-    format!("deploy {}: {}", deploy.app, services.collect::<Vec<_>>().join(", "))
+    let kind = deploy.kind;
+    format!("deploy {} ({kind:?}): {}", deploy.app, services.collect::<Vec<_>>().join(", "))
 }

@@ -123,6 +123,7 @@ fn render_revision(one: &DeploymentView, ui: Ui) -> String {
     let mut out = format!("{head}  app {}  by {}\n", one.app, one.kind);
     let images: Vec<String> =
         one.images.iter().map(|(service, image)| format!("{service}={image}")).collect();
+    let mut lines = one.reason.as_deref().unwrap_or_default().lines();
     let took = took(one);
     let took = if took == table::NONE { String::new() } else { format!(" after {took}") };
     out.push_str(&fields(vec![
@@ -130,8 +131,10 @@ fn render_revision(one: &DeploymentView, ui: Ui) -> String {
         ("started", one.started_at.clone()),
         ("ended", one.ended_at.clone().unwrap_or_default()),
         ("images", images.join(" ")),
-        ("reason", one.reason.clone().unwrap_or_default()),
+        ("reason", lines.next().unwrap_or_default().to_owned()),
     ]));
+    // What the program wrote last.
+    out.extend(lines.filter(|line| !line.trim().is_empty()).map(|line| format!("  | {line}\n")));
     out
 }
 
@@ -168,13 +171,14 @@ web-0-k3f9  web   n1    running  healthy  0.12/0.50  91M/512M  0         4m   10
     #[test]
     fn a_revision_shows_how_it_ended() {
         let mut failed = deployed(8, "failed");
-        failed.reason = Some("web-1-p02d not healthy in 60s".to_owned());
+        failed.reason = Some("web-1-p02d: exited 3 3×\nno users\n".to_owned());
         let expected = "\
 r8  app shop  by up
 status    failed after 12s
 started   2026-03-01T11:59:48Z
 ended     2026-03-01T12:00:00Z
-reason    web-1-p02d not healthy in 60s
+reason    web-1-p02d: exited 3 3×
+  | no users
 ";
         assert_eq!(render_revision(&failed, PLAIN), expected);
     }

@@ -3,10 +3,10 @@
 //! Owns the legal moves of an allocation. Never decides which move to make.
 
 use super::model::{
-    Allocation, Desired, ExitReason, Health, Observed, Phase, Progress, ProgressPhase,
+    Allocation, App, Desired, ExitReason, Health, Observed, Phase, Progress, ProgressPhase,
 };
 use super::{Rejection, Reserved, State, Touched};
-use crate::id::AllocId;
+use crate::id::{AllocId, AppName};
 use std::sync::Arc;
 
 impl State {
@@ -112,10 +112,22 @@ impl State {
         }
         new.was_healthy |= seen.health == Health::Healthy;
         new.observed = seen;
+        if old.is_routable() && !new.is_routable() {
+            self.outdate(&new.app, touched);
+        }
         if let Some((phase, message)) = progress {
             self.note(&new, phase, message);
         }
         Some(self.put_allocation(new, touched))
+    }
+
+    /// What was planned for an app while this was otherwise is stale.
+    pub(super) fn outdate(&mut self, app: &AppName, touched: &mut Touched) {
+        let Some(old) = self.apps.get(app) else { return };
+        let mut new = App::clone(old);
+        new.version += 1;
+        touched.apps.insert(app.clone());
+        self.apps.insert(app.clone(), Arc::new(new));
     }
 
     /// Adds a step to the deployment that works on an allocation's service.

@@ -3,7 +3,7 @@
 //! Owns exactly-once effects, replicated time and dispatch. Never holds a rule of a single command.
 
 use super::allocation::not_found;
-use super::command::{Init, Register, Report};
+use super::command::{Init, Report};
 use super::model::{Node, NodeStatus, Token};
 use super::{Applied, Cluster, Command, Entry, Outcome, Rejection, Remembered, State, Touched};
 use crate::bugs::{Bug, is_on};
@@ -80,6 +80,7 @@ impl State {
         match command {
             Command::Init(init) => self.init(init, touched),
             Command::Register(register) => self.register(register, touched),
+            Command::NodeDown { node, boot } => self.node_down(node, boot, touched),
             Command::Deploy(deploy) => self.deploy(deploy, touched),
             Command::Steps(steps) => self.take_steps(steps, touched),
             Command::Report(report) => self.report(report, touched),
@@ -149,26 +150,11 @@ impl State {
         Ok(Outcome::Done)
     }
 
-    fn register(
-        &mut self,
-        register: Register,
-        touched: &mut Touched,
-    ) -> Result<Outcome, Rejection> {
-        let old = self.node(register.node)?;
-        let mut node = (**old).clone();
-        node.boot = register.boot;
-        self.reports.remove(&register.node);
-        node.cpu = register.cpu;
-        node.memory = register.memory;
-        node.version = register.version;
-        self.nodes.insert(node.id, Arc::new(node));
-        touched.nodes = true;
-        Ok(Outcome::Done)
-    }
-
     fn report(&mut self, report: Report, touched: &mut Touched) -> Result<Outcome, Rejection> {
         let last = self.reports.get(&report.node).copied().unwrap_or(0);
-        if self.node(report.node)?.boot != report.boot || report.seq <= last {
+        let node = self.node(report.node)?;
+        let is_down = node.status == NodeStatus::Down;
+        if is_down || node.boot != report.boot || report.seq <= last {
             return Err(Rejection::Stale);
         }
         self.reports.insert(report.node, report.seq);

@@ -50,6 +50,13 @@ pub enum Command {
     Init(Init),
     /// A node began a life: it says what it has.
     Register(Register),
+    /// A node is silent: what runs there is lost.
+    NodeDown {
+        /// Which node.
+        node: NodeId,
+        /// The life of it that is meant.
+        boot: BootId,
+    },
     /// A new revision of an app.
     Deploy(Deploy),
     /// Replace every replica of a service, within its update policy.

@@ -4,7 +4,7 @@
 //! kept revisions. Never decides how a revision is rolled out: that is plan.
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use super::allocation::not_found;
 use super::command::Deploy;

@@ -10,6 +10,7 @@ pub mod command;
 mod deploy;
 pub mod login;
 pub mod model;
+mod nodes;
 mod runs;
 mod steps;
 

@@ -2,6 +2,9 @@
 //!
 //! Owns the verdict. Never places or stops anything itself.
 
+#[cfg(test)]
+mod tests;
+
 use super::rollout::is_healthy;
 use super::{Context, Standing, millis};
 use crate::fsm::command::Action;
@@ -95,15 +98,10 @@ impl Context<'_> {
         unplaced: Option<&str>,
     ) -> Option<String> {
         let state = self.state;
-        if let Some(refusals) = unplaced {
-            // While its tasks ran, nothing was to be placed.
-            let tasks = deployment.hooks.iter().filter_map(|hook| hook.ended_at).max();
-            let since = tasks.unwrap_or_default().max(deployment.started_at);
-            let until = since.plus(millis(limits::UNPLACED_DEADLINE));
-            if self.is_due(until) {
-                let waited = limits::UNPLACED_DEADLINE.as_secs() / 60;
-                return Some(format!("{name}: no node fits for {waited}m: {refusals}"));
-            }
+        if let Some(refusals) = unplaced
+            && let Some(why) = self.unplaced(deployment, name, refusals)
+        {
+            return Some(why);
         }
         let service = state.apps.get(&deployment.app)?.services.get(name)?;
         let spec = self.target(service.target.as_ref()?)?.clone();
@@ -111,12 +109,32 @@ impl Context<'_> {
         for allocation in state.allocations_of(name) {
             let is_new = state.spec(&allocation.spec).is_some_and(|s| s.run == *run)
                 && allocation.generation == service.generation;
-            if is_new && allocation.desired == Desired::Run && !is_healthy(allocation) {
+            let is_asked = allocation.desired == Desired::Run;
+            let is_lost = allocation.observed.phase == Phase::Lost;
+            if is_new && is_asked && !is_lost && !is_healthy(allocation) {
                 let why = self.allocation_failure(deployment, allocation, &spec);
                 if let Some(why) = why {
                     return Some(format!("{}: {why}", allocation.id));
                 }
             }
+        }
+        None
+    }
+
+    /// What fits nowhere waits from the last placement on, but not for ever.
+    fn unplaced(
+        &mut self,
+        deployment: &Deployment,
+        name: &WorkloadName,
+        refusals: &str,
+    ) -> Option<String> {
+        let placed = self.state.allocations_of(name).map(|a| a.created_at).max();
+        // While its tasks ran, nothing was to be placed.
+        let tasks = deployment.hooks.iter().filter_map(|hook| hook.ended_at).max();
+        let since = placed.max(tasks).unwrap_or_default().max(deployment.started_at);
+        if self.is_due(since.plus(millis(limits::UNPLACED_DEADLINE))) {
+            let waited = limits::UNPLACED_DEADLINE.as_secs() / 60;
+            return Some(format!("{name}: no node fits for {waited}m: {refusals}"));
         }
         None
     }

@@ -274,6 +274,11 @@ impl Story {
                 "retrying" => lines.extend(self.waiting(event)),
                 _ => {}
             }
+            if event.phase == "retrying" {
+                let why = event.message.as_deref().map(first_line).unwrap_or_default();
+                let waits = self.ui.paint(CHANGE, "waiting");
+                lines.push(format!("{}  {waits}  {why}", event.service));
+            }
             return Said { lines, ..Said::default() };
         };
         self.since.entry(id.clone()).or_insert(event.elapsed);

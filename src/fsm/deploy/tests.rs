@@ -10,7 +10,7 @@ use crate::spec;
 use crate::units::{Bytes, MilliCpu};
 use std::collections::BTreeMap;
 
-fn change(state: &mut State, command: Command) -> Result<Outcome, Rejection> {
+pub(in crate::fsm) fn change(state: &mut State, command: Command) -> Result<Outcome, Rejection> {
     let (session, idempotency_key) = (SessionStep::default(), None);
     let entry = Entry { time: state.time, session, idempotency_key, command };
     let index = Index(state.index.0 + 1);
@@ -36,7 +36,7 @@ fn deploy(state: &State, services: &[(&str, &str)]) -> Deploy {
     }
 }
 
-fn put(state: &mut State, services: &[(&str, &str)]) -> (u64, bool) {
+pub(in crate::fsm) fn put(state: &mut State, services: &[(&str, &str)]) -> (u64, bool) {
     let deploy = deploy(state, services);
     match change(state, Command::Deploy(deploy)).unwrap() {
         Outcome::Revision { revision, new } => (revision.0, new),
@@ -44,7 +44,7 @@ fn put(state: &mut State, services: &[(&str, &str)]) -> (u64, bool) {
     }
 }
 
-fn step(state: &mut State, action: Action) {
+pub(in crate::fsm) fn step(state: &mut State, action: Action) {
     change(state, Command::Steps(Steps { actions: vec![action], ..Default::default() })).unwrap();
 }
 
@@ -57,7 +57,7 @@ fn revert(state: &mut State, revision: u64) {
     step(state, Action::Revert { revision, service, reason: "web-0-x: exited 1 3×".to_owned() });
 }
 
-fn shop(state: &State) -> &App {
+pub(in crate::fsm) fn shop(state: &State) -> &App {
     &state.apps[&AppName::from("shop")]
 }
 
@@ -71,7 +71,7 @@ fn touched(state: &State, revision: u64) -> Vec<&str> {
 }
 
 /// A node, and r1 that runs: web:1 and db:1.
-fn running() -> State {
+pub(in crate::fsm) fn running() -> State {
     let mut state = State::default();
     let init = Init {
         cluster: "prod".to_owned(),

@@ -1,0 +1,192 @@
+//! Tests of when a deployment has failed, and what is said while it waits.
+
+use crate::fsm::command::{Action, Deploy, Init, Register, Report};
+use crate::fsm::model::{
+    DeployKind, Desired, Health, Observed, Phase, ProgressPhase, WorkloadSpec,
+};
+use crate::fsm::{Command, Entry, Outcome, SessionStep, State, apply};
+use crate::id::{AllocId, Attempt, BootId, Incarnation, Index, NodeId, Revision, WorkloadName};
+use crate::limits;
+use crate::plan::{Observed as Seen, Plan, Scope, plan};
+use crate::spec;
+use crate::units::{Bytes, MilliCpu, Timestamp};
+use std::collections::BTreeMap;
+
+/// A cluster of one node at a moment.
+struct Case {
+    state: State,
+    now: u64,
+    seq: u64,
+}
+
+impl Case {
+    fn new() -> Self {
+        let mut case = Self { state: State::default(), now: 1_000_000, seq: 0 };
+        let init = Init {
+            cluster: "prod".to_owned(),
+            cluster_id: "c".to_owned(),
+            incarnation: Incarnation(1),
+            subnet: [10, 121, 0, 0].into(),
+            prefix: 16,
+            node_name: "n1".to_owned(),
+            address: "192.0.2.1".to_owned(),
+            labels: BTreeMap::new(),
+        };
+        case.change(Command::Init(init));
+        let register = Register {
+            node: NodeId(1),
+            boot: BootId(1),
+            cpu: MilliCpu(2_000),
+            memory: Bytes(1_000_000_000),
+            version: String::new(),
+        };
+        case.change(Command::Register(register));
+        case
+    }
+
+    fn change(&mut self, command: Command) -> Outcome {
+        let (session, idempotency_key) = (SessionStep::default(), None);
+        let entry = Entry { time: Timestamp(self.now), session, idempotency_key, command };
+        let index = Index(self.state.index.0 + 1);
+        apply(&mut self.state, index, entry).outcome.unwrap()
+    }
+
+    /// Deploys one service with these fields.
+    fn deploy(&mut self, fields: &str) {
+        let text = format!("service \"web\" {{\n{fields}\n}}\n");
+        let service = spec::parse("file", &text).unwrap().services.into_values().next().unwrap();
+        let services = BTreeMap::from([("web".into(), WorkloadSpec::Service(service))]);
+        self.change(Command::Deploy(Deploy {
+            app: "shop".into(),
+            kind: DeployKind::Up,
+            base: None,
+            services,
+            tasks: BTreeMap::new(),
+            file: text,
+            replace: false,
+            plan: None,
+        }));
+    }
+
+    fn plan(&self) -> Plan {
+        let settled = BTreeMap::from([(NodeId(1), self.state.index)]);
+        plan(&self.state, &Seen { settled }, Timestamp(self.now), self.now, &Scope::All)
+    }
+
+    /// Carries out what is planned until nothing is left to do at this moment; all of it.
+    fn settle(&mut self) -> Vec<Action> {
+        let mut all = Vec::new();
+        loop {
+            let commands = self.plan().commands;
+            if commands.is_empty() {
+                return all;
+            }
+            for command in commands {
+                if let Command::Steps(steps) = &command {
+                    all.extend(steps.actions.clone());
+                }
+                self.change(command);
+            }
+            assert!(all.len() < 1_000, "it never comes to rest: {all:?}");
+        }
+    }
+
+    fn report(&mut self, id: &AllocId, phase: Phase, health: Health, message: Option<&str>) {
+        self.seq += 1;
+        let message = message.map(str::to_owned);
+        let seen = Observed { attempt: Attempt(1), phase, health, message, ..Default::default() };
+        let allocations = BTreeMap::from([(id.clone(), seen)]);
+        let (node, boot, seq) = (NodeId(1), BootId(1), self.seq);
+        self.change(Command::Report(Report { node, boot, seq, allocations }));
+    }
+
+    fn ids(&self) -> Vec<AllocId> {
+        let web = WorkloadName::from("web");
+        let live = self.state.allocations_of(&web).filter(|a| a.is_live());
+        live.map(|a| a.id.clone()).collect()
+    }
+
+    /// The first revision, with all its replicas healthy.
+    fn healthy(fields: &str) -> Self {
+        let mut case = Self::new();
+        case.deploy(fields);
+        case.settle();
+        for id in case.ids() {
+            case.report(&id, Phase::Running, Health::Healthy, None);
+        }
+        case.settle();
+        assert_eq!(case.state.apps[&crate::id::AppName::from("shop")].stable, Some(Revision(1)));
+        case
+    }
+}
+
+fn reason(actions: &[Action]) -> Option<&str> {
+    actions.iter().find_map(|action| match action {
+        Action::Revert { reason, .. } => Some(reason.as_str()),
+        _ => None,
+    })
+}
+
+fn minutes() -> u64 {
+    u64::try_from(limits::UNPLACED_DEADLINE.as_millis()).unwrap()
+}
+
+#[test]
+fn a_registry_that_is_down_is_waited_for_five_minutes_and_what_runs_is_untouched() {
+    let mut case = Case::healthy("image \"web:1\"\nport 80");
+    let old = case.ids();
+    case.deploy("image \"web:2\"\nport 80");
+    case.settle();
+    let new = case.ids().into_iter().find(|id| !old.contains(id)).unwrap();
+    let why = "registry.example.com: connection refused";
+    case.report(&new, Phase::Pulling, Health::None, None);
+    case.report(&new, Phase::Pulling, Health::None, Some(why));
+    let told = case.state.deployments[&Revision(2)].progress.last().unwrap();
+    assert_eq!((told.phase, told.message.as_deref()), (ProgressPhase::Retrying, Some(why)));
+    let start = case.now;
+    case.now = start + minutes() - 1;
+    assert_eq!(case.settle(), []);
+    assert_eq!(case.state.allocations[&old[0]].desired, Desired::Run);
+    assert!(case.plan().wake.values().any(|at| *at == Timestamp(start + minutes())));
+    case.now = start + minutes();
+    let actions = case.settle();
+    let want = format!("{new}: not started in 5m: {why}");
+    assert_eq!(reason(&actions), Some(want.as_str()));
+    assert_eq!(case.state.allocations[&old[0]].desired, Desired::Run);
+    assert!(actions.contains(&Action::Stop { allocation: new }));
+}
+
+#[test]
+fn what_fits_nowhere_waits_says_so_and_fails_after_five_minutes() {
+    let mut case = Case::healthy("image \"web:1\"\nport 80\nmemory \"600M\"");
+    case.deploy("image \"web:2\"\nport 80\nmemory \"700M\"");
+    let start = case.now;
+    let waits = case.settle();
+    let [Action::Wait { service, message, .. }] = &waits[..] else { panic!("{waits:?}") };
+    assert_eq!(service.as_str(), "web");
+    assert!(message.contains("no node fits") && message.contains("400M free"), "{message}");
+    case.now = start + minutes() - 1;
+    assert_eq!(case.settle(), [], "it is said once");
+    case.now = start + minutes();
+    let actions = case.settle();
+    let why = reason(&actions).unwrap();
+    assert!(why.starts_with("web: no node fits for 5m: n1: memory"), "{why}");
+}
+
+#[test]
+fn one_that_an_earlier_deployment_began_has_the_whole_time_of_this_one() {
+    let mut case = Case::healthy("image \"web:1\"\nport 80");
+    let old = case.ids();
+    case.deploy("image \"web:2\"\nport 80");
+    case.settle();
+    let new = case.ids().into_iter().find(|id| !old.contains(id)).unwrap();
+    case.report(&new, Phase::Running, Health::Checking, Some("10.121.0.2:80 refused"));
+    case.now += 50_000;
+    // Another change of the service that leaves its containers as they are.
+    case.deploy("image \"web:2\"\nport 80\nstop grace=\"3s\"");
+    case.now += 30_000;
+    assert_eq!(reason(&case.settle()), None);
+    case.now += 30_000;
+    let want = format!("{new}: not healthy in 1m: 10.121.0.2:80 refused");
+    assert_eq!(reason(&case.settle()), Some(want.as_str()));
+}
