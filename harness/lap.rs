@@ -114,6 +114,7 @@ impl Lap {
             labels: Default::default(),
         };
         let register = Register {
+            after: None,
             node: NodeId(1),
             boot,
             cpu: MilliCpu(1000),

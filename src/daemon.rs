@@ -239,6 +239,7 @@ async fn begin(shared: &Arc<Shared>, root: &RootRef, who: Identity) -> Result<()
         node: who.node,
         init: Some(who.init.clone()),
         register: Register {
+            after: None,
             node: who.node,
             boot: shared.boot,
             cpu: MilliCpu(

@@ -156,8 +156,9 @@ impl State {
             return;
         }
         let init = member.init.clone().filter(|_| self.fsm.cluster.is_none());
-        let register = Command::Register(member.register.clone());
-        let command = init.map_or(register, Command::Init);
+        let mut register = member.register.clone();
+        register.after = self.fsm.nodes.get(&member.node).map(|node| node.boot);
+        let command = init.map_or(Command::Register(register), Command::Init);
         let (sender, receiver) = tokio::sync::oneshot::channel();
         self.introducing = true;
         self.propose(Proposal::new(&command, None, sender.into()));

@@ -126,6 +126,7 @@ impl Tree {
             labels: BTreeMap::new(),
         };
         let register = Register {
+            after: None,
             node,
             boot: BootId(7),
             cpu: MilliCpu(2_000),

@@ -88,6 +88,7 @@ struct World {
     queue: BinaryHeap<Reverse<(u64, u64)>>,
     events: BTreeMap<u64, Event>,
     next_event: u64,
+    next_change: u64,
     state: State,
     log: Vec<(Index, Entry)>,
     nodes: BTreeMap<NodeId, SimNode>,
@@ -115,7 +116,8 @@ fn run(seed: u64) -> Result<World, String> {
     match world.broken.take() {
         None => Ok(world),
         Some(what) => {
-            let start = world.trace.len().saturating_sub(40);
+            let shown = std::env::var("TRACE").ok().and_then(|lines| lines.parse().ok());
+            let start = world.trace.len().saturating_sub(shown.unwrap_or(40));
             let tail = world.trace[start..].join("\n");
             Err(format!("seed {seed}: {what}\n{tail}\nAgain: make sim SEED={seed}"))
         }
@@ -130,6 +132,7 @@ impl World {
             queue: BinaryHeap::new(),
             events: BTreeMap::new(),
             next_event: 0,
+            next_change: 0,
             state: State::default(),
             log: Vec::new(),
             nodes: BTreeMap::new(),
@@ -195,7 +198,8 @@ impl World {
 
     fn introduction(&self, node: NodeId, boot: BootId) -> Command {
         let (cpu, memory) = (MilliCpu(4_000), Bytes(4_000_000_000));
-        Command::Register(Register { node, boot, cpu, memory, version: "sim".to_owned() })
+        let after = self.state.nodes.get(&node).map(|known| known.boot);
+        Command::Register(Register { node, boot, cpu, memory, version: "sim".to_owned(), after })
     }
 
     fn after(&mut self, delay: u64, event: Event) {

@@ -188,8 +188,10 @@ impl World {
         else {
             return;
         };
-        container.change += 1;
-        let change = container.change;
+        // Of all containers there ever were: a lost one's turns are nobody else's.
+        self.next_change += 1;
+        let change = self.next_change;
+        container.change = change;
         let from = container.observed.phase;
         if phase == Phase::Starting && from == Phase::Backoff {
             container.observed.attempt = Attempt(container.observed.attempt.0 + 1);

@@ -37,6 +37,7 @@ fn cluster() -> State {
     };
     assert_eq!(change(&mut state, Command::Init(init)), [("node-joined", "n1".to_owned())]);
     let register = Register {
+        after: None,
         node: NodeId(1),
         boot: BootId(1),
         cpu: MilliCpu(4_000),

@@ -146,6 +146,10 @@ pub struct Register {
     pub memory: Bytes,
     /// Version of the program.
     pub version: String,
+    /// The life that the node knows of itself: another one now makes this stale, so that what an
+    /// earlier life said comes after nothing. Absent: whatever is.
+    #[serde(default)]
+    pub after: Option<BootId>,
 }
 
 /// A new revision of an app: all of it, so that it needs no reading of what was.

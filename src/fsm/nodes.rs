@@ -71,14 +71,19 @@ impl State {
         let id = register.node;
         let old = self.nodes.get(&id).ok_or_else(|| not_found("node", &id.to_string()))?;
         let mut node = (**old).clone();
-        if node.status == NodeStatus::Down {
-            if node.boot == register.boot {
-                return Err(Rejection::Stale);
-            }
+        let is_new = node.boot != register.boot;
+        let is_past = register.after.is_some_and(|after| after != node.boot);
+        let is_down = node.status == NodeStatus::Down;
+        if is_new && is_past || !is_new && is_down {
+            return Err(Rejection::Stale);
+        }
+        if is_down {
             node.status = NodeStatus::Ready;
         }
-        node.boot = register.boot;
-        node.report_seq = 0;
+        if is_new {
+            node.boot = register.boot;
+            node.report_seq = 0;
+        }
         node.cpu = register.cpu;
         node.memory = register.memory;
         node.version = register.version;

@@ -54,6 +54,7 @@ fn running() -> State {
     };
     change(&mut state, Command::Init(init));
     let register = Register {
+        after: None,
         node: NodeId(1),
         boot: BootId(1),
         cpu: MilliCpu(4_000),

@@ -182,6 +182,7 @@ impl Node {
         node.claim();
         node.apply(Command::Init(init())).unwrap();
         node.apply(Command::Register(Register {
+            after: None,
             node: NodeId(1),
             boot: BootId(1),
             cpu: MilliCpu(4_000),

@@ -210,6 +210,7 @@ impl Node {
     pub async fn begin_life(&self, boot: u64) {
         self.script().boot = BootId(boot);
         self.command(Command::Register(Register {
+            after: None,
             node: NodeId(1),
             boot: BootId(boot),
             cpu: MilliCpu(64_000),

@@ -85,6 +85,7 @@ pub(in crate::fsm) fn running() -> State {
     };
     change(&mut state, Command::Init(init)).unwrap();
     let register = Register {
+        after: None,
         node: NodeId(1),
         boot: BootId(1),
         cpu: MilliCpu(4_000),

@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 
 fn register(node: u64, boot: u64) -> Command {
     Command::Register(Register {
+        after: None,
         node: NodeId(node),
         boot: BootId(boot),
         cpu: MilliCpu(4_000),
@@ -82,6 +83,23 @@ fn a_silent_node_is_heard_again_after_a_new_introduction_only() {
     change(&mut state, report(2, 3, 1, &id)).unwrap();
     assert_eq!(state.allocations[&id].observed.phase, Phase::Lost);
     assert_eq!(crate::project::assignment(&state.allocations[&id]), None);
+}
+
+#[test]
+fn an_introduction_that_was_long_on_its_way_ends_no_later_life() {
+    let (mut state, _) = two();
+    let after = |boot: u64, after: u64| {
+        let Command::Register(register) = register(2, boot) else { unreachable!() };
+        Command::Register(Register { after: Some(BootId(after)), ..register })
+    };
+    change(&mut state, after(4, 2)).unwrap();
+    assert_eq!(change(&mut state, after(3, 2)), Err(Rejection::Stale));
+    assert_eq!(state.nodes[&NodeId(2)].boot, BootId(4));
+    // The same life once more changes nothing, also not which of its reports count.
+    let empty = Report { node: NodeId(2), boot: BootId(4), seq: 5, allocations: BTreeMap::new() };
+    change(&mut state, Command::Report(empty)).unwrap();
+    change(&mut state, after(4, 2)).unwrap();
+    assert_eq!(state.nodes[&NodeId(2)].report_seq, 5);
 }
 
 #[test]

@@ -34,6 +34,7 @@ impl Case {
         };
         case.change(Command::Init(init));
         let register = Register {
+            after: None,
             node: NodeId(1),
             boot: BootId(1),
             cpu: MilliCpu(2_000),
