@@ -5,7 +5,7 @@
 use super::{Event, TROUBLE, World};
 use crate::fsm::State;
 use crate::fsm::command::{Action, Report};
-use crate::fsm::model::{Allocation, Exit, ExitReason, Health, Observed, Phase};
+use crate::fsm::model::{AllocKind, Allocation, Exit, ExitReason, Health, Observed, Phase};
 use crate::id::{AllocId, Attempt, BootId, Index, NodeId};
 use crate::limits;
 use crate::project::{Assignment, assignment};
@@ -132,6 +132,12 @@ impl World {
             }
             // It ran here before the power was gone.
             container.observed = last.clone();
+            if allocation.kind == AllocKind::Task {
+                // At most once: what became of it nobody knows.
+                let (code, reason, message) = (None, ExitReason::Lost, None);
+                container.observed.exit = Some(Exit { code, reason, message });
+                return self.set(node, id, Phase::Failed, Health::None);
+            }
             container.observed.attempt = attempt.max(Attempt(last.attempt.0 + 1));
             container.observed.restarts += 1;
             self.set(node, id, Phase::Starting, Health::None);
