@@ -233,7 +233,7 @@ impl World {
         let wanted = app.services.iter().filter_map(|(n, s)| Some((n.clone(), s.target.clone()?)));
         let wanted: BTreeMap<_, _> = wanted.collect();
         let stable = app.stable.and_then(|revision| self.state.deployments.get(&revision));
-        let right = stable.map(|deployment| deployment.services.clone()).unwrap_or_default();
+        let right = stable.map(|deployment| (*deployment.services).clone()).unwrap_or_default();
         if wanted != right {
             let what =
                 format!("{} at rest should run {wanted:?}, last good was {right:?}", app.name);

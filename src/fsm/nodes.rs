@@ -82,7 +82,7 @@ impl State {
         }
         if is_new {
             node.boot = register.boot;
-            node.report_seq = 0;
+            self.reports.remove(&id);
         }
         node.cpu = register.cpu;
         node.memory = register.memory;

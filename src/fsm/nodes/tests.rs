@@ -64,7 +64,7 @@ fn what_ran_on_a_silent_node_is_lost_and_its_resources_are_free() {
     assert_eq!(exit.message.as_deref(), Some("node n2 is down"));
     assert!(!state.derived.reserved.contains_key(&NodeId(2)));
     assert!(shop(&state).version > version);
-    let told = state.deployments[&Revision(2)].progress.last().unwrap();
+    let told = state.deployments[&Revision(2)].progress.get_max().unwrap().1.clone();
     assert_eq!(told.message.as_deref(), Some("node n2 is down"));
     assert_eq!(state.deployments[&Revision(2)].status, DeployStatus::Running);
     assert_eq!(change(&mut state, down(2, 2)), Err(Rejection::Stale));
@@ -99,7 +99,7 @@ fn an_introduction_that_was_long_on_its_way_ends_no_later_life() {
     let empty = Report { node: NodeId(2), boot: BootId(4), seq: 5, allocations: BTreeMap::new() };
     change(&mut state, Command::Report(empty)).unwrap();
     change(&mut state, after(4, 2)).unwrap();
-    assert_eq!(state.nodes[&NodeId(2)].report_seq, 5);
+    assert_eq!(state.reports[&NodeId(2)], 5);
 }
 
 #[test]

@@ -142,7 +142,7 @@ fn a_registry_that_is_down_is_waited_for_five_minutes_and_what_runs_is_untouched
     let why = "registry.example.com: connection refused";
     case.report(&new, Phase::Pulling, Health::None, None);
     case.report(&new, Phase::Pulling, Health::None, Some(why));
-    let told = case.state.deployments[&Revision(2)].progress.last().unwrap();
+    let told = case.state.deployments[&Revision(2)].progress.get_max().unwrap().1.clone();
     assert_eq!((told.phase, told.message.as_deref()), (ProgressPhase::Retrying, Some(why)));
     let start = case.now;
     case.now = start + minutes() - 1;
