@@ -133,6 +133,7 @@ impl World {
             let node = Node { id, name: format!("n{n}"), voter: n <= 5, ..(*first).clone() };
             world.state.nodes.insert(id, Arc::new(node));
             world.apply(Command::Register(Register {
+                after: None,
                 node: id,
                 boot: BootId(n),
                 cpu: MilliCpu(4_000),

@@ -49,6 +49,7 @@ impl World {
         };
         world.change(Command::Init(init)).unwrap();
         let register = Register {
+            after: None,
             node: NodeId(1),
             boot: BootId(1),
             cpu: MilliCpu(4_000),
