@@ -7,8 +7,8 @@
 use super::{Context, Standing, millis};
 use crate::fsm::command::{Action, RunAction};
 use crate::fsm::model::{
-    Allocation, App, DeployKind, Deployment, Desired, Exit, ExitReason, HookRun, HookWhen, Run,
-    RunCause, Service, TaskSchedule,
+    App, DeployKind, Deployment, Desired, Exit, ExitReason, HookRun, HookWhen, Run, RunCause,
+    Service, TaskSchedule,
 };
 use crate::id::{AllocId, WorkloadName};
 use crate::limits;
@@ -193,8 +193,9 @@ impl Context<'_> {
         let stored = service.stable.as_ref().and_then(|hash| state.spec(hash));
         let replicas = stored.and_then(|s| s.spec.service()).map_or(0, |spec| spec.replicas);
         // A deployment that was superseded may have added replicas: they stay meanwhile.
-        let is_stable = |a: &Allocation| run_of(&a.spec) == stable && a.replica() < Some(replicas);
-        if stable.is_some() && live().all(|a| is_stable(a)) {
+        let mut all = live();
+        let is_so = all.all(|a| run_of(&a.spec) == stable && a.replica() < Some(replicas));
+        if stable.is_some() && is_so {
             let same = Service { target: service.stable.clone(), ..service.clone() };
             self.roll(name, &same);
         } else {
