@@ -97,7 +97,7 @@ task \"t\" { image \"busybox\"; env { S \"${secret(s)}\" } }
             (8, 5, "service \"web\"", "secret files"),
             (9, 19, "service \"web\"", "canaries"),
             (14, 5, "service \"db\"", "persistent volumes"),
-            (15, 37, "task \"t\"", "secrets in env"),
+            (15, 38, "task \"t\"", "secrets in env"),
         ];
         let expected: Vec<(u32, u32, String)> = expected
             .into_iter()
