@@ -32,3 +32,4 @@ mod registry;
 mod support;
 mod survival;
 mod tasks;
+mod traffic;

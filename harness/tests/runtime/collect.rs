@@ -69,7 +69,7 @@ async fn what_nothing_needs_goes_and_the_rest_stays() {
     assert_eq!(names(images.collect().await.unwrap()), [], "it was wanted just now");
     let images = after_a_restart(&host);
     images.use_specs(&pinning(&pinned.digest));
-    assert_eq!(names(images.collect().await.unwrap()), [unpinned.digest.clone()]);
+    assert_eq!(names(images.collect().await.unwrap()), std::slice::from_ref(&unpinned.digest));
     assert_eq!(images.list().await.unwrap().len(), 2, "what is pinned and what was loaded");
     // A pull that leaves the disk nearly full makes room by itself.
     let other = host.pull(&registry.image("hello:v2")).await;

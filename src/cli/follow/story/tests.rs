@@ -201,7 +201,7 @@ fn live_lines_say_what_is_going_on() {
     pulling.elapsed = 9.0;
     let said = story.progress(&pulling);
     assert_eq!(said.lines, ["web-0-k3f9  n1  pulling  12M/80M"], "one that takes long");
-    assert_eq!(story.progress(&pulling).lines, [String::new(); 0], "said once");
+    assert!(story.progress(&pulling).lines.is_empty(), "said once");
     assert_eq!(story.progress(&event("healthy", "web-0-k3f9", "n1", 3.0)).doing, None);
 }
 
