@@ -123,7 +123,7 @@ async fn arriving(port: u16, seen: Arc<Seen>, every: Duration, path: &'static st
 fn file(image: &str, port: u16, version: &str, more: &str) -> String {
     format!(
         "app \"patient\"\n\nservice \"patient\" {{\n    image \"{image}\"\n    port 8080\n    \
-         replicas 2\n    cpu 0.05\n    memory \"32M\"\n    publish {port}\n    \
+         replicas 2\n    cpu 0.5\n    memory \"64M\"\n    publish {port}\n    \
          health \"/healthz\" interval=\"500ms\" grace=\"1s\"\n    \
          update max-parallel=2 healthy-deadline=\"3s\"\n    \
          env {{ VERSION \"{version}\"{more} }}\n}}\n"

@@ -25,6 +25,7 @@ mod pull;
 #[path = "../registry.rs"]
 mod registry;
 mod report;
+mod rolling;
 #[allow(dead_code, unused_imports, reason = "shared with the tests")]
 #[path = "../../smoke/support/mod.rs"]
 mod support;
@@ -43,6 +44,9 @@ fn main() {
     }
     if wanted("start") {
         rows.extend(node::start_figures());
+    }
+    if wanted("rolling") {
+        rows.extend(rolling::figures());
     }
     if wanted("idle") {
         rows.extend(node::idle_figures());

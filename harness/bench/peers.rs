@@ -67,6 +67,40 @@ impl Peers {
         took
     }
 
+    /// The time of a rolling update until all new replicas are healthy.
+    #[must_use]
+    pub fn swarm_update(&self, replicas: usize) -> Duration {
+        let count = replicas.to_string();
+        let health = "wget -q -O /dev/null http://127.0.0.1:8080/";
+        let mut create = self.docker();
+        create.args(["service", "create", "--name", "bench", "--replicas", &count]);
+        create.args(["--detach", "--quiet", "--no-resolve-image", "--network", "bench"]);
+        create.args(["--health-cmd", health, "--health-interval", "1s", "--env", "VERSION=1"]);
+        create.args(["--update-monitor", "1s", "--update-order", "start-first"]);
+        registry::run(create.arg("hello:v1"));
+        let api = Api::socket(self.folder.join("docker.sock"));
+        poll(|| self.running(&api) == replicas).secs(300).expect("all replicas to run");
+        let start = Instant::now();
+        let mut update = self.docker();
+        update.args(["service", "update", "--detach", "--quiet", "--no-resolve-image"]);
+        registry::run(update.args(["--env-rm", "VERSION", "--env-add", "VERSION=2", "bench"]));
+        let is_new = |task: &serde_json::Value| {
+            let env = &task["Spec"]["ContainerSpec"]["Env"];
+            task["Status"]["State"] == "running" && env.to_string().contains("VERSION=2")
+        };
+        poll(|| {
+            let tasks = api.get("/v1.41/tasks");
+            tasks.as_array().expect("a list").iter().filter(|task| is_new(task)).count() == replicas
+        })
+        .secs(300)
+        .expect("all new replicas to run");
+        let took = start.elapsed();
+        registry::run(self.docker().args(["service", "rm", "bench"]));
+        let gone = || api.get("/v1.41/containers/json?all=1").as_array().is_some_and(Vec::is_empty);
+        poll(gone).secs(300).expect("the containers to go");
+        took
+    }
+
     fn running(&self, api: &Api) -> usize {
         let tasks = api.get("/v1.41/tasks");
         let tasks = tasks.as_array().expect("a list").iter();

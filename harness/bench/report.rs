@@ -74,6 +74,9 @@ How it was measured
   task waits for a registry; `docker service create --detach`, its state read from Docker's API.
 - *Commit*: a proposal to root until it is applied and answered, one voter, entries of 512 bytes.
   The raw append writes 512 bytes at the end of a file and calls fdatasync.
+- *Rolling update*: 3 replicas, start-first, one at a time, warm image, an HTTP health check each
+  second; from the request until all new ones are healthy. Docker checks by a command in the
+  container; `--update-monitor 1s --update-order start-first`. Medians.
 - *Planning*: 50 services of 200 replicas in 5 apps, the functions themselves on one core: plan and
   apply in turn until all are placed; entries with one reported change each; the plan of an app
   after one of its replicas has died; the state to bytes and back. Medians where repeated.
