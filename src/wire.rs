@@ -3,11 +3,13 @@
 //! Times are RFC 3339 in UTC, durations seconds, sizes bytes, processors cores; what is absent is
 //! `null`. Never holds rules, only shapes.
 
+mod deploy;
 mod exec;
 mod explain;
 mod image;
 mod task;
 
+pub use deploy::*;
 pub use exec::ExecControl;
 pub use explain::*;
 pub use image::{LayerProgress, LoginRequest, LoginView};
@@ -202,126 +204,6 @@ pub struct StatusView {
     pub services: Vec<ServiceView>,
     /// Tasks.
     pub tasks: Vec<TaskView>,
-}
-
-/// A revision and what became of it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
-pub struct DeploymentView {
-    /// One integer counter a cluster.
-    pub revision: u64,
-    /// Whose revision.
-    pub app: String,
-    /// `up`, `down`, `scale` or `rollback`.
-    pub kind: String,
-    /// `running succeeded failed aborted superseded`.
-    pub status: String,
-    /// When it was accepted.
-    pub started_at: String,
-    /// When it ended.
-    pub ended_at: Option<String>,
-    /// Why it failed.
-    pub reason: Option<String>,
-    /// Images by service.
-    pub images: BTreeMap<String, String>,
-}
-
-/// An app: its file and revision.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
-pub struct AppView {
-    /// Its name.
-    pub app: String,
-    /// Its newest revision.
-    pub revision: u64,
-    /// The file as it was given.
-    pub file: String,
-}
-
-/// First event of a deployment's stream.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
-pub struct AcceptedEvent {
-    /// The revision.
-    pub revision: u64,
-    /// Hash of the plan that is carried out; absent where nothing was planned.
-    pub plan: Option<String>,
-}
-
-/// A step of a deployment.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
-pub struct ProgressEvent {
-    /// `started pulling scheduled starting healthy unhealthy routed retrying stopped failed`.
-    pub phase: String,
-    /// Of which service.
-    pub service: String,
-    /// Of which allocation.
-    pub allocation: Option<String>,
-    /// On which node.
-    pub node: Option<String>,
-    /// Seconds since the deployment was accepted.
-    pub elapsed: f64,
-    /// Bytes pulled.
-    pub bytes: Option<u64>,
-    /// Bytes to pull.
-    pub total: Option<u64>,
-    /// The layers that are pulled, the lowest first.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub layers: Option<Vec<LayerProgress>>,
-    /// More about it.
-    pub message: Option<String>,
-}
-
-/// Last event of a deployment that succeeded.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
-pub struct DoneEvent {
-    /// The revision.
-    pub revision: u64,
-    /// Seconds it took.
-    pub elapsed: f64,
-    /// True.
-    pub success: bool,
-}
-
-/// Last event of a deployment that failed, or that another one took the place of.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
-pub struct FailedEvent {
-    /// The revision.
-    pub revision: u64,
-    /// The service that failed.
-    pub service: Option<String>,
-    /// Why.
-    pub reason: String,
-    /// `failed`, `aborted` (by a rollback) or `superseded` (by another change of the app).
-    #[serde(default)]
-    pub status: String,
-    /// The revision that runs again.
-    pub restored: Option<u64>,
-    /// Seconds it took.
-    pub elapsed: f64,
-}
-
-/// Answer of a deploy that is not followed, and of other changes that make a revision.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct RevisionView {
-    /// The revision.
-    pub revision: u64,
-}
-
-/// Body of a change of a service's replicas.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct ScaleRequest {
-    /// How many.
-    pub replicas: u32,
-}
-
-/// Body of a rollback; nothing in it is needed.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct RollbackRequest {
-    /// The revision to go back to; absent: the last one that succeeded before what runs.
-    #[serde(default)]
-    pub revision: Option<u64>,
-    /// The app; absent: the revision's, or the only one there is.
-    #[serde(default)]
-    pub app: Option<String>,
 }
 
 /// A line that a program wrote.
