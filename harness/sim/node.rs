@@ -206,11 +206,7 @@ impl World {
         container.observed.phase = phase;
         container.observed.health = health;
         if phase == Phase::Backoff {
-            let reason = match from {
-                Phase::Pulling => ExitReason::PullFailed,
-                Phase::Starting => ExitReason::StartFailed,
-                _ => ExitReason::Error,
-            };
+            let reason = reason_after(from);
             container.observed.exit = Some(Exit { code: Some(1), reason, message: None });
         }
         let restarts = container.observed.restarts as usize;
@@ -278,6 +274,15 @@ impl World {
         let boot = sim.boot;
         let delay = self.dice.between(1, 60);
         self.after(delay, Event::Send(node, boot));
+    }
+}
+
+/// Why an attempt that failed in this phase has ended.
+fn reason_after(phase: Phase) -> ExitReason {
+    match phase {
+        Phase::Pulling => ExitReason::PullFailed,
+        Phase::Starting => ExitReason::StartFailed,
+        _ => ExitReason::Error,
     }
 }
 

@@ -29,16 +29,7 @@ impl State {
         let old = self.apps.get(&deploy.app).cloned();
         let running = self.running_deployment(&deploy.app).cloned();
         let changed = changed_services(old.as_deref(), running.as_deref(), &services);
-        let same = match (&running, &old) {
-            // Asked for again while it is on its way: there is nothing new to do.
-            (Some(now), _) => {
-                let is_same = now.services == services && now.tasks == tasks;
-                (is_same && now.reverting.is_none()).then_some(now.revision)
-            }
-            (None, Some(app)) => (changed.is_empty() && app.tasks == tasks)
-                .then(|| app.stable.unwrap_or(app.revision)),
-            (None, None) => None,
-        };
+        let same = same_as_now(running.as_deref(), old.as_deref(), &services, &tasks, &changed);
         if let Some(revision) = same {
             self.collect_specs();
             return Ok(Outcome::Revision { revision, new: false });
@@ -213,8 +204,25 @@ impl Service {
     }
 }
 
-/// The services that a revision adds, changes or removes: those that are to be another way than they
-/// should be now, or than they last were healthy, and what the one before it was at work on.
+/// The revision that is all of this already, on its way or done.
+fn same_as_now(
+    running: Option<&Deployment>,
+    app: Option<&App>,
+    services: &BTreeMap<WorkloadName, SpecHash>,
+    tasks: &BTreeMap<WorkloadName, SpecHash>,
+    changed: &BTreeSet<WorkloadName>,
+) -> Option<Revision> {
+    if let Some(now) = running {
+        // Asked for again while it is on its way: there is nothing new to do.
+        let is_same = *now.services == *services && *now.tasks == *tasks;
+        return (is_same && now.reverting.is_none()).then_some(now.revision);
+    }
+    let app = app.filter(|app| changed.is_empty() && *app.tasks == *tasks)?;
+    Some(app.stable.unwrap_or(app.revision))
+}
+
+/// The services that a revision adds, changes or removes: those that are to be another way than
+/// they should be now, or than they last were healthy, and what the one before was at work on.
 fn changed_services(
     app: Option<&App>,
     running: Option<&Deployment>,

@@ -147,9 +147,7 @@ impl Context<'_> {
         service: &WorkloadName,
         task: &WorkloadName,
     ) {
-        let is_it = |action: &Action| {
-            matches!(action, Action::Run(RunAction::Hook { task: other, .. }) if other == task)
-        };
+        let is_it = |action: &Action| matches!(action, Action::Run(RunAction::Hook { task: other, .. }) if other == task);
         // The run of a deployment before this one may still be on its way out.
         let of_deployment = |id: &AllocId| {
             self.state.runs.get(id).is_some_and(|r| matches!(r.cause, RunCause::Hook { .. }))

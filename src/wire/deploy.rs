@@ -2,7 +2,10 @@
 //!
 //! Owns their shapes only.
 
-use super::*;
+use super::image::LayerProgress;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use utoipa::ToSchema;
 
 /// A revision and what became of it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]

@@ -1,6 +1,7 @@
 //! Health in real containers: probes by command, what they leave, and what becomes of traffic.
 
-use super::support::{Node, publish};
+use super::parts::publish;
+use super::support::Node;
 use super::{container, free_port, get};
 use crate::poll::poll;
 use mill::actors::container::exec::Probed;

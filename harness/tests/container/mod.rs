@@ -4,6 +4,7 @@ mod adoption;
 mod health;
 mod isolation;
 mod limits;
+mod parts;
 mod proxy;
 mod support;
 
@@ -12,10 +13,11 @@ use mill::fsm::Command;
 use mill::fsm::model::{ExitReason, Health, Phase};
 use mill::id::{Attempt, ContainerId};
 use mill::spec::model::HealthProbe;
+use parts::publish;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
-use support::{Node, publish};
+use support::Node;
 
 fn get(address: (Ipv4Addr, u16)) -> std::io::Result<String> {
     let address = SocketAddr::from(address);

@@ -3,26 +3,20 @@
 //! Owns a data directory, a private containerd and a registry; all of it is gone when it is
 //! dropped, also after a failure.
 
+use super::parts::platform;
 use super::proxy::Proxy;
 use crate::poll::poll_async;
 use crate::registry::{Registry, run};
-use mill::actors::container::containerd::Containerd;
 use mill::actors::container::daemon::Daemon;
-use mill::actors::container::exec::Execs;
-use mill::actors::container::image::{Images, RegistryConfig};
-use mill::actors::container::logs;
-use mill::actors::container::net::{Net, PublishOn};
 use mill::actors::container::{self, containerd::TaskState};
-use mill::actors::platform::{Places, Platform};
+use mill::actors::platform::Platform;
 use mill::actors::root::{Done, Handle, Msg, NodeUsage, RootRef, ToChild, View};
 use mill::fsm::command::{Action, Deploy, Init, Place, Register, Steps};
 use mill::fsm::model::{Allocation, DeployKind, Observed, Phase, WorkloadSpec};
 use mill::fsm::{self, Command, Entry, SessionStep, Touched};
 use mill::id::{AllocId, BootId, ContainerId, Incarnation, Index, NodeId, SpecHash};
-use mill::network::Subnet;
 use mill::spec::model::{
-    HealthProbe, HealthSpec, PortSpec, PublishSpec, RunSpec, ServiceSpec, StopSpec, UpdateOrder,
-    UpdateSpec,
+    HealthProbe, HealthSpec, PortSpec, RunSpec, ServiceSpec, StopSpec, UpdateOrder, UpdateSpec,
 };
 use mill::units::{Bytes, MilliCpu, Millis, Timestamp};
 use nix::fcntl::{Flock, FlockArg};
@@ -415,34 +409,6 @@ impl Node {
     }
 }
 
-async fn platform(
-    data: &Path,
-    first: Ipv4Addr,
-    private_port: u16,
-    proxy: Option<&mut Proxy>,
-) -> (Platform, Daemon) {
-    let places = Places::of(data);
-    let cluster: Subnet = "10.101.0.0/16".parse().unwrap();
-    let mut net = places.net(first, cluster, PublishOn::Loopback);
-    net.private_ports = vec![private_port];
-    let net = Net::open(net).await.unwrap();
-    let private = Daemon::start(places.private()).await.unwrap();
-    let logger = logs::install_from(data, Path::new(env!("CARGO_BIN_EXE_mill"))).unwrap();
-    let socket = match proxy {
-        Some(proxy) => proxy.listen(&data.join("proxy.sock"), private.socket()),
-        None => private.socket(),
-    };
-    let config = places.containerd(socket, logs::wrapper_of(&logger));
-    let containerd = Containerd::connect(config).await.unwrap();
-    let images = Images::new(containerd.clone(), RegistryConfig::default());
-    let logs = logs::LogReader::new(data).unwrap();
-    let execs = Execs::new(containerd.clone(), places.execs());
-    let private_of = None;
-    let platform =
-        Platform { places, containerd, images, execs, net, logger, logs, private: private_of };
-    (platform, private)
-}
-
 fn sweep(folder: &Path) {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("harness/sweep");
     run(Process::new(script).arg(folder.join("data")));
@@ -457,9 +423,4 @@ impl Drop for Node {
         drop(self.private.take());
         sweep(&self.folder);
     }
-}
-
-/// Publishes the main port on a host port.
-pub fn publish(host_port: u16) -> Vec<PublishSpec> {
-    vec![PublishSpec { host_port, port: None, udp: false }]
 }

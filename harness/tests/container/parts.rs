@@ -1,0 +1,50 @@
+//! What a test's node is made of.
+//!
+//! Never ends any of it: the node does.
+
+use super::proxy::Proxy;
+use mill::actors::container::containerd::Containerd;
+use mill::actors::container::daemon::Daemon;
+use mill::actors::container::exec::Execs;
+use mill::actors::container::image::{Images, RegistryConfig};
+use mill::actors::container::logs;
+use mill::actors::container::net::{Net, PublishOn};
+use mill::actors::platform::{Places, Platform};
+use mill::network::Subnet;
+use mill::spec::model::PublishSpec;
+use std::net::Ipv4Addr;
+use std::path::Path;
+
+/// Opens everything below a data directory.
+pub async fn platform(
+    data: &Path,
+    first: Ipv4Addr,
+    private_port: u16,
+    proxy: Option<&mut Proxy>,
+) -> (Platform, Daemon) {
+    let places = Places::of(data);
+    let cluster: Subnet = "10.101.0.0/16".parse().unwrap();
+    let mut net = places.net(first, cluster, PublishOn::Loopback);
+    net.private_ports = vec![private_port];
+    let net = Net::open(net).await.unwrap();
+    let private = Daemon::start(places.private()).await.unwrap();
+    let logger = logs::install_from(data, Path::new(env!("CARGO_BIN_EXE_mill"))).unwrap();
+    let socket = match proxy {
+        Some(proxy) => proxy.listen(&data.join("proxy.sock"), private.socket()),
+        None => private.socket(),
+    };
+    let config = places.containerd(socket, logs::wrapper_of(&logger));
+    let containerd = Containerd::connect(config).await.unwrap();
+    let images = Images::new(containerd.clone(), RegistryConfig::default());
+    let logs = logs::LogReader::new(data).unwrap();
+    let execs = Execs::new(containerd.clone(), places.execs());
+    let private_of = None;
+    let platform =
+        Platform { places, containerd, images, execs, net, logger, logs, private: private_of };
+    (platform, private)
+}
+
+/// Publishes the main port on a host port.
+pub fn publish(host_port: u16) -> Vec<PublishSpec> {
+    vec![PublishSpec { host_port, port: None, udp: false }]
+}
