@@ -161,7 +161,8 @@ fn ten_updates_and_three_failed_ones_drop_no_request() {
         for n in 1..=FAILURES {
             *seen.during.lock().unwrap() = format!("bad{n}");
             let broken = file(&image, port, &format!("bad{n}"), "; BROKEN \"yes\"");
-            let _ = node.up(&broken).code(1).says("500");
+            let outcome = node.up(&broken).code(1);
+            assert!(outcome.stdout.contains("500"), "{}", outcome.stdout);
         }
     });
     seen.over.store(true, Ordering::SeqCst);

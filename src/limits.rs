@@ -243,7 +243,7 @@ pub const LAYER_MAX: u64 = 8 << 30;
 /// A layer may hold so many times what it has packed, where that is more.
 pub const LAYER_RATIO: u64 = 100;
 /// How often a layer that is unpacked is measured, at most.
-pub const LAYER_MEASURED: Duration = Duration::from_millis(500);
+pub const LAYER_MEASURED: Duration = Duration::from_millis(200);
 /// An image that nothing needs is kept so long after it came, or was last wanted.
 pub const IMAGE_KEPT: Duration = Duration::from_secs(24 * 3600);
 /// And so long at least, also where the disk is full.

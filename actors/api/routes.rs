@@ -3,6 +3,7 @@
 //! Owns the one list from which requests are answered and the OpenAPI document is made. Never
 //! answers a request itself.
 
+mod parts;
 mod table;
 
 pub use table::ROUTES;

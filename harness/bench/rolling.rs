@@ -17,7 +17,8 @@ pub const REPLICAS: usize = 3;
 fn file(image: &str, version: usize) -> String {
     format!(
         "service \"bench\" {{\n    image \"{image}\"\n    port 8080\n    \
-         replicas {REPLICAS}\n    memory \"16M\"\n    health \"/\" interval=\"1s\"\n    env {{ VERSION \"{version}\" }}\n}}\n"
+         replicas {REPLICAS}\n    memory \"16M\"\n    health \"/\" interval=\"1s\"\n    \
+         env {{ VERSION \"{version}\" }}\n}}\n"
     )
 }
 

@@ -189,7 +189,6 @@ impl World {
 
     /// Puts a container into a phase and arranges what follows from it.
     fn set(&mut self, node: NodeId, id: &AllocId, phase: Phase, health: Health) {
-        let calm = self.now > TROUBLE;
         let Some(container) = self.nodes.get_mut(&node).and_then(|s| s.containers.get_mut(id))
         else {
             return;
@@ -221,8 +220,32 @@ impl World {
             }
             return self.report_soon(node);
         }
+        let next = self.next_phase(phase, health, &image, restarts);
+        if let Some((delay, to)) = next {
+            let health = match (to, image.as_str()) {
+                (Phase::Running, _) if phase == Phase::Starting => Health::None,
+                (Phase::Running, "sick") => Health::Unhealthy,
+                (Phase::Running, "ill") if health == Health::Healthy => Health::Unhealthy,
+                (Phase::Running, _) => Health::Healthy,
+                _ => Health::None,
+            };
+            let turn = Turn { change, to, health };
+            self.after(delay, Event::Container(node, id.clone(), turn));
+        }
+        self.report_soon(node);
+    }
+
+    /// What a container's behaviour makes of it next, and when.
+    fn next_phase(
+        &mut self,
+        phase: Phase,
+        health: Health,
+        image: &str,
+        restarts: usize,
+    ) -> Option<(u64, Phase)> {
+        let calm = self.now > TROUBLE;
         let dice = &mut self.dice;
-        let next = match (phase, image.as_str()) {
+        match (phase, image) {
             (Phase::Pulling, "unreachable") => None,
             (Phase::Pulling, "unpullable") => Some((dice.between(50, 500), Phase::Backoff)),
             (Phase::Pulling, _) => Some((dice.between(1, 3_000), Phase::Starting)),
@@ -249,19 +272,7 @@ impl World {
             }
             (Phase::Stopping, _) => Some((dice.between(5, 10_000), Phase::Stopped)),
             _ => None,
-        };
-        if let Some((delay, to)) = next {
-            let health = match (to, image.as_str()) {
-                (Phase::Running, _) if phase == Phase::Starting => Health::None,
-                (Phase::Running, "sick") => Health::Unhealthy,
-                (Phase::Running, "ill") if health == Health::Healthy => Health::Unhealthy,
-                (Phase::Running, _) => Health::Healthy,
-                _ => Health::None,
-            };
-            let turn = Turn { change, to, health };
-            self.after(delay, Event::Container(node, id.clone(), turn));
         }
-        self.report_soon(node);
     }
 
     fn report_soon(&mut self, node: NodeId) {

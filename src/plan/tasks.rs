@@ -147,7 +147,10 @@ impl Context<'_> {
         service: &WorkloadName,
         task: &WorkloadName,
     ) {
-        let is_it = |action: &Action| matches!(action, Action::Run(RunAction::Hook { task: other, .. }) if other == task);
+        let is_it = |action: &Action| {
+            let Action::Run(RunAction::Hook { task: other, .. }) = action else { return false };
+            other == task
+        };
         // The run of a deployment before this one may still be on its way out.
         let of_deployment = |id: &AllocId| {
             self.state.runs.get(id).is_some_and(|r| matches!(r.cause, RunCause::Hook { .. }))
@@ -184,7 +187,7 @@ impl Context<'_> {
     }
 
     /// Keeps a service as it runs while its deployment's tasks do: what is lost is replaced by the
-    /// same, nothing new comes.
+    /// same, nothing new comes. A restart waits: the rollout replaces everything anyway.
     pub(super) fn hold(&mut self, name: &WorkloadName, service: &Service) -> Standing {
         let state = self.state;
         let run_of = |hash| state.spec(hash).map(|stored| &stored.run);
@@ -193,10 +196,13 @@ impl Context<'_> {
         let stored = service.stable.as_ref().and_then(|hash| state.spec(hash));
         let replicas = stored.and_then(|s| s.spec.service()).map_or(0, |spec| spec.replicas);
         // A deployment that was superseded may have added replicas: they stay meanwhile.
-        let mut all = live();
-        let is_so = all.all(|a| run_of(&a.spec) == stable && a.replica() < Some(replicas));
+        let generation = live().next().map_or(service.generation, |a| a.generation);
+        let is_so = live().all(|a| {
+            run_of(&a.spec) == stable && a.replica() < Some(replicas) && a.generation == generation
+        });
         if stable.is_some() && is_so {
-            let same = Service { target: service.stable.clone(), ..service.clone() };
+            let target = service.stable.clone();
+            let same = Service { target, generation, ..service.clone() };
             self.roll(name, &same);
         } else {
             for allocation in live().filter(|a| a.desired != Desired::Run) {

@@ -6,28 +6,10 @@ use super::super::{
     allocations, deploy, exec, explain, files, images, logins, logs, metrics, openapi, read,
     revisions, tasks, tokens,
 };
-use super::{Gives, Handler, Parameter, Route, Shape, Takes, Verb, shape};
+use super::parts::{DEPLOY_EVENTS, LOG_QUERY, parameter};
+use super::{Gives, Handler, Route, Takes, Verb, shape};
 use crate::fsm::model::Role;
 use crate::wire;
-
-const fn parameter(name: &'static str, what: &'static str) -> Parameter {
-    Parameter { name, what }
-}
-
-const LOG_QUERY: &[Parameter] = &[
-    parameter("name", "service, allocation or a unique start of its id; may repeat"),
-    parameter("follow", "go on with new lines"),
-    parameter("tail", "only so many lines from the end"),
-    parameter("since", "only lines since a time (RFC 3339) or for a duration (10m, or seconds)"),
-    parameter("previous", "of the attempt before the newest"),
-];
-
-const DEPLOY_EVENTS: &[(&str, Shape)] = &[
-    ("accepted", shape::<wire::AcceptedEvent>()),
-    ("progress", shape::<wire::ProgressEvent>()),
-    ("done", shape::<wire::DoneEvent>()),
-    ("failed", shape::<wire::FailedEvent>()),
-];
 
 /// A route that answers a document of the state to whoever may read.
 const fn get(path: &'static str, handler: Handler, answer: Gives, summary: &'static str) -> Route {

@@ -203,7 +203,7 @@ async fn nothing_is_written_outside_of_an_image() {
 /// A layer of zeros that unpacks to so many megabytes.
 fn bomb(megabytes: usize) -> (Vec<u8>, String, Digest) {
     let tar = tar_of("zeros", &vec![0; megabytes << 20]);
-    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
     gzip.write_all(&tar).unwrap();
     (gzip.finish().unwrap(), GZIP.to_owned(), sha256(&tar))
 }
@@ -214,7 +214,7 @@ async fn a_bomb_is_stopped_before_it_fills_the_disk() {
     let config = RegistryConfig { layer_max: 20 << 20, ..RegistryConfig::default() };
     let host = Host::make(config, None).await;
     let layer = bomb(1200);
-    assert!(layer.0.len() < 12 << 20, "{}", layer.0.len());
+    assert!(layer.0.len() < 2 << 20, "{}", layer.0.len());
     let (digest, _) = registry.image_of(&here(), vec![layer]);
     registry.tag("v1", &digest);
     let places = host.places.root.clone();
