@@ -8,7 +8,6 @@ use nix::unistd::Pid;
 use serde_json::json;
 use std::fs::File;
 use std::io::{Read, Write};
-use std::os::fd::OwnedFd;
 use std::process::{Child, Stdio};
 use std::sync::{Arc, Mutex};
 
@@ -136,7 +135,7 @@ impl Terminal {
         let side = || Stdio::from(pty.slave.try_clone().unwrap());
         let mut command = node.command(["exec"].iter().chain(args));
         let child = command.stdin(side()).stdout(side()).stderr(side()).spawn().unwrap();
-        let keys = File::from(OwnedFd::from(pty.master));
+        let keys = File::from(pty.master);
         let mut screen = keys.try_clone().unwrap();
         let shown = Arc::new(Mutex::new(String::new()));
         let all = Arc::clone(&shown);
