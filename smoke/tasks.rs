@@ -38,6 +38,9 @@ fn a_task_is_spawned_waited_for_killed_and_out_of_time() {
     assert_eq!(greeted.status.code(), Some(7), "{greeted:?}");
     assert_eq!(String::from_utf8_lossy(&greeted.stdout), "hello you\ngreet\n");
     assert_eq!(String::from_utf8_lossy(&greeted.stderr), "aside\n");
+    for (program, code) in [("/no/such/program", 127), ("/etc/passwd", 126)] {
+        let _ = node.mill(["spawn", "--image", &image, "--wait", "--", program]).code(code);
+    }
     let mine = &node.api().get("/v1/tasks?name=greet")[0];
     let exit = (&mine["status"], &mine["exit"]["code"], &mine["exit"]["reason"]);
     assert_eq!(exit, (&json!("failed"), &json!(7), &json!("error")), "{mine}");

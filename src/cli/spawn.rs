@@ -245,10 +245,14 @@ fn not_started(message: &str) -> u8 {
     let says = |text: &str| message.contains(text);
     if says("executable file not found")
         || says("no such file or directory")
-        || says("not in the image")
+        || says("isn't in the image")
     {
         NOT_THERE
-    } else if says("permission denied") || says("exec format error") || says("is a directory") {
+    } else if says("permission denied")
+        || says("exec format error")
+        || says("is a directory")
+        || says("can't be executed")
+    {
         NOT_EXECUTABLE
     } else {
         FAILED
@@ -290,6 +294,8 @@ mod tests {
         pull = { "pull-failed", None, "the registry is down", 125 },
         lost = { "lost", None, "", 125 },
         unplaced = { "start-failed", None, "no node fits for 5m: n1: memory 1M free", 125 },
+        not_there = { "start-failed", None, "could not be started: \"/x\" isn't in the image; check", 127 },
+        not_program = { "start-failed", None, "could not be started: \"/x\" can't be executed: no", 126 },
         absent = { "start-failed", None, "exec: \"x\": executable file not found in $PATH", 127 },
         denied = { "start-failed", None, "exec: \"/etc\": permission denied", 126 },
     )]
