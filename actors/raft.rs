@@ -276,8 +276,10 @@ impl State {
 
     fn fail(&mut self, error: RaftError, myself: &ActorRef<Msg>) {
         self.failed = true;
+        // Root may hear of the end before it hears of the error: both say why.
+        let reason = error.to_string();
         (self.sink)(Event::Fatal(error));
-        myself.stop(Some("the log failed".to_owned()));
+        myself.stop(Some(reason));
     }
 
     fn leader(&self) -> Option<NodeId> {

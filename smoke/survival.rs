@@ -129,7 +129,11 @@ fn probes_by_command_go_on_and_leave_no_process() {
     assert_eq!(probes(&node), [first], "it runs on without the daemon");
     node.restart();
     let second = await_one(&node, first);
-    end(processes(&node, "containerd --config")[0]);
+    let containerd = processes(&node, "containerd --config");
+    end(containerd[0]);
+    let other = || Some(processes(&node, "containerd --config")).filter(|now| *now != containerd);
+    poll(|| other().filter(|now| now.len() == 1)).secs(20).expect("another containerd");
+    poll(|| node.mill(["image", "list"]).code == Some(0)).secs(20).expect("it to answer");
     // Its end is noticed all the same, as that of a probe that failed.
     end(second);
     let third = await_one(&node, second);

@@ -202,6 +202,10 @@ impl Fleet {
             if self.ended.contains(&allocation.id) || self.resting.contains(&allocation.id) {
                 continue;
             }
+            // What was reported of a task decides whether it may have run: not from an old state.
+            if allocation.kind == AllocKind::Task && !view.current {
+                continue;
+            }
             let is_there =
                 self.found.as_ref().is_some_and(|found| found.contains_key(&allocation.id));
             if current || (is_there && want != Want::Stop) {
@@ -323,7 +327,8 @@ impl Fleet {
         newest: Option<(Attempt, Found)>,
     ) -> Option<Adopted> {
         let log = super::logs::directory(&self.platform.places.data, &allocation.id);
-        let has_run = || allocation.kind == AllocKind::Task && log.exists();
+        let has_log = || std::fs::read_dir(&log).is_ok_and(|mut files| files.next().is_some());
+        let has_run = || allocation.kind == AllocKind::Task && has_log();
         let has_task = newest.as_ref().is_some_and(|(_, found)| found.task != TaskState::None);
         if !has_task && let Some(end) = self.written_down(allocation) {
             return Some(end);

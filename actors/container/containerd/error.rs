@@ -73,6 +73,9 @@ pub enum Error {
             image remove"
     )]
     DiskFull,
+    /// A start that was broken off by containerd's or the daemon's end is still being cleared away.
+    #[error("an earlier start of the container is still being cleared away")]
+    Leftover,
     /// Something did not happen in time.
     #[error("{id} was not gone {seconds} s after SIGKILL")]
     Undead {
@@ -92,7 +95,11 @@ impl Error {
     pub fn is_temporary(&self) -> bool {
         matches!(
             self,
-            Self::Away { .. } | Self::DiskFull | Self::Undead { .. } | Self::ImageGone { .. }
+            Self::Away { .. }
+                | Self::DiskFull
+                | Self::Leftover
+                | Self::Undead { .. }
+                | Self::ImageGone { .. }
         )
     }
 }
@@ -106,6 +113,9 @@ pub(crate) fn is_disk_full(message: &str) -> bool {
 pub(crate) fn start_error(command: &str, message: &str) -> Error {
     if is_disk_full(message) {
         return Error::DiskFull;
+    }
+    if message.contains("failed to start shim") && message.contains("file exists") {
+        return Error::Leftover;
     }
     let command = command.to_owned();
     let reason = runtime_reason(message);

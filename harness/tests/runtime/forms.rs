@@ -144,15 +144,16 @@ async fn a_broken_transfer_goes_on_where_it_stopped() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn only_so_many_blobs_come_at_once() {
     let registry = FakeRegistry::start().await;
-    let config = RegistryConfig { silence: Duration::from_millis(500), ..Default::default() };
-    let host = Host::make(config, None).await;
+    let host = Host::make(RegistryConfig::default(), None).await;
     let layers: Vec<Vec<u8>> = (0..20_u8).map(|n| vec![n; 1000]).collect();
     let layers: Vec<&[u8]> = layers.iter().map(Vec::as_slice).collect();
     let (digest, blobs) = registry.image(&here(), &layers);
     blobs.iter().for_each(|blob| registry.fail(blob.as_str(), Kind::Stall, 100));
-    let error = host.images.ensure(&registry.reference("v1"), &digest).await.unwrap_err();
-    assert!(matches!(error, ImageError::BrokenOff { .. }), "{error:?}");
+    let reference = registry.reference("v1");
+    // Those that have begun keep their places, since none of them ends.
+    let pull =
+        tokio::time::timeout(Duration::from_secs(1), host.images.ensure(&reference, &digest));
+    assert!(pull.await.is_err(), "all stall");
     let begun = blobs.iter().filter(|blob| registry.gets(blob.as_str()) > 0).count();
-    assert!((1..=2 * mill::limits::PULLS_PARALLEL).contains(&begun), "{begun} of 20 at once");
-    host.assert_empty();
+    assert!((1..=mill::limits::PULLS_PARALLEL).contains(&begun), "{begun} of 20 at once");
 }
