@@ -134,16 +134,18 @@ fn probes_by_command_go_on_and_leave_no_process() {
     let other = || Some(processes(&node, "containerd --config")).filter(|now| *now != containerd);
     poll(|| other().filter(|now| now.len() == 1)).secs(20).expect("another containerd");
     poll(|| node.mill(["image", "list"]).code == Some(0)).secs(20).expect("it to answer");
-    // Its end is noticed all the same, as that of a probe that failed.
+    // The next one comes, whoever noticed its end; and that of a later one is told.
     end(second);
     let third = await_one(&node, second);
+    end(third);
+    let fourth = await_one(&node, third);
     assert_eq!(processes(&node, "sleep 7001"), program);
     let seen = poll(|| {
         let seen = node.allocations("web")[0]["message"].as_str().map(str::to_owned);
         seen.filter(|text| text.contains("exited 137"))
     });
     assert_eq!(seen.secs(20).expect("the killed probe"), "/bin/sleep 7002 → exited 137");
-    assert_ne!(third, second);
+    assert_ne!(fourth, third);
 }
 
 #[test]

@@ -294,8 +294,8 @@ mod tests {
         pull = { "pull-failed", None, "the registry is down", 125 },
         lost = { "lost", None, "", 125 },
         unplaced = { "start-failed", None, "no node fits for 5m: n1: memory 1M free", 125 },
-        not_there = { "start-failed", None, "could not be started: \"/x\" isn't in the image; check", 127 },
-        not_program = { "start-failed", None, "could not be started: \"/x\" can't be executed: no", 126 },
+        not_there = { "start-failed", None, "\"/x\" isn't in the image; check `command`", 127 },
+        not_program = { "start-failed", None, "\"/x\" can't be executed: no", 126 },
         absent = { "start-failed", None, "exec: \"x\": executable file not found in $PATH", 127 },
         denied = { "start-failed", None, "exec: \"/etc\": permission denied", 126 },
     )]
