@@ -76,8 +76,9 @@ fn a_login_is_tried_kept_sealed_and_used_after_a_restart() {
     assert!(!node.log().contains(PASSWORD) && !node.log().contains("wr0ng-one"));
     node.restart();
     let out = node.mill(["--json", "up", &file]).ok();
-    let events = out.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
-    let pulled = events.filter(|event| event["phase"] == "pulling").next_back().expect("a pull");
+    let parse = |line| serde_json::from_str::<serde_json::Value>(line).unwrap();
+    let mut events = out.lines().map(parse);
+    let pulled = events.rfind(|event| event["phase"] == "pulling").expect("a pull");
     assert!(pulled["total"].as_u64() > Some(0), "{out}");
     assert!(pulled["bytes"].as_u64() <= pulled["total"].as_u64(), "{pulled}");
     assert!(pulled["layers"][0]["digest"].as_str().unwrap().starts_with("sha256:"), "{pulled}");
