@@ -5,7 +5,7 @@
 
 mod family;
 mod lap;
-pub mod vitals;
+mod vitals;
 
 #[cfg(test)]
 mod tests;
@@ -15,7 +15,7 @@ use crate::clock::LeaderClock;
 use crate::fsm;
 use crate::fsm::command::{Init, Register};
 use crate::fsm::{Command, Outcome, Rejection};
-use crate::id::{AllocId, BootId, Index, NodeId};
+use crate::id::{AllocId, BootId, Index, NodeId, Term};
 use crate::limits;
 use crate::units::{Bytes, MilliCpu, Millis, Timestamp};
 use family::Family;
@@ -24,6 +24,7 @@ use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
+pub use vitals::Vitals;
 
 /// What root is told and asked.
 pub enum Msg {
@@ -42,6 +43,8 @@ pub enum Msg {
     },
     /// Usage of this node's allocations, answered by the container actor.
     Usage(RpcReplyPort<NodeUsage>),
+    /// What root has counted, for the metrics.
+    Vitals(RpcReplyPort<Vitals>),
     /// Confirm that this node's view is the newest: answered with the index to wait for.
     ReadIndex(RpcReplyPort<Option<Index>>),
     /// A failed child's backoff is over.
@@ -65,8 +68,8 @@ pub enum RaftEvent {
     Committed(Vec<CommittedEntry>),
     /// Raft did not take the proposal of this number in this boot.
     Refused(u64, ProposeError),
-    /// Who leads changed.
-    Leader(Option<NodeId>),
+    /// Who leads changed, or the term.
+    Leader(Option<NodeId>, Term),
     /// Everything up to here was committed when a leader first confirmed it in this boot.
     Confirmed(Index),
     /// Raft would like to shorten its log.
@@ -148,6 +151,19 @@ pub enum Child {
     Api,
 }
 
+impl Child {
+    /// Its name, as metrics have it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Raft => "raft",
+            Self::Container => "container",
+            Self::Scheduler => "scheduler",
+            Self::Api => "api",
+        }
+    }
+}
+
 /// The state as a child gets it. Every child answers each with [`Msg::Settled`].
 #[derive(Clone, Debug)]
 pub struct View {
@@ -223,6 +239,7 @@ pub struct State {
     /// Replicated time when another leader was last heard of, with the monotonic time of then.
     heard: Option<(Timestamp, Millis)>,
     started: Instant,
+    vitals: Vitals,
     fatal: tokio::sync::mpsc::UnboundedSender<String>,
 }
 
@@ -250,6 +267,7 @@ impl Actor for Root {
             clock: None,
             heard: None,
             started: Instant::now(),
+            vitals: Vitals::default(),
             fatal: args.fatal,
         })
     }
@@ -275,6 +293,10 @@ impl Actor for Root {
             Msg::Raft(event) => state.on_raft(event, &myself),
             Msg::Settled { child, index } => state.on_settled(child, index),
             Msg::Usage(reply) => state.family.tell(Child::Container, ToChild::Usage(reply)),
+            Msg::Vitals(reply) => {
+                // Who asked may have gone.
+                let _ = reply.send(state.vitals.clone());
+            }
             Msg::ReadIndex(reply) => state.read_index(reply),
             Msg::Restart(child) => state.restart_child(child, &myself),
             Msg::Restarted(child, result) => state.on_restarted(child, result, &myself),
@@ -326,8 +348,8 @@ impl State {
     /// Replicated time, if this node leads.
     fn now(&mut self) -> Timestamp {
         let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-        let wall = Timestamp(millis(since_epoch.unwrap_or_default()));
-        let monotonic = Millis(millis(self.started.elapsed()));
+        let wall = Timestamp(Millis::from(since_epoch.unwrap_or_default()).0);
+        let monotonic = Millis::from(self.started.elapsed());
         let start = match self.heard {
             Some((time, at)) => time.plus(monotonic.since(at)),
             None => self.fsm.time.max(wall),
@@ -346,8 +368,4 @@ impl State {
             let _ = reply.send(answer.ok().and_then(Result::ok).and_then(Result::ok));
         });
     }
-}
-
-fn millis(duration: std::time::Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -8,7 +8,7 @@ use crate::fsm::Command;
 use crate::id::{AppName, Index, NodeId};
 use crate::limits;
 use crate::plan::{self, Observed, Scope};
-use crate::units::{Millis, Timestamp};
+use crate::units::Timestamp;
 use ractor::{Actor, ActorProcessingErr, ActorRef, SpawnErr};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -140,9 +140,8 @@ impl State {
             }
             None => {
                 self.on_their_way.remove(&app);
-                let delay = u64::try_from(limits::REPLAN_DELAY.as_millis()).unwrap_or(u64::MAX);
                 if let Some(view) = &self.view {
-                    self.wake.insert(app, self.now(view).plus(Millis(delay)));
+                    self.wake.insert(app, self.now(view).plus(limits::REPLAN_DELAY.into()));
                 }
             }
         }
@@ -150,8 +149,7 @@ impl State {
 
     /// Replicated time now, as far as a follower of the log can tell.
     fn now(&self, view: &View) -> Timestamp {
-        let passed = u64::try_from(self.read_at.elapsed().as_millis()).unwrap_or(u64::MAX);
-        view.state.time.plus(Millis(passed))
+        view.state.time.plus(self.read_at.elapsed().into())
     }
 
     fn plan(&mut self, myself: &ActorRef<Msg>) {

@@ -423,6 +423,5 @@ fn describe(exit: &Exit) -> String {
 /// The pause after that many failures in a row.
 fn backoff(failures: usize) -> Millis {
     let steps = limits::RESTART_BACKOFF;
-    let pause = steps[failures.min(steps.len() - 1)];
-    Millis(u64::try_from(pause.as_millis()).unwrap_or(u64::MAX))
+    steps[failures.min(steps.len() - 1)].into()
 }

@@ -19,9 +19,8 @@ use crate::fsm::{Command, State};
 use crate::id::{AllocId, AppName, Index, NodeId, WorkloadName};
 use crate::limits;
 use crate::place::Placer;
-use crate::units::{Millis, Timestamp};
+use crate::units::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 /// What stands for the runs of all tasks, in a scope and in what a plan asks to be woken for. No
 /// app has this name.
@@ -193,9 +192,4 @@ fn mix(number: u64) -> u64 {
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     z ^ (z >> 31)
-}
-
-/// A duration of limits.rs in the state's unit.
-fn millis(duration: Duration) -> Millis {
-    Millis(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
 }

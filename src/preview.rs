@@ -18,8 +18,8 @@ pub use view::{refusal, view};
 
 use crate::fsm::command::Deploy;
 use crate::fsm::model::{App, Desired, StoredSpec, WorkloadSpec};
-use crate::fsm::{self, Command, Entry, Outcome, Rejection, SessionStep, State};
-use crate::id::{AppName, Index, NodeId, Revision, SpecHash, WorkloadName};
+use crate::fsm::{self, Command, Outcome, Rejection, State};
+use crate::id::{AppName, NodeId, Revision, SpecHash, WorkloadName};
 use crate::plan::Unplaced;
 use crate::spec::model::{UpdateOrder, hash_of};
 use std::collections::{BTreeMap, BTreeSet};
@@ -130,10 +130,7 @@ pub fn preview(state: &State, deploy: &Deploy) -> Result<Preview, Rejection> {
     let mut next = state.clone();
     let mut asked = deploy.clone();
     asked.plan = None;
-    let (session, idempotency_key) = (SessionStep::default(), None);
-    let command = Command::Deploy(asked);
-    let entry = Entry { time: state.time, session, idempotency_key, command };
-    let outcome = fsm::apply(&mut next, Index(state.index.0 + 1), entry).outcome?;
+    let outcome = fsm::apply_next(&mut next, state.time, Command::Deploy(asked)).outcome?;
     let app = state.apps.get(&deploy.app).map(|app| &**app);
     let mut preview = Preview {
         hash: hash(state, deploy),

@@ -36,7 +36,7 @@ impl Silence {
     /// stood still: it can't have heard anybody, so that all begins anew.
     pub fn tick(&mut self, state: &State, now: Millis) {
         let late = limits::SILENCE_TICK + limits::SILENCE_LATE;
-        if now.0.saturating_sub(self.ticked.0) > millis(late) {
+        if now.since(self.ticked) > late.into() {
             self.since = now;
         }
         self.ticked = now;
@@ -56,9 +56,7 @@ impl Silence {
         let allowed = (state.nodes.len() / 3).max(1).saturating_sub(down);
         let last = |id: &NodeId| self.heard.get(id).map_or(self.since, |at| self.since.max(*at));
         let is_silent = |id: &NodeId| {
-            *id != me
-                && !is_down(id)
-                && now.0.saturating_sub(last(id).0) >= millis(limits::NODE_DOWN)
+            *id != me && !is_down(id) && now.since(last(id)) >= limits::NODE_DOWN.into()
         };
         let mut silent: Vec<NodeId> =
             state.nodes.keys().copied().filter(|id| is_silent(id)).collect();
@@ -71,36 +69,19 @@ impl Silence {
     }
 }
 
-fn millis(duration: std::time::Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fsm::command::Init;
-    use crate::fsm::{Entry, SessionStep, apply};
-    use crate::id::{BootId, Incarnation, Index};
+    use crate::fsm::{apply_next, fixture};
+    use crate::id::BootId;
     use crate::units::Timestamp;
     use std::sync::Arc;
 
     /// A cluster with so many nodes; those named are down.
     fn cluster(size: u64, down: &[u64]) -> State {
         let mut state = State::default();
-        let init = Init {
-            cluster: "prod".to_owned(),
-            cluster_id: "c".to_owned(),
-            incarnation: Incarnation(1),
-            subnet: [10, 121, 0, 0].into(),
-            prefix: 16,
-            node_name: "n1".to_owned(),
-            address: "192.0.2.1".to_owned(),
-            labels: BTreeMap::new(),
-        };
-        let (session, idempotency_key) = (SessionStep::default(), None);
-        let (time, command) = (Timestamp(0), Command::Init(init));
-        let entry = Entry { time, session, idempotency_key, command };
-        apply(&mut state, Index(1), entry).outcome.unwrap();
+        let _ =
+            apply_next(&mut state, Timestamp(0), Command::Init(fixture::init())).outcome.unwrap();
         let first = state.nodes[&NodeId(1)].clone();
         for id in 1..=size {
             let mut node = (*first).clone();

@@ -14,25 +14,6 @@ use crate::wire::SpawnRequest;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// What is to be run.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Asked {
-    /// A task of a file.
-    Task {
-        /// Which.
-        name: WorkloadName,
-        /// Variables beside or instead of the file's.
-        env: BTreeMap<String, String>,
-    },
-    /// An image, not pinned yet.
-    Image {
-        /// The name made from it.
-        name: WorkloadName,
-        /// What runs.
-        spec: Box<TaskSpec>,
-    },
-}
-
 /// Why a request makes no sense.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SpawnError {
@@ -110,11 +91,11 @@ pub enum FindError {
     },
 }
 
-/// Checks a request.
+/// Checks a request. An image is not pinned yet.
 ///
 /// # Errors
 /// What is wrong with it.
-pub fn read(request: SpawnRequest) -> Result<Asked, SpawnError> {
+pub fn read(request: SpawnRequest) -> Result<Spawned, SpawnError> {
     check_env(&request.env)?;
     match (request.task, request.image) {
         (Some(task), None) => {
@@ -126,7 +107,7 @@ pub fn read(request: SpawnRequest) -> Result<Asked, SpawnError> {
             ];
             match fixed.iter().find(|(_, given)| *given) {
                 Some((field, _)) => Err(SpawnError::Fixed { field }),
-                None => Ok(Asked::Task { name: task.into(), env: request.env }),
+                None => Ok(Spawned::Task { name: task.into(), env: request.env }),
             }
         }
         (None, Some(image)) => {
@@ -135,22 +116,16 @@ pub fn read(request: SpawnRequest) -> Result<Asked, SpawnError> {
                 parsed.map_err(|source| SpawnError::Image { image: image.clone(), source })?;
             let name = name_of(&reference.repository);
             let run = RunSpec {
-                image,
-                digest: None,
                 command: request.command.unwrap_or_default(),
-                args: Vec::new(),
-                user: None,
                 cpu: request.cpu.map(cores).transpose()?,
                 memory: memory(request.memory)?,
                 env: request.env.into_iter().map(|(name, text)| (name, plain(text))).collect(),
-                volumes: Vec::new(),
-                secret_files: Vec::new(),
-                constraints: BTreeMap::new(),
+                ..RunSpec::of(image)
             };
             let timeout = timeout(request.timeout)?;
             let stop = StopSpec { signal: None, grace: Millis::secs(10) };
             let spec = Box::new(TaskSpec { run, timeout, schedule: None, stop });
-            Ok(Asked::Image { name, spec })
+            Ok(Spawned::Image { name, spec })
         }
         _ => Err(SpawnError::What),
     }
@@ -210,7 +185,7 @@ fn name_of(repository: &str) -> WorkloadName {
     WorkloadName::from(if name.is_empty() { "task" } else { name })
 }
 
-impl Asked {
+impl Spawned {
     /// The name under which it runs.
     #[must_use]
     pub fn name(&self) -> &WorkloadName {
@@ -228,15 +203,10 @@ impl Asked {
         }
     }
 
-    /// As the state takes it; an image with the digest that it was resolved to.
-    #[must_use]
-    pub fn spawned(self, digest: Option<Digest>) -> Spawned {
-        match self {
-            Self::Task { name, env } => Spawned::Task { name, env },
-            Self::Image { name, mut spec } => {
-                spec.run.digest = digest;
-                Spawned::Image { name, spec }
-            }
+    /// Gives an image the digest that it was resolved to.
+    pub fn pin(&mut self, digest: Digest) {
+        if let Self::Image { spec, .. } = self {
+            spec.run.digest = Some(digest);
         }
     }
 }

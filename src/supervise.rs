@@ -26,7 +26,7 @@ pub struct History {
 impl History {
     /// Takes a failure into account. `now` is a monotonic time.
     pub fn failed(&mut self, now: Millis) -> Decision {
-        let window = Millis(u64::try_from(limits::RESTART_WINDOW.as_millis()).unwrap_or(u64::MAX));
+        let window = Millis::from(limits::RESTART_WINDOW);
         while self.failures.front().is_some_and(|at| at.0 + window.0 <= now.0) {
             self.failures.pop_front();
         }

@@ -169,6 +169,13 @@ impl Millis {
     }
 }
 
+impl From<std::time::Duration> for Millis {
+    /// Whole milliseconds; what does not fit becomes the longest there is.
+    fn from(duration: std::time::Duration) -> Self {
+        Self(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
+    }
+}
+
 impl fmt::Display for Millis {
     /// The largest unit that divides it, as in `500ms`, `90s`, `5m`, `2h`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -16,7 +16,7 @@ use crate::oci::docker_config::Login;
 use crate::oci::pull::Pulls;
 use crate::revise::ResolveError;
 use crate::secret::Sealed;
-use crate::units::Timestamp;
+use crate::units::{Millis, Timestamp};
 use crate::views::Observed;
 use crate::wire::{ImageView, InitRequest, InitView};
 use futures_util::Stream;
@@ -152,7 +152,7 @@ impl Reading {
 /// The time by this host's clock.
 pub fn now() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+    Timestamp(Millis::from(since).0)
 }
 
 impl Context {

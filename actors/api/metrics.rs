@@ -5,7 +5,7 @@
 use super::context::Context;
 use super::error::ApiError;
 use super::request::Request;
-use crate::actors::root::{Msg, NodeUsage, View, vitals};
+use crate::actors::root::{Msg, NodeUsage, View, Vitals};
 use crate::id::AllocId;
 use crate::limits;
 use crate::views::{self, Observed};
@@ -38,18 +38,27 @@ pub async fn metrics(context: Arc<Context>, _request: Request) -> Result<Respons
         Ok(CallResult::Success(usage)) => usage,
         _ => NodeUsage::default(),
     };
+    let vitals = match context.root.call(Msg::Vitals, Some(limits::API_USAGE)).await {
+        Ok(CallResult::Success(vitals)) => vitals,
+        _ => Vitals::default(),
+    };
     let failed = |error: std::fmt::Error| ApiError::Internal {
         doing: "writing the figures",
         reason: error.to_string(),
     };
-    let text = page(&view, &seen, &usage).map_err(failed)?;
+    let text = page(&view, &seen, &usage, vitals).map_err(failed)?;
     let mut response = Response::new(text.into());
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(TEXT));
     Ok(response)
 }
 
 /// The whole text.
-fn page(view: &View, seen: &Observed, usage: &NodeUsage) -> Result<String, std::fmt::Error> {
+fn page(
+    view: &View,
+    seen: &Observed,
+    usage: &NodeUsage,
+    vitals: Vitals,
+) -> Result<String, std::fmt::Error> {
     let mut registry = Registry::default();
     let own = view.state.nodes.get(&view.node).map(|node| node.name.clone()).unwrap_or_default();
     let all = views::allocations(&view.state, seen);
@@ -57,7 +66,7 @@ fn page(view: &View, seen: &Observed, usage: &NodeUsage) -> Result<String, std::
     allocations(&mut registry, &here, usage);
     services(&mut registry, &views::services(&view.state, seen));
     nodes(&mut registry, &views::nodes(&view.state, seen));
-    process(&mut registry, view);
+    process(&mut registry, view, vitals);
     let mut text = String::new();
     encode(&mut text, &registry)?;
     Ok(text)
@@ -139,16 +148,16 @@ fn nodes(registry: &mut Registry, all: &[NodeView]) {
 }
 
 /// What this process knows of itself.
-fn process(registry: &mut Registry, view: &View) {
+fn process(registry: &mut Registry, view: &View, vitals: Vitals) {
     let leads = gauges(registry, "mill_raft_is_leader", "1 on the leader");
     leads.get_or_create(&Labels::new()).set(f64::from(u8::from(view.leader == Some(view.node))));
     let term = gauges(registry, "mill_raft_term", "The term of the consensus");
-    term.get_or_create(&Labels::new()).set(vitals::term() as f64);
+    term.get_or_create(&Labels::new()).set(vitals.term.0 as f64);
     let help = "From a change's proposal to its being applied, in seconds";
-    registry.register("mill_raft_commit_seconds", help, vitals::commits());
+    registry.register("mill_raft_commit_seconds", help, vitals.commits);
     let restarts = counters(registry, "mill_actor_restarts", "Restarts of an actor");
-    for (actor, count) in vitals::restarts() {
-        restarts.get_or_create(&vec![("actor", actor.to_owned())]).inc_by(count as f64);
+    for (actor, count) in vitals.restarts {
+        restarts.get_or_create(&vec![("actor", actor.name().to_owned())]).inc_by(count as f64);
     }
     let build = gauges(registry, "mill_build_info", "Always 1; the version is a label");
     let version = vec![("version", env!("CARGO_PKG_VERSION").to_owned())];

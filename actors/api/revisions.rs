@@ -251,7 +251,7 @@ fn key_of_try(key: &str, tries: u32) -> String {
 /// What a request with this key was answered, if it was carried out before.
 pub fn known(view: &View, key: Option<&str>) -> Option<Result<Accepted, ApiError>> {
     let key = key?;
-    let ttl = Millis(u64::try_from(limits::IDEMPOTENCY_TTL.as_millis()).unwrap_or(u64::MAX));
+    let ttl = Millis::from(limits::IDEMPOTENCY_TTL);
     let mut outcomes = (0..=limits::API_RETRIES).map_while(|n| {
         let found = view.state.idempotency.get(&key_of_try(key, n))?;
         (view.state.time < found.at.plus(ttl)).then_some(&found.outcome)

@@ -6,12 +6,12 @@ use super::context::Context;
 use super::deploy::resolve;
 use super::error::ApiError;
 use super::request::{self, Request, json};
-use crate::fsm::command::Spawn;
+use crate::fsm::command::{Spawn, Spawned};
 use crate::fsm::model::Run;
 use crate::fsm::{Command, Outcome, State};
-use crate::id::{AllocId, Digest, Index};
+use crate::id::{AllocId, Digest, Index, WorkloadName};
 use crate::revise::{self, ReviseError};
-use crate::spawn::{self, Asked, FindError, SpawnError};
+use crate::spawn::{self, FindError, SpawnError};
 use crate::views;
 use crate::wire::SpawnRequest;
 use std::collections::BTreeSet;
@@ -26,7 +26,7 @@ pub async fn spawn(context: Arc<Context>, mut request: Request) -> Result<Respon
     let wanted: SpawnRequest = request.json(EXAMPLE).await?;
     let body = serde_json::to_vec(&wanted).unwrap_or_default();
     let key = context.key(&request, &body)?;
-    let asked = spawn::read(wanted)?;
+    let mut asked = spawn::read(wanted)?;
     let reading = context.read().await?;
     let state = reading.state();
     // A request that comes again is answered with the run that it made.
@@ -40,12 +40,12 @@ pub async fn spawn(context: Arc<Context>, mut request: Request) -> Result<Respon
     if let Some(found) = revise::too_large(state, &name, run) {
         return Err(ApiError::Conflict { message: found.message, hint: found.hint });
     }
-    let digest = match &asked {
-        Asked::Task { .. } => None,
-        Asked::Image { .. } => Some(pin(&context, &asked, &run.image).await?),
-    };
-    let id = fresh_id(state, &asked);
-    let command = Command::Spawn(Spawn { id, what: asked.spawned(digest) });
+    if matches!(asked, Spawned::Image { .. }) {
+        let image = run.image.clone();
+        asked.pin(digest(&context, name.clone(), &image).await?);
+    }
+    let id = fresh_id(state, &name);
+    let command = Command::Spawn(Spawn { id, what: asked });
     let done = context.propose(command, key).await?;
     let Outcome::Run { id } = &done.outcome else {
         let reason = "the state answered without a run".to_owned();
@@ -55,9 +55,8 @@ pub async fn spawn(context: Arc<Context>, mut request: Request) -> Result<Respon
     answer(&view.state, id, done.index)
 }
 
-async fn pin(context: &Context, asked: &Asked, image: &str) -> Result<Digest, ApiError> {
+async fn digest(context: &Context, name: WorkloadName, image: &str) -> Result<Digest, ApiError> {
     let mut found = resolve(context, BTreeSet::from([image.to_owned()])).await;
-    let name = asked.name().clone();
     match found.remove(image) {
         Some(Ok(digest)) => Ok(digest),
         Some(Err(source)) => Err(ReviseError::Image { name, source }.into()),
@@ -65,9 +64,9 @@ async fn pin(context: &Context, asked: &Asked, image: &str) -> Result<Digest, Ap
     }
 }
 
-fn fresh_id(state: &State, asked: &Asked) -> AllocId {
+fn fresh_id(state: &State, name: &WorkloadName) -> AllocId {
     loop {
-        let id = AllocId::task(asked.name(), rand::random());
+        let id = AllocId::task(name, rand::random());
         if !state.runs.contains_key(&id) && !state.allocations.contains_key(&id) {
             return id;
         }

@@ -248,14 +248,10 @@ struct Clock {
 impl Clock {
     fn new() -> Self {
         let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        Self { wall: Timestamp(millis(wall).0), since: Instant::now() }
+        Self { wall: Timestamp(Millis::from(wall).0), since: Instant::now() }
     }
 
     fn now(&self) -> Timestamp {
-        self.wall.plus(millis(self.since.elapsed()))
+        self.wall.plus(self.since.elapsed().into())
     }
-}
-
-fn millis(duration: std::time::Duration) -> Millis {
-    Millis(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
 }

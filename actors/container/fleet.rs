@@ -94,7 +94,7 @@ impl Fleet {
     pub fn failed(&mut self, id: &AllocId) -> Decision {
         self.members.remove(id);
         self.resting.insert(id.clone());
-        let now = Millis(u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX));
+        let now = Millis::from(self.started.elapsed());
         self.failing.entry(id.clone()).or_default().failed(now)
     }
 
@@ -202,13 +202,11 @@ impl Fleet {
             if self.ended.contains(&allocation.id) || self.resting.contains(&allocation.id) {
                 continue;
             }
-            // What was reported of a task decides whether it may have run: not from an old state.
-            if allocation.kind == AllocKind::Task && !view.current {
-                continue;
-            }
             let is_there =
                 self.found.as_ref().is_some_and(|found| found.contains_key(&allocation.id));
-            if current || (is_there && want != Want::Stop) {
+            // What was reported of a task decides whether it may have run: not from an old state.
+            let is_service = allocation.kind != AllocKind::Task;
+            if current || (is_there && want != Want::Stop && is_service) {
                 self.begin(view, allocation, want, myself).await?;
             }
         }
@@ -320,7 +318,7 @@ impl Fleet {
     }
 
     /// What is there of an allocation. A task's program is never started twice: where its log was
-    /// begun and its container is gone, it has run.
+    /// begun and its container is gone, it has run. A reader that waits makes an empty folder.
     fn taken_over(
         &self,
         allocation: &Allocation,

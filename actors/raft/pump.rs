@@ -104,7 +104,6 @@ impl State {
         }
         self.lead = lead;
         let (leader, term) = (self.leader(), Term(lead.term));
-        crate::actors::root::vitals::begins(lead.term);
         (self.sink)(Event::Leader { leader, term, is_leader: lead.is_leader });
         self.ask_again();
         true

@@ -206,11 +206,11 @@ impl State {
         if child == Child::Raft {
             return self.fail(format!("raft failed: {reason}"));
         }
-        let now = Millis(super::millis(self.started.elapsed()));
+        let now = Millis::from(self.started.elapsed());
         let kin = self.family.members.entry(child).or_default();
         match kin.history.failed(now) {
             Decision::RestartAfter(delay) => {
-                super::vitals::restarted(child);
+                self.vitals.restarted(child);
                 tracing::warn!(?child, reason, ?delay, "a child failed and is started again");
                 myself.send_after(delay, move || Msg::Restart(child));
             }

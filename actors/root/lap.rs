@@ -52,7 +52,7 @@ impl State {
     pub(super) fn answer(&mut self, seq: u64, answer: Result<Done, ProposeError>) {
         if let Some((since, reply)) = self.pending.remove(&seq) {
             if answer.is_ok() {
-                super::vitals::committed(since.elapsed());
+                self.vitals.committed(since.elapsed());
             }
             // The caller may have gone: the change stands.
             let _ = reply.send(answer);
@@ -67,7 +67,8 @@ impl State {
             }
             RaftEvent::Committed(entries) => self.on_committed(entries, myself),
             RaftEvent::Refused(seq, error) => self.answer(seq, Err(error)),
-            RaftEvent::Leader(leader) => {
+            RaftEvent::Leader(leader, term) => {
+                self.vitals.term = term;
                 let leads = leader.is_some() && leader == self.member.as_ref().map(|m| m.node);
                 if !leads {
                     self.clock = None;
@@ -116,7 +117,7 @@ impl State {
         let applied = consensus::Msg::Applied(self.fsm.index);
         self.family.tell(Child::Raft, ToChild::Raft(applied));
         if self.is_current() && self.clock.is_none() {
-            self.heard = Some((self.fsm.time, Millis(super::millis(self.started.elapsed()))));
+            self.heard = Some((self.fsm.time, Millis::from(self.started.elapsed())));
         }
         if self.is_current() != was_current {
             touched.merge(&Touched::everything());
@@ -264,7 +265,7 @@ impl RaftEvent {
                 }
             }
             consensus::Event::Refused { seq, error } => Self::Refused(seq, error.into()),
-            consensus::Event::Leader { leader, .. } => Self::Leader(leader),
+            consensus::Event::Leader { leader, term, .. } => Self::Leader(leader, term),
             consensus::Event::Confirmed(index) => Self::Confirmed(index),
             consensus::Event::SnapshotWanted => Self::SnapshotWanted,
             consensus::Event::Fatal(error) => Self::Fatal(error.to_string()),

@@ -1,58 +1,44 @@
-//! What this process counts of itself for its metrics: restarts of actors, the term.
+//! What root counts for its node's metrics: restarts of its children, the term, its own changes.
 //!
 //! Never decides anything by them, and starts anew with the process.
 
 use super::Child;
+use crate::id::Term;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
-use std::sync::LazyLock;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-static TERM: AtomicU64 = AtomicU64::new(0);
-
-/// From 100 µs, each twice the one before, to 1.6 s.
-static COMMITS: LazyLock<Histogram> =
-    LazyLock::new(|| Histogram::new(exponential_buckets(0.0001, 2.0, 15)));
-
-/// The actors that root starts again, and how often it has.
-static RESTARTS: [(Child, &str, AtomicU64); 3] = [
-    (Child::Api, "api", AtomicU64::new(0)),
-    (Child::Container, "container", AtomicU64::new(0)),
-    (Child::Scheduler, "scheduler", AtomicU64::new(0)),
-];
-
-/// The term of the consensus has become this.
-pub(in crate::actors) fn begins(term: u64) {
-    TERM.store(term, Ordering::Relaxed);
+/// What root has counted in this boot.
+#[derive(Clone, Debug)]
+pub struct Vitals {
+    /// The term of the consensus; 0 before there is any.
+    pub term: Term,
+    /// How long changes of this node took, from proposed to applied, in seconds.
+    pub commits: Histogram,
+    /// How often each child that root starts again was.
+    pub restarts: BTreeMap<Child, u64>,
 }
 
-/// The term of the consensus; 0 before there is any.
-#[must_use]
-pub fn term() -> u64 {
-    TERM.load(Ordering::Relaxed)
-}
-
-/// A change of this node was committed and applied so long after it was proposed.
-pub(super) fn committed(took: Duration) {
-    COMMITS.observe(took.as_secs_f64());
-}
-
-/// How long changes of this node took, in seconds.
-#[must_use]
-pub fn commits() -> Histogram {
-    COMMITS.clone()
-}
-
-/// A child is started again.
-pub(super) fn restarted(child: Child) {
-    for (own, _, count) in &RESTARTS {
-        if *own == child {
-            count.fetch_add(1, Ordering::Relaxed);
+impl Default for Vitals {
+    fn default() -> Self {
+        let restarts = [Child::Api, Child::Container, Child::Scheduler].map(|child| (child, 0));
+        Self {
+            term: Term::default(),
+            // From 100 µs, each twice the one before, to 1.6 s.
+            commits: Histogram::new(exponential_buckets(0.0001, 2.0, 15)),
+            restarts: restarts.into(),
         }
     }
 }
 
-/// The names of the actors, with how often each was started again.
-pub fn restarts() -> impl Iterator<Item = (&'static str, u64)> {
-    RESTARTS.iter().map(|(_, name, count)| (*name, count.load(Ordering::Relaxed)))
+impl Vitals {
+    /// A change of this node was committed and applied so long after it was proposed.
+    pub(super) fn committed(&self, took: Duration) {
+        self.commits.observe(took.as_secs_f64());
+    }
+
+    /// A child is started again.
+    pub(super) fn restarted(&mut self, child: Child) {
+        *self.restarts.entry(child).or_default() += 1;
+    }
 }

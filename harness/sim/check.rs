@@ -10,6 +10,7 @@ use crate::id::AllocId;
 use crate::limits;
 use crate::place::Placer;
 use crate::spec::model::{ServiceSpec, UpdateOrder};
+use crate::units::Millis;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -47,13 +48,12 @@ impl World {
     fn check_stop(&mut self, before: &State, id: &AllocId) {
         let Some(old) = before.allocations.get(id) else { return };
         let has_ports = spec_of(before, old).is_some_and(|spec| !spec.ports.is_empty());
-        let millis = |d: std::time::Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
         match old.desired {
             Desired::Run if old.is_routable() && has_ports => {
                 self.fail(format!("{id} was stopped while traffic may lead to it"));
             }
             Desired::Draining { index, at, settled } if has_ports && old.is_live() => {
-                let waited = self.state.time.since(at).0;
+                let waited = self.state.time.since(at);
                 // One that was lost since was declared unreachable.
                 let counts = |id| {
                     let node = before.nodes.get(id);
@@ -65,12 +65,12 @@ impl World {
                     .filter(|(id, n)| n.seen < index && n.back < index && counts(*id))
                     .map(|(id, _)| *id)
                     .collect();
-                if !missing.is_empty() && waited < millis(limits::SETTLE_DEADLINE) {
+                if !missing.is_empty() && waited < Millis::from(limits::SETTLE_DEADLINE) {
                     self.fail(format!("{id} was stopped before {missing:?} settled its draining"));
                 }
-                let delay = settled.map_or(0, |since| self.state.time.since(since).0);
-                if delay < millis(limits::DRAIN_DELAY) {
-                    self.fail(format!("{id} was stopped {delay} ms after its draining settled"));
+                let delay = settled.map_or(Millis(0), |since| self.state.time.since(since));
+                if delay < Millis::from(limits::DRAIN_DELAY) {
+                    self.fail(format!("{id} was stopped {delay} after its draining settled"));
                 }
             }
             _ => {}

@@ -9,6 +9,7 @@ use crate::fsm::model::{AllocKind, Allocation, Exit, ExitReason, Health, Observe
 use crate::id::{AllocId, Attempt, BootId, Index, NodeId};
 use crate::limits;
 use crate::project::{Assignment, assignment};
+use crate::units::Millis;
 use std::collections::BTreeMap;
 
 /// A node's own knowledge.
@@ -268,7 +269,7 @@ impl World {
             (Phase::Backoff, _) => {
                 let last = limits::RESTART_BACKOFF.len() - 1;
                 let wait = limits::RESTART_BACKOFF[restarts.min(last)];
-                Some((u64::try_from(wait.as_millis()).unwrap_or(0), Phase::Starting))
+                Some((Millis::from(wait).0, Phase::Starting))
             }
             (Phase::Stopping, _) => Some((dice.between(5, 10_000), Phase::Stopped)),
             _ => None,

@@ -11,8 +11,8 @@ use crate::fsm::model::{
 use crate::fsm::{Applied, Command, Entry, State};
 use crate::id::{AllocId, AppName, WorkloadName};
 use crate::limits;
-use crate::spec::model::{RunSpec, StopSpec, TaskSpec};
-use crate::units::{Bytes, MilliCpu, Millis};
+use crate::spec::model::{StopSpec, TaskSpec};
+use crate::units::Millis;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// How the programs of tasks end.
@@ -67,19 +67,7 @@ impl World {
         let minutes = [1, 2, 30][usize::try_from(self.dice.below(3)).unwrap_or(0)];
         let schedule = self.dice.chance(20).then(|| format!("*/{minutes} * * * *"));
         TaskSpec {
-            run: RunSpec {
-                image: format!("{}:{}", IMAGES[which], self.dice.below(3)),
-                digest: None,
-                command: Vec::new(),
-                args: Vec::new(),
-                user: None,
-                cpu: Some(MilliCpu(self.dice.between(1, 20) * 100)),
-                memory: Bytes(self.dice.between(1, 8) * 100_000_000),
-                env: BTreeMap::new(),
-                volumes: Vec::new(),
-                secret_files: Vec::new(),
-                constraints: BTreeMap::new(),
-            },
+            run: self.random_run(IMAGES[which], 20),
             timeout: Millis::secs(self.dice.between(1, 60)),
             schedule,
             stop: StopSpec { signal: None, grace: Millis(10_000) },

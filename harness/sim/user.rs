@@ -130,6 +130,16 @@ impl World {
         named.collect()
     }
 
+    /// Some version of an image, with at most so many tenths of a core.
+    pub(super) fn random_run(&mut self, image: &str, tenths: u64) -> RunSpec {
+        let image = format!("{image}:{}", self.dice.below(3));
+        RunSpec {
+            cpu: Some(MilliCpu(self.dice.between(1, tenths) * 100)),
+            memory: Bytes(self.dice.between(1, 8) * 100_000_000),
+            ..RunSpec::of(image)
+        }
+    }
+
     fn random_service(&mut self) -> ServiceSpec {
         self.revision_of_user += 1;
         let which = usize::try_from(self.dice.below(IMAGES.len() as u64)).unwrap_or(0);
@@ -137,19 +147,7 @@ impl World {
         let ports =
             if self.dice.chance(80) { vec![PortSpec { port: 80, name: None }] } else { Vec::new() };
         ServiceSpec {
-            run: RunSpec {
-                image: format!("{}:{}", IMAGES[which], self.dice.below(3)),
-                digest: None,
-                command: Vec::new(),
-                args: Vec::new(),
-                user: None,
-                cpu: Some(MilliCpu(self.dice.between(1, 6) * 100)),
-                memory: Bytes(self.dice.between(1, 8) * 100_000_000),
-                env: BTreeMap::new(),
-                volumes: Vec::new(),
-                secret_files: Vec::new(),
-                constraints: BTreeMap::new(),
-            },
+            run: self.random_run(IMAGES[which], 6),
             ports,
             replicas: u32::try_from(self.dice.below(6)).unwrap_or(0),
             health: HealthSpec {

@@ -1,12 +1,11 @@
 //! Tests of the ring of events.
 
 use super::*;
-use crate::fsm::command::{Action, Deploy, Init, Place, Register, Report, Steps};
+use crate::fsm::command::{Action, Deploy, Place, Report, Steps};
 use crate::fsm::model::{DeployKind, Observed, Role, WorkloadSpec};
-use crate::fsm::{Command, Entry, SessionStep, apply};
-use crate::id::{Attempt, BootId, Incarnation, Index};
+use crate::fsm::{Command, apply_next, fixture};
+use crate::id::{Attempt, BootId};
 use crate::spec;
-use crate::units::{Bytes, MilliCpu};
 use std::collections::BTreeMap;
 
 const FILE: &str = "app \"shop\"\nservice \"web\" {\n    image \"web:1\"\n    port 80\n}\n";
@@ -15,36 +14,18 @@ const FILE: &str = "app \"shop\"\nservice \"web\" {\n    image \"web:1\"\n    po
 fn change(state: &mut State, command: Command) -> Vec<(&'static str, String)> {
     let last = state.last_event;
     let time = Timestamp(state.time.0 + 1_000);
-    let (session, idempotency_key) = (SessionStep::default(), None);
-    let entry = Entry { time, session, idempotency_key, command };
-    let index = Index(state.index.0 + 1);
-    let _ = apply(state, index, entry).outcome.unwrap();
+    let _ = apply_next(state, time, command).outcome.unwrap();
     let told = |e: &Arc<Event>| (e.kind.as_str(), e.message.clone().unwrap_or_default());
     after(state, last).map(told).collect()
 }
 
 fn cluster() -> State {
     let mut state = State::default();
-    let init = Init {
-        cluster: "prod".to_owned(),
-        cluster_id: "c".to_owned(),
-        incarnation: Incarnation(1),
-        subnet: [10, 123, 0, 0].into(),
-        prefix: 16,
-        node_name: "n1".to_owned(),
-        address: "192.0.2.1".to_owned(),
-        labels: BTreeMap::new(),
-    };
-    assert_eq!(change(&mut state, Command::Init(init)), [("node-joined", "n1".to_owned())]);
-    let register = Register {
-        after: None,
-        node: NodeId(1),
-        boot: BootId(1),
-        cpu: MilliCpu(4_000),
-        memory: Bytes(8_000_000_000),
-        version: String::new(),
-    };
-    let registered = change(&mut state, Command::Register(register));
+    assert_eq!(
+        change(&mut state, Command::Init(fixture::init())),
+        [("node-joined", "n1".to_owned())]
+    );
+    let registered = change(&mut state, Command::Register(fixture::register()));
     assert_eq!(registered, [("node-registered", "n1".to_owned())]);
     state
 }
@@ -160,10 +141,8 @@ fn the_ends_of_deployments_and_tokens_are_told() {
 fn a_rejected_entry_tells_nothing() {
     let mut state = cluster();
     let before = state.events.len();
-    let (session, idempotency_key) = (SessionStep::default(), None);
     let command = Command::RevokeToken { id: "none".into() };
-    let entry = Entry { time: Timestamp(9_000), session, idempotency_key, command };
-    assert!(apply(&mut state, Index(9), entry).outcome.is_err());
+    assert!(apply_next(&mut state, Timestamp(9_000), command).outcome.is_err());
     assert_eq!(state.events.len(), before);
 }
 

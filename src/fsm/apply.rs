@@ -5,11 +5,12 @@
 use super::allocation::not_found;
 use super::command::{Init, Report};
 use super::model::{Node, NodeStatus, Token};
-use super::{Applied, Cluster, Command, Entry, Outcome, Rejection, Remembered, State, Touched};
+use super::{Applied, Cluster, Command, Entry, Outcome, Rejection, Remembered};
+use super::{SessionStep, State, Touched};
 use crate::bugs::{Bug, is_on};
 use crate::id::{Attempt, BootId, Index, NodeId};
 use crate::limits;
-use crate::units::Millis;
+use crate::units::{Millis, Timestamp};
 use std::sync::Arc;
 
 /// Applies the entry at `index` to the state.
@@ -46,6 +47,14 @@ pub fn apply(state: &mut State, index: Index, entry: Entry) -> Applied {
     Applied { outcome, touched }
 }
 
+/// Applies a command as if it were the next entry, without a proposer: to a copy of the state, to
+/// see what it would do.
+pub fn apply_next(state: &mut State, time: Timestamp, command: Command) -> Applied {
+    let (session, idempotency_key) = (SessionStep::default(), None);
+    let index = Index(state.index.0 + 1);
+    apply(state, index, Entry { time, session, idempotency_key, command })
+}
+
 /// The outcome of an entry that was applied before.
 fn remembered(state: &State, entry: &Entry) -> Option<Result<Outcome, Rejection>> {
     let session = state.sessions.get(&entry.session.node);
@@ -55,7 +64,7 @@ fn remembered(state: &State, entry: &Entry) -> Option<Result<Outcome, Rejection>
     }
     let key = entry.idempotency_key.as_ref()?;
     let found = state.idempotency.get(key)?;
-    let ttl = Millis(u64::try_from(limits::IDEMPOTENCY_TTL.as_millis()).unwrap_or(u64::MAX));
+    let ttl = Millis::from(limits::IDEMPOTENCY_TTL);
     (state.time < found.at.plus(ttl)).then(|| found.outcome.clone())
 }
 

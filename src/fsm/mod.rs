@@ -5,9 +5,11 @@
 
 mod allocation;
 mod apply;
-pub use apply::apply;
+pub use apply::{apply, apply_next};
 pub mod command;
 mod deploy;
+#[cfg(test)]
+pub mod fixture;
 pub mod login;
 pub mod model;
 mod nodes;

@@ -19,7 +19,7 @@ impl Life {
         self.turn += 1;
         let after = match self.terms.health.probe {
             _ if healthy => Millis(0),
-            HealthProbe::Uptime => millis(limits::UPTIME_HEALTHY),
+            HealthProbe::Uptime => limits::UPTIME_HEALTHY.into(),
             _ => Millis(0),
         };
         vec![Effect::Report, Effect::Probe(self.turn, after)]
@@ -82,11 +82,7 @@ impl Life {
         if healthy || age >= health.grace {
             return health.interval;
         }
-        let [least, most] = limits::PROBE_QUICK.map(millis);
+        let [least, most] = limits::PROBE_QUICK.map(Millis::from);
         Millis((age.0 / 4).clamp(least.0, most.0)).min(health.interval)
     }
-}
-
-fn millis(duration: std::time::Duration) -> Millis {
-    Millis(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
 }

@@ -5,7 +5,7 @@
 use super::*;
 use crate::id::Digest;
 use crate::spec::model::EnvValue;
-use crate::units::{Bytes, MilliCpu, Millis};
+use crate::units::{MilliCpu, Millis};
 use oci_spec::runtime::Capability;
 use yare::parameterized;
 
@@ -14,19 +14,7 @@ fn words(words: &[&str]) -> Vec<String> {
 }
 
 pub(crate) fn run_spec() -> RunSpec {
-    RunSpec {
-        image: "hello".to_owned(),
-        digest: None,
-        command: Vec::new(),
-        args: Vec::new(),
-        user: None,
-        cpu: None,
-        memory: Bytes(256_000_000),
-        env: BTreeMap::new(),
-        volumes: Vec::new(),
-        secret_files: Vec::new(),
-        constraints: BTreeMap::new(),
-    }
+    RunSpec::of("hello")
 }
 
 fn image() -> ImageConfig {

@@ -6,7 +6,7 @@
 mod tests;
 
 use super::rollout::is_healthy;
-use super::{Context, Standing, millis};
+use super::{Context, Standing};
 use crate::fsm::command::Action;
 use crate::fsm::model::{Allocation, App, DeployStatus, Deployment, Desired, ExitReason, Phase};
 use crate::id::WorkloadName;
@@ -83,7 +83,7 @@ impl Context<'_> {
             Some(Millis(turns.max(1) * turn))
         });
         let longest = deadlines.max().unwrap_or_default();
-        Millis(longest.0 + millis(limits::REVERT_MARGIN).0)
+        Millis(longest.0 + Millis::from(limits::REVERT_MARGIN).0)
     }
 
     fn target(&self, hash: &crate::id::SpecHash) -> Option<&ServiceSpec> {
@@ -132,7 +132,7 @@ impl Context<'_> {
         // While its tasks ran, nothing was to be placed.
         let tasks = deployment.hooks.iter().filter_map(|hook| hook.ended_at).max();
         let since = placed.max(tasks).unwrap_or_default().max(deployment.started_at);
-        if self.is_due(since.plus(millis(limits::UNPLACED_DEADLINE))) {
+        if self.is_due(since.plus(Millis::from(limits::UNPLACED_DEADLINE))) {
             let waited = limits::UNPLACED_DEADLINE.as_secs() / 60;
             return Some(format!("{name}: no node fits for {waited}m: {refusals}"));
         }
@@ -176,7 +176,7 @@ impl Context<'_> {
                 let since = if allocation.was_healthy { allocation.phase_since } else { ran };
                 (since, spec.update.healthy_deadline, "not healthy")
             }
-            None => (allocation.created_at, millis(limits::UNPLACED_DEADLINE), "not started"),
+            None => (allocation.created_at, Millis::from(limits::UNPLACED_DEADLINE), "not started"),
         };
         // One that an earlier deployment began has the whole time of this one.
         let due = self.is_due(since.max(deployment.started_at).plus(bound));

@@ -2,7 +2,7 @@
 //!
 //! Owns the update policy. Never ends a deployment: that is `judge`.
 
-use super::{Context, Standing, Unplaced, millis};
+use super::{Context, Standing, Unplaced};
 use crate::bugs::{Bug, is_on};
 use crate::fsm::command::{Action, Place};
 use crate::fsm::model::{Allocation, Desired, Health, Phase, Service};
@@ -10,7 +10,7 @@ use crate::id::{AllocId, SpecHash, WorkloadName};
 use crate::limits;
 use crate::place::{Placer, Refusal};
 use crate::spec::model::{ServiceSpec, UpdateOrder};
-use crate::units::Timestamp;
+use crate::units::{Millis, Timestamp};
 use std::sync::Arc;
 
 /// A replica's place and who is in it.
@@ -184,13 +184,13 @@ impl<'a> Context<'a> {
         let id = allocation.id.clone();
         match allocation.desired {
             Desired::Draining { index, at, settled: None } => {
-                let is_late = self.is_due(at.plus(millis(limits::SETTLE_DEADLINE)));
+                let is_late = self.is_due(at.plus(Millis::from(limits::SETTLE_DEADLINE)));
                 if self.is_settled(index) || is_late {
                     self.actions.push(Action::Settled { allocation: id });
                 }
             }
             Desired::Draining { settled: Some(since), .. } => {
-                if self.is_due(since.plus(millis(limits::DRAIN_DELAY))) {
+                if self.is_due(since.plus(Millis::from(limits::DRAIN_DELAY))) {
                     self.actions.push(Action::Stop { allocation: id });
                 }
             }
@@ -210,7 +210,7 @@ impl<'a> Context<'a> {
         let mut ended: Vec<_> =
             all.iter().filter(|a| !a.is_live() && a.desired == Desired::Stop).collect();
         ended.sort_by_key(|a| std::cmp::Reverse((a.phase_since, a.id.clone())));
-        let keep = millis(limits::ENDED_KEPT);
+        let keep = Millis::from(limits::ENDED_KEPT);
         for (n, allocation) in ended.into_iter().enumerate() {
             let until = allocation.phase_since.plus(keep);
             if n >= limits::ENDED_PER_SERVICE || self.is_due(until) {

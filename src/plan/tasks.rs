@@ -4,7 +4,7 @@
 //! Owns when a run is placed, given up or killed, and when a service's rollout may start. Never
 //! ends a deployment: that is `judge`.
 
-use super::{Context, Standing, millis};
+use super::{Context, Standing};
 use crate::fsm::command::{Action, RunAction};
 use crate::fsm::model::{
     App, DeployKind, Deployment, Desired, Exit, ExitReason, HookRun, HookWhen, Run, RunCause,
@@ -14,7 +14,7 @@ use crate::id::{AllocId, WorkloadName};
 use crate::limits;
 use crate::place::Placer;
 use crate::spec::model::ServiceSpec;
-use crate::units::Timestamp;
+use crate::units::{Millis, Timestamp};
 
 impl Context<'_> {
     /// Plans all runs and schedules.
@@ -30,7 +30,7 @@ impl Context<'_> {
             self.follow_schedule(name, schedule);
         }
         for (ended, id) in &state.derived.ended_runs {
-            if !self.is_due(ended.plus(millis(limits::ENDED_KEPT))) {
+            if !self.is_due(ended.plus(Millis::from(limits::ENDED_KEPT))) {
                 break;
             }
             self.run_action(RunAction::Forget { run: id.clone() });
@@ -72,7 +72,7 @@ impl Context<'_> {
         match placer.place(spec.spec.run()) {
             Ok(node) => self.run_action(RunAction::Place { run: run.id.clone(), node }),
             Err(why) => {
-                if self.is_due(since.plus(millis(limits::UNPLACED_DEADLINE))) {
+                if self.is_due(since.plus(Millis::from(limits::UNPLACED_DEADLINE))) {
                     let minutes = limits::UNPLACED_DEADLINE.as_secs() / 60;
                     let refusals = self.explain(&why);
                     let message = Some(format!("no node fits for {minutes}m: {refusals}"));

@@ -1,10 +1,10 @@
 //! Tests of the planner: tasks on a schedule, in simulated time.
 
 use super::{Observed, Scope, plan};
-use crate::fsm::command::{Action, Deploy, Init, Register, Report, RunAction, Steps};
+use crate::fsm::command::{Action, Deploy, Register, Report, RunAction, Steps};
 use crate::fsm::model::{self, DeployKind, Exit, ExitReason, Phase, WorkloadSpec};
-use crate::fsm::{Command, Entry, SessionStep, State, apply};
-use crate::id::{AllocId, Attempt, BootId, Incarnation, Index, NodeId};
+use crate::fsm::{Command, State, apply_next, fixture};
+use crate::id::{AllocId, Attempt, BootId, NodeId};
 use crate::units::{Bytes, MilliCpu, Timestamp};
 use std::collections::BTreeMap;
 
@@ -26,33 +26,18 @@ fn at(minute: u64) -> Timestamp {
 impl Case {
     fn new(schedule: &str) -> Self {
         let mut case = Self { state: State::default(), minute: 0, batch: 0 };
-        case.change(Command::Init(Init {
-            cluster: "prod".to_owned(),
-            cluster_id: "c".to_owned(),
-            incarnation: Incarnation(1),
-            subnet: [10, 99, 0, 0].into(),
-            prefix: 16,
-            node_name: "n1".to_owned(),
-            address: "192.0.2.1".to_owned(),
-            labels: BTreeMap::new(),
-        }));
+        case.change(Command::Init(fixture::init()));
         case.change(Command::Register(Register {
-            after: None,
-            node: NodeId(1),
-            boot: BootId(1),
             cpu: MilliCpu(2_000),
             memory: Bytes(1_000_000_000),
-            version: String::new(),
+            ..fixture::register()
         }));
         case.deploy(schedule);
         case
     }
 
     fn change(&mut self, command: Command) {
-        let (session, idempotency_key) = (SessionStep::default(), None);
-        let entry = Entry { time: at(self.minute), session, idempotency_key, command };
-        let index = Index(self.state.index.0 + 1);
-        let _ = apply(&mut self.state, index, entry).outcome.unwrap();
+        let _ = apply_next(&mut self.state, at(self.minute), command).outcome.unwrap();
     }
 
     /// Deploys a task with that schedule, or an app without it.

@@ -5,8 +5,8 @@
 
 use crate::fsm::command::{Action, Report};
 use crate::fsm::model::{AllocKind, Allocation, Desired, Exit, ExitReason, Health, Phase};
-use crate::fsm::{self, Command, Entry, SessionStep, State};
-use crate::id::{AllocId, AppName, Attempt, Index, NodeId, WorkloadName};
+use crate::fsm::{self, Command, State};
+use crate::id::{AllocId, AppName, Attempt, NodeId, WorkloadName};
 use crate::limits;
 use crate::plan::{self, Observed, Scope, Unplaced};
 use crate::units::Timestamp;
@@ -80,10 +80,7 @@ pub(super) fn follow(state: &mut State, app: &AppName) -> Forecast {
 }
 
 fn apply(state: &mut State, time: Timestamp, command: Command) -> bool {
-    let (session, idempotency_key) = (SessionStep::default(), None);
-    let entry = Entry { time, session, idempotency_key, command };
-    let index = Index(state.index.0 + 1);
-    fsm::apply(state, index, entry).outcome.is_ok()
+    fsm::apply_next(state, time, command).outcome.is_ok()
 }
 
 /// What nodes would say that carry out everything at once.

@@ -1,9 +1,8 @@
 //! Tests of plans, and a small world to plan in.
 
 use super::*;
-use crate::fsm::command::{Init, Register};
+use crate::fsm::fixture;
 use crate::fsm::model::{DeployStatus, Node};
-use crate::id::{BootId, Incarnation};
 use crate::revise::{self, Resolved, Up};
 use crate::spec;
 use crate::units::{Bytes, MilliCpu, Timestamp};
@@ -37,26 +36,8 @@ impl World {
     /// Nodes of so many cores and gigabytes, named n1, n2 and so on.
     pub fn new(nodes: &[(u64, u64)]) -> Self {
         let mut world = Self { state: State::default(), digests: BTreeMap::new() };
-        let init = Init {
-            cluster: "prod".to_owned(),
-            cluster_id: "c".to_owned(),
-            incarnation: Incarnation(1),
-            subnet: [10, 123, 0, 0].into(),
-            prefix: 16,
-            node_name: "n1".to_owned(),
-            address: "192.0.2.1".to_owned(),
-            labels: BTreeMap::new(),
-        };
-        world.change(Command::Init(init)).unwrap();
-        let register = Register {
-            after: None,
-            node: NodeId(1),
-            boot: BootId(1),
-            cpu: MilliCpu(4_000),
-            memory: Bytes(8_000_000_000),
-            version: String::new(),
-        };
-        world.change(Command::Register(register)).unwrap();
+        world.change(Command::Init(fixture::init())).unwrap();
+        world.change(Command::Register(fixture::register())).unwrap();
         let first = world.state.nodes[&NodeId(1)].clone();
         for (n, (cores, gigabytes)) in (1..).zip(nodes) {
             let (cpu, memory) = (MilliCpu(cores * 1_000), Bytes(gigabytes * 1_000_000_000));
@@ -71,11 +52,8 @@ impl World {
 
     /// Applies a command, a second later.
     pub fn change(&mut self, command: Command) -> Result<Outcome, Rejection> {
-        let (session, idempotency_key) = (SessionStep::default(), None);
         let time = Timestamp(self.state.time.0 + 1_000);
-        let entry = Entry { time, session, idempotency_key, command };
-        let index = Index(self.state.index.0 + 1);
-        fsm::apply(&mut self.state, index, entry).outcome
+        fsm::apply_next(&mut self.state, time, command).outcome
     }
 
     /// Changes a node.

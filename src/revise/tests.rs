@@ -2,12 +2,10 @@
 
 use super::*;
 use crate::fsm::command::Action;
-use crate::fsm::command::{Init, Register, Steps};
+use crate::fsm::command::{Init, Steps};
 use crate::fsm::model::DeployStatus;
-use crate::fsm::{Command, Entry, Outcome, SessionStep, apply};
-use crate::id::{BootId, Incarnation, Index, NodeId};
+use crate::fsm::{Command, Outcome, apply_next, fixture};
 use crate::spec;
-use crate::units::{Bytes, MilliCpu};
 
 const FILE: &str = "app \"shop\"
 service \"web\" {
@@ -20,10 +18,8 @@ service \"db\" {
 ";
 
 fn change(state: &mut State, command: Command) -> Outcome {
-    let (session, idempotency_key) = (SessionStep::default(), None);
-    let entry = Entry { time: state.time, session, idempotency_key, command };
-    let index = Index(state.index.0 + 1);
-    apply(state, index, entry).outcome.unwrap()
+    let time = state.time;
+    apply_next(state, time, command).outcome.unwrap()
 }
 
 fn found(images: &[(&str, &str)]) -> Resolved {
@@ -42,26 +38,10 @@ fn digest(deploy: &Deploy, name: &str) -> String {
 /// A cluster of one node that runs the file.
 fn running() -> State {
     let mut state = State::default();
-    let init = Init {
-        cluster: "prod".to_owned(),
-        cluster_id: "c".to_owned(),
-        incarnation: Incarnation(1),
-        subnet: [10, 104, 0, 0].into(),
-        prefix: 16,
-        node_name: "n1".to_owned(),
-        address: "192.0.2.1".to_owned(),
-        labels: BTreeMap::from([("zone".to_owned(), "a".to_owned())]),
-    };
+    let init =
+        Init { labels: BTreeMap::from([("zone".to_owned(), "a".to_owned())]), ..fixture::init() };
     change(&mut state, Command::Init(init));
-    let register = Register {
-        after: None,
-        node: NodeId(1),
-        boot: BootId(1),
-        cpu: MilliCpu(4_000),
-        memory: Bytes(8_000_000_000),
-        version: String::new(),
-    };
-    change(&mut state, Command::Register(register));
+    change(&mut state, Command::Register(fixture::register()));
     let resolved = found(&[("web:1", "sha256:w1"), ("db:1", "sha256:d1")]);
     let deploy = up(&state, file(FILE), &resolved).unwrap();
     assert_eq!(deploy.base, Some(Revision(0)));

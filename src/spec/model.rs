@@ -253,6 +253,24 @@ impl RunSpec {
     /// Reserved memory when the file gives none.
     pub const DEFAULT_MEMORY: Bytes = Bytes(256_000_000);
 
+    /// An image with nothing else said of it.
+    #[must_use]
+    pub fn of(image: impl Into<String>) -> Self {
+        Self {
+            image: image.into(),
+            digest: None,
+            command: Vec::new(),
+            args: Vec::new(),
+            user: None,
+            cpu: None,
+            memory: Self::DEFAULT_MEMORY,
+            env: BTreeMap::new(),
+            volumes: Vec::new(),
+            secret_files: Vec::new(),
+            constraints: BTreeMap::new(),
+        }
+    }
+
     /// Processor time reserved on a node.
     #[must_use]
     pub fn reserved_cpu(&self) -> MilliCpu {

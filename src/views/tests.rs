@@ -1,10 +1,10 @@
 //! Tests of the projections.
 
 use super::*;
-use crate::fsm::command::{Action, Deploy, Init, Place, Register, Report, Steps};
+use crate::fsm::command::{Action, Deploy, Place, Register, Report, Steps};
 use crate::fsm::model::{DeployKind, DeployStatus, Exit, ExitReason, Health, Phase};
-use crate::fsm::{Command, Entry, SessionStep, apply, model};
-use crate::id::{Attempt, BootId, Incarnation, Index, Revision, WorkloadName};
+use crate::fsm::{Command, apply_next, fixture, model};
+use crate::id::{Attempt, BootId, Revision, WorkloadName};
 use crate::spec;
 
 const FILE: &str = "service \"db\" {
@@ -16,10 +16,8 @@ const FILE: &str = "service \"db\" {
 ";
 
 fn change(state: &mut State, command: Command) {
-    let (session, idempotency_key) = (SessionStep::default(), None);
-    let entry = Entry { time: state.time.plus(step()), session, idempotency_key, command };
-    let index = Index(state.index.0 + 1);
-    apply(state, index, entry).outcome.unwrap();
+    let time = state.time.plus(step());
+    apply_next(state, time, command).outcome.unwrap();
 }
 
 fn step() -> crate::units::Millis {
@@ -68,25 +66,8 @@ fn healthy() -> model::Observed {
 
 fn cluster() -> State {
     let mut state = State::default();
-    let init = Init {
-        cluster: "prod".to_owned(),
-        cluster_id: "c".to_owned(),
-        incarnation: Incarnation(1),
-        subnet: [10, 104, 0, 0].into(),
-        prefix: 16,
-        node_name: "n1".to_owned(),
-        address: "192.0.2.1".to_owned(),
-        labels: BTreeMap::new(),
-    };
-    change(&mut state, Command::Init(init));
-    let register = Register {
-        after: None,
-        node: NodeId(1),
-        boot: BootId(1),
-        cpu: MilliCpu(4_000),
-        memory: Bytes(8_000_000_000),
-        version: "0.1.0".to_owned(),
-    };
+    change(&mut state, Command::Init(fixture::init()));
+    let register = Register { version: "0.1.0".to_owned(), ..fixture::register() };
     change(&mut state, Command::Register(register));
     state
 }

@@ -72,7 +72,6 @@ impl Failed {
             Self::Files { .. } => (true, None),
             _ => (false, None),
         };
-        let wait = wait.map(|wait| Millis(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)));
-        Failure { message: self.to_string(), temporary, wait }
+        Failure { message: self.to_string(), temporary, wait: wait.map(Millis::from) }
     }
 }

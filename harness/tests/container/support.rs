@@ -254,19 +254,8 @@ impl Node {
     pub async fn service(&self, image: &str) -> ServiceSpec {
         let reference = self.registry.image(image);
         let digest = self.platform.images.resolve(&reference).await.unwrap();
-        let run = RunSpec {
-            image: reference,
-            digest: Some(digest),
-            command: Vec::new(),
-            args: Vec::new(),
-            user: None,
-            cpu: None,
-            memory: Bytes(64_000_000),
-            env: BTreeMap::new(),
-            volumes: Vec::new(),
-            secret_files: Vec::new(),
-            constraints: BTreeMap::new(),
-        };
+        let run =
+            RunSpec { digest: Some(digest), memory: Bytes(64_000_000), ..RunSpec::of(reference) };
         ServiceSpec {
             run,
             ports: Vec::new(),

@@ -193,16 +193,9 @@ pub(crate) fn sh(command: &mut Command) -> String {
 /// What the file would say of an image with this command.
 pub(crate) fn run(image: &str, command: &[&str]) -> RunSpec {
     RunSpec {
-        image: image.to_owned(),
-        digest: None,
         command: command.iter().map(|word| (*word).to_owned()).collect(),
-        args: Vec::new(),
-        user: None,
         cpu: Some(MilliCpu(500)),
         memory: Bytes(64_000_000),
-        env: BTreeMap::new(),
-        volumes: Vec::new(),
-        secret_files: Vec::new(),
-        constraints: BTreeMap::new(),
+        ..RunSpec::of(image)
     }
 }

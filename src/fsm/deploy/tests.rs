@@ -1,20 +1,15 @@
 //! Tests of revisions that meet one that is on its way.
 
-use crate::fsm::command::{Action, Deploy, Init, Place, Register, Report, Steps};
+use crate::fsm::command::{Action, Deploy, Place, Report, Steps};
 use crate::fsm::model::{App, DeployKind, DeployStatus, Health, Observed, Phase, WorkloadSpec};
-use crate::fsm::{Command, Entry, Outcome, Rejection, SessionStep, State, apply};
-use crate::id::{
-    AllocId, AppName, Attempt, BootId, Incarnation, Index, NodeId, Revision, WorkloadName,
-};
+use crate::fsm::{Command, Outcome, Rejection, State, apply_next, fixture};
+use crate::id::{AllocId, AppName, Attempt, BootId, NodeId, Revision, WorkloadName};
 use crate::spec;
-use crate::units::{Bytes, MilliCpu};
 use std::collections::BTreeMap;
 
 pub(in crate::fsm) fn change(state: &mut State, command: Command) -> Result<Outcome, Rejection> {
-    let (session, idempotency_key) = (SessionStep::default(), None);
-    let entry = Entry { time: state.time, session, idempotency_key, command };
-    let index = Index(state.index.0 + 1);
-    apply(state, index, entry).outcome
+    let time = state.time;
+    apply_next(state, time, command).outcome
 }
 
 /// A revision of these services, each with an image.
@@ -73,26 +68,8 @@ fn touched(state: &State, revision: u64) -> Vec<&str> {
 /// A node, and r1 that runs: web:1 and db:1.
 pub(in crate::fsm) fn running() -> State {
     let mut state = State::default();
-    let init = Init {
-        cluster: "prod".to_owned(),
-        cluster_id: "c".to_owned(),
-        incarnation: Incarnation(1),
-        subnet: [10, 121, 0, 0].into(),
-        prefix: 16,
-        node_name: "n1".to_owned(),
-        address: "192.0.2.1".to_owned(),
-        labels: BTreeMap::new(),
-    };
-    change(&mut state, Command::Init(init)).unwrap();
-    let register = Register {
-        after: None,
-        node: NodeId(1),
-        boot: BootId(1),
-        cpu: MilliCpu(4_000),
-        memory: Bytes(8_000_000_000),
-        version: String::new(),
-    };
-    change(&mut state, Command::Register(register)).unwrap();
+    change(&mut state, Command::Init(fixture::init())).unwrap();
+    change(&mut state, Command::Register(fixture::register())).unwrap();
     assert_eq!(put(&mut state, &[("web", "web:1"), ("db", "db:1")]), (1, true));
     finish(&mut state, 1, DeployStatus::Succeeded);
     state

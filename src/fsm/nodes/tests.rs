@@ -3,21 +3,14 @@
 use crate::fsm::command::{Action, Place, Register, Report};
 use crate::fsm::deploy::tests::{change, put, running, shop, step};
 use crate::fsm::model::{DeployStatus, ExitReason, Health, NodeStatus, Observed, Phase};
-use crate::fsm::{Command, Rejection, State};
+use crate::fsm::{Command, Rejection, State, fixture};
 use crate::id::{AllocId, Attempt, BootId, NodeId, Revision, WorkloadName};
 use crate::plan::{Observed as Seen, Scope, plan};
-use crate::units::{Bytes, MilliCpu};
 use std::collections::BTreeMap;
 
 fn register(node: u64, boot: u64) -> Command {
-    Command::Register(Register {
-        after: None,
-        node: NodeId(node),
-        boot: BootId(boot),
-        cpu: MilliCpu(4_000),
-        memory: Bytes(8_000_000_000),
-        version: String::new(),
-    })
+    let (node, boot) = (NodeId(node), BootId(boot));
+    Command::Register(Register { node, boot, ..fixture::register() })
 }
 
 fn report(node: u64, boot: u64, seq: u64, id: &AllocId) -> Command {

@@ -1,11 +1,11 @@
 //! Tests of when a deployment has failed, and what is said while it waits.
 
-use crate::fsm::command::{Action, Deploy, Init, Register, Report};
+use crate::fsm::command::{Action, Deploy, Register, Report};
 use crate::fsm::model::{
     DeployKind, Desired, Health, Observed, Phase, ProgressPhase, WorkloadSpec,
 };
-use crate::fsm::{Command, Entry, Outcome, SessionStep, State, apply};
-use crate::id::{AllocId, Attempt, BootId, Incarnation, Index, NodeId, Revision, WorkloadName};
+use crate::fsm::{Command, Outcome, State, apply_next, fixture};
+use crate::id::{AllocId, Attempt, BootId, NodeId, Revision, WorkloadName};
 use crate::limits;
 use crate::plan::{Observed as Seen, Plan, Scope, plan};
 use crate::spec;
@@ -22,34 +22,15 @@ struct Case {
 impl Case {
     fn new() -> Self {
         let mut case = Self { state: State::default(), now: 1_000_000, seq: 0 };
-        let init = Init {
-            cluster: "prod".to_owned(),
-            cluster_id: "c".to_owned(),
-            incarnation: Incarnation(1),
-            subnet: [10, 121, 0, 0].into(),
-            prefix: 16,
-            node_name: "n1".to_owned(),
-            address: "192.0.2.1".to_owned(),
-            labels: BTreeMap::new(),
-        };
-        case.change(Command::Init(init));
-        let register = Register {
-            after: None,
-            node: NodeId(1),
-            boot: BootId(1),
-            cpu: MilliCpu(2_000),
-            memory: Bytes(1_000_000_000),
-            version: String::new(),
-        };
+        case.change(Command::Init(fixture::init()));
+        let register =
+            Register { cpu: MilliCpu(2_000), memory: Bytes(1_000_000_000), ..fixture::register() };
         case.change(Command::Register(register));
         case
     }
 
     fn change(&mut self, command: Command) -> Outcome {
-        let (session, idempotency_key) = (SessionStep::default(), None);
-        let entry = Entry { time: Timestamp(self.now), session, idempotency_key, command };
-        let index = Index(self.state.index.0 + 1);
-        apply(&mut self.state, index, entry).outcome.unwrap()
+        apply_next(&mut self.state, Timestamp(self.now), command).outcome.unwrap()
     }
 
     /// Deploys one service with these fields.

@@ -1,0 +1,34 @@
+//! What tests of the core begin with: a cluster of one node.
+//!
+//! Never anything but tests: the node is the same in all of them.
+
+use super::command::{Init, Register};
+use crate::id::{BootId, Incarnation, NodeId};
+use crate::units::{Bytes, MilliCpu};
+use std::collections::BTreeMap;
+
+/// The first entry of cluster `prod`: node n1.
+pub fn init() -> Init {
+    Init {
+        cluster: "prod".to_owned(),
+        cluster_id: "c".to_owned(),
+        incarnation: Incarnation(1),
+        subnet: [10, 99, 0, 0].into(),
+        prefix: 16,
+        node_name: "n1".to_owned(),
+        address: "192.0.2.1".to_owned(),
+        labels: BTreeMap::new(),
+    }
+}
+
+/// Its first life, with 4 cores and 8 GB.
+pub fn register() -> Register {
+    Register {
+        after: None,
+        node: NodeId(1),
+        boot: BootId(1),
+        cpu: MilliCpu(4_000),
+        memory: Bytes(8_000_000_000),
+        version: String::new(),
+    }
+}
