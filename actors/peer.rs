@@ -1,0 +1,6 @@
+//! The peer actor: what this node says to the other members and hears from them.
+//!
+//! Owns the peer port and the connections to other nodes. Never decides who is a member, and never
+//! looks inside a raft message.
+
+pub mod wire;

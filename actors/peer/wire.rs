@@ -1,0 +1,7 @@
+//! The messages of the peer port, made from `proto/peer.proto`.
+//!
+//! Owns nothing else.
+
+#![allow(missing_docs, clippy::pedantic, clippy::all)]
+
+include!(concat!(env!("OUT_DIR"), "/mill.peer.rs"));
