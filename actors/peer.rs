@@ -3,4 +3,6 @@
 //! Owns the peer port and the connections to other nodes. Never decides who is a member, and never
 //! looks inside a raft message.
 
+pub mod ca;
+pub mod tls;
 pub mod wire;

@@ -29,6 +29,7 @@ pub mod spawn;
 pub mod spec;
 pub mod supervise;
 pub mod token;
+pub mod trust;
 pub mod units;
 pub mod views;
 pub mod why;

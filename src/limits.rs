@@ -380,3 +380,9 @@ pub const INTRODUCE_AGAIN: Duration = Duration::from_millis(500);
 pub const DEV_READY: Duration = Duration::from_secs(60);
 /// How often `mill dev --watch` looks at the file.
 pub const FILE_WATCH_INTERVAL: Duration = Duration::from_millis(300);
+/// How long a cluster's CA is good.
+pub const CA_LIFE: Duration = Duration::from_secs(20 * 365 * 24 * 3600);
+/// How long a node's certificate is good; it is renewed when two thirds are over.
+pub const CERTIFICATE_LIFE: Duration = Duration::from_secs(90 * 24 * 3600);
+/// A new certificate begins so long in the past: clocks differ.
+pub const CERTIFICATE_LEEWAY: Duration = Duration::from_secs(3600);
