@@ -156,9 +156,14 @@ mod tests {
     fn a_nodes_name_reads_in_one_way() {
         let id = PeerId { cluster: "00ff".into(), node: NodeId(7) };
         assert_eq!(PeerId::parse(&id.uri()), Some(id));
-        for wrong in
-            ["", "mill://", "mill://00ff", "mill://00ff/node/", "mill:///node/7", "mill://a/node/07"]
-        {
+        for wrong in [
+            "",
+            "mill://",
+            "mill://00ff",
+            "mill://00ff/node/",
+            "mill:///node/7",
+            "mill://a/node/07",
+        ] {
             assert_eq!(PeerId::parse(wrong), None, "{wrong}");
         }
         assert_eq!(peer_of(b"none"), Err(CertificateError::Damaged));

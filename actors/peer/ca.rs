@@ -175,7 +175,8 @@ pub fn certificate_to_pem(certificate: &[u8]) -> String {
 
 fn names(node: &PeerId, address: &str) -> Result<Vec<SanType>, CaError> {
     let text = |text: String| text.try_into().map_err(CaError::Make);
-    let mut names = vec![SanType::URI(text(node.uri())?), SanType::DnsName(text("localhost".into())?)];
+    let mut names =
+        vec![SanType::URI(text(node.uri())?), SanType::DnsName(text("localhost".into())?)];
     names.push(SanType::IpAddress(IpAddr::from([127, 0, 0, 1])));
     match address.parse::<IpAddr>() {
         Ok(address) if !address.is_loopback() => names.push(SanType::IpAddress(address)),
