@@ -112,6 +112,11 @@ impl Lap {
             node_name: "n1".to_owned(),
             address: "127.0.0.1".to_owned(),
             labels: Default::default(),
+            peer_port: 0,
+            public_key: String::new(),
+            keyring: String::new(),
+            ca: String::new(),
+            ca_key: None,
         };
         let register = Register {
             after: None,
@@ -120,6 +125,7 @@ impl Lap {
             cpu: MilliCpu(1000),
             memory: Bytes(1 << 30),
             version: "test".to_owned(),
+            feature_level: 1,
         };
         let member = Member { node: NodeId(1), init: Some(init), register };
         root.cast(Msg::Begin(Box::new(member))).expect("root lives");

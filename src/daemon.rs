@@ -17,6 +17,7 @@ use crate::actors::raft::lock::{DataLock, LockError};
 use crate::actors::root::{self, Child, Factories, Factory, Member, RootRef};
 use crate::actors::{container, raft, scheduler};
 use crate::config::{ContainerdChoice, DaemonConfig, Mode};
+use crate::fsm::FEATURE_LEVEL;
 use crate::fsm::command::Register;
 use crate::id::BootId;
 use crate::limits;
@@ -247,6 +248,7 @@ async fn begin(shared: &Arc<Shared>, root: &RootRef, who: Identity) -> Result<()
             ),
             memory: total_memory(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            feature_level: FEATURE_LEVEL,
         },
     };
     // Set once: a node that is a member already does not get here.

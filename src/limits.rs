@@ -36,6 +36,10 @@ pub const SPAN_MAX_MS: u64 = 366 * 24 * 3_600_000;
 pub const ARG_MAX: usize = 128 * 1024 - 1;
 /// Longest path in a container, in bytes.
 pub const PATH_MAX: usize = 4095;
+/// Labels of a node.
+pub const NODE_LABELS_MAX: usize = 64;
+/// Allocations that a refusal to remove their node names.
+pub const NAMED_ALLOCATIONS: usize = 5;
 /// Events kept.
 pub const EVENTS_KEPT: usize = 1_000;
 /// Plans that a node remembers, so that it can say what has changed since.

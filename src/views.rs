@@ -24,7 +24,7 @@ pub use warnings::trouble;
 
 use crate::fsm::State;
 use crate::fsm::login::RegistryLogin;
-use crate::fsm::model::{Node, NodeStatus, Role, Token};
+use crate::fsm::model::{Node, Part, Role, Token};
 use crate::id::{AllocId, NodeId};
 use crate::network::Subnet;
 use crate::units::{Bytes, MilliCpu, Timestamp};
@@ -53,13 +53,8 @@ pub fn node(state: &State, node: &Node, seen: &Observed) -> NodeView {
     NodeView {
         id: node.id.0,
         name: node.name.clone(),
-        status: match node.status {
-            NodeStatus::Ready => "ready",
-            NodeStatus::Draining => "draining",
-            NodeStatus::Down => "down",
-        }
-        .to_owned(),
-        voter: node.voter,
+        status: node.status.to_string(),
+        voter: node.part == Part::Voter,
         leader: seen.leader == Some(node.id),
         address: node.address.clone(),
         subnet: Subnet::node(node.subnet).to_string(),
@@ -130,7 +125,6 @@ pub fn token(token: &Token) -> TokenView {
     }
 }
 
-/// The name of a node, or its number once it is gone.
 /// A login to a registry, without its password.
 #[must_use]
 pub fn login(registry: &str, login: &RegistryLogin) -> LoginView {
@@ -138,6 +132,7 @@ pub fn login(registry: &str, login: &RegistryLogin) -> LoginView {
     LoginView { registry, user, since: login.since.to_string() }
 }
 
+/// The name of a node, or its number once it is gone.
 fn node_name(state: &State, id: NodeId) -> String {
     state.nodes.get(&id).map_or_else(|| id.to_string(), |node| node.name.clone())
 }

@@ -317,6 +317,21 @@ fn hint_of(rejection: &Rejection) -> Option<String> {
         Rejection::NothingShared { app } => {
             format!("if this file shall replace all of app {app}: --replace")
         }
+        Rejection::NodeNameTaken { name, .. } => {
+            format!(
+                "join under another name: --node NAME; or stop that node first and wait until \
+                     mill nodes shows {name} down"
+            )
+        }
+        Rejection::NoSubnet { .. } => "remove a node that is gone: mill remove NODE".to_owned(),
+        Rejection::NodeBusy { name, .. } => {
+            format!("mill drain {name} moves them to other nodes; then remove it")
+        }
+        Rejection::LastNode { .. } => {
+            "join another node first; to end the cluster: mill down --all, stop the daemon, \
+             mill clean"
+                .to_owned()
+        }
         _ => return None,
     })
 }

@@ -269,7 +269,7 @@ fn accepted(outcome: &Outcome, index: Index) -> Result<Accepted, ApiError> {
         Outcome::Revision { revision, new } => {
             Ok(Accepted { revision: *revision, new: *new, index })
         }
-        Outcome::Done | Outcome::Run { .. } => Err(ApiError::Internal {
+        Outcome::Done | Outcome::Run { .. } | Outcome::Node { .. } => Err(ApiError::Internal {
             doing: "deploying",
             reason: "the state answered without a revision".to_owned(),
         }),

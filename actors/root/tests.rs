@@ -124,6 +124,11 @@ impl Tree {
             node_name: "n1".into(),
             address: "127.0.0.1".into(),
             labels: BTreeMap::new(),
+            peer_port: 0,
+            public_key: String::new(),
+            keyring: String::new(),
+            ca: String::new(),
+            ca_key: None,
         };
         let register = Register {
             after: None,
@@ -132,6 +137,7 @@ impl Tree {
             cpu: MilliCpu(2_000),
             memory: Bytes(1_000_000_000),
             version: "0".into(),
+            feature_level: 1,
         };
         let member = Member { node, init: Some(init), register };
         self.root.cast(Msg::Begin(Box::new(member))).unwrap();

@@ -5,7 +5,7 @@
 
 use super::report::{Row, median, ms};
 use mill::fsm::command::{Deploy, Init, Register, Report};
-use mill::fsm::model::{DeployKind, Health, Node, Observed, Phase, WorkloadSpec};
+use mill::fsm::model::{DeployKind, Health, Node, Observed, Part, Phase, WorkloadSpec};
 use mill::fsm::{self, Command, Entry, SessionStep, State};
 use mill::id::{AllocId, AppName, Attempt, BootId, Incarnation, Index, NodeId, Revision};
 use mill::plan::{self, Scope, plan};
@@ -93,6 +93,11 @@ fn init() -> Command {
         node_name: "n1".to_owned(),
         address: "127.0.0.1".to_owned(),
         labels: BTreeMap::new(),
+        peer_port: 0,
+        public_key: String::new(),
+        keyring: String::new(),
+        ca: String::new(),
+        ca_key: None,
     })
 }
 
@@ -130,7 +135,12 @@ impl World {
         let first = world.state.nodes.get(&NodeId(1)).cloned().unwrap();
         for n in 1..=NODES {
             let id = NodeId(n);
-            let node = Node { id, name: format!("n{n}"), voter: n <= 5, ..(*first).clone() };
+            let node = Node {
+                id,
+                name: format!("n{n}"),
+                part: if n <= 5 { Part::Voter } else { Part::Learner },
+                ..(*first).clone()
+            };
             world.state.nodes.insert(id, Arc::new(node));
             world.apply(Command::Register(Register {
                 after: None,
@@ -139,6 +149,7 @@ impl World {
                 cpu: MilliCpu(4_000),
                 memory: Bytes(8_000_000_000),
                 version: "bench".to_owned(),
+                feature_level: 1,
             }));
         }
         world

@@ -4,7 +4,9 @@
 
 use super::World;
 use crate::fsm::command::Action;
-use crate::fsm::model::{Allocation, App, DeployStatus, Desired, Health, Node, NodeStatus, Phase};
+use crate::fsm::model::{
+    Allocation, App, DeployStatus, Desired, Health, Node, NodeStatus, Part, Phase,
+};
 use crate::fsm::{self, Applied, Command, Entry, State};
 use crate::id::AllocId;
 use crate::limits;
@@ -306,7 +308,7 @@ impl World {
         let Some(first) = state.nodes.get(&crate::id::NodeId(1)).cloned() else { return };
         for node in like.nodes.values().filter(|node| node.id != first.id) {
             let (id, name) = (node.id, node.name.clone());
-            let copy = fsm::model::Node { id, name, voter: false, ..(*first).clone() };
+            let copy = fsm::model::Node { id, name, part: Part::Learner, ..(*first).clone() };
             state.nodes.insert(id, Arc::new(copy));
         }
     }

@@ -12,7 +12,7 @@ mod user;
 
 use crate::clock::LeaderClock;
 use crate::fsm::command::{Init, Register, Report};
-use crate::fsm::model::Node;
+use crate::fsm::model::{Node, Part};
 use crate::fsm::{self, Command, Entry, SessionStep, State};
 use crate::id::{AppName, BootId, Incarnation, Index, NodeId};
 use crate::plan::{Observed, Scope, plan};
@@ -173,6 +173,11 @@ impl World {
             node_name: "n1".into(),
             address: "10.0.0.1".into(),
             labels: BTreeMap::new(),
+            peer_port: 0,
+            public_key: String::new(),
+            keyring: String::new(),
+            ca: String::new(),
+            ca_key: None,
         };
         self.commit(Command::Init(init));
         self.nodes.insert(NodeId(1), SimNode::default());
@@ -181,7 +186,7 @@ impl World {
     /// Joining has no command yet: the node is put into the state by hand, before anything else.
     fn add_node(&mut self, id: NodeId) {
         let Some(first) = self.state.nodes.get(&NodeId(1)).cloned() else { return };
-        let node = Node { id, name: format!("n{id}"), voter: false, ..(*first).clone() };
+        let node = Node { id, name: format!("n{id}"), part: Part::Learner, ..(*first).clone() };
         self.state.nodes.insert(id, Arc::new(node));
         self.nodes.insert(id, SimNode::default());
     }
@@ -199,7 +204,15 @@ impl World {
     fn introduction(&self, node: NodeId, boot: BootId) -> Command {
         let (cpu, memory) = (MilliCpu(4_000), Bytes(4_000_000_000));
         let after = self.state.nodes.get(&node).map(|known| known.boot);
-        Command::Register(Register { node, boot, cpu, memory, version: "sim".to_owned(), after })
+        Command::Register(Register {
+            node,
+            boot,
+            cpu,
+            memory,
+            version: "sim".to_owned(),
+            after,
+            feature_level: 1,
+        })
     }
 
     fn after(&mut self, delay: u64, event: Event) {

@@ -93,6 +93,11 @@ fn identity(shared: &Shared, request: InitRequest) -> Result<Identity, ApiError>
             node_name: node,
             address: address.to_string(),
             labels: request.labels,
+            peer_port: 0,
+            public_key: String::new(),
+            keyring: String::new(),
+            ca: String::new(),
+            ca_key: None,
         },
         begun: false,
     })

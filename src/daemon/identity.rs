@@ -104,6 +104,11 @@ mod tests {
             node_name: "n1".into(),
             address: "127.0.0.1".into(),
             labels: BTreeMap::new(),
+            peer_port: 0,
+            public_key: String::new(),
+            keyring: String::new(),
+            ca: String::new(),
+            ca_key: None,
         };
         let subnet = Ipv4Addr::new(10, 99, 0, 0);
         let who = Identity { node: NodeId(1), subnet, init, begun: false };

@@ -4,7 +4,7 @@
 
 use super::allocation::not_found;
 use super::command::{Init, Report};
-use super::model::{Node, NodeStatus, Token};
+use super::model::{Ca, Node, NodeStatus, Part, Token};
 use super::{Applied, Cluster, Command, Entry, Outcome, Rejection, Remembered};
 use super::{SessionStep, State, Touched};
 use crate::bugs::{Bug, is_on};
@@ -89,6 +89,12 @@ impl State {
         match command {
             Command::Init(init) => self.init(init, touched),
             Command::Register(register) => self.register(register, touched),
+            Command::Join(join) => self.join(join, touched),
+            Command::Members(members) => self.set_members(&members, touched),
+            Command::Label { node, labels } => self.label(node, labels, touched),
+            Command::Drain { node, deadline } => self.drain(node, deadline, touched),
+            Command::Undrain { node } => self.undrain(node, touched),
+            Command::Remove { node } => self.remove_node(node, touched),
             Command::NodeDown { node, boot } => self.node_down(node, boot, touched),
             Command::Deploy(deploy) => self.deploy(deploy, touched),
             Command::Steps(steps) => self.take_steps(steps, touched),
@@ -142,11 +148,18 @@ impl State {
             cpu: crate::units::MilliCpu(0),
             memory: crate::units::Bytes(0),
             status: NodeStatus::Ready,
-            voter: true,
+            peer_port: init.peer_port,
+            down_since: None,
+            drain: None,
+            part: Part::Voter,
             version: String::new(),
+            feature_level: 1,
+            public_key: init.public_key,
+            keyring: init.keyring,
             boot: BootId(0),
             joined_at: self.time,
         };
+        self.ca = init.ca_key.map(|key| Ca { cert: init.ca, key });
         self.nodes.insert(id, Arc::new(node));
         self.cluster = Some(Cluster {
             name: init.cluster,
@@ -179,7 +192,7 @@ impl State {
         Ok(Outcome::Done)
     }
 
-    fn node(&self, id: NodeId) -> Result<&Arc<Node>, Rejection> {
+    pub(super) fn node(&self, id: NodeId) -> Result<&Arc<Node>, Rejection> {
         self.nodes.get(&id).ok_or_else(|| not_found("node", &id.to_string()))
     }
 

@@ -2,13 +2,17 @@
 //!
 //! Owns the shapes of log entries' commands. Never carries out any.
 
-use super::model::{DeployKind, DeployStatus, Exit, HookWhen, Observed, Role, WorkloadSpec};
-use crate::id::{
-    AllocId, AppName, BootId, Incarnation, NodeId, Revision, SpecHash, TokenId, WorkloadName,
+mod node;
+
+pub use node::{Init, Join, Members, Register};
+
+use super::model::{
+    DeployKind, DeployStatus, Exit, HookWhen, NodeStatus, Observed, Role, WorkloadSpec,
 };
+use crate::id::{AllocId, AppName, BootId, NodeId, Revision, SpecHash, TokenId, WorkloadName};
 use crate::secret::Sealed;
 use crate::spec::model::TaskSpec;
-use crate::units::{Bytes, MilliCpu, Timestamp};
+use crate::units::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -50,6 +54,35 @@ pub enum Command {
     Init(Init),
     /// A node began a life: it says what it has.
     Register(Register),
+    /// A node asks to become a member; its name may be that of one that is down, whose place it
+    /// takes.
+    Join(Join),
+    /// The configuration of raft is this now. Rides as the context of the entry that changes it.
+    Members(Members),
+    /// Set labels of a node, or take them away.
+    Label {
+        /// Which node.
+        node: NodeId,
+        /// By label: its value, or none to take it away.
+        labels: BTreeMap<String, Option<String>>,
+    },
+    /// Give a node's work to others.
+    Drain {
+        /// Which node.
+        node: NodeId,
+        /// When runs of tasks that are still on are ended; absent: they finish.
+        deadline: Option<Timestamp>,
+    },
+    /// Let a node take work again.
+    Undrain {
+        /// Which node.
+        node: NodeId,
+    },
+    /// Make a node no member any more.
+    Remove {
+        /// Which node.
+        node: NodeId,
+    },
     /// A node is silent: what runs there is lost.
     NodeDown {
         /// Which node.
@@ -110,46 +143,6 @@ pub enum Command {
         /// Its host, perhaps with a port.
         registry: String,
     },
-}
-
-/// The first entry of a cluster.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Init {
-    /// Name of the cluster.
-    pub cluster: String,
-    /// Its identity: random, hexadecimal.
-    pub cluster_id: String,
-    /// Its first life.
-    pub incarnation: Incarnation,
-    /// First address of all its nodes' subnets.
-    pub subnet: Ipv4Addr,
-    /// Length of that subnet's prefix.
-    pub prefix: u8,
-    /// Name of the first node.
-    pub node_name: String,
-    /// Its address.
-    pub address: String,
-    /// Its labels.
-    pub labels: BTreeMap<String, String>,
-}
-
-/// A node began a life.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Register {
-    /// Which node.
-    pub node: NodeId,
-    /// The life.
-    pub boot: BootId,
-    /// All of its processors.
-    pub cpu: MilliCpu,
-    /// All of its memory.
-    pub memory: Bytes,
-    /// Version of the program.
-    pub version: String,
-    /// The life that the node knows of itself: another one now makes this stale, so that what an
-    /// earlier life said comes after nothing. Absent: whatever is.
-    #[serde(default)]
-    pub after: Option<BootId>,
 }
 
 /// A new revision of an app: all of it, so that it needs no reading of what was.
@@ -369,6 +362,13 @@ pub enum Outcome {
         /// Its id.
         id: AllocId,
     },
+    /// A node is a member now.
+    Node {
+        /// Its id: never given before.
+        id: NodeId,
+        /// First address of its /21.
+        subnet: Ipv4Addr,
+    },
 }
 
 /// Why a command was not carried out; nothing was changed.
@@ -410,6 +410,42 @@ pub enum Rejection {
         /// Whose.
         app: AppName,
     },
+    /// A member that is not down has that name.
+    #[error("node {name} is a member already, and it is {status}")]
+    NodeNameTaken {
+        /// The name.
+        name: String,
+        /// What it is.
+        status: NodeStatus,
+    },
+    /// The cluster's subnet has no part left for one more node.
+    #[error("the cluster's subnet {subnet} has no /21 left")]
+    NoSubnet {
+        /// The whole.
+        subnet: String,
+    },
+    /// The node does not drain.
+    #[error("node {name} is not draining")]
+    NotDraining {
+        /// Which.
+        name: String,
+    },
+    /// Something still runs on the node that is to be removed.
+    #[error("node {name} still holds {}", some(allocations, *more))]
+    NodeBusy {
+        /// Which node.
+        name: String,
+        /// The first of them.
+        allocations: Vec<AllocId>,
+        /// How many others.
+        more: usize,
+    },
+    /// Without that node the cluster would have nobody to go on.
+    #[error("no node but {name} is there to go on: it is the last that is ready")]
+    LastNode {
+        /// Which.
+        name: String,
+    },
     /// No such thing.
     #[error("no {what} {name}")]
     NotFound {
@@ -439,4 +475,11 @@ pub enum Rejection {
         /// What was said.
         what: String,
     },
+}
+
+/// The first of some allocations, and how many more there are.
+fn some(allocations: &[AllocId], more: usize) -> String {
+    let names: Vec<&str> = allocations.iter().map(AllocId::as_str).collect();
+    let names = names.join(", ");
+    if more == 0 { names } else { format!("{names} and {more} more") }
 }

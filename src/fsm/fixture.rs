@@ -18,6 +18,11 @@ pub fn init() -> Init {
         node_name: "n1".to_owned(),
         address: "192.0.2.1".to_owned(),
         labels: BTreeMap::new(),
+        peer_port: 4401,
+        public_key: String::new(),
+        keyring: String::new(),
+        ca: String::new(),
+        ca_key: None,
     }
 }
 
@@ -30,5 +35,6 @@ pub fn register() -> Register {
         cpu: MilliCpu(4_000),
         memory: Bytes(8_000_000_000),
         version: String::new(),
+        feature_level: 1,
     }
 }

@@ -11,6 +11,7 @@ mod deploy;
 #[cfg(test)]
 pub mod fixture;
 pub mod login;
+mod members;
 pub mod model;
 mod nodes;
 mod runs;
@@ -26,7 +27,7 @@ use crate::id::{AllocId, AppName, Incarnation, Index, NodeId, Revision, SpecHash
 use crate::id::{BootId, WorkloadName};
 use crate::units::{Bytes, MilliCpu, Timestamp};
 use imbl::{OrdMap, OrdSet};
-use model::{Allocation, App, Deployment, Node, Run, StoredSpec, TaskSchedule, Token};
+use model::{Allocation, App, Ca, Deployment, Node, Run, StoredSpec, TaskSchedule, Token};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
@@ -47,6 +48,12 @@ pub struct State {
     pub last_revision: Revision,
     /// The members.
     pub nodes: OrdMap<NodeId, Arc<Node>>,
+    /// Ids of nodes that are members no more, for ever.
+    #[serde(default)]
+    pub removed: OrdSet<NodeId>,
+    /// The authority whose certificates nodes know each other by.
+    #[serde(default)]
+    pub ca: Option<Ca>,
     /// Number of each node's last batch of reports in its boot.
     #[serde(default)]
     pub reports: OrdMap<NodeId, u64>,

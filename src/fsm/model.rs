@@ -3,60 +3,20 @@
 //! Owns the shapes. Never changes them: that is `apply`.
 
 mod allocation;
+mod node;
 mod run;
 
 pub use allocation::{AllocKind, Allocation, Desired, Exit, ExitReason, Health, Observed, Phase};
+pub use node::{Ca, Drain, Node, NodeStatus, Part};
 pub use run::{HookRun, HookWhen, Run, RunCause, TaskSchedule};
 
-use crate::id::{AllocId, AppName, BootId, NodeId, Revision, SpecHash, TokenId, WorkloadName};
+use crate::id::{AllocId, AppName, NodeId, Revision, SpecHash, TokenId, WorkloadName};
 use crate::spec::model::{RunSpec, ServiceSpec, StopSpec, TaskSpec, hash_of};
-use crate::units::{Bytes, MilliCpu, Timestamp};
+use crate::units::Timestamp;
 use imbl::OrdMap;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
 use std::sync::Arc;
-
-/// A machine of the cluster.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Node {
-    /// Never used again once the node is gone.
-    pub id: NodeId,
-    /// A label for people, unique among the members.
-    pub name: String,
-    /// Where other nodes and clients reach it.
-    pub address: String,
-    /// First address of its /21.
-    pub subnet: Ipv4Addr,
-    /// For constraints.
-    pub labels: BTreeMap<String, String>,
-    /// All of its processors.
-    pub cpu: MilliCpu,
-    /// All of its memory.
-    pub memory: Bytes,
-    /// Whether it takes allocations.
-    pub status: NodeStatus,
-    /// Whether it votes.
-    pub voter: bool,
-    /// Version of the program it runs.
-    pub version: String,
-    /// Its current life; reports of another are refused.
-    pub boot: BootId,
-    /// When it became a member.
-    pub joined_at: Timestamp,
-}
-
-/// Whether a node takes allocations.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum NodeStatus {
-    /// It takes allocations.
-    Ready,
-    /// It keeps none and takes none.
-    Draining,
-    /// Silent for longer than the node-down window.
-    Down,
-}
 
 /// What one file owns.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -29,6 +29,7 @@ impl State {
         }
         let mut node = (**old).clone();
         node.status = NodeStatus::Down;
+        node.down_since = Some(self.time);
         let name = node.name.clone();
         self.nodes.insert(id, Arc::new(node));
         touched.nodes = true;
@@ -48,7 +49,7 @@ impl State {
         Ok(Outcome::Done)
     }
 
-    fn lose(&mut self, mut allocation: Allocation, node: &str, touched: &mut Touched) {
+    pub(super) fn lose(&mut self, mut allocation: Allocation, node: &str, touched: &mut Touched) {
         let message = Some(format!("node {node} is down"));
         let seen = &mut allocation.observed;
         seen.phase = Phase::Lost;
@@ -78,7 +79,9 @@ impl State {
             return Err(Rejection::Stale);
         }
         if is_down {
-            node.status = NodeStatus::Ready;
+            let drains = node.drain.is_some();
+            node.status = if drains { NodeStatus::Draining } else { NodeStatus::Ready };
+            node.down_since = None;
         }
         if is_new {
             node.boot = register.boot;
@@ -87,6 +90,7 @@ impl State {
         node.cpu = register.cpu;
         node.memory = register.memory;
         node.version = register.version;
+        node.feature_level = register.feature_level;
         self.nodes.insert(node.id, Arc::new(node));
         touched.nodes = true;
         Ok(Outcome::Done)

@@ -188,6 +188,7 @@ impl Node {
             cpu: MilliCpu(4_000),
             memory: Bytes(8_000_000_000),
             version: "0.1.0".to_owned(),
+            feature_level: 1,
         }))
         .unwrap();
         node.until(|view| view.is_some()).await;
@@ -351,5 +352,10 @@ pub fn init() -> Init {
         node_name: "n1".to_owned(),
         address: "127.0.0.1".to_owned(),
         labels: BTreeMap::new(),
+        peer_port: 0,
+        public_key: String::new(),
+        keyring: String::new(),
+        ca: String::new(),
+        ca_key: None,
     }
 }

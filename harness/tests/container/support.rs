@@ -195,6 +195,11 @@ impl Node {
             node_name: "n1".into(),
             address: "127.0.0.1".into(),
             labels: BTreeMap::new(),
+            peer_port: 0,
+            public_key: String::new(),
+            keyring: String::new(),
+            ca: String::new(),
+            ca_key: None,
         }));
         node.begin_life(1).await;
         node
@@ -210,6 +215,7 @@ impl Node {
             cpu: MilliCpu(64_000),
             memory: Bytes(64_000_000_000),
             version: "test".into(),
+            feature_level: 1,
         }));
         let platform = Arc::clone(&self.platform);
         let handle = container::start(platform, self.root.clone()).await.unwrap();

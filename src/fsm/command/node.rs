@@ -1,0 +1,103 @@
+//! Commands about nodes: what they carry.
+//!
+//! Owns their shapes. Never carries out any.
+
+use crate::id::{BootId, Incarnation, NodeId};
+use crate::secret::Sealed;
+use crate::units::{Bytes, MilliCpu};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+
+/// The first entry of a cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Init {
+    /// Name of the cluster.
+    pub cluster: String,
+    /// Its identity: random, hexadecimal.
+    pub cluster_id: String,
+    /// Its first life.
+    pub incarnation: Incarnation,
+    /// First address of all its nodes' subnets.
+    pub subnet: Ipv4Addr,
+    /// Length of that subnet's prefix.
+    pub prefix: u8,
+    /// Name of the first node.
+    pub node_name: String,
+    /// Its address.
+    pub address: String,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// Where it listens for its peers.
+    #[serde(default)]
+    pub peer_port: u16,
+    /// What secrets are sealed for: its X25519 key, base64.
+    #[serde(default)]
+    pub public_key: String,
+    /// The cluster's keyring, sealed for that key, base64.
+    #[serde(default)]
+    pub keyring: String,
+    /// The cluster's authority: its certificate, PEM.
+    #[serde(default)]
+    pub ca: String,
+    /// The authority's key, sealed by the keyring.
+    #[serde(default)]
+    pub ca_key: Option<Sealed>,
+}
+
+/// A node began a life.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Register {
+    /// Which node.
+    pub node: NodeId,
+    /// The life.
+    pub boot: BootId,
+    /// All of its processors.
+    pub cpu: MilliCpu,
+    /// All of its memory.
+    pub memory: Bytes,
+    /// Version of the program.
+    pub version: String,
+    /// The life that the node knows of itself: another one now makes this stale, so that what an
+    /// earlier life said comes after nothing. Absent: whatever is.
+    #[serde(default)]
+    pub after: Option<BootId>,
+    /// The highest feature level that the program knows.
+    #[serde(default = "first_level")]
+    pub feature_level: u32,
+}
+
+fn first_level() -> u32 {
+    1
+}
+
+/// A node asks to become a member. It gets an id and a subnet, and is down until it registers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Join {
+    /// Its name: free, or that of a member that is down.
+    pub name: String,
+    /// Its address.
+    pub address: String,
+    /// Where it listens for its peers.
+    pub peer_port: u16,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// Its X25519 key, base64. The same name with the same key, before it has ever registered, is
+    /// the same request once more.
+    pub public_key: String,
+    /// The cluster's keyring, sealed for that key, base64.
+    pub keyring: String,
+    /// Version of the program.
+    pub version: String,
+    /// The highest feature level that the program knows.
+    pub feature_level: u32,
+}
+
+/// A configuration of raft, by the part that each node takes; one in neither takes none.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Members {
+    /// They vote.
+    pub voters: BTreeSet<NodeId>,
+    /// They receive the log.
+    pub learners: BTreeSet<NodeId>,
+}
