@@ -20,6 +20,7 @@ mod exec;
 mod explain;
 mod faults;
 mod images;
+mod install;
 mod logs;
 mod node;
 #[path = "../harness/poll.rs"]

@@ -3,7 +3,7 @@
 //! Owns the list of commands. Never runs one; each command's flags are in its own file.
 
 use super::{
-    check, clean, completions, cp, daemon, dev, doctor, down, events, exec, fmt, history, image,
+    check, clean, completions, cp, daemon, dev, doctor, down, events, exec, fmt, history, image, install,
     init, logs, plan, ps, restart, rollback, scale, show, spawn, status, token, up, version, why,
 };
 use argh::{ArgsInfo, FromArgs};
@@ -84,6 +84,8 @@ pub enum Command {
     Doctor(doctor::DoctorArgs),
     /// `mill clean`.
     Clean(clean::CleanArgs),
+    /// `mill install`.
+    Install(install::InstallArgs),
     /// `mill completions`.
     Completions(completions::CompletionsArgs),
     /// `mill version`.

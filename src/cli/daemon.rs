@@ -4,6 +4,7 @@ use super::{Context, error::CliError};
 use crate::config::{DaemonConfig, DaemonFlags, LogFormat, Mode};
 use crate::daemon::{DaemonError, Node};
 use argh::{ArgsInfo, FromArgs};
+use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Run a node in the foreground. Every flag has a variable: MILL_DATA_DIR and so on.
@@ -115,12 +116,21 @@ pub(super) fn log_to_stderr(format: LogFormat, default: &str, context: &Context)
 async fn serve(config: DaemonConfig) -> Result<(), CliError> {
     let started = Node::start(config).await;
     let mut node = started.map_err(|error| failed(&error))?;
+    tell_systemd(NotifyState::Ready);
     let ended = tokio::select! {
         error = node.failed() => Err(failed(&error)),
         stopped = asked_to_stop() => stopped,
     };
+    tell_systemd(NotifyState::Stopping);
     node.stop().await;
     ended
+}
+
+/// Tells a systemd that started this process how far it is.
+fn tell_systemd(state: NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        tracing::warn!(%error, "systemd can't be told how far the daemon is");
+    }
 }
 
 /// Waits for SIGTERM or SIGINT.

@@ -24,6 +24,7 @@ pub mod globals;
 mod history;
 mod image;
 mod init;
+mod install;
 mod logs;
 mod names;
 mod plan;
@@ -134,6 +135,7 @@ fn run(command: Command, context: &Context) -> Result<(), CliError> {
         Command::Check(args) => check::run(args, context),
         Command::Fmt(args) => fmt::run(args, context),
         Command::Completions(args) => completions::run(args, context),
+        Command::Install(args) => install::run(args, context),
         Command::Version(args) => version::run(args, context),
         command => wait(context, run_async(command, context)),
     }
@@ -165,6 +167,7 @@ async fn run_async(command: Command, context: &Context) -> Result<(), CliError> 
         Command::Clean(args) => clean::run(args, context).await,
         Command::Daemon(_) | Command::Dev(_) | Command::Check(_) => Ok(()),
         Command::Fmt(_) | Command::Completions(_) | Command::Version(_) => Ok(()),
+        Command::Install(_) => Ok(()),
     }
 }
 

@@ -20,7 +20,6 @@ const LATER: &[&str] = &[
     "remove",
     "backup",
     "restore",
-    "install",
     "top",
     "import",
     "secret rotate-key",
