@@ -90,6 +90,37 @@ fn a_login_is_tried_kept_sealed_and_used_after_a_restart() {
     let _ = node.mill(["up", other.to_str().unwrap()]).code(1).says("mill image login");
 }
 
+/// Makes a program.
+fn program(path: &Path, script: &str) {
+    std::fs::write(path, format!("#!/bin/sh\n{script}\n")).unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(path, mode).unwrap();
+}
+
+#[test]
+fn a_credential_helper_of_docker_is_asked() {
+    let registry = Registry::start_guarded();
+    let folder = tempfile::tempdir().unwrap();
+    let (helper, asked) =
+        (folder.path().join("docker-credential-test"), folder.path().join("asked"));
+    let address = registry.address();
+    let config = format!(r#"{{"auths": {{"{address}": {{}}}}, "credsStore": "test"}}"#);
+    std::fs::write(folder.path().join("config.json"), config).unwrap();
+    let folder = folder.path().to_str().unwrap();
+    let path = format!("{folder}:{}", std::env::var("PATH").unwrap());
+    let node = TestDaemon::builder().env("PATH", &path).env("DOCKER_CONFIG", folder).start();
+    let file = files::hello(&registry.image("hello:v1"), 1);
+
+    let _ = node.up(&file).code(1).says("docker-credential-test, which can't be run");
+    program(&helper, "echo credentials not found; exit 1");
+    let _ = node.up(&file).code(1).says("which says: credentials not found");
+    let answer = format!(r#"{{"ServerURL": "x", "Username": "{USER}", "Secret": "{PASSWORD}"}}"#);
+    let record = format!("echo $1 $(cat) >> {}", asked.display());
+    program(&helper, &format!("{record}\ncat <<.\n{answer}\n."));
+    let _ = node.up(&file).ok();
+    assert_eq!(std::fs::read_to_string(&asked).unwrap(), format!("get {address}\n"), "once");
+}
+
 #[test]
 fn an_archive_comes_through_standard_input_and_needs_no_registry() {
     let node = TestDaemon::start();

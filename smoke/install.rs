@@ -44,10 +44,8 @@ fn a_daemon_tells_systemd_when_it_is_ready() {
         let length = socket.recv(&mut text).expect("told within 20 s");
         String::from_utf8_lossy(&text[..length]).into_owned()
     };
-    let mut node = TestDaemon::builder()
-        .env("NOTIFY_SOCKET", path.to_str().unwrap())
-        .unclaimed()
-        .start();
+    let mut node =
+        TestDaemon::builder().env("NOTIFY_SOCKET", path.to_str().unwrap()).unclaimed().start();
     assert_eq!(told(), "READY=1\n");
     assert_eq!(node.stop(), Some(0));
     assert_eq!(told(), "STOPPING=1\n");

@@ -256,6 +256,10 @@ pub const IMAGE_TOUCHED: Duration = Duration::from_secs(600);
 pub const DISK_FREE_PERCENT: u64 = 15;
 /// Logins to registries kept at once.
 pub const LOGINS_MAX: usize = 100;
+/// How long a credential helper may take.
+pub const CREDENTIAL_HELPER: Duration = Duration::from_secs(10);
+/// What a credential helper said is used for this long; its tokens live for longer.
+pub const CREDENTIAL_KEPT: Duration = Duration::from_secs(300);
 /// How long a connection to a registry may take.
 pub const REGISTRY_CONNECT: Duration = Duration::from_secs(10);
 /// Pause that a rate-limited registry asks for when it names none.

@@ -3,8 +3,9 @@
 //! Owns the list of commands. Never runs one; each command's flags are in its own file.
 
 use super::{
-    check, clean, completions, cp, daemon, dev, doctor, down, events, exec, fmt, history, image, install,
-    init, logs, plan, ps, restart, rollback, scale, show, spawn, status, token, up, version, why,
+    check, clean, completions, cp, daemon, dev, doctor, down, events, exec, fmt, history, image,
+    init, install, logs, plan, ps, restart, rollback, scale, show, spawn, status, token, up,
+    version, why,
 };
 use argh::{ArgsInfo, FromArgs};
 

@@ -119,7 +119,9 @@ pub(super) fn run(args: InstallArgs, context: &Context) -> Result<(), CliError> 
         context.ui.print(&format!("installed {}", path.display()))?;
     }
     let next = match (starts, args.root.is_some()) {
-        (true, _) => "mill runs. Next: mill init, or mill join HOST --token T; logs: journalctl -u mill",
+        (true, _) => {
+            "mill runs. Next: mill init, or mill join HOST --token T; logs: journalctl -u mill"
+        }
         (false, false) => "Start it: systemctl start mill",
         (false, true) => "Enable it there: systemctl enable mill",
     };
@@ -128,10 +130,15 @@ pub(super) fn run(args: InstallArgs, context: &Context) -> Result<(), CliError> 
 
 /// Writes all three below a root; a settings file that is there stays.
 fn write_files(root: &Path, binary: &Path) -> Result<Installed, CliError> {
-    let own = std::env::current_exe().map_err(|error| refused(Path::new("/proc/self/exe"), &error))?;
+    let own =
+        std::env::current_exe().map_err(|error| refused(Path::new("/proc/self/exe"), &error))?;
     let place = |path: &str| root.join(path);
-    let installed =
-        Installed { unit: place(UNIT), binary: place(BINARY), settings: place(SETTINGS), started: false };
+    let installed = Installed {
+        unit: place(UNIT),
+        binary: place(BINARY),
+        settings: place(SETTINGS),
+        started: false,
+    };
     let program = fs::read(&own).map_err(|error| refused(&own, &error))?;
     if own != installed.binary {
         replace(&installed.binary, &program, 0o755)?;

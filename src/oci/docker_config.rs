@@ -22,8 +22,13 @@ pub struct Login {
 pub enum Found {
     /// Credentials.
     Login(Login),
-    /// A program has them: `docker-credential-NAME`.
-    Helper(String),
+    /// A program has them.
+    Helper {
+        /// Its name, without `docker-credential-`.
+        helper: String,
+        /// What it knows the registry as.
+        server: String,
+    },
     /// An OAuth token that is no password.
     IdentityToken,
     /// Nothing.
@@ -88,10 +93,11 @@ impl DockerConfig {
     pub fn find(&self, registry: &str) -> Found {
         let is_meant = |name: &str| host(name) == host(registry);
         let helper = self.cred_helpers.iter().find(|(name, _)| is_meant(name));
-        if let Some((_, helper)) = helper {
-            return Found::Helper(helper.clone());
+        if let Some((server, helper)) = helper {
+            return Found::Helper { helper: helper.clone(), server: server.clone() };
         }
-        let auth = self.auths.iter().find(|(name, _)| is_meant(name)).map(|(_, auth)| auth);
+        let named = self.auths.iter().find(|(name, _)| is_meant(name));
+        let auth = named.map(|(_, auth)| auth);
         if let Some(login) = auth.and_then(Auth::login) {
             return Found::Login(login);
         }
@@ -99,8 +105,10 @@ impl DockerConfig {
             return Found::IdentityToken;
         }
         // With a store the file names the registry and holds nothing of it.
-        match &self.creds_store {
-            Some(store) if auth.is_some() => Found::Helper(store.clone()),
+        match (&self.creds_store, named) {
+            (Some(store), Some((server, _))) => {
+                Found::Helper { helper: store.clone(), server: server.clone() }
+            }
             _ => Found::Nothing,
         }
     }
@@ -144,8 +152,12 @@ mod tests {
         }
         assert_eq!(config.find("r.lan:5000"), login("bob", "x"));
         assert_eq!(config.find("r.lan"), Found::Nothing, "another port");
-        assert_eq!(config.find("ecr.example"), Found::Helper("ecr-login".to_owned()));
-        assert_eq!(config.find("kept.example"), Found::Helper("desktop".to_owned()));
+        let helper = |helper: &str, server: &str| Found::Helper {
+            helper: helper.to_owned(),
+            server: server.to_owned(),
+        };
+        assert_eq!(config.find("ecr.example"), helper("ecr-login", "ecr.example"));
+        assert_eq!(config.find("kept.example"), helper("desktop", "kept.example"));
         assert_eq!(config.find("azure.example"), Found::IdentityToken);
         assert_eq!(config.find("other.example"), Found::Nothing);
         assert!(!format!("{config:?}").contains(&encoded));

@@ -24,7 +24,10 @@ use tokio::sync::mpsc;
 
 const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
 const LAYER_GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
+const LAYER_ZSTD: &str = "application/vnd.oci.image.layer.v1.tar+zstd";
+/// How a file of gzip begins (RFC 1952), and one of zstd (RFC 8878).
 const GZIP: [u8; 2] = [0x1f, 0x8b];
+const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 
 /// Names that an OCI layout gives an image, the full one first.
 const NAME_KEYS: [&str; 2] = ["io.containerd.image.name", "org.opencontainers.image.ref.name"];
@@ -34,7 +37,8 @@ const NAME_KEYS: [&str; 2] = ["io.containerd.image.name", "org.opencontainers.im
 struct Stored {
     digest: Digest,
     size: u64,
-    gzip: bool,
+    /// Its media type if it is a layer, by how it begins.
+    layer: &'static str,
     text: Option<Bytes>,
 }
 
@@ -131,8 +135,8 @@ async fn store_file(
     let mut writer = None;
     let mut offset = 0;
     while let Some(Part::Data(data)) = parts.recv().await {
-        if head.len() < GZIP.len() {
-            head.extend(data.iter().take(GZIP.len()));
+        if head.len() < ZSTD.len() {
+            head.extend(data.iter().take(ZSTD.len()));
         }
         if small {
             kept.extend_from_slice(&data);
@@ -148,14 +152,18 @@ async fn store_file(
             offset += length;
         }
     }
-    let gzip = head.starts_with(&GZIP);
+    let layer = match head {
+        head if head.starts_with(&GZIP) => LAYER_GZIP,
+        head if head.starts_with(&ZSTD) => LAYER_ZSTD,
+        _ => LAYER,
+    };
     if let Some(mut writer) = writer {
         if offset != size {
             return Err(bad("it ends in the middle of a file"));
         }
         let digest = writer.commit(Labels::new()).await;
         let digest = digest.map_err(|status| writer.told("the archive", status))?;
-        return Ok(Stored { digest, size, gzip, text: None });
+        return Ok(Stored { digest, size, layer, text: None });
     }
     if kept.len() as u64 != size {
         return Err(bad("it ends in the middle of a file"));
@@ -167,7 +175,7 @@ async fn store_file(
     }
     // Only a document is read again.
     let is_document = matches!(text.first(), Some(b'{' | b'['));
-    Ok(Stored { digest, size, gzip, text: is_document.then_some(text) })
+    Ok(Stored { digest, size, layer, text: is_document.then_some(text) })
 }
 
 fn text_of(files: &Files, path: &str) -> Option<Bytes> {
@@ -194,7 +202,7 @@ fn docker(files: &Files, text: &[u8]) -> Result<Vec<(Reference, Resolved)>, Imag
 
 fn layer(stored: &Stored) -> Descriptor {
     Descriptor {
-        media_type: if stored.gzip { LAYER_GZIP } else { LAYER }.to_owned(),
+        media_type: stored.layer.to_owned(),
         digest: stored.digest.clone(),
         size: stored.size,
         platform: None,

@@ -24,13 +24,15 @@ pub enum Who {
     User(String),
     /// A program has the credentials.
     #[error(
-        "without credentials; {file} has them in docker-credential-{helper}, which mill can't ask"
+        "without credentials; {file} leaves them to docker-credential-{helper}, which {reason}"
     )]
     Helper {
         /// Docker's file.
         file: String,
         /// The program.
         helper: String,
+        /// Why it gave none.
+        reason: String,
     },
     /// The credentials are of a kind that mill can't use.
     #[error("without credentials; {file} has an identity token, which mill can't use")]

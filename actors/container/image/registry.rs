@@ -5,6 +5,7 @@
 
 mod client;
 mod errors;
+mod helper;
 
 pub(super) use errors::connection;
 
@@ -21,6 +22,7 @@ use errors::Why;
 use reqwest::{Method, Response, StatusCode};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 use tokio::sync::Semaphore;
 
 /// Who asks.
@@ -34,6 +36,8 @@ pub(super) struct Registries {
     config: RegistryConfig,
     clients: Mutex<HashMap<String, Client>>,
     logins: Mutex<BTreeMap<String, Login>>,
+    /// What credential helpers said, and when.
+    helped: tokio::sync::Mutex<HashMap<String, (Login, Instant)>>,
     /// One permit for each blob that is being fetched.
     pub blobs: Arc<Semaphore>,
 }
@@ -89,7 +93,13 @@ impl Blob {
 impl Registries {
     pub fn new(config: RegistryConfig) -> Self {
         let blobs = Arc::new(Semaphore::new(limits::PULLS_PARALLEL));
-        Self { config, clients: Mutex::default(), logins: Mutex::default(), blobs }
+        Self {
+            config,
+            clients: Mutex::default(),
+            logins: Mutex::default(),
+            helped: tokio::sync::Mutex::default(),
+            blobs,
+        }
     }
 
     /// From now on these credentials count.
@@ -211,9 +221,29 @@ impl Registries {
         };
         match config.find(registry) {
             Found::Login(login) => Account::Login(login),
-            Found::Helper(helper) => Account::Elsewhere(Who::Helper { file, helper }),
+            Found::Helper { helper, server } => self.ask_helper(file, helper, &server).await,
             Found::IdentityToken => Account::Elsewhere(Who::IdentityToken { file }),
             Found::Nothing => Account::Nobody,
+        }
+    }
+
+    /// What a helper has is kept for a while: a pull asks for each of its layers.
+    async fn ask_helper(&self, file: String, helper: String, server: &str) -> Account {
+        let mut helped = self.helped.lock().await;
+        helped.retain(|_, (_, at)| at.elapsed() < limits::CREDENTIAL_KEPT);
+        let key = format!("{helper} {server}");
+        if let Some((login, _)) = helped.get(&key) {
+            return Account::Login(login.clone());
+        }
+        match helper::ask(&helper, server).await {
+            Ok(login) => {
+                helped.insert(key, (login.clone(), Instant::now()));
+                Account::Login(login)
+            }
+            Err(error) => {
+                let reason = error.to_string();
+                Account::Elsewhere(Who::Helper { file, helper, reason })
+            }
         }
     }
 

@@ -4,6 +4,7 @@ use super::Host;
 use super::fake::{FakeRegistry, Kind, tar_of};
 use crate::registry::Registry;
 use mill::actors::container::image::{ImageError, RegistryConfig};
+use mill::id::Digest;
 use mill::oci::Platform;
 use mill::oci::image::sha256;
 use std::io::Write as _;
@@ -76,6 +77,43 @@ async fn layers_are_plain_or_packed_by_gzip_or_zstd() {
         host.images.remove(&reference).await.unwrap();
         host.assert_empty();
     }
+}
+
+/// An archive as `docker save` writes it, of one layer.
+fn saved(name: &str, layer: &[u8], diff_id: &Digest) -> Vec<u8> {
+    let config = serde_json::json!({
+        "architecture": here(), "os": "linux", "config": {"Cmd": ["/x"]},
+        "rootfs": {"type": "layers", "diff_ids": [diff_id]},
+    });
+    let manifest = serde_json::json!([
+        {"Config": "config.json", "RepoTags": [name], "Layers": ["layer"]}
+    ]);
+    let mut tar = tar::Builder::new(Vec::new());
+    let (config, manifest) = (config.to_string(), manifest.to_string());
+    let files = [
+        ("config.json", config.as_bytes()),
+        ("layer", layer),
+        ("manifest.json", manifest.as_bytes()),
+    ];
+    for (path, bytes) in files {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(bytes.len() as u64);
+        header.set_mode(0o644);
+        tar.append_data(&mut header, path, bytes).unwrap();
+    }
+    tar.into_inner().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_archives_layers_may_be_packed_by_zstd() {
+    let host = Host::start().await;
+    let tar = tar_of("file0", &[7; 300_000]);
+    let archive = saved("packed:v1", &zstd(&tar), &sha256(&tar));
+    let loaded = host.images.load(std::io::Cursor::new(archive)).await.unwrap();
+    let image = host.images.ensure("packed:v1", &loaded[0].digest).await.unwrap();
+    assert_eq!(image.chain_id, Some(sha256(&tar)));
+    host.images.remove("packed:v1").await.unwrap();
+    host.assert_empty();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -18,7 +18,6 @@ use tokio_util::io::SyncIoBridge;
 const IN_FLIGHT: usize = 2;
 /// More files than this is no archive of images.
 const FILES_MAX: usize = 100_000;
-const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 
 /// A part of an archive.
 #[derive(Debug)]
@@ -50,7 +49,7 @@ fn walk(archive: impl Read, parts: &mpsc::Sender<Part>) -> Result<(), ImageError
     if head.is_empty() {
         return Err(bad("it is empty"));
     }
-    if head.starts_with(&ZSTD) {
+    if head.starts_with(&super::ZSTD) {
         return Err(bad("it is compressed by zstd; decompress it first"));
     }
     if head.starts_with(&super::GZIP) {
