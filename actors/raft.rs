@@ -15,11 +15,11 @@ pub use event::{
     Appended, Committed, Encode, EncodeError, Event, ProposeError, RaftError, ReadError, Sink,
 };
 
-use crate::id::{Index, NodeId};
+use crate::id::{BootId, FIRST_NODE, Index, NodeId};
 use crate::limits;
 use crate::raft::Entry;
 use crate::raft::log::LogView;
-use crate::raft::node::{Lead, Node};
+use crate::raft::node::{Conf, Lead, Member, Node};
 use bytes::Bytes;
 use prost011::Message as _;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
@@ -56,8 +56,20 @@ pub enum Msg {
         /// The index to wait for before reading, or why it couldn't be confirmed in time.
         reply: RpcReplyPort<Result<Index, ReadError>>,
     },
-    /// A raft message from a peer arrived.
-    Step(Bytes),
+    /// Change who takes part, if this node leads. The entry says what becomes of the table of nodes
+    /// and is committed with the change; one that is refused shows as an empty entry.
+    Change {
+        /// Each node's new part; several at once make a joint configuration, which is to be left.
+        members: Vec<Member>,
+        /// What is applied with it.
+        entry: Entry,
+    },
+    /// Leave the joint configuration, if this node leads.
+    Leave,
+    /// Hand the lead over, if this node has it.
+    TransferLeader(NodeId),
+    /// Raft messages from a peer arrived, in this order.
+    Step(Vec<Bytes>),
     /// A peer couldn't be reached with the last message to it.
     Unreachable(NodeId),
     /// A snapshot sent to a peer has arrived, or has failed.
@@ -73,6 +85,8 @@ pub enum Msg {
     SnapshotFailed(EncodeError),
     /// The node's snapshot was read, for a peer that is far behind.
     SnapshotRead(Option<Box<Snapshot>>),
+    /// What came in before is to be carried out, all at once.
+    Pump,
     /// Time passed, while this node isn't alone.
     Tick,
     /// Reads may have waited too long.
@@ -85,11 +99,9 @@ pub enum Msg {
 pub struct Args {
     /// This node.
     pub node: NodeId,
-    /// Where the log lies; made if it doesn't exist.
+    /// Where the log lies; made if it doesn't exist: by a cluster's first node with itself as the
+    /// only voter, by any other one to wait for a leader that fills it.
     pub dir: PathBuf,
-    /// Whether a missing log is begun with this node as the only voter. Otherwise it waits for a
-    /// leader to bring one.
-    pub bootstrap: bool,
     /// Where the events go.
     pub sink: Sink,
 }
@@ -106,6 +118,11 @@ pub struct State {
     /// The node's own snapshot until it is told at start.
     begin: Option<Snapshot>,
     lead: Lead,
+    /// What was last told of the configuration, while this node leads.
+    conf: Option<Conf>,
+    conf_due: bool,
+    /// A [`Msg::Pump`] is on its way.
+    pumping: bool,
     confirmed: bool,
     ticking: bool,
     /// Index and size of what was proposed here and isn't applied yet.
@@ -126,10 +143,9 @@ impl Actor for Raft {
         myself: ActorRef<Msg>,
         args: Args,
     ) -> Result<State, ActorProcessingErr> {
-        let mut conf = ConfState::default();
-        if args.bootstrap {
-            conf.voters.push(args.node.0);
-        }
+        // Every log begins with the cluster's first node as the only voter: also one that waits for
+        // a leader to bring it, or the changes in it would not fit.
+        let conf = ConfState { voters: vec![FIRST_NODE.0], ..ConfState::default() };
         let dir = args.dir.clone();
         let opened = tokio::task::spawn_blocking(move || wal::open(&dir, &conf)).await?;
         let opened = opened.map_err(RaftError::Log)?;
@@ -147,6 +163,9 @@ impl Actor for Raft {
             sink: args.sink,
             begin: opened.snapshot,
             lead: Lead::default(),
+            conf: None,
+            conf_due: true,
+            pumping: false,
             confirmed: false,
             ticking: false,
             unapplied: VecDeque::new(),
@@ -179,8 +198,13 @@ impl Actor for Raft {
             // Replies are dropped: the process is about to end.
             return Ok(());
         }
-        if state.take(msg, &myself) {
+        if matches!(msg, Msg::Pump) {
+            state.pumping = false;
             state.pump(&myself);
+        } else if state.take(msg, &myself) && !state.pumping {
+            // What waits in the mailbox already goes with it.
+            state.pumping = true;
+            myself.cast(Msg::Pump)?;
         }
         Ok(())
     }
@@ -200,23 +224,26 @@ impl State {
     fn take(&mut self, msg: Msg, myself: &ActorRef<Msg>) -> bool {
         match msg {
             Msg::Propose { entry, reply } => {
-                let seq = entry.seq;
+                let (node, boot, seq) = (NodeId(entry.node), BootId(entry.boot), entry.seq);
                 match (reply, self.propose(entry)) {
                     // Whoever asked may be gone; the entry is in the log all the same.
                     (Some(reply), done) => drop(reply.send(done)),
-                    (None, Err(error)) => (self.sink)(Event::Refused { seq, error }),
+                    (None, Err(error)) => (self.sink)(Event::Refused { node, boot, seq, error }),
                     (None, Ok(_)) => {}
                 }
-                // Alone, what comes while the disk is busy goes with the next write.
-                return !(self.node.is_alone() && self.node.is_writing());
+                // What comes while the disk is busy goes with the next write.
+                return !self.node.is_writing();
             }
+            Msg::Change { members, entry } => {
+                let context = prost::Message::encode_to_vec(&entry);
+                self.change(&members, context);
+            }
+            Msg::Leave => self.change(&[], Vec::new()),
+            Msg::TransferLeader(node) => self.node.transfer(node),
             Msg::Applied(index) => self.applied(index.0),
             Msg::Snapshot { index, encode } => self.save_snapshot(index.0, encode, myself),
             Msg::ReadIndex { reply } => self.reads.ask(reply, &mut self.node),
-            Msg::Step(bytes) => match Message::decode(bytes) {
-                Ok(message) => self.node.step(message),
-                Err(error) => tracing::warn!(%error, "a peer's raft message can't be decoded"),
-            },
+            Msg::Step(messages) => messages.into_iter().for_each(|bytes| self.step(bytes)),
             Msg::Unreachable(node) => self.node.unreachable(node),
             Msg::SnapshotSent { to, ok } => {
                 self.node.snapshot_sent(to, ok);
@@ -227,10 +254,12 @@ impl State {
             Msg::SnapshotRead(snapshot) => self.snapshot_read(snapshot),
             Msg::Tick => {
                 self.ticking = false;
+                self.conf_due = true;
                 self.node.tick();
                 self.ask_again();
             }
             Msg::ReadsDue => self.reads.give_up(),
+            Msg::Pump => {}
             Msg::Stop => {
                 myself.stop(None);
                 return false;
@@ -256,6 +285,20 @@ impl State {
         Ok(Appended { index: Index(index), term: crate::id::Term(term) })
     }
 
+    /// One that isn't taken is planned again: nothing waits for it.
+    fn change(&mut self, members: &[Member], context: Vec<u8>) {
+        if self.node.change(members, context).is_none() {
+            tracing::debug!(?members, "a change of the members is not taken now");
+        }
+    }
+
+    fn step(&mut self, bytes: Bytes) {
+        match Message::decode(bytes) {
+            Ok(message) => self.node.step(message),
+            Err(error) => tracing::warn!(%error, "a peer's raft message can't be decoded"),
+        }
+    }
+
     fn applied(&mut self, index: u64) {
         self.node.applied(index);
         while self.unapplied.front().is_some_and(|(i, _)| *i <= index) {
@@ -267,7 +310,7 @@ impl State {
 
     fn wrote(&mut self, done: Done, myself: &ActorRef<Msg>) {
         match done {
-            Done::Written(number) => self.node.persisted(number),
+            Done::Written(number) => self.conf_due |= self.node.persisted(number),
             Done::Snapshot(index) => self.snapshot_saved(index),
             Done::Failed(error) => self.fail(RaftError::Log(error), myself),
             Done::Ended => self.fail(RaftError::WriterGone, myself),

@@ -54,7 +54,7 @@ async fn start_raft(dir: PathBuf, root: RootRef) -> Result<Handle, SpawnErr> {
             let _ = to.cast(Msg::Raft(event));
         }
     });
-    let args = raft::Args { node: NodeId(1), dir, bootstrap: true, sink };
+    let args = raft::Args { node: NodeId(1), dir, sink };
     let (actor, _) = Raft::spawn_linked(None, Raft, args, root.get_cell()).await?;
     let (cell, raft) = (actor.get_cell(), Some(actor.clone()));
     let tell = Box::new(move |what| {

@@ -6,8 +6,9 @@
 use mill::actors::raft::{Appended, Args, Committed, Event, Msg, ProposeError, Raft};
 use mill::id::{Index, NodeId};
 use mill::raft::Entry;
+use mill::raft::node::{Conf, Member};
 use ractor::{Actor, ActorRef, RpcReplyPort};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -26,10 +27,51 @@ pub struct Machine {
     pub confirmed: Option<u64>,
     /// Whether this node leads.
     pub leads: bool,
+    /// The configuration, as a leader was last told of it.
+    pub conf: Option<Conf>,
     /// Why raft ended.
     pub fatal: Option<String>,
     /// Snapshots that were asked for.
     pub snapshots: usize,
+}
+
+/// The messages between nodes: handed over at once, or lost where the way is cut.
+#[derive(Clone, Default)]
+pub struct Network(Arc<Mutex<Ways>>);
+
+#[derive(Default)]
+struct Ways {
+    nodes: HashMap<NodeId, ActorRef<Msg>>,
+    cut: HashSet<(NodeId, NodeId)>,
+}
+
+impl Network {
+    /// Loses what goes from one to the other, or no longer.
+    pub fn cut(&self, from: u64, to: u64, is_cut: bool) {
+        let mut ways = self.0.lock().expect("lock");
+        let way = (NodeId(from), NodeId(to));
+        if is_cut {
+            ways.cut.insert(way);
+        } else {
+            ways.cut.remove(&way);
+        }
+    }
+
+    fn join(&self, id: NodeId, raft: ActorRef<Msg>) {
+        self.0.lock().expect("lock").nodes.insert(id, raft);
+    }
+
+    fn send(&self, from: NodeId, to: NodeId, bytes: bytes::Bytes, bulk: bool) {
+        let ways = self.0.lock().expect("lock");
+        let open = ways.nodes.get(&to).filter(|_| !ways.cut.contains(&(from, to)));
+        let arrived = open.is_some_and(|node| node.cast(Msg::Step(vec![bytes])).is_ok());
+        let Some(sender) = ways.nodes.get(&from) else { return };
+        let _ = match bulk {
+            true => sender.cast(Msg::SnapshotSent { to, ok: arrived }),
+            false if arrived => Ok(()),
+            false => sender.cast(Msg::Unreachable(to)),
+        };
+    }
 }
 
 type Waiting = Arc<Mutex<HashMap<u64, oneshot::Sender<u64>>>>;
@@ -59,6 +101,7 @@ async fn apply(
     raft: ActorRef<Msg>,
     told: watch::Sender<Machine>,
     waiting: Waiting,
+    (id, network): (NodeId, Network),
 ) {
     while let Some(event) = events.recv().await {
         match event {
@@ -86,7 +129,9 @@ async fn apply(
                 told.send_modify(|m| m.fatal = Some(error.to_string()));
                 waiting.lock().expect("lock").clear();
             }
-            Event::Send { .. } | Event::Refused { .. } => {}
+            Event::Conf(conf) => told.send_modify(|m| m.conf = Some(conf)),
+            Event::Send { to, bytes, bulk } => network.send(id, to, bytes, bulk),
+            Event::Refused { .. } => {}
         }
     }
 }
@@ -105,17 +150,28 @@ fn take(machine: &mut Machine, committed: &Committed, waiting: &Waiting) {
 impl ListNode {
     /// Starts node 1, alone, with its log in `dir`; commands are padded to `pad` bytes.
     pub async fn start(dir: &Path, pad: usize) -> Result<Self, ractor::SpawnErr> {
+        Self::join(1, dir, pad, Network::default()).await
+    }
+
+    /// Starts a node on a network. Node 1 begins the log; another one waits until it is brought.
+    pub async fn join(
+        id: u64,
+        dir: &Path,
+        pad: usize,
+        network: Network,
+    ) -> Result<Self, ractor::SpawnErr> {
         let (sink, events) = mpsc::unbounded_channel();
         let (told, machine) = watch::channel(Machine::default());
         let waiting = Waiting::default();
         let args = Args {
-            node: NodeId(1),
+            node: NodeId(id),
             dir: dir.to_owned(),
-            bootstrap: true,
             sink: Box::new(move |event| drop(sink.send(event))),
         };
         let (raft, actor) = Raft::spawn(None, Raft, args).await?;
-        tokio::spawn(apply(events, raft.clone(), told, Arc::clone(&waiting)));
+        network.join(NodeId(id), raft.clone());
+        let sends = (NodeId(id), network);
+        tokio::spawn(apply(events, raft.clone(), told, Arc::clone(&waiting), sends));
         Ok(Self { raft, machine, waiting, actor, pad })
     }
 
@@ -136,11 +192,22 @@ impl ListNode {
     pub async fn append(&self, seq: u64, number: u64) -> Result<Appended, ProposeError> {
         let mut command = number.to_le_bytes().to_vec();
         command.resize(self.pad.max(8), 7);
-        let entry = Entry { node: 1, seq, command, ..Entry::default() };
+        let entry = Entry { seq, command, ..Entry::default() };
         let (port, reply) = oneshot::channel();
         let reply_port = RpcReplyPort::from(port);
         let _ = self.raft.cast(Msg::Propose { entry, reply: Some(reply_port) });
         reply.await.unwrap_or(Err(ProposeError::NotLeader { leader: None }))
+    }
+
+    /// Asks for a change of the members, which appends `number` in the same entry; none leave a
+    /// joint configuration.
+    pub fn change(&self, members: &[Member], number: u64) {
+        let command = number.to_le_bytes().to_vec();
+        let entry = Entry { command, ..Entry::default() };
+        let _ = self.raft.cast(match members {
+            [] => Msg::Leave,
+            members => Msg::Change { members: members.to_vec(), entry },
+        });
     }
 
     /// Appends a number and waits until it is applied; None if that can't happen any more.

@@ -319,7 +319,7 @@ async fn start_raft(shared: Arc<Shared>, root: RootRef) -> Result<root::Handle, 
         }
     });
     let dir = Places::of(&shared.config.data_dir).data.join(LOG);
-    let args = raft::Args { node: who.node, dir, bootstrap: !who.begun, sink };
+    let args = raft::Args { node: who.node, dir, sink };
     let (actor, _) = raft::Raft::spawn_linked(None, raft::Raft, args, root.get_cell()).await?;
     let (cell, raft) = (actor.get_cell(), Some(actor.clone()));
     let tell = Box::new(move |what| {

@@ -62,6 +62,9 @@ number_id!(
     /// A node; the raft id too. Counts up from 1 and is never used again.
     NodeId, u64
 );
+/// The node that begins a cluster.
+pub const FIRST_NODE: NodeId = NodeId(1);
+
 number_id!(
     /// One start of a daemon process: random, so that what an earlier process sent is recognised.
     BootId, u64

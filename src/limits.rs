@@ -349,6 +349,8 @@ pub const RAFT_TICK: Duration = Duration::from_millis(100);
 pub const HEARTBEAT_TICKS: usize = 2;
 /// Ticks without a heartbeat after which an election starts.
 pub const ELECTION_TICKS: usize = 10;
+/// Who lacks no more entries than this at the log's end has caught up.
+pub const CAUGHT_UP: u64 = 256;
 /// Reads that may wait for a confirmation at once.
 pub const READS_MAX: usize = 10_000;
 

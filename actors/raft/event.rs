@@ -3,9 +3,9 @@
 //! Never what is told to peers: those are raft messages, opaque bytes here.
 
 use super::wal::WalError;
-use crate::id::{Index, NodeId, Term};
+use crate::id::{BootId, Index, NodeId, Term};
 use crate::raft::Entry;
-use crate::raft::node::NodeError;
+use crate::raft::node::{Conf, NodeError};
 use bytes::Bytes;
 
 /// Encodes a state that was cheap to hand over; called once, off the actors' threads.
@@ -29,6 +29,10 @@ pub enum Event {
     Committed(Vec<Committed>),
     /// A proposal was not appended.
     Refused {
+        /// Who proposed it.
+        node: NodeId,
+        /// In which of that node's processes.
+        boot: BootId,
         /// Its number in its proposer's sequence.
         seq: u64,
         /// Why.
@@ -43,6 +47,8 @@ pub enum Event {
         /// Whether it is this node.
         is_leader: bool,
     },
+    /// This node leads, and the configuration has changed, or who has caught up.
+    Conf(Conf),
     /// The current gate: a leader confirmed in this boot that everything up to this index is
     /// committed. Told once.
     Confirmed(Index),

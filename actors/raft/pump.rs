@@ -30,7 +30,22 @@ impl State {
             }
         }
         self.want_snapshot(myself);
+        self.tell_conf();
         self.arm(myself);
+    }
+
+    /// What a leader's root needs to plan the members: once a tick, and after a change.
+    fn tell_conf(&mut self) {
+        if !std::mem::take(&mut self.conf_due) {
+            return;
+        }
+        let conf = self.node.conf();
+        if conf != self.conf {
+            self.conf.clone_from(&conf);
+            if let Some(conf) = conf {
+                (self.sink)(Event::Conf(conf));
+            }
+        }
     }
 
     fn carry_out(&mut self, round: Round, myself: &ActorRef<Msg>) {
@@ -103,6 +118,7 @@ impl State {
             return false;
         }
         self.lead = lead;
+        self.conf_due = true;
         let (leader, term) = (self.leader(), Term(lead.term));
         (self.sink)(Event::Leader { leader, term, is_leader: lead.is_leader });
         self.ask_again();

@@ -5,6 +5,7 @@
 use super::writer::Job;
 use super::{Encode, EncodeError, Event, Msg, State, wal};
 use crate::limits;
+use crate::raft::log::Wanted;
 use crate::raft::{SNAPSHOT_FORMAT, Snapshot};
 use prost::Message as _;
 use ractor::ActorRef;
@@ -57,13 +58,14 @@ impl Snapshots {
 impl State {
     /// Asks root for the state when the log has grown enough, or a peer needs it.
     pub(super) fn want_snapshot(&mut self, myself: &ActorRef<Msg>) {
-        let wanted = self.node.log().take_snapshot_wanted();
-        if wanted && self.snapshots.index > 0 && !self.snapshots.reading {
+        let wanted = self.node.log().take_wanted();
+        let none = self.snapshots.index == 0;
+        if wanted == Wanted::Snapshot && !none && !self.snapshots.reading {
             self.snapshots.reading = true;
             self.read_snapshot(myself);
         }
-        let first = wanted && self.snapshots.index == 0 && !self.snapshots.underway;
-        if first || self.snapshots.due() {
+        let newer = wanted == Wanted::Newer || wanted == Wanted::Snapshot && none;
+        if newer && !self.snapshots.underway || self.snapshots.due() {
             self.snapshots.underway = true;
             (self.sink)(Event::SnapshotWanted);
         }
@@ -98,6 +100,8 @@ impl State {
     pub(super) fn snapshot_saved(&mut self, index: u64) {
         self.snapshots.underway = false;
         self.snapshots.index = self.snapshots.index.max(index);
+        // A peer that needs one is sent this.
+        self.node.set_sendable(None);
         let kept = if self.node.is_alone() { 0 } else { limits::ENTRIES_KEPT };
         let compacted = self.node.compact(index, index.saturating_sub(kept));
         self.ask(Job::Compact(compacted));

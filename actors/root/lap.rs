@@ -264,12 +264,12 @@ impl RaftEvent {
                     Err(reason) => Self::Fatal(reason),
                 }
             }
-            consensus::Event::Refused { seq, error } => Self::Refused(seq, error.into()),
+            consensus::Event::Refused { seq, error, .. } => Self::Refused(seq, error.into()),
             consensus::Event::Leader { leader, term, .. } => Self::Leader(leader, term),
             consensus::Event::Confirmed(index) => Self::Confirmed(index),
             consensus::Event::SnapshotWanted => Self::SnapshotWanted,
             consensus::Event::Fatal(error) => Self::Fatal(error.to_string()),
-            consensus::Event::Send { .. } => return None,
+            consensus::Event::Send { .. } | consensus::Event::Conf(_) => return None,
         })
     }
 }

@@ -177,7 +177,7 @@ async fn raft_child(root: RootRef, dir: std::path::PathBuf) -> Result<Handle, Sp
             let _ = to.cast(Msg::Raft(event));
         }
     });
-    let args = raft::Args { node: NodeId(1), dir, bootstrap: true, sink };
+    let args = raft::Args { node: NodeId(1), dir, sink };
     let (actor, _) = raft::Raft::spawn_linked(None, raft::Raft, args, root.get_cell()).await?;
     let (cell, raft) = (actor.get_cell(), Some(actor.clone()));
     let tell = Box::new(move |what| {

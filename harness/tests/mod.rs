@@ -6,6 +6,7 @@ mod lap;
 mod logger;
 mod poll;
 mod raft;
+mod raft_cluster;
 mod registry;
 mod runtime;
 mod sweep;

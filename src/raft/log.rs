@@ -54,7 +54,20 @@ pub struct LogView {
     cache: VecDeque<Entry>,
     cache_bytes: u64,
     sendable: Option<Snapshot>,
-    snapshot_wanted: Cell<bool>,
+    wanted: Cell<Wanted>,
+}
+
+/// What a peer needed that wasn't there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Wanted {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// The snapshot, in memory.
+    Snapshot,
+    /// A newer one: in the configuration of the one that is there the peer takes no part, so that
+    /// it would not take it.
+    Newer,
 }
 
 fn size(entry: &Entry) -> u64 {
@@ -78,7 +91,7 @@ impl LogView {
             cache: VecDeque::new(),
             cache_bytes: 0,
             sendable: None,
-            snapshot_wanted: Cell::new(false),
+            wanted: Cell::default(),
         }
     }
 
@@ -188,9 +201,9 @@ impl LogView {
         self.sendable = snapshot;
     }
 
-    /// Whether a peer needed a snapshot since this was last asked.
-    pub fn take_snapshot_wanted(&self) -> bool {
-        self.snapshot_wanted.take()
+    /// What a peer needed since this was last asked.
+    pub fn take_wanted(&self) -> Wanted {
+        self.wanted.take()
     }
 
     fn cached(&self, low: u64, high: u64, max: u64) -> Vec<Entry> {
@@ -264,15 +277,18 @@ impl raft::Storage for LogView {
         Ok(self.last)
     }
 
-    fn snapshot(&self, request_index: u64, _to: u64) -> raft::Result<Snapshot> {
-        match &self.sendable {
-            Some(s) if s.get_metadata().index >= request_index => Ok(s.clone()),
-            _ => {
-                self.snapshot_wanted.set(true);
-                Err(Error::Store(StorageError::SnapshotTemporarilyUnavailable))
-            }
-        }
+    fn snapshot(&self, request_index: u64, to: u64) -> raft::Result<Snapshot> {
+        self.wanted.set(match &self.sendable {
+            Some(s) if !takes_part(s.get_metadata().get_conf_state(), to) => Wanted::Newer,
+            Some(s) if s.get_metadata().index >= request_index => return Ok(s.clone()),
+            _ => Wanted::Snapshot,
+        });
+        Err(Error::Store(StorageError::SnapshotTemporarilyUnavailable))
     }
+}
+
+fn takes_part(conf: &ConfState, node: u64) -> bool {
+    [&conf.voters, &conf.learners, &conf.voters_outgoing].iter().any(|ids| ids.contains(&node))
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use std::collections::VecDeque;
 
 mod members;
 
-pub use members::Member;
+pub use members::{Conf, Member};
 
 /// Why consensus couldn't be started or went on.
 #[derive(Debug, thiserror::Error)]
@@ -268,8 +268,9 @@ impl Node {
         }
     }
 
-    /// The write with this number, and so all before it, is durable.
-    pub fn persisted(&mut self, number: u64) {
+    /// The write with this number, and so all before it, is durable. Answers whether the
+    /// configuration has changed with it.
+    pub fn persisted(&mut self, number: u64) -> bool {
         while self.pending.front().is_some_and(|p| p.number <= number) {
             let Some(done) = self.pending.pop_front() else { break };
             if let Some((index, term)) = done.last {
@@ -280,8 +281,9 @@ impl Node {
             }
             self.released.extend(done.held);
         }
-        self.members.persisted(number, &mut self.raw);
+        let changed = self.members.persisted(number, &mut self.raw);
         self.advance_applied();
+        changed
     }
 
     /// Root has applied everything up to `index`. Answers the bytes that this freed.
@@ -373,16 +375,6 @@ impl Node {
     pub fn snapshot_sent(&mut self, node: NodeId, ok: bool) {
         let status = if ok { SnapshotStatus::Finish } else { SnapshotStatus::Failure };
         self.raw.report_snapshot(node.0, status);
-    }
-
-    /// Proposes a change of the configuration; answers where it was appended if this node leads.
-    /// A refused change shows as an empty entry.
-    pub fn change(&mut self, members: &[Member], context: Vec<u8>) -> Option<(u64, u64)> {
-        if self.raw.raft.state != StateRole::Leader {
-            return None;
-        }
-        self.raw.propose_conf_change(context, members::change(members)).ok()?;
-        Some((self.raw.raft.raft_log.last_index(), self.raw.raft.term))
     }
 }
 

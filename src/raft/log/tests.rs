@@ -99,7 +99,7 @@ fn a_snapshot_is_unavailable_until_it_is_offered() {
     let mut log = view(&Disk::default());
     let asked = log.snapshot(0, 2);
     assert!(matches!(asked, Err(Error::Store(StorageError::SnapshotTemporarilyUnavailable))));
-    assert!(log.take_snapshot_wanted() && !log.take_snapshot_wanted());
+    assert_eq!((log.take_wanted(), log.take_wanted()), (Wanted::Snapshot, Wanted::Nothing));
     let mut snapshot = Snapshot::default();
     snapshot.mut_metadata().index = 7;
     snapshot.mut_metadata().term = 2;

@@ -5,14 +5,15 @@
 //! decides who should be a member.
 
 use crate::id::NodeId;
+use crate::limits;
 use crate::raft::log::{LogView, Recovered};
 use prost011::Message as _;
-use raft::RawNode;
 use raft::eraftpb::{
     ConfChangeSingle, ConfChangeTransition, ConfChangeType, ConfChangeV2, ConfState, Entry,
     EntryType, Snapshot,
 };
-use std::collections::VecDeque;
+use raft::{ProgressState, RawNode, StateRole};
+use std::collections::{BTreeSet, VecDeque};
 
 /// One node's part in a change of the configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +24,42 @@ pub enum Member {
     Learner(NodeId),
     /// Takes no part any more.
     Removed(NodeId),
+}
+
+/// The configuration in force, as its leader sees it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Conf {
+    /// Who votes.
+    pub voters: BTreeSet<NodeId>,
+    /// Who voted before a joint change that isn't left yet; empty outside of one.
+    pub outgoing: BTreeSet<NodeId>,
+    /// Who receives the log without a vote, also those that become learners at a joint change's
+    /// end.
+    pub learners: BTreeSet<NodeId>,
+    /// Who has nearly all of the log and answers.
+    pub caught_up: BTreeSet<NodeId>,
+}
+
+impl Conf {
+    /// The configuration of a node that leads.
+    pub(super) fn of(raw: &RawNode<LogView>) -> Self {
+        let progress = raw.raft.prs();
+        let state = progress.conf().to_conf_state();
+        let ids = |list: &[u64]| -> BTreeSet<NodeId> { list.iter().copied().map(NodeId).collect() };
+        let enough = raw.raft.raft_log.last_index().saturating_sub(limits::CAUGHT_UP);
+        let is_near = |at: &raft::Progress| {
+            at.recent_active && at.state == ProgressState::Replicate && at.matched >= enough
+        };
+        let near = progress.iter().filter(|(id, at)| **id == raw.raft.id || is_near(at));
+        let mut learners = ids(&state.learners);
+        learners.extend(ids(&state.learners_next));
+        Self {
+            voters: ids(&state.voters),
+            outgoing: ids(&state.voters_outgoing),
+            learners,
+            caught_up: near.map(|(id, _)| NodeId(*id)).collect(),
+        }
+    }
 }
 
 /// The change as raft-rs takes it; none at all leaves a joint configuration.
@@ -95,8 +132,9 @@ impl Members {
         }
     }
 
-    /// Puts changes into force whose commit is durable.
-    pub(super) fn persisted(&mut self, number: u64, raw: &mut RawNode<LogView>) {
+    /// Puts changes into force whose commit is durable; answers whether there were any.
+    pub(super) fn persisted(&mut self, number: u64, raw: &mut RawNode<LogView>) -> bool {
+        let before = self.due.len();
         while self.due.front().is_some_and(|due| due.write != 0 && due.write <= number) {
             let Some(due) = self.due.pop_front() else { break };
             match raw.apply_conf_change(&due.change) {
@@ -109,6 +147,7 @@ impl Members {
                 Err(error) => tracing::error!(%error, "a change of the members is impossible"),
             }
         }
+        self.due.len() < before
     }
 
     /// The configuration that is to be written with the next write.
@@ -141,5 +180,30 @@ impl Members {
         while self.history.get(1).is_some_and(|(from, _)| *from <= index) {
             self.history.pop_front();
         }
+    }
+}
+
+impl super::Node {
+    /// The configuration in force, and who is near the end of the log; only a leader knows.
+    #[must_use]
+    pub fn conf(&self) -> Option<Conf> {
+        (self.raw.raft.state == StateRole::Leader).then(|| Conf::of(&self.raw))
+    }
+
+    /// Hands the lead over to a voter that is near the end of the log, if this node has it.
+    pub fn transfer(&mut self, to: NodeId) {
+        if self.raw.raft.state == StateRole::Leader {
+            self.raw.transfer_leader(to.0);
+        }
+    }
+
+    /// Proposes a change of the configuration; answers where it was appended if this node leads.
+    /// A refused change shows as an empty entry. No members at all leave a joint configuration.
+    pub fn change(&mut self, members: &[Member], context: Vec<u8>) -> Option<(u64, u64)> {
+        if self.raw.raft.state != StateRole::Leader {
+            return None;
+        }
+        self.raw.propose_conf_change(context, change(members)).ok()?;
+        Some((self.raw.raft.raft_log.last_index(), self.raw.raft.term))
     }
 }

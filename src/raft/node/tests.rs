@@ -1,7 +1,7 @@
 //! Nodes whose disks and network are in the test's hand.
 
 use super::*;
-use crate::raft::log::{ReadEntries, ReadFailed};
+use crate::raft::log::{ReadEntries, ReadFailed, Wanted};
 use raft::eraftpb::{EntryType, MessageType};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -236,7 +236,11 @@ fn a_learner_joins_from_a_snapshot_and_a_voter_is_made_of_it() {
     peers[0].node.tick();
     peers[0].node.tick();
     exchange(&mut peers);
-    assert!(peers[0].node.log().take_snapshot_wanted(), "it is too far behind for the log");
+    assert_eq!(
+        peers[0].node.log().take_wanted(),
+        Wanted::Snapshot,
+        "it is too far behind for the log"
+    );
     let mut snapshot = Snapshot { data: b"state".to_vec(), ..Snapshot::default() };
     let term = peers[0].node.log().term_at(at).unwrap();
     let metadata = raft::eraftpb::SnapshotMetadata { conf_state: Some(conf), index: at, term };
