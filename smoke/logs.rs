@@ -5,10 +5,12 @@ use crate::registry::Registry;
 use crate::support::api::Events;
 use crate::support::{TestDaemon, files};
 use nix::sys::signal::{Signal, kill};
+use nix::time::{ClockId, clock_gettime};
 use nix::unistd::Pid;
 use serde_json::Value;
 use std::fs::{self, File};
 use std::process::{Child, Stdio};
+use std::time::Duration;
 
 /// A service that runs a shell script of busybox.
 fn script(registry: &Registry, name: &str, text: &str) -> String {
@@ -235,4 +237,66 @@ fn a_program_that_writes_much_is_bounded_and_stays_readable() {
     assert!(size < 80 << 20, "{size} bytes");
     let tail = lines(&node, ["loud", "-n", "1500"]);
     assert!(tail.iter().map(|line| number(text(line))).eq(10_501..=12_000));
+}
+
+/// How far a program's lines lag behind it: each says the time since boot when it was written.
+fn lags(node: &TestDaemon, over: impl Fn() -> bool) -> Vec<Duration> {
+    let mut lags = Vec::new();
+    let mut events = node.api().request("GET", "/v1/logs/quiet?follow=true&tail=0").events();
+    while !over() {
+        let event = events.next().expect("a further line");
+        let Some(line) = event.data["line"].as_str() else { continue };
+        let written = Duration::from_secs_f64(line.parse().unwrap());
+        let now = Duration::from(clock_gettime(ClockId::CLOCK_BOOTTIME).unwrap());
+        lags.push(now.saturating_sub(written));
+    }
+    lags
+}
+
+/// Writes lines as fast as a shell can, checks that all came out in order, gives lines a second.
+fn flood(node: &TestDaemon, image: &str) -> f64 {
+    const LINES: usize = 100_000;
+    let program = format!(
+        "i=0; while [ $i -lt {LINES} ]; do i=$((i + 1)); \
+         echo \"GET /some/path?with=query 200 in 3ms for somebody line $i\"; done"
+    );
+    let spawn = ["spawn", "--image", image, "--memory", "32M", "--wait", "--", "sh", "-c"];
+    let seen = node.mill(spawn.into_iter().chain([program.as_str()])).ok();
+    assert!(seen.lines().map(number).eq(1..=LINES), "who follows sees each once");
+    let id = node.api().get("/v1/tasks")[0]["id"].as_str().unwrap().to_owned();
+    let all = lines(node, [id.as_str()]);
+    assert!(all.iter().map(|line| number(text(line))).eq(1..=LINES), "{} lines", all.len());
+    let at = |line: &Value| line["ts"].as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
+    let took = at(all.last().unwrap()).duration_since(at(&all[0]));
+    LINES as f64 / took.as_secs_f64()
+}
+
+#[test]
+fn ten_thousand_lines_a_second_are_all_there_and_slow_nobody() {
+    let registry = Registry::start();
+    let node = TestDaemon::start();
+    let image = registry.image("busybox:v1");
+    let program = "while read up idle </proc/uptime; do echo $up; usleep 50000; done";
+    let quiet = format!(
+        "service \"quiet\" {{\n image \"{image}\"\n memory \"32M\"\n \
+         command \"sh\" \"-c\" \"{program}\"\n}}\n"
+    );
+    let _ = node.up(&quiet).ok();
+    // One who follows everything and reads nothing must not hold the others up either.
+    let _idle = node.api().request("GET", "/v1/logs?follow=true&tail=0").events();
+    let floods = || {
+        // Other tests may have the processors: then once more.
+        let mut rates = Vec::new();
+        while rates.len() < 5 && !rates.iter().any(|rate| *rate > 10_000.0) {
+            rates.push(flood(&node, &image));
+        }
+        rates
+    };
+    let (lags, rates) = std::thread::scope(|scope| {
+        let floods = scope.spawn(floods);
+        (lags(&node, || floods.is_finished()), floods.join().unwrap())
+    });
+    assert!(rates.iter().any(|rate| *rate > 10_000.0), "{rates:.0?} lines a second");
+    let longest = lags.iter().max().expect("lines of the quiet one");
+    assert!(lags.len() > 10 && *longest < Duration::from_secs(3), "{longest:?}: {lags:?}");
 }

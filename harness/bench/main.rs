@@ -14,7 +14,9 @@ mod disk;
 #[allow(dead_code, reason = "shared with the tests")]
 #[path = "../lap.rs"]
 mod lap;
+mod logs;
 mod node;
+mod parallel;
 mod peers;
 mod planning;
 #[allow(dead_code, reason = "shared with the tests")]
@@ -26,6 +28,7 @@ mod pull;
 mod registry;
 mod report;
 mod rolling;
+mod side;
 #[allow(dead_code, unused_imports, reason = "shared with the tests")]
 #[path = "../../smoke/support/mod.rs"]
 mod support;
@@ -53,6 +56,12 @@ fn main() {
     }
     if wanted("pull") {
         rows.extend(pull::figures());
+    }
+    if wanted("parallel") {
+        rows.extend(parallel::figures());
+    }
+    if wanted("logs") {
+        rows.extend(logs::figures());
     }
     let page = report::page(&rows);
     println!("{page}");

@@ -14,11 +14,13 @@ use std::time::{Duration, Instant};
 
 const RUNS: usize = 11;
 const REPLICAS: usize = 20;
+/// A ceiling would also hold back the start of the program. Only many need one, to fit.
+const MANY: Option<&str> = Some("0.1");
 const QUIET: Duration = Duration::from_secs(60);
 
-fn file(image: &str, replicas: usize) -> String {
-    // A ceiling would also hold back the start of the program. Only many need one, to fit.
-    let cpu = if replicas > 1 { "    cpu 0.1\n" } else { "" };
+/// Without `cpu` there is no ceiling, but a quarter of a core is reserved.
+fn file(image: &str, replicas: usize, cpu: Option<&str>) -> String {
+    let cpu = cpu.map_or_else(String::new, |cpu| format!("    cpu {cpu}\n"));
     format!(
         "service \"bench\" {{\n    image \"{image}\"\n    replicas {replicas}\n{cpu}    \
          memory \"16M\"\n}}\n"
@@ -26,11 +28,16 @@ fn file(image: &str, replicas: usize) -> String {
 }
 
 /// From the request until so many run.
-fn deploy(node: &TestDaemon, image: &str, replicas: usize) -> Duration {
+pub(super) fn deploy(
+    node: &TestDaemon,
+    image: &str,
+    replicas: usize,
+    cpu: Option<&str>,
+) -> Duration {
     let api = node.api();
     let start = Instant::now();
     let request = api.request("POST", "/v1/deploy").header("Accept", "application/json");
-    let answer = request.body("text/plain", file(image, replicas)).send();
+    let answer = request.body("text/plain", file(image, replicas, cpu)).send();
     assert_eq!(answer.status, 202, "{answer:?}");
     poll(|| {
         let all = node.allocations("bench");
@@ -41,7 +48,8 @@ fn deploy(node: &TestDaemon, image: &str, replicas: usize) -> Duration {
     start.elapsed()
 }
 
-fn down(node: &TestDaemon) {
+/// Takes all of it away.
+pub(super) fn down(node: &TestDaemon) {
     // Running is before healthy: the deployment may still go on.
     poll(|| node.api().get("/v1/deployments")[0]["status"] != "running")
         .secs(120)
@@ -57,19 +65,19 @@ pub fn start_figures() -> Vec<Row> {
     let registry = Registry::start();
     let image = registry.image("hello:v1");
     let mut node = TestDaemon::start();
-    let _ = deploy(&node, &image, 1); // pulls the image
+    let _ = deploy(&node, &image, 1, None); // pulls the image
     down(&node);
     let peers = Peers::start();
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     for _ in 0..RUNS {
-        ours.push(deploy(&node, &image, 1));
+        ours.push(deploy(&node, &image, 1, None));
         down(&node);
         theirs.push(peers.ctr_run());
     }
     let (one, ctr) = (median(&mut ours), median(&mut theirs));
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     for _ in 0..3 {
-        ours.push(deploy(&node, &image, REPLICAS));
+        ours.push(deploy(&node, &image, REPLICAS, MANY));
         down(&node);
         theirs.push(peers.swarm(REPLICAS));
     }
@@ -122,7 +130,7 @@ fn ready(node: &mut TestDaemon) -> Duration {
 pub fn idle_figures() -> Vec<Row> {
     let registry = Registry::start();
     let node = TestDaemon::start();
-    let _ = deploy(&node, &registry.image("hello:v1"), REPLICAS);
+    let _ = deploy(&node, &registry.image("hello:v1"), REPLICAS, MANY);
     let id = node.pid().as_raw();
     // The work of starting is over when the first quiet seconds are.
     std::thread::park_timeout(Duration::from_secs(5));
@@ -167,7 +175,7 @@ pub fn idle_figures() -> Vec<Row> {
 }
 
 /// User and system time of a process.
-fn processor_time(id: i32) -> Duration {
+pub(super) fn processor_time(id: i32) -> Duration {
     let stat = fs::read_to_string(format!("/proc/{id}/stat")).unwrap();
     // After the name in parentheses: state is field 3, utime 14, stime 15, in hundredths.
     let fields: Vec<&str> = stat[stat.rfind(')').unwrap() + 2..].split(' ').collect();
@@ -184,7 +192,7 @@ fn pss(id: i32) -> u64 {
 }
 
 /// The processes that run the kept binary of a data directory: its loggers.
-fn loggers(data: &Path) -> Vec<i32> {
+pub(super) fn loggers(data: &Path) -> Vec<i32> {
     let kept = data.join("bin");
     let processes = fs::read_dir("/proc").unwrap().flatten();
     processes

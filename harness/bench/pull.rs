@@ -1,11 +1,11 @@
 //! The figure of a pull: an image of 200 MB in ten layers, beside `ctr image pull`.
 //!
-//! Owns that image. Each side has a containerd of its own, equal in all but its folder.
+//! Owns that image. Each side has a containerd of its own (`side.rs`).
 
 use crate::registry::{self, Registry};
 use crate::report::{Row, median, ms};
+use crate::side::Side;
 use mill::actors::container::containerd::{Config, Containerd};
-use mill::actors::container::daemon::{self as private, Daemon};
 use mill::actors::container::image::{Images, RegistryConfig};
 use mill::oci::Platform;
 use mill::oci::image::sha256;
@@ -84,40 +84,13 @@ fn layout(folder: &Path) {
     fs::write(folder.join("oci-layout"), "{\"imageLayoutVersion\":\"1.0.0\"}").unwrap();
 }
 
-/// A containerd of one side.
-struct Side {
-    places: private::Config,
-    daemon: Daemon,
-    _folder: tempfile::TempDir,
-}
-
-impl Side {
-    async fn start() -> Self {
-        let folder = tempfile::Builder::new().prefix("mill-bench-").tempdir().unwrap();
-        let places = private::Config::below(folder.path());
-        let daemon = Daemon::start(places.clone()).await.unwrap();
-        Self { places, daemon, _folder: folder }
-    }
-
-    fn ctr(&self, args: &[&str]) {
-        let mut command = Command::new("ctr");
-        command.arg("--address").arg(self.places.socket()).args(["--namespace", "bench"]);
-        registry::run(command.args(args));
-    }
-
-    async fn stop(self) {
-        drop(self.daemon);
-        private::stop(&self.places).await.unwrap();
-    }
-}
-
 /// One pull by mill.
 async fn ours(side: &Side, image: &str) -> Duration {
     let config = Config {
-        socket: side.daemon.socket(),
+        socket: side.socket(),
         namespace: "bench".to_owned(),
         runc: "runc".into(),
-        runc_root: side.places.state.join("runc"),
+        runc_root: side.folder().join("runc"),
     };
     let containerd = Containerd::connect(config).await.unwrap();
     let images = Images::new(containerd, RegistryConfig::default());
@@ -150,15 +123,11 @@ pub fn figures() -> Vec<Row> {
     registry::run(push.arg(format!("docker://{image}")));
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let (mut mill, mut ctr) = (Vec::new(), Vec::new());
-    runtime.block_on(async {
-        let sides = (Side::start().await, Side::start().await);
-        for _ in 0..RUNS {
-            mill.push(ours(&sides.0, &image).await);
-            ctr.push(theirs(&sides.1, &image));
-        }
-        sides.0.stop().await;
-        sides.1.stop().await;
-    });
+    let sides = (Side::start(), Side::start());
+    for _ in 0..RUNS {
+        mill.push(runtime.block_on(ours(&sides.0, &image)));
+        ctr.push(theirs(&sides.1, &image));
+    }
     let (mill, ctr) = (median(&mut mill), median(&mut ctr));
     vec![Row {
         figure: "pull of 200 MB in ten layers from loopback",
