@@ -7,6 +7,7 @@
 pub mod alloc;
 pub mod containerd;
 pub mod daemon;
+mod disk;
 pub mod exec;
 mod fleet;
 pub mod health;
@@ -63,6 +64,8 @@ pub enum Msg {
     Revive(AllocId),
     /// Read what the containers use.
     Sample,
+    /// Make room where logs or images take too much.
+    Relieve,
     /// Clear up what is old.
     Sweep,
     /// Work besides an allocation's own has ended.
@@ -187,6 +190,7 @@ impl Actor for Container {
                 state.usage(None);
                 myself.send_after(crate::limits::USAGE_INTERVAL, || Msg::Sample);
             }
+            Msg::Relieve => state.relieve(&myself),
             Msg::Sweep => state.sweep(&myself),
             Msg::Tidied => state.rest(),
         }
@@ -233,6 +237,7 @@ impl State {
         let was_current = self.view.as_ref().is_some_and(|view| view.current);
         if view.current && !was_current {
             // Not now: the first seconds belong to what must run.
+            myself.send_after(crate::limits::SWEEP_FIRST, || Msg::Relieve);
             myself.send_after(crate::limits::SWEEP_FIRST, || Msg::Sweep);
         }
         self.platform.images.use_logins(&view.state.logins);

@@ -22,6 +22,7 @@ pub mod plan;
 pub mod preview;
 pub mod project;
 pub mod raft;
+pub mod retain;
 pub mod revise;
 pub mod secret;
 pub mod silence;

@@ -68,6 +68,8 @@ pub const FAILURE_LINES: usize = 10;
 pub const USAGE_INTERVAL: Duration = Duration::from_secs(10);
 /// After its start a node waits this long before it clears up what is old.
 pub const SWEEP_FIRST: Duration = Duration::from_secs(60);
+/// Time between two looks at how much room logs and images take.
+pub const RELIEF_INTERVAL: Duration = Duration::from_secs(60);
 /// Time between two clearings of what is old.
 pub const SWEEP_INTERVAL: Duration = Duration::from_secs(3600);
 /// Backoff between restarts of a failed container; the last one repeats.
@@ -252,7 +254,8 @@ pub const LAYER_MEASURED: Duration = Duration::from_millis(200);
 pub const IMAGE_KEPT: Duration = Duration::from_secs(24 * 3600);
 /// And so long at least, also where the disk is full.
 pub const IMAGE_TOUCHED: Duration = Duration::from_secs(600);
-/// With less of the disk free than this, in percent, images that nothing needs go at once.
+/// With less of the disk free than this, in percent, images that nothing needs go at once, and
+/// fewer logs are kept.
 pub const DISK_FREE_PERCENT: u64 = 15;
 /// Logins to registries kept at once.
 pub const LOGINS_MAX: usize = 100;
@@ -281,8 +284,12 @@ pub const LOG_LINE_MAX: usize = 1 << 20;
 pub const LOG_FILE_MAX: u64 = 8 << 20;
 /// Log files kept for each allocation, over all its attempts.
 pub const LOG_FILES_MAX: usize = 8;
-/// Logs of ended allocations kept on a node, in bytes; beyond it the oldest go first.
-pub const LOGS_ENDED_MAX: u64 = 4 << 30;
+/// Logs kept on a node, in bytes; beyond it what is oldest goes first.
+pub const LOGS_MAX: u64 = 512 << 20;
+/// And where the disk is nearly full.
+pub const LOGS_PRESSED: u64 = 64 << 20;
+/// A log whose allocation isn't known counts as ended when nothing was added to it for so long.
+pub const LOG_UNKNOWN: Duration = Duration::from_secs(600);
 /// Lines that `tail` may ask of several allocations together.
 pub const LOG_TAIL_MAX: usize = 100_000;
 /// Lines kept for such a `tail`, in bytes.
@@ -313,6 +320,8 @@ pub const RESTARTS_PER_WINDOW: usize = 5;
 pub const RESTART_FIRST: Duration = Duration::from_millis(50);
 const _: () = assert!(LOG_PART_MAX * 4 < LOG_LINE_MAX && LOG_LINE_MAX < LOG_FILE_MAX as usize);
 const _: () = assert!(LOG_FILES_MAX >= 3);
+const _: () = assert!(LOG_FILE_MAX * (LOG_FILES_MAX as u64) < LOGS_MAX);
+const _: () = assert!(LOG_FILE_MAX < LOGS_PRESSED && LOGS_PRESSED < LOGS_MAX);
 /// Proposals of a node that wait for their outcome.
 pub const PROPOSALS_MAX: usize = 4096;
 /// How long a child may take to stop.

@@ -10,14 +10,16 @@ mod kept;
 pub mod logger;
 mod merge;
 mod reader;
+mod retire;
 mod watch;
 mod writer;
 
-pub use files::{directory, mark_ended, root, sweep};
+pub use files::{directory, mark_ended, root};
 pub use format::{LogTime, Stream};
 pub use kept::{KeepError, install_from, install_logger, remove_unused, wrapper_of};
 pub use merge::{Merged, merge};
 pub use reader::{Event, LogLine, LogReader, LogStream, Query};
+pub use retire::relieve;
 
 use super::containerd::log_uri;
 use crate::id::{AllocId, Attempt};

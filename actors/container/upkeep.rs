@@ -75,12 +75,36 @@ impl State {
         });
     }
 
-    /// Removes old logs, kept binaries and images that nobody uses, every hour.
-    pub(super) fn sweep(&mut self, myself: &ActorRef<Msg>) {
-        myself.send_after(limits::SWEEP_INTERVAL, || Msg::Sweep);
+    /// Removes logs that are old or too many, and images where the disk is nearly full; every
+    /// minute, since a program can write much in an hour.
+    pub(super) fn relieve(&mut self, myself: &ActorRef<Msg>) {
+        myself.send_after(limits::RELIEF_INTERVAL, || Msg::Relieve);
         let Some(view) = self.view.as_ref().filter(|view| view.current) else { return };
         let live = view.state.allocations_on(view.node).filter(|a| a.is_live());
         let live: BTreeSet<AllocId> = live.map(|allocation| allocation.id.clone()).collect();
+        let platform = Arc::clone(&self.platform);
+        self.work.spawn(async move {
+            let data = platform.places.data.clone();
+            let relieved = tokio::task::spawn_blocking(move || {
+                let lives = |id: &AllocId| live.contains(id);
+                match logs::relieve(&data, SystemTime::now(), lives) {
+                    Ok(gone) if gone.is_empty() => {}
+                    Ok(gone) => tracing::info!(?gone, "removed logs that were old or too many"),
+                    Err(error) => tracing::warn!(%error, "old logs can't be removed"),
+                }
+            });
+            // A panic in there is told by its own message.
+            let _ = relieved.await;
+            platform.images.relieve().await;
+        });
+    }
+
+    /// Removes kept binaries and images that nobody uses, every hour.
+    pub(super) fn sweep(&mut self, myself: &ActorRef<Msg>) {
+        myself.send_after(limits::SWEEP_INTERVAL, || Msg::Sweep);
+        if !self.view.as_ref().is_some_and(|view| view.current) {
+            return;
+        }
         let platform = Arc::clone(&self.platform);
         self.work.spawn(async move {
             let named = match platform.containerd.list().await {
@@ -95,10 +119,6 @@ impl State {
             let images = platform.images.clone();
             let swept = tokio::task::spawn_blocking(move || {
                 let data = &platform.places.data;
-                let now = SystemTime::now();
-                if let Err(error) = logs::sweep(data, now, |id| live.contains(id)) {
-                    tracing::warn!(%error, "old logs can't be removed");
-                }
                 if let Err(error) = logs::remove_unused(data, &platform.logger, &named) {
                     tracing::warn!(%error, "kept binaries can't be removed");
                 }

@@ -4,7 +4,9 @@
 
 use crate::poll::poll;
 use futures_util::StreamExt;
-use mill::actors::container::logs::{Event, LogLine, LogReader, Query, Stream, directory};
+use mill::actors::container::logs::{
+    Event, LogLine, LogReader, Query, Stream, directory, mark_ended, relieve,
+};
 use mill::id::AllocId;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::signal::{Signal, kill};
@@ -185,4 +187,26 @@ async fn a_full_disk_loses_counted_lines_and_stops_nobody() {
     assert!(lost > 10_000, "{lost}");
     assert_eq!(kept.len() + lost, LINES + 1, "each line is kept or counted");
     assert!(kept.iter().take(kept.len() - 1).all(|line| line.ends_with(&"x".repeat(100))));
+}
+
+#[test]
+fn a_nearly_full_disk_keeps_fewer_logs() {
+    let disk = Tmpfs::new("1m");
+    let data = disk.0.path();
+    let log = |name: &str, age: u64| {
+        let folder = directory(data, &name.into());
+        fs::create_dir_all(&folder).unwrap();
+        // They take no room: only their lengths count, each a little more than half of what stays.
+        fs::File::create(folder.join("1.0.log")).unwrap().set_len(40 << 20).unwrap();
+        mark_ended(&folder).unwrap();
+        let ended = fs::File::open(folder.join("ended")).unwrap();
+        ended.set_modified(std::time::SystemTime::now() - Duration::from_secs(age)).unwrap();
+        folder
+    };
+    let (older, newer) = (log("older-0-k3f9", 20), log("newer-0-k3f9", 10));
+    let now = std::time::SystemTime::now();
+    assert_eq!(relieve(data, now, |_| false).unwrap(), []);
+    fs::write(data.join("ballast"), vec![0; 950 << 10]).unwrap();
+    assert_eq!(relieve(data, now, |_| false).unwrap().len(), 1);
+    assert!(!older.exists() && newer.exists());
 }

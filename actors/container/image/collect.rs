@@ -4,6 +4,7 @@
 //! at once where the disk is full. Never removes what a pull has just been asked for.
 
 use super::{Images, Inner, Listed, lock};
+use crate::actors::container::disk;
 use crate::actors::container::image::ImageError;
 use crate::fsm::model::StoredSpec;
 use crate::id::{Digest, SpecHash};
@@ -11,7 +12,6 @@ use crate::limits;
 use crate::units::{Millis, Timestamp};
 use imbl::OrdMap;
 use std::collections::BTreeSet;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -35,6 +35,11 @@ impl Images {
     pub async fn collect(&self) -> Result<Vec<Listed>, ImageError> {
         let full = self.inner.is_full().await;
         self.inner.collect(if full { Duration::ZERO } else { limits::IMAGE_KEPT }).await
+    }
+
+    /// Where the disk is nearly full, removes what nothing needs.
+    pub async fn relieve(&self) {
+        self.inner.relieve().await;
     }
 }
 
@@ -71,11 +76,11 @@ impl Inner {
 
     /// Whether the disk that holds images is nearly full.
     async fn is_full(&self) -> bool {
-        let Some(disk) = self.disk.clone() else { return false };
-        tokio::task::spawn_blocking(move || is_full(&disk)).await.unwrap_or(false)
+        let Some(folder) = self.disk.clone() else { return false };
+        tokio::task::spawn_blocking(move || disk::is_full(&folder)).await.unwrap_or(false)
     }
 
-    /// After a pull: makes room before the next one needs it.
+    /// Where the disk is nearly full: makes room before a pull needs it.
     pub(super) async fn relieve(self: &Arc<Self>) {
         if self.is_full().await
             && let Err(error) = self.collect(Duration::ZERO).await
@@ -94,12 +99,4 @@ fn now() -> Timestamp {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     let millis = since.unwrap_or_default().as_millis();
     Timestamp(0).plus(Millis(u64::try_from(millis).unwrap_or(u64::MAX)))
-}
-
-/// Whether a disk has less than the part free that shall stay free.
-fn is_full(folder: &Path) -> bool {
-    // A folder that isn't there says nothing.
-    let Ok(disk) = nix::sys::statvfs::statvfs(folder) else { return false };
-    let (free, all) = (disk.blocks_available(), disk.blocks());
-    free.saturating_mul(100) < all.saturating_mul(limits::DISK_FREE_PERCENT)
 }

@@ -1,4 +1,4 @@
-//! The log files of an allocation: their names, which are kept, when they go.
+//! The log files of an allocation: their names, and which are kept while it writes.
 //!
 //! `<data>/logs/<allocation>/<attempt>.<sequence>.log`; a file is never renamed, so a reader
 //! follows by the sequence. An ended allocation has an empty file `ended` beside them, whose time
@@ -10,7 +10,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 /// Name of the file that marks an ended allocation.
 const ENDED: &str = "ended";
@@ -98,76 +98,16 @@ pub fn unmark_ended(directory: &Path) {
     let _ = fs::remove_file(directory.join(ENDED));
 }
 
+/// When the allocation ended, if it is marked so.
+#[must_use]
+pub fn ended_at(directory: &Path) -> Option<SystemTime> {
+    fs::metadata(directory.join(ENDED)).and_then(|meta| meta.modified()).ok()
+}
+
 /// Whether the allocation is marked as ended.
 #[must_use]
 pub fn is_ended(directory: &Path) -> bool {
     directory.join(ENDED).exists()
-}
-
-/// An ended allocation's log, as [`sweep`] sees it.
-struct Ended {
-    directory: PathBuf,
-    at: SystemTime,
-    bytes: u64,
-}
-
-/// Removes the logs of allocations that ended more than 24 hours ago, and the oldest ended ones
-/// while they take more room than [`limits::LOGS_ENDED_MAX`]. `runs` tells which allocations still
-/// belong to the node; others are marked as ended if nobody did so. Returns how many were removed.
-///
-/// # Errors
-/// The directory of all logs can't be read. One that can't be removed is tried again next time.
-pub fn sweep(
-    data_dir: &Path,
-    now: SystemTime,
-    runs: impl Fn(&AllocId) -> bool,
-) -> io::Result<usize> {
-    sweep_bounded(&root(data_dir), now, limits::LOGS_ENDED_MAX, runs)
-}
-
-fn sweep_bounded(
-    root: &Path,
-    now: SystemTime,
-    room: u64,
-    runs: impl Fn(&AllocId) -> bool,
-) -> io::Result<usize> {
-    let entries = match fs::read_dir(root) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
-        Err(error) => return Err(error),
-    };
-    let mut ended = Vec::new();
-    for entry in entries {
-        let entry = entry?;
-        let name = entry.file_name();
-        let Some(name) = name.to_str() else { continue };
-        if runs(&AllocId::from(name)) {
-            continue;
-        }
-        ended.extend(judge(entry.path()));
-    }
-    ended.sort_by_key(|log| std::cmp::Reverse(log.at));
-    let mut removed = 0;
-    let mut used = 0;
-    for log in ended {
-        let age = now.duration_since(log.at).unwrap_or(Duration::ZERO);
-        used += log.bytes;
-        if (age > limits::ENDED_KEPT || used > room) && fs::remove_dir_all(&log.directory).is_ok() {
-            removed += 1;
-        }
-    }
-    Ok(removed)
-}
-
-/// The end and the size of an ended allocation's log; marks it if it isn't marked.
-fn judge(directory: PathBuf) -> Option<Ended> {
-    mark_ended(&directory).ok()?;
-    let at = fs::metadata(directory.join(ENDED)).and_then(|meta| meta.modified()).ok()?;
-    let bytes = fs::read_dir(&directory)
-        .ok()?
-        .filter_map(|entry| Some(entry.ok()?.metadata().ok()?.len()))
-        .sum();
-    Some(Ended { directory, at, bytes })
 }
 
 #[cfg(test)]
@@ -206,42 +146,5 @@ mod tests {
         assert_eq!(surplus(&late, segment(2, 12)), [segment(2, 5)]);
         let loops: Vec<Segment> = (1..=8).map(|attempt| segment(attempt, 0)).collect();
         assert_eq!(surplus(&loops, segment(9, 0)), [segment(1, 0)]);
-    }
-
-    #[test]
-    fn ended_logs_go_after_a_day_and_running_ones_stay() {
-        let data = tempfile::tempdir().unwrap();
-        let make = |name: &str, bytes: usize| {
-            let dir = directory(data.path(), &name.into());
-            fs::create_dir_all(&dir).unwrap();
-            fs::write(dir.join("1.0.log"), vec![b'x'; bytes]).unwrap();
-            dir
-        };
-        let (runs, ended) = (make("web-0-aaaa", 10), make("web-1-aaaa", 10));
-        let keep = |id: &AllocId| id.as_str() == "web-0-aaaa";
-        let now = SystemTime::now();
-        assert_eq!(sweep(data.path(), now, keep).unwrap(), 0);
-        assert!(is_ended(&ended) && !is_ended(&runs));
-        let day = now + limits::ENDED_KEPT + Duration::from_secs(5);
-        assert_eq!(sweep(data.path(), day, keep).unwrap(), 1);
-        assert!(!ended.exists() && runs.exists());
-        assert_eq!(sweep(&data.path().join("none"), now, keep).unwrap(), 0);
-    }
-
-    #[test]
-    fn ended_logs_have_a_bound_in_bytes() {
-        let data = tempfile::tempdir().unwrap();
-        for (i, name) in ["a", "b", "c"].iter().enumerate() {
-            let dir = directory(data.path(), &(*name).into());
-            fs::create_dir_all(&dir).unwrap();
-            fs::write(dir.join("1.0.log"), [0; 100]).unwrap();
-            mark_ended(&dir).unwrap();
-            let time = SystemTime::now() - Duration::from_secs(100 - i as u64);
-            fs::File::open(dir.join(ENDED)).unwrap().set_modified(time).unwrap();
-        }
-        let now = SystemTime::now();
-        assert_eq!(sweep_bounded(&root(data.path()), now, 250, |_| false).unwrap(), 1);
-        assert!(!directory(data.path(), &"a".into()).exists(), "the oldest goes");
-        assert!(directory(data.path(), &"c".into()).exists());
     }
 }

@@ -6,6 +6,7 @@ mod isolation;
 mod limits;
 mod parts;
 mod proxy;
+mod retention;
 mod support;
 
 use crate::poll::{poll, poll_async};

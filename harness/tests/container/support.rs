@@ -240,6 +240,18 @@ impl Node {
         self.script().handle.as_ref().unwrap().cell.get_children()
     }
 
+    /// Tells the container actor something.
+    pub fn tell(&self, message: container::Msg) {
+        self.script().handle.as_ref().unwrap().cell.send_message(message).unwrap();
+    }
+
+    /// The root of a running container's files, through its process.
+    pub async fn files(&self, id: &AllocId) -> PathBuf {
+        let containers = self.containers().await;
+        let (_, process) = containers.iter().find(|(of, _)| of.parts().unwrap().0 == *id).unwrap();
+        PathBuf::from(format!("/proc/{}/root", process.unwrap()))
+    }
+
     pub fn script(&self) -> MutexGuard<'_, Script> {
         self.script.lock().unwrap()
     }

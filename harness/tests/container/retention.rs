@@ -1,0 +1,64 @@
+//! Logs that take too much room, on a real node: which go, and that who writes and reads goes on.
+
+use super::support::Node;
+use crate::poll::{poll, poll_async};
+use futures_util::StreamExt;
+use mill::actors::container;
+use mill::actors::container::logs::{Event, Query, directory};
+use mill::fsm::model::Phase;
+use mill::id::AllocId;
+use std::fs::OpenOptions;
+use std::path::PathBuf;
+
+async fn last_line(node: &Node, id: &AllocId) -> Option<String> {
+    let stream = node.platform.logs.read(id, Query::default()).ok()?;
+    let lines = stream.filter_map(async |event| match event {
+        Event::Line(line) => Some(line.line),
+        Event::CaughtUp => None,
+    });
+    lines.fold(None, async |_, line| Some(line)).await
+}
+
+/// Makes a file as large as all logs may be together, on paper.
+fn blow_up(file: PathBuf) {
+    let file = OpenOptions::new().write(true).open(file).unwrap();
+    file.set_len(mill::limits::LOGS_MAX).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_oldest_logs_go_and_who_writes_goes_on() {
+    let node = Node::start().await;
+    let mut service = node.service("busybox:v1").await;
+    let said = |script: &str| ["/bin/sh", "-c", script].map(str::to_owned).to_vec();
+    service.run.command = said("echo bye; exec sleep 1000");
+    let ended = node.run("ended", service.clone());
+    node.phase(&ended, Phase::Running).await;
+    node.stop(&ended);
+    node.phase(&ended, Phase::Stopped).await;
+    // Three files: 8 MiB each.
+    let script = "yes the quick brown fox | head -c 20000000; echo written; \
+                  while ! [ -e /go ]; do usleep 50000; done; echo further; exec sleep 1000";
+    service.run.command = said(script);
+    let loud = node.run("loud", service);
+    let says = async |what: &str| {
+        let words = async || (last_line(&node, &loud).await.as_deref() == Some(what)).then_some(());
+        poll_async(words).secs(30).expect_async(what).await;
+    };
+    says("written").await;
+    let folder = |id: &AllocId| directory(&node.platform.places.data, id);
+    let (over, first) = (folder(&ended), folder(&loud).join("1.0.log"));
+    assert!(over.exists() && folder(&loud).join("1.2.log").exists());
+
+    blow_up(over.join("1.0.log"));
+    node.tell(container::Msg::Relieve);
+    poll(|| !over.exists()).secs(20).expect("the ended one's log to go");
+    assert!(first.exists(), "the rest has room");
+    blow_up(first.clone());
+    node.tell(container::Msg::Relieve);
+    poll(|| !first.exists()).secs(20).expect("the oldest file to go");
+    // Even where it alone is too much, the newest stays.
+    node.tell(container::Msg::Relieve);
+    std::fs::write(node.files(&loud).await.join("go"), "").unwrap();
+    says("further").await;
+    assert!(folder(&loud).join("1.2.log").exists());
+}
