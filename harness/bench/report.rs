@@ -84,12 +84,12 @@ How it was measured
   its processor time over a minute. The logger is the largest of the 20 logger processes.
 - *Pull*: an image of ten layers, each 26 MB of letters and 20 MB packed by gzip, from a registry
   on loopback into a containerd of its own for each side, until it is unpacked. Medians of five.
-- *Parallel*: 50 replicas of a service, each with a ceiling of 0.04 cores and 16 MB, from the request
-  until all are `running`; 50 processes of `ctr run -d` with the same image and the same ceilings,
-  started at once, until the last one has ended. mill's containers also have a network and a log.
-  Medians of three.
-- *Logs*: one container, lines of 100 bytes. The flood is 1 GB written in large pieces, as fast as it
-  is taken; at 10,000 lines a second the program writes each line by itself, in bursts of 100.
+- *Parallel*: 50 replicas of a service, each with a ceiling of 0.04 cores and 16 MB, from the
+  request until all are `running`; 50 processes of `ctr run -d` with the same image and the same
+  ceilings, started at once, until the last one has ended. mill's containers also have a network
+  and a log. Medians of three.
+- *Logs*: one container, lines of 100 bytes. The flood is 1 GB written in large pieces, as fast as
+  it is taken; at 10,000 lines a second the program writes each line by itself, in bursts of 100.
   Processor time is that of the shim, with mill's logger; with `file://` the shim copies by itself,
   without times, streams or rotation. Medians of three.
 - *Ready*: from starting the process until `/v1/health` answers on its socket. A restart finds its

@@ -176,6 +176,7 @@ mod tests {
         let loud = make(data.path(), "loud", &[third, third, third]);
         let ended = make(data.path(), "over", &[third]);
         files::mark_ended(&ended).unwrap();
+        fs::File::open(ended.join("ended")).unwrap().set_modified(later(5)).unwrap();
         let gone = relieve(data.path(), SystemTime::now(), |id| id.as_str() == "loud").unwrap();
         assert_eq!(gone, [Gone::Part("loud".into(), Attempt(1), 0)]);
         assert!(!loud.join("1.0.log").exists() && loud.join("1.2.log").exists());
