@@ -26,6 +26,7 @@ mod routes;
 mod serve;
 mod stall;
 mod stream;
+mod tally;
 mod tasks;
 #[cfg(test)]
 mod tests;
@@ -91,6 +92,7 @@ pub struct Api;
 pub struct State {
     root: RootRef,
     views: watch::Sender<Option<View>>,
+    tally: tally::Tally,
     stopping: CancellationToken,
     listeners: JoinHandle<()>,
     _guard: DropGuard,
@@ -115,6 +117,7 @@ impl Actor for Api {
     ) -> Result<State, ActorProcessingErr> {
         let (views, seen) = watch::channel(None);
         let stopping = CancellationToken::new();
+        let tally = tally::Tally::default();
         let context = Arc::new(Context {
             root: args.root.clone(),
             views: seen,
@@ -122,6 +125,7 @@ impl Actor for Api {
             doors: args.doors.clone(),
             dev: args.dev,
             plans: plans::Plans::default(),
+            tally: tally.clone(),
             streams: Arc::new(Semaphore::new(args.bounds.streams)),
             stopping: stopping.clone(),
         });
@@ -134,7 +138,7 @@ impl Actor for Api {
             let _ = myself.cast(Msg::ListenerEnded);
         });
         let guard = stopping.clone().drop_guard();
-        Ok(State { root, views, stopping, listeners, _guard: guard })
+        Ok(State { root, views, tally, stopping, listeners, _guard: guard })
     }
 
     async fn handle(
@@ -146,6 +150,9 @@ impl Actor for Api {
         match message {
             Msg::View(view) => {
                 let index = view.index;
+                if let Some(before) = state.views.borrow().as_ref() {
+                    state.tally.count(before, &view);
+                }
                 state.views.send_replace(Some(view));
                 // Root may be about to stop.
                 let _ = state.root.cast(root::Msg::Settled { child: Child::Api, index });

@@ -260,4 +260,12 @@ fn metrics_have_the_nodes_figures() {
     assert!(value(&text, "mill_raft_commit_seconds_count") >= 3.0);
     assert_eq!(value(&text, "mill_actor_restarts_total{actor=\"container\"}"), 0.0);
     assert_eq!(value(&text, "mill_build_info{version="), 1.0);
+
+    let image = registry.image("hello:v1");
+    for _ in 0..2 {
+        let _ = node.mill(["spawn", "--wait", "--image", &image, "--", "true"]).ok();
+    }
+    let text = figures();
+    assert_eq!(value(&text, "mill_tasks_spawned_total{task=\"hello\"}"), 2.0, "{text}");
+    assert_eq!(value(&text, "mill_task_duration_seconds_count{task=\"hello\"}"), 2.0, "{text}");
 }

@@ -5,6 +5,7 @@
 use super::error::ApiError;
 use super::plans::Plans;
 use super::request::{self, Request};
+use super::tally::Tally;
 use crate::actors::container::exec::Execs;
 use crate::actors::container::logs::{Event, LogReader, Query};
 use crate::actors::root::{Done, Msg, NodeUsage, Proposal, RootRef, View};
@@ -121,6 +122,7 @@ pub struct Context {
     pub(super) doors: Doors,
     pub(super) dev: bool,
     pub(super) plans: Plans,
+    pub(super) tally: Tally,
     pub(super) streams: Arc<Semaphore>,
     pub(super) stopping: CancellationToken,
 }
