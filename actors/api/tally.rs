@@ -25,10 +25,7 @@ impl Default for Tally {
     fn default() -> Self {
         // From 100 ms, each four times the one before, to 7 hours.
         let histogram: fn() -> Histogram = || Histogram::new(exponential_buckets(0.1, 4.0, 10));
-        Self {
-            spawned: Family::default(),
-            durations: Durations::new_with_constructor(histogram),
-        }
+        Self { spawned: Family::default(), durations: Durations::new_with_constructor(histogram) }
     }
 }
 
