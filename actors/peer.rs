@@ -4,5 +4,6 @@
 //! looks inside a raft message.
 
 pub mod ca;
+pub mod keys;
 pub mod tls;
 pub mod wire;

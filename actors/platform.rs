@@ -6,11 +6,12 @@
 use crate::actors::container::containerd::{self, Containerd};
 use crate::actors::container::daemon as private;
 use crate::actors::container::exec::Execs;
-use crate::actors::container::image::{Images, KeyError, RegistryConfig, open_key};
+use crate::actors::container::image::{Images, RegistryConfig};
 use crate::actors::container::logs;
 use crate::actors::container::net::{Net, NetConfig, NetError, PublishOn};
 use crate::config::{ContainerdChoice, DaemonConfig, Mode};
 use crate::network::Subnet;
+use crate::secret::Keyring;
 use sha2::Digest as _;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
@@ -47,9 +48,6 @@ pub enum PlatformError {
     /// The containers' network.
     #[error(transparent)]
     Net(#[from] NetError),
-    /// The node's key.
-    #[error(transparent)]
-    Key(#[from] KeyError),
     /// The kept binary.
     #[error(transparent)]
     Keep(#[from] logs::KeepError),
@@ -60,7 +58,7 @@ pub enum PlatformError {
         source: std::io::Error,
     },
     /// Opening was broken off inside.
-    #[error("keeping a copy of the mill binary, or reading the key, was broken off")]
+    #[error("keeping a copy of the mill binary was broken off")]
     Aborted(#[source] tokio::task::JoinError),
 }
 
@@ -165,6 +163,7 @@ impl Platform {
         config: &DaemonConfig,
         node: Ipv4Addr,
         cluster: Subnet,
+        keyring: Keyring,
     ) -> Result<Self, PlatformError> {
         let places = Places::of(&config.data_dir);
         let publish_on = match config.mode {
@@ -184,12 +183,10 @@ impl Platform {
         let runc = logs::wrapper_of(&logger);
         let client = Containerd::connect(places.containerd(socket.clone(), runc)).await;
         let containerd = client.map_err(|source| PlatformError::Containerd { socket, source })?;
-        let data = places.data.clone();
-        let key = tokio::task::spawn_blocking(move || open_key(&data)).await;
         let registries = RegistryConfig {
             insecure: config.insecure_registries.clone(),
             docker_config: Some(config.docker_config.clone()),
-            key: Some(key.map_err(PlatformError::Aborted)??),
+            key: Some(keyring),
             disk: Some(places.images(private.is_some())),
             ..RegistryConfig::default()
         };

@@ -1,10 +1,13 @@
 //! Secret texts: kept out of every message, and sealed where they are stored.
 //!
-//! Owns the form of what is sealed: AES-256-GCM under a 256-bit key, bound to what it is for. Never
-//! draws a random number and never reads a key: both are inputs.
+//! Owns the form of what is sealed: AES-256-GCM under a 256-bit key, bound to what it is for, and
+//! the key itself in sealed boxes (X25519) for each node. Never draws a random number and never
+//! reads a key: both are inputs.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use crypto_box::aead::rand_core::CryptoRngCore;
+use crypto_box::{PublicKey, SecretKey};
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -39,7 +42,7 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// The key that a node seals with.
+/// A key to seal with.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SealKey {
     bytes: [u8; KEY_LEN],
@@ -65,7 +68,7 @@ pub struct Sealed {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SealError {
     /// It was sealed with another key.
-    #[error("it was sealed with the key of another node")]
+    #[error("it was sealed with a key that this node doesn't have")]
     OtherKey,
     /// It isn't what was sealed.
     #[error("it is damaged")]
@@ -111,9 +114,110 @@ impl SealKey {
         String::from_utf8(text).map(Secret).map_err(|_| SealError::Damaged)
     }
 
+    /// The key itself, sealed for a node: only its own key opens it.
+    ///
+    /// # Errors
+    /// That is no public key.
+    pub fn for_node(
+        &self,
+        public: &str,
+        random: &mut impl CryptoRngCore,
+    ) -> Result<String, SealError> {
+        let public = STANDARD.decode(public).map_err(|_| SealError::Damaged)?;
+        let public = PublicKey::from_slice(&public).map_err(|_| SealError::Damaged)?;
+        let sealed = public.seal(random, &self.bytes).map_err(|_| SealError::Damaged)?;
+        Ok(STANDARD.encode(sealed))
+    }
+
     fn key(&self) -> Result<LessSafeKey, SealError> {
         let key = UnboundKey::new(&AES_256_GCM, &self.bytes).map_err(|_| SealError::Damaged)?;
         Ok(LessSafeKey::new(key))
+    }
+}
+
+/// A node's own key (X25519): what is sealed for it, it alone opens.
+#[derive(Clone)]
+pub struct OwnKey(SecretKey);
+
+impl fmt::Debug for OwnKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "OwnKey({})", self.public())
+    }
+}
+
+impl OwnKey {
+    /// A key of random bytes.
+    #[must_use]
+    pub fn new(bytes: [u8; KEY_LEN]) -> Self {
+        Self(SecretKey::from_bytes(bytes))
+    }
+
+    /// The bytes, for the node's own disk.
+    #[must_use]
+    pub fn reveal(&self) -> [u8; KEY_LEN] {
+        self.0.to_bytes()
+    }
+
+    /// What others seal for, base64.
+    #[must_use]
+    pub fn public(&self) -> String {
+        STANDARD.encode(self.0.public_key().as_bytes())
+    }
+
+    /// Opens a key that was sealed for this node.
+    ///
+    /// # Errors
+    /// It was sealed for another one, or has been changed.
+    pub fn open(&self, sealed: &str) -> Result<SealKey, SealError> {
+        let bytes = STANDARD.decode(sealed).map_err(|_| SealError::Damaged)?;
+        let opened = self.0.unseal(&bytes).map_err(|_| SealError::OtherKey)?;
+        opened.try_into().map(SealKey::new).map_err(|_| SealError::Damaged)
+    }
+}
+
+/// The keys that a node has: one to seal with, and those that opened things before.
+#[derive(Clone, Debug)]
+pub struct Keyring {
+    newest: SealKey,
+    older: Vec<SealKey>,
+}
+
+impl From<SealKey> for Keyring {
+    fn from(newest: SealKey) -> Self {
+        Self { newest, older: Vec::new() }
+    }
+}
+
+impl Keyring {
+    /// With keys that only open.
+    #[must_use]
+    pub fn with_older(mut self, older: impl IntoIterator<Item = SealKey>) -> Self {
+        self.older.extend(older);
+        self
+    }
+
+    /// The key to seal with.
+    #[must_use]
+    pub fn newest(&self) -> &SealKey {
+        &self.newest
+    }
+
+    /// Seals as [`SealKey::seal`].
+    ///
+    /// # Errors
+    /// As [`SealKey::seal`].
+    pub fn seal(&self, purpose: &str, text: &Secret, once: OneTime) -> Result<Sealed, SealError> {
+        self.newest.seal(purpose, text, once)
+    }
+
+    /// Opens with the key that it was sealed by.
+    ///
+    /// # Errors
+    /// There is no such key, or it was sealed for another purpose, or has been changed.
+    pub fn open(&self, purpose: &str, sealed: &Sealed) -> Result<Secret, SealError> {
+        let mut all = std::iter::once(&self.newest).chain(&self.older);
+        let key = all.find(|key| key.id == sealed.key).ok_or(SealError::OtherKey)?;
+        key.open(purpose, sealed)
     }
 }
 
@@ -142,5 +246,32 @@ mod tests {
     fn nothing_shows_it() {
         let shown = format!("{:?} {:?}", Secret::new("hunter2"), SealKey::new([7; KEY_LEN]));
         assert!(!shown.contains("hunter2") && !shown.contains("[7"), "{shown}");
+    }
+
+    #[test]
+    fn a_key_is_sealed_for_one_node() {
+        let (key, mine, other) = (SealKey::new([7; 32]), OwnKey::new([1; 32]), OwnKey::new([2; 32]));
+        let mut random = crypto_box::aead::OsRng;
+        let sealed = key.for_node(&mine.public(), &mut random).unwrap();
+        assert_eq!(mine.open(&sealed).unwrap(), key);
+        assert_eq!(other.open(&sealed), Err(SealError::OtherKey));
+        assert_eq!(mine.open("!"), Err(SealError::Damaged));
+        assert_eq!(mine.open(""), Err(SealError::OtherKey), "too short");
+        assert_eq!(OwnKey::new(mine.reveal()).public(), mine.public());
+        assert_eq!(key.for_node("AAAA", &mut random), Err(SealError::Damaged));
+        assert!(!format!("{mine:?}").contains("[1"));
+    }
+
+    #[test]
+    fn a_keyring_seals_with_the_newest_and_opens_what_older_ones_sealed() {
+        let (old, new) = (SealKey::new([1; 32]), SealKey::new([2; 32]));
+        let before = old.seal("x", &Secret::new("a"), [1; NONCE_LEN]).unwrap();
+        let ring = Keyring::from(new.clone());
+        assert_eq!(ring.open("x", &before), Err(SealError::OtherKey));
+        let ring = ring.with_older([old.clone()]);
+        assert_eq!(ring.open("x", &before).unwrap().reveal(), "a");
+        let now = ring.seal("x", &Secret::new("b"), [2; NONCE_LEN]).unwrap();
+        assert_eq!(new.open("x", &now).unwrap().reveal(), "b");
+        assert_eq!(old.open("x", &now), Err(SealError::OtherKey));
     }
 }

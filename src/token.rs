@@ -1,11 +1,13 @@
 //! API tokens: how they look, and what is kept of them.
 //!
-//! Owns the form `mill_ID_SECRET`. Never draws a number: randomness is an input. Never keeps the
+//! Owns the form `mill_ID_SECRET_FINGERPRINT`, where the last part is the fingerprint of the
+//! cluster's CA; a cluster without one leaves it out. Never draws a number: randomness is an input. Never keeps the
 //! secret part: the state has a hash of the whole.
 
 use crate::fsm::State;
 use crate::fsm::model::Token;
 use crate::id::TokenId;
+use crate::trust::{FINGERPRINT_TEXT, Fingerprint};
 use crate::units::Timestamp;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -35,14 +37,29 @@ pub enum TokenError {
     Expired,
 }
 
-/// Makes a token of random numbers.
+/// Letters of the secret part: 32 bytes in base64url.
+const SECRET_TEXT: usize = 43;
+
+/// Makes a token of random numbers, for a cluster with that CA.
 #[must_use]
-pub fn mint(id: u64, secret: [u8; 32]) -> Minted {
+pub fn mint(id: u64, secret: [u8; 32], ca: Option<Fingerprint>) -> Minted {
     let low = u32::try_from(id & u64::from(u32::MAX)).unwrap_or_default();
     let high = u32::try_from(id >> 32).unwrap_or_default();
     let id = TokenId::from(format!("{}{}", crate::id::suffix(low), crate::id::suffix(high)));
-    let text = format!("{PREFIX}_{id}_{}", URL_SAFE_NO_PAD.encode(secret));
+    let end = ca.map(|print| format!("_{print}")).unwrap_or_default();
+    let text = format!("{PREFIX}_{id}_{}{end}", URL_SAFE_NO_PAD.encode(secret));
     Minted { hash: hash(&text), id, text }
+}
+
+/// The fingerprint of the cluster's CA in a token's text. Base64url has underlines of its own: only
+/// the lengths tell the parts apart.
+#[must_use]
+pub fn fingerprint(text: &str) -> Option<Fingerprint> {
+    let rest = text.splitn(3, '_').nth(2)?;
+    let (secret, print) = rest.split_at_checked(SECRET_TEXT)?;
+    let print = print.strip_prefix('_')?;
+    let fits = secret.is_ascii() && print.len() == FINGERPRINT_TEXT;
+    if fits { Fingerprint::parse(print) } else { None }
 }
 
 /// What the state keeps of a token: SHA-256 of its whole text, hexadecimal.
@@ -80,7 +97,7 @@ mod tests {
 
     #[test]
     fn only_the_whole_text_of_a_live_token_is_let_in() {
-        let minted = mint(7, [9; 32]);
+        let minted = mint(7, [9; 32], None);
         let mut state = State::default();
         let token = Token {
             id: minted.id.clone(),
@@ -94,9 +111,23 @@ mod tests {
         assert_eq!(role(&minted.text, 999), Ok(Role::Read));
         assert_eq!(role(&minted.text, 1_000), Err(TokenError::Expired));
         let short = &minted.text[..minted.text.len() - 1];
-        let other = mint(7, [8; 32]).text;
+        let other = mint(7, [8; 32], None).text;
         for wrong in [short, &other, "", "mill", "mill__", &minted.hash] {
             assert_eq!(role(wrong, 0), Err(TokenError::Unknown), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_token_carries_the_cas_fingerprint() {
+        let print = Fingerprint::of(b"ca");
+        // 0xff makes underlines.
+        for secret in [[9; 32], [0xff; 32]] {
+            let text = mint(7, secret, Some(print)).text;
+            assert_eq!(fingerprint(&text), Some(print), "{text}");
+            assert_eq!(fingerprint(&mint(7, secret, None).text), None);
+            assert_eq!(fingerprint(&text[..text.len() - 1]), None);
+        }
+        assert_eq!(fingerprint("mill_x"), None);
+        assert_eq!(fingerprint(""), None);
     }
 }

@@ -19,7 +19,7 @@ mod unpack;
 
 pub use collect::Specs;
 pub use error::{ImageError, Who};
-pub use key::{KeyError, open as open_key};
+pub use key::{KeyError, open as open_key, read as read_key};
 
 use super::containerd::Containerd;
 use crate::fsm::login::{Logins, RegistryLogin};
@@ -28,7 +28,7 @@ use crate::limits;
 use crate::oci::ImageConfig;
 use crate::oci::docker_config::Login;
 use crate::oci::pull::Pulls;
-use crate::secret::{SealKey, Sealed};
+use crate::secret::{Keyring, Sealed};
 use crate::spec::image::Reference;
 use crate::units::{Bytes, Timestamp};
 use pull::Resolved;
@@ -49,7 +49,7 @@ pub struct RegistryConfig {
     /// Docker's `config.json`, for the credentials in it.
     pub docker_config: Option<PathBuf>,
     /// What seals and opens the passwords of logins.
-    pub key: Option<SealKey>,
+    pub key: Option<Keyring>,
     /// Silence after which a registry counts as down.
     pub silence: Duration,
     /// Where containerd keeps images: what is full when its disk is.
@@ -111,7 +111,7 @@ pub struct Images {
 #[derive(Debug)]
 struct Inner {
     containerd: Containerd,
-    key: Option<SealKey>,
+    key: Option<Keyring>,
     logins: Mutex<Logins>,
     layer_max: u64,
     disk: Option<PathBuf>,

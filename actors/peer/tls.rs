@@ -3,6 +3,9 @@
 //! Owns the settings of every TLS connection within the cluster. Never says what a caller may do:
 //! that is decided call by call.
 
+#[cfg(test)]
+mod tests;
+
 use super::ca::{self, CaError};
 use crate::id::NodeId;
 use crate::trust::{self, CertificateError, Fingerprint, PeerId};

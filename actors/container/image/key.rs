@@ -1,6 +1,7 @@
-//! The key that a node seals with: a file of its own, which only root can read.
+//! The key of a node whose cluster has no keyring: a file of its own, which only root can read.
 //!
-//! Owns making it once, durably. Never shows it and never replaces one.
+//! Owns making it once, durably. Never shows it and never replaces one. Where the cluster has a
+//! keyring, the key only opens what it sealed before.
 
 use crate::secret::{KEY_LEN, SealKey};
 use std::fs::{self, File, OpenOptions};
@@ -32,6 +33,14 @@ pub enum KeyError {
         /// Which file.
         path: PathBuf,
     },
+}
+
+/// The key in a data directory, if there is one.
+///
+/// # Errors
+/// It can't be read, or is none.
+pub fn read(data: &Path) -> Result<Option<SealKey>, KeyError> {
+    if data.join(FILE).exists() { open(data).map(Some) } else { Ok(None) }
 }
 
 /// The key in a data directory, made of random bytes the first time.

@@ -24,7 +24,7 @@ fn logins(registry: &str, password: Sealed) -> Logins {
 }
 
 fn with_key() -> RegistryConfig {
-    RegistryConfig { key: Some(SealKey::new([3; 32])), ..RegistryConfig::default() }
+    RegistryConfig { key: Some(SealKey::new([3; 32]).into()), ..RegistryConfig::default() }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
