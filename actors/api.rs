@@ -4,6 +4,7 @@
 //! its own: every request runs in its connection's task, and asks root by message.
 
 mod allocations;
+mod claims;
 mod context;
 mod deploy;
 mod dispatch;
@@ -32,17 +33,16 @@ mod tasks;
 mod tests;
 mod tokens;
 
-pub use context::{Doors, ImageStore, Init, Lines, LogSource, StoreError};
+pub use context::{Claims, Doors, ImageStore, Lines, LogSource, StoreError};
 pub use error::ApiError;
 pub use serve::Bounds;
 
 use crate::actors::root::{self, Child, Handle, RootRef, ToChild, View};
 use context::Context;
-use listener::LocalSocket;
+use listener::{Listening, LocalSocket};
 use ractor::{Actor, ActorProcessingErr, ActorRef, SpawnErr};
 use std::future::Future;
 use std::sync::Arc;
-use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -64,7 +64,7 @@ pub enum Standing {
     /// It does, and is reached over TCP too. Never turns back within a process.
     Member {
         /// The open TCP listeners.
-        tcp: Vec<Arc<TcpListener>>,
+        tcp: Vec<Listening>,
     },
 }
 
@@ -127,6 +127,7 @@ impl Actor for Api {
             plans: plans::Plans::default(),
             tally: tally.clone(),
             streams: Arc::new(Semaphore::new(args.bounds.streams)),
+            failures: context::Failures::default(),
             stopping: stopping.clone(),
         });
         let root = args.root.clone();

@@ -4,6 +4,9 @@
 //! looks inside a raft message.
 
 pub mod ca;
+pub mod credentials;
+pub mod door;
 pub mod keys;
+pub mod knock;
 pub mod tls;
 pub mod wire;

@@ -3,10 +3,13 @@
 //! Owns what each setting means, its default and its check. Never reads the process's environment
 //! and never opens anything: both are handed in.
 
+use crate::limits;
+use crate::units::Millis;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 #[cfg(test)]
 mod tests;
@@ -90,6 +93,8 @@ pub struct DaemonConfig {
     pub log_format: LogFormat,
     /// Become a cluster of one, keeping the state.
     pub recover_single: bool,
+    /// How long certificates are good that this node signs. `MILL_CERTIFICATE_LIFE`, for tests.
+    pub certificate_life: Duration,
 }
 
 /// Settings as they were given on the command line; absent: not given.
@@ -146,6 +151,7 @@ const CONTAINERD: &str = "the absolute path of containerd's socket, or private";
 const SUBNET: &str = "an IPv4 subnet of at least a /21, such as 10.99.0.0/16";
 const REGISTRY: &str = "HOST:PORT of a registry, such as registry.lan:5000";
 const FORMAT: &str = "text or json";
+const LIFE: &str = "a duration of at least a second, such as 30s";
 const PATH: &str = "an absolute path";
 
 impl DaemonConfig {
@@ -186,6 +192,9 @@ impl DaemonConfig {
                 .parse(&flags.log_format, "log-format", log_format)?
                 .unwrap_or(LogFormat::Text),
             recover_single: flags.recover_single,
+            certificate_life: given
+                .parse(&None, "certificate-life", life)?
+                .unwrap_or(limits::CERTIFICATE_LIFE),
         })
     }
 }
@@ -330,6 +339,11 @@ fn registry(text: &str) -> Result<String, Wanted> {
     let (host, port) = text.rsplit_once(':').ok_or(REGISTRY)?;
     let is_host = !host.is_empty() && !host.contains(['/', ' ']);
     if is_host && self::port(port).is_ok() { Ok(text.to_owned()) } else { Err(REGISTRY) }
+}
+
+fn life(text: &str) -> Result<Duration, Wanted> {
+    let parsed = Millis::parse(text).ok().map(|life| Duration::from_millis(life.0));
+    parsed.filter(|life| *life >= Duration::from_secs(1)).ok_or(LIFE)
 }
 
 fn log_format(text: &str) -> Result<LogFormat, Wanted> {

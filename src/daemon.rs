@@ -5,8 +5,10 @@
 
 mod claim;
 mod doors;
+mod equipment;
 mod identity;
 
+pub use equipment::{EquipError, Equipment};
 pub use identity::{Identity, IdentityError};
 
 use crate::actors::api::{self, Standing, listener};
@@ -22,6 +24,7 @@ use crate::fsm::command::Register;
 use crate::id::BootId;
 use crate::limits;
 use crate::network::Subnet;
+use crate::secret::Keyring;
 use crate::units::{Bytes, MilliCpu};
 use crate::wire::{InitRequest, InitView};
 use ractor::Actor as _;
@@ -83,6 +86,9 @@ pub enum DaemonError {
     /// Logs can't be watched.
     #[error("watching logs; raise fs.inotify.max_user_instances")]
     Watch(#[source] std::io::Error),
+    /// Its credentials can't be used, or a listener can't be opened.
+    #[error(transparent)]
+    Equip(#[from] EquipError),
     /// The node could not become the first of a cluster.
     #[error(transparent)]
     Init(#[from] api::ApiError),
@@ -114,6 +120,8 @@ pub struct Shared {
     pub platform: OnceCell<Arc<Platform>>,
     /// Who the node is, once it is a member.
     pub identity: OnceCell<Identity>,
+    /// Its credentials and listeners, once it is a member.
+    pub equipment: OnceCell<Arc<Equipment>>,
     /// The same for the API, with the listeners that it then serves.
     pub standing: watch::Sender<Standing>,
     /// The API's UNIX socket.
@@ -124,10 +132,15 @@ pub struct Shared {
 
 impl Shared {
     /// What containers stand on; opened by the first who asks.
-    async fn platform(&self, who: &Identity) -> Result<&Arc<Platform>, PlatformError> {
-        let cluster = Subnet::of(who.init.subnet, who.init.prefix);
-        let open =
-            || async { Platform::open(&self.config, who.subnet, cluster).await.map(Arc::new) };
+    async fn platform(
+        &self,
+        who: &Identity,
+        keyring: &Keyring,
+    ) -> Result<&Arc<Platform>, PlatformError> {
+        let cluster = Subnet::of(who.cluster.subnet, who.cluster.prefix);
+        let open = || async {
+            Platform::open(&self.config, who.subnet, cluster, keyring.clone()).await.map(Arc::new)
+        };
         self.platform.get_or_try_init(open).await
     }
 }
@@ -150,11 +163,14 @@ impl Node {
         }
         let config = Arc::new(config);
         let local = Arc::new(listener::LocalSocket::open(&config.socket)?);
-        // Opened even by a node that does not serve it yet, so that a taken address is told now.
-        let tcp = vec![Arc::new(listener::open_tcp(config.api, "--api")?)];
+        let equipment = match &identity {
+            Some(who) => Some(Arc::new(equipment::of(&config, who, None)?)),
+            // Not served yet, but a taken address is told now.
+            None => listener::open_tcp(config.api, "--api").map(|_| None)?,
+        };
         // Before the API answers: a member never says that it is none.
-        let standing = match &identity {
-            Some(_) => Standing::Member { tcp },
+        let standing = match &equipment {
+            Some(equipment) => Standing::Member { tcp: equipment.api.clone() },
             None => Standing::Unclaimed,
         };
         let shared = Arc::new(Shared {
@@ -162,6 +178,7 @@ impl Node {
             boot: BootId(rand::random()),
             platform: OnceCell::new(),
             identity: OnceCell::new(),
+            equipment: OnceCell::new(),
             standing: watch::Sender::new(standing),
             local,
             claiming: Mutex::new(()),
@@ -170,8 +187,8 @@ impl Node {
         let args = root::Args { boot: shared.boot, factories: factories(&shared), fatal: sender };
         let spawned = root::Root::spawn(None, root::Root, args).await;
         let (root, _) = spawned.map_err(DaemonError::Root)?;
-        if let Some(identity) = identity {
-            begin(&shared, &root, identity).await?;
+        if let (Some(identity), Some(equipment)) = (identity, equipment) {
+            begin(&shared, &root, identity, equipment).await?;
         }
         Ok(Self { config, shared, root, fatal, _lock: lock })
     }
@@ -211,7 +228,7 @@ impl Node {
     pub async fn stop_for_good(self) {
         let Some(who) = self.shared.identity.get().cloned() else { return self.stop().await };
         let places = Places::of(&self.config.data_dir);
-        let cluster = Subnet::of(who.init.subnet, who.init.prefix);
+        let cluster = Subnet::of(who.cluster.subnet, who.cluster.prefix);
         let net = places.net(who.subnet, cluster, PublishOn::Loopback);
         self.stop().await;
         if let Err(error) = Net::clear(&net).await {
@@ -234,11 +251,16 @@ async fn check_host(config: &DaemonConfig) -> Result<(), DaemonError> {
 }
 
 /// Begins the life of a member: what containers stand on, then the children that need it.
-async fn begin(shared: &Arc<Shared>, root: &RootRef, who: Identity) -> Result<(), DaemonError> {
-    shared.platform(&who).await?;
+async fn begin(
+    shared: &Arc<Shared>,
+    root: &RootRef,
+    who: Identity,
+    equipment: Arc<Equipment>,
+) -> Result<(), DaemonError> {
+    shared.platform(&who, &equipment.keyring).await?;
     let member = Member {
         node: who.node,
-        init: Some(who.init.clone()),
+        init: who.init.clone(),
         register: Register {
             after: None,
             node: who.node,
@@ -253,6 +275,7 @@ async fn begin(shared: &Arc<Shared>, root: &RootRef, who: Identity) -> Result<()
     };
     // Set once: a node that is a member already does not get here.
     let _ = shared.identity.set(who);
+    let _ = shared.equipment.set(equipment);
     root.cast(root::Msg::Begin(Box::new(member)))
         .map_err(|_| DaemonError::Fatal("root ended".to_owned()))
 }

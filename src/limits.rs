@@ -405,3 +405,16 @@ pub const CA_LIFE: Duration = Duration::from_secs(20 * 365 * 24 * 3600);
 pub const CERTIFICATE_LIFE: Duration = Duration::from_secs(90 * 24 * 3600);
 /// A new certificate begins so long in the past: clocks differ.
 pub const CERTIFICATE_LEEWAY: Duration = Duration::from_secs(3600);
+/// A node whose clock is further from the cluster's may not join.
+pub const JOIN_CLOCK: Duration = Duration::from_secs(60);
+const _: () = assert!(JOIN_CLOCK.as_secs() < CERTIFICATE_LEEWAY.as_secs());
+/// How long a member may take to answer a node that wants to join.
+pub const JOIN_ANSWER: Duration = Duration::from_secs(25);
+/// Nodes that one member lets in at once.
+pub const JOINS_AT_ONCE: usize = 16;
+/// Failed authentications of one source in a row that are answered; then one at a time.
+pub const AUTH_FAILURES: u32 = 20;
+/// And so much time between them.
+pub const AUTH_FAILURE_EVERY: Duration = Duration::from_secs(1);
+/// Sources of failed authentications that are remembered.
+pub const AUTH_SOURCES: usize = 4_096;

@@ -164,6 +164,12 @@ impl OwnKey {
         STANDARD.encode(self.0.public_key().as_bytes())
     }
 
+    /// The same as bytes.
+    #[must_use]
+    pub fn public_bytes(&self) -> [u8; KEY_LEN] {
+        self.0.public_key().to_bytes()
+    }
+
     /// Opens a key that was sealed for this node.
     ///
     /// # Errors

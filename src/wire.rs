@@ -296,6 +296,37 @@ pub struct InitView {
     pub join: String,
 }
 
+/// Body of `POST /v1/join`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct JoinRequest {
+    /// A member's address, and its peer port if it isn't 4401: `HOST[:PORT]`.
+    pub address: String,
+    /// A token of role `join`.
+    pub token: String,
+    /// Name of the node; absent: the host's.
+    #[serde(default)]
+    pub node: Option<String>,
+    /// Labels of the node.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// Address that other nodes and clients use; absent: the one that leads to the member.
+    #[serde(default)]
+    pub advertise: Option<String>,
+}
+
+/// Answer of `POST /v1/join`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct JoinView {
+    /// Name of the cluster.
+    pub cluster: String,
+    /// Name of the node.
+    pub node: String,
+    /// Its id.
+    pub id: u64,
+    /// Where others reach it.
+    pub address: String,
+}
+
 /// Answer of `GET /v1/health`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct HealthView {

@@ -11,6 +11,7 @@ use crate::actors::container::logs::{Event, LogReader, Query};
 use crate::actors::root::{Done, Msg, NodeUsage, Proposal, RootRef, View};
 use crate::fsm::login::Logins;
 use crate::fsm::{Command, State};
+use crate::guard::Guard;
 use crate::id::{AllocId, Digest, Index};
 use crate::limits;
 use crate::oci::docker_config::Login;
@@ -19,16 +20,17 @@ use crate::revise::ResolveError;
 use crate::secret::Sealed;
 use crate::units::{Millis, Timestamp};
 use crate::views::Observed;
-use crate::wire::{ImageView, InitRequest, InitView};
+use crate::wire::{ImageView, InitRequest, InitView, JoinRequest, JoinView};
 use futures_util::Stream;
 use futures_util::future::BoxFuture;
 use ractor::rpc::CallResult;
 use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;
 use std::io;
+use std::net::IpAddr;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use tokio::io::AsyncRead;
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
@@ -97,9 +99,13 @@ impl LogSource for LogReader {
     }
 }
 
-/// Makes this node the first of a new cluster; the daemon carries it out.
-pub type Init =
-    Arc<dyn Fn(InitRequest) -> BoxFuture<'static, Result<InitView, ApiError>> + Send + Sync>;
+/// How this node becomes a member; the daemon carries it out.
+pub trait Claims: Send + Sync {
+    /// `POST /v1/init`: it becomes the first of a new cluster.
+    fn init(&self, request: InitRequest) -> BoxFuture<'static, Result<InitView, ApiError>>;
+    /// `POST /v1/join`: it becomes one more of a cluster.
+    fn join(&self, request: JoinRequest) -> BoxFuture<'static, Result<JoinView, ApiError>>;
+}
 
 /// What the API reaches besides root.
 #[derive(Clone)]
@@ -110,8 +116,8 @@ pub struct Doors {
     pub logs: Arc<dyn LogSource>,
     /// Further processes in this node's containers; absent before it is a member.
     pub execs: Arc<dyn Fn() -> Option<Execs> + Send + Sync>,
-    /// `POST /v1/init`.
-    pub init: Init,
+    /// How the node becomes a member.
+    pub claims: Arc<dyn Claims>,
 }
 
 /// What every handler holds.
@@ -124,7 +130,29 @@ pub struct Context {
     pub(super) plans: Plans,
     pub(super) tally: Tally,
     pub(super) streams: Arc<Semaphore>,
+    pub(super) failures: Failures,
     pub(super) stopping: CancellationToken,
+}
+
+/// Failed authentications, counted by where they come from.
+pub struct Failures {
+    guard: Mutex<Guard>,
+    began: Instant,
+}
+
+impl Default for Failures {
+    fn default() -> Self {
+        Self { guard: Mutex::default(), began: Instant::now() }
+    }
+}
+
+impl Failures {
+    /// Counts one; whether it may be answered.
+    pub fn count(&self, origin: IpAddr) -> bool {
+        let now = Millis::from(self.began.elapsed());
+        // A panic elsewhere leaves the counts as they were, which is good enough.
+        self.guard.lock().unwrap_or_else(PoisonError::into_inner).failed(origin, now)
+    }
 }
 
 /// A view that is shown to a caller.

@@ -7,11 +7,12 @@ use super::context::{Context, now};
 use super::error::ApiError;
 use super::request::{self, Body, Entrance, Request};
 use super::routes::{LATER, ROUTES, Route};
-use super::serve::Routes;
+use super::serve::{Origin, Routes};
 use crate::fsm::model::Role;
 use crate::token;
 use futures_util::FutureExt as _;
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use warp::http::header::AUTHORIZATION;
@@ -31,9 +32,11 @@ pub fn filter(context: Arc<Context>, entrance: Entrance) -> Routes {
         .and(warp::header::headers_cloned())
         .and(warp::body::stream().map(request::body))
         .and(warp::ws().map(Some).or(warp::any().map(|| None)).unify())
-        .then(move |method, path: FullPath, query, headers, body, upgrade| {
+        .and(warp::ext::optional::<Origin>())
+        .then(move |method, path: FullPath, query, headers, body, upgrade, origin| {
             let path = path.as_str().to_owned();
-            let parts = Parts { method, path, query, headers, body, upgrade };
+            let origin = Option::and_then(origin, |Origin(address)| address);
+            let parts = Parts { method, path, query, headers, body, upgrade, origin };
             answer(Arc::clone(&context), entrance, parts)
         })
         .recover(|_| async {
@@ -53,6 +56,7 @@ struct Parts {
     headers: HeaderMap,
     body: Body,
     upgrade: Option<Ws>,
+    origin: Option<IpAddr>,
 }
 
 async fn answer(context: Arc<Context>, entrance: Entrance, parts: Parts) -> Response {
@@ -80,7 +84,8 @@ async fn handle(
         Caller { role: Role::Read, name: String::new() }
     } else {
         // Whoever isn't let in learns nothing about routes either.
-        admit(&context, entrance, &parts.headers)?
+        admit(&context, entrance, &parts.headers)
+            .map_err(|error| counted(&context, parts.origin, error))?
     };
     let (route, params) = found?;
     if route.local && entrance != Entrance::Local {
@@ -128,6 +133,15 @@ fn admit(context: &Context, entrance: Entrance, headers: &HeaderMap) -> Result<C
     let view = context.view().ok_or(ApiError::Starting)?;
     let token = token::find(&view.state, text.trim(), now())?;
     Ok(Caller { role: token.role, name: token.id.to_string() })
+}
+
+/// Who fails too often from one place is told only that.
+fn counted(context: &Context, origin: Option<IpAddr>, error: ApiError) -> ApiError {
+    let failed = matches!(error, ApiError::NoToken | ApiError::Token(_));
+    match origin {
+        Some(origin) if failed && !context.failures.count(origin) => ApiError::TooManyFailures,
+        _ => error,
+    }
 }
 
 type Found = (&'static Route, BTreeMap<&'static str, String>);

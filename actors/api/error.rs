@@ -133,6 +133,20 @@ pub enum ApiError {
     /// The node is about to end.
     #[error("the node is stopping")]
     Stopping,
+    /// HTTP where only HTTPS is spoken.
+    #[error("this address speaks HTTPS only")]
+    WantsTls,
+    /// Too many wrong tokens came from there.
+    #[error("too many wrong tokens")]
+    TooManyFailures,
+    /// Somebody else doesn't let this node in.
+    #[error("{message}")]
+    Denied {
+        /// Why.
+        message: String,
+        /// What to do next.
+        hint: Option<String>,
+    },
     /// A part of the node failed.
     #[error("{doing}: {reason}")]
     Internal {
@@ -173,9 +187,11 @@ impl ApiError {
     /// The status and the code.
     fn kind(&self) -> (StatusCode, &'static str) {
         match self {
-            Self::BadRequest { .. } | Self::Ambiguous { .. } => BAD_REQUEST,
+            Self::BadRequest { .. } | Self::Ambiguous { .. } | Self::WantsTls => BAD_REQUEST,
             Self::NoToken | Self::Token(_) => (StatusCode::UNAUTHORIZED, "unauthorized"),
-            Self::Forbidden { .. } | Self::LocalOnly => (StatusCode::FORBIDDEN, "forbidden"),
+            Self::Forbidden { .. } | Self::LocalOnly | Self::Denied { .. } => {
+                (StatusCode::FORBIDDEN, "forbidden")
+            }
             Self::NoRoute { .. } | Self::NotFound { .. } => NOT_FOUND,
             Self::NoMethod { .. } => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
             Self::Conflict { .. } => CONFLICT,
@@ -185,7 +201,9 @@ impl ApiError {
             Self::Unclaimed => (StatusCode::CONFLICT, "unclaimed"),
             Self::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "too_large"),
             Self::InvalidFile { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "invalid_file"),
-            Self::TooMany { .. } => (StatusCode::TOO_MANY_REQUESTS, "rate_limited"),
+            Self::TooMany { .. } | Self::TooManyFailures => {
+                (StatusCode::TOO_MANY_REQUESTS, "rate_limited")
+            }
             Self::NoLeader | Self::Unconfirmed | Self::Starting | Self::Stopping => {
                 (StatusCode::SERVICE_UNAVAILABLE, "no_leader")
             }
@@ -220,7 +238,9 @@ impl ApiError {
     /// What to do next.
     fn hint(&self) -> Option<String> {
         let text = match self {
-            Self::BadRequest { hint, .. } | Self::Conflict { hint, .. } => return hint.clone(),
+            Self::BadRequest { hint, .. }
+            | Self::Conflict { hint, .. }
+            | Self::Denied { hint, .. } => return hint.clone(),
             Self::NoToken => "send the header: Authorization: Bearer TOKEN",
             Self::Token(TokenError::Unknown) => "list the tokens: mill token list",
             Self::Token(TokenError::Expired) => "make another: mill token create --role ROLE",
@@ -235,7 +255,11 @@ impl ApiError {
             }
             Self::PlanStale { .. } => "look at it again: mill plan",
             Self::Ambiguous { .. } => "write more of the id",
-            Self::Unclaimed => "make it the first node of a cluster: mill init",
+            Self::Unclaimed => {
+                "make it the first node of a cluster: mill init; or a member: mill join"
+            }
+            Self::WantsTls => "write https:// instead of http://",
+            Self::TooManyFailures => "wait a moment, and send a token that this cluster knows",
             Self::TooMany { .. } => "try again in a moment",
             Self::Unconfirmed => "look whether it was: mill status",
             Self::Starting | Self::Stopping => "try again in a moment",

@@ -1,4 +1,4 @@
-//! Where the API is reached: opening the UNIX socket and the TCP address.
+//! Where the API is reached: opening the UNIX socket and the TCP addresses.
 //!
 //! Owns what a taken address or a leftover socket file means. Never accepts a connection.
 
@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Longest path of a UNIX socket (unix(7)), without the closing zero.
 const SOCKET_PATH_MAX: usize = 107;
@@ -67,6 +68,17 @@ pub enum ListenError {
         #[source]
         source: io::Error,
     },
+}
+
+/// An open TCP address, and what may be spoken there.
+#[derive(Clone, Debug)]
+pub struct Listening {
+    /// The listener.
+    pub tcp: Arc<tokio::net::TcpListener>,
+    /// HTTP without TLS.
+    pub plain: bool,
+    /// With TLS; on the same address a connection's first byte tells which it is.
+    pub tls: Option<Arc<rustls::ServerConfig>>,
 }
 
 /// Who has an address.

@@ -1,4 +1,4 @@
-//! Handlers that show the state, and `init`, which makes one.
+//! Handlers that show the state.
 //!
 //! Owns no projection: those are in `views`.
 
@@ -8,7 +8,7 @@ use super::error::ApiError;
 use super::request::{self, Request, json};
 use crate::id::WorkloadName;
 use crate::views;
-use crate::wire::{HealthView, InitRequest};
+use crate::wire::HealthView;
 use std::sync::Arc;
 use warp::http::StatusCode;
 use warp::reply::Response;
@@ -35,18 +35,6 @@ pub async fn health(context: Arc<Context>, _request: Request) -> Result<Response
         Some(view) => request::at(view.index, response),
         None => response,
     })
-}
-
-/// `POST /v1/init`.
-pub async fn init(context: Arc<Context>, mut request: Request) -> Result<Response, ApiError> {
-    if !matches!(*context.standing.borrow(), Standing::Unclaimed) {
-        let message = "this node belongs to a cluster already".to_owned();
-        let hint = Some("look at it: mill status".to_owned());
-        return Err(ApiError::Conflict { message, hint });
-    }
-    let wanted: InitRequest = request.json("{\"cluster\": \"prod\"}").await?;
-    let done = (context.doors.init)(wanted).await?;
-    json(StatusCode::OK, &done)
 }
 
 /// `GET /v1/status`.

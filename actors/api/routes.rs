@@ -193,6 +193,5 @@ pub const LATER: &[Later] = &[
     later("/v1/volumes", "", "volumes"),
     later("/v1/certs", "", "certificates"),
     later("/v1/backup", "", "backup"),
-    later("/v1/join", "", "join"),
     later("/v1/leave", "", "leave"),
 ];

@@ -3,6 +3,7 @@
 //! Owns timeouts and the end of connections. Never looks into a request.
 
 use super::error::ApiError;
+use super::listener::Listening;
 use super::stall::Stalling;
 use crate::limits;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
@@ -13,14 +14,16 @@ use hyper_util::service::TowerToHyperService;
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpStream, UnixListener, UnixStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use warp::filters::BoxedFilter;
 use warp::reply::Response;
@@ -58,30 +61,66 @@ impl Default for Bounds {
 /// The routes as one filter that answers everything.
 pub type Routes = BoxedFilter<(Response,)>;
 
-/// A connection of either kind.
+/// A connection of any kind.
 pub trait Socket: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Socket for T {}
 
+/// Where a request came from; absent on the UNIX socket.
+#[derive(Clone, Copy, Debug)]
+pub struct Origin(pub Option<IpAddr>);
+
 /// Where connections come from.
-pub trait Accept: Send + Sync + 'static {
+pub trait Accept: Clone + Send + Sync + 'static {
+    /// A connection before anything was said.
+    type Raw: Send + 'static;
     /// The next connection.
-    fn accept(&self) -> impl Future<Output = io::Result<impl Socket>> + Send;
+    fn accept(&self) -> impl Future<Output = io::Result<Self::Raw>> + Send;
+    /// What is said on it in the clear; runs in the connection's own task.
+    fn open(
+        self,
+        raw: Self::Raw,
+    ) -> impl Future<Output = io::Result<(Box<dyn Socket>, Origin)>> + Send;
 }
 
-impl Accept for Arc<TcpListener> {
-    async fn accept(&self) -> io::Result<impl Socket> {
-        let (socket, _) = TcpListener::accept(self).await?;
+impl Accept for Listening {
+    type Raw = TcpStream;
+
+    async fn accept(&self) -> io::Result<TcpStream> {
+        Ok(self.tcp.accept().await?.0)
+    }
+
+    async fn open(self, raw: TcpStream) -> io::Result<(Box<dyn Socket>, Origin)> {
         // Without it an event waits for the last one's acknowledgement; it works all the same.
-        let _ = socket.set_nodelay(true);
-        Ok(socket)
+        let _ = raw.set_nodelay(true);
+        let origin = Origin(raw.peer_addr().ok().map(|address| address.ip()));
+        let Some(tls) = self.tls else { return Ok((Box::new(raw), origin)) };
+        let mut first = [0];
+        raw.peek(&mut first).await?;
+        if first[0] == TLS_HANDSHAKE {
+            return Ok((Box::new(TlsAcceptor::from(tls).accept(raw).await?), origin));
+        }
+        if self.plain {
+            return Ok((Box::new(raw), origin));
+        }
+        refuse(raw, "400 Bad Request", &ApiError::WantsTls).await?;
+        Err(io::Error::other("HTTP without TLS"))
     }
 }
 
 impl Accept for Arc<super::listener::LocalSocket> {
-    async fn accept(&self) -> io::Result<impl Socket> {
+    type Raw = UnixStream;
+
+    async fn accept(&self) -> io::Result<UnixStream> {
         Ok(UnixListener::accept(self.listener()).await?.0)
     }
+
+    async fn open(self, raw: UnixStream) -> io::Result<(Box<dyn Socket>, Origin)> {
+        Ok((Box::new(raw), Origin(None)))
+    }
 }
+
+/// The first byte of a connection with TLS: a record of type handshake (RFC 8446, 5.1).
+const TLS_HANDSHAKE: u8 = 22;
 
 /// Accepts and serves connections until told to stop; then waits for what is going on, within the
 /// bound.
@@ -112,14 +151,31 @@ pub async fn run(
         };
         if let Ok(place) = Arc::clone(&places).try_acquire_owned() {
             let (routes, stopping) = (routes.clone(), stopping.clone());
+            let opening = listener.clone().open(socket);
             connections.spawn(async move {
-                serve(socket, routes, bounds, stopping).await;
+                let opened = tokio::select! {
+                    opened = tokio::time::timeout(bounds.idle, opening) => opened,
+                    () = stopping.cancelled() => return,
+                };
+                match opened {
+                    Ok(Ok((socket, origin))) => {
+                        serve(socket, origin, routes, bounds, stopping).await;
+                    }
+                    Ok(Err(error)) => tracing::debug!(%error, "a connection did not open"),
+                    Err(_) => tracing::debug!("a connection said nothing"),
+                }
                 drop(place);
             });
         } else if let Ok(place) = Arc::clone(&refusals).try_acquire_owned() {
+            let opening = listener.clone().open(socket);
             connections.spawn(async move {
+                let refusal = async {
+                    let (socket, _) = opening.await?;
+                    let full = ApiError::TooMany { what: "connections" };
+                    refuse(socket, "429 Too Many Requests\r\nretry-after: 1", &full).await
+                };
                 // Whether the client reads it or not, it is sent away.
-                let _ = tokio::time::timeout(limits::API_REFUSAL, refuse(socket)).await;
+                let _ = tokio::time::timeout(limits::API_REFUSAL, refusal).await;
                 drop(place);
             });
         }
@@ -131,10 +187,16 @@ pub async fn run(
 }
 
 /// Serves one connection.
-async fn serve(socket: impl Socket, routes: Routes, bounds: Bounds, stopping: CancellationToken) {
+async fn serve(
+    socket: impl Socket,
+    origin: Origin,
+    routes: Routes,
+    bounds: Bounds,
+    stopping: CancellationToken,
+) {
     let (busy, count) = watch::channel(0);
     let inner = TowerToHyperService::new(warp::service(routes));
-    let service = Counted { inner, busy: Arc::new(busy) };
+    let service = Counted { inner, origin, busy: Arc::new(busy) };
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(bounds.idle);
     builder
@@ -174,13 +236,12 @@ async fn silent(mut busy: watch::Receiver<usize>, patience: Duration) {
     }
 }
 
-/// Tells a client that there are too many.
-async fn refuse(mut socket: impl Socket) -> io::Result<()> {
-    let refused = ApiError::TooMany { what: "connections" };
-    let body = serde_json::to_string(&refused.document())?;
+/// Sends a client away before it is served.
+async fn refuse(mut socket: impl Socket, status: &str, why: &ApiError) -> io::Result<()> {
+    let body = serde_json::to_string(&why.document())?;
     let answer = format!(
-        "HTTP/1.1 429 Too Many Requests\r\ncontent-type: application/json\r\nretry-after: 1\r\n\
-         content-length: {}\r\nconnection: close\r\n\r\n{body}",
+        "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\
+         connection: close\r\n\r\n{body}",
         body.len()
     );
     // What the client sent must be read, or closing the connection would take the answer along.
@@ -195,6 +256,7 @@ async fn refuse(mut socket: impl Socket) -> io::Result<()> {
 /// Counts the requests whose answer isn't sent to the end.
 struct Counted<S> {
     inner: S,
+    origin: Origin,
     busy: Arc<watch::Sender<usize>>,
 }
 
@@ -216,7 +278,8 @@ where
     type Error = Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
 
-    fn call(&self, request: hyper::Request<Incoming>) -> Self::Future {
+    fn call(&self, mut request: hyper::Request<Incoming>) -> Self::Future {
+        request.extensions_mut().insert(self.origin);
         self.busy.send_modify(|count| *count += 1);
         let busy = Busy(Arc::clone(&self.busy));
         let answer = self.inner.call(request);

@@ -5,11 +5,13 @@
 use super::context::{Context, now};
 use super::error::ApiError;
 use super::request::{self, Request, empty, json};
+use crate::actors::peer::ca;
 use crate::fsm::Command;
 use crate::fsm::model::Role;
 use crate::id::TokenId;
 use crate::limits;
 use crate::token;
+use crate::trust::Fingerprint;
 use crate::units::Millis;
 use crate::views;
 use crate::wire::{NewTokenView, TokenRequest, TokenView};
@@ -40,7 +42,8 @@ pub async fn create(context: Arc<Context>, mut request: Request) -> Result<Respo
     }
     let body = format!("{} {:?}", wanted.role, wanted.ttl);
     let key = context.key(&request, body.as_bytes())?;
-    let minted = token::mint(rand::random(), rand::random());
+    let ca = reading.state().ca.as_ref().and_then(|ca| ca::certificate_from_pem(&ca.cert).ok());
+    let minted = token::mint(rand::random(), rand::random(), ca.map(|ca| Fingerprint::of(&ca)));
     let command = Command::CreateToken {
         id: minted.id.clone(),
         role,

@@ -198,7 +198,9 @@ fn leeway() -> Millis {
     Millis::from(limits::CERTIFICATE_LEEWAY)
 }
 
-fn now() -> Timestamp {
+/// This host's wall clock.
+#[must_use]
+pub fn now() -> Timestamp {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     Timestamp(Millis::from(since).0)
 }

@@ -1,24 +1,21 @@
-//! `init`: an unclaimed node becomes the first of a new cluster.
+//! How an unclaimed node becomes a member: what `init` and `join` share.
 //!
 //! Owns the order: everything that can fail is tried before the identity is written. Never claims a
 //! node twice.
 
+mod first;
+mod joined;
+
 use super::doors::with_reasons;
-use super::{Identity, Shared, begin};
-use crate::actors::api::{ApiError, Standing, listener};
-use crate::actors::root::{self, Proposal, RootRef};
-use crate::fsm::Command;
-use crate::fsm::command::Init;
-use crate::fsm::model::Role;
-use crate::id::{Incarnation, NodeId};
+use super::{Identity, Shared, begin, equipment};
+use crate::actors::api::{ApiError, Standing};
+use crate::actors::peer::keys::NodeKeys;
+use crate::actors::root::{self, RootRef};
+use crate::join::is_name;
 use crate::limits;
-use crate::token;
-use crate::wire::{InitRequest, InitView};
+use crate::wire::{InitRequest, InitView, JoinRequest, JoinView};
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::sync::Arc;
-
-/// The name of a cluster whose founder gave none.
-const DEFAULT_CLUSTER: &str = "default";
 
 /// Makes this node the first of a new cluster.
 ///
@@ -30,30 +27,55 @@ pub(super) async fn init(
     request: InitRequest,
 ) -> Result<InitView, ApiError> {
     let _one_at_a_time = shared.claiming.lock().await;
-    if let Some(who) = shared.identity.get() {
-        let message = format!("this node is a member of {} already", who.init.cluster);
-        let hint = "to start over: mill down --all, stop the daemon, mill clean".to_owned();
-        return Err(ApiError::Conflict { message, hint: Some(hint) });
-    }
-    let who = identity(shared, request)?;
-    let api = shared.config.api;
-    let listener = listener::open_tcp(api, "--api").map_err(|e| conflict(&e))?;
-    shared.platform(&who).await.map_err(|error| conflict(&error))?;
+    check_unclaimed(shared)?;
+    first::init(shared, root, request).await
+}
+
+/// Makes this node one more of a cluster.
+///
+/// # Errors
+/// It is a member already, or the cluster doesn't let it in, or it can't run containers.
+pub(super) async fn join(
+    shared: &Arc<Shared>,
+    root: &RootRef,
+    request: JoinRequest,
+) -> Result<JoinView, ApiError> {
+    let _one_at_a_time = shared.claiming.lock().await;
+    check_unclaimed(shared)?;
+    joined::join(shared, root, request).await
+}
+
+fn check_unclaimed(shared: &Shared) -> Result<(), ApiError> {
+    let Some(who) = shared.identity.get() else { return Ok(()) };
+    let message = format!("this node is a member of {} already", who.cluster.name);
+    let hint = "to go to another cluster: mill leave; to start over: mill down --all, stop the \
+                daemon, mill clean"
+        .to_owned();
+    Err(ApiError::Conflict { message, hint: Some(hint) })
+}
+
+/// The node begins the life of a member; done when it is ready.
+async fn settle(
+    shared: &Arc<Shared>,
+    root: &RootRef,
+    who: Identity,
+    made: equipment::Made,
+) -> Result<Arc<equipment::Equipment>, ApiError> {
+    let keys = made.keys.clone();
+    let equipment = equipment::of(&shared.config, &who, Some(made)).map_err(|e| conflict(&e))?;
+    let equipment = Arc::new(equipment);
+    write_keys(shared, keys).await?;
     write(shared, who.clone()).await?;
-    let view = who.init.clone();
-    begin(shared, root, who.clone()).await.map_err(|error| conflict(&error))?;
+    let begun = begin(shared, root, who.clone(), Arc::clone(&equipment)).await;
+    begun.map_err(|error| conflict(&error))?;
     wait_until_ready(root).await?;
     write(shared, Identity { begun: true, ..who }).await?;
-    let admin = mint(root, Role::Admin).await?;
-    let join = mint(root, Role::Join).await?;
-    shared.standing.send_replace(Standing::Member { tcp: vec![Arc::new(listener)] });
-    let port = shared.config.peer.map_or(4401, |peer| peer.port());
-    Ok(InitView {
-        cluster: view.cluster,
-        node: view.node_name,
-        token: admin,
-        join: format!("mill join {}:{port} --token {join}", view.address),
-    })
+    Ok(equipment)
+}
+
+/// From now on the API is served on TCP too.
+fn open_doors(shared: &Shared, equipment: &equipment::Equipment) {
+    shared.standing.send_replace(Standing::Member { tcp: equipment.api.clone() });
 }
 
 async fn write(shared: &Shared, who: Identity) -> Result<(), ApiError> {
@@ -62,53 +84,28 @@ async fn write(shared: &Shared, who: Identity) -> Result<(), ApiError> {
     wrote.map_err(|error| conflict(&error))?.map_err(|error| conflict(&error))
 }
 
-fn identity(shared: &Shared, request: InitRequest) -> Result<Identity, ApiError> {
-    let cluster = request.cluster.unwrap_or_else(|| DEFAULT_CLUSTER.to_owned());
-    let node = request.node.unwrap_or_else(host_name);
-    for (what, name) in [("cluster", &cluster), ("node", &node)] {
-        if !is_name(name) {
-            let message = format!("{what} name {name:?} is not 1 to 50 of a-z, 0-9 and -");
-            let hint = Some(format!("pass --{what} NAME"));
-            return Err(ApiError::BadRequest { message, hint });
-        }
-    }
-    let address = match request.advertise {
-        Some(text) => text.parse().map_err(|_| ApiError::BadRequest {
-            message: format!("{text:?} is not an address"),
-            hint: Some("pass --advertise 192.0.2.7".to_owned()),
-        })?,
-        None => own_address(),
-    };
-    let subnet = shared.config.subnet;
-    let id: u128 = rand::random();
-    Ok(Identity {
-        node: NodeId(1),
-        subnet: subnet.address,
-        init: Init {
-            cluster,
-            cluster_id: format!("{id:032x}"),
-            incarnation: Incarnation(rand::random()),
-            subnet: subnet.address,
-            prefix: subnet.prefix,
-            node_name: node,
-            address: address.to_string(),
-            labels: request.labels,
-            peer_port: 0,
-            public_key: String::new(),
-            keyring: String::new(),
-            ca: String::new(),
-            ca_key: None,
-        },
-        begun: false,
-    })
+async fn write_keys(shared: &Shared, keys: NodeKeys) -> Result<(), ApiError> {
+    let data = shared.config.data_dir.clone();
+    let wrote = tokio::task::spawn_blocking(move || keys.write(&data)).await;
+    wrote.map_err(|error| conflict(&error))?.map_err(|error| conflict(&error))
 }
 
-fn is_name(text: &str) -> bool {
-    let is_part = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-    (1..=50).contains(&text.len())
-        && text.bytes().all(is_part)
-        && !text.starts_with('-')
-        && !text.ends_with('-')
+fn checked_name(what: &str, name: String) -> Result<String, ApiError> {
+    if is_name(&name) {
+        return Ok(name);
+    }
+    let message = format!("{what} name {name:?} is not 1 to 50 of a-z, 0-9 and -");
+    Err(ApiError::BadRequest { message, hint: Some(format!("pass --{what} NAME")) })
+}
+
+/// The address that was given, or another one.
+fn advertised(given: Option<&str>, else_: impl FnOnce() -> IpAddr) -> Result<IpAddr, ApiError> {
+    let Some(text) = given else { return Ok(else_()) };
+    let parsed = text.parse().ok().filter(|address: &IpAddr| !address.is_unspecified());
+    parsed.ok_or_else(|| ApiError::BadRequest {
+        message: format!("{text:?} is not an address that others could reach"),
+        hint: Some("pass --advertise 192.0.2.7".to_owned()),
+    })
 }
 
 /// The host's name in the letters that a name may have.
@@ -144,28 +141,19 @@ async fn wait_until_ready(root: &RootRef) -> Result<(), ApiError> {
     }
 }
 
-async fn mint(root: &RootRef, role: Role) -> Result<String, ApiError> {
-    let minted = token::mint(rand::random(), rand::random());
-    let command = Command::CreateToken { id: minted.id, role, hash: minted.hash, expires_at: None };
-    let ask = |reply| root::Msg::Propose(Proposal::new(&command, None, reply));
-    match root.call(ask, Some(limits::INIT_READY)).await {
-        Ok(ractor::rpc::CallResult::Success(done)) => {
-            done?;
-            Ok(minted.text)
-        }
-        _ => Err(ApiError::Stopping),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn names_are_checked_and_the_hosts_is_made_one() {
-        assert!(is_name("n1") && is_name("my-host"));
-        assert!(!is_name("") && !is_name("-a") && !is_name("Ä") && !is_name(&"a".repeat(51)));
+    fn the_hosts_name_is_made_one_and_addresses_are_checked() {
         assert!(is_name(&host_name()));
         assert!(!own_address().is_unspecified());
+        let local = || IpAddr::V4(Ipv4Addr::LOCALHOST);
+        assert_eq!(advertised(None, local).unwrap(), local());
+        assert!(advertised(Some("10.0.0.1"), local).is_ok());
+        for wrong in ["", "0.0.0.0", "n1.lan", "10.0.0.1:4401"] {
+            assert!(advertised(Some(wrong), local).is_err(), "{wrong}");
+        }
     }
 }

@@ -1,9 +1,9 @@
-//! What the API reaches of the node besides root: images, logs, and `init`.
+//! What the API reaches of the node besides root: images, logs, and becoming a member.
 //!
 //! Owns the translation of their failures. Never answers for what a node has not begun to have.
 
 use super::{Shared, claim};
-use crate::actors::api::{Doors, ImageStore, StoreError};
+use crate::actors::api::{ApiError, Claims, Doors, ImageStore, StoreError};
 use crate::actors::container::image::{ImageError, Images, Listed};
 use crate::actors::container::logs::LogReader;
 use crate::actors::root::RootRef;
@@ -13,7 +13,7 @@ use crate::oci::docker_config::Login;
 use crate::oci::pull::Pulls;
 use crate::revise::ResolveError;
 use crate::secret::Sealed;
-use crate::wire::ImageView;
+use crate::wire::{ImageView, InitRequest, InitView, JoinRequest, JoinView};
 use futures_util::future::BoxFuture;
 use std::io;
 use std::pin::Pin;
@@ -27,16 +27,30 @@ use tokio::sync::watch;
 /// Logs can't be watched: the system has no inotify instance left.
 pub(super) fn open(shared: &Arc<Shared>, root: &RootRef) -> io::Result<Doors> {
     let running = Arc::clone(shared);
-    let (claiming, to) = (Arc::clone(shared), root.clone());
     Ok(Doors {
         images: Arc::new(Store(Arc::clone(shared))),
         logs: Arc::new(LogReader::new(&shared.config.data_dir)?),
         execs: Arc::new(move || Some(running.platform.get()?.execs.clone())),
-        init: Arc::new(move |request| {
-            let (shared, root) = (Arc::clone(&claiming), to.clone());
-            Box::pin(async move { claim::init(&shared, &root, request).await })
-        }),
+        claims: Arc::new(Claimant { shared: Arc::clone(shared), root: root.clone() }),
     })
+}
+
+/// How the node becomes a member.
+struct Claimant {
+    shared: Arc<Shared>,
+    root: RootRef,
+}
+
+impl Claims for Claimant {
+    fn init(&self, request: InitRequest) -> BoxFuture<'static, Result<InitView, ApiError>> {
+        let (shared, root) = (Arc::clone(&self.shared), self.root.clone());
+        Box::pin(async move { claim::init(&shared, &root, request).await })
+    }
+
+    fn join(&self, request: JoinRequest) -> BoxFuture<'static, Result<JoinView, ApiError>> {
+        let (shared, root) = (Arc::clone(&self.shared), self.root.clone());
+        Box::pin(async move { claim::join(&shared, &root, request).await })
+    }
 }
 
 /// The images of a node that may not be a member yet.

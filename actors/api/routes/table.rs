@@ -3,7 +3,7 @@
 //! Never answers a request itself.
 
 use super::super::{
-    allocations, deploy, exec, explain, files, images, logins, logs, metrics, openapi, read,
+    allocations, claims, deploy, exec, explain, files, images, logins, logs, metrics, openapi, read,
     revisions, tasks, tokens,
 };
 use super::parts::{DEPLOY_EVENTS, LOG_QUERY, parameter};
@@ -70,9 +70,22 @@ pub static ROUTES: &[Route] = &[
         body: Takes::Json(shape::<wire::InitRequest>()),
         ..get(
             "/v1/init",
-            |c, r| Box::pin(read::init(c, r)),
+            |c, r| Box::pin(claims::init(c, r)),
             Gives::Json(shape::<wire::InitView>()),
             "Make this node the first of a new cluster; on the UNIX socket only",
+        )
+    },
+    Route {
+        method: Verb::Post,
+        role: Some(Role::Admin),
+        local: true,
+        unclaimed: true,
+        body: Takes::Json(shape::<wire::JoinRequest>()),
+        ..get(
+            "/v1/join",
+            |c, r| Box::pin(claims::join(c, r)),
+            Gives::Json(shape::<wire::JoinView>()),
+            "Make this node a member of a cluster; on the UNIX socket only",
         )
     },
     get(

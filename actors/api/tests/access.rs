@@ -58,7 +58,7 @@ async fn wrong_expired_and_revoked_tokens_are_refused() {
     let node = Node::start().await;
     let good = node.token(Role::Read);
     assert_eq!(node.network().token(&good).get("/v1/status").await.status, 200);
-    let minted = token::mint(1, [1; 32]);
+    let minted = token::mint(1, [1; 32], None);
     let past = crate::fsm::Command::CreateToken {
         id: minted.id,
         role: Role::Admin,
@@ -66,7 +66,7 @@ async fn wrong_expired_and_revoked_tokens_are_refused() {
         expires_at: Some(Timestamp(1)),
     };
     node.apply(past).unwrap();
-    let other = token::mint(2, [2; 32]).text;
+    let other = token::mint(2, [2; 32], None).text;
     for wrong in [&minted.text, &other, &good[..good.len() - 1].to_owned(), &String::new()] {
         let answer = node.network().token(wrong).get("/v1/status").await;
         assert_eq!((answer.status, answer.code().as_str()), (401, "unauthorized"), "{wrong}");

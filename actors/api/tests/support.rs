@@ -7,8 +7,8 @@ mod fakes;
 
 pub use client::{Client, Sse};
 
-use crate::actors::api::listener::LocalSocket;
-use crate::actors::api::{self, ApiError, Args, Bounds, Doors, Standing};
+use crate::actors::api::listener::{Listening, LocalSocket};
+use crate::actors::api::{self, Args, Bounds, Doors, Standing};
 use crate::actors::root::{Done, Handle, Msg, NodeUsage, ProposeError, RootRef, ToChild, View};
 use crate::fsm::command::{Init, Register};
 use crate::fsm::model::{DeployStatus, Health, Observed, Phase, Role};
@@ -16,10 +16,8 @@ use crate::fsm::{self, Command, Entry, Outcome, SessionStep};
 use crate::id::{AllocId, BootId, Incarnation, Index, NodeId, Revision};
 use crate::token;
 use crate::units::{Bytes, MilliCpu, Timestamp};
-use crate::wire::InitView;
 use client::Target;
-use fakes::{FakeImages, FakeLogs};
-use futures_util::future::BoxFuture;
+use fakes::{FakeClaims, FakeImages, FakeLogs};
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -205,20 +203,11 @@ impl Node {
         images.know("nginx:1", "sha256:aa");
         let logs = Arc::new(FakeLogs { more: watch::Sender::new(0) });
         let (standing, seen) = watch::channel(Standing::Unclaimed);
-        let init = Arc::new(|request: crate::wire::InitRequest| {
-            let answer = InitView {
-                cluster: request.cluster.unwrap_or_default(),
-                node: "n1".to_owned(),
-                token: "t".to_owned(),
-                join: "mill join".to_owned(),
-            };
-            Box::pin(async move { Ok::<_, ApiError>(answer) }) as BoxFuture<'static, _>
-        });
         let doors = Doors {
             images: Arc::clone(&images) as _,
             logs: Arc::clone(&logs) as _,
             execs: Arc::new(|| None),
-            init,
+            claims: Arc::new(FakeClaims),
         };
         let local = Arc::new(local);
         let args = Args { root: root.clone(), local, standing: seen, doors, dev: false, bounds };
@@ -239,7 +228,8 @@ impl Node {
     }
 
     pub fn claim(&self) {
-        let tcp = vec![Arc::clone(&self.listener)];
+        let tcp = Arc::clone(&self.listener);
+        let tcp = vec![Listening { tcp, plain: true, tls: None }];
         self.standing.send_replace(Standing::Member { tcp });
     }
 
@@ -272,7 +262,7 @@ impl Node {
 
     /// A new token of a role.
     pub fn token(&self, role: Role) -> String {
-        let minted = token::mint(rand::random(), rand::random());
+        let minted = token::mint(rand::random(), rand::random(), None);
         let (id, hash) = (minted.id, minted.hash);
         self.apply(Command::CreateToken { id, role, hash, expires_at: None }).unwrap();
         minted.text

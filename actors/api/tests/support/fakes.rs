@@ -2,7 +2,7 @@
 //!
 //! Never a test itself.
 
-use crate::actors::api::{ImageStore, Lines, LogSource, StoreError};
+use crate::actors::api::{ApiError, Claims, ImageStore, Lines, LogSource, StoreError};
 use crate::actors::container::logs::{Event, LogLine, LogTime, Query, Stream};
 use crate::fsm::login::Logins;
 use crate::id::{AllocId, Digest};
@@ -10,7 +10,7 @@ use crate::oci::docker_config::Login;
 use crate::oci::pull::Pulls;
 use crate::revise::ResolveError;
 use crate::secret::Sealed;
-use crate::wire::ImageView;
+use crate::wire::{ImageView, InitRequest, InitView, JoinRequest, JoinView};
 use futures_util::future::BoxFuture;
 use std::collections::BTreeMap;
 use std::pin::Pin;
@@ -132,5 +132,26 @@ impl LogSource for FakeLogs {
             }
         });
         Ok(Box::pin(futures_util::StreamExt::chain(history, more)))
+    }
+}
+
+/// Every claim works.
+pub struct FakeClaims;
+
+impl Claims for FakeClaims {
+    fn init(&self, request: InitRequest) -> BoxFuture<'static, Result<InitView, ApiError>> {
+        let answer = InitView {
+            cluster: request.cluster.unwrap_or_default(),
+            node: "n1".to_owned(),
+            token: "t".to_owned(),
+            join: "mill join".to_owned(),
+        };
+        Box::pin(async move { Ok(answer) })
+    }
+
+    fn join(&self, request: JoinRequest) -> BoxFuture<'static, Result<JoinView, ApiError>> {
+        let node = request.node.unwrap_or_default();
+        let answer = JoinView { cluster: "t".to_owned(), node, id: 2, address: request.address };
+        Box::pin(async move { Ok(answer) })
     }
 }

@@ -1,0 +1,111 @@
+//! What a member has in memory to show who it is and to let others in: TLS, keys, the CA.
+//!
+//! Owns signing certificates with the cluster's CA, whose key it opens each time anew. Never keeps
+//! that key, and never decides who gets a certificate.
+
+use super::ca::{self, Authority, CaError};
+use super::keys::NodeKeys;
+use super::tls::{Trust, TrustError};
+use crate::fsm::State;
+use crate::id::NodeId;
+use crate::secret::{OwnKey, SealError, SealKey, Sealed, Secret};
+use crate::trust::PeerId;
+use rustls::pki_types::CertificateDer;
+use std::time::Duration;
+
+/// What the CA's key is sealed for.
+const CA_PURPOSE: &str = "cluster ca key";
+
+/// Why no certificate can be signed here.
+#[derive(Debug, thiserror::Error)]
+pub enum SignError {
+    /// The cluster has no CA, or the node no keyring.
+    #[error("this cluster was made by a version of mill without certificates: make it anew")]
+    NoAuthority,
+    /// Nobody of that id.
+    #[error("there is no node {0}")]
+    NoNode(NodeId),
+    /// The keyring or the CA's key can't be opened.
+    #[error("the cluster's keys can't be opened on this node")]
+    Sealed(#[from] SealError),
+    /// The CA or the request.
+    #[error(transparent)]
+    Ca(#[from] CaError),
+}
+
+/// What a member has in memory to show who it is and to let others in.
+pub struct Credentials {
+    trust: Trust,
+    secret: OwnKey,
+    life: Duration,
+}
+
+impl Credentials {
+    /// From what the node keeps; certificates that it signs are good for `life`.
+    ///
+    /// # Errors
+    /// The keys are damaged or don't fit.
+    pub fn new(keys: &NodeKeys, life: Duration) -> Result<Self, TrustError> {
+        let trust = Trust::new(&keys.key, &keys.certificate, &keys.ca)?;
+        Ok(Self { trust, secret: keys.secret.clone(), life })
+    }
+
+    /// The settings of TLS.
+    #[must_use]
+    pub fn trust(&self) -> &Trust {
+        &self.trust
+    }
+
+    /// The cluster's keyring, as the state has it for this node.
+    ///
+    /// # Errors
+    /// There is none, or it isn't for this node.
+    pub fn keyring(&self, state: &State) -> Result<SealKey, SignError> {
+        let me = self.trust.me().node;
+        let node = state.nodes.get(&me).ok_or(SignError::NoNode(me))?;
+        if node.keyring.is_empty() {
+            return Err(SignError::NoAuthority);
+        }
+        Ok(self.secret.open(&node.keyring)?)
+    }
+
+    /// A certificate for a member's key. Takes a millisecond: not on an actor's own time.
+    ///
+    /// # Errors
+    /// The request is none, the node no member, or this node can't use the CA.
+    pub fn sign(
+        &self,
+        state: &State,
+        node: NodeId,
+        request: &[u8],
+    ) -> Result<CertificateDer<'static>, SignError> {
+        let ca = state.ca.as_ref().ok_or(SignError::NoAuthority)?;
+        let member = state.nodes.get(&node).ok_or(SignError::NoNode(node))?;
+        let key = self.keyring(state)?.open(CA_PURPOSE, &ca.key)?;
+        let authority = Authority::open(key.reveal(), &ca.cert)?;
+        let who = PeerId { cluster: self.trust.me().cluster.clone(), node };
+        Ok(authority.sign(request, &who, &member.address, self.life)?)
+    }
+}
+
+/// The CA's key, sealed by the keyring for the state.
+///
+/// # Errors
+/// Never for a key's length.
+pub fn seal_ca_key(authority: &Authority, keyring: &SealKey) -> Result<Sealed, SealError> {
+    keyring.seal(CA_PURPOSE, &Secret::new(authority.key_pem()), rand::random())
+}
+
+/// The first node's certificate, before there is a state.
+///
+/// # Errors
+/// The request is none.
+pub fn sign_first(
+    authority: &Authority,
+    cluster_id: &str,
+    address: &str,
+    request: &[u8],
+    life: Duration,
+) -> Result<CertificateDer<'static>, CaError> {
+    authority.sign(request, &ca::peer(cluster_id, NodeId(1)), address, life)
+}

@@ -1,0 +1,200 @@
+//! The door of the peer port: who is no member yet asks here to become one.
+//!
+//! Owns what a joiner is told. Never makes a member itself: that is a command like any other.
+
+use super::ca::now;
+use super::credentials::{Credentials, SignError};
+use super::wire;
+use crate::actors::root::{Msg, Proposal, ProposeError, RootRef, View};
+use crate::fsm::command::Join;
+use crate::fsm::{Command, FEATURE_LEVEL, Outcome, Rejection};
+use crate::id::{Index, NodeId};
+use crate::join::{self, JoinRefusal, Wish};
+use crate::limits;
+use crate::units::Timestamp;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use ractor::rpc::CallResult;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use tokio::sync::{Semaphore, watch};
+use tonic::metadata::MetadataValue;
+use tonic::{Code, Request, Response, Status};
+
+/// The metadata of a refusal that says what to do next.
+pub const HINT: &str = "mill-hint-bin";
+
+/// The door.
+pub struct Door {
+    credentials: Arc<Credentials>,
+    root: RootRef,
+    views: watch::Receiver<Option<View>>,
+    /// Joins at once; what comes on top is sent away.
+    places: Semaphore,
+}
+
+impl Door {
+    /// A door that shows what `views` has and proposes through root.
+    #[must_use]
+    pub fn new(
+        credentials: Arc<Credentials>,
+        root: RootRef,
+        views: watch::Receiver<Option<View>>,
+    ) -> Self {
+        Self { credentials, root, views, places: Semaphore::new(limits::JOINS_AT_ONCE) }
+    }
+
+    /// The newest view that a leader confirmed: a token that was just made must count.
+    async fn current(&self) -> Result<View, Status> {
+        let late = || refuse(Code::Unavailable, "the cluster has no leader now", "try again");
+        let ask = self.root.call(Msg::ReadIndex, Some(limits::READ_CONFIRM)).await;
+        let Ok(CallResult::Success(Some(index))) = ask else { return Err(late()) };
+        self.reach(index).await.ok_or_else(late)
+    }
+
+    async fn reach(&self, index: Index) -> Option<View> {
+        let mut views = self.views.clone();
+        let there = |view: &Option<View>| view.as_ref().is_some_and(|view| view.index >= index);
+        let reached = tokio::time::timeout(limits::API_VIEW, views.wait_for(there)).await;
+        reached.ok()?.ok()?.clone()
+    }
+
+    async fn propose(&self, join: Join) -> Result<(NodeId, Ipv4Addr, Index), Status> {
+        let name = join.name.clone();
+        let command = Command::Join(join);
+        let ask = |reply| Msg::Propose(Proposal::new(&command, None, reply));
+        let done = match self.root.call(ask, Some(limits::API_PROPOSE)).await {
+            Ok(CallResult::Success(done)) => done,
+            _ => return Err(refuse(Code::Unavailable, "the join was not confirmed", "try again")),
+        };
+        match done.map(|done| (done.index, done.outcome)) {
+            Ok((index, Outcome::Node { id, subnet })) => Ok((id, subnet, index)),
+            Ok(_) => Err(Status::internal("a join had another outcome")),
+            Err(ProposeError::Rejected(rejection)) => Err(rejected(&rejection, &name)),
+            Err(error) => Err(refuse(Code::Unavailable, &error.to_string(), "try again")),
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl wire::door_server::Door for Door {
+    async fn join(
+        &self,
+        request: Request<wire::JoinRequest>,
+    ) -> Result<Response<wire::Joined>, Status> {
+        let busy = |_| refuse(Code::ResourceExhausted, "too many nodes join at once", "try again");
+        let _place = self.places.try_acquire().map_err(busy)?;
+        let asked = request.into_inner();
+        let view = self.current().await?;
+        let wish = wish_of(&asked);
+        join::check(&view.state, &wish, now(), FEATURE_LEVEL).map_err(|no| refused(&no))?;
+        let keyring = self.credentials.keyring(&view.state).map_err(|no| unable(&no))?;
+        let public_key = STANDARD.encode(&asked.public_key);
+        let sealed = keyring.for_node(&public_key, &mut crypto_box::aead::OsRng);
+        let bad_key = |_| Status::invalid_argument("the public key is none");
+        let keyring = sealed.map_err(bad_key)?;
+        let labels = asked.labels.into_iter().collect();
+        let join = Join {
+            name: asked.node,
+            address: asked.address,
+            peer_port: u16::try_from(asked.port).unwrap_or_default(),
+            labels,
+            public_key,
+            keyring: keyring.clone(),
+            version: asked.version,
+            feature_level: asked.feature_level,
+        };
+        let (node, subnet, index) = self.propose(join).await?;
+        let late = || refuse(Code::Unavailable, "this member is behind", "try again");
+        let view = self.reach(index).await.ok_or_else(late)?;
+        tracing::info!(%node, "a node joins");
+        let credentials = Arc::clone(&self.credentials);
+        let answer = tokio::task::spawn_blocking(move || {
+            let certificate = credentials.sign(&view.state, node, &asked.csr);
+            certificate.map(|certificate| (certificate, view))
+        });
+        let broken = |_| Status::internal("signing was broken off");
+        let (certificate, view) = answer.await.map_err(broken)?.map_err(|no| unable(&no))?;
+        let cluster = serde_json::to_vec(&view.state.cluster);
+        Ok(Response::new(wire::Joined {
+            node: node.0,
+            subnet: subnet.to_string(),
+            cluster: cluster.map_err(|_| Status::internal("writing the answer"))?.into(),
+            certificate: certificate.to_vec().into(),
+            ca: self.credentials.trust().ca().to_vec().into(),
+            members: members(&view, node),
+            keyring,
+        }))
+    }
+}
+
+/// Where the other members are, as far as they can be reached.
+fn members(view: &View, joiner: NodeId) -> Vec<wire::Member> {
+    let others = view.state.nodes.values().filter(|node| node.id != joiner && node.peer_port > 0);
+    let member = |node: &Arc<crate::fsm::model::Node>| {
+        let address = match node.address.parse::<std::net::IpAddr>() {
+            Ok(address) => std::net::SocketAddr::new(address, node.peer_port).to_string(),
+            Err(_) => format!("{}:{}", node.address, node.peer_port),
+        };
+        wire::Member { node: node.id.0, address }
+    };
+    others.map(member).collect()
+}
+
+/// `Peer.Renew`: a new certificate for a member's key. The caller was verified by its old one.
+///
+/// # Errors
+/// The request is none, or this node can't sign.
+pub async fn renew(
+    credentials: Arc<Credentials>,
+    view: View,
+    caller: NodeId,
+    request: wire::CertificateRequest,
+) -> Result<wire::Certificate, Status> {
+    let ca = credentials.trust().ca().to_vec().into();
+    let signed =
+        tokio::task::spawn_blocking(move || credentials.sign(&view.state, caller, &request.csr));
+    let broken = |_| Status::internal("signing was broken off");
+    let certificate = signed.await.map_err(broken)?.map_err(|no| unable(&no))?;
+    Ok(wire::Certificate { certificate: certificate.to_vec().into(), ca })
+}
+
+fn wish_of(asked: &wire::JoinRequest) -> Wish<'_> {
+    Wish {
+        token: &asked.token,
+        node: &asked.node,
+        address: &asked.address,
+        port: asked.port,
+        version: &asked.version,
+        feature_level: asked.feature_level,
+        time: Timestamp(asked.time_ms),
+    }
+}
+
+/// A refusal with what to do next.
+fn refuse(code: Code, message: &str, hint: &str) -> Status {
+    let mut status = Status::new(code, message);
+    status.metadata_mut().insert_bin(HINT, MetadataValue::from_bytes(hint.as_bytes()));
+    status
+}
+
+fn refused(no: &JoinRefusal) -> Status {
+    let code = if no.is_denied() { Code::PermissionDenied } else { Code::FailedPrecondition };
+    refuse(code, &no.to_string(), &no.hint())
+}
+
+fn rejected(rejection: &Rejection, name: &str) -> Status {
+    let hint = match rejection {
+        Rejection::NodeNameTaken { .. } => {
+            format!("pass --node NAME; or, if {name} is gone for good: mill remove {name}")
+        }
+        Rejection::NoSubnet { .. } => "remove nodes that are gone: mill remove NODE".to_owned(),
+        _ => "look at the cluster: mill status".to_owned(),
+    };
+    refuse(Code::FailedPrecondition, &rejection.to_string(), &hint)
+}
+
+fn unable(error: &SignError) -> Status {
+    tracing::warn!(error = error as &dyn std::error::Error, "no certificate was signed");
+    refuse(Code::Internal, &error.to_string(), "ask another member")
+}

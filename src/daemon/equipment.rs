@@ -1,0 +1,143 @@
+//! What a member needs before its actors run: its credentials and the listeners.
+//!
+//! Owns opening them in one place, for a new member and a restarted one alike. Never serves one.
+
+use super::Identity;
+use crate::actors::api::listener::{self, ListenError, Listening};
+use crate::actors::container::image::{KeyError, open_key, read_key};
+use crate::actors::peer::credentials::Credentials;
+use crate::actors::peer::keys::{KeysError, NodeKeys};
+use crate::actors::peer::tls::TrustError;
+use crate::config::{DaemonConfig, Mode};
+use crate::secret::{Keyring, SealError};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use tokio::net::TcpListener;
+
+/// What a member needs before its actors run.
+pub struct Equipment {
+    /// The API's TCP listeners.
+    pub api: Vec<Listening>,
+    /// The peer port; none in dev, and in clusters from before there were certificates.
+    pub peer: Option<Arc<TcpListener>>,
+    /// Who the node is to others; absent in such a cluster.
+    pub credentials: Option<Arc<Credentials>>,
+    /// What seals and opens.
+    pub keyring: Keyring,
+}
+
+/// Why a member can't be equipped.
+#[derive(Debug, thiserror::Error)]
+pub enum EquipError {
+    /// Its keys can't be read.
+    #[error(transparent)]
+    Keys(#[from] KeysError),
+    /// The key from before there was a keyring.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// Its keys don't fit.
+    #[error(transparent)]
+    Trust(#[from] TrustError),
+    /// The keyring can't be opened.
+    #[error("the cluster's keyring in the data directory isn't for this node")]
+    Keyring(#[from] SealError),
+    /// A listener can't be opened.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+}
+
+impl Equipment {
+    /// The port where other nodes reach this one.
+    #[must_use]
+    pub fn peer_port(&self) -> Option<u16> {
+        self.peer.as_ref().map(|peer| port_of(peer))
+    }
+}
+
+/// What a new member has already: its keys, which aren't on disk yet, and the open peer port.
+pub(super) struct Made {
+    /// The keys.
+    pub keys: NodeKeys,
+    /// The peer port.
+    pub peer: Option<Arc<TcpListener>>,
+}
+
+/// What a member with that identity needs. A new one brings what it has; a restarted one has its
+/// keys on disk.
+///
+/// # Errors
+/// Keys are damaged, or an address is taken.
+pub(super) fn of(
+    config: &DaemonConfig,
+    who: &Identity,
+    made: Option<Made>,
+) -> Result<Equipment, EquipError> {
+    let data = &config.data_dir;
+    let found = match made {
+        Some(made) => Some(made),
+        None => match NodeKeys::read(data)? {
+            Some(keys) => Some(Made { keys, peer: peer_listener(config)? }),
+            None => None,
+        },
+    };
+    let Some(Made { keys, peer }) = found else {
+        let api = vec![plain(config)?];
+        return Ok(Equipment { api, peer: None, credentials: None, keyring: open_key(data)?.into() });
+    };
+    let credentials = Arc::new(Credentials::new(&keys, config.certificate_life)?);
+    let keyring = Keyring::from(keys.secret.open(&keys.keyring)?).with_older(read_key(data)?);
+    Ok(Equipment {
+        api: api(config, who, &credentials)?,
+        peer,
+        credentials: Some(credentials),
+        keyring,
+    })
+}
+
+/// Opens the peer port.
+///
+/// # Errors
+/// The address is taken.
+pub(super) fn peer_listener(
+    config: &DaemonConfig,
+) -> Result<Option<Arc<TcpListener>>, ListenError> {
+    let Some(address) = config.peer else { return Ok(None) };
+    Ok(Some(Arc::new(listener::open_tcp(address, "--peer")?)))
+}
+
+/// The number of an open port.
+pub(super) fn port_of(listener: &TcpListener) -> u16 {
+    listener.local_addr().map_or(0, |address| address.port())
+}
+
+fn plain(config: &DaemonConfig) -> Result<Listening, ListenError> {
+    let tcp = Arc::new(listener::open_tcp(config.api, "--api")?);
+    Ok(Listening { tcp, plain: true, tls: None })
+}
+
+/// The address of `--api`, with and without TLS, and the advertised one, with TLS only.
+fn api(
+    config: &DaemonConfig,
+    who: &Identity,
+    credentials: &Credentials,
+) -> Result<Vec<Listening>, EquipError> {
+    let tls = credentials.trust().api_config()?;
+    let own = Listening { tls: Some(Arc::clone(&tls)), ..plain(config)? };
+    let port = port_of(&own.tcp);
+    let mut all = vec![own];
+    let Ok(address) = who.address.parse::<IpAddr>() else { return Ok(all) };
+    let covered = config.api.ip() == address || config.api.ip().is_unspecified();
+    if covered || config.mode == Mode::Dev {
+        return Ok(all);
+    }
+    match listener::open_tcp(SocketAddr::new(address, port), "--api") {
+        Ok(tcp) => all.push(Listening { tcp: Arc::new(tcp), plain: false, tls: Some(tls) }),
+        // Behind a translated address the host doesn't have the one that others use.
+        Err(ListenError::Address { address, source, .. }) => {
+            tracing::warn!(%address, error = %source, "the API is not served at the advertised \
+                address; to serve it elsewhere pass --api ADDRESS:PORT");
+        }
+        Err(error) => return Err(error.into()),
+    }
+    Ok(all)
+}
