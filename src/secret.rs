@@ -256,7 +256,8 @@ mod tests {
 
     #[test]
     fn a_key_is_sealed_for_one_node() {
-        let (key, mine, other) = (SealKey::new([7; 32]), OwnKey::new([1; 32]), OwnKey::new([2; 32]));
+        let (key, mine, other) =
+            (SealKey::new([7; 32]), OwnKey::new([1; 32]), OwnKey::new([2; 32]));
         let mut random = crypto_box::aead::OsRng;
         let sealed = key.for_node(&mine.public(), &mut random).unwrap();
         assert_eq!(mine.open(&sealed).unwrap(), key);

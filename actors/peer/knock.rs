@@ -99,18 +99,14 @@ impl Knock {
     /// # Errors
     /// Nobody is there, or somebody else.
     pub async fn new(host: &str, port: u16, ca: Fingerprint) -> Result<Self, KnockError> {
-        let place = if host.contains(':') {
-            format!("[{host}]:{port}")
-        } else {
-            format!("{host}:{port}")
-        };
+        let place =
+            if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
         let nobody = |source| KnockError::Nobody { place: place.clone(), source };
         let dialled = TcpStream::connect((host, port));
         let elapsed = |_| io::Error::from(io::ErrorKind::TimedOut);
         let dialled = tokio::time::timeout(limits::CONNECT_TIMEOUT, dialled).await;
         let socket = dialled.map_err(elapsed).map_err(nobody)?.map_err(nobody)?;
-        let foreign =
-            |reason: String| KnockError::Foreign { place: place.clone(), reason };
+        let foreign = |reason: String| KnockError::Foreign { place: place.clone(), reason };
         let config = tls::pinned_config(ca, &[b"h2"]).map_err(|e| foreign(e.to_string()))?;
         let name = ServerName::try_from(SERVER_NAME).map_err(|e| foreign(e.to_string()))?;
         let handshake = TlsConnector::from(config).connect(name, socket);

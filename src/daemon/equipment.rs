@@ -82,7 +82,12 @@ pub(super) fn of(
     };
     let Some(Made { keys, peer }) = found else {
         let api = vec![plain(config)?];
-        return Ok(Equipment { api, peer: None, credentials: None, keyring: open_key(data)?.into() });
+        return Ok(Equipment {
+            api,
+            peer: None,
+            credentials: None,
+            keyring: open_key(data)?.into(),
+        });
     };
     let credentials = Arc::new(Credentials::new(&keys, config.certificate_life)?);
     let keyring = Keyring::from(keys.secret.open(&keys.keyring)?).with_older(read_key(data)?);

@@ -3,8 +3,8 @@
 //! Never answers a request itself.
 
 use super::super::{
-    allocations, claims, deploy, exec, explain, files, images, logins, logs, metrics, openapi, read,
-    revisions, tasks, tokens,
+    allocations, claims, deploy, exec, explain, files, images, logins, logs, metrics, openapi,
+    read, revisions, tasks, tokens,
 };
 use super::parts::{DEPLOY_EVENTS, LOG_QUERY, parameter};
 use super::{Gives, Handler, Route, Takes, Verb, shape};

@@ -90,10 +90,7 @@ fn beginning(shared: &Shared, request: InitRequest) -> Result<Init, ApiError> {
 type Equipped = (Init, NodeKeys, Fingerprint);
 
 /// Makes the CA, the keyring, and the first node's keys and certificate.
-fn equip(
-    init: Init,
-    life: std::time::Duration,
-) -> Result<Equipped, Box<dyn Error + Send + Sync>> {
+fn equip(init: Init, life: std::time::Duration) -> Result<Equipped, Box<dyn Error + Send + Sync>> {
     let authority = Authority::new(&init.cluster, &init.cluster_id)?;
     let keyring = SealKey::new(rand::random());
     let secret = OwnKey::new(rand::random());
