@@ -25,7 +25,7 @@ use crate::actors::platform::Platform;
 use crate::actors::root::{self, NodeUsage, RootRef, ToChild, View};
 use crate::fsm::Command;
 use crate::fsm::command::Report;
-use crate::fsm::model::Observed;
+use crate::fsm::model::{NodeStatus, Observed};
 use crate::id::AllocId;
 use crate::project::PublishMap;
 use containerd::{Found, TaskEvent};
@@ -244,7 +244,20 @@ impl State {
         if view.current {
             self.platform.images.use_specs(&view.state.specs);
         }
+        let is_let_in = |view: &View| {
+            let node = view.state.nodes.get(&view.node);
+            node.is_some_and(|node| node.boot == view.boot && node.status != NodeStatus::Down)
+        };
+        let was_let_in =
+            self.view.as_ref().is_some_and(|old| is_let_in(old) && old.boot == view.boot);
+        let is_back = !was_let_in && is_let_in(&view);
         self.view = Some(view);
+        if is_back {
+            // What was said meanwhile counted for nothing.
+            for (id, observed) in self.fleet.all_observed() {
+                self.on_observed(id, observed, myself);
+            }
+        }
         self.reconcile(myself).await?;
         self.publish(myself);
         self.send(myself);

@@ -15,6 +15,10 @@ pub enum Bug {
     TakeStaleSteps,
     /// Lets go of what an allocation reserves while it still runs.
     ReleaseEarly,
+    /// Begins a rollout before the deployment's tasks have succeeded.
+    RollBeforeTasks,
+    /// Replaces nothing while a deployment's tasks run.
+    HoldNothing,
     /// Panics in the middle of applying a report with this number.
     PanicInReport(u64),
 }

@@ -3,6 +3,7 @@
 //! Owns what happens next to every service and deployment. Never waits, and remembers nothing
 //! between calls: any leader, at any moment, finds the same next steps.
 
+mod hold;
 mod judge;
 mod rollout;
 mod tasks;

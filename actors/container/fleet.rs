@@ -8,7 +8,7 @@ use super::containerd::{Exit, Found, TaskEvent, TaskState};
 use super::upkeep::Orphan;
 use crate::actors::platform::Platform;
 use crate::actors::root::View;
-use crate::fsm::model::{AllocKind, Allocation, Observed, Phase};
+use crate::fsm::model::{AllocKind, Allocation, NodeStatus, Observed, Phase};
 use crate::id::{AllocId, Attempt, ContainerId};
 use crate::life::{FoundTask, Want};
 use crate::oci::CgroupVersion;
@@ -47,8 +47,15 @@ struct Member {
     actor: ActorRef<alloc::Msg>,
     address: Ipv4Addr,
     want: Want,
-    attempt: Attempt,
-    phase: Phase,
+    observed: Observed,
+    /// It has said so itself.
+    told: bool,
+}
+
+impl Member {
+    fn runs(&self) -> bool {
+        self.observed.phase == Phase::Running
+    }
 }
 
 impl Fleet {
@@ -81,8 +88,8 @@ impl Fleet {
 
     /// The containers whose programs run, as far as is known.
     pub fn running(&self) -> Vec<(AllocId, ContainerId)> {
-        let running = self.members.iter().filter(|(_, m)| m.phase == Phase::Running);
-        running.map(|(id, m)| (id.clone(), ContainerId::new(id, m.attempt))).collect()
+        let running = self.members.iter().filter(|(_, m)| m.runs());
+        running.map(|(id, m)| (id.clone(), ContainerId::new(id, m.observed.attempt))).collect()
     }
 
     pub fn id_of(&self, cell: &ActorCell) -> Option<AllocId> {
@@ -112,15 +119,21 @@ impl Fleet {
 
     pub fn observed(&mut self, id: &AllocId, observed: &Observed) {
         if let Some(member) = self.members.get_mut(id) {
-            member.attempt = observed.attempt;
-            member.phase = observed.phase;
+            member.observed = observed.clone();
+            member.told = true;
         }
+    }
+
+    /// What each of them said last.
+    pub fn all_observed(&self) -> Vec<(AllocId, Observed)> {
+        let told = self.members.iter().filter(|(_, member)| member.told);
+        told.map(|(id, member)| (id.clone(), member.observed.clone())).collect()
     }
 
     pub fn begin_look(&mut self) -> u64 {
         self.looks += 1;
-        let running = self.members.iter().filter(|(_, m)| m.phase == Phase::Running);
-        self.ran = running.map(|(id, m)| (id.clone(), m.attempt)).collect();
+        let running = self.members.iter().filter(|(_, m)| m.runs());
+        self.ran = running.map(|(id, m)| (id.clone(), m.observed.attempt)).collect();
         self.looks
     }
 
@@ -182,7 +195,11 @@ impl Fleet {
         let state = &view.state;
         // What an earlier life of this node said may still be on its way: only once the state knows
         // this life is what it shows the last word of that one.
-        let is_known = state.nodes.get(&view.node).is_some_and(|node| node.boot == view.boot);
+        // While the cluster counts this node as lost, it has not decided yet what stays here.
+        let is_known = state
+            .nodes
+            .get(&view.node)
+            .is_some_and(|node| node.boot == view.boot && node.status != NodeStatus::Down);
         let current = view.current && is_known;
         self.ended.retain(|id| state.allocations.get(id).is_some_and(|a| a.is_live()));
         for allocation in state.allocations_on(view.node) {
@@ -311,8 +328,8 @@ impl Fleet {
         };
         let cell = myself.get_cell();
         let (spawned, _) = Alloc::spawn_linked(None, Alloc, args, cell).await?;
-        let (attempt, phase) = (allocation.observed.attempt, allocation.observed.phase);
-        let member = Member { actor: spawned, address, want, attempt, phase };
+        let observed = allocation.observed.clone();
+        let member = Member { actor: spawned, address, want, observed, told: false };
         self.members.insert(id.clone(), member);
         Ok(())
     }

@@ -8,13 +8,16 @@ use crate::fsm::model::{
     Allocation, App, DeployStatus, Desired, Health, Node, NodeStatus, Part, Phase,
 };
 use crate::fsm::{self, Applied, Command, Entry, State};
-use crate::id::AllocId;
+use crate::id::{AllocId, NodeId};
 use crate::limits;
 use crate::place::Placer;
 use crate::spec::model::{ServiceSpec, UpdateOrder};
 use crate::units::Millis;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+
+/// How long it may take until one of two in a seat goes.
+const BOTH_FOR: u64 = 30_000;
 
 impl World {
     pub(super) fn check_entry(&mut self, before: &State, entry: &Entry, applied: &Applied) {
@@ -30,12 +33,14 @@ impl World {
             }
         }
         self.check_runs(before, entry, applied);
+        self.check_held();
         if applied.outcome.is_ok()
             && let Command::Register(register) = &entry.command
             && before.nodes.get(&register.node).is_some_and(|n| n.status == NodeStatus::Down)
             && let Some(sim) = self.nodes.get_mut(&register.node)
         {
             sim.back = self.state.index;
+            self.check_return(before, register.node);
         }
         self.check_seats();
         self.check_capacity();
@@ -114,7 +119,11 @@ impl World {
     fn check_seats(&mut self) {
         let mut seats = BTreeSet::new();
         let mut wrong = None;
-        for allocation in self.state.allocations.values().filter(|a| a.is_live()) {
+        let (now, state) = (self.now, &self.state);
+        self.returned.retain(|_, at| now < *at + BOTH_FOR);
+        // One that is back shares its seat with what was to replace it, until that is noticed.
+        let live = state.allocations.values().filter(|a| a.is_live());
+        for allocation in live.filter(|a| !self.returned.contains_key(&a.id)) {
             if allocation.desired != Desired::Run || allocation.replica().is_none() {
                 continue;
             }
@@ -126,6 +135,25 @@ impl World {
             let seat = (allocation.workload.clone(), allocation.kind, run, allocation.generation);
             if !seats.insert(seat) {
                 wrong = Some(format!("{} shares its seat with its like", allocation.id));
+            }
+        }
+        if let Some(what) = wrong {
+            self.fail(what);
+        }
+    }
+
+    /// What was lost with a node that is back and was not given up is live again, nothing else.
+    fn check_return(&mut self, before: &State, node: NodeId) {
+        let mut wrong = None;
+        for old in before.allocations_on(node).filter(|a| a.observed.phase == Phase::Lost) {
+            let is_live = self.state.allocations.get(&old.id).is_some_and(|a| a.is_live());
+            let is_awaited = old.desired == Desired::Run && old.replica().is_some();
+            if is_live != is_awaited {
+                wrong = Some(format!("{} is live: {is_live}, awaited: {is_awaited}", old.id));
+            }
+            if is_live {
+                self.returned.insert(old.id.clone(), self.now);
+                self.returns += 1;
             }
         }
         if let Some(what) = wrong {

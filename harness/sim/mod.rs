@@ -14,7 +14,7 @@ use crate::clock::LeaderClock;
 use crate::fsm::command::{Init, Register, Report};
 use crate::fsm::model::{Node, Part};
 use crate::fsm::{self, Command, Entry, SessionStep, State};
-use crate::id::{AppName, BootId, Incarnation, Index, NodeId};
+use crate::id::{AllocId, AppName, BootId, Incarnation, Index, NodeId};
 use crate::plan::{Observed, Scope, plan};
 use crate::silence::Silence;
 use crate::units::{Bytes, MilliCpu, Millis, Timestamp};
@@ -70,7 +70,7 @@ enum Event {
     /// A node sees the state.
     View(NodeId),
     /// Something happens in a container.
-    Container(NodeId, crate::id::AllocId, node::Turn),
+    Container(NodeId, AllocId, node::Turn),
     /// A node sends what it saw. An older life's is ignored.
     Send(NodeId, BootId),
     /// The leader hears what a node has settled.
@@ -102,6 +102,9 @@ struct World {
     revision_of_user: u64,
     trace: Vec<String>,
     ledger: tasks::Ledger,
+    /// What came back with its node lately, and when; how often that was.
+    returned: BTreeMap<AllocId, u64>,
+    returns: u32,
     /// The first invariant that did not hold.
     broken: Option<String>,
 }
@@ -146,6 +149,8 @@ impl World {
             revision_of_user: 0,
             trace: Vec::new(),
             ledger: tasks::Ledger::default(),
+            returned: BTreeMap::new(),
+            returns: 0,
             broken: None,
             dice: Dice(dice.roll()),
         };

@@ -5,12 +5,15 @@
 use super::{Event, TROUBLE, World};
 use crate::fsm::State;
 use crate::fsm::command::{Action, Report};
-use crate::fsm::model::{AllocKind, Allocation, Exit, ExitReason, Health, Observed, Phase};
+use crate::fsm::model::{
+    AllocKind, Allocation, Exit, ExitReason, Health, Node, NodeStatus, Observed, Phase,
+};
 use crate::id::{AllocId, Attempt, BootId, Index, NodeId};
 use crate::limits;
 use crate::project::{Assignment, assignment};
 use crate::units::Millis;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// A node's own knowledge.
 #[derive(Debug, Default)]
@@ -76,7 +79,10 @@ impl World {
         let Some(sim) = self.nodes.get_mut(&node).filter(|sim| !sim.cut) else { return };
         // What an earlier life of the node said may still be on its way: only once the state knows
         // this one is the last word of that one there.
-        if state.nodes.get(&node).is_none_or(|known| known.boot != sim.boot) {
+        // While it counts as lost, nobody has decided what stays here.
+        let is_let_in =
+            |known: &Arc<Node>| known.boot == sim.boot && known.status != NodeStatus::Down;
+        if !state.nodes.get(&node).is_some_and(is_let_in) {
             return;
         }
         if state.index <= sim.seen && !sim.containers.is_empty() {

@@ -5,12 +5,13 @@
 use super::{TROUBLE, World};
 use crate::fsm::command::{Action, RunAction, Spawn, Spawned};
 use crate::fsm::model::{
-    AllocKind, DeployStatus, Desired, Exit, ExitReason, HookWhen, Observed, Phase, Run, RunCause,
-    WorkloadSpec,
+    AllocKind, App, DeployStatus, Desired, Exit, ExitReason, HookWhen, Observed, Phase, Run,
+    RunCause, WorkloadSpec,
 };
 use crate::fsm::{Applied, Command, Entry, State};
 use crate::id::{AllocId, AppName, WorkloadName};
 use crate::limits;
+use crate::place::Placer;
 use crate::spec::model::{StopSpec, TaskSpec};
 use crate::units::Millis;
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,6 +19,9 @@ use std::collections::{BTreeMap, BTreeSet};
 /// How the programs of tasks end.
 const IMAGES: [&str; 8] =
     ["job", "job", "job", "long", "wrong", "endless", "unstartable", "unpullable"];
+
+/// How long a seat may be empty until somebody is placed there.
+const BARE_FOR: u64 = 15_000;
 
 /// What is remembered beside the state, to catch what the state forgets.
 #[derive(Default)]
@@ -27,6 +31,8 @@ pub(super) struct Ledger {
     fired: BTreeMap<WorkloadName, u64>,
     /// Tasks of deployments that succeeded, and those that began.
     hooks: BTreeSet<String>,
+    /// Seats of held services in which nobody is though there is room, and since when.
+    bare: BTreeMap<(WorkloadName, u32), u64>,
 }
 
 impl World {
@@ -213,33 +219,70 @@ impl World {
         }
     }
 
-    /// No replica of the new version has a node before the tasks of its deployment succeeded.
-    fn check_hooks_first(&mut self, service: &WorkloadName) {
+    /// The task that a service's rollout waits for.
+    fn awaited(&self, service: &WorkloadName) -> Option<WorkloadName> {
         let state = &self.state;
-        let Some(app) = state.owner(service) else { return };
-        let Some(running) = state.running_deployment(&app.name) else { return };
+        let app = state.owner(service)?;
+        let running = state.running_deployment(&app.name)?;
         let scales = running.kind == crate::fsm::model::DeployKind::Scale;
         if !running.goes_forward() || scales || !running.touched.contains(service) {
-            return;
+            return None;
         }
-        let entry = app.services.get(service);
-        let target = entry.and_then(|entry| entry.target.as_ref());
-        let spec = target.and_then(|hash| state.spec(hash)).and_then(|s| s.spec.service());
-        let missing = spec.into_iter().flat_map(|spec| &spec.before_deploy).find(|task| {
+        let target = app.services.get(service)?.target.as_ref()?;
+        let spec = state.spec(target)?.spec.service()?;
+        let is_missing = |task: &&WorkloadName| {
             !running.hooks.iter().any(|hook| {
                 let good = hook.exit.as_ref().is_some_and(|e| e.reason == ExitReason::Completed);
                 hook.when == HookWhen::Before && hook.task == **task && good
             })
-        });
+        };
+        spec.before_deploy.iter().find(is_missing).cloned()
+    }
+
+    /// No replica of the new version has a node before the tasks of its deployment succeeded.
+    fn check_hooks_first(&mut self, service: &WorkloadName) {
+        let Some(task) = self.awaited(service) else { return };
+        let state = &self.state;
+        let entry = state.owner(service).and_then(|app| app.services.get(service));
+        let target = entry.and_then(|entry| entry.target.as_ref());
         let newest = state.allocations_of(service).filter(|a| a.desired == Desired::Run);
         let is_new = newest.filter(|a| Some(&a.spec) == target).max_by_key(|a| a.created_at);
         let stable = entry.and_then(|entry| entry.stable.as_ref());
-        if let Some(task) = missing
-            && is_new.is_some_and(|a| a.created_at == state.time)
-            && stable != target
-        {
-            let what = format!("{service} was placed before {task} of r{}", running.revision);
+        if is_new.is_some_and(|a| a.created_at == state.time) && stable != target {
+            let what = format!("{service} was placed before {task}");
             self.broken.get_or_insert(what);
+        }
+    }
+
+    /// While a rollout waits for its tasks, what is missing of what last succeeded is replaced, as
+    /// far as there is room.
+    pub(super) fn check_held(&mut self) {
+        let mut bare = BTreeSet::new();
+        let goes_on = |app: &&std::sync::Arc<App>| {
+            self.state.running_deployment(&app.name).is_some_and(|d| d.goes_forward())
+        };
+        let apps = self.state.apps.values().filter(goes_on);
+        for (name, service) in apps.flat_map(|app| &app.services) {
+            let stored = service.stable.as_ref().and_then(|hash| self.state.spec(hash));
+            let Some(spec) = stored.and_then(|stored| stored.spec.service()) else { continue };
+            if self.awaited(name).is_none() {
+                continue;
+            }
+            let live = self.state.allocations_of(name).filter(|a| a.is_live());
+            let taken: BTreeSet<u32> = live.filter_map(|a| a.replica()).collect();
+            let missing = (0..spec.replicas).filter(|replica| !taken.contains(replica));
+            let missing: Vec<u32> = missing.collect();
+            if !missing.is_empty() && Placer::new(&self.state).place(&spec.run).is_ok() {
+                bare.extend(missing.into_iter().map(|replica| (name.clone(), replica)));
+            }
+        }
+        self.ledger.bare.retain(|seat, _| bare.contains(seat));
+        for seat in bare {
+            let since = *self.ledger.bare.entry(seat.clone()).or_insert(self.now);
+            if self.now - since > BARE_FOR {
+                let what = format!("{}-{} is missing while tasks run", seat.0, seat.1);
+                self.broken.get_or_insert(what);
+            }
         }
     }
 

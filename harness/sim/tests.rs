@@ -47,6 +47,12 @@ fn every_seed_keeps_the_invariants() {
 }
 
 #[test]
+fn nodes_come_back_in_time_for_what_they_had() {
+    let returns = |seed| run(seed).map_err(drop).unwrap().returns;
+    assert!((0..20).map(returns).sum::<u32>() >= 3);
+}
+
+#[test]
 fn a_seed_replays_identically() {
     for seed in 0..5 {
         let (one, two) = (run(seed).map_err(drop).unwrap(), run(seed).map_err(drop).unwrap());
@@ -61,6 +67,8 @@ fn a_seed_replays_identically() {
     forget_revert = { Bug::ForgetRevert },
     take_stale_steps = { Bug::TakeStaleSteps },
     release_early = { Bug::ReleaseEarly },
+    roll_before_tasks = { Bug::RollBeforeTasks },
+    hold_nothing = { Bug::HoldNothing },
 )]
 fn a_deliberate_bug_is_found(bug: Bug) {
     assert!(first_failure(0, 500, Some(bug)).is_some(), "no seed finds {bug:?}");

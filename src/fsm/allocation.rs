@@ -18,11 +18,15 @@ impl State {
         }
         self.derived.by_node.entry(node).or_default().insert(id.clone());
         if allocation.is_live() {
-            let add = self.reservation(&allocation.spec);
-            let sum = self.derived.reserved.entry(node).or_default();
-            sum.cpu.0 += add.cpu.0;
-            sum.memory.0 += add.memory.0;
+            self.reserve(allocation);
         }
+    }
+
+    fn reserve(&mut self, allocation: &Allocation) {
+        let add = self.reservation(&allocation.spec);
+        let sum = self.derived.reserved.entry(allocation.node).or_default();
+        sum.cpu.0 += add.cpu.0;
+        sum.memory.0 += add.memory.0;
     }
 
     pub(super) fn put_allocation(
@@ -35,6 +39,8 @@ impl State {
         match self.allocations.get(&id).map(|old| old.is_live()) {
             None => self.index_allocation(&allocation),
             Some(true) if !allocation.is_live() => self.release(&allocation),
+            // Its node is back.
+            Some(false) if allocation.is_live() => self.reserve(&allocation),
             Some(_) => {}
         }
         let allocation = Arc::new(allocation);

@@ -8,7 +8,10 @@ mod tests;
 
 use super::allocation::not_found;
 use super::command::Register;
-use super::model::{Allocation, Exit, ExitReason, Health, NodeStatus, Phase, ProgressPhase};
+use super::model::{
+    AllocKind, Allocation, Desired, Exit, ExitReason, Health, NodeStatus, Observed, Phase,
+    ProgressPhase,
+};
 use super::{Outcome, Rejection, State, Touched};
 use crate::id::{AppName, BootId, NodeId};
 use std::collections::BTreeSet;
@@ -93,6 +96,45 @@ impl State {
         node.feature_level = register.feature_level;
         self.nodes.insert(node.id, Arc::new(node));
         touched.nodes = true;
+        if is_down {
+            self.take_back(id, touched);
+        }
         Ok(Outcome::Done)
     }
+
+    /// What was lost with a node that is back, and that plan has not given up since, is live again:
+    /// what its node makes of it shows in the next report.
+    fn take_back(&mut self, id: NodeId, touched: &mut Touched) {
+        let is_wanted = |a: &&Arc<Allocation>| {
+            let app = self.apps.get(&a.app);
+            a.observed.phase == Phase::Lost
+                && a.desired == Desired::Run
+                && a.kind != AllocKind::Task
+                && app.is_some_and(|app| app.services.contains_key(&a.workload))
+        };
+        let wanted: Vec<_> = self.allocations_on(id).filter(is_wanted).cloned().collect();
+        // What was planned without them is stale.
+        for app in wanted.iter().map(|a| a.app.clone()).collect::<BTreeSet<_>>() {
+            self.outdate(&app, touched);
+        }
+        for lost in wanted {
+            // The node may have less than it had.
+            if self.holds(id, &lost.spec) {
+                let mut back = Allocation::clone(&lost);
+                back.observed = seen_again(&lost);
+                back.phase_since = self.time;
+                self.put_allocation(back, touched);
+            }
+        }
+    }
+}
+
+/// What is known of an allocation whose node is back: what it was, until a report says more.
+fn seen_again(lost: &Allocation) -> Observed {
+    let seen = lost.observed.clone();
+    let (phase, health) = match lost.first_running {
+        Some(_) => (Phase::Running, Health::Checking),
+        None => (Phase::Pending, Health::None),
+    };
+    Observed { phase, health, exit: None, ..seen }
 }

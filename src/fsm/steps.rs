@@ -5,8 +5,8 @@
 use super::allocation::not_found;
 use super::command::{Action, Place, Steps};
 use super::model::{
-    AllocKind, Allocation, App, DeployStatus, Deployment, Desired, NodeStatus, Observed, Progress,
-    ProgressPhase,
+    AllocKind, Allocation, App, DeployStatus, Deployment, Desired, Node, NodeStatus, Observed,
+    Progress, ProgressPhase,
 };
 use super::{Outcome, Rejection, State, Touched};
 use crate::bugs::{Bug, is_on};
@@ -123,12 +123,16 @@ impl State {
     }
 
     pub(super) fn has_room(&self, node: NodeId, spec: &SpecHash) -> bool {
+        let is_ready = |node: &Arc<Node>| node.status == NodeStatus::Ready;
+        self.nodes.get(&node).is_some_and(is_ready) && self.holds(node, spec)
+    }
+
+    /// What a node has free is enough.
+    pub(super) fn holds(&self, node: NodeId, spec: &SpecHash) -> bool {
         let need = self.reservation(spec);
         let used = self.derived.reserved.get(&node).copied().unwrap_or_default();
         self.nodes.get(&node).is_some_and(|node| {
-            node.status == NodeStatus::Ready
-                && used.cpu.0 + need.cpu.0 <= node.cpu.0
-                && used.memory.0 + need.memory.0 <= node.memory.0
+            used.cpu.0 + need.cpu.0 <= node.cpu.0 && used.memory.0 + need.memory.0 <= node.memory.0
         })
     }
 

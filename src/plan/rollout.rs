@@ -5,7 +5,7 @@
 use super::{Context, Standing, Unplaced};
 use crate::bugs::{Bug, is_on};
 use crate::fsm::command::{Action, Place};
-use crate::fsm::model::{Allocation, Desired, Health, Phase, Service};
+use crate::fsm::model::{Allocation, Desired, Health, NodeStatus, Phase, Service};
 use crate::id::{AllocId, SpecHash, WorkloadName};
 use crate::limits;
 use crate::place::{Placer, Refusal};
@@ -40,14 +40,14 @@ impl<'a> Context<'a> {
         let spec = stored.and_then(|stored| stored.spec.service());
         let run = stored.map(|stored| &stored.run);
         let replicas = spec.map_or(0, |spec| spec.replicas);
+        let is_new = |allocation: &Allocation| {
+            let their_run = state.spec(&allocation.spec).map(|stored| &stored.run);
+            their_run == run && allocation.generation == service.generation
+        };
         let mut slots: Vec<Slot<'a>> = Vec::new();
         slots.resize_with(replicas as usize, Slot::default);
         let mut is_busy = false;
-        for allocation in &all {
-            if !allocation.is_live() {
-                self.close(allocation);
-                continue;
-            }
+        for allocation in all.iter().filter(|a| a.is_live()) {
             let slot = allocation.replica().and_then(|r| slots.get_mut(r as usize));
             if allocation.desired != Desired::Run {
                 is_busy = true;
@@ -57,8 +57,7 @@ impl<'a> Context<'a> {
                 self.continue_stop(allocation);
                 continue;
             }
-            let their_run = state.spec(&allocation.spec).map(|stored| &stored.run);
-            let is_new = their_run == run && allocation.generation == service.generation;
+            let is_new = is_new(allocation);
             let seat = slot.map(|s| if is_new { &mut s.new } else { &mut s.old });
             match seat {
                 Some(seat) if seat.is_none_or(|sitting| rank(allocation) < rank(sitting)) => {
@@ -71,6 +70,14 @@ impl<'a> Context<'a> {
                     self.retire(allocation);
                     is_busy = true;
                 }
+            }
+        }
+        for allocation in all.iter().filter(|a| !a.is_live()) {
+            let slot = allocation.replica().and_then(|r| slots.get(r as usize));
+            let is_awaited = slot.is_some_and(|slot| !slot.has_healthy());
+            let may_serve = is_new(allocation) || spec.is_some_and(is_start_first);
+            if !(is_awaited && may_serve && self.may_return(allocation)) {
+                self.close(allocation);
             }
         }
         self.forget(&all);
@@ -90,7 +97,7 @@ impl<'a> Context<'a> {
         hash: &SpecHash,
         slots: &[Slot<'_>],
     ) -> Option<String> {
-        let start_first = spec.update.order == UpdateOrder::StartFirst;
+        let start_first = is_start_first(spec);
         let limit = spec.update.max_parallel as usize + usize::from(is_on(Bug::TooManyAtOnce));
         let mut busy = if start_first {
             slots.iter().filter(|s| s.old.is_some() && s.new.is_some()).count()
@@ -139,7 +146,7 @@ impl<'a> Context<'a> {
         refusals
     }
 
-    fn place(
+    pub(super) fn place(
         &mut self,
         name: &WorkloadName,
         replica: u32,
@@ -166,7 +173,7 @@ impl<'a> Context<'a> {
     }
 
     /// Begins the end of an allocation: out of the traffic first if it gets any.
-    fn retire(&mut self, allocation: &Allocation) {
+    pub(super) fn retire(&mut self, allocation: &Allocation) {
         let id = allocation.id.clone();
         let spec = self.state.spec(&allocation.spec).and_then(|stored| stored.spec.service());
         let has_traffic = spec.is_some_and(|spec| !spec.ports.is_empty());
@@ -198,15 +205,23 @@ impl<'a> Context<'a> {
         }
     }
 
+    /// It is lost with a node that may come back with it.
+    pub(super) fn may_return(&self, allocation: &Allocation) -> bool {
+        let node = self.state.nodes.get(&allocation.node);
+        allocation.desired == Desired::Run
+            && allocation.observed.phase == Phase::Lost
+            && node.is_some_and(|node| node.status == NodeStatus::Down)
+    }
+
     /// An allocation that ended by itself should not run any more either.
-    fn close(&mut self, allocation: &Allocation) {
+    pub(super) fn close(&mut self, allocation: &Allocation) {
         if allocation.desired != Desired::Stop {
             self.actions.push(Action::Stop { allocation: allocation.id.clone() });
         }
     }
 
     /// Drops the records of all but the newest ended allocations of a service.
-    fn forget(&mut self, all: &[&Arc<Allocation>]) {
+    pub(super) fn forget(&mut self, all: &[&Arc<Allocation>]) {
         let mut ended: Vec<_> =
             all.iter().filter(|a| !a.is_live() && a.desired == Desired::Stop).collect();
         ended.sort_by_key(|a| std::cmp::Reverse((a.phase_since, a.id.clone())));
@@ -220,12 +235,16 @@ impl<'a> Context<'a> {
     }
 }
 
+pub(super) fn is_start_first(spec: &ServiceSpec) -> bool {
+    spec.update.order == UpdateOrder::StartFirst
+}
+
 pub(super) fn is_healthy(allocation: &Allocation) -> bool {
     let seen = &allocation.observed;
     seen.phase == Phase::Running && seen.health == Health::Healthy
 }
 
 /// Of two for one seat the lower stays: the healthy one, then the older.
-fn rank(allocation: &Allocation) -> (bool, Timestamp, &AllocId) {
+pub(super) fn rank(allocation: &Allocation) -> (bool, Timestamp, &AllocId) {
     (!is_healthy(allocation), allocation.created_at, &allocation.id)
 }

@@ -4,11 +4,12 @@
 //! Owns when a run is placed, given up or killed, and when a service's rollout may start. Never
 //! ends a deployment: that is `judge`.
 
-use super::{Context, Standing};
+use super::Context;
+use crate::bugs::{Bug, is_on};
 use crate::fsm::command::{Action, RunAction};
 use crate::fsm::model::{
     App, DeployKind, Deployment, Desired, Exit, ExitReason, HookRun, HookWhen, Run, RunCause,
-    Service, TaskSchedule,
+    TaskSchedule,
 };
 use crate::id::{AllocId, WorkloadName};
 use crate::limits;
@@ -101,7 +102,8 @@ impl Context<'_> {
     pub(super) fn waits_for_tasks(&mut self, app: &App, name: &WorkloadName) -> bool {
         let Some(deployment) = self.state.running_deployment(&app.name) else { return false };
         let Some(service) = hooked(self, deployment, app, name) else { return false };
-        !self.are_done(deployment, HookWhen::Before, name, &service.before_deploy)
+        let are_done = self.are_done(deployment, HookWhen::Before, name, &service.before_deploy);
+        !are_done && !is_on(Bug::RollBeforeTasks)
     }
 
     /// Whether all tasks that follow the rollout have succeeded; begins the next of them.
@@ -184,32 +186,6 @@ impl Context<'_> {
         let said = exit.message.as_ref().map(|text| format!("{sign}{text}")).unwrap_or_default();
         let reason = format!("{} {}: {how}{said}", hook.when.field(), hook.run);
         Some((hook.service.clone(), reason))
-    }
-
-    /// Keeps a service as it runs while its deployment's tasks do: what is lost is replaced by the
-    /// same, nothing new comes. A restart waits: the rollout replaces everything anyway.
-    pub(super) fn hold(&mut self, name: &WorkloadName, service: &Service) -> Standing {
-        let state = self.state;
-        let run_of = |hash| state.spec(hash).map(|stored| &stored.run);
-        let stable = service.stable.as_ref().and_then(run_of);
-        let live = || state.allocations_of(name).filter(|a| a.is_live());
-        let stored = service.stable.as_ref().and_then(|hash| state.spec(hash));
-        let replicas = stored.and_then(|s| s.spec.service()).map_or(0, |spec| spec.replicas);
-        // A deployment that was superseded may have added replicas: they stay meanwhile.
-        let generation = live().next().map_or(service.generation, |a| a.generation);
-        let is_so = live().all(|a| {
-            run_of(&a.spec) == stable && a.replica() < Some(replicas) && a.generation == generation
-        });
-        if stable.is_some() && is_so {
-            let target = service.stable.clone();
-            let same = Service { target, generation, ..service.clone() };
-            self.roll(name, &same);
-        } else {
-            for allocation in live().filter(|a| a.desired != Desired::Run) {
-                self.continue_stop(allocation);
-            }
-        }
-        Standing { converged: false, unplaced: None }
     }
 }
 

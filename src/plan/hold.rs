@@ -1,0 +1,84 @@
+//! A service whose rollout waits for its deployment's tasks: what runs stays as it is.
+//!
+//! Owns that what is missing meanwhile is replaced by what last succeeded. Never brings anything
+//! new and never takes anything away but the second of two in one seat.
+
+use super::rollout::{is_healthy, is_start_first, rank};
+use super::{Context, Standing};
+use crate::bugs::{Bug, is_on};
+use crate::fsm::model::{Allocation, Desired, Service};
+use crate::id::{SpecHash, WorkloadName};
+use crate::place::Placer;
+use crate::spec::model::ServiceSpec;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+impl<'a> Context<'a> {
+    /// Keeps a service as it runs. A restart waits: the rollout replaces everything anyway.
+    pub(super) fn hold(&mut self, name: &WorkloadName, service: &Service) -> Standing {
+        let state = self.state;
+        let all: Vec<&'a Arc<Allocation>> = state.allocations_of(name).collect();
+        let (mut taken, mut healthy) = (BTreeSet::new(), BTreeSet::new());
+        let mut leaving = BTreeSet::new();
+        for allocation in self.one_a_seat(&all) {
+            let Some(replica) = allocation.replica() else { continue };
+            taken.insert(replica);
+            if is_healthy(allocation) {
+                healthy.insert(replica);
+            }
+        }
+        for allocation in all.iter().filter(|a| a.is_live() && a.desired != Desired::Run) {
+            leaving.extend(allocation.replica());
+            self.continue_stop(allocation);
+        }
+        for allocation in all.iter().filter(|a| !a.is_live()) {
+            let is_awaited = allocation.replica().is_some_and(|r| !healthy.contains(&r));
+            if !(is_awaited && self.may_return(allocation)) {
+                self.close(allocation);
+            }
+        }
+        self.forget(&all);
+        let stored = service.stable.as_ref().and_then(|hash| Some((hash, state.spec(hash)?)));
+        let stable = stored.and_then(|(hash, stored)| Some((hash, stored.spec.service()?)));
+        if let Some((hash, spec)) = stable.filter(|_| !is_on(Bug::HoldNothing)) {
+            let is_free = |replica: &u32| {
+                let waits = !is_start_first(spec) && leaving.contains(replica);
+                !taken.contains(replica) && !waits
+            };
+            let free: Vec<u32> = (0..spec.replicas).filter(is_free).collect();
+            self.fill_up(name, hash, spec, &free);
+        }
+        Standing { converged: false, unplaced: None }
+    }
+
+    /// What should run, each in a seat of its own: of two alike in one the other goes, as when a
+    /// node comes back with what was replaced meanwhile.
+    fn one_a_seat(&mut self, all: &[&'a Arc<Allocation>]) -> Vec<&'a Allocation> {
+        let mut seats: BTreeMap<(Option<u32>, Option<&SpecHash>, u64), &'a Allocation> =
+            BTreeMap::new();
+        for allocation in all.iter().filter(|a| a.is_live() && a.desired == Desired::Run) {
+            let run = self.state.spec(&allocation.spec).map(|stored| &stored.run);
+            let seat = (allocation.replica(), run, allocation.generation);
+            let surplus = match seats.get(&seat).copied() {
+                Some(sitting) if rank(sitting) <= rank(allocation) => Some(&***allocation),
+                _ => seats.insert(seat, allocation),
+            };
+            if let Some(surplus) = surplus {
+                self.retire(surplus);
+            }
+        }
+        seats.into_values().collect()
+    }
+
+    fn fill_up(&mut self, name: &WorkloadName, hash: &SpecHash, spec: &ServiceSpec, free: &[u32]) {
+        if free.is_empty() {
+            return;
+        }
+        let placer = self.placer.get_or_insert_with(|| Placer::new(self.state));
+        placer.begin(self.state, name);
+        for replica in free {
+            // What fits nowhere is tried again when something changes.
+            let _ = self.place(name, *replica, spec, hash, None);
+        }
+    }
+}
