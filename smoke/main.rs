@@ -29,6 +29,7 @@ mod poll;
 #[path = "../harness/registry.rs"]
 #[allow(dead_code, reason = "shared with harness/, which uses other parts of it")]
 mod registry;
+mod software;
 #[allow(dead_code, reason = "for tests to come")]
 mod support;
 mod survival;
