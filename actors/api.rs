@@ -18,6 +18,7 @@ pub mod listener;
 mod logins;
 mod logs;
 mod metrics;
+mod nodes;
 pub mod openapi;
 mod plans;
 mod read;

@@ -19,6 +19,8 @@ pub enum Bug {
     RollBeforeTasks,
     /// Replaces nothing while a deployment's tasks run.
     HoldNothing,
+    /// Stops what is on a draining node at once.
+    DrainAtOnce,
     /// Panics in the middle of applying a report with this number.
     PanicInReport(u64),
 }

@@ -7,7 +7,7 @@
 mod tests;
 
 use crate::fsm::model::{AllocKind, Allocation, DeployStatus, Deployment, Desired, Exit};
-use crate::fsm::model::{ExitReason, Health, Node, NodeStatus, Phase};
+use crate::fsm::model::{ExitReason, Health, Node, NodeStatus, Part, Phase};
 use crate::fsm::{State, Touched};
 use crate::id::{AllocId, AppName, NodeId, Revision, TokenId, WorkloadName};
 use crate::limits;
@@ -88,6 +88,12 @@ pub enum EventKind {
     NodeDraining,
     /// A node is silent.
     NodeDown,
+    /// A node's labels were changed.
+    NodeLabelled,
+    /// A node votes now.
+    NodeVoter,
+    /// A node receives the log and doesn't vote.
+    NodeLearner,
     /// A node is no member any more.
     NodeRemoved,
     /// A token was made.
@@ -124,6 +130,9 @@ impl EventKind {
             Self::NodeUp => "node-up",
             Self::NodeDraining => "node-draining",
             Self::NodeDown => "node-down",
+            Self::NodeLabelled => "node-labelled",
+            Self::NodeVoter => "node-voter",
+            Self::NodeLearner => "node-learner",
             Self::NodeRemoved => "node-removed",
             Self::TokenCreated => "token-created",
             Self::TokenRevoked => "token-revoked",
@@ -210,7 +219,7 @@ impl Found {
                 continue;
             }
             for kind in kinds_of_node(old.map(|old| &**old), new) {
-                let message = Some(new.name.clone());
+                let message = Some(message_of_node(kind, new));
                 self.push(kind, |event| (event.node, event.message) = (Some(*id), message));
             }
         }
@@ -342,8 +351,31 @@ fn kinds_of_node(old: Option<&Node>, new: &Node) -> Vec<EventKind> {
             NodeStatus::Draining => EventKind::NodeDraining,
             NodeStatus::Down => EventKind::NodeDown,
         });
+    } else if old.drain.is_none() && new.drain.is_some() {
+        kinds.push(EventKind::NodeDraining);
+    }
+    if old.labels != new.labels {
+        kinds.push(EventKind::NodeLabelled);
+    }
+    if old.part != new.part {
+        match new.part {
+            Part::Voter => kinds.push(EventKind::NodeVoter),
+            Part::Learner => kinds.push(EventKind::NodeLearner),
+            Part::Out => {}
+        }
     }
     kinds
+}
+
+/// A node's name, and what else belongs to the event.
+fn message_of_node(kind: EventKind, node: &Node) -> String {
+    let labels = node.labels.iter().map(|(label, value)| format!(" {label}={value}"));
+    let deadline = node.drain.and_then(|drain| drain.deadline);
+    match (kind, deadline) {
+        (EventKind::NodeLabelled, _) => format!("{}:{}", node.name, labels.collect::<String>()),
+        (EventKind::NodeDraining, Some(at)) => format!("{}, tasks until {at}", node.name),
+        _ => node.name.clone(),
+    }
 }
 
 /// A draining that was called settled only since its time was over.

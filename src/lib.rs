@@ -17,6 +17,7 @@ pub mod id;
 pub mod join;
 pub mod life;
 pub mod limits;
+pub mod members;
 pub mod network;
 pub mod oci;
 pub mod place;

@@ -38,6 +38,10 @@ pub const ARG_MAX: usize = 128 * 1024 - 1;
 pub const PATH_MAX: usize = 4095;
 /// Labels of a node.
 pub const NODE_LABELS_MAX: usize = 64;
+/// Longest name of a label, in bytes.
+pub const LABEL_MAX: usize = 63;
+/// Longest value of a label, in bytes.
+pub const LABEL_VALUE_MAX: usize = 253;
 /// Allocations that a refusal to remove their node names.
 pub const NAMED_ALLOCATIONS: usize = 5;
 /// Events kept.
@@ -123,10 +127,15 @@ pub const SETTLE_DEADLINE: Duration = Duration::from_secs(2);
 pub const UNPLACED_DEADLINE: Duration = Duration::from_secs(300);
 /// A node of which the leader has heard nothing for so long is lost.
 pub const NODE_DOWN: Duration = Duration::from_secs(5);
+/// A voter that is down for so long gives its vote to another node.
+pub const VOTER_DOWN: Duration = Duration::from_secs(60);
+/// How long a hand-over of leadership may take before it is tried again.
+pub const MEMBERS_RETRY: Duration = Duration::from_secs(5);
 /// How often the leader looks who is silent.
 pub const SILENCE_TICK: Duration = Duration::from_secs(1);
 /// A look that comes later than this means that the leader itself stood still.
 pub const SILENCE_LATE: Duration = Duration::from_secs(1);
+const _: () = assert!(VOTER_DOWN.as_secs() > NODE_DOWN.as_secs());
 const _: () = assert!(NODE_DOWN.as_secs() > SILENCE_TICK.as_secs() + SILENCE_LATE.as_secs());
 /// How long a read waits for the leader's confirmation.
 pub const READ_CONFIRM: Duration = Duration::from_secs(1);
@@ -385,6 +394,8 @@ pub const RECONNECT_FIRST: Duration = Duration::from_millis(100);
 /// How long a lost stream is asked for again.
 pub const RECONNECT_FOR: Duration = Duration::from_secs(60);
 const _: () = assert!(LOG_LINE_MAX * 2 < EVENT_MAX);
+/// How long the command line follows a drain beyond its deadline.
+pub const DRAIN_FOLLOWED: Duration = Duration::from_secs(60);
 /// How often the command line looks again where there is no stream to follow.
 pub const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 /// How often the command line looks whether a restart is done.

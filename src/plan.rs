@@ -3,6 +3,7 @@
 //! Owns what happens next to every service and deployment. Never waits, and remembers nothing
 //! between calls: any leader, at any moment, finds the same next steps.
 
+mod drain;
 mod hold;
 mod judge;
 mod rollout;
@@ -15,7 +16,7 @@ mod tests;
 pub use waiting::Unplaced;
 
 use crate::fsm::command::{Action, Steps};
-use crate::fsm::model::{App, NodeStatus};
+use crate::fsm::model::App;
 use crate::fsm::{Command, State};
 use crate::id::{AllocId, AppName, Index, NodeId, WorkloadName};
 use crate::limits;
@@ -53,6 +54,8 @@ pub struct Plan {
     pub wake: BTreeMap<AppName, Timestamp>,
     /// Replicas whose turn it is and that fit no node.
     pub unplaced: Vec<Unplaced>,
+    /// Replicas that can't leave their draining node, for they fit no other.
+    pub stuck: Vec<Unplaced>,
 }
 
 /// Says what comes next. `seed` makes the new allocations' ids; the same inputs give the same plan.
@@ -73,11 +76,13 @@ pub fn plan(state: &State, observed: &Observed, now: Timestamp, seed: u64, scope
             actions: Vec::new(),
             wake: None,
             unplaced: Vec::new(),
+            stuck: Vec::new(),
             made: BTreeSet::new(),
         };
         at(&mut context);
-        let Context { mut actions, wake, unplaced, .. } = context;
+        let Context { mut actions, wake, unplaced, stuck, .. } = context;
         plan.unplaced.extend(unplaced);
+        plan.stuck.extend(stuck);
         if !actions.is_empty() {
             actions.truncate(limits::ACTIONS_PER_STEP);
             let planned = version.map(|version| (name.clone(), version)).into_iter().collect();
@@ -111,6 +116,7 @@ struct Context<'a> {
     actions: Vec<Action>,
     wake: Option<Timestamp>,
     unplaced: Vec<Unplaced>,
+    stuck: Vec<Unplaced>,
     /// Ids handed out in this plan.
     made: BTreeSet<AllocId>,
 }
@@ -152,10 +158,11 @@ impl Context<'_> {
         due
     }
 
-    /// Every ready node has made the view at that index true.
+    /// Every node that is there has made the view at that index true: one that drains still leads
+    /// traffic to others.
     fn is_settled(&self, index: Index) -> bool {
-        let mut ready = self.state.nodes.values().filter(|n| n.status == NodeStatus::Ready);
-        ready.all(|node| self.observed.settled.get(&node.id).is_some_and(|at| *at >= index))
+        let mut there = self.state.nodes.values().filter(|node| node.is_there());
+        there.all(|node| self.observed.settled.get(&node.id).is_some_and(|at| *at >= index))
     }
 
     /// A new replica's id.

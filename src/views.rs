@@ -7,6 +7,7 @@ mod allocation;
 mod deployment;
 mod events;
 mod happened;
+mod node;
 mod service;
 mod task;
 mod warnings;
@@ -18,17 +19,17 @@ pub use allocation::{allocation, allocations, ending};
 pub use deployment::{app, deployment, deployments};
 pub use events::{Event, EventId, Followed, events_after, fill_in, pulling};
 pub use happened::event;
+pub use node::{left, node, nodes};
 pub use service::{replicas, service, service_named, services};
 pub use task::{run, runs, tasks};
 pub use warnings::trouble;
 
 use crate::fsm::State;
 use crate::fsm::login::RegistryLogin;
-use crate::fsm::model::{Node, Part, Role, Token};
+use crate::fsm::model::{Role, Token};
 use crate::id::{AllocId, NodeId};
-use crate::network::Subnet;
 use crate::units::{Bytes, MilliCpu, Timestamp};
-use crate::wire::{AppStatusView, LoginView, NodeAmount, NodeView, StatusView, TokenView};
+use crate::wire::{AppStatusView, LoginView, StatusView, TokenView};
 use std::collections::BTreeMap;
 
 /// What is known beside the state when it is shown.
@@ -42,42 +43,6 @@ pub struct Observed {
     pub allocations: BTreeMap<AllocId, (MilliCpu, Bytes)>,
     /// Use of the nodes that answered.
     pub nodes: BTreeMap<NodeId, (MilliCpu, Bytes)>,
-}
-
-/// A node.
-#[must_use]
-pub fn node(state: &State, node: &Node, seen: &Observed) -> NodeView {
-    let reserved = state.derived.reserved.get(&node.id).copied().unwrap_or_default();
-    let used = seen.nodes.get(&node.id);
-    let live = state.allocations_on(node.id).filter(|a| a.is_live()).count();
-    NodeView {
-        id: node.id.0,
-        name: node.name.clone(),
-        status: node.status.to_string(),
-        voter: node.part == Part::Voter,
-        leader: seen.leader == Some(node.id),
-        address: node.address.clone(),
-        subnet: Subnet::node(node.subnet).to_string(),
-        cpu: NodeAmount {
-            total: node.cpu.cores(),
-            reserved: reserved.cpu.cores(),
-            used: used.map(|(cpu, _)| cpu.cores()),
-        },
-        memory: NodeAmount {
-            total: node.memory.0,
-            reserved: reserved.memory.0,
-            used: used.map(|(_, memory)| memory.0),
-        },
-        allocations: u32::try_from(live).unwrap_or(u32::MAX),
-        labels: node.labels.clone(),
-        version: node.version.clone(),
-    }
-}
-
-/// Every node.
-#[must_use]
-pub fn nodes(state: &State, seen: &Observed) -> Vec<NodeView> {
-    state.nodes.values().map(|n| node(state, n, seen)).collect()
 }
 
 /// The whole cluster at a glance.

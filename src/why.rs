@@ -11,10 +11,12 @@ mod tests;
 pub use remedy::{Remedy, remedies};
 
 use crate::fsm::State;
-use crate::fsm::model::{Allocation, App, DeployStatus, Desired, ExitReason, Health, Phase};
+use crate::fsm::model::{
+    Allocation, App, DeployStatus, Desired, ExitReason, Health, NodeStatus, Phase,
+};
 use crate::id::{AppName, WorkloadName};
 use crate::place::{self, Placer};
-use crate::plan::{self, Observed, Scope, Unplaced};
+use crate::plan::{self, Observed, Plan, Scope, Unplaced};
 use crate::preview::refusal;
 use crate::units::Timestamp;
 use crate::views;
@@ -25,11 +27,21 @@ use std::sync::Arc;
 /// The replicas of some apps that wait for a node, as the planner sees it now.
 #[must_use]
 pub fn waiting<'a>(state: &State, apps: impl Iterator<Item = &'a Arc<App>>) -> Vec<Unplaced> {
+    planned(state, apps).unplaced
+}
+
+/// The replicas of some apps that can't leave their draining node, as the planner sees it now.
+#[must_use]
+pub fn stuck<'a>(state: &State, apps: impl Iterator<Item = &'a Arc<App>>) -> Vec<Unplaced> {
+    planned(state, apps).stuck
+}
+
+fn planned<'a>(state: &State, apps: impl Iterator<Item = &'a Arc<App>>) -> Plan {
     let apps: BTreeSet<AppName> = apps.map(|app| app.name.clone()).collect();
     if apps.is_empty() {
-        return Vec::new();
+        return Plan::default();
     }
-    plan::plan(state, &Observed::default(), state.time, 0, &Scope::Apps(apps)).unplaced
+    plan::plan(state, &Observed::default(), state.time, 0, &Scope::Apps(apps))
 }
 
 /// Why a service or task is as it is; nothing if there is none of that name.
@@ -144,7 +156,7 @@ fn allocation(state: &State, one: &Allocation, seen: &views::Observed) -> Alloca
         status: view.status,
         health: view.health,
         since: one.phase_since.to_string(),
-        reason: reason(one, seen.now),
+        reason: reason(one, seen.now).or_else(|| leaving(state, one, seen)),
         output: output.lines().filter(|l| !l.trim().is_empty()).map(str::to_owned).collect(),
         remedies: if works { Vec::new() } else { advice(state, one) },
         nodes: if one.is_live() { ranked(state, one) } else { Vec::new() },
@@ -174,6 +186,15 @@ fn reason(one: &Allocation, now: Timestamp) -> Option<String> {
         _ => return None,
     };
     Some(text.to_owned())
+}
+
+/// How it stands with leaving a draining node.
+fn leaving(state: &State, one: &Allocation, seen: &views::Observed) -> Option<String> {
+    let node = state.nodes.get(&one.node).filter(|node| node.status == NodeStatus::Draining)?;
+    let stuck = stuck(state, state.apps.get(&one.app).into_iter());
+    let left = views::left(state, one, &stuck, seen);
+    let how = left.message.unwrap_or(left.state);
+    one.is_live().then(|| format!("node {} is draining: {how}", node.name))
 }
 
 /// What would help an allocation that doesn't work.

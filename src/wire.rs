@@ -7,12 +7,14 @@ mod deploy;
 mod exec;
 mod explain;
 mod image;
+mod node;
 mod task;
 
 pub use deploy::*;
 pub use exec::ExecControl;
 pub use explain::*;
 pub use image::{LayerProgress, LoginRequest, LoginView};
+pub use node::{DrainRequest, DrainView, LabelsRequest, LeftView};
 pub use task::{RunView, SpawnRequest, TaskView};
 
 use serde::{Deserialize, Serialize};
@@ -75,6 +77,8 @@ pub struct NodeView {
     pub labels: BTreeMap<String, String>,
     /// Version of the program.
     pub version: String,
+    /// What is left on it, while it drains.
+    pub drain: Option<DrainView>,
 }
 
 /// How a program ended.

@@ -351,6 +351,17 @@ fn hint_of(rejection: &Rejection) -> Option<String> {
         Rejection::NodeBusy { name, .. } => {
             format!("mill drain {name} moves them to other nodes; then remove it")
         }
+        Rejection::NodeReady { name } => {
+            format!(
+                "mill drain {name} moves its work, and its vote, to other nodes; then remove it"
+            )
+        }
+        Rejection::VoteNeeded { name, .. } => {
+            format!(
+                "wait until another node has its vote, or bring the others back: mill nodes; \
+                 {name} gives its vote away while it drains, if a node is ready to take it"
+            )
+        }
         Rejection::LastNode { .. } => {
             "join another node first; to end the cluster: mill down --all, stop the daemon, \
              mill clean"

@@ -44,13 +44,6 @@ pub async fn status(context: Arc<Context>, _request: Request) -> Result<Response
     Ok(reading.mark(json(StatusCode::OK, &views::status(reading.state(), &seen))?))
 }
 
-/// `GET /v1/nodes`.
-pub async fn nodes(context: Arc<Context>, _request: Request) -> Result<Response, ApiError> {
-    let reading = context.read().await?;
-    let seen = context.observed(&reading.view).await;
-    Ok(reading.mark(json(StatusCode::OK, &views::nodes(reading.state(), &seen))?))
-}
-
 /// `GET /v1/services`.
 pub async fn services(context: Arc<Context>, _request: Request) -> Result<Response, ApiError> {
     let reading = context.read().await?;

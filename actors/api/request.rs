@@ -147,6 +147,21 @@ impl Request {
         serde_json::from_slice(&bytes).map_err(bad)
     }
 
+    /// Reads a JSON body; an empty one is the default.
+    pub async fn json_or_default<T: DeserializeOwned + Default>(
+        &mut self,
+        example: &str,
+    ) -> Result<T, ApiError> {
+        let bytes = self.bytes(limits::API_JSON_MAX).await?;
+        if bytes.is_empty() {
+            return Ok(T::default());
+        }
+        let bad = |error: serde_json::Error| {
+            ApiError::bad(format!("the body can't be read: {error}"), format!("send: {example}"))
+        };
+        serde_json::from_slice(&bytes).map_err(bad)
+    }
+
     /// Reads the body. One that is too large is read on for a bit, since a client that is still
     /// writing would not see the answer.
     async fn bytes(&mut self, max: usize) -> Result<Vec<u8>, ApiError> {

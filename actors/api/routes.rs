@@ -186,9 +186,6 @@ const fn later(start: &'static str, end: &'static str, what: &'static str) -> La
 
 /// What the API will have.
 pub const LATER: &[Later] = &[
-    Later { method: Some(Verb::Patch), start: "/v1/nodes/", end: "", what: "labels to change" },
-    Later { method: Some(Verb::Delete), start: "/v1/nodes/", end: "", what: "node removal" },
-    later("/v1/nodes/", "drain", "drain"),
     later("/v1/secrets", "", "secrets"),
     later("/v1/volumes", "", "volumes"),
     later("/v1/certs", "", "certificates"),

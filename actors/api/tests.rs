@@ -7,4 +7,5 @@ mod deploy;
 mod explain;
 mod logins;
 mod logs;
+mod nodes;
 mod support;

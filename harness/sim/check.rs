@@ -4,9 +4,7 @@
 
 use super::World;
 use crate::fsm::command::Action;
-use crate::fsm::model::{
-    Allocation, App, DeployStatus, Desired, Health, Node, NodeStatus, Part, Phase,
-};
+use crate::fsm::model::{Allocation, App, DeployStatus, Desired, Health, Node, NodeStatus, Phase};
 use crate::fsm::{self, Applied, Command, Entry, State};
 use crate::id::{AllocId, NodeId};
 use crate::limits;
@@ -33,6 +31,7 @@ impl World {
             }
         }
         self.check_runs(before, entry, applied);
+        self.check_members(before, entry, applied);
         self.check_held();
         if applied.outcome.is_ok()
             && let Command::Register(register) = &entry.command
@@ -47,7 +46,7 @@ impl World {
         self.check_progress(before);
     }
 
-    fn fail(&mut self, what: String) {
+    pub(super) fn fail(&mut self, what: String) {
         self.broken.get_or_insert(what);
     }
 
@@ -64,7 +63,7 @@ impl World {
                 // One that was lost since was declared unreachable.
                 let counts = |id| {
                     let node = before.nodes.get(id);
-                    node.is_some_and(|n: &Arc<Node>| n.status == NodeStatus::Ready)
+                    node.is_some_and(|n: &Arc<Node>| n.is_there())
                 };
                 let missing: Vec<_> = self
                     .nodes
@@ -123,7 +122,8 @@ impl World {
         self.returned.retain(|_, at| now < *at + BOTH_FOR);
         // One that is back shares its seat with what was to replace it, until that is noticed.
         let live = state.allocations.values().filter(|a| a.is_live());
-        for allocation in live.filter(|a| !self.returned.contains_key(&a.id)) {
+        let stays = |a: &&Arc<Allocation>| !self.returned.contains_key(&a.id) && !self.is_moving(a);
+        for allocation in live.filter(stays) {
             if allocation.desired != Desired::Run || allocation.replica().is_none() {
                 continue;
             }
@@ -219,6 +219,7 @@ impl World {
         }
         self.check_nodes_at_rest();
         self.check_runs_at_rest();
+        self.check_drains_at_rest();
         self.check_replay();
     }
 
@@ -229,8 +230,9 @@ impl World {
             let stored = entry.target.as_ref().and_then(|hash| self.state.spec(hash)).cloned();
             let spec = stored.as_ref().and_then(|stored| stored.spec.service());
             let wanted = spec.map_or(0, |spec| spec.replicas) as usize;
-            let live: Vec<_> =
-                self.state.allocations_of(service).filter(|a| a.is_live()).cloned().collect();
+            let live = self.state.allocations_of(service).filter(|a| a.is_live());
+            // What takes its place may never work: then both stay.
+            let live: Vec<_> = live.filter(|a| !self.waits_for_heir(a)).cloned().collect();
             let is_right = |a: &&Arc<Allocation>| {
                 let run = self.state.spec(&a.spec).map(|s| &s.run);
                 run == stored.as_ref().map(|s| &s.run) && a.desired == Desired::Run
@@ -273,7 +275,7 @@ impl World {
 
     fn check_nodes_at_rest(&mut self) {
         let mut wrong = None;
-        if self.state.nodes.values().any(|node| node.status != NodeStatus::Ready) {
+        if self.state.nodes.values().any(|node| !node.is_there()) {
             wrong = Some("a node was never let in again".to_owned());
         }
         for (node, sim) in &self.nodes {
@@ -322,22 +324,9 @@ impl World {
                 }
             }
             let _ = fsm::apply(&mut again, *index, entry.clone());
-            if n == 0 {
-                World::add_members(&mut again, &self.state);
-            }
         }
         if again.hash() != self.state.hash() || again.derived != self.state.derived {
             self.fail("the same log gave another state".to_owned());
-        }
-    }
-
-    /// The nodes that were put in by hand right after the first entry, as they were then.
-    fn add_members(state: &mut State, like: &State) {
-        let Some(first) = state.nodes.get(&crate::id::NodeId(1)).cloned() else { return };
-        for node in like.nodes.values().filter(|node| node.id != first.id) {
-            let (id, name) = (node.id, node.name.clone());
-            let copy = fsm::model::Node { id, name, part: Part::Learner, ..(*first).clone() };
-            state.nodes.insert(id, Arc::new(copy));
         }
     }
 }

@@ -39,11 +39,6 @@ impl World {
         self.after(pause, Event::Trouble);
     }
 
-    fn some_node(&mut self) -> NodeId {
-        let count = self.nodes.len() as u64;
-        NodeId(1 + self.dice.below(count))
-    }
-
     fn change_leader(&mut self) {
         self.term += 1;
         self.observed = Observed::default();
@@ -102,7 +97,7 @@ impl World {
         }
         let all_well = self.nodes.iter().all(|(id, sim)| {
             let known = self.state.nodes.get(id);
-            !sim.cut && known.is_some_and(|n| n.boot == sim.boot && n.status == NodeStatus::Ready)
+            !sim.cut && known.is_some_and(|n| n.boot == sim.boot && n.is_there())
         });
         if self.now < TROUBLE || !all_well {
             self.after(1_000, Event::Watch);

@@ -5,6 +5,7 @@
 
 mod check;
 mod fault;
+mod members;
 mod node;
 mod tasks;
 mod tests;
@@ -12,7 +13,6 @@ mod user;
 
 use crate::clock::LeaderClock;
 use crate::fsm::command::{Init, Register, Report};
-use crate::fsm::model::{Node, Part};
 use crate::fsm::{self, Command, Entry, SessionStep, State};
 use crate::id::{AllocId, AppName, BootId, Incarnation, Index, NodeId};
 use crate::plan::{Observed, Scope, plan};
@@ -22,7 +22,6 @@ use node::SimNode;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::net::Ipv4Addr;
-use std::sync::Arc;
 
 /// What goes wrong stops after this long; then the world has `QUIET` to come to rest.
 const TROUBLE: u64 = 240_000;
@@ -61,6 +60,8 @@ impl Dice {
 enum Event {
     /// A person does something.
     User,
+    /// A person takes some of the drains back, before the world comes to rest.
+    LastDrains,
     /// Something breaks.
     Trouble,
     /// A proposal reaches the log.
@@ -105,6 +106,9 @@ struct World {
     /// What came back with its node lately, and when; how often that was.
     returned: BTreeMap<AllocId, u64>,
     returns: u32,
+    /// When nodes were last let take work again; how many were removed.
+    undrained: BTreeMap<NodeId, u64>,
+    removals: u32,
     /// The first invariant that did not hold.
     broken: Option<String>,
 }
@@ -151,13 +155,15 @@ impl World {
             ledger: tasks::Ledger::default(),
             returned: BTreeMap::new(),
             returns: 0,
+            undrained: BTreeMap::new(),
+            removals: 0,
             broken: None,
             dice: Dice(dice.roll()),
         };
         world.found();
         let members = world.dice.between(1, 4);
-        for n in 2..=members {
-            world.add_node(NodeId(n));
+        for _ in 2..=members {
+            world.join();
         }
         for id in world.nodes.keys().copied().collect::<Vec<_>>() {
             world.register(id);
@@ -165,6 +171,7 @@ impl World {
         world.after(1, Event::User);
         world.after(5_000, Event::Trouble);
         world.after(1_000, Event::Watch);
+        world.after(TROUBLE + 60_000, Event::LastDrains);
         world
     }
 
@@ -186,14 +193,6 @@ impl World {
         };
         self.commit(Command::Init(init));
         self.nodes.insert(NodeId(1), SimNode::default());
-    }
-
-    /// Joining has no command yet: the node is put into the state by hand, before anything else.
-    fn add_node(&mut self, id: NodeId) {
-        let Some(first) = self.state.nodes.get(&NodeId(1)).cloned() else { return };
-        let node = Node { id, name: format!("n{id}"), part: Part::Learner, ..(*first).clone() };
-        self.state.nodes.insert(id, Arc::new(node));
-        self.nodes.insert(id, SimNode::default());
     }
 
     fn register(&mut self, node: NodeId) {
@@ -239,6 +238,7 @@ impl World {
         let Some(event) = self.events.remove(&id) else { return true };
         match event {
             Event::User => self.user(),
+            Event::LastDrains => self.take_back_drains(),
             Event::Trouble => self.trouble(),
             Event::Commit(entry) => self.on_commit(*entry),
             Event::Plan(term) if term == self.term => self.plan(),

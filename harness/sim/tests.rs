@@ -53,6 +53,12 @@ fn nodes_come_back_in_time_for_what_they_had() {
 }
 
 #[test]
+fn nodes_are_drained_and_removed() {
+    let removals = |seed| run(seed).map_err(drop).unwrap().removals;
+    assert!((0..20).map(removals).sum::<u32>() >= 3);
+}
+
+#[test]
 fn a_seed_replays_identically() {
     for seed in 0..5 {
         let (one, two) = (run(seed).map_err(drop).unwrap(), run(seed).map_err(drop).unwrap());
@@ -69,6 +75,7 @@ fn a_seed_replays_identically() {
     release_early = { Bug::ReleaseEarly },
     roll_before_tasks = { Bug::RollBeforeTasks },
     hold_nothing = { Bug::HoldNothing },
+    drain_at_once = { Bug::DrainAtOnce },
 )]
 fn a_deliberate_bug_is_found(bug: Bug) {
     assert!(first_failure(0, 500, Some(bug)).is_some(), "no seed finds {bug:?}");

@@ -38,9 +38,10 @@ impl World {
             return;
         }
         let app = AppName::from(format!("app{}", self.dice.below(2)));
-        let command = match self.dice.below(15) {
+        let command = match self.dice.below(18) {
             10 | 11 => self.rollback(&app),
-            12.. => self.about_tasks(),
+            12..15 => self.about_tasks(),
+            15.. => self.about_nodes(),
             0 => Some(self.deploy(&app, BTreeMap::new(), BTreeMap::new())),
             1 => self.restart(&app),
             2 | 3 => {

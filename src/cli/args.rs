@@ -3,9 +3,9 @@
 //! Owns the list of commands. Never runs one; each command's flags are in its own file.
 
 use super::{
-    check, clean, completions, cp, daemon, dev, doctor, down, events, exec, fmt, history, image,
-    init, install, logs, plan, ps, restart, rollback, scale, show, spawn, status, token, up,
-    version, why,
+    check, clean, completions, cp, daemon, dev, doctor, down, drain, events, exec, fmt, history,
+    image, init, install, logs, nodes, plan, ps, restart, rollback, scale, show, spawn, status,
+    token, up, version, why,
 };
 use argh::{ArgsInfo, FromArgs};
 
@@ -77,6 +77,16 @@ pub enum Command {
     Image(image::ImageArgs),
     /// `mill token`.
     Token(token::TokenArgs),
+    /// `mill nodes`.
+    Nodes(nodes::NodesArgs),
+    /// `mill label`.
+    Label(nodes::LabelArgs),
+    /// `mill drain`.
+    Drain(drain::DrainArgs),
+    /// `mill undrain`.
+    Undrain(nodes::UndrainArgs),
+    /// `mill remove`.
+    Remove(nodes::RemoveArgs),
     /// `mill check`.
     Check(check::CheckArgs),
     /// `mill fmt`.

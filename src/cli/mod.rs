@@ -14,6 +14,7 @@ mod daemon;
 mod dev;
 mod doctor;
 mod down;
+mod drain;
 pub mod error;
 mod events;
 mod exec;
@@ -27,6 +28,7 @@ mod init;
 mod install;
 mod logs;
 mod names;
+mod nodes;
 mod plan;
 mod ps;
 mod restart;
@@ -163,6 +165,11 @@ async fn run_async(command: Command, context: &Context) -> Result<(), CliError> 
         Command::History(args) => history::run(args, context).await,
         Command::Image(args) => image::run(args, context).await,
         Command::Token(args) => token::run(args, context).await,
+        Command::Nodes(args) => nodes::run(args, context).await,
+        Command::Label(args) => nodes::label(args, context).await,
+        Command::Drain(args) => drain::run(args, context).await,
+        Command::Undrain(args) => nodes::undrain(args, context).await,
+        Command::Remove(args) => nodes::remove(args, context).await,
         Command::Doctor(args) => doctor::run(args, context).await,
         Command::Clean(args) => clean::run(args, context).await,
         Command::Daemon(_) | Command::Dev(_) | Command::Check(_) => Ok(()),

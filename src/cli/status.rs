@@ -198,7 +198,7 @@ pub mod tests {
         }
     }
 
-    fn node(name: &str) -> NodeView {
+    pub fn node(name: &str) -> NodeView {
         NodeView {
             id: 1,
             name: name.to_owned(),
@@ -216,6 +216,7 @@ pub mod tests {
             allocations: 7,
             labels: BTreeMap::new(),
             version: "0.1.0".to_owned(),
+            drain: None,
         }
     }
 

@@ -430,6 +430,22 @@ pub enum Rejection {
         /// Which.
         name: String,
     },
+    /// Only a node that drains or is down is removed: others have its vote and its work by then.
+    #[error("node {name} still takes work")]
+    NodeReady {
+        /// Which.
+        name: String,
+    },
+    /// Without the vote of the node that is to be removed, the others have no majority.
+    #[error("node {name} votes, and only {there} of the other {others} voters are there")]
+    VoteNeeded {
+        /// Which.
+        name: String,
+        /// Other voters that are not down.
+        there: usize,
+        /// Other voters.
+        others: usize,
+    },
     /// Something still runs on the node that is to be removed.
     #[error("node {name} still holds {}", some(allocations, *more))]
     NodeBusy {

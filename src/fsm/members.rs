@@ -145,8 +145,9 @@ impl State {
         Ok(Outcome::Done)
     }
 
-    /// A node is no member any more, and its id never is again. Nothing may be left on it, and
-    /// another must be there to go on.
+    /// A node is no member any more, and its id never is again: the others don't talk to it from
+    /// now on. So it must drain or be down, nothing may be left on it, and the others must be able
+    /// to go on without its vote.
     pub(super) fn remove_node(
         &mut self,
         id: NodeId,
@@ -162,6 +163,15 @@ impl State {
         }
         if !self.nodes.values().any(|other| other.id != id && other.is_there()) {
             return Err(Rejection::LastNode { name: node.name });
+        }
+        if node.is_ready() {
+            return Err(Rejection::NodeReady { name: node.name });
+        }
+        let voters = self.nodes.values().filter(|n| n.part == Part::Voter && n.id != id);
+        let (there, gone): (Vec<_>, Vec<_>) = voters.partition(|other| other.is_there());
+        let (there, others) = (there.len(), there.len() + gone.len());
+        if node.part == Part::Voter && there <= (others + 1) / 2 {
+            return Err(Rejection::VoteNeeded { name: node.name, there, others });
         }
         self.bury(id, touched);
         Ok(Outcome::Done)

@@ -4,7 +4,7 @@
 //! new and never takes anything away but the second of two in one seat.
 
 use super::rollout::{is_healthy, is_start_first, rank};
-use super::{Context, Standing};
+use super::{Context, Standing, Unplaced};
 use crate::bugs::{Bug, is_on};
 use crate::fsm::model::{Allocation, Desired, Service};
 use crate::id::{SpecHash, WorkloadName};
@@ -78,7 +78,10 @@ impl<'a> Context<'a> {
         placer.begin(self.state, name);
         for replica in free {
             // What fits nowhere is tried again when something changes.
-            let _ = self.place(name, *replica, spec, hash, None);
+            if let Err(refusals) = self.place(name, *replica, spec, hash, None) {
+                let (service, replica) = (name.clone(), *replica);
+                self.unplaced.push(Unplaced { service, replica, refusals });
+            }
         }
     }
 }

@@ -6,7 +6,7 @@ use super::{Context, Standing, Unplaced};
 use crate::bugs::{Bug, is_on};
 use crate::fsm::command::{Action, Place};
 use crate::fsm::model::{Allocation, Desired, Health, NodeStatus, Phase, Service};
-use crate::id::{AllocId, SpecHash, WorkloadName};
+use crate::id::{AllocId, NodeId, SpecHash, WorkloadName};
 use crate::limits;
 use crate::place::{Placer, Refusal};
 use crate::spec::model::{ServiceSpec, UpdateOrder};
@@ -20,6 +20,8 @@ struct Slot<'a> {
     new: Option<&'a Allocation>,
     /// Should run, but is an earlier version.
     old: Option<&'a Allocation>,
+    /// The old one is what the target asks for, but its node is draining.
+    moving: bool,
     /// Something of it still ends.
     leaving: bool,
 }
@@ -27,6 +29,12 @@ struct Slot<'a> {
 impl Slot<'_> {
     fn has_healthy(&self) -> bool {
         self.new.is_some_and(is_healthy) || self.old.is_some_and(is_healthy)
+    }
+
+    /// It is as asked; that its node is draining is no concern of a deployment.
+    fn is_as_asked(&self) -> bool {
+        let has_moved = self.new.is_some_and(is_healthy) && self.old.is_none();
+        has_moved || self.moving && self.old.is_some_and(is_healthy)
     }
 }
 
@@ -40,7 +48,7 @@ impl<'a> Context<'a> {
         let spec = stored.and_then(|stored| stored.spec.service());
         let run = stored.map(|stored| &stored.run);
         let replicas = spec.map_or(0, |spec| spec.replicas);
-        let is_new = |allocation: &Allocation| {
+        let is_current = |allocation: &Allocation| {
             let their_run = state.spec(&allocation.spec).map(|stored| &stored.run);
             their_run == run && allocation.generation == service.generation
         };
@@ -57,7 +65,12 @@ impl<'a> Context<'a> {
                 self.continue_stop(allocation);
                 continue;
             }
-            let is_new = is_new(allocation);
+            let is_leaving = self.is_leaving(allocation);
+            if is_leaving && is_on(Bug::DrainAtOnce) {
+                self.retire(allocation);
+                continue;
+            }
+            let is_new = is_current(allocation) && !is_leaving;
             let seat = slot.map(|s| if is_new { &mut s.new } else { &mut s.old });
             match seat {
                 Some(seat) if seat.is_none_or(|sitting| rank(allocation) < rank(sitting)) => {
@@ -75,17 +88,20 @@ impl<'a> Context<'a> {
         for allocation in all.iter().filter(|a| !a.is_live()) {
             let slot = allocation.replica().and_then(|r| slots.get(r as usize));
             let is_awaited = slot.is_some_and(|slot| !slot.has_healthy());
-            let may_serve = is_new(allocation) || spec.is_some_and(is_start_first);
+            let may_serve = is_current(allocation) || spec.is_some_and(is_start_first);
             if !(is_awaited && may_serve && self.may_return(allocation)) {
                 self.close(allocation);
             }
+        }
+        for slot in &mut slots {
+            slot.moving = slot.old.is_some_and(is_current);
         }
         self.forget(&all);
         let unplaced = match (spec, target) {
             (Some(spec), Some(hash)) => self.fill(name, spec, hash, &slots),
             _ => None,
         };
-        let all_new = slots.iter().all(|s| s.new.is_some_and(is_healthy) && s.old.is_none());
+        let all_new = slots.iter().all(Slot::is_as_asked);
         Standing { converged: all_new && !is_busy, unplaced }
     }
 
@@ -125,6 +141,9 @@ impl<'a> Context<'a> {
                 }
                 (None, Some(old)) => {
                     let may = if is_healthy(old) { busy < limit } else { starting < limit };
+                    // What must leave its node stops only if it has another.
+                    let may =
+                        may && (!self.is_leaving(old) || self.has_place(name, replica, &spec.run));
                     if may {
                         busy += usize::from(is_healthy(old));
                         self.retire(old);
@@ -139,8 +158,18 @@ impl<'a> Context<'a> {
                 let placer = self.placer.get_or_insert_with(|| Placer::new(self.state));
                 placer.begin(self.state, name);
             }
-            if let Err(why) = self.place(name, replica, spec, hash, replaces) {
-                refusals = Some(why);
+            match self.place(name, replica, spec, hash, replaces) {
+                Ok(()) => {}
+                Err(why) if slot.moving => {
+                    // The next one may fit.
+                    busy -= 1;
+                    self.is_stuck(name, replica, why);
+                }
+                Err(why) => {
+                    refusals = Some(self.explain(&why));
+                    let service = name.clone();
+                    self.unplaced.push(Unplaced { service, replica, refusals: why });
+                }
             }
         }
         refusals
@@ -153,13 +182,9 @@ impl<'a> Context<'a> {
         spec: &ServiceSpec,
         hash: &SpecHash,
         replaces: Option<AllocId>,
-    ) -> Result<(), String> {
+    ) -> Result<(), Vec<(NodeId, Refusal)>> {
         let placer = self.placer.get_or_insert_with(|| Placer::new(self.state));
-        let node = placer.place(&spec.run).map_err(|refusals| {
-            let why = self.explain(&refusals);
-            self.unplaced.push(Unplaced { service: name.clone(), replica, refusals });
-            why
-        })?;
+        let node = placer.place(&spec.run)?;
         let id = self.new_id(name, replica);
         let (workload, spec) = (name.clone(), hash.clone());
         self.actions.push(Action::Place(Place { id, workload, replica, node, spec, replaces }));

@@ -21,6 +21,7 @@ impl Context<'_> {
     /// Plans all runs and schedules.
     pub(super) fn plan_runs(&mut self) {
         self.end_purposeless();
+        self.end_drained_runs();
         let state = self.state;
         for (since, id) in &state.derived.waiting {
             if let Some(run) = state.runs.get(id).filter(|run| self.has_purpose(run)) {

@@ -5,7 +5,9 @@
 use super::service::{self, replicas};
 use super::{Observed, allocation};
 use crate::fsm::State;
-use crate::fsm::model::{Allocation, App, DeployStatus, ExitReason, NodeStatus, Phase, Service};
+use crate::fsm::model::{
+    Allocation, App, DeployStatus, ExitReason, Node, NodeStatus, Phase, Service,
+};
 use crate::id::WorkloadName;
 use crate::place;
 use crate::plan::Unplaced;
@@ -23,6 +25,7 @@ pub(super) fn warnings(state: &State, seen: &Observed) -> Vec<WarningView> {
         let (subject, message) = (node.name.clone(), "down".to_owned());
         all.push(WarningView { subject, message, command: None });
     }
+    all.extend(state.nodes.values().filter_map(|node| of_drain(state, node)));
     let waiting = service::waiting(state);
     for app in state.apps.values() {
         for (name, service) in &app.services {
@@ -31,6 +34,19 @@ pub(super) fn warnings(state: &State, seen: &Observed) -> Vec<WarningView> {
         all.extend(of_deployment(state, app));
     }
     all
+}
+
+/// A drain that goes no further by itself.
+fn of_drain(state: &State, node: &Node) -> Option<WarningView> {
+    let stuck = super::node::stuck_on(state, node);
+    let first = stuck.first()?;
+    let names: Vec<String> =
+        stuck.iter().map(|one| format!("{}-{}", one.service, one.replica)).collect();
+    Some(WarningView {
+        subject: node.name.clone(),
+        message: format!("draining: no other node takes {}", names.join(", ")),
+        command: Some(format!("mill why {}", first.service)),
+    })
 }
 
 fn of_service(

@@ -3,8 +3,8 @@
 //! Never answers a request itself.
 
 use super::super::{
-    allocations, claims, deploy, exec, explain, files, images, logins, logs, metrics, openapi,
-    read, revisions, tasks, tokens,
+    allocations, claims, deploy, exec, explain, files, images, logins, logs, metrics, nodes,
+    openapi, read, revisions, tasks, tokens,
 };
 use super::parts::{DEPLOY_EVENTS, LOG_QUERY, parameter};
 use super::{Gives, Handler, Route, Takes, Verb, shape};
@@ -38,6 +38,17 @@ const fn change(
 ) -> Route {
     let status = 202;
     Route { method, role: Some(Role::Deploy), status, ..get(path, handler, answer, summary) }
+}
+
+/// A route that changes a node and answers with what it is then.
+const fn of_node(
+    method: Verb,
+    path: &'static str,
+    handler: Handler,
+    summary: &'static str,
+) -> Route {
+    let answer = Gives::Json(shape::<wire::NodeView>());
+    Route { method, role: Some(Role::Admin), ..get(path, handler, answer, summary) }
 }
 
 /// Every route of this build.
@@ -96,10 +107,50 @@ pub static ROUTES: &[Route] = &[
     ),
     get(
         "/v1/nodes",
-        |c, r| Box::pin(read::nodes(c, r)),
+        |c, r| Box::pin(nodes::list(c, r)),
         Gives::List(shape::<wire::NodeView>()),
         "The nodes",
     ),
+    get(
+        "/v1/nodes/{id}",
+        |c, r| Box::pin(nodes::get(c, r)),
+        Gives::Json(shape::<wire::NodeView>()),
+        "A node, by its name or id, with what is left on it while it drains",
+    ),
+    Route {
+        body: Takes::Json(shape::<wire::LabelsRequest>()),
+        ..of_node(
+            Verb::Patch,
+            "/v1/nodes/{id}",
+            |c, r| Box::pin(nodes::label(c, r)),
+            "Set labels of a node, or take them away with null",
+        )
+    },
+    Route {
+        body: Takes::Json(shape::<wire::DrainRequest>()),
+        ..of_node(
+            Verb::Post,
+            "/v1/nodes/{id}/drain",
+            |c, r| Box::pin(nodes::drain(c, r)),
+            "Move a node's work to others within each service's update policy; the body may be left out",
+        )
+    },
+    of_node(
+        Verb::Post,
+        "/v1/nodes/{id}/undrain",
+        |c, r| Box::pin(nodes::undrain(c, r)),
+        "Let a draining node take work again",
+    ),
+    Route {
+        status: 204,
+        answer: Gives::Nothing,
+        ..of_node(
+            Verb::Delete,
+            "/v1/nodes/{id}",
+            |c, r| Box::pin(nodes::remove(c, r)),
+            "Remove a drained node, or one that is down, for good",
+        )
+    },
     Route {
         method: Verb::Post,
         query: &[

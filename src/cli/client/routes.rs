@@ -4,9 +4,10 @@
 
 use super::{Call, Client, ClientError, Events, escape, query};
 use crate::wire::{
-    AllocationView, AppView, DeploymentView, HealthView, ImageView, InitRequest, InitView,
-    LoginRequest, LoginView, NewTokenView, PlanView, RevisionView, RollbackRequest, RunView,
-    ScaleRequest, ServiceView, SpawnRequest, StatusView, TokenRequest, TokenView, WhyView,
+    AllocationView, AppView, DeploymentView, DrainRequest, HealthView, ImageView, InitRequest,
+    InitView, LabelsRequest, LoginRequest, LoginView, NewTokenView, NodeView, PlanView,
+    RevisionView, RollbackRequest, RunView, ScaleRequest, ServiceView, SpawnRequest, StatusView,
+    TokenRequest, TokenView, WhyView,
 };
 use hyper::Method;
 use serde::de::DeserializeOwned;
@@ -209,6 +210,39 @@ impl Client {
     /// `DELETE /v1/registries/{registry}`.
     pub async fn log_out(&self, registry: &str) -> Answer<serde_json::Value> {
         self.delete(format!("/v1/registries/{}", escape(registry))).await
+    }
+
+    /// `GET /v1/nodes`.
+    pub async fn nodes(&self) -> Answer<Vec<NodeView>> {
+        self.get("/v1/nodes").await
+    }
+
+    /// `GET /v1/nodes/{id}`.
+    pub async fn node(&self, name: &str) -> Answer<NodeView> {
+        self.get(&format!("/v1/nodes/{}", escape(name))).await
+    }
+
+    /// `PATCH /v1/nodes/{id}`.
+    pub async fn label(&self, name: &str, request: &LabelsRequest) -> Answer<NodeView> {
+        let path = format!("/v1/nodes/{}", escape(name));
+        self.call(Call::new(Method::PATCH, path).json(request)).await
+    }
+
+    /// `POST /v1/nodes/{id}/drain`.
+    pub async fn drain(&self, name: &str, request: &DrainRequest) -> Answer<NodeView> {
+        let path = format!("/v1/nodes/{}/drain", escape(name));
+        self.call(Call::new(Method::POST, path).json(request)).await
+    }
+
+    /// `POST /v1/nodes/{id}/undrain`.
+    pub async fn undrain(&self, name: &str) -> Answer<NodeView> {
+        let path = format!("/v1/nodes/{}/undrain", escape(name));
+        self.call(Call::new(Method::POST, path)).await
+    }
+
+    /// `DELETE /v1/nodes/{id}`.
+    pub async fn remove_node(&self, name: &str) -> Answer<serde_json::Value> {
+        self.delete(format!("/v1/nodes/{}", escape(name))).await
     }
 
     /// `GET /v1/tokens`.

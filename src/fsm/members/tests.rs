@@ -105,6 +105,7 @@ fn subnets_are_given_in_turn_until_none_is_left() {
     let refused = join(&mut state, "n33", "k").unwrap_err();
     assert_eq!(refused.to_string(), "the cluster's subnet 10.99.0.0/16 has no /21 left");
     assert_eq!(state.last_node, NodeId(32));
+    register(&mut state, 2, 8);
     change(&mut state, Command::Remove { node: NodeId(7) }).unwrap();
     assert_eq!(join(&mut state, "n33", "k"), Ok((33, "10.99.48.0".to_owned())));
 }
@@ -183,15 +184,42 @@ fn a_node_is_removed_for_ever_once_nothing_is_left_on_it() {
     let alone = change(&mut state, Command::Remove { node: NodeId(1) }).unwrap_err();
     assert_eq!(alone, Rejection::LastNode { name: "n1".to_owned() });
     register(&mut state, 2, 8);
+    let ready = change(&mut state, Command::Remove { node: NodeId(2) }).unwrap_err();
+    assert_eq!(ready.to_string(), "node n2 still takes work");
     place(&mut state, 2);
     let busy = change(&mut state, Command::Remove { node: NodeId(2) }).unwrap_err();
     assert_eq!(busy.to_string(), "node n2 still holds web-0-aaaa");
     change(&mut state, Command::Drain { node: NodeId(2), deadline: None }).unwrap();
     assert!(change(&mut state, Command::Remove { node: NodeId(2) }).is_err());
+    // The only vote goes to another node first.
+    change(&mut state, Command::Drain { node: NodeId(1), deadline: None }).unwrap();
+    let vote = change(&mut state, Command::Remove { node: NodeId(1) }).unwrap_err();
+    assert_eq!(vote.to_string(), "node n1 votes, and only 0 of the other 0 voters are there");
     down(&mut state, 2);
     change(&mut state, Command::Remove { node: NodeId(2) }).unwrap();
     assert!(state.removed.contains(&NodeId(2)) && !state.nodes.contains_key(&NodeId(2)));
     assert_eq!(join(&mut state, "n2", "k2"), Ok((3, "10.99.16.0".to_owned())), "a new id");
+}
+
+#[test]
+fn a_voter_is_removed_if_the_others_have_a_majority_without_it() {
+    let three = || {
+        let mut state = running();
+        for n in 2..=3 {
+            join(&mut state, &format!("n{n}"), "k").unwrap();
+            register(&mut state, n, n);
+        }
+        let voters = [1, 2, 3].map(NodeId).into();
+        change(&mut state, Command::Members(Members { voters, ..Members::default() })).unwrap();
+        change(&mut state, Command::Drain { node: NodeId(1), deadline: None }).unwrap();
+        state
+    };
+    let mut state = three();
+    change(&mut state, Command::Remove { node: NodeId(1) }).unwrap();
+    let mut state = three();
+    down(&mut state, 3);
+    let vote = change(&mut state, Command::Remove { node: NodeId(1) }).unwrap_err();
+    assert_eq!(vote.to_string(), "node n1 votes, and only 1 of the other 2 voters are there");
 }
 
 #[test]

@@ -1,0 +1,144 @@
+//! Handlers of nodes: labels, drains, removal.
+//!
+//! Never moves anything itself: what is asked for is proposed.
+
+use super::context::{Context, now};
+use super::error::ApiError;
+use super::request::{self, Request, empty, json};
+use crate::fsm::model::Node;
+use crate::fsm::{Command, State};
+use crate::id::NodeId;
+use crate::limits;
+use crate::units::Millis;
+use crate::views;
+use crate::wire::{DrainRequest, LabelsRequest};
+use std::sync::Arc;
+use warp::http::StatusCode;
+use warp::reply::Response;
+
+/// `GET /v1/nodes`.
+pub async fn list(context: Arc<Context>, _request: Request) -> Result<Response, ApiError> {
+    let reading = context.read().await?;
+    let seen = context.observed(&reading.view).await;
+    Ok(reading.mark(json(StatusCode::OK, &views::nodes(reading.state(), &seen))?))
+}
+
+/// `GET /v1/nodes/{id}`.
+pub async fn get(context: Arc<Context>, request: Request) -> Result<Response, ApiError> {
+    let reading = context.read().await?;
+    let seen = context.observed(&reading.view).await;
+    let found = named(reading.state(), request.param("id"))?;
+    Ok(reading.mark(json(StatusCode::OK, &views::node(reading.state(), found, &seen))?))
+}
+
+/// `PATCH /v1/nodes/{id}`.
+pub async fn label(context: Arc<Context>, mut request: Request) -> Result<Response, ApiError> {
+    let wanted: LabelsRequest =
+        request.json("{\"labels\": {\"zone\": \"eu-1\", \"old\": null}}").await?;
+    for (label, value) in &wanted.labels {
+        check(label, value.as_deref())?;
+    }
+    let name = request.param("id").to_owned();
+    let node = asked(&context, &name).await?;
+    change(&context, &name, node, Command::Label { node, labels: wanted.labels }).await
+}
+
+/// `POST /v1/nodes/{id}/drain`.
+pub async fn drain(context: Arc<Context>, mut request: Request) -> Result<Response, ApiError> {
+    let wanted: DrainRequest = request.json_or_default("{\"timeout\": 600}").await?;
+    let name = request.param("id").to_owned();
+    let node = asked(&context, &name).await?;
+    let after = |seconds: u64| now().plus(Millis(seconds.saturating_mul(1000)));
+    let deadline = wanted.timeout.map(after);
+    change(&context, &name, node, Command::Drain { node, deadline }).await
+}
+
+/// `POST /v1/nodes/{id}/undrain`.
+pub async fn undrain(context: Arc<Context>, request: Request) -> Result<Response, ApiError> {
+    let name = request.param("id").to_owned();
+    let node = asked(&context, &name).await?;
+    change(&context, &name, node, Command::Undrain { node }).await
+}
+
+/// `DELETE /v1/nodes/{id}`.
+pub async fn remove(context: Arc<Context>, request: Request) -> Result<Response, ApiError> {
+    let name = request.param("id").to_owned();
+    let node = asked(&context, &name).await?;
+    let done = context.propose(Command::Remove { node }, None).await?;
+    Ok(request::at(done.index, empty()))
+}
+
+/// The node that the path means.
+async fn asked(context: &Context, name: &str) -> Result<NodeId, ApiError> {
+    let reading = context.read().await?;
+    Ok(named(reading.state(), name)?.id)
+}
+
+/// Proposes a change of a node and shows what it is then.
+async fn change(
+    context: &Context,
+    name: &str,
+    node: NodeId,
+    command: Command,
+) -> Result<Response, ApiError> {
+    let done = context.propose(command, None).await?;
+    let view = context.view().ok_or(ApiError::Starting)?;
+    let seen = context.observed(&view).await;
+    let found = view.state.nodes.get(&node).ok_or_else(|| no_node(name))?;
+    let shown = views::node(&view.state, found, &seen);
+    Ok(request::at(done.index, json(StatusCode::OK, &shown)?))
+}
+
+/// The member of that name, or else with that id.
+fn named<'a>(state: &'a State, text: &str) -> Result<&'a Arc<Node>, ApiError> {
+    let id = || state.nodes.get(&NodeId(text.parse().ok()?));
+    let found = state.nodes.values().find(|node| node.name == text).or_else(id);
+    found.ok_or_else(|| no_node(text))
+}
+
+fn no_node(text: &str) -> ApiError {
+    ApiError::NotFound { what: "node", name: text.to_owned() }
+}
+
+/// Labels are what `constraint` can name and `mill label` can write.
+fn check(label: &str, value: Option<&str>) -> Result<(), ApiError> {
+    let is_odd = |c: char| c.is_control() || c.is_whitespace();
+    let is_label = !label.contains(|c| is_odd(c) || c == '=') && !label.ends_with('-');
+    if label.is_empty() || label.len() > limits::LABEL_MAX || !is_label {
+        let message = format!("{label:?} is no label");
+        let max = limits::LABEL_MAX;
+        let hint = format!("1 to {max} bytes without blanks and =, and no dash at the end");
+        return Err(ApiError::bad(message, hint));
+    }
+    let is_value = |value: &str| {
+        (1..=limits::LABEL_VALUE_MAX).contains(&value.len()) && !value.contains(is_odd)
+    };
+    if value.is_some_and(|value| !is_value(value)) {
+        let message = format!("{:?} is no value of label {label}", value.unwrap_or_default());
+        let max = limits::LABEL_VALUE_MAX;
+        return Err(ApiError::bad(message, format!("1 to {max} bytes without blanks")));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::check;
+
+    #[test]
+    fn labels_are_checked() {
+        for (label, value) in [("zone", Some("eu-1")), ("a.b/c", Some("1=2")), ("old", None)] {
+            assert!(check(label, value).is_ok(), "{label} {value:?}");
+        }
+        for (label, value) in [
+            ("", None),
+            ("a b", None),
+            ("a=b", None),
+            ("a-", None),
+            ("a", Some("")),
+            ("a", Some("\n")),
+        ] {
+            assert!(check(label, value).is_err(), "{label} {value:?}");
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! `mill drain`: a node gives its work away, followed until nothing is left on it.
+//!
+//! Never decides what moves where.
+
+use super::args::DurationArg;
+use super::client::{Client, ClientError};
+use super::table;
+use super::ui::GOOD;
+use super::{Context, error::CliError};
+use crate::limits;
+use crate::wire::{DrainRequest, LeftView, NodeView};
+use argh::{ArgsInfo, FromArgs};
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+/// Move a node's work to other nodes, within each service's update policy, and give it none.
+#[derive(Debug, FromArgs, ArgsInfo)]
+#[argh(subcommand, name = "drain", help_triggers("-h", "--help"))]
+pub struct DrainArgs {
+    /// the node
+    #[argh(positional)]
+    pub node: String,
+    /// end runs of tasks that are still on after that long; without it they finish
+    #[argh(option)]
+    pub timeout: Option<DurationArg>,
+}
+
+pub(super) async fn run(args: DrainArgs, context: &Context) -> Result<(), CliError> {
+    let client = context.client()?;
+    // Less than a second would be none.
+    let timeout = args.timeout.map(|timeout| timeout.0.0.div_ceil(1000).max(1));
+    let node = client.drain(&args.node, &DrainRequest { timeout }).await?;
+    let name = node.name.clone();
+    let bye = format!("{name} goes on draining: mill nodes. Take it back: mill undrain {name}");
+    context.farewell(Some(bye));
+    let mut follow =
+        Follow { context, client: &client, told: BTreeMap::new(), begun: Instant::now() };
+    let Some(timeout) = args.timeout else { return follow.until_drained(node).await };
+    let most = timeout.0.duration() + limits::DRAIN_FOLLOWED;
+    let followed = tokio::time::timeout(most, follow.until_drained(node)).await;
+    let left = || {
+        let left: Vec<&str> = follow.told.keys().map(String::as_str).collect();
+        format!("Gave up after {most:?}; {name} goes on draining, left: {}", left.join(", "))
+    };
+    followed.unwrap_or_else(|_| Err(CliError::GaveUp { message: left() }))
+}
+
+struct Follow<'a> {
+    context: &'a Context,
+    client: &'a Client,
+    /// What was last said of each allocation that is left.
+    told: BTreeMap<String, String>,
+    begun: Instant,
+}
+
+impl Follow<'_> {
+    async fn until_drained(&mut self, first: NodeView) -> Result<(), CliError> {
+        let mut node = first;
+        loop {
+            if node.status == "down" {
+                let text = format!("{} is down: what ran on it is lost", node.name);
+                return Err(CliError::failed(text));
+            }
+            let Some(drain) = &node.drain else {
+                return Err(CliError::failed(format!("{} is no longer draining", node.name)));
+            };
+            self.tell(&drain.left, drain.deadline.as_deref())?;
+            if drain.left.is_empty() {
+                return self.end(&node);
+            }
+            tokio::time::sleep(limits::WATCH_INTERVAL).await;
+            node = match self.client.node(&node.name).await {
+                Err(ClientError::Api { status: 404, .. }) => {
+                    let text = format!("{} was removed meanwhile", node.name);
+                    return Err(CliError::failed(text));
+                }
+                answer => answer?,
+            };
+        }
+    }
+
+    /// Says what is new: an allocation that is gone, or stands otherwise than before.
+    fn tell(&mut self, left: &[LeftView], deadline: Option<&str>) -> Result<(), CliError> {
+        let now: BTreeMap<String, String> =
+            left.iter().map(|one| (one.allocation.clone(), words(one, deadline))).collect();
+        let ui = self.context.ui;
+        if !ui.json {
+            for id in self.told.keys().filter(|id| !now.contains_key(*id)) {
+                ui.print(&format!("{id}  {}", ui.paint(GOOD, "gone")))?;
+            }
+            for (id, text) in now.iter().filter(|(id, text)| self.told.get(*id) != Some(*text)) {
+                ui.print(&format!("{id}  {text}"))?;
+            }
+        }
+        self.told = now;
+        Ok(())
+    }
+
+    fn end(&self, node: &NodeView) -> Result<(), CliError> {
+        let ui = self.context.ui;
+        if ui.json {
+            return ui.document(node);
+        }
+        let name = &node.name;
+        let took = table::took(self.begun.elapsed().as_secs_f64());
+        ui.print(&format!(
+            "{} in {took}. Take it back: mill undrain {name}; or remove it: mill remove {name}",
+            ui.paint(GOOD, &format!("✓ {name} drained"))
+        ))
+    }
+}
+
+/// How it stands with one that is left.
+fn words(one: &LeftView, deadline: Option<&str>) -> String {
+    match (one.state.as_str(), &one.message, deadline) {
+        ("running", None, Some(at)) => format!("runs until it is over, at most until {at}"),
+        ("running", None, None) => "runs until it is over".to_owned(),
+        ("waiting", None, _) => "waits for its turn".to_owned(),
+        ("stuck", Some(why), _) => format!("stays: {why}"),
+        (state, Some(message), _) => format!("{state}: {message}"),
+        (state, None, _) => state.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[yare::parameterized(
+        task = { "running", None, None, "runs until it is over" },
+        bounded = { "running", None, Some("T"), "runs until it is over, at most until T" },
+        waiting = { "waiting", None, None, "waits for its turn" },
+        stuck = { "stuck", Some("no other node takes it"), None, "stays: no other node takes it" },
+        moving = { "moving", Some("web-0-b on n2: checking"), None, "moving: web-0-b on n2: checking" },
+        ending = { "ending", None, None, "ending" },
+    )]
+    fn what_is_left_is_told(
+        state: &str,
+        message: Option<&str>,
+        deadline: Option<&str>,
+        want: &str,
+    ) {
+        let left = LeftView {
+            allocation: "web-0-a".to_owned(),
+            name: "web".to_owned(),
+            state: state.to_owned(),
+            message: message.map(str::to_owned),
+        };
+        assert_eq!(words(&left, deadline), want);
+    }
+}

@@ -1,0 +1,102 @@
+//! Nodes as documents, and what is left on those that drain.
+//!
+//! Never decides what moves where: the planner is asked.
+
+use super::{Observed, allocation, node_name};
+use crate::fsm::State;
+use crate::fsm::model::{AllocKind, Allocation, Desired, Drain, Node, NodeStatus, Part};
+use crate::network::Subnet;
+use crate::plan::Unplaced;
+use crate::why;
+use crate::wire::{DrainView, LeftView, NodeAmount, NodeView};
+use std::sync::Arc;
+
+/// A node.
+#[must_use]
+pub fn node(state: &State, node: &Node, seen: &Observed) -> NodeView {
+    let reserved = state.derived.reserved.get(&node.id).copied().unwrap_or_default();
+    let used = seen.nodes.get(&node.id);
+    let live = state.allocations_on(node.id).filter(|a| a.is_live()).count();
+    NodeView {
+        id: node.id.0,
+        name: node.name.clone(),
+        status: node.status.to_string(),
+        voter: node.part == Part::Voter,
+        leader: seen.leader == Some(node.id),
+        address: node.address.clone(),
+        subnet: Subnet::node(node.subnet).to_string(),
+        cpu: NodeAmount {
+            total: node.cpu.cores(),
+            reserved: reserved.cpu.cores(),
+            used: used.map(|(cpu, _)| cpu.cores()),
+        },
+        memory: NodeAmount {
+            total: node.memory.0,
+            reserved: reserved.memory.0,
+            used: used.map(|(_, memory)| memory.0),
+        },
+        allocations: u32::try_from(live).unwrap_or(u32::MAX),
+        labels: node.labels.clone(),
+        version: node.version.clone(),
+        drain: node.drain.map(|drain| drained(state, node, drain, seen)),
+    }
+}
+
+/// Every node.
+#[must_use]
+pub fn nodes(state: &State, seen: &Observed) -> Vec<NodeView> {
+    state.nodes.values().map(|n| node(state, n, seen)).collect()
+}
+
+fn drained(state: &State, node: &Node, drain: Drain, seen: &Observed) -> DrainView {
+    let live: Vec<&Arc<Allocation>> =
+        state.allocations_on(node.id).filter(|a| a.is_live()).collect();
+    let stuck = stuck_on(state, node);
+    DrainView {
+        since: drain.since.to_string(),
+        deadline: drain.deadline.map(|at| at.to_string()),
+        left: live.into_iter().map(|one| left(state, one, &stuck, seen)).collect(),
+    }
+}
+
+/// The replicas that can't leave a draining node.
+pub(super) fn stuck_on(state: &State, node: &Node) -> Vec<Unplaced> {
+    if node.status != NodeStatus::Draining {
+        return Vec::new();
+    }
+    let own = state.allocations_on(node.id).filter(|a| a.is_live());
+    let apps = own.filter_map(|a| state.apps.get(&a.app));
+    why::stuck(state, apps)
+}
+
+/// An allocation that is to leave its node, with those that can't.
+#[must_use]
+pub fn left(state: &State, one: &Allocation, stuck: &[Unplaced], seen: &Observed) -> LeftView {
+    let all = state.allocations_of(&one.workload).filter(|a| a.is_live());
+    let heir = all.filter(|a| a.replaces.as_ref() == Some(&one.id)).last();
+    let is_it = |s: &&Unplaced| s.service == one.workload && Some(s.replica) == one.replica();
+    let (word, message) = if one.desired != Desired::Run {
+        ("ending", None)
+    } else if one.kind == AllocKind::Task {
+        ("running", None)
+    } else if let Some(heir) = heir {
+        let view = allocation(state, heir, seen);
+        let how = if view.status == "running" { view.health } else { view.status };
+        ("moving", Some(format!("{} on {}: {how}", heir.id, view.node)))
+    } else if let Some(stuck) = stuck.iter().find(is_it) {
+        ("stuck", Some(format!("no other node takes it: {}", explain(state, stuck))))
+    } else {
+        ("waiting", None)
+    };
+    LeftView {
+        allocation: one.id.to_string(),
+        name: one.workload.to_string(),
+        state: word.to_owned(),
+        message,
+    }
+}
+
+fn explain(state: &State, stuck: &Unplaced) -> String {
+    let lines = stuck.refusals.iter().map(|(id, why)| format!("{} {why}", node_name(state, *id)));
+    lines.collect::<Vec<_>>().join("; ")
+}

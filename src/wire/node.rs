@@ -1,0 +1,49 @@
+//! Documents about nodes: labels, drains.
+//!
+//! Owns shapes only.
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use utoipa::ToSchema;
+
+/// What a draining node still holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct DrainView {
+    /// Since when it drains.
+    pub since: String,
+    /// When runs of tasks that are still on are ended; absent: they finish.
+    pub deadline: Option<String>,
+    /// What is still live on it.
+    pub left: Vec<LeftView>,
+}
+
+/// An allocation that is to leave its node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LeftView {
+    /// Which.
+    pub allocation: String,
+    /// Of which service or task.
+    pub name: String,
+    /// `waiting` for its turn, `moving`: its replacement begins, `stuck`: no other node takes it,
+    /// `ending`, or `running`: a task's run.
+    pub state: String,
+    /// More about it: the replacement and its status, or each node's reason.
+    pub message: Option<String>,
+}
+
+/// Body of a change of labels.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LabelsRequest {
+    /// By label: its value, or null to take it away.
+    pub labels: BTreeMap<String, Option<String>>,
+}
+
+/// Body of a drain.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DrainRequest {
+    /// Seconds after which runs of tasks that are still on are ended; absent: they finish.
+    #[serde(default)]
+    pub timeout: Option<u64>,
+}
