@@ -4,7 +4,7 @@
 
 use super::{
     check, clean, completions, cp, daemon, dev, doctor, down, drain, events, exec, fmt, history,
-    image, init, install, logs, nodes, plan, ps, restart, rollback, scale, show, spawn, status,
+    image, init, install, join, logs, nodes, plan, ps, restart, rollback, scale, show, spawn, status,
     token, up, version, why,
 };
 use argh::{ArgsInfo, FromArgs};
@@ -39,6 +39,8 @@ pub enum Command {
     Daemon(daemon::DaemonArgs),
     /// `mill init`.
     Init(init::InitArgs),
+    /// `mill join`.
+    Join(join::JoinArgs),
     /// `mill up` and `mill deploy`.
     Up(up::UpArgs),
     /// `mill plan`.

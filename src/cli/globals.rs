@@ -79,16 +79,34 @@ pub enum Target {
         /// Port.
         port: u16,
     },
+    /// HTTPS, verified by the CA's fingerprint in the token.
+    Tls {
+        /// Name or address.
+        host: String,
+        /// Port.
+        port: u16,
+    },
+}
+
+impl Target {
+    /// What goes into the header `Host`.
+    #[must_use]
+    pub fn host_header(&self) -> String {
+        match self {
+            Self::Unix(_) => "localhost".to_owned(),
+            Self::Tcp { host, port } | Self::Tls { host, port } if host.contains(':') => {
+                format!("[{host}]:{port}")
+            }
+            Self::Tcp { host, port } | Self::Tls { host, port } => format!("{host}:{port}"),
+        }
+    }
 }
 
 /// An address that can't be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AddressError {
-    /// TLS isn't there yet.
-    #[error("{0}: addresses with https are not built yet")]
-    Https(String),
     /// Something else than HTTP.
-    #[error("{0:?} is not an address; write it as http://HOST:4400")]
+    #[error("{0:?} is not an address; write it as https://HOST:4400")]
     Form(String),
 }
 
@@ -120,11 +138,9 @@ fn parse(address: &str) -> Result<Target, AddressError> {
     if let Some(path) = address.strip_prefix("unix:") {
         return Ok(Target::Unix(path.strip_prefix("//").unwrap_or(path).into()));
     }
-    if address.starts_with("https://") {
-        return Err(AddressError::Https(address.to_owned()));
-    }
     let wrong = || AddressError::Form(address.to_owned());
-    let rest = address.strip_prefix("http://").unwrap_or(address).trim_end_matches('/');
+    let tls = address.strip_prefix("https://");
+    let rest = tls.or(address.strip_prefix("http://")).unwrap_or(address).trim_end_matches('/');
     if rest.is_empty() || rest.contains(['/', ' ', '?', '#', '@']) {
         return Err(wrong());
     }
@@ -134,16 +150,20 @@ fn parse(address: &str) -> Result<Target, AddressError> {
         _ => (rest, API_PORT),
     };
     let host = host.trim_start_matches('[').trim_end_matches(']');
-    let target = Target::Tcp { host: host.to_owned(), port };
-    if host.is_empty() { Err(wrong()) } else { Ok(target) }
+    let host = host.to_owned();
+    match tls {
+        _ if host.is_empty() => Err(wrong()),
+        Some(_) => Ok(Target::Tls { host, port }),
+        None => Ok(Target::Tcp { host, port }),
+    }
 }
 
 impl std::fmt::Display for Target {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Unix(path) => write!(f, "{}", path.display()),
-            Self::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
-            Self::Tcp { host, port } => write!(f, "{host}:{port}"),
+            Self::Tcp { .. } => f.write_str(&self.host_header()),
+            Self::Tls { .. } => write!(f, "https://{}", self.host_header()),
         }
     }
 }
@@ -171,10 +191,20 @@ mod tests {
 
     #[parameterized(
         empty = { "" }, path = { "http://a/b" }, port = { "http://a:x" }, scheme = { "ftp://a" },
-        https = { "https://a" }, port_alone = { ":80" },
+        https = { "https://" }, port_alone = { ":80" },
     )]
     fn other_addresses_are_refused(address: &str) {
         assert!(parse(address).is_err());
+    }
+
+    #[parameterized(
+        port = { "https://n1.lan:1234", "n1.lan", 1234, "https://n1.lan:1234" },
+        no_port = { "https://10.0.0.1/", "10.0.0.1", 4400, "https://10.0.0.1:4400" },
+        v6 = { "https://[::1]:80", "::1", 80, "https://[::1]:80" },
+    )]
+    fn https_is_another_target(address: &str, host: &str, port: u16, shown: &str) {
+        let target = Target::Tls { host: host.to_owned(), port };
+        assert_eq!((parse(address), target.to_string().as_str()), (Ok(target), shown));
     }
 
     #[test]

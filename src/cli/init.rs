@@ -41,11 +41,7 @@ pub struct InitArgs {
 
 pub(super) async fn run(args: InitArgs, context: &Context) -> Result<(), CliError> {
     let request = request(&args)?;
-    let targets = context.globals.targets()?;
-    if !targets.iter().any(|target| matches!(target, Target::Unix(_))) {
-        let message = "mill init works on the daemon's UNIX socket only";
-        return Err(CliError::usage(message, "Run it on the node, without --address"));
-    }
+    on_socket(context, "init")?;
     let made = context.client()?.init(&request).await?;
     if context.ui.json {
         return context.ui.document(&made);
@@ -64,15 +60,30 @@ fn request(args: &InitArgs) -> Result<InitRequest, CliError> {
     if let Some((flag, _)) = later.iter().find(|(_, given)| *given) {
         return Err(CliError::NotBuilt { what: format!("mill init {flag}") });
     }
-    let mut labels = BTreeMap::new();
-    for label in &args.label {
+    let labels = labels(&args.label)?;
+    let (cluster, node) = (args.cluster.clone(), args.node.clone());
+    Ok(InitRequest { cluster, node, labels, advertise: args.advertise.clone() })
+}
+
+/// What changes who the node is works on the node itself only.
+pub(super) fn on_socket(context: &Context, command: &str) -> Result<(), CliError> {
+    let targets = context.globals.targets()?;
+    if targets.iter().any(|target| matches!(target, Target::Unix(_))) {
+        return Ok(());
+    }
+    let message = format!("mill {command} works on the daemon's UNIX socket only");
+    Err(CliError::usage(message, "Run it on the node, without --address"))
+}
+
+/// `--label KEY=VALUE`, each.
+pub(super) fn labels(given: &[String]) -> Result<BTreeMap<String, String>, CliError> {
+    let each = given.iter().map(|label| {
         let pair = label.split_once('=').filter(|(key, _)| !key.is_empty());
         let wrong = || CliError::usage(format!("--label {label}: no key and value"), "KEY=VALUE");
         let (key, value) = pair.ok_or_else(wrong)?;
-        labels.insert(key.to_owned(), value.to_owned());
-    }
-    let (cluster, node) = (args.cluster.clone(), args.node.clone());
-    Ok(InitRequest { cluster, node, labels, advertise: args.advertise.clone() })
+        Ok((key.to_owned(), value.to_owned()))
+    });
+    each.collect()
 }
 
 fn render(made: &InitView) -> String {

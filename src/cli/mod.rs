@@ -26,6 +26,7 @@ mod history;
 mod image;
 mod init;
 mod install;
+mod join;
 mod logs;
 mod names;
 mod nodes;
@@ -146,6 +147,7 @@ fn run(command: Command, context: &Context) -> Result<(), CliError> {
 async fn run_async(command: Command, context: &Context) -> Result<(), CliError> {
     match command {
         Command::Init(args) => init::run(args, context).await,
+        Command::Join(args) => join::run(args, context).await,
         Command::Up(args) => up::run(args, context).await,
         Command::Plan(args) => plan::run(args, context).await,
         Command::Down(args) => down::run(args, context).await,

@@ -1,18 +1,24 @@
-//! One HTTP/1 connection, over a UNIX socket or TCP.
+//! One HTTP/1 connection, over a UNIX socket or TCP, with TLS or without.
 //!
 //! Owns opening and driving it. Never knows what is sent.
 
 use super::RequestBody;
+use crate::actors::peer::tls;
 use crate::cli::globals::Target;
 use crate::limits;
+use crate::token;
+use crate::trust::Fingerprint;
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
+use rustls::pki_types::ServerName;
 use std::io;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
@@ -23,6 +29,38 @@ pub enum ConnectError {
     /// It answers, but speaks no HTTP.
     #[error(transparent)]
     Http(#[from] hyper::Error),
+    /// It answers, and isn't trusted.
+    #[error(transparent)]
+    Untrusted(#[from] Untrusted),
+}
+
+/// Why an address with HTTPS is not trusted.
+#[derive(Debug, thiserror::Error)]
+pub enum Untrusted {
+    /// There is no token, and so no fingerprint.
+    #[error("https needs a token: its last part says which cluster to trust")]
+    NoToken,
+    /// A token of a cluster without a CA.
+    #[error("the token has no fingerprint of a cluster's CA at its end")]
+    NoFingerprint,
+    /// The CA is another one.
+    #[error("not of the cluster that the token is for: it has another CA")]
+    OtherCluster,
+    /// The handshake failed otherwise.
+    #[error("no TLS connection: {0}")]
+    Tls(#[source] io::Error),
+}
+
+impl Untrusted {
+    /// What to do next.
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::NoToken => "Pass --token T or set MILL_TOKEN",
+            Self::NoFingerprint => "Make a token on a member: mill token create --role ROLE",
+            Self::OtherCluster => "Use a token that was made on that cluster, or its address",
+            Self::Tls(_) => "The API's address speaks TLS; look at the port and at both clocks",
+        }
+    }
 }
 
 impl ConnectError {
@@ -45,8 +83,8 @@ impl Sender {
     }
 }
 
-/// Opens a connection.
-pub async fn open(target: &Target) -> Result<Sender, ConnectError> {
+/// Opens a connection; the token says which CA is trusted.
+pub async fn open(target: &Target, token: Option<&str>) -> Result<Sender, ConnectError> {
     let opened = async {
         match target {
             Target::Unix(path) => handshake(UnixStream::connect(path).await?).await,
@@ -55,10 +93,35 @@ pub async fn open(target: &Target) -> Result<Sender, ConnectError> {
                 stream.set_nodelay(true)?;
                 handshake(stream).await
             }
+            Target::Tls { host, port } => {
+                let token = token.ok_or(Untrusted::NoToken)?;
+                let ca = token::fingerprint(token).ok_or(Untrusted::NoFingerprint)?;
+                let stream = TcpStream::connect((host.as_str(), *port)).await?;
+                stream.set_nodelay(true)?;
+                handshake(encrypt(stream, ca).await?).await
+            }
         }
     };
     let elapsed = |_| io::Error::from(io::ErrorKind::TimedOut);
     timeout(limits::CONNECT_TIMEOUT, opened).await.map_err(elapsed)?
+}
+
+/// TLS with any member of the cluster with that CA.
+async fn encrypt(stream: TcpStream, ca: Fingerprint) -> Result<TlsStream<TcpStream>, Untrusted> {
+    let failed =
+        |error: &dyn std::fmt::Display| Untrusted::Tls(io::Error::other(error.to_string()));
+    let config = tls::pinned_config(ca, &[b"http/1.1"]).map_err(|error| failed(&error))?;
+    let name = ServerName::try_from(tls::SERVER_NAME).map_err(|error| failed(&error))?;
+    let shaken = TlsConnector::from(config).connect(name, stream).await;
+    shaken.map_err(|error| {
+        let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+        let unknown = rustls::CertificateError::UnknownIssuer;
+        if inner == Some(&rustls::Error::InvalidCertificate(unknown)) {
+            Untrusted::OtherCluster
+        } else {
+            Untrusted::Tls(error)
+        }
+    })
 }
 
 async fn handshake<S>(stream: S) -> Result<Sender, ConnectError>

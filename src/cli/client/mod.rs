@@ -18,7 +18,8 @@ use super::globals::Target;
 use crate::limits;
 use crate::wire::ErrorDocument;
 use bytes::Bytes;
-use connect::Sender;
+pub use connect::Untrusted;
+use connect::{ConnectError, Sender};
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Empty, Full, Limited};
 use hyper::body::Incoming;
@@ -53,6 +54,14 @@ pub enum ClientError {
     Denied {
         /// Which socket.
         socket: String,
+    },
+    /// Somebody answers, and isn't trusted.
+    #[error("{target}: {source}. {hint}", hint = source.hint())]
+    Untrusted {
+        /// Who.
+        target: String,
+        /// Why.
+        source: Untrusted,
     },
     /// The daemon refused.
     #[error("{}", document.error.message)]
@@ -109,6 +118,8 @@ impl ClientError {
         match self {
             Self::NoDaemon { .. } => error::NO_DAEMON,
             Self::Denied { .. } => error::DENIED,
+            Self::Untrusted { source: Untrusted::Tls(_), .. } => error::FAILED,
+            Self::Untrusted { .. } => error::DENIED,
             Self::Api { status: 401 | 403, .. } => error::DENIED,
             Self::Api { status: 400 | 413 | 422, .. } | Self::Request { .. } => error::USAGE,
             _ => error::FAILED,
@@ -285,10 +296,8 @@ impl Client {
     }
 
     fn request(&self, call: Call) -> Result<Request<RequestBody>, ClientError> {
-        let host = match self.chosen.get() {
-            Some(target @ Target::Tcp { .. }) => target.to_string(),
-            _ => "localhost".to_owned(),
-        };
+        let host = self.chosen.get().map(Target::host_header);
+        let host = host.unwrap_or_else(|| "localhost".to_owned());
         let mut request = Request::builder()
             .method(call.method)
             .uri(call.path)
@@ -338,13 +347,18 @@ impl Client {
 
     /// A connection to the daemon; the first one decides where it is.
     async fn connect(&self) -> Result<Sender, ClientError> {
+        let token = self.token.as_deref();
+        let untrusted =
+            |target: &Target, source| ClientError::Untrusted { target: target.to_string(), source };
         if let Some(target) = self.chosen.get() {
-            let gone = |_| ClientError::NoDaemon { tried: vec![target.to_string()] };
-            return connect::open(target).await.map_err(gone);
+            return connect::open(target, token).await.map_err(|error| match error {
+                ConnectError::Untrusted(source) => untrusted(target, source),
+                _ => ClientError::NoDaemon { tried: vec![target.to_string()] },
+            });
         }
         let mut tried = Vec::new();
         for target in &self.targets {
-            match connect::open(target).await {
+            match connect::open(target, token).await {
                 Ok(sender) => {
                     let _ = self.chosen.set(target.clone());
                     return Ok(sender);
@@ -352,6 +366,7 @@ impl Client {
                 Err(error) if error.is_denied() && self.token.is_none() => {
                     return Err(ClientError::Denied { socket: target.to_string() });
                 }
+                Err(ConnectError::Untrusted(source)) => return Err(untrusted(target, source)),
                 Err(_) => tried.push(target),
             }
         }

@@ -5,7 +5,7 @@
 use super::{Call, Client, ClientError, Events, escape, query};
 use crate::wire::{
     AllocationView, AppView, DeploymentView, DrainRequest, HealthView, ImageView, InitRequest,
-    InitView, LabelsRequest, LoginRequest, LoginView, NewTokenView, NodeView, PlanView,
+    InitView, JoinRequest, JoinView, LabelsRequest, LoginRequest, LoginView, NewTokenView, NodeView, PlanView,
     RevisionView, RollbackRequest, RunView, ScaleRequest, ServiceView, SpawnRequest, StatusView,
     TokenRequest, TokenView, WhyView,
 };
@@ -54,6 +54,14 @@ impl Client {
     /// `POST /v1/init`, on the UNIX socket.
     pub async fn init(&self, request: &InitRequest) -> Answer<InitView> {
         self.call(Call::new(Method::POST, "/v1/init").json(request)).await
+    }
+
+    /// `POST /v1/join`, on the UNIX socket. Done when the node is ready.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub async fn join(&self, request: &JoinRequest) -> Answer<JoinView> {
+        self.call(Call::new(Method::POST, "/v1/join").json(request).patient()).await
     }
 
     /// `POST /v1/deploy`, followed.
