@@ -423,9 +423,9 @@ const _: () = assert!(JOIN_CLOCK.as_secs() < CERTIFICATE_LEEWAY.as_secs());
 pub const JOIN_ANSWER: Duration = Duration::from_secs(25);
 /// Nodes that one member lets in at once.
 pub const JOINS_AT_ONCE: usize = 16;
-/// Failed authentications of one source in a row that are answered; then one at a time.
-pub const AUTH_FAILURES: u32 = 20;
+/// Wrong tokens of one source in a row that are answered; then one at a time.
+pub const AUTH_FAILURES: u32 = 30;
 /// And so much time between them.
 pub const AUTH_FAILURE_EVERY: Duration = Duration::from_secs(1);
-/// Sources of failed authentications that are remembered.
+/// Sources of wrong tokens that are remembered.
 pub const AUTH_SOURCES: usize = 4_096;

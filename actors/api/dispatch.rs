@@ -135,9 +135,9 @@ fn admit(context: &Context, entrance: Entrance, headers: &HeaderMap) -> Result<C
     Ok(Caller { role: token.role, name: token.id.to_string() })
 }
 
-/// Who fails too often from one place is told only that.
+/// Who shows wrong tokens too often from one place is told only that.
 fn counted(context: &Context, origin: Option<IpAddr>, error: ApiError) -> ApiError {
-    let failed = matches!(error, ApiError::NoToken | ApiError::Token(_));
+    let failed = matches!(error, ApiError::Token(_));
     match origin {
         Some(origin) if failed && !context.failures.count(origin) => ApiError::TooManyFailures,
         _ => error,

@@ -93,6 +93,18 @@ impl Authority {
         address: &str,
         life: Duration,
     ) -> Result<CertificateDer<'static>, CaError> {
+        let validity = Validity::new(now(), Millis::from(life), leeway());
+        self.sign_for(request, node, address, validity)
+    }
+
+    /// The same, good at any time.
+    pub(super) fn sign_for(
+        &self,
+        request: &[u8],
+        node: &PeerId,
+        address: &str,
+        validity: Validity,
+    ) -> Result<CertificateDer<'static>, CaError> {
         let request = CertificateSigningRequestDer::from(request);
         let request = CertificateSigningRequestParams::from_der(&request);
         let request = request.map_err(CaError::Request)?;
@@ -101,7 +113,6 @@ impl Authority {
         name.push(DnType::CommonName, node.node.to_string());
         params.distinguished_name = name;
         params.subject_alt_names = names(node, address)?;
-        let validity = Validity::new(now(), Millis::from(life), leeway());
         set_validity(&mut params, validity);
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages =
@@ -187,11 +198,9 @@ fn names(node: &PeerId, address: &str) -> Result<Vec<SanType>, CaError> {
 }
 
 fn set_validity(params: &mut CertificateParams, validity: Validity) {
-    let at = |time: Timestamp| {
-        rcgen::date_time_ymd(1970, 1, 1) + Duration::from_secs(time.0.div_ceil(1000))
-    };
-    params.not_before = at(validity.from);
-    params.not_after = at(validity.until);
+    let at = |seconds| rcgen::date_time_ymd(1970, 1, 1) + Duration::from_secs(seconds);
+    params.not_before = at(validity.from.0 / 1000);
+    params.not_after = at(validity.until.0.div_ceil(1000));
 }
 
 fn leeway() -> Millis {

@@ -208,3 +208,19 @@ async fn a_reading_that_nobody_confirms_is_marked() {
     assert_eq!(stale.headers["mill-index"], "2");
     assert_eq!(stale.headers["mill-stale"], "true");
 }
+
+#[tokio::test]
+async fn wrong_tokens_are_counted_and_a_good_one_is_always_let_in() {
+    let node = Node::start().await;
+    let good = node.token(Role::Read);
+    let wrong = token::mint(2, [2; 32], None).text;
+    let mut statuses = Vec::new();
+    for _ in 0..=crate::limits::AUTH_FAILURES {
+        statuses.push(node.network().token(&wrong).get("/v1/status").await.status);
+    }
+    assert_eq!((statuses.first(), statuses.last()), (Some(&401), Some(&429)));
+    let refused = node.network().token(&wrong).get("/v1/status").await;
+    assert_eq!(refused.code(), "rate_limited");
+    assert_eq!(node.network().token(&good).get("/v1/status").await.status, 200);
+    assert_eq!(node.network().get("/v1/status").await.status, 401, "no token is no try");
+}

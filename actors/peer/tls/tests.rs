@@ -2,6 +2,8 @@
 
 use super::*;
 use crate::actors::peer::ca::{Authority, NodeKey, certificate_to_pem};
+use crate::trust::Validity;
+use crate::units::{Millis, Timestamp};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -19,11 +21,15 @@ impl Cluster {
         Self { id, authority: Authority::new("t", id).unwrap() }
     }
 
-    fn node(&self, node: u64, life: Duration) -> Trust {
+    fn node(&self, node: u64) -> Trust {
+        self.node_at(node, Validity::new(ca::now(), Millis::from(DAY), Millis(1_000)))
+    }
+
+    fn node_at(&self, node: u64, validity: Validity) -> Trust {
         let key = NodeKey::new().unwrap();
         let who = ca::peer(self.id, NodeId(node));
         let request = key.request().unwrap();
-        let signed = self.authority.sign(&request, &who, "10.0.0.1", life).unwrap();
+        let signed = self.authority.sign_for(&request, &who, "10.0.0.1", validity).unwrap();
         let ca = certificate_to_pem(self.authority.certificate());
         Trust::new(&key.pem(), &certificate_to_pem(&signed), &ca).unwrap()
     }
@@ -66,17 +72,18 @@ async fn meet(server: &Trust, client: Arc<ClientConfig>) -> (Result<(), String>,
 #[tokio::test]
 async fn members_know_each_other_by_their_ids() {
     let cluster = Cluster::new("aa");
-    let (one, two) = (cluster.node(1, DAY), cluster.node(2, DAY));
+    let (one, two) = (cluster.node(1), cluster.node(2));
     let (client, seen) = meet(&one, two.client_config(NodeId(1)).unwrap()).await;
     assert_eq!((client, seen), (Ok(()), Ok(Some(two.me().clone()))));
     let (client, _) = meet(&one, two.client_config(NodeId(3)).unwrap()).await;
-    assert!(client.unwrap_err().contains("not valid for name"), "another node than was meant");
+    let error = client.unwrap_err();
+    assert!(error.contains("NotValidForName"), "another node than was meant: {error}");
 }
 
 #[tokio::test]
 async fn strangers_are_refused() {
     let (ours, theirs) = (Cluster::new("aa"), Cluster::new("aa"));
-    let (one, stranger) = (ours.node(1, DAY), theirs.node(2, DAY));
+    let (one, stranger) = (ours.node(1), theirs.node(2));
     // As a client it must pass our verifier, as a server theirs.
     let (client, seen) = meet(&one, stranger.client_config(NodeId(1)).unwrap()).await;
     assert!(client.is_err() && seen.is_err(), "the stranger doesn't know us: {seen:?}");
@@ -99,13 +106,13 @@ async fn strangers_are_refused() {
 #[tokio::test]
 async fn a_joiner_knows_the_cluster_by_the_fingerprint_alone() {
     let (ours, theirs) = (Cluster::new("aa"), Cluster::new("aa"));
-    let one = ours.node(1, DAY);
+    let one = ours.node(1);
     let config = |print| pinned_config(print, &[b"h2"]).unwrap();
     assert_eq!(meet(&one, config(ours.fingerprint())).await, (Ok(()), Ok(None)));
     let (client, _) = meet(&one, config(theirs.fingerprint())).await;
     assert!(client.unwrap_err().contains("UnknownIssuer"), "another CA");
     // It shows our CA's certificate, but its own isn't signed by it.
-    let impostor = theirs.node(1, DAY);
+    let impostor = theirs.node(1);
     let shown = impostor.shown.0.load_full();
     let chain = vec![shown.cert[0].clone(), ours.authority.certificate().clone()];
     impostor.shown.0.store(Arc::new(CertifiedKey::new(chain, Arc::clone(&shown.key))));
@@ -116,7 +123,8 @@ async fn a_joiner_knows_the_cluster_by_the_fingerprint_alone() {
 #[tokio::test]
 async fn what_has_expired_is_refused_and_a_renewed_one_is_not() {
     let cluster = Cluster::new("aa");
-    let (one, two) = (cluster.node(1, DAY), cluster.node(2, Duration::ZERO));
+    let past = Validity::new(Timestamp(1_500_000_000_000), Millis(60_000), Millis(0));
+    let (one, two) = (cluster.node(1), cluster.node_at(2, past));
     let (client, seen) = meet(&one, two.client_config(NodeId(1)).unwrap()).await;
     assert!(seen.as_ref().unwrap_err().contains("expired"), "{client:?} {seen:?}");
     let (client, _) = meet(&two, one.client_config(NodeId(2)).unwrap()).await;
@@ -128,7 +136,7 @@ async fn what_has_expired_is_refused_and_a_renewed_one_is_not() {
     let (client, seen) = meet(&one, config).await;
     assert_eq!((client, seen), (Ok(()), Ok(Some(two.me().clone()))), "the same settings");
     // Nobody takes another's name by a renewal.
-    let other = cluster.node(3, DAY).certificate();
+    let other = cluster.node(3).certificate();
     assert!(two.renew(other).is_err());
 }
 
