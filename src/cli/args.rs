@@ -4,8 +4,8 @@
 
 use super::{
     check, clean, completions, cp, daemon, dev, doctor, down, drain, events, exec, fmt, history,
-    image, init, install, join, logs, nodes, plan, ps, restart, rollback, scale, show, spawn, status,
-    token, up, version, why,
+    image, init, install, join, logs, nodes, plan, ps, restart, rollback, scale, show, spawn,
+    status, token, up, version, why,
 };
 use argh::{ArgsInfo, FromArgs};
 

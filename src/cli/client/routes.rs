@@ -5,9 +5,9 @@
 use super::{Call, Client, ClientError, Events, escape, query};
 use crate::wire::{
     AllocationView, AppView, DeploymentView, DrainRequest, HealthView, ImageView, InitRequest,
-    InitView, JoinRequest, JoinView, LabelsRequest, LoginRequest, LoginView, NewTokenView, NodeView, PlanView,
-    RevisionView, RollbackRequest, RunView, ScaleRequest, ServiceView, SpawnRequest, StatusView,
-    TokenRequest, TokenView, WhyView,
+    InitView, JoinRequest, JoinView, LabelsRequest, LoginRequest, LoginView, NewTokenView,
+    NodeView, PlanView, RevisionView, RollbackRequest, RunView, ScaleRequest, ServiceView,
+    SpawnRequest, StatusView, TokenRequest, TokenView, WhyView,
 };
 use hyper::Method;
 use serde::de::DeserializeOwned;
