@@ -110,7 +110,7 @@ pub async fn start(platform: Arc<Platform>, root: RootRef) -> Result<root::Handl
         let message = match what {
             ToChild::View(view) => Msg::View(view),
             ToChild::Usage(reply) => Msg::Usage(reply),
-            ToChild::Settled(..) | ToChild::Raft(_) => return,
+            _ => return,
         };
         // An actor that has ended is started again by root, with the view of then.
         let _ = actor.cast(message);

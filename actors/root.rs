@@ -5,6 +5,8 @@
 
 mod family;
 mod lap;
+mod peers;
+mod propose;
 mod vitals;
 
 #[cfg(test)]
@@ -14,12 +16,15 @@ use crate::actors::raft as consensus;
 use crate::clock::LeaderClock;
 use crate::fsm;
 use crate::fsm::command::{Init, Register};
-use crate::fsm::{Command, Outcome, Rejection};
 use crate::id::{AllocId, BootId, Index, NodeId, Term};
 use crate::limits;
+use crate::raft::node::Conf;
 use crate::units::{Bytes, MilliCpu, Millis, Timestamp};
 use family::Family;
 pub use family::{Factories, Factory, Handle, ToChild};
+pub use peers::{MembersStep, PeerEvent};
+use propose::Pending;
+pub use propose::{Done, Proposal, ProposeError, Refusal};
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -34,6 +39,13 @@ pub enum Msg {
     Propose(Proposal),
     /// Raft committed entries, or told of its leader.
     Raft(RaftEvent),
+    /// Other nodes were heard, or reached.
+    Peer(PeerEvent),
+    /// The scheduler wants the configuration of raft changed.
+    Members(MembersStep),
+    /// Proposals that were not taken are due again, and those that waited too long are to be
+    /// answered.
+    Again,
     /// A child has made true what it saw at this index.
     Settled {
         /// Which child.
@@ -66,10 +78,12 @@ pub enum RaftEvent {
     Installed(Box<fsm::State>),
     /// Entries to apply, in order.
     Committed(Vec<CommittedEntry>),
-    /// Raft did not take the proposal of this number in this boot.
-    Refused(u64, ProposeError),
+    /// Raft did not take this proposal.
+    Refused(NodeId, BootId, u64, Refusal),
     /// Who leads changed, or the term.
     Leader(Option<NodeId>, Term),
+    /// The configuration of raft, or who has caught up, while this node leads.
+    Conf(Conf),
     /// Everything up to here was committed when a leader first confirmed it in this boot.
     Confirmed(Index),
     /// Raft would like to shorten its log.
@@ -87,62 +101,13 @@ pub struct CommittedEntry {
     pub entry: Option<fsm::Entry>,
 }
 
-/// A change that somebody wants.
-pub struct Proposal {
-    /// What to do, encoded.
-    pub command: Result<Vec<u8>, serde_json::Error>,
-    /// The caller's `Idempotency-Key`.
-    pub idempotency_key: Option<String>,
-    /// For the answer.
-    pub reply: RpcReplyPort<Result<Done, ProposeError>>,
-}
-
-impl Proposal {
-    /// Encoded by the one who asks, so that root does not spend its time on it.
-    #[must_use]
-    pub fn new(
-        command: &Command,
-        idempotency_key: Option<String>,
-        reply: RpcReplyPort<Result<Done, ProposeError>>,
-    ) -> Self {
-        Self { command: serde_json::to_vec(command), idempotency_key, reply }
-    }
-}
-
-/// A change that was carried out.
-#[derive(Clone, Debug)]
-pub struct Done {
-    /// The entry's index.
-    pub index: Index,
-    /// What it answered.
-    pub outcome: Outcome,
-}
-
-/// Why a change was not carried out.
-#[derive(Clone, Debug, thiserror::Error)]
-pub enum ProposeError {
-    /// The state does not allow it.
-    #[error(transparent)]
-    Rejected(#[from] Rejection),
-    /// No leader answers.
-    #[error("no leader: changes are refused")]
-    NoLeader,
-    /// Too much is on its way.
-    #[error("too many changes are on their way: try again")]
-    Overloaded,
-    /// The command is too large for the log.
-    #[error("the change is too large for the log")]
-    TooLarge,
-    /// The node is about to end.
-    #[error("the node is stopping")]
-    Stopping,
-}
-
 /// The children of root, in the order in which they start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Child {
     /// Consensus.
     Raft,
+    /// The connections to other nodes.
+    Peer,
     /// The node's containers.
     Container,
     /// The planner's shell.
@@ -157,6 +122,7 @@ impl Child {
     pub fn name(self) -> &'static str {
         match self {
             Self::Raft => "raft",
+            Self::Peer => "peer",
             Self::Container => "container",
             Self::Scheduler => "scheduler",
             Self::Api => "api",
@@ -223,18 +189,22 @@ pub struct Root;
 
 /// What root keeps.
 pub struct State {
+    /// This process: what its proposals are numbered in.
     boot: BootId,
+    /// This life of the node: of the process, or later if the node was taken for lost meanwhile.
+    life: BootId,
     member: Option<Box<Member>>,
     fsm: Arc<fsm::State>,
     leader: Option<NodeId>,
+    /// The configuration of raft, while this node leads.
+    conf: Option<Conf>,
     /// The commit index of the current gate, once it is known.
     confirmed: Option<Index>,
     introducing: bool,
     /// Who waits until the node is ready.
     waiting: Vec<RpcReplyPort<()>>,
     family: Family,
-    next_seq: u64,
-    pending: BTreeMap<u64, (Instant, RpcReplyPort<Result<Done, ProposeError>>)>,
+    pending: Pending,
     clock: Option<LeaderClock>,
     /// Replicated time when another leader was last heard of, with the monotonic time of then.
     heard: Option<(Timestamp, Millis)>,
@@ -255,15 +225,16 @@ impl Actor for Root {
     ) -> Result<State, ActorProcessingErr> {
         Ok(State {
             boot: args.boot,
+            life: args.boot,
             member: None,
             fsm: Arc::default(),
             leader: None,
+            conf: None,
             confirmed: None,
             introducing: false,
             waiting: Vec::new(),
             family: Family::new(args.factories),
-            next_seq: 0,
-            pending: BTreeMap::new(),
+            pending: Pending::default(),
             clock: None,
             heard: None,
             started: Instant::now(),
@@ -289,8 +260,11 @@ impl Actor for Root {
     ) -> Result<(), ActorProcessingErr> {
         match message {
             Msg::Begin(member) => state.begin(member, &myself).await,
-            Msg::Propose(proposal) => state.propose(proposal),
+            Msg::Propose(proposal) => state.propose(proposal, &myself),
             Msg::Raft(event) => state.on_raft(event, &myself),
+            Msg::Peer(event) => state.on_peer(event, &myself),
+            Msg::Members(step) => state.change_members(step),
+            Msg::Again => state.send_again(&myself),
             Msg::Settled { child, index } => state.on_settled(child, index),
             Msg::Usage(reply) => state.family.tell(Child::Container, ToChild::Usage(reply)),
             Msg::Vitals(reply) => {
@@ -335,7 +309,7 @@ impl State {
             return;
         }
         self.member = Some(member);
-        for child in [Child::Raft, Child::Container, Child::Scheduler] {
+        for child in [Child::Raft, Child::Peer, Child::Container, Child::Scheduler] {
             self.start_child(child, myself).await;
         }
     }

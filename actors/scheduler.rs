@@ -237,7 +237,7 @@ pub async fn start(root: RootRef) -> Result<root::Handle, SpawnErr> {
         let message = match what {
             root::ToChild::View(view) => Msg::View(view),
             root::ToChild::Settled(node, index) => Msg::Settled(node, index),
-            root::ToChild::Usage(_) | root::ToChild::Raft(_) => return,
+            _ => return,
         };
         // A scheduler that has failed is started anew and shown everything.
         let _ = actor.cast(message);

@@ -139,6 +139,8 @@ const _: () = assert!(VOTER_DOWN.as_secs() > NODE_DOWN.as_secs());
 const _: () = assert!(NODE_DOWN.as_secs() > SILENCE_TICK.as_secs() + SILENCE_LATE.as_secs());
 /// How long a read waits for the leader's confirmation.
 pub const READ_CONFIRM: Duration = Duration::from_secs(1);
+/// Processes of a node before the current one whose late proposals are recognised.
+pub const SESSIONS_PAST: usize = 4;
 /// How long an `Idempotency-Key` is remembered.
 pub const IDEMPOTENCY_TTL: Duration = Duration::from_secs(24 * 3600);
 /// Idempotency keys remembered at once.
@@ -333,6 +335,11 @@ const _: () = assert!(LOG_FILE_MAX * (LOG_FILES_MAX as u64) < LOGS_MAX);
 const _: () = assert!(LOG_FILE_MAX < LOGS_PRESSED && LOGS_PRESSED < LOGS_MAX);
 /// Proposals of a node that wait for their outcome.
 pub const PROPOSALS_MAX: usize = 4096;
+/// A proposal that no leader took is handed to one again after this long.
+pub const PROPOSE_AGAIN: Duration = Duration::from_millis(100);
+/// A proposal waits so long for a leader.
+pub const LEADER_WAIT: Duration = Duration::from_secs(8);
+const _: () = assert!(LEADER_WAIT.as_secs() < API_PROPOSE.as_secs());
 /// How long a child may take to stop.
 pub const CHILD_STOP: Duration = Duration::from_secs(10);
 /// After refused steps the scheduler plans again this much later.

@@ -2,11 +2,13 @@
 //!
 //! Owns the children's references. Never decides how long a restart waits: that is `supervise`.
 
-use super::{Child, Msg, NodeUsage, RootRef, State, View};
+use super::{Child, Msg, NodeUsage, Refusal, RootRef, State, View};
 use crate::actors::raft as consensus;
 use crate::fsm::Touched;
-use crate::id::{Index, NodeId};
+use crate::id::{BootId, Index, NodeId};
 use crate::limits;
+use crate::raft::Entry;
+use crate::raft::node::Conf;
 use crate::supervise::{Decision, History};
 use crate::units::Millis;
 use ractor::{ActorCell, ActorRef, ActorStatus, RpcReplyPort, SpawnErr, SupervisionEvent};
@@ -21,8 +23,27 @@ pub enum ToChild {
     View(View),
     /// To the container actor: what do the allocations use?
     Usage(RpcReplyPort<NodeUsage>),
-    /// To the scheduler: a node has made its view at this index true.
+    /// To the scheduler and the peer actor: this node has made its view at this index true.
     Settled(NodeId, Index),
+    /// To the scheduler: another node has let itself be heard, and how far it has settled.
+    Heard(NodeId, Index),
+    /// To the scheduler: the configuration of raft, or none if this node doesn't lead.
+    Conf(Option<Conf>),
+    /// To the peer actor: where messages of other nodes' raft go.
+    Consensus(ActorRef<consensus::Msg>),
+    /// To the peer actor: proposals for the leader.
+    Forward(NodeId, Vec<Entry>),
+    /// To the peer actor: a proposal of another node was not taken.
+    Refused {
+        /// Whose it was.
+        node: NodeId,
+        /// Of which of that node's processes.
+        boot: BootId,
+        /// Its number there.
+        seq: u64,
+        /// Why.
+        refusal: Refusal,
+    },
     /// To raft.
     Raft(consensus::Msg),
 }
@@ -174,6 +195,7 @@ impl State {
                 kin.busy = false;
                 kin.behind = true;
                 kin.touched = Touched::everything();
+                self.brief(child);
                 if let Some(view) = self.view().filter(|_| child != Child::Raft)
                     && let Some(kin) = self.family.members.get_mut(&child)
                 {
@@ -181,6 +203,21 @@ impl State {
                 }
             }
             Err(reason) => self.child_failed(child, &reason, myself),
+        }
+    }
+
+    /// What a new child needs beside the view.
+    fn brief(&self, child: Child) {
+        match child {
+            Child::Peer => {
+                if let Some(raft) = self.family.raft() {
+                    self.family.tell(Child::Peer, ToChild::Consensus(raft));
+                }
+            }
+            Child::Scheduler => {
+                self.family.tell(Child::Scheduler, ToChild::Conf(self.conf.clone()));
+            }
+            Child::Raft | Child::Container | Child::Api => {}
         }
     }
 

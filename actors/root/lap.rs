@@ -5,60 +5,15 @@
 use super::{Child, Done, Proposal, ProposeError, RaftEvent, RootRef, State, ToChild, View};
 use crate::actors::raft as consensus;
 use crate::actors::raft::EncodeError;
+use crate::fsm::model::Node;
 use crate::fsm::{self, Applied, Command, FEATURE_LEVEL, Rejection, SessionStep, Touched};
-use crate::id::Index;
+use crate::id::{BootId, Index, NodeId, Term};
 use crate::limits;
 use crate::units::{Millis, Timestamp};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::Instant;
 
 impl State {
-    pub(super) fn propose(&mut self, proposal: Proposal) {
-        let Proposal { command, idempotency_key, reply } = proposal;
-        let node = self.member.as_ref().map(|member| member.node);
-        let Some((node, raft)) = node.zip(self.family.raft()) else {
-            // The caller may have gone, here and below.
-            let _ = reply.send(Err(ProposeError::NoLeader));
-            return;
-        };
-        if self.pending.len() >= limits::PROPOSALS_MAX {
-            let _ = reply.send(Err(ProposeError::Overloaded));
-            return;
-        }
-        let Ok(command) = command else {
-            let _ = reply.send(Err(ProposeError::TooLarge));
-            return;
-        };
-        self.next_seq += 1;
-        let seq = self.next_seq;
-        self.pending.insert(seq, (Instant::now(), reply));
-        let low_water = self.pending.keys().next().map_or(seq, |first| first - 1);
-        let entry = crate::raft::Entry {
-            feature_level: FEATURE_LEVEL,
-            node: node.0,
-            boot: self.boot.0,
-            seq,
-            low_water,
-            time_ms: self.now().0,
-            idempotency_key: idempotency_key.unwrap_or_default(),
-            command,
-        };
-        if raft.cast(consensus::Msg::Propose { entry, reply: None }).is_err() {
-            self.answer(seq, Err(ProposeError::Stopping));
-        }
-    }
-
-    pub(super) fn answer(&mut self, seq: u64, answer: Result<Done, ProposeError>) {
-        if let Some((since, reply)) = self.pending.remove(&seq) {
-            if answer.is_ok() {
-                self.vitals.committed(since.elapsed());
-            }
-            // The caller may have gone: the change stands.
-            let _ = reply.send(answer);
-        }
-    }
-
     pub(super) fn on_raft(&mut self, event: RaftEvent, myself: &RootRef) {
         match event {
             RaftEvent::Installed(state) => {
@@ -66,15 +21,18 @@ impl State {
                 self.publish(&Touched::everything());
             }
             RaftEvent::Committed(entries) => self.on_committed(entries, myself),
-            RaftEvent::Refused(seq, error) => self.answer(seq, Err(error)),
-            RaftEvent::Leader(leader, term) => {
-                self.vitals.term = term;
-                let leads = leader.is_some() && leader == self.member.as_ref().map(|m| m.node);
-                if !leads {
-                    self.clock = None;
+            RaftEvent::Refused(node, boot, seq, refusal) => {
+                let own = self.member.as_ref().map(|member| member.node);
+                if Some(node) != own {
+                    self.turn_back(node, boot, seq, refusal);
+                } else if boot == self.boot {
+                    self.on_refused(seq, refusal, myself);
                 }
-                self.leader = leader;
-                self.publish(&Touched::default());
+            }
+            RaftEvent::Leader(leader, term) => self.on_leader(leader, term, myself),
+            RaftEvent::Conf(conf) => {
+                self.conf = Some(conf);
+                self.family.tell(Child::Scheduler, ToChild::Conf(self.conf.clone()));
             }
             RaftEvent::Confirmed(index) => {
                 self.confirmed = Some(index);
@@ -90,6 +48,20 @@ impl State {
             }
             RaftEvent::Fatal(reason) => self.fail(reason),
         }
+    }
+
+    fn on_leader(&mut self, leader: Option<NodeId>, term: Term, myself: &RootRef) {
+        self.vitals.term = term;
+        self.leader = leader;
+        if !self.leads() {
+            self.clock = None;
+            self.conf = None;
+            self.family.tell(Child::Scheduler, ToChild::Conf(None));
+        }
+        self.publish(&Touched::default());
+        // What an earlier leader had may be lost with it.
+        self.hand_over_all();
+        self.arm_again(myself);
     }
 
     fn on_committed(&mut self, entries: Vec<super::CommittedEntry>, myself: &RootRef) {
@@ -152,17 +124,19 @@ impl State {
     /// Once the state is known to be current: the first node begins the cluster, then every node
     /// says what it has. One at a time, and again until the state shows it.
     pub(super) fn introduce(&mut self, myself: &RootRef) {
+        self.begin_a_life_if_lost();
         let Some(member) = self.member.as_ref().filter(|_| !self.introducing) else { return };
         if self.is_known() {
             return;
         }
         let init = member.init.clone().filter(|_| self.fsm.cluster.is_none());
         let mut register = member.register.clone();
+        register.boot = self.life;
         register.after = self.fsm.nodes.get(&member.node).map(|node| node.boot);
         let command = init.map_or(Command::Register(register), Command::Init);
         let (sender, receiver) = tokio::sync::oneshot::channel();
         self.introducing = true;
-        self.propose(Proposal::new(&command, None, sender.into()));
+        self.propose(Proposal::new(&command, None, sender.into()), myself);
         let myself = myself.clone();
         tokio::spawn(async move {
             let answer = receiver.await;
@@ -175,10 +149,20 @@ impl State {
         });
     }
 
+    /// This life of the node was taken for lost: nothing that it says counts any more.
+    fn begin_a_life_if_lost(&mut self) {
+        let node = self.member.as_ref().and_then(|member| self.fsm.nodes.get(&member.node));
+        let is_lost = |node: &Arc<Node>| node.boot == self.life && !node.is_there();
+        if node.is_some_and(is_lost) {
+            tracing::warn!("the cluster took this node for lost: it registers anew");
+            self.life = BootId(rand::random());
+        }
+    }
+
     /// The state shows this life of the node.
     fn is_known(&self) -> bool {
         let node = self.member.as_ref().and_then(|member| self.fsm.nodes.get(&member.node));
-        node.is_some_and(|node| node.boot == self.boot)
+        node.is_some_and(|node| node.boot == self.life)
     }
 
     pub(super) fn tell_ready(&mut self) {
@@ -200,8 +184,9 @@ impl State {
         let Some(view) = self.view() else { return };
         self.family.settled(child, &view);
         if child == Child::Container {
-            let settled = ToChild::Settled(view.node, index);
-            self.family.tell(Child::Scheduler, settled);
+            for child in [Child::Scheduler, Child::Peer] {
+                self.family.tell(child, ToChild::Settled(view.node, index));
+            }
         }
     }
 
@@ -213,7 +198,7 @@ impl State {
             current: self.is_current(),
             leader: self.leader,
             node: self.member.as_ref()?.node,
-            boot: self.boot,
+            boot: self.life,
         })
     }
 }
@@ -238,16 +223,6 @@ fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default()
 }
 
-impl From<consensus::ProposeError> for ProposeError {
-    fn from(error: consensus::ProposeError) -> Self {
-        match error {
-            consensus::ProposeError::NotLeader { .. } => Self::NoLeader,
-            consensus::ProposeError::Overloaded { .. } => Self::Overloaded,
-            consensus::ProposeError::TooLarge { .. } => Self::TooLarge,
-        }
-    }
-}
-
 impl RaftEvent {
     /// Decodes what raft tells. Runs on raft's side, so that root does not spend its time on it.
     /// Absent: nothing for root to do.
@@ -264,12 +239,15 @@ impl RaftEvent {
                     Err(reason) => Self::Fatal(reason),
                 }
             }
-            consensus::Event::Refused { seq, error, .. } => Self::Refused(seq, error.into()),
+            consensus::Event::Refused { node, boot, seq, error } => {
+                Self::Refused(node, boot, seq, error.into())
+            }
+            consensus::Event::Conf(conf) => Self::Conf(conf),
             consensus::Event::Leader { leader, term, .. } => Self::Leader(leader, term),
             consensus::Event::Confirmed(index) => Self::Confirmed(index),
             consensus::Event::SnapshotWanted => Self::SnapshotWanted,
             consensus::Event::Fatal(error) => Self::Fatal(error.to_string()),
-            consensus::Event::Send { .. } | consensus::Event::Conf(_) => return None,
+            consensus::Event::Send { .. } => return None,
         })
     }
 }

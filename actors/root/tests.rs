@@ -3,9 +3,9 @@
 use super::*;
 use crate::actors::raft;
 use crate::bugs::{Bug, switch};
-use crate::fsm::Touched;
 use crate::fsm::command::Report;
 use crate::fsm::model::Role;
+use crate::fsm::{Command, Touched};
 use crate::id::Incarnation;
 use ractor::{ActorProcessingErr, SpawnErr};
 use std::net::Ipv4Addr;

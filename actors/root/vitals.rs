@@ -15,15 +15,19 @@ pub struct Vitals {
     pub term: Term,
     /// How long changes of this node took, from proposed to applied, in seconds.
     pub commits: Histogram,
+    /// The cluster has said that this node was removed.
+    pub removed: bool,
     /// How often each child that root starts again was.
     pub restarts: BTreeMap<Child, u64>,
 }
 
 impl Default for Vitals {
     fn default() -> Self {
-        let restarts = [Child::Api, Child::Container, Child::Scheduler].map(|child| (child, 0));
+        let restarts =
+            [Child::Api, Child::Peer, Child::Container, Child::Scheduler].map(|child| (child, 0));
         Self {
             term: Term::default(),
+            removed: false,
             // From 100 µs, each twice the one before, to 1.6 s.
             commits: Histogram::new(exponential_buckets(0.0001, 2.0, 15)),
             restarts: restarts.into(),

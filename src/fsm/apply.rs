@@ -5,7 +5,7 @@
 use super::allocation::not_found;
 use super::command::{Init, Report};
 use super::model::{Ca, Node, NodeStatus, Part, Token};
-use super::{Applied, Cluster, Command, Entry, Outcome, Rejection, Remembered};
+use super::{Applied, Cluster, Command, Entry, Outcome, Rejection, Remembered, Session};
 use super::{SessionStep, State, Touched};
 use crate::bugs::{Bug, is_on};
 use crate::id::{Attempt, BootId, Index, NodeId};
@@ -30,16 +30,7 @@ pub fn apply(state: &mut State, index: Index, entry: Entry) -> Applied {
         command => state.carry_out_on_a_copy(command, &mut touched),
     };
     if session.seq > 0 {
-        let record = state.sessions.entry(session.node).or_default();
-        if record.boot != session.boot {
-            *record = super::Session { boot: session.boot, ..Default::default() };
-        }
-        while let Some(seen) = record.outcomes.get_min().map(|(seq, _)| *seq)
-            && seen <= session.low_water
-        {
-            record.outcomes.remove(&seen);
-        }
-        record.outcomes.insert(session.seq, outcome.clone());
+        state.sessions.entry(session.node).or_default().note(session, outcome.clone());
     }
     if let Some(key) = key {
         state.remember(key, outcome.clone());
@@ -55,12 +46,42 @@ pub fn apply_next(state: &mut State, time: Timestamp, command: Command) -> Appli
     apply(state, index, Entry { time, session, idempotency_key, command })
 }
 
+impl Session {
+    /// Keeps an outcome until its proposer has seen it.
+    fn note(&mut self, step: SessionStep, outcome: Result<Outcome, Rejection>) {
+        if self.boot != step.boot {
+            let mut past = std::mem::take(&mut self.past);
+            past.insert(0, self.boot);
+            past.truncate(limits::SESSIONS_PAST);
+            *self = Self { boot: step.boot, past, ..Self::default() };
+        }
+        self.low_water = self.low_water.max(step.low_water);
+        while let Some(seen) = self.outcomes.get_min().map(|(seq, _)| *seq)
+            && seen <= self.low_water
+        {
+            self.outcomes.remove(&seen);
+        }
+        self.outcomes.insert(step.seq, outcome);
+    }
+
+    /// The outcome of what was applied before; what its proposer no longer waits for is stale.
+    fn remembered(&self, step: SessionStep) -> Option<Result<Outcome, Rejection>> {
+        if self.past.contains(&step.boot) {
+            return Some(Err(Rejection::Stale));
+        }
+        let known = self.outcomes.get(&step.seq).filter(|_| self.boot == step.boot);
+        let is_past = self.boot == step.boot && step.seq <= self.low_water;
+        known.cloned().or_else(|| is_past.then_some(Err(Rejection::Stale)))
+    }
+}
+
 /// The outcome of an entry that was applied before.
 fn remembered(state: &State, entry: &Entry) -> Option<Result<Outcome, Rejection>> {
-    let session = state.sessions.get(&entry.session.node);
-    let same_life = session.filter(|s| s.boot == entry.session.boot && entry.session.seq > 0);
-    if let Some(outcome) = same_life.and_then(|s| s.outcomes.get(&entry.session.seq)) {
-        return Some(outcome.clone());
+    if entry.session.seq > 0
+        && let Some(session) = state.sessions.get(&entry.session.node)
+        && let Some(outcome) = session.remembered(entry.session)
+    {
+        return Some(outcome);
     }
     let key = entry.idempotency_key.as_ref()?;
     let found = state.idempotency.get(key)?;

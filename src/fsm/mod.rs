@@ -109,8 +109,14 @@ pub struct Cluster {
 /// What a proposer has been told.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Session {
-    /// The proposer's life.
+    /// The proposer's process.
     pub boot: BootId,
+    /// The processes before it, the last one first: what comes of them comes too late.
+    #[serde(default)]
+    pub past: Vec<BootId>,
+    /// The proposer waits for nothing up to this number: another copy of that comes too late.
+    #[serde(default)]
+    pub low_water: u64,
     /// Outcomes by sequence number.
     pub outcomes: OrdMap<u64, Result<Outcome, Rejection>>,
 }

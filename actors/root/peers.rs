@@ -1,0 +1,123 @@
+//! What root does for other nodes: takes in their proposals and heartbeats, changes the members.
+//!
+//! Owns who is told what of it. Never talks to another node itself, and never decides who belongs
+//! to the cluster.
+
+use super::{Child, Refusal, RootRef, State, ToChild};
+use crate::actors::raft as consensus;
+use crate::fsm::FEATURE_LEVEL;
+use crate::id::{BootId, Index, NodeId};
+use crate::raft::Entry;
+use crate::raft::node::Member;
+
+/// What the peer actor tells.
+#[derive(Debug)]
+pub enum PeerEvent {
+    /// Another node has proposals for the leader.
+    Proposed {
+        /// Whose they are.
+        from: NodeId,
+        /// Without a time: that is the leader's.
+        entries: Vec<Entry>,
+    },
+    /// Proposals of this process were not taken by whom they were sent to.
+    Refused(BootId, Vec<(u64, Refusal)>),
+    /// Another node has let itself be heard.
+    Heard {
+        /// Which.
+        node: NodeId,
+        /// Up to where it has made its view true.
+        settled: Index,
+    },
+    /// Another node can be reached again: what was on its way to it is lost.
+    Reached(NodeId),
+    /// The cluster says that this node was removed.
+    Removed,
+}
+
+/// A step of changing who takes part in raft.
+#[derive(Debug)]
+pub enum MembersStep {
+    /// Change the configuration; the command is applied with it.
+    Change(Vec<Member>, Result<Vec<u8>, serde_json::Error>),
+    /// Leave the joint configuration.
+    Leave,
+    /// Hand the lead over.
+    TransferLeader(NodeId),
+}
+
+impl State {
+    /// Whether this node leads, as far as raft has told.
+    pub(super) fn leads(&self) -> bool {
+        self.leader.is_some() && self.leader == self.member.as_ref().map(|member| member.node)
+    }
+
+    pub(super) fn on_peer(&mut self, event: PeerEvent, myself: &RootRef) {
+        match event {
+            PeerEvent::Proposed { from, entries } => self.take_in(from, entries),
+            PeerEvent::Refused(boot, refused) if boot == self.boot => {
+                for (seq, refusal) in refused {
+                    self.on_refused(seq, refusal, myself);
+                }
+            }
+            PeerEvent::Refused(..) => {}
+            PeerEvent::Heard { node, settled } if self.leads() => {
+                self.family.tell(Child::Scheduler, ToChild::Heard(node, settled));
+            }
+            PeerEvent::Heard { .. } => {}
+            PeerEvent::Reached(node) if self.leader == Some(node) => self.hand_over_all(),
+            PeerEvent::Reached(_) => {}
+            PeerEvent::Removed => self.removed(),
+        }
+    }
+
+    /// Another node's proposals: into the log, or back.
+    fn take_in(&mut self, from: NodeId, entries: Vec<Entry>) {
+        if self.leads() {
+            return entries.into_iter().for_each(|entry| self.append(entry));
+        }
+        for entry in entries {
+            let (boot, seq) = (BootId(entry.boot), entry.seq);
+            self.turn_back(from, boot, seq, Refusal::NotLeader);
+        }
+    }
+
+    /// Tells another node that a proposal of it is not in the log.
+    pub(super) fn turn_back(&self, node: NodeId, boot: BootId, seq: u64, refusal: Refusal) {
+        self.family.tell(Child::Peer, ToChild::Refused { node, boot, seq, refusal });
+    }
+
+    fn removed(&mut self) {
+        if !self.vitals.removed {
+            self.vitals.removed = true;
+            tracing::error!(
+                "the cluster says that this node was removed: nothing that changes reaches it, its \
+                 containers run on. To use the host again: stop mill, run mill clean, then join"
+            );
+        }
+    }
+
+    pub(super) fn change_members(&mut self, step: MembersStep) {
+        let message = match step {
+            MembersStep::Change(_, Err(error)) => {
+                return tracing::error!(%error, "a change of the members can't be encoded");
+            }
+            MembersStep::Change(members, Ok(command)) => {
+                let entry = Entry {
+                    feature_level: FEATURE_LEVEL,
+                    node: self.member.as_ref().map_or(0, |member| member.node.0),
+                    boot: self.boot.0,
+                    // Nothing waits for it, and it can't come twice.
+                    seq: 0,
+                    time_ms: self.now().0,
+                    command,
+                    ..Entry::default()
+                };
+                consensus::Msg::Change { members, entry }
+            }
+            MembersStep::Leave => consensus::Msg::Leave,
+            MembersStep::TransferLeader(node) => consensus::Msg::TransferLeader(node),
+        };
+        self.family.tell(Child::Raft, ToChild::Raft(message));
+    }
+}
