@@ -3,10 +3,268 @@
 //! Owns the peer port and the connections to other nodes. Never decides who is a member, and never
 //! looks inside a raft message.
 
+mod alone;
 pub mod ca;
 pub mod credentials;
+mod dial;
 pub mod door;
 pub mod keys;
 pub mod knock;
+mod link;
+mod post;
+mod server;
+mod service;
 pub mod tls;
 pub mod wire;
+
+pub use alone::start_alone;
+pub use dial::{Dial, DialError, tcp};
+pub use post::Post;
+
+use crate::actors::root::{self, Child, Refusal, RootRef, ToChild, View};
+use crate::fsm::model::Node;
+use crate::id::{Incarnation, NodeId};
+use credentials::Credentials;
+use link::Link;
+use post::Letterbox;
+use ractor::{Actor, ActorProcessingErr, ActorRef, SpawnErr};
+use server::Served;
+use service::{Desk, Service};
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+/// The metadata of every call: the cluster's incarnation.
+const INCARNATION: &str = "mill-incarnation";
+/// What a removed node is answered.
+const REMOVED: &str = "removed";
+
+/// What the peer actor is told.
+pub enum Msg {
+    /// The newest state: who the members are, and where.
+    View(View),
+}
+
+/// What the peer actor starts with.
+#[derive(Clone)]
+pub struct Args {
+    /// Where what is heard goes.
+    pub root: RootRef,
+    /// This node.
+    pub node: NodeId,
+    /// The cluster's life; who is of another is refused.
+    pub incarnation: Incarnation,
+    /// Who this node is to others.
+    pub credentials: Arc<Credentials>,
+    /// The open peer port.
+    pub listener: Arc<TcpListener>,
+    /// Where members are (`HOST:PORT`), until the state says so.
+    pub known: BTreeMap<NodeId, String>,
+    /// The letterboxes, into which raft puts its messages.
+    pub post: Arc<Post>,
+    /// How connections are opened.
+    pub dial: Dial,
+}
+
+/// The actor.
+pub struct Peer;
+
+/// What the actor keeps.
+pub struct State {
+    args: Args,
+    views: watch::Sender<Option<View>>,
+    links: BTreeMap<NodeId, Running>,
+    /// The port; ended with the actor.
+    _server: JoinSet<()>,
+}
+
+/// A link that is kept up; ended when it is dropped.
+struct Running {
+    address: String,
+    letterbox: Arc<Letterbox>,
+    _tasks: JoinSet<()>,
+}
+
+impl Actor for Peer {
+    type Msg = Msg;
+    type State = State;
+    type Arguments = (Args, Desk);
+
+    async fn pre_start(
+        &self,
+        _myself: ActorRef<Msg>,
+        (args, desk): (Args, Desk),
+    ) -> Result<State, ActorProcessingErr> {
+        let (views, seen) = watch::channel(None);
+        let service = Service {
+            root: args.root.clone(),
+            post: Arc::clone(&args.post),
+            credentials: Arc::clone(&args.credentials),
+            incarnation: args.incarnation,
+            views: seen.clone(),
+            desk,
+        };
+        let door = door::Door::new(Arc::clone(&args.credentials), args.root.clone(), seen);
+        let served = Served::new(service, door);
+        let (listener, credentials) = (Arc::clone(&args.listener), Arc::clone(&args.credentials));
+        let mut server = JoinSet::new();
+        server.spawn(async move {
+            if let Err(error) = server::serve(listener, credentials, served).await {
+                tracing::error!(%error, "the peer port can't be served");
+            }
+        });
+        let known = args.known.clone();
+        let mut state = State { args, views, links: BTreeMap::new(), _server: server };
+        state.link(known);
+        Ok(state)
+    }
+
+    async fn handle(
+        &self,
+        _myself: ActorRef<Msg>,
+        message: Msg,
+        state: &mut State,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            Msg::View(view) => state.on_view(view),
+        }
+        Ok(())
+    }
+
+    async fn post_stop(
+        &self,
+        _myself: ActorRef<Msg>,
+        state: &mut State,
+    ) -> Result<(), ActorProcessingErr> {
+        state.args.post.set_boxes(BTreeMap::new());
+        Ok(())
+    }
+}
+
+impl State {
+    fn on_view(&mut self, view: View) {
+        self.args.post.beat(|pulse| {
+            pulse.leader = view.leader;
+            pulse.boot = view.boot;
+        });
+        if view.touched.nodes || view.touched.all {
+            let mut places: BTreeMap<NodeId, String> = view
+                .state
+                .nodes
+                .values()
+                .filter_map(|node| Some((node.id, place(node)?)))
+                .collect();
+            // The log is still on its way: what it says of itself comes last.
+            if !places.contains_key(&view.node) {
+                let known = self.args.known.iter().map(|(id, place)| (*id, place.clone()));
+                places.extend(known.filter(|(id, _)| !view.state.removed.contains(id)));
+            }
+            self.link(places);
+        }
+        let settled = root::Msg::Settled { child: Child::Peer, index: view.index };
+        self.views.send_replace(Some(view));
+        // Root outlives its children.
+        let _ = self.args.root.cast(settled);
+    }
+
+    /// Keeps links to exactly these nodes.
+    fn link(&mut self, places: BTreeMap<NodeId, String>) {
+        let me = self.args.node;
+        let old = self.links.len();
+        self.links.retain(|id, running| places.get(id) == Some(&running.address));
+        let mut changed = self.links.len() != old;
+        for (to, address) in places.into_iter().filter(|(id, _)| *id != me) {
+            if !self.links.contains_key(&to) {
+                changed = true;
+                self.links.insert(to, self.start(to, address));
+            }
+        }
+        if changed {
+            let boxes = self.links.iter();
+            let boxes = boxes.map(|(id, running)| (*id, Arc::clone(&running.letterbox)));
+            self.args.post.set_boxes(boxes.collect());
+        }
+    }
+
+    fn start(&self, to: NodeId, address: String) -> Running {
+        let (letterbox, large) = Letterbox::new();
+        let link = Link {
+            root: self.args.root.clone(),
+            post: Arc::clone(&self.args.post),
+            credentials: Arc::clone(&self.args.credentials),
+            dial: Arc::clone(&self.args.dial),
+            incarnation: self.args.incarnation,
+            to,
+            address: address.clone(),
+            letterbox: Arc::clone(&letterbox),
+        };
+        let mut tasks = JoinSet::new();
+        tasks.spawn(link.clone().run());
+        tasks.spawn(link.run_bulk(large));
+        Running { address, letterbox, _tasks: tasks }
+    }
+}
+
+/// Where a node is reached; none if it has no peer port.
+fn place(node: &Node) -> Option<String> {
+    if node.peer_port == 0 {
+        return None;
+    }
+    Some(match node.address.parse::<IpAddr>() {
+        Ok(address) => SocketAddr::new(address, node.peer_port).to_string(),
+        Err(_) => format!("{}:{}", node.address, node.peer_port),
+    })
+}
+
+fn wire_refusal(refusal: Refusal) -> wire::Refusal {
+    match refusal {
+        Refusal::NotLeader => wire::Refusal::NotLeader,
+        Refusal::Overloaded => wire::Refusal::Overloaded,
+        Refusal::TooLarge => wire::Refusal::TooLarge,
+    }
+}
+
+/// One of a later version is tried again, as after a change of the leader.
+fn refusal_of(refusal: wire::Refusal) -> Refusal {
+    match refusal {
+        wire::Refusal::Overloaded => Refusal::Overloaded,
+        wire::Refusal::TooLarge => Refusal::TooLarge,
+        wire::Refusal::Unknown | wire::Refusal::NotLeader => Refusal::NotLeader,
+    }
+}
+
+/// Starts the peer actor under root.
+///
+/// # Errors
+/// If the actor can't be spawned.
+pub async fn start(args: Args) -> Result<root::Handle, SpawnErr> {
+    let (root, post) = (args.root.clone(), Arc::clone(&args.post));
+    let desk = Desk::default();
+    let (actor, _) = Peer::spawn_linked(None, Peer, (args, desk.clone()), root.get_cell()).await?;
+    let cell = actor.get_cell();
+    let tell = Box::new(move |what| match what {
+        // One that has failed is started anew and shown everything.
+        ToChild::View(view) => drop(actor.cast(Msg::View(view))),
+        ToChild::Consensus(raft) => post.set_raft(raft),
+        ToChild::Settled(_, index) => post.beat(|pulse| pulse.settled = index),
+        ToChild::Forward(leader, entries) => forward(&post, &root, leader, entries),
+        ToChild::Refused { node, boot, seq, refusal } => desk.refuse(node, boot, seq, refusal),
+        _ => {}
+    });
+    Ok(root::Handle { cell, tell, raft: None })
+}
+
+/// Sends proposals on their way. What finds no room comes back as refused; with a link that is
+/// down, root hands them over again when it is up.
+fn forward(post: &Post, root: &RootRef, leader: NodeId, entries: Vec<crate::raft::Entry>) {
+    for entry in entries {
+        let (boot, seq) = (crate::id::BootId(entry.boot), entry.seq);
+        if !post.propose(leader, entry) {
+            let refused = vec![(seq, Refusal::NotLeader)];
+            let _ = root.cast(root::Msg::Peer(root::PeerEvent::Refused(boot, refused)));
+        }
+    }
+}

@@ -3,15 +3,19 @@
 //! Owns when to plan. Never decides what to do: that is `plan`, and it remembers nothing that a new
 //! leader would miss.
 
+mod watch;
+
 use crate::actors::root::{self, Child, Proposal, RootRef, View};
 use crate::fsm::Command;
 use crate::id::{AppName, Index, NodeId};
 use crate::limits;
 use crate::plan::{self, Observed, Scope};
+use crate::raft::node::Conf;
 use crate::units::Timestamp;
 use ractor::{Actor, ActorProcessingErr, ActorRef, SpawnErr};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
+use watch::{Step, Watch};
 
 /// What the scheduler is told.
 pub enum Msg {
@@ -19,6 +23,12 @@ pub enum Msg {
     View(View),
     /// A node has made its view at this index true.
     Settled(NodeId, Index),
+    /// Another node has let itself be heard; up to there it has made its view true.
+    Heard(NodeId, Index),
+    /// The configuration of raft, while this node leads.
+    Conf(Option<Conf>),
+    /// It is time to look who is silent. An older generation's is ignored.
+    Watch(u64),
     /// A moment has come that the planner asked for. An older generation's is ignored.
     Due(u64),
     /// What became of the steps proposed for an app: the entry's index, or none if they were
@@ -49,6 +59,10 @@ pub struct State {
     /// Apps whose steps are on their way, with the index to wait for once it is known.
     on_their_way: BTreeMap<AppName, Option<Index>>,
     generation: u64,
+    /// While this node leads.
+    watch: Option<Watch>,
+    conf: Option<Conf>,
+    watches: u64,
 }
 
 impl Actor for Scheduler {
@@ -70,6 +84,9 @@ impl Actor for Scheduler {
             wake: BTreeMap::new(),
             on_their_way: BTreeMap::new(),
             generation: 0,
+            watch: None,
+            conf: None,
+            watches: 0,
         })
     }
 
@@ -80,16 +97,37 @@ impl Actor for Scheduler {
         state: &mut State,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            Msg::View(view) => state.on_view(view),
-            Msg::Settled(node, index) => {
-                let known = state.observed.settled.entry(node).or_default();
-                *known = index.max(*known);
-                state.mark_draining();
+            Msg::View(view) => {
+                let nodes = view.touched.nodes || view.touched.all;
+                state.on_view(view);
+                if nodes {
+                    state.plan_members();
+                }
+            }
+            Msg::Settled(node, index) => drop(state.on_settled(node, index)),
+            Msg::Heard(node, index) => {
+                if let Some(watch) = &mut state.watch {
+                    watch.heard(node);
+                }
+                if !state.on_settled(node, index) {
+                    return Ok(());
+                }
+            }
+            Msg::Conf(conf) => {
+                state.on_conf(conf, &myself);
+                return Ok(());
+            }
+            Msg::Watch(generation) => {
+                if generation == state.watches {
+                    state.look(&myself);
+                }
+                return Ok(());
             }
             Msg::Due(generation) if generation != state.generation => return Ok(()),
             Msg::Due(_) => {}
             Msg::Proposed(app, index) => state.on_proposed(app, index),
         }
+        state.keep_watch(&myself);
         state.plan(&myself);
         Ok(())
     }
@@ -118,6 +156,74 @@ impl State {
         self.view = Some(view);
         // Root outlives its children.
         let _ = self.root.cast(settled);
+    }
+
+    /// Answers whether that is news.
+    fn on_settled(&mut self, node: NodeId, index: Index) -> bool {
+        let known = self.observed.settled.entry(node).or_default();
+        if index <= *known {
+            return false;
+        }
+        *known = index;
+        self.mark_draining();
+        true
+    }
+
+    fn leads(&self) -> bool {
+        self.view.as_ref().is_some_and(|v| v.current && v.leader == Some(v.node))
+    }
+
+    /// Begins the watch when this node leads, ends it when it doesn't.
+    fn keep_watch(&mut self, myself: &ActorRef<Msg>) {
+        match (self.leads(), &self.watch) {
+            (true, None) => {
+                self.watch = Some(Watch::new(self.conf.clone()));
+                self.look(myself);
+            }
+            (false, Some(_)) => self.watch = None,
+            _ => {}
+        }
+    }
+
+    fn on_conf(&mut self, conf: Option<Conf>, myself: &ActorRef<Msg>) {
+        self.conf.clone_from(&conf);
+        match (conf, &mut self.watch) {
+            (None, _) => self.watch = None,
+            (Some(conf), Some(watch)) => watch.set_conf(conf),
+            (Some(_), None) => self.keep_watch(myself),
+        }
+        self.plan_members();
+    }
+
+    /// Looks who is silent, and again a tick later.
+    fn look(&mut self, myself: &ActorRef<Msg>) {
+        let (Some(watch), Some(view)) = (&mut self.watch, &self.view) else { return };
+        let lost = watch.lost(view);
+        self.watches += 1;
+        let generation = self.watches;
+        myself.send_after(limits::SILENCE_TICK, move || Msg::Watch(generation));
+        lost.into_iter().for_each(|command| self.ask(&command));
+        self.plan_members();
+    }
+
+    /// Takes the next step toward the members that raft should have.
+    fn plan_members(&mut self) {
+        let Some(view) = self.view.as_ref().filter(|_| self.leads()) else { return };
+        let now = self.now(view);
+        let step = self.watch.as_mut().and_then(|watch| watch.plan(view, now));
+        match step {
+            Some(Step::Propose(command)) => self.ask(&command),
+            // Root outlives its children.
+            Some(Step::Members(step)) => drop(self.root.cast(root::Msg::Members(step))),
+            None => {}
+        }
+    }
+
+    /// Proposes what nothing waits for: it is found again at the next look.
+    fn ask(&self, command: &Command) {
+        let (sender, _) = tokio::sync::oneshot::channel();
+        let proposal = Proposal::new(command, None, sender.into());
+        let _ = self.root.cast(root::Msg::Propose(proposal));
     }
 
     /// Something has settled: apps with a draining allocation may go on.
@@ -237,6 +343,8 @@ pub async fn start(root: RootRef) -> Result<root::Handle, SpawnErr> {
         let message = match what {
             root::ToChild::View(view) => Msg::View(view),
             root::ToChild::Settled(node, index) => Msg::Settled(node, index),
+            root::ToChild::Heard(node, index) => Msg::Heard(node, index),
+            root::ToChild::Conf(conf) => Msg::Conf(conf),
             _ => return,
         };
         // A scheduler that has failed is started anew and shown everything.

@@ -65,7 +65,8 @@ async fn start_raft(dir: PathBuf, root: RootRef) -> Result<Handle, SpawnErr> {
     Ok(Handle { cell, tell, raft })
 }
 
-async fn start_onlooker(
+/// Starts an onlooker in the place of the API.
+pub async fn start_onlooker(
     root: RootRef,
     seen: watch::Sender<Option<View>>,
 ) -> Result<Handle, SpawnErr> {

@@ -9,6 +9,7 @@
     reason = "a test tells by panicking; to clippy only `#[test]` functions are tests"
 )]
 
+mod cluster;
 mod crash;
 mod lap;
 #[allow(dead_code, reason = "shared with smoke/, which uses other parts of it")]

@@ -17,7 +17,7 @@ use crate::actors::container::net::{Net, PublishOn};
 use crate::actors::platform::{Places, Platform, PlatformError};
 use crate::actors::raft::lock::{DataLock, LockError};
 use crate::actors::root::{self, Child, Factories, Factory, Member, RootRef};
-use crate::actors::{container, raft, scheduler};
+use crate::actors::{container, peer, raft, scheduler};
 use crate::config::{ContainerdChoice, DaemonConfig, Mode};
 use crate::fsm::FEATURE_LEVEL;
 use crate::fsm::command::Register;
@@ -122,6 +122,8 @@ pub struct Shared {
     pub identity: OnceCell<Identity>,
     /// Its credentials and listeners, once it is a member.
     pub equipment: OnceCell<Arc<Equipment>>,
+    /// Where raft puts what is meant for other nodes.
+    pub post: Arc<peer::Post>,
     /// The same for the API, with the listeners that it then serves.
     pub standing: watch::Sender<Standing>,
     /// The API's UNIX socket.
@@ -179,6 +181,7 @@ impl Node {
             platform: OnceCell::new(),
             identity: OnceCell::new(),
             equipment: OnceCell::new(),
+            post: peer::Post::new(),
             standing: watch::Sender::new(standing),
             local,
             claiming: Mutex::new(()),
@@ -295,6 +298,8 @@ fn factories(shared: &Arc<Shared>) -> Factories {
     let with = Arc::clone(shared);
     all.insert(Child::Raft, factory(move |root| start_raft(Arc::clone(&with), root)));
     let with = Arc::clone(shared);
+    all.insert(Child::Peer, factory(move |root| start_peer(Arc::clone(&with), root)));
+    let with = Arc::clone(shared);
     all.insert(Child::Container, factory(move |root| start_container(Arc::clone(&with), root)));
     all.insert(Child::Scheduler, factory(scheduler::start));
     all
@@ -331,16 +336,30 @@ async fn start_api(shared: Arc<Shared>, root: RootRef) -> Result<root::Handle, r
     api::start(args).await
 }
 
+async fn start_peer(shared: Arc<Shared>, root: RootRef) -> Result<root::Handle, ractor::SpawnErr> {
+    let missing = || ractor::SpawnErr::StartupFailed("the node is no member yet".into());
+    let who = shared.identity.get().ok_or_else(missing)?;
+    let equipment = shared.equipment.get().ok_or_else(missing)?;
+    let (Some(credentials), Some(listener)) = (&equipment.credentials, &equipment.peer) else {
+        return peer::start_alone(root).await;
+    };
+    let args = peer::Args {
+        root,
+        node: who.node,
+        incarnation: who.cluster.incarnation,
+        credentials: Arc::clone(credentials),
+        listener: Arc::clone(listener),
+        known: who.members.clone(),
+        post: Arc::clone(&shared.post),
+        dial: peer::tcp(),
+    };
+    peer::start(args).await
+}
+
 async fn start_raft(shared: Arc<Shared>, root: RootRef) -> Result<root::Handle, ractor::SpawnErr> {
     let missing = || ractor::SpawnErr::StartupFailed("the node is no member yet".into());
     let who = shared.identity.get().ok_or_else(missing)?;
-    let to = root.clone();
-    let sink: raft::Sink = Box::new(move |event| {
-        if let Some(event) = root::RaftEvent::decode(event) {
-            // Root stops raft before itself: nothing is lost.
-            let _ = to.cast(root::Msg::Raft(event));
-        }
-    });
+    let sink = root::sink(root.clone(), Arc::clone(&shared.post));
     let dir = Places::of(&shared.config.data_dir).data.join(LOG);
     let args = raft::Args { node: who.node, dir, sink };
     let (actor, _) = raft::Raft::spawn_linked(None, raft::Raft, args, root.get_cell()).await?;

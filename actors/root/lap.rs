@@ -3,6 +3,7 @@
 //! Owns the order in which things happen to the state. Never waits for a child.
 
 use super::{Child, Done, Proposal, ProposeError, RaftEvent, RootRef, State, ToChild, View};
+use crate::actors::peer::Post;
 use crate::actors::raft as consensus;
 use crate::actors::raft::EncodeError;
 use crate::fsm::model::Node;
@@ -221,6 +222,21 @@ fn replayed(start: &fsm::State, entries: &[super::CommittedEntry]) -> fsm::State
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default()
+}
+
+/// Where raft's events go: messages to other nodes straight into their letterboxes, the rest to
+/// root, decoded on raft's side.
+#[must_use]
+pub fn sink(root: RootRef, post: Arc<Post>) -> consensus::Sink {
+    Box::new(move |event| match event {
+        consensus::Event::Send { to, bytes, bulk } => post.send(to, bytes, bulk),
+        event => {
+            if let Some(event) = RaftEvent::decode(event) {
+                // Root stops raft before itself: nothing is lost.
+                let _ = root.cast(super::Msg::Raft(event));
+            }
+        }
+    })
 }
 
 impl RaftEvent {

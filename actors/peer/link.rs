@@ -1,0 +1,254 @@
+//! The link to one other member: kept up, fed from its letterbox, and the way for what is large.
+//!
+//! Owns trying again. Never keeps what was on its way when a link broke: raft and root send again.
+
+use super::credentials::Credentials;
+use super::dial::{Dial, DialError, dial};
+use super::post::{Letter, Letterbox, Post, Pulse};
+use super::wire::peer_client::PeerClient;
+use super::wire::{Frame, Heard, Heartbeat, Piece};
+use super::{INCARNATION, refusal_of};
+use crate::actors::raft as consensus;
+use crate::actors::root::{Msg, PeerEvent, RootRef};
+use crate::id::{BootId, Incarnation, NodeId};
+use crate::limits;
+use bytes::Bytes;
+use futures_util::{Stream, stream};
+use prost::Message as _;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+use tonic::transport::Channel;
+use tonic::{Code, Request, Status};
+
+/// What a link is made with.
+#[derive(Clone)]
+pub(super) struct Link {
+    pub(super) root: RootRef,
+    pub(super) post: Arc<Post>,
+    pub(super) credentials: Arc<Credentials>,
+    pub(super) dial: Dial,
+    pub(super) incarnation: Incarnation,
+    /// The other end.
+    pub(super) to: NodeId,
+    pub(super) address: String,
+    pub(super) letterbox: Arc<Letterbox>,
+}
+
+/// Why a link ended.
+#[derive(Debug, thiserror::Error)]
+enum LinkError {
+    #[error(transparent)]
+    Dial(#[from] DialError),
+    #[error("{}", .0.message())]
+    Status(#[from] Box<Status>),
+    #[error("the other end closed the link")]
+    Closed,
+    #[error("no answer in {} s", limits::PEER_CONNECT.as_secs())]
+    Late,
+}
+
+impl Link {
+    /// Keeps the link up, for ever.
+    pub(super) async fn run(self) {
+        let mut pause = limits::PEER_RETRY[0];
+        loop {
+            let begun = Instant::now();
+            let ended = self.session().await;
+            self.letterbox.close();
+            let (to, address) = (self.to, &self.address);
+            match ended {
+                Err(LinkError::Status(status)) if status.code() == Code::PermissionDenied => {
+                    tracing::warn!(%to, %address, reason = status.message(), "a member refuses");
+                    if status.message() == super::REMOVED {
+                        // Root outlives its children.
+                        let _ = self.root.cast(Msg::Peer(PeerEvent::Removed));
+                    }
+                    pause = limits::PEER_RETRY[1];
+                }
+                Err(error) => {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::debug!(%to, %address, error, "no link to a member");
+                }
+                Ok(()) => {}
+            }
+            if begun.elapsed() > limits::PEER_SETTLED {
+                pause = limits::PEER_RETRY[0];
+            }
+            // Not all nodes at once.
+            let pause_now = pause.mul_f64(rand::random_range(0.5..1.0));
+            let knocked = self.letterbox.knock.notified();
+            // Either way it is tried again.
+            let _ = tokio::time::timeout(pause_now, knocked).await;
+            pause = (pause * 2).min(limits::PEER_RETRY[1]);
+        }
+    }
+
+    fn request<T>(&self, content: T) -> Request<T> {
+        let mut request = Request::new(content);
+        request.metadata_mut().insert(INCARNATION, self.incarnation.0.into());
+        request
+    }
+
+    async fn client(&self) -> Result<PeerClient<Channel>, DialError> {
+        let channel = dial(&self.dial, self.credentials.trust(), self.to, &self.address).await?;
+        Ok(PeerClient::new(channel).max_encoding_message_size(limits::PEER_FRAME_MAX))
+    }
+
+    /// Until the connection breaks.
+    async fn session(&self) -> Result<(), LinkError> {
+        let mut client = self.client().await?;
+        let letters = self.letterbox.open();
+        let beats = Beats::new(self.to, self.post.pulse());
+        let frames = frames(letters, beats, Arc::clone(&self.letterbox));
+        let call = client.link(self.request(frames));
+        let answer = tokio::time::timeout(limits::PEER_CONNECT, call).await;
+        let answer = answer.map_err(|_| LinkError::Late)?.map_err(Box::new)?;
+        let mut heard = answer.into_inner();
+        tracing::debug!(to = %self.to, "linked");
+        let _ = self.root.cast(Msg::Peer(PeerEvent::Reached(self.to)));
+        while let Some(heard) = heard.message().await.map_err(Box::new)? {
+            self.on_heard(heard);
+        }
+        Err(LinkError::Closed)
+    }
+
+    fn on_heard(&self, heard: Heard) {
+        for refused in heard.refused {
+            let what = vec![(refused.seq, refusal_of(refused.refusal()))];
+            let event = PeerEvent::Refused(BootId(refused.boot), what);
+            let _ = self.root.cast(Msg::Peer(event));
+        }
+    }
+
+    /// Sends what is large, each over a connection of its own, and tells raft what became of it.
+    pub(super) async fn run_bulk(self, mut large: mpsc::Receiver<Bytes>) {
+        while let Some(bytes) = large.recv().await {
+            let size = bytes.len();
+            let sent = self.send_large(bytes).await;
+            if let Err(error) = &sent {
+                let error = error as &dyn std::error::Error;
+                tracing::warn!(to = %self.to, error, size, "a snapshot did not arrive");
+            }
+            let done = consensus::Msg::SnapshotSent { to: self.to, ok: sent.is_ok() };
+            self.post.tell_raft(done);
+        }
+    }
+
+    async fn send_large(&self, bytes: Bytes) -> Result<(), LinkError> {
+        let mut client = self.client().await?;
+        let count = bytes.len().div_ceil(limits::PEER_PIECE).max(1);
+        let pieces = (0..count).map(move |n| {
+            let from = n * limits::PEER_PIECE;
+            let to = (from + limits::PEER_PIECE).min(bytes.len());
+            Piece { bytes: bytes.slice(from..to) }
+        });
+        let call = client.snapshot(self.request(stream::iter(pieces)));
+        let sent = tokio::time::timeout(limits::PEER_BULK, call).await;
+        sent.map_err(|_| LinkError::Late)?.map_err(Box::new)?;
+        Ok(())
+    }
+}
+
+/// The frames of a link: what waits goes together, up to a bound.
+fn frames(
+    letters: mpsc::Receiver<Letter>,
+    beats: Beats,
+    letterbox: Arc<Letterbox>,
+) -> impl Stream<Item = Frame> + Send + 'static {
+    stream::unfold((letters, beats, letterbox), |(mut letters, mut beats, letterbox)| async move {
+        let frame = tokio::select! {
+            biased;
+            first = letters.recv() => gather(first?, &mut letters, &letterbox),
+            beat = beats.next() => Frame { heartbeat: Some(beat?), ..Frame::default() },
+        };
+        Some((frame, (letters, beats, letterbox)))
+    })
+}
+
+fn gather(first: Letter, letters: &mut mpsc::Receiver<Letter>, letterbox: &Letterbox) -> Frame {
+    let mut frame = Frame::default();
+    let mut bytes = 0;
+    let mut next = Some(first);
+    while let Some(letter) = next {
+        bytes += letter.size();
+        match letter {
+            Letter::Raft(message) => frame.raft.push(message),
+            Letter::Proposal(entry) => frame.proposals.push(entry.encode_to_vec().into()),
+        }
+        next = if bytes < limits::PEER_FRAME { letters.try_recv().ok() } else { None };
+    }
+    letterbox.taken(bytes);
+    frame
+}
+
+/// When a heartbeat is due on a link.
+struct Beats {
+    to: NodeId,
+    pulse: watch::Receiver<Pulse>,
+    last: Option<Instant>,
+    told: Pulse,
+    number: u64,
+}
+
+impl Beats {
+    fn new(to: NodeId, pulse: watch::Receiver<Pulse>) -> Self {
+        Self { to, pulse, last: None, told: Pulse::default(), number: 0 }
+    }
+
+    /// The next one, while the other end leads: at an interval, and soon when something new is
+    /// settled. None when the node stops.
+    async fn next(&mut self) -> Option<Heartbeat> {
+        loop {
+            let pulse = *self.pulse.borrow_and_update();
+            let due = match pulse.leader {
+                Some(leader) if leader == self.to => Some(self.due(pulse)),
+                _ => None,
+            };
+            let wait = due.map_or(Duration::MAX, |at| at.saturating_duration_since(Instant::now()));
+            match tokio::time::timeout(wait, self.pulse.changed()).await {
+                Ok(changed) => changed.ok()?,
+                Err(_) => return Some(self.beat(pulse)),
+            }
+        }
+    }
+
+    fn due(&self, pulse: Pulse) -> Instant {
+        let Some(last) = self.last else { return Instant::now() };
+        let is_news = pulse != self.told;
+        last + if is_news { limits::HEARTBEAT_MIN } else { limits::HEARTBEAT }
+    }
+
+    fn beat(&mut self, pulse: Pulse) -> Heartbeat {
+        self.last = Some(Instant::now());
+        self.told = pulse;
+        self.number += 1;
+        let (boot, settled) = (pulse.boot.0, pulse.settled.0);
+        Heartbeat { boot, settled, number: self.number }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::Index;
+
+    #[tokio::test(start_paused = true)]
+    async fn only_the_leader_is_sent_heartbeats_and_what_is_settled_soon() {
+        let (to, from) = watch::channel(Pulse::default());
+        let mut beats = Beats::new(NodeId(2), from);
+        let none = tokio::time::timeout(limits::HEARTBEAT * 4, beats.next()).await;
+        assert!(none.is_err(), "it doesn't lead");
+        to.send_modify(|pulse| pulse.leader = Some(NodeId(2)));
+        let begun = Instant::now();
+        assert_eq!(beats.next().await.unwrap().number, 1);
+        assert_eq!(begun.elapsed(), Duration::ZERO);
+        assert_eq!(beats.next().await.unwrap().number, 2);
+        assert!(begun.elapsed() >= limits::HEARTBEAT);
+        to.send_modify(|pulse| pulse.settled = Index(7));
+        let begun = Instant::now();
+        assert_eq!(beats.next().await.unwrap().settled, 7);
+        assert!(begun.elapsed() < limits::HEARTBEAT / 2);
+    }
+}

@@ -1,0 +1,199 @@
+//! The letterboxes of the other members: where what is meant for them is put.
+//!
+//! Owns their bounds. Never waits: what doesn't fit is dropped and told, as a network would.
+
+use crate::actors::raft as consensus;
+use crate::id::{BootId, Index, NodeId};
+use crate::limits;
+use crate::raft::Entry;
+use arc_swap::{ArcSwap, ArcSwapOption};
+use bytes::Bytes;
+use ractor::ActorRef;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+use tokio::sync::{Notify, mpsc, watch};
+
+/// What goes over a link.
+pub(super) enum Letter {
+    /// A raft message.
+    Raft(Bytes),
+    /// A proposal for the leader.
+    Proposal(Box<Entry>),
+}
+
+impl Letter {
+    pub(super) fn size(&self) -> usize {
+        match self {
+            Self::Raft(bytes) => bytes.len(),
+            Self::Proposal(entry) => entry.command.len() + entry.idempotency_key.len(),
+        }
+    }
+}
+
+/// What a link's heartbeats say, and to whom they go.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Pulse {
+    pub(super) leader: Option<NodeId>,
+    pub(super) boot: BootId,
+    pub(super) settled: Index,
+}
+
+/// What waits for one other node.
+pub(super) struct Letterbox {
+    /// There while its link is up.
+    letters: ArcSwapOption<mpsc::Sender<Letter>>,
+    /// Bytes that wait.
+    pub(super) bytes: AtomicUsize,
+    /// Raft has been told that the node can't be reached.
+    told: AtomicBool,
+    bulk: mpsc::Sender<Bytes>,
+    /// The node has been heard: it may be reached again.
+    pub(super) knock: Notify,
+}
+
+impl Letterbox {
+    /// A box whose link isn't up, and where what is large comes out.
+    pub(super) fn new() -> (Arc<Self>, mpsc::Receiver<Bytes>) {
+        let (bulk, large) = mpsc::channel(1);
+        let letters = ArcSwapOption::empty();
+        let (bytes, told) = (AtomicUsize::new(0), AtomicBool::new(false));
+        (Arc::new(Self { letters, bytes, told, bulk, knock: Notify::new() }), large)
+    }
+
+    /// The link is up: what is put in comes out here.
+    pub(super) fn open(&self) -> mpsc::Receiver<Letter> {
+        let (sender, letters) = mpsc::channel(limits::PEER_LETTERS);
+        self.bytes.store(0, Ordering::Relaxed);
+        self.letters.store(Some(Arc::new(sender)));
+        self.told.store(false, Ordering::Relaxed);
+        letters
+    }
+
+    /// The link is down.
+    pub(super) fn close(&self) {
+        self.letters.store(None);
+    }
+
+    /// Answers whether there was room.
+    fn put(&self, letter: Letter) -> bool {
+        let size = letter.size();
+        if self.bytes.load(Ordering::Relaxed) > limits::PEER_BYTES {
+            return false;
+        }
+        self.bytes.fetch_add(size, Ordering::Relaxed);
+        let letters = self.letters.load();
+        let put = letters.as_ref().is_some_and(|letters| letters.try_send(letter).is_ok());
+        if !put {
+            self.taken(size);
+        }
+        put
+    }
+
+    /// So many bytes have left the box.
+    pub(super) fn taken(&self, size: usize) {
+        let less = |bytes: usize| Some(bytes.saturating_sub(size));
+        // It always gives a value.
+        let _ = self.bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+    }
+}
+
+/// The letterboxes of all other members. Raft's events and root's proposals go straight to it, so
+/// that they wait for no mailbox.
+#[derive(Default)]
+pub struct Post {
+    boxes: ArcSwap<BTreeMap<NodeId, Arc<Letterbox>>>,
+    raft: OnceLock<ActorRef<consensus::Msg>>,
+    pulse: watch::Sender<Pulse>,
+}
+
+impl Post {
+    /// No letterboxes yet.
+    #[must_use]
+    pub fn new() -> Arc<Self> {
+        Arc::default()
+    }
+
+    /// Sends a raft message; a large one goes over a connection of its own.
+    pub fn send(&self, to: NodeId, bytes: Bytes, bulk: bool) {
+        let boxes = self.boxes.load();
+        let letterbox = boxes.get(&to);
+        if bulk {
+            if letterbox.is_none_or(|letterbox| letterbox.bulk.try_send(bytes).is_err()) {
+                self.tell_raft(consensus::Msg::SnapshotSent { to, ok: false });
+            }
+            return;
+        }
+        if letterbox.is_some_and(|letterbox| letterbox.put(Letter::Raft(bytes))) {
+            return;
+        }
+        if letterbox.is_none_or(|letterbox| !letterbox.told.swap(true, Ordering::Relaxed)) {
+            self.tell_raft(consensus::Msg::Unreachable(to));
+        }
+    }
+
+    /// Sends a proposal; answers whether it is on its way.
+    pub(super) fn propose(&self, to: NodeId, entry: Entry) -> bool {
+        let boxes = self.boxes.load();
+        boxes.get(&to).is_some_and(|letterbox| letterbox.put(Letter::Proposal(Box::new(entry))))
+    }
+
+    /// Where messages from other nodes go. Raft is never started twice in a process.
+    pub(super) fn set_raft(&self, raft: ActorRef<consensus::Msg>) {
+        let _ = self.raft.set(raft);
+    }
+
+    pub(super) fn tell_raft(&self, message: consensus::Msg) {
+        if let Some(raft) = self.raft.get() {
+            // A raft that has ended ends the process.
+            let _ = raft.cast(message);
+        }
+    }
+
+    pub(super) fn set_boxes(&self, boxes: BTreeMap<NodeId, Arc<Letterbox>>) {
+        self.boxes.store(Arc::new(boxes));
+    }
+
+    /// A node has been heard: a link to it that waits for its next try need not wait.
+    pub(super) fn knock(&self, from: NodeId) {
+        if let Some(letterbox) = self.boxes.load().get(&from) {
+            letterbox.knock.notify_one();
+        }
+    }
+
+    pub(super) fn beat(&self, change: impl FnOnce(&mut Pulse)) {
+        self.pulse.send_if_modified(|pulse| {
+            let before = *pulse;
+            change(pulse);
+            *pulse != before
+        });
+    }
+
+    pub(super) fn pulse(&self) -> watch::Receiver<Pulse> {
+        self.pulse.subscribe()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_box_and_a_closed_one_take_nothing() {
+        let post = Post::new();
+        let (letterbox, mut large) = Letterbox::new();
+        post.set_boxes([(NodeId(2), Arc::clone(&letterbox))].into());
+        let entry = || Entry { command: vec![0; 10], ..Entry::default() };
+        assert!(!post.propose(NodeId(2), entry()), "its link is down");
+        let mut letters = letterbox.open();
+        assert!(post.propose(NodeId(2), entry()) && !post.propose(NodeId(3), entry()));
+        post.send(NodeId(2), Bytes::from(vec![0; limits::PEER_BYTES]), false);
+        post.send(NodeId(2), Bytes::new(), false);
+        assert!(letterbox.told.load(Ordering::Relaxed), "it is full");
+        assert!(matches!(letters.try_recv(), Ok(Letter::Proposal(_))));
+        letterbox.taken(limits::PEER_BYTES);
+        assert!(post.propose(NodeId(2), entry()), "there is room again");
+        post.send(NodeId(2), Bytes::from_static(b"state"), true);
+        assert_eq!(large.try_recv().unwrap(), "state");
+    }
+}

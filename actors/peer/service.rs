@@ -1,0 +1,184 @@
+//! What a member answers to other members: links, snapshots, renewed certificates.
+//!
+//! Owns the check of every call: a certificate of this cluster, its incarnation, not removed. Never
+//! looks inside a raft message or a command.
+
+use super::credentials::Credentials;
+use super::post::Post;
+use super::server::Caller;
+use super::wire::peer_server::Peer;
+use super::wire::{self, Frame, Heard, Piece, Taken};
+use super::{INCARNATION, REMOVED, door, wire_refusal};
+use crate::actors::raft as consensus;
+use crate::actors::root::{Msg, PeerEvent, Refusal, RootRef, View};
+use crate::id::{BootId, Incarnation, Index, NodeId};
+use crate::limits;
+use crate::raft::Entry;
+use bytes::{Bytes, BytesMut};
+use prost::Message as _;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use tokio::sync::{mpsc, watch};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+type Answers = mpsc::Sender<Result<Heard, Status>>;
+
+/// Where proposals that were not taken are told, by the node whose they are.
+#[derive(Clone, Default)]
+pub struct Desk(Arc<Mutex<BTreeMap<NodeId, Answers>>>);
+
+impl Desk {
+    /// Tells a node of one; if its link is gone or slow, it hands the proposal over again anyway.
+    pub fn refuse(&self, node: NodeId, boot: BootId, seq: u64, refusal: Refusal) {
+        let Ok(desk) = self.0.lock() else { return };
+        let refusal = wire_refusal(refusal).into();
+        let refused = vec![wire::Refused { boot: boot.0, seq, refusal }];
+        if let Some(answers) = desk.get(&node) {
+            let _ = answers.try_send(Ok(Heard { number: 0, refused }));
+        }
+    }
+
+    fn open(&self, node: NodeId) -> (Answers, mpsc::Receiver<Result<Heard, Status>>) {
+        let (answers, heard) = mpsc::channel(limits::PEER_ANSWERS);
+        if let Ok(mut desk) = self.0.lock() {
+            desk.insert(node, answers.clone());
+        }
+        (answers, heard)
+    }
+}
+
+/// What answers.
+#[derive(Clone)]
+pub(super) struct Service {
+    pub(super) root: RootRef,
+    pub(super) post: Arc<Post>,
+    pub(super) credentials: Arc<Credentials>,
+    pub(super) incarnation: Incarnation,
+    pub(super) views: watch::Receiver<Option<View>>,
+    pub(super) desk: Desk,
+}
+
+impl Service {
+    /// Who calls, if that is a member.
+    fn caller<T>(&self, request: &Request<T>) -> Result<NodeId, Status> {
+        let caller = request.extensions().get::<Caller>();
+        let caller =
+            caller.ok_or_else(|| Status::unauthenticated("show a member's certificate"))?;
+        let told = request.metadata().get(INCARNATION).and_then(|told| told.to_str().ok());
+        if told != Some(self.incarnation.0.to_string().as_str()) {
+            return Err(Status::permission_denied("the cluster was restored since"));
+        }
+        let node = caller.0.node;
+        if self.is_removed(node) {
+            return Err(Status::permission_denied(REMOVED));
+        }
+        Ok(node)
+    }
+
+    fn is_removed(&self, node: NodeId) -> bool {
+        self.views.borrow().as_ref().is_some_and(|view| view.state.removed.contains(&node))
+    }
+
+    fn leads(&self) -> bool {
+        self.views.borrow().as_ref().is_some_and(|view| view.leader == Some(view.node))
+    }
+
+    /// Takes a frame in; answers what is to be said at once.
+    fn take(&self, from: NodeId, frame: Frame) -> Result<Option<Heard>, Status> {
+        if self.is_removed(from) {
+            return Err(Status::permission_denied(REMOVED));
+        }
+        if !frame.raft.is_empty() {
+            self.post.tell_raft(consensus::Msg::Step(frame.raft));
+        }
+        if !frame.proposals.is_empty() {
+            let entries = frame.proposals.into_iter().map(|bytes| proposal(bytes, from));
+            let entries = entries.collect::<Result<Vec<_>, _>>()?;
+            // Root outlives its children, here and below.
+            let _ = self.root.cast(Msg::Peer(PeerEvent::Proposed { from, entries }));
+        }
+        let Some(beat) = frame.heartbeat else { return Ok(None) };
+        let heard = PeerEvent::Heard { node: from, settled: Index(beat.settled) };
+        let _ = self.root.cast(Msg::Peer(heard));
+        let heard = Heard { number: beat.number, refused: Vec::new() };
+        Ok(self.leads().then_some(heard))
+    }
+
+    async fn read(&self, from: NodeId, mut frames: Streaming<Frame>, answers: Answers) {
+        loop {
+            let taken = match frames.message().await {
+                Ok(Some(frame)) => self.take(from, frame),
+                Ok(None) | Err(_) => return,
+            };
+            let said = match taken {
+                Ok(None) => continue,
+                Ok(Some(heard)) => answers.try_send(Ok(heard)),
+                Err(status) => {
+                    // The link ends with it.
+                    let _ = answers.send(Err(status)).await;
+                    return;
+                }
+            };
+            if let Err(mpsc::error::TrySendError::Closed(_)) = said {
+                return;
+            }
+        }
+    }
+}
+
+fn proposal(bytes: Bytes, from: NodeId) -> Result<Entry, Status> {
+    let entry = Entry::decode(bytes).map_err(|_| Status::invalid_argument("no entry"))?;
+    if entry.node != from.0 {
+        return Err(Status::permission_denied("a proposal of another node"));
+    }
+    Ok(entry)
+}
+
+#[tonic::async_trait]
+impl Peer for Service {
+    type LinkStream = ReceiverStream<Result<Heard, Status>>;
+
+    async fn link(
+        &self,
+        request: Request<Streaming<Frame>>,
+    ) -> Result<Response<Self::LinkStream>, Status> {
+        let from = self.caller(&request)?;
+        let (answers, heard) = self.desk.open(from);
+        self.post.knock(from);
+        let service = self.clone();
+        let frames = request.into_inner();
+        // Ends with the connection, whose end the stream of frames tells.
+        tokio::spawn(async move { service.read(from, frames, answers).await });
+        Ok(Response::new(ReceiverStream::new(heard)))
+    }
+
+    async fn snapshot(
+        &self,
+        request: Request<Streaming<Piece>>,
+    ) -> Result<Response<Taken>, Status> {
+        self.caller(&request)?;
+        let mut pieces = request.into_inner();
+        let mut whole = BytesMut::new();
+        while let Some(piece) = pieces.message().await? {
+            if whole.len() + piece.bytes.len() > limits::PEER_SNAPSHOT_MAX {
+                return Err(Status::out_of_range("the snapshot is too large"));
+            }
+            whole.extend_from_slice(&piece.bytes);
+        }
+        self.post.tell_raft(consensus::Msg::Step(vec![whole.freeze()]));
+        Ok(Response::new(Taken {}))
+    }
+
+    async fn renew(
+        &self,
+        request: Request<wire::CertificateRequest>,
+    ) -> Result<Response<wire::Certificate>, Status> {
+        let caller = self.caller(&request)?;
+        let view = self.views.borrow().clone();
+        let view = view.ok_or_else(|| Status::unavailable("the node has no state yet"))?;
+        let credentials = Arc::clone(&self.credentials);
+        let renewed = door::renew(credentials, view, caller, request.into_inner()).await?;
+        Ok(Response::new(renewed))
+    }
+}

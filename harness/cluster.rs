@@ -1,0 +1,126 @@
+//! `TestCluster`: several nodes in one process with real raft on disk, real connections between
+//! them, real root and scheduler; only the containers are made up.
+//!
+//! Owns what the daemon does for them, and the faults: a node that stops, a way that is cut.
+
+mod containers;
+mod keys;
+mod node;
+mod ways;
+
+pub use node::TestNode;
+pub use ways::Ways;
+
+use keys::Founder;
+use mill::actors::root::View;
+use mill::fsm::Command;
+use mill::fsm::model::{NodeStatus, Part, Role};
+use mill::id::NodeId;
+use mill::trust::Fingerprint;
+use std::collections::BTreeMap;
+
+/// A cluster. Its nodes are numbered from 1.
+pub struct TestCluster {
+    /// The ways between the nodes.
+    pub ways: Ways,
+    nodes: BTreeMap<u64, TestNode>,
+    token: String,
+    ca: Fingerprint,
+}
+
+impl TestCluster {
+    /// So many nodes, all ready, with as many voters as there should be; node 1 leads.
+    pub async fn new(size: u64) -> Self {
+        let ways = Ways::default();
+        let founder = Founder::new();
+        let ca = founder.fingerprint;
+        let first = TestNode::found(founder, ways.clone()).await;
+        first.ready().await;
+        let minted = mill::token::mint(7, [7; 32], Some(ca));
+        let (id, hash) = (minted.id, minted.hash);
+        let token = Command::CreateToken { id, role: Role::Join, hash, expires_at: None };
+        first.propose(&token).await.expect("a token");
+        let nodes = [(1, first)].into();
+        let mut cluster = Self { ways, nodes, token: minted.text, ca };
+        for _ in 1..size {
+            cluster.join().await;
+        }
+        cluster.settled().await;
+        cluster
+    }
+
+    /// One more node joins by node 1's door. Answers its id, when it is ready.
+    pub async fn join(&mut self) -> u64 {
+        let name = format!("n{}", self.nodes.len() + 1);
+        let door = self.node(1).port();
+        let node = TestNode::join(&name, door, &self.token, self.ca, self.ways.clone()).await;
+        node.ready().await;
+        let id = node.id.0;
+        self.nodes.insert(id, node);
+        id
+    }
+
+    /// Waits until all are ready and as many vote as should.
+    pub async fn settled(&self) {
+        let size = self.nodes.len();
+        let want = mill::members::voters_among(size);
+        let is_settled = |view: &View| {
+            let nodes = &view.state.nodes;
+            let voters = nodes.values().filter(|node| node.part == Part::Voter).count();
+            let ready = nodes.values().all(|node| node.status == NodeStatus::Ready);
+            nodes.len() == size && voters == want && ready
+        };
+        for node in self.nodes.values() {
+            node.until("all are ready and vote", is_settled).await;
+        }
+    }
+
+    /// A running node.
+    pub fn node(&self, id: u64) -> &TestNode {
+        &self.nodes[&id]
+    }
+
+    /// The ids of all of them.
+    pub fn ids(&self) -> Vec<u64> {
+        self.nodes.keys().copied().collect()
+    }
+
+    /// Waits until these agree on a leader among them.
+    pub async fn leader(&self, among: &[u64]) -> u64 {
+        let leads = |view: &View| view.leader.is_some_and(|leader| among.contains(&leader.0));
+        let mut leader = None;
+        crate::poll::poll_async(async || {
+            let first = self.node(among[0]).until("a leader", leads).await.leader;
+            for id in &among[1..] {
+                if self.node(*id).view().leader != first {
+                    return false;
+                }
+            }
+            leader = first;
+            true
+        })
+        .secs(20)
+        .expect_async("one leader")
+        .await;
+        leader.map_or(0, |id: NodeId| id.0)
+    }
+
+    /// Ends a node as the power would: nothing of it reaches another one any more.
+    pub async fn kill(&mut self, id: u64) {
+        self.ways.isolate(id, true);
+        self.nodes.get_mut(&id).expect("a node").stop().await;
+        self.ways.isolate(id, false);
+    }
+
+    /// Starts a node that was ended, with what it has on its disk.
+    pub async fn start(&mut self, id: u64) {
+        self.nodes.get_mut(&id).expect("a node").start().await;
+    }
+
+    /// Ends all.
+    pub async fn end(mut self) {
+        for node in self.nodes.values_mut() {
+            node.stop().await;
+        }
+    }
+}

@@ -1,0 +1,269 @@
+//! A node of a test cluster: the real tree, with made-up containers and an onlooker for an API.
+//!
+//! Owns starting and ending it, as the daemon does.
+
+use super::containers::{Fakes, Script};
+use super::keys::{Founder, Joiner, LIFE};
+use super::ways::Ways;
+use crate::lap::start_onlooker;
+use mill::actors::peer::credentials::Credentials;
+use mill::actors::peer::{self, Post};
+use mill::actors::raft::{self, Raft};
+use mill::actors::root::{
+    Args, Child, Done, Factories, Factory, Handle, Member, Msg, Proposal, ProposeError, Root,
+    RootRef, ToChild, View, sink,
+};
+use mill::actors::scheduler;
+use mill::fsm::command::{Init, Register};
+use mill::fsm::{Command, FEATURE_LEVEL};
+use mill::id::{BootId, Incarnation, NodeId};
+use mill::trust::Fingerprint;
+use mill::units::{Bytes, MilliCpu};
+use ractor::{Actor, SpawnErr};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+
+/// What a node keeps while it is ended.
+#[derive(Clone)]
+struct Kept {
+    node: NodeId,
+    dir: PathBuf,
+    port: u16,
+    init: Option<Init>,
+    incarnation: Incarnation,
+    credentials: Arc<Credentials>,
+    known: BTreeMap<NodeId, String>,
+    ways: Ways,
+    script: Script,
+}
+
+/// A node.
+pub struct TestNode {
+    /// Its id.
+    pub id: NodeId,
+    kept: Kept,
+    running: Option<Running>,
+    _dir: TempDir,
+}
+
+struct Running {
+    root: RootRef,
+    view: watch::Receiver<Option<View>>,
+    fatal: mpsc::UnboundedReceiver<String>,
+}
+
+fn factory<F, R>(start: F) -> Factory
+where
+    F: Fn(RootRef) -> R + Send + Sync + 'static,
+    R: Future<Output = Result<Handle, SpawnErr>> + Send + 'static,
+{
+    Arc::new(move |root| Box::pin(start(root)))
+}
+
+async fn start_raft(kept: Kept, post: Arc<Post>, root: RootRef) -> Result<Handle, SpawnErr> {
+    let sink = sink(root.clone(), post);
+    let args = raft::Args { node: kept.node, dir: kept.dir, sink };
+    let (actor, _) = Raft::spawn_linked(None, Raft, args, root.get_cell()).await?;
+    let (cell, raft) = (actor.get_cell(), Some(actor.clone()));
+    let tell = Box::new(move |what| {
+        if let ToChild::Raft(message) = what {
+            let _ = actor.cast(message);
+        }
+    });
+    Ok(Handle { cell, tell, raft })
+}
+
+impl Running {
+    async fn new(kept: &Kept, listener: TcpListener) -> Self {
+        let (seen, view) = watch::channel(None);
+        let (told, fatal) = mpsc::unbounded_channel();
+        let boot = BootId(rand::random());
+        let post = Post::new();
+        let listener = Arc::new(listener);
+        let mut factories = Factories::new();
+        let (with, to) = (kept.clone(), Arc::clone(&post));
+        let raft = move |root| start_raft(with.clone(), Arc::clone(&to), root);
+        factories.insert(Child::Raft, factory(raft));
+        let with = kept.clone();
+        let peer = move |root| {
+            peer::start(peer::Args {
+                root,
+                node: with.node,
+                incarnation: with.incarnation,
+                credentials: Arc::clone(&with.credentials),
+                listener: Arc::clone(&listener),
+                known: with.known.clone(),
+                post: Arc::clone(&post),
+                dial: with.ways.dial(with.node.0),
+            })
+        };
+        factories.insert(Child::Peer, factory(peer));
+        let script = kept.script.clone();
+        let fakes = move |root| Fakes::start(root, script.clone());
+        factories.insert(Child::Container, factory(fakes));
+        factories.insert(Child::Scheduler, factory(scheduler::start));
+        factories.insert(Child::Api, factory(move |root| start_onlooker(root, seen.clone())));
+        let args = Args { boot, factories, fatal: told };
+        let (root, _) = Root::spawn(None, Root, args).await.expect("root starts");
+        let register = Register {
+            after: None,
+            node: kept.node,
+            boot,
+            cpu: MilliCpu(2_000),
+            memory: Bytes(4 << 30),
+            version: "test".to_owned(),
+            feature_level: FEATURE_LEVEL,
+        };
+        let member = Member { node: kept.node, init: kept.init.clone(), register };
+        root.cast(Msg::Begin(Box::new(member))).expect("root lives");
+        Self { root, view, fatal }
+    }
+}
+
+async fn listen(port: u16) -> TcpListener {
+    TcpListener::bind(("127.0.0.1", port)).await.expect("a port")
+}
+
+impl TestNode {
+    /// The first of a cluster.
+    pub(super) async fn found(founder: Founder, ways: Ways) -> Self {
+        let listener = listen(0).await;
+        let port = listener.local_addr().expect("an address").port();
+        let init = Init { peer_port: port, ..founder.init };
+        let kept = Kept {
+            node: NodeId(1),
+            dir: PathBuf::new(),
+            port,
+            incarnation: init.incarnation,
+            init: Some(init),
+            credentials: Arc::new(Credentials::new(&founder.keys, LIFE).expect("credentials")),
+            known: BTreeMap::new(),
+            ways,
+            script: Script::default(),
+        };
+        Self::begin(kept, listener).await
+    }
+
+    /// One that joins by a member's door.
+    pub(super) async fn join(
+        name: &str,
+        door: u16,
+        token: &str,
+        ca: Fingerprint,
+        ways: Ways,
+    ) -> Self {
+        let listener = listen(0).await;
+        let port = listener.local_addr().expect("an address").port();
+        let joiner = Joiner::new(name, door, port, token, ca).await;
+        let kept = Kept {
+            node: joiner.node,
+            dir: PathBuf::new(),
+            port,
+            init: None,
+            incarnation: joiner.incarnation,
+            credentials: Arc::new(Credentials::new(&joiner.keys, LIFE).expect("credentials")),
+            known: joiner.known,
+            ways,
+            script: Script::default(),
+        };
+        Self::begin(kept, listener).await
+    }
+
+    async fn begin(mut kept: Kept, listener: TcpListener) -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        kept.dir = dir.path().to_owned();
+        let running = Some(Running::new(&kept, listener).await);
+        Self { id: kept.node, kept, running, _dir: dir }
+    }
+
+    fn running(&self) -> &Running {
+        self.running.as_ref().expect("the node runs")
+    }
+
+    /// Its peer port.
+    pub fn port(&self) -> u16 {
+        self.kept.port
+    }
+
+    /// Root.
+    pub fn root(&self) -> &RootRef {
+        &self.running().root
+    }
+
+    /// The newest view.
+    pub fn view(&self) -> View {
+        self.running().view.borrow().clone().expect("a view")
+    }
+
+    /// Waits for a view; fails after 20 s.
+    pub async fn until(&self, what: &str, mut is: impl FnMut(&View) -> bool) -> View {
+        let mut view = self.running().view.clone();
+        let wait = view.wait_for(|view| view.as_ref().is_some_and(&mut is));
+        let seen = tokio::time::timeout(Duration::from_secs(20), wait).await;
+        let id = self.id;
+        let seen = seen.unwrap_or_else(|_| {
+            let view = self.running().view.borrow();
+            let view = view.as_ref().map(|v| (v.index, v.current, v.leader, &v.state.nodes));
+            panic!("node {id}: not in 20 s: {what}; {view:#?}")
+        });
+        seen.expect("the onlooker lives").clone().expect("a view")
+    }
+
+    /// Waits until it is current and registered.
+    pub async fn ready(&self) {
+        let me = self.id;
+        let is_ready = |view: &View| {
+            let node = view.state.nodes.get(&me);
+            view.current && node.is_some_and(|node| node.boot == view.boot && node.is_there())
+        };
+        self.until("it is ready", is_ready).await;
+    }
+
+    /// Proposes, and waits for the outcome.
+    pub async fn propose(&self, command: &Command) -> Result<Done, ProposeError> {
+        let ask = |reply| Msg::Propose(Proposal::new(command, None, reply));
+        let answer = self.root().call(ask, None).await.expect("root lives");
+        answer.success_or(ProposeError::Stopping)?
+    }
+
+    /// Nobody hears it any more, though it hears the others.
+    pub fn stop_heartbeats(&self) {
+        self.mute(true);
+    }
+
+    /// It is heard again.
+    pub fn resume_heartbeats(&self) {
+        self.mute(false);
+    }
+
+    fn mute(&self, is_mute: bool) {
+        let others: Vec<NodeId> = self.view().state.nodes.keys().copied().collect();
+        for other in others.into_iter().filter(|id| *id != self.id) {
+            self.kept.ways.cut(self.id.0, other.0, is_mute);
+        }
+    }
+
+    /// The next container that it is to run fails, for that reason.
+    pub fn fail_next_run(&self, reason: &str) {
+        self.kept.script.fail_next(reason);
+    }
+
+    pub(super) async fn stop(&mut self) {
+        let Some(mut running) = self.running.take() else { return };
+        let _ = running.root.call(Msg::Stop, Some(Duration::from_secs(20))).await;
+        assert_eq!(running.fatal.try_recv().ok(), None, "node {} failed", self.id);
+    }
+
+    pub(super) async fn start(&mut self) {
+        assert!(self.running.is_none(), "node {} runs", self.id);
+        let port = self.kept.port;
+        let bind = async || TcpListener::bind(("127.0.0.1", port)).await;
+        let listener = crate::poll::poll_async(bind).expect_async("its port").await;
+        self.running = Some(Running::new(&self.kept, listener).await);
+    }
+}
