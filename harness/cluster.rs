@@ -88,21 +88,15 @@ impl TestCluster {
     /// Waits until these agree on a leader among them.
     pub async fn leader(&self, among: &[u64]) -> u64 {
         let leads = |view: &View| view.leader.is_some_and(|leader| among.contains(&leader.0));
-        let mut leader = None;
-        crate::poll::poll_async(async || {
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        loop {
             let first = self.node(among[0]).until("a leader", leads).await.leader;
-            for id in &among[1..] {
-                if self.node(*id).view().leader != first {
-                    return false;
-                }
+            if among.iter().all(|id| self.node(*id).view().leader == first) {
+                return first.map_or(0, |id: NodeId| id.0);
             }
-            leader = first;
-            true
-        })
-        .secs(20)
-        .expect_async("one leader")
-        .await;
-        leader.map_or(0, |id: NodeId| id.0)
+            assert!(std::time::Instant::now() < deadline, "no leader that all know");
+            tokio::task::yield_now().await;
+        }
     }
 
     /// Ends a node as the power would: nothing of it reaches another one any more.

@@ -234,16 +234,16 @@ mod tests {
     use super::*;
     use crate::id::Index;
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn only_the_leader_is_sent_heartbeats_and_what_is_settled_soon() {
         let (to, from) = watch::channel(Pulse::default());
         let mut beats = Beats::new(NodeId(2), from);
-        let none = tokio::time::timeout(limits::HEARTBEAT * 4, beats.next()).await;
+        let none = tokio::time::timeout(Duration::from_millis(20), beats.next()).await;
         assert!(none.is_err(), "it doesn't lead");
         to.send_modify(|pulse| pulse.leader = Some(NodeId(2)));
         let begun = Instant::now();
         assert_eq!(beats.next().await.unwrap().number, 1);
-        assert_eq!(begun.elapsed(), Duration::ZERO);
+        assert!(begun.elapsed() < limits::HEARTBEAT);
         assert_eq!(beats.next().await.unwrap().number, 2);
         assert!(begun.elapsed() >= limits::HEARTBEAT);
         to.send_modify(|pulse| pulse.settled = Index(7));

@@ -1,5 +1,6 @@
 //! Tests that need the test support, and of it.
 
+mod cluster;
 mod container;
 mod crash;
 mod lap;

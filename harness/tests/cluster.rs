@@ -1,0 +1,124 @@
+//! Nodes of one cluster together: leaders, proposals from anywhere, silence, partitions.
+
+use crate::cluster::TestCluster;
+use mill::fsm::Command;
+use mill::fsm::model::{NodeStatus, Role};
+use mill::id::{NodeId, TokenId};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+fn token(id: &str) -> Command {
+    let (id, hash) = (id.into(), String::new());
+    Command::CreateToken { id, role: Role::Read, hash, expires_at: None }
+}
+
+fn revoke(id: &str) -> Command {
+    Command::RevokeToken { id: id.into() }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn three_join_and_vote_and_each_takes_changes() {
+    let cluster = TestCluster::new(3).await;
+    let leader = cluster.leader(&[1, 2, 3]).await;
+    for id in cluster.ids() {
+        let name = format!("t{id}");
+        let done = cluster.node(id).propose(&token(&name)).await.unwrap();
+        for other in cluster.ids() {
+            let view = cluster.node(other).until("the change", |v| v.index >= done.index).await;
+            assert!(view.state.tokens.contains_key(&TokenId::from(name.as_str())));
+        }
+        let refused = cluster.node(id).propose(&revoke("none")).await.unwrap_err();
+        assert_eq!(refused.to_string(), "no token none");
+    }
+    let states: Vec<_> = cluster.ids().iter().map(|id| cluster.node(*id).view().state).collect();
+    assert_eq!(states[0].hash(), states[leader as usize % 3].hash());
+    cluster.end().await;
+}
+
+/// Each change is one that can be carried out only once: a second copy of it would be refused.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn changes_of_a_follower_have_one_effect_though_leaders_die_meanwhile() {
+    let mut cluster = TestCluster::new(3).await;
+    let leader = cluster.leader(&[1, 2, 3]).await;
+    let follower = if leader == 1 { 2 } else { 1 };
+    for n in 0..40 {
+        cluster.node(follower).propose(&token(&format!("t{n}"))).await.unwrap();
+    }
+    let root = cluster.node(follower).root().clone();
+    let mut changes = tokio::task::JoinSet::new();
+    let begun = Arc::new(tokio::sync::Semaphore::new(0));
+    for n in 0..40 {
+        let (root, begun) = (root.clone(), Arc::clone(&begun));
+        changes.spawn(async move {
+            use mill::actors::root::{Msg, Proposal};
+            let command = revoke(&format!("t{n}"));
+            begun.add_permits(1);
+            let ask = |reply| Msg::Propose(Proposal::new(&command, None, reply));
+            root.call(ask, None).await.unwrap().unwrap()
+        });
+    }
+    // All are on their way, none is waited for.
+    let _all = begun.acquire_many(40).await.unwrap();
+    cluster.kill(leader).await;
+    for done in changes.join_all().await {
+        done.unwrap();
+    }
+    let rest: Vec<u64> = cluster.ids().into_iter().filter(|id| *id != leader).collect();
+    let new = cluster.leader(&rest).await;
+    assert_ne!(new, leader);
+    cluster.start(leader).await;
+    let last = cluster.node(new).propose(&token("last")).await.unwrap().index;
+    for id in cluster.ids() {
+        let view = cluster.node(id).until("all of it", |view| view.index >= last).await;
+        assert_eq!(view.state.tokens.len(), 2, "the join token and the last one");
+    }
+    cluster.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_silent_node_is_marked_down_and_comes_back() {
+    let cluster = TestCluster::new(3).await;
+    let leader = cluster.leader(&[1, 2, 3]).await;
+    let silent = if leader == 3 { 2 } else { 3 };
+    let before = cluster.node(silent).view().boot;
+    let status = |view: &mill::actors::root::View| view.state.nodes[&NodeId(silent)].status;
+    let begun = Instant::now();
+    cluster.node(silent).stop_heartbeats();
+    cluster.node(leader).until("it is down", |view| status(view) == NodeStatus::Down).await;
+    let took = begun.elapsed();
+    assert!(took >= Duration::from_secs(4) && took < Duration::from_secs(9), "{took:?}");
+    assert_eq!(cluster.node(leader).view().leader, Some(NodeId(leader)));
+    cluster.node(silent).resume_heartbeats();
+    let back = |view: &mill::actors::root::View| status(view) == NodeStatus::Ready;
+    cluster.node(leader).until("it is back", back).await;
+    cluster.node(silent).ready().await;
+    assert_ne!(cluster.node(silent).view().boot, before, "a new life");
+    cluster.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_is_cut_off_takes_nothing_and_the_others_go_on() {
+    let cluster = TestCluster::new(3).await;
+    let old = cluster.leader(&[1, 2, 3]).await;
+    let rest: Vec<u64> = cluster.ids().into_iter().filter(|id| *id != old).collect();
+    cluster.ways.isolate(old, true);
+    let begun = Instant::now();
+    let lone = {
+        let root = cluster.node(old).root().clone();
+        tokio::spawn(async move {
+            use mill::actors::root::{Msg, Proposal};
+            let command = token("lone");
+            let ask = |reply| Msg::Propose(Proposal::new(&command, None, reply));
+            root.call(ask, None).await.unwrap().unwrap()
+        })
+    };
+    cluster.leader(&rest).await;
+    cluster.node(rest[0]).propose(&token("t")).await.unwrap();
+    println!("cut off to the next write: {:?}", begun.elapsed());
+    cluster.ways.isolate(old, false);
+    // It was on its way all the time, and reaches the new leader.
+    lone.await.unwrap().unwrap();
+    let view = cluster.node(old).until("the log", |view| view.state.tokens.len() == 3).await;
+    assert_ne!(view.leader, Some(NodeId(old)));
+    cluster.end().await;
+}
