@@ -270,7 +270,7 @@ impl Actor for Root {
             Msg::Usage(reply) => state.family.tell(Child::Container, ToChild::Usage(reply)),
             Msg::Vitals(reply) => {
                 // Who asked may have gone.
-                let _ = reply.send(state.vitals.clone());
+                let _ = reply.send(Vitals { conf: state.conf.clone(), ..state.vitals.clone() });
             }
             Msg::ReadIndex(reply) => state.read_index(reply),
             Msg::Restart(child) => state.restart_child(child, &myself),

@@ -11,6 +11,7 @@ mod ways;
 pub use node::TestNode;
 pub use ways::Ways;
 
+use crate::poll::poll_async;
 use keys::Founder;
 use mill::actors::root::View;
 use mill::fsm::Command;
@@ -73,6 +74,27 @@ impl TestCluster {
         for node in self.nodes.values() {
             node.until("all are ready and vote", is_settled).await;
         }
+        // The joint configuration is left, and everybody knows it: only then can any be missed.
+        let first = self.node(1);
+        let left = || async {
+            let vitals = first.vitals().await;
+            vitals.conf.is_some_and(|c| c.outgoing.is_empty() && c.voters.len() == want)
+        };
+        poll_async(left).secs(20).expect_async("the joint configuration to be left").await;
+        let revoke = Command::RevokeToken { id: "none".into() };
+        first.propose(&revoke).await.expect_err("nothing to revoke");
+        self.agree().await;
+    }
+
+    /// Waits until all that run have the same state.
+    pub async fn agree(&self) {
+        let same = || async {
+            let running = self.nodes.values().filter(|node| node.is_running());
+            let mut hashes: Vec<_> = running.map(|node| node.view().state.hash()).collect();
+            hashes.dedup();
+            hashes.len() == 1
+        };
+        poll_async(same).secs(20).expect_async("all have one state").await;
     }
 
     /// A running node.

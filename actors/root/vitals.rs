@@ -4,6 +4,7 @@
 
 use super::Child;
 use crate::id::Term;
+use crate::raft::node::Conf;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,6 +16,8 @@ pub struct Vitals {
     pub term: Term,
     /// How long changes of this node took, from proposed to applied, in seconds.
     pub commits: Histogram,
+    /// The configuration of raft, while this node leads.
+    pub conf: Option<Conf>,
     /// The cluster has said that this node was removed.
     pub removed: bool,
     /// How often each child that root starts again was.
@@ -27,6 +30,7 @@ impl Default for Vitals {
             [Child::Api, Child::Peer, Child::Container, Child::Scheduler].map(|child| (child, 0));
         Self {
             term: Term::default(),
+            conf: None,
             removed: false,
             // From 100 µs, each twice the one before, to 1.6 s.
             commits: Histogram::new(exponential_buckets(0.0001, 2.0, 15)),

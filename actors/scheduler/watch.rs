@@ -7,7 +7,7 @@ use crate::actors::root::{MembersStep, View};
 use crate::fsm::Command;
 use crate::id::NodeId;
 use crate::limits;
-use crate::members::{self, Next};
+use crate::members::{self, Next, Observed};
 use crate::raft::node::Conf;
 use crate::silence::Silence;
 use crate::units::{Millis, Timestamp};
@@ -64,14 +64,7 @@ impl Watch {
     /// The next step toward the configuration that should be. `now` is replicated time.
     pub(super) fn plan(&mut self, view: &View, now: Timestamp) -> Option<Step> {
         let conf = self.conf.as_ref()?;
-        let observed =
-            members::Observed { caught_up: conf.caught_up.clone(), ..Default::default() };
-        let known = members::Conf {
-            voters: conf.voters.clone(),
-            outgoing: conf.outgoing.clone(),
-            learners: conf.learners.clone(),
-        };
-        let next = members::plan(&view.state, &known, &observed, view.node, now);
+        let next = members::plan(&view.state, conf, &Observed::default(), view.node, now);
         let is_asked =
             |(asked, at): &(Next, Instant)| *asked == next && at.elapsed() < limits::MEMBERS_RETRY;
         if self.asked.as_ref().is_some_and(is_asked) {

@@ -11,7 +11,7 @@ use mill::actors::peer::{self, Post};
 use mill::actors::raft::{self, Raft};
 use mill::actors::root::{
     Args, Child, Done, Factories, Factory, Handle, Member, Msg, Proposal, ProposeError, Root,
-    RootRef, ToChild, View, sink,
+    RootRef, ToChild, View, Vitals, sink,
 };
 use mill::actors::scheduler;
 use mill::fsm::command::{Init, Register};
@@ -193,6 +193,17 @@ impl TestNode {
     /// Root.
     pub fn root(&self) -> &RootRef {
         &self.running().root
+    }
+
+    /// Whether it runs.
+    pub fn is_running(&self) -> bool {
+        self.running.is_some()
+    }
+
+    /// What root has counted.
+    pub async fn vitals(&self) -> Vitals {
+        let answer = self.root().call(Msg::Vitals, None).await.expect("root lives");
+        answer.success_or("gone").expect("an answer")
     }
 
     /// The newest view.

@@ -190,7 +190,9 @@ impl Node {
         let snapshot = Some(ready.snapshot().clone()).filter(|s| !s.is_empty());
         let entries = ready.take_entries();
         self.hand_out(&round.committed);
-        let needed = ready.must_sync() || self.members.must_write(&round.committed);
+        // Noted in any case: a change may be committed by what brings new entries.
+        let changes = self.members.must_write(&round.committed);
+        let needed = ready.must_sync() || changes;
         if let Some(snapshot) = &snapshot {
             self.raw.mut_store().install(snapshot);
             self.members.installed(snapshot);

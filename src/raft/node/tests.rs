@@ -265,3 +265,25 @@ fn a_learner_joins_from_a_snapshot_and_a_voter_is_made_of_it() {
     exchange(&mut peers);
     assert!(peers[0].commands().contains(&b"both".to_vec()));
 }
+
+/// The commit of a change comes with the entry behind it.
+#[test]
+fn a_change_that_is_committed_together_with_new_entries_comes_into_force() {
+    let mut peers: Vec<Peer> = vec![Peer::new(1, &[1]), Peer::new(2, &[1])];
+    peers[0].settle();
+    peers[0].node.change(&[Member::Learner(NodeId(2))], b"learn".to_vec()).unwrap();
+    exchange(&mut peers);
+    peers[0].node.change(&[Member::Voter(NodeId(2))], b"vote".to_vec()).unwrap();
+    peers[0].pump();
+    while peers[0].write_one() {}
+    peers[0].pump();
+    // What was sent so far is lost: the leader sends entry and commit in one message.
+    peers[0].outbox.clear();
+    peers[0].node.propose(b"next".to_vec()).unwrap();
+    for _ in 0..6 {
+        peers.iter_mut().for_each(|p| p.node.tick());
+        exchange(&mut peers);
+    }
+    let conf = peers[1].node.conf_at(u64::MAX).unwrap();
+    assert_eq!((conf.voters.as_slice(), conf.learners.len()), (&[1, 2][..], 0));
+}
