@@ -16,6 +16,7 @@ mod crash;
 mod deploy;
 mod deploy_overlap;
 mod dev;
+mod drain;
 mod exec;
 mod explain;
 mod faults;

@@ -1,8 +1,9 @@
-//! Parameters and events that several routes share.
+//! What several routes share: parameters, events, what routes of a kind have in common.
 //!
-//! Never a route.
+//! Never a route of its own.
 
-use super::{Parameter, Shape, shape};
+use super::{Gives, Handler, Parameter, Route, Shape, Takes, Verb, shape};
+use crate::fsm::model::Role;
 use crate::wire;
 
 /// A parameter with what it does.
@@ -26,3 +27,43 @@ pub const DEPLOY_EVENTS: &[(&str, Shape)] = &[
     ("done", shape::<wire::DoneEvent>()),
     ("failed", shape::<wire::FailedEvent>()),
 ];
+
+/// A route that answers a document of the state to whoever may read.
+pub(super) const fn get(path: &'static str, handler: Handler, answer: Gives, summary: &'static str) -> Route {
+    Route {
+        method: Verb::Get,
+        path,
+        role: Some(Role::Read),
+        local: false,
+        unclaimed: false,
+        handler,
+        summary,
+        query: &[],
+        body: Takes::Nothing,
+        status: 200,
+        answer,
+    }
+}
+
+/// A route that changes what runs.
+pub(super) const fn change(
+    method: Verb,
+    path: &'static str,
+    handler: Handler,
+    answer: Gives,
+    summary: &'static str,
+) -> Route {
+    let status = 202;
+    Route { method, role: Some(Role::Deploy), status, ..get(path, handler, answer, summary) }
+}
+
+/// A route that changes a node and answers with what it is then.
+pub(super) const fn of_node(
+    method: Verb,
+    path: &'static str,
+    handler: Handler,
+    summary: &'static str,
+) -> Route {
+    let answer = Gives::Json(shape::<wire::NodeView>());
+    Route { method, role: Some(Role::Admin), ..get(path, handler, answer, summary) }
+}

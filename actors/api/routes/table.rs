@@ -6,50 +6,10 @@ use super::super::{
     allocations, claims, deploy, exec, explain, files, images, logins, logs, metrics, nodes,
     openapi, read, revisions, tasks, tokens,
 };
-use super::parts::{DEPLOY_EVENTS, LOG_QUERY, parameter};
-use super::{Gives, Handler, Route, Takes, Verb, shape};
+use super::parts::{DEPLOY_EVENTS, LOG_QUERY, change, get, of_node, parameter};
+use super::{Gives, Route, Takes, Verb, shape};
 use crate::fsm::model::Role;
 use crate::wire;
-
-/// A route that answers a document of the state to whoever may read.
-const fn get(path: &'static str, handler: Handler, answer: Gives, summary: &'static str) -> Route {
-    Route {
-        method: Verb::Get,
-        path,
-        role: Some(Role::Read),
-        local: false,
-        unclaimed: false,
-        handler,
-        summary,
-        query: &[],
-        body: Takes::Nothing,
-        status: 200,
-        answer,
-    }
-}
-
-/// A route that changes what runs.
-const fn change(
-    method: Verb,
-    path: &'static str,
-    handler: Handler,
-    answer: Gives,
-    summary: &'static str,
-) -> Route {
-    let status = 202;
-    Route { method, role: Some(Role::Deploy), status, ..get(path, handler, answer, summary) }
-}
-
-/// A route that changes a node and answers with what it is then.
-const fn of_node(
-    method: Verb,
-    path: &'static str,
-    handler: Handler,
-    summary: &'static str,
-) -> Route {
-    let answer = Gives::Json(shape::<wire::NodeView>());
-    Route { method, role: Some(Role::Admin), ..get(path, handler, answer, summary) }
-}
 
 /// Every route of this build.
 pub static ROUTES: &[Route] = &[

@@ -149,20 +149,16 @@ fn with_start_first_the_replacement_is_healthy_before_the_original_goes() {
     let mut case = Case::new(2).up("replicas 4\nmemory \"200M\"");
     assert_eq!((case.on(1), case.on(2)), ((2, 2), (2, 2)));
     case.drain(2, None);
-    for left in [1, 0] {
+    let mut moved = 0;
+    for _ in 0..10 {
         let actions = case.settle();
-        assert_eq!((places(&actions), drains(&actions)), (1, 0), "one at a time");
-        assert_eq!(case.healthy(), 4);
+        assert!(places(&actions) <= 1 && drains(&actions) <= 1, "one at a time: {actions:?}");
+        assert!(case.healthy() >= 4, "{actions:?}");
+        moved += places(&actions);
         case.well();
-        assert_eq!(drains(&case.settle()), 1);
-        assert_eq!(case.healthy(), 4);
         case.later();
-        case.settle();
-        case.well();
-        assert_eq!(case.on(2).0, left);
     }
-    assert_eq!(case.settle(), []);
-    assert_eq!(case.on(1), (4, 4));
+    assert_eq!((moved, case.on(1), case.on(2)), (2, (4, 4), (0, 0)));
 }
 
 #[test]
