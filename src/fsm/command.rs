@@ -8,9 +8,7 @@ mod outcome;
 pub use node::{Init, Join, Members, Register};
 pub use outcome::{Outcome, Rejection};
 
-use super::model::{
-    DeployKind, DeployStatus, Exit, HookWhen, Observed, Role, WorkloadSpec,
-};
+use super::model::{DeployKind, DeployStatus, Exit, HookWhen, Observed, Role, WorkloadSpec};
 use crate::id::{AllocId, AppName, BootId, NodeId, Revision, SpecHash, TokenId, WorkloadName};
 use crate::secret::Sealed;
 use crate::spec::model::TaskSpec;

@@ -29,7 +29,12 @@ pub const DEPLOY_EVENTS: &[(&str, Shape)] = &[
 ];
 
 /// A route that answers a document of the state to whoever may read.
-pub(super) const fn get(path: &'static str, handler: Handler, answer: Gives, summary: &'static str) -> Route {
+pub(super) const fn get(
+    path: &'static str,
+    handler: Handler,
+    answer: Gives,
+    summary: &'static str,
+) -> Route {
     Route {
         method: Verb::Get,
         path,
