@@ -14,6 +14,7 @@ mod explain;
 mod figures;
 mod files;
 mod images;
+mod leave;
 pub mod listener;
 mod logins;
 mod logs;

@@ -8,10 +8,12 @@ pub mod ca;
 pub mod credentials;
 mod dial;
 pub mod door;
+mod gone;
 pub mod keys;
 pub mod knock;
 mod link;
 mod post;
+mod renew;
 mod server;
 mod service;
 pub mod tls;
@@ -19,6 +21,7 @@ pub mod wire;
 
 pub use alone::start_alone;
 pub use dial::{Dial, DialError, tcp};
+pub use gone::says_removed;
 pub use post::Post;
 
 use crate::actors::root::{self, Child, Refusal, RootRef, ToChild, View};
@@ -107,6 +110,12 @@ impl Actor for Peer {
             views: seen.clone(),
             desk,
         };
+        let renewal = renew::Renewal {
+            credentials: Arc::clone(&args.credentials),
+            incarnation: args.incarnation,
+            dial: Arc::clone(&args.dial),
+            views: seen.clone(),
+        };
         let door = door::Door::new(Arc::clone(&args.credentials), args.root.clone(), seen);
         let served = Served::new(service, door);
         let (listener, credentials) = (Arc::clone(&args.listener), Arc::clone(&args.credentials));
@@ -116,6 +125,7 @@ impl Actor for Peer {
                 tracing::error!(%error, "the peer port can't be served");
             }
         });
+        server.spawn(renewal.keep());
         let known = args.known.clone();
         let mut state = State { args, views, links: BTreeMap::new(), _server: server };
         state.link(known);
@@ -209,7 +219,9 @@ impl State {
 }
 
 /// Where a node is reached; none if it has no peer port.
-fn place(node: &Node) -> Option<String> {
+/// Where a node's peer port is, `HOST:PORT`, if it has one.
+#[must_use]
+pub fn place(node: &Node) -> Option<String> {
     if node.peer_port == 0 {
         return None;
     }

@@ -7,6 +7,7 @@ mod claim;
 mod doors;
 mod equipment;
 mod identity;
+mod leave;
 
 pub use equipment::{EquipError, Equipment};
 pub use identity::{Identity, IdentityError};
@@ -30,7 +31,7 @@ use crate::wire::{InitRequest, InitView};
 use ractor::Actor as _;
 use std::path::PathBuf;
 use std::sync::Arc;
-use tokio::sync::{Mutex, OnceCell, mpsc, watch};
+use tokio::sync::{Mutex, Notify, OnceCell, mpsc, watch};
 
 /// The log's folder in the data directory.
 const LOG: &str = "raft";
@@ -107,7 +108,16 @@ pub struct Node {
     shared: Arc<Shared>,
     root: RootRef,
     fatal: mpsc::UnboundedReceiver<String>,
-    _lock: DataLock,
+    lock: DataLock,
+}
+
+/// Why a node's life is over, though nobody stopped it.
+#[derive(Debug)]
+pub enum Ending {
+    /// A part failed for good.
+    Failed(DaemonError),
+    /// It is no member any more: [`Node::leave`] is next.
+    Left,
 }
 
 /// What the boot path and the actors' factories share.
@@ -130,6 +140,8 @@ pub struct Shared {
     pub local: Arc<listener::LocalSocket>,
     /// Only one claim at a time.
     pub claiming: Mutex<()>,
+    /// The node was removed and is to be wiped.
+    pub left: Notify,
 }
 
 impl Shared {
@@ -158,13 +170,22 @@ impl Node {
         let unusable = |source| DaemonError::DataDir { path: data.clone(), source };
         std::fs::create_dir_all(&data).map_err(unusable)?;
         let lock = DataLock::acquire(&data)?;
+        let local = Arc::new(listener::LocalSocket::open(&config.socket)?);
+        Self::live(Arc::new(config), lock, local).await
+    }
+
+    /// A life: begins with whatever the data directory holds.
+    async fn live(
+        config: Arc<DaemonConfig>,
+        lock: DataLock,
+        local: Arc<listener::LocalSocket>,
+    ) -> Result<Self, DaemonError> {
+        let data = config.data_dir.clone();
         let identity = Identity::read(&data)?;
         let log = data.join(LOG);
         if identity.as_ref().is_some_and(|who| who.begun) && !log.exists() {
             return Err(DaemonError::NoLog { path: log });
         }
-        let config = Arc::new(config);
-        let local = Arc::new(listener::LocalSocket::open(&config.socket)?);
         let equipment = match &identity {
             Some(who) => Some(Arc::new(equipment::of(&config, who, None)?)),
             // Not served yet, but a taken address is told now.
@@ -185,6 +206,7 @@ impl Node {
             standing: watch::Sender::new(standing),
             local,
             claiming: Mutex::new(()),
+            left: Notify::new(),
         });
         let (sender, fatal) = mpsc::unbounded_channel();
         let args = root::Args { boot: shared.boot, factories: factories(&shared), fatal: sender };
@@ -193,7 +215,7 @@ impl Node {
         if let (Some(identity), Some(equipment)) = (identity, equipment) {
             begin(&shared, &root, identity, equipment).await?;
         }
-        Ok(Self { config, shared, root, fatal, _lock: lock })
+        Ok(Self { config, shared, root, fatal, lock })
     }
 
     /// Whether the node belongs to a cluster.
@@ -216,12 +238,25 @@ impl Node {
         DaemonError::Fatal(reason.unwrap_or_else(|| "root ended".to_owned()))
     }
 
+    /// Waits until a part fails for good, or the node is no member any more.
+    pub async fn ended(&mut self) -> Ending {
+        let shared = Arc::clone(&self.shared);
+        tokio::select! {
+            error = self.failed() => Ending::Failed(error),
+            () = shared.left.notified() => Ending::Left,
+        }
+    }
+
     /// Stops the actors in order; containers run on.
     pub async fn stop(self) {
-        let deadline = limits::CHILD_STOP * 5;
-        if self.root.call(root::Msg::Stop, Some(deadline)).await.is_err() {
-            tracing::warn!("root did not stop in time");
-        }
+        stop(&self.root).await;
+    }
+}
+
+async fn stop(root: &RootRef) {
+    let deadline = limits::CHILD_STOP * 5;
+    if root.call(root::Msg::Stop, Some(deadline)).await.is_err() {
+        tracing::warn!("root did not stop in time");
     }
 }
 

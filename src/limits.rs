@@ -472,3 +472,17 @@ pub const AUTH_FAILURES: u32 = 30;
 pub const AUTH_FAILURE_EVERY: Duration = Duration::from_secs(1);
 /// Sources of wrong tokens that are remembered.
 pub const AUTH_SOURCES: usize = 4_096;
+/// How often a node looks at least whether its certificate is due.
+pub const RENEW_LOOK: Duration = Duration::from_secs(3_600);
+/// After a certificate was not renewed it is tried again this much later, at most.
+pub const RENEW_AGAIN: Duration = Duration::from_secs(600);
+/// How long a member may take to sign.
+pub const RENEW_ANSWER: Duration = Duration::from_secs(5);
+/// Members that are asked for one renewal.
+pub const RENEW_ASKS: usize = 3;
+/// How long a node that leaves waits until others have its work and its vote.
+pub const LEAVE: Duration = Duration::from_secs(4 * 3_600);
+/// How long a daemon may take to wipe what a member has.
+pub const LEAVE_WIPED: Duration = Duration::from_secs(60);
+/// How long the others may take to say that a node is removed.
+pub const REMOVED_ANSWER: Duration = Duration::from_secs(5);

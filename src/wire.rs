@@ -331,6 +331,23 @@ pub struct JoinView {
     pub address: String,
 }
 
+/// Body of `POST /v1/leave`; may be left out.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LeaveRequest {
+    /// Seconds after which runs of tasks that are still on are stopped; absent: they finish.
+    #[serde(default)]
+    pub timeout: Option<u64>,
+}
+
+/// Answer of `POST /v1/leave`: the daemon is unclaimed soon after.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LeaveView {
+    /// Name of the cluster that was left.
+    pub cluster: String,
+    /// Name that the node had.
+    pub node: String,
+}
+
 /// Answer of `GET /v1/health`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct HealthView {

@@ -12,7 +12,7 @@ use crate::actors::root::{Done, Msg, NodeUsage, Proposal, RootRef, View};
 use crate::fsm::login::Logins;
 use crate::fsm::{Command, State};
 use crate::guard::Guard;
-use crate::id::{AllocId, Digest, Index};
+use crate::id::{AllocId, Digest, Index, NodeId};
 use crate::limits;
 use crate::oci::docker_config::Login;
 use crate::oci::pull::Pulls;
@@ -105,6 +105,10 @@ pub trait Claims: Send + Sync {
     fn init(&self, request: InitRequest) -> BoxFuture<'static, Result<InitView, ApiError>>;
     /// `POST /v1/join`: it becomes one more of a cluster.
     fn join(&self, request: JoinRequest) -> BoxFuture<'static, Result<JoinView, ApiError>>;
+    /// Whether another member says that this node is none any more.
+    fn is_removed(&self, places: BTreeMap<NodeId, String>) -> BoxFuture<'static, bool>;
+    /// Of a node that was removed: soon it stops, is wiped, and begins anew as unclaimed.
+    fn leave(&self);
 }
 
 /// What the API reaches besides root.

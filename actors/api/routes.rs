@@ -190,5 +190,4 @@ pub const LATER: &[Later] = &[
     later("/v1/volumes", "", "volumes"),
     later("/v1/certs", "", "certificates"),
     later("/v1/backup", "", "backup"),
-    later("/v1/leave", "", "leave"),
 ];

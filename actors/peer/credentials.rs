@@ -4,13 +4,14 @@
 //! that key, and never decides who gets a certificate.
 
 use super::ca::{self, Authority, CaError};
-use super::keys::NodeKeys;
+use super::keys::{KeysError, NodeKeys};
 use super::tls::{Trust, TrustError};
 use crate::fsm::State;
 use crate::id::NodeId;
 use crate::secret::{OwnKey, SealError, SealKey, Sealed, Secret};
 use crate::trust::PeerId;
 use rustls::pki_types::CertificateDer;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// What the CA's key is sealed for.
@@ -38,16 +39,41 @@ pub struct Credentials {
     trust: Trust,
     secret: OwnKey,
     life: Duration,
+    /// Where it is kept.
+    data: PathBuf,
 }
 
 impl Credentials {
-    /// From what the node keeps; certificates that it signs are good for `life`.
+    /// From what the node keeps in its data directory; certificates that it signs are good for
+    /// `life`.
     ///
     /// # Errors
     /// The keys are damaged or don't fit.
-    pub fn new(keys: &NodeKeys, life: Duration) -> Result<Self, TrustError> {
+    pub fn new(keys: &NodeKeys, data: &Path, life: Duration) -> Result<Self, TrustError> {
         let trust = Trust::new(&keys.key, &keys.certificate, &keys.ca)?;
-        Ok(Self { trust, secret: keys.secret.clone(), life })
+        Ok(Self { trust, secret: keys.secret.clone(), life, data: data.to_owned() })
+    }
+
+    /// How long certificates are good that this node signs.
+    #[must_use]
+    pub fn life(&self) -> Duration {
+        self.life
+    }
+
+    /// A certificate signing request for this node's key, DER.
+    ///
+    /// # Errors
+    /// Signing failed.
+    pub fn request(&self) -> Result<Vec<u8>, SignError> {
+        Ok(self.trust.key()?.request()?)
+    }
+
+    /// Writes a new certificate of this node to its data directory.
+    ///
+    /// # Errors
+    /// It can't be written.
+    pub fn keep(&self, certificate: &CertificateDer<'_>) -> Result<(), KeysError> {
+        NodeKeys::write_certificate(&self.data, certificate)
     }
 
     /// The settings of TLS.

@@ -69,7 +69,7 @@ impl Door {
         };
         match done.map(|done| (done.index, done.outcome)) {
             Ok((index, Outcome::Node { id, subnet })) => Ok((id, subnet, index)),
-            Ok(_) => Err(Status::internal("a join had another outcome")),
+            Ok(_) => Err(broken("a join had another outcome")),
             Err(ProposeError::Rejected(rejection)) => Err(rejected(&rejection, &name)),
             Err(error) => Err(refuse(Code::Unavailable, &error.to_string(), "try again")),
         }
@@ -91,7 +91,7 @@ impl wire::door_server::Door for Door {
         let keyring = self.credentials.keyring(&view.state).map_err(|no| unable(&no))?;
         let public_key = STANDARD.encode(&asked.public_key);
         let sealed = keyring.for_node(&public_key, &mut crypto_box::aead::OsRng);
-        let bad_key = |_| Status::invalid_argument("the public key is none");
+        let bad_key = |_| broken("the node's public key is none");
         let keyring = sealed.map_err(bad_key)?;
         let labels = asked.labels.into_iter().collect();
         let join = Join {
@@ -113,13 +113,13 @@ impl wire::door_server::Door for Door {
             let certificate = credentials.sign(&view.state, node, &asked.csr);
             certificate.map(|certificate| (certificate, view))
         });
-        let broken = |_| Status::internal("signing was broken off");
-        let (certificate, view) = answer.await.map_err(broken)?.map_err(|no| unable(&no))?;
+        let aborted = |_| broken("signing was broken off");
+        let (certificate, view) = answer.await.map_err(aborted)?.map_err(|no| unable(&no))?;
         let cluster = serde_json::to_vec(&view.state.cluster);
         Ok(Response::new(wire::Joined {
             node: node.0,
             subnet: subnet.to_string(),
-            cluster: cluster.map_err(|_| Status::internal("writing the answer"))?.into(),
+            cluster: cluster.map_err(|_| broken("the answer can't be written"))?.into(),
             certificate: certificate.to_vec().into(),
             ca: self.credentials.trust().ca().to_vec().into(),
             members: members(&view, node),
@@ -154,8 +154,8 @@ pub async fn renew(
     let ca = credentials.trust().ca().to_vec().into();
     let signed =
         tokio::task::spawn_blocking(move || credentials.sign(&view.state, caller, &request.csr));
-    let broken = |_| Status::internal("signing was broken off");
-    let certificate = signed.await.map_err(broken)?.map_err(|no| unable(&no))?;
+    let aborted = |_| broken("signing was broken off");
+    let certificate = signed.await.map_err(aborted)?.map_err(|no| unable(&no))?;
     Ok(wire::Certificate { certificate: certificate.to_vec().into(), ca })
 }
 
@@ -176,6 +176,10 @@ fn refuse(code: Code, message: &str, hint: &str) -> Status {
     let mut status = Status::new(code, message);
     status.metadata_mut().insert_bin(HINT, MetadataValue::from_bytes(hint.as_bytes()));
     status
+}
+
+fn broken(what: &str) -> Status {
+    refuse(Code::Internal, what, "try again, or ask another member")
 }
 
 fn refused(no: &JoinRefusal) -> Status {

@@ -177,15 +177,17 @@ fn handshake_failed(place: String, error: &io::Error) -> KnockError {
 }
 
 fn refused(place: String, status: &Status) -> KnockError {
-    match status.code() {
-        Code::Unimplemented | Code::Unknown => {
-            KnockError::Foreign { place, reason: status.message().to_owned() }
-        }
-        code => {
-            let hint = status.metadata().get_bin(door::HINT).and_then(|hint| hint.to_bytes().ok());
-            let hint = hint.and_then(|hint| String::from_utf8(hint.to_vec()).ok());
-            let message = status.message().to_owned();
-            KnockError::Refused { message, hint, denied: code == Code::PermissionDenied }
-        }
-    }
+    let hint = status.metadata().get_bin(door::HINT).and_then(|hint| hint.to_bytes().ok());
+    let hint = hint.and_then(|hint| String::from_utf8(hint.to_vec()).ok());
+    // The door never says no without saying what to do.
+    let Some(hint) = hint else {
+        let reason = match status.code() {
+            Code::Internal | Code::Unknown => "its answer can't be read".to_owned(),
+            code => code.to_string(),
+        };
+        return KnockError::Foreign { place, reason };
+    };
+    let message = status.message().to_owned();
+    let denied = status.code() == Code::PermissionDenied;
+    KnockError::Refused { message, hint: Some(hint), denied }
 }

@@ -6,7 +6,7 @@
 #[cfg(test)]
 mod tests;
 
-use super::ca::{self, CaError};
+use super::ca::{self, CaError, NodeKey};
 use crate::id::NodeId;
 use crate::trust::{self, CertificateError, Fingerprint, PeerId};
 use arc_swap::ArcSwap;
@@ -70,6 +70,14 @@ impl Trust {
     #[must_use]
     pub fn me(&self) -> &PeerId {
         &self.me
+    }
+
+    /// The key of this node's certificate.
+    ///
+    /// # Errors
+    /// Never: it was read before.
+    pub(super) fn key(&self) -> Result<NodeKey, CaError> {
+        NodeKey::open(&self.key_pem)
     }
 
     /// The CA's fingerprint.

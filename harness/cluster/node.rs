@@ -21,7 +21,7 @@ use mill::trust::Fingerprint;
 use mill::units::{Bytes, MilliCpu};
 use ractor::{Actor, SpawnErr};
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tempfile::TempDir;
@@ -141,7 +141,9 @@ impl TestNode {
             port,
             incarnation: init.incarnation,
             init: Some(init),
-            credentials: Arc::new(Credentials::new(&founder.keys, LIFE).expect("credentials")),
+            credentials: Arc::new(
+                Credentials::new(&founder.keys, Path::new("/"), LIFE).expect("credentials"),
+            ),
             known: BTreeMap::new(),
             ways,
             script: Script::default(),
@@ -166,7 +168,9 @@ impl TestNode {
             port,
             init: None,
             incarnation: joiner.incarnation,
-            credentials: Arc::new(Credentials::new(&joiner.keys, LIFE).expect("credentials")),
+            credentials: Arc::new(
+                Credentials::new(&joiner.keys, Path::new("/"), LIFE).expect("credentials"),
+            ),
             known: joiner.known,
             ways,
             script: Script::default(),

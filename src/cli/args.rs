@@ -4,8 +4,8 @@
 
 use super::{
     check, clean, completions, cp, daemon, dev, doctor, down, drain, events, exec, fmt, history,
-    image, init, install, join, logs, nodes, plan, ps, restart, rollback, scale, show, spawn,
-    status, token, up, version, why,
+    image, init, install, join, leave, logs, nodes, plan, ps, restart, rollback, scale, show,
+    spawn, status, token, up, version, why,
 };
 use argh::{ArgsInfo, FromArgs};
 
@@ -41,6 +41,8 @@ pub enum Command {
     Init(init::InitArgs),
     /// `mill join`.
     Join(join::JoinArgs),
+    /// `mill leave`.
+    Leave(leave::LeaveArgs),
     /// `mill up` and `mill deploy`.
     Up(up::UpArgs),
     /// `mill plan`.

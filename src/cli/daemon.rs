@@ -2,7 +2,7 @@
 
 use super::{Context, error::CliError};
 use crate::config::{DaemonConfig, DaemonFlags, LogFormat, Mode};
-use crate::daemon::{DaemonError, Node};
+use crate::daemon::{DaemonError, Ending, Node};
 use argh::{ArgsInfo, FromArgs};
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
@@ -117,9 +117,14 @@ async fn serve(config: DaemonConfig) -> Result<(), CliError> {
     let started = Node::start(config).await;
     let mut node = started.map_err(|error| failed(&error))?;
     tell_systemd(NotifyState::Ready);
-    let ended = tokio::select! {
-        error = node.failed() => Err(failed(&error)),
-        stopped = asked_to_stop() => stopped,
+    let ended = loop {
+        tokio::select! {
+            ending = node.ended() => match ending {
+                Ending::Failed(error) => break Err(failed(&error)),
+                Ending::Left => node = node.leave().await.map_err(|error| failed(&error))?,
+            },
+            stopped = asked_to_stop() => break stopped,
+        }
     };
     tell_systemd(NotifyState::Stopping);
     node.stop().await;

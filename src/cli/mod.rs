@@ -27,6 +27,7 @@ mod image;
 mod init;
 mod install;
 mod join;
+mod leave;
 mod logs;
 mod names;
 mod nodes;
@@ -148,6 +149,7 @@ async fn run_async(command: Command, context: &Context) -> Result<(), CliError> 
     match command {
         Command::Init(args) => init::run(args, context).await,
         Command::Join(args) => join::run(args, context).await,
+        Command::Leave(args) => leave::run(args, context).await,
         Command::Up(args) => up::run(args, context).await,
         Command::Plan(args) => plan::run(args, context).await,
         Command::Down(args) => down::run(args, context).await,

@@ -7,7 +7,6 @@ const ALIASES: [(&str, &str); 1] = [("deploy", "up")];
 
 /// Commands that are in the plan of the program and not in this build.
 const LATER: &[&str] = &[
-    "leave",
     "port-forward",
     "secret",
     "volume",

@@ -2,19 +2,20 @@
 //!
 //! Owns the translation of their failures. Never answers for what a node has not begun to have.
 
-use super::{Shared, claim};
+use super::{Shared, claim, leave};
 use crate::actors::api::{ApiError, Claims, Doors, ImageStore, StoreError};
 use crate::actors::container::image::{ImageError, Images, Listed};
 use crate::actors::container::logs::LogReader;
 use crate::actors::root::RootRef;
 use crate::fsm::login::Logins;
-use crate::id::Digest;
+use crate::id::{Digest, NodeId};
 use crate::oci::docker_config::Login;
 use crate::oci::pull::Pulls;
 use crate::revise::ResolveError;
 use crate::secret::Sealed;
 use crate::wire::{ImageView, InitRequest, InitView, JoinRequest, JoinView};
 use futures_util::future::BoxFuture;
+use std::collections::BTreeMap;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -50,6 +51,15 @@ impl Claims for Claimant {
     fn join(&self, request: JoinRequest) -> BoxFuture<'static, Result<JoinView, ApiError>> {
         let (shared, root) = (Arc::clone(&self.shared), self.root.clone());
         Box::pin(async move { claim::join(&shared, &root, request).await })
+    }
+
+    fn is_removed(&self, places: BTreeMap<NodeId, String>) -> BoxFuture<'static, bool> {
+        let shared = Arc::clone(&self.shared);
+        Box::pin(async move { leave::is_removed(&shared, places).await })
+    }
+
+    fn leave(&self) {
+        self.shared.left.notify_one();
     }
 }
 

@@ -89,7 +89,7 @@ pub(super) fn of(
             keyring: open_key(data)?.into(),
         });
     };
-    let credentials = Arc::new(Credentials::new(&keys, config.certificate_life)?);
+    let credentials = Arc::new(Credentials::new(&keys, data, config.certificate_life)?);
     let keyring = Keyring::from(keys.secret.open(&keys.keyring)?).with_older(read_key(data)?);
     Ok(Equipment {
         api: api(config, who, &credentials)?,

@@ -3,7 +3,7 @@
 //! Never answers a request itself.
 
 use super::super::{
-    allocations, claims, deploy, exec, explain, files, images, logins, logs, metrics, nodes,
+    allocations, claims, deploy, exec, explain, files, images, leave, logins, logs, metrics, nodes,
     openapi, read, revisions, tasks, tokens,
 };
 use super::parts::{DEPLOY_EVENTS, LOG_QUERY, change, get, of_node, parameter};
@@ -57,6 +57,18 @@ pub static ROUTES: &[Route] = &[
             |c, r| Box::pin(claims::join(c, r)),
             Gives::Json(shape::<wire::JoinView>()),
             "Make this node a member of a cluster; on the UNIX socket only",
+        )
+    },
+    Route {
+        method: Verb::Post,
+        role: Some(Role::Admin),
+        local: true,
+        body: Takes::Json(shape::<wire::LeaveRequest>()),
+        ..get(
+            "/v1/leave",
+            |c, r| Box::pin(leave::leave(c, r)),
+            Gives::Json(shape::<wire::LeaveView>()),
+            "Drain this node, remove it from the cluster and wipe it; on the UNIX socket only",
         )
     },
     get(

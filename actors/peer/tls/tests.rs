@@ -1,7 +1,7 @@
 //! TLS between nodes on real sockets: who is let in, and by whom.
 
 use super::*;
-use crate::actors::peer::ca::{Authority, NodeKey, certificate_to_pem};
+use crate::actors::peer::ca::{Authority, certificate_to_pem};
 use crate::trust::Validity;
 use crate::units::{Millis, Timestamp};
 use std::time::Duration;

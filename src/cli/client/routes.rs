@@ -5,9 +5,9 @@
 use super::{Call, Client, ClientError, Events, escape, query};
 use crate::wire::{
     AllocationView, AppView, DeploymentView, DrainRequest, HealthView, ImageView, InitRequest,
-    InitView, JoinRequest, JoinView, LabelsRequest, LoginRequest, LoginView, NewTokenView,
-    NodeView, PlanView, RevisionView, RollbackRequest, RunView, ScaleRequest, ServiceView,
-    SpawnRequest, StatusView, TokenRequest, TokenView, WhyView,
+    InitView, JoinRequest, JoinView, LabelsRequest, LeaveRequest, LeaveView, LoginRequest,
+    LoginView, NewTokenView, NodeView, PlanView, RevisionView, RollbackRequest, RunView,
+    ScaleRequest, ServiceView, SpawnRequest, StatusView, TokenRequest, TokenView, WhyView,
 };
 use hyper::Method;
 use serde::de::DeserializeOwned;
@@ -62,6 +62,14 @@ impl Client {
     /// As [`Client::call`].
     pub async fn join(&self, request: &JoinRequest) -> Answer<JoinView> {
         self.call(Call::new(Method::POST, "/v1/join").json(request).patient()).await
+    }
+
+    /// `POST /v1/leave`, on the UNIX socket. The daemon is unclaimed soon after.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub async fn leave(&self, request: &LeaveRequest) -> Answer<LeaveView> {
+        self.call(Call::new(Method::POST, "/v1/leave").json(request).patient()).await
     }
 
     /// `POST /v1/deploy`, followed.

@@ -5,7 +5,7 @@
 use crate::actors::api::{ApiError, Claims, ImageStore, Lines, LogSource, StoreError};
 use crate::actors::container::logs::{Event, LogLine, LogTime, Query, Stream};
 use crate::fsm::login::Logins;
-use crate::id::{AllocId, Digest};
+use crate::id::{AllocId, Digest, NodeId};
 use crate::oci::docker_config::Login;
 use crate::oci::pull::Pulls;
 use crate::revise::ResolveError;
@@ -154,4 +154,10 @@ impl Claims for FakeClaims {
         let answer = JoinView { cluster: "t".to_owned(), node, id: 2, address: request.address };
         Box::pin(async move { Ok(answer) })
     }
+
+    fn is_removed(&self, _: BTreeMap<NodeId, String>) -> BoxFuture<'static, bool> {
+        Box::pin(async { false })
+    }
+
+    fn leave(&self) {}
 }

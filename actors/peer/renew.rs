@@ -1,0 +1,157 @@
+//! Keeping this node's certificate good: a new one when two thirds of it are over.
+//!
+//! Owns when another member is asked, and what is done when none answers. Never ends a connection:
+//! those that are open go on with the certificate that they began with.
+
+use super::credentials::{Credentials, SignError};
+use super::dial::{Dial, DialError, dial};
+use super::{INCARNATION, door, place, wire};
+use crate::actors::root::View;
+use crate::id::{Incarnation, NodeId};
+use crate::limits;
+use crate::trust;
+use rustls::pki_types::CertificateDer;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tonic::Status;
+
+/// Why there is no new certificate yet.
+#[derive(Debug, thiserror::Error)]
+enum RenewError {
+    /// Nobody else could be asked, and this node can't sign either.
+    #[error("no member signs a new certificate, and this node can't itself")]
+    Nobody(#[source] Status),
+    /// It isn't what was asked for, or can't be kept.
+    #[error("the new certificate can't be used")]
+    Useless(#[from] super::tls::TrustError),
+    /// The disk.
+    #[error(transparent)]
+    Keys(#[from] super::keys::KeysError),
+    /// The request.
+    #[error(transparent)]
+    Request(#[from] SignError),
+    /// Writing was broken off.
+    #[error("writing the new certificate was broken off")]
+    Aborted(#[from] tokio::task::JoinError),
+}
+
+/// Why a member did not sign.
+#[derive(Debug, thiserror::Error)]
+enum AskError {
+    #[error(transparent)]
+    Dial(#[from] DialError),
+    #[error("{0}")]
+    Refused(#[from] Status),
+    #[error("no answer in {} s", limits::RENEW_ANSWER.as_secs())]
+    Late(#[from] tokio::time::error::Elapsed),
+}
+
+/// What renewing needs.
+pub(super) struct Renewal {
+    pub(super) credentials: Arc<Credentials>,
+    pub(super) incarnation: Incarnation,
+    pub(super) dial: Dial,
+    pub(super) views: watch::Receiver<Option<View>>,
+}
+
+impl Renewal {
+    /// Renews the certificate for ever.
+    pub(super) async fn keep(self) {
+        loop {
+            tokio::time::sleep(self.pause()).await;
+            if !self.is_due() {
+                continue;
+            }
+            let Some(view) = self.view().await else { return };
+            match self.renew(view).await {
+                Ok(()) => {
+                    tracing::info!("this node's certificate was renewed");
+                    continue;
+                }
+                Err(error) => {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::warn!(error, "this node's certificate was not renewed; trying again");
+                }
+            }
+            tokio::time::sleep(self.patience()).await;
+        }
+    }
+
+    /// Until it is due, at most a while: the clock may be set meanwhile.
+    fn pause(&self) -> Duration {
+        let now = super::ca::now();
+        let validity = trust::validity(&self.credentials.trust().certificate());
+        let due = validity.map_or(now, trust::Validity::renew_at);
+        Duration::from_millis(due.0.saturating_sub(now.0)).min(limits::RENEW_LOOK)
+    }
+
+    fn is_due(&self) -> bool {
+        self.pause().is_zero()
+    }
+
+    /// Between two tries: many fit into what is left of the certificate.
+    fn patience(&self) -> Duration {
+        self.credentials.life().checked_div(60).unwrap_or_default().min(limits::RENEW_AGAIN)
+    }
+
+    /// The newest view; the first one is waited for.
+    async fn view(&self) -> Option<View> {
+        let mut views = self.views.clone();
+        views.wait_for(Option::is_some).await.ok()?.clone()
+    }
+
+    async fn renew(&self, view: View) -> Result<(), RenewError> {
+        let csr = self.credentials.request()?;
+        let mut others: Vec<(NodeId, String)> = view
+            .state
+            .nodes
+            .values()
+            .filter(|node| node.id != view.node && node.is_there())
+            .filter_map(|node| Some((node.id, place(node)?)))
+            .collect();
+        // The leader's clock is the cluster's.
+        others.sort_by_key(|(id, _)| Some(*id) != view.leader);
+        for (id, place) in others.into_iter().take(limits::RENEW_ASKS) {
+            match self.ask(id, &place, csr.clone()).await {
+                Ok(certificate) => return self.take(certificate).await,
+                Err(error) => {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::info!(node = %id, error, "a member did not renew the certificate");
+                }
+            }
+        }
+        // Alone, or cut off: every member has what it takes.
+        let request = wire::CertificateRequest { csr: csr.into() };
+        let own = door::renew(Arc::clone(&self.credentials), view.clone(), view.node, request);
+        let signed = own.await.map_err(RenewError::Nobody)?;
+        self.take(CertificateDer::from(signed.certificate.to_vec())).await
+    }
+
+    async fn ask(
+        &self,
+        node: NodeId,
+        place: &str,
+        csr: Vec<u8>,
+    ) -> Result<CertificateDer<'static>, AskError> {
+        let channel = dial(&self.dial, self.credentials.trust(), node, place).await?;
+        let mut client = wire::peer_client::PeerClient::new(channel);
+        let mut request = tonic::Request::new(wire::CertificateRequest { csr: csr.into() });
+        if let Ok(incarnation) = self.incarnation.0.to_string().parse() {
+            request.metadata_mut().insert(INCARNATION, incarnation);
+        }
+        let signed = tokio::time::timeout(limits::RENEW_ANSWER, client.renew(request)).await??;
+        Ok(CertificateDer::from(signed.into_inner().certificate.to_vec()))
+    }
+
+    async fn take(&self, certificate: CertificateDer<'static>) -> Result<(), RenewError> {
+        let credentials = Arc::clone(&self.credentials);
+        let taken = tokio::task::spawn_blocking(move || {
+            credentials.trust().renew(certificate.clone())?;
+            // Shown first: if it can't be written, the next start has the old one and renews it.
+            credentials.keep(&certificate)?;
+            Ok(())
+        });
+        taken.await?
+    }
+}
