@@ -3,7 +3,7 @@
 //!
 //! Never reads the logs back but for their last line.
 
-use super::node::{loggers, processor_time};
+use super::node::{down, loggers, processor_time};
 use super::report::Row;
 use super::side::Side;
 use crate::poll::poll;
@@ -71,18 +71,20 @@ fn processes(words: &[&str]) -> Vec<i32> {
 /// By mill: the logger and the shim.
 fn ours(node: &TestDaemon, image: &str, script: &str) -> Taken {
     let file = format!(
-        "service \"loud\" {{\n    image \"{image}\"\n    memory \"64M\"\n    \
+        "service \"bench\" {{\n    image \"{image}\"\n    memory \"64M\"\n    \
          command \"sh\" \"-c\" \"{script}\"\n}}\n"
     );
     let _ = node.up(&file).ok();
-    let last = || node.mill(["logs", "loud", "-n", "1"]).ok();
+    let mut all = node.allocations("bench");
+    all.retain(|one| one["status"] == "running");
+    let id = all[0]["id"].as_str().unwrap().to_owned();
+    let last = || node.mill(["logs", &id, "-n", "1"]).ok();
     let clock = poll(|| seconds(&last())).secs(120).expect("the program's last line");
-    let id = node.allocations("loud")[0]["id"].as_str().unwrap().to_owned();
     let shims = processes(&["containerd-shim", &id]);
     let loggers = loggers(&node.data());
     assert_eq!((shims.len(), loggers.len()), (1, 1));
     let processor = shims.into_iter().chain(loggers).map(processor_time).sum();
-    let _ = node.mill(["down", "--all", "--yes"]).ok();
+    down(node);
     Taken { clock, processor }
 }
 
