@@ -23,6 +23,7 @@ mod faults;
 mod images;
 mod install;
 mod logs;
+mod membership;
 mod node;
 #[path = "../harness/poll.rs"]
 #[allow(dead_code, reason = "shared with harness/, which uses other parts of it")]

@@ -98,9 +98,18 @@ fn checked_name(what: &str, name: String) -> Result<String, ApiError> {
     Err(ApiError::BadRequest { message, hint: Some(format!("pass --{what} NAME")) })
 }
 
-/// The address that was given, or another one.
-fn advertised(given: Option<&str>, else_: impl FnOnce() -> IpAddr) -> Result<IpAddr, ApiError> {
-    let Some(text) = given else { return Ok(else_()) };
+/// The address that was given, else the one of the peer port if it is on one only, else another.
+fn advertised(
+    shared: &Shared,
+    given: Option<&str>,
+    otherwise: impl FnOnce() -> IpAddr,
+) -> Result<IpAddr, ApiError> {
+    let bound = shared.config.peer.map(|peer| peer.ip()).filter(|ip| !ip.is_unspecified());
+    let Some(text) = given else { return Ok(bound.unwrap_or_else(otherwise)) };
+    parsed_address(text)
+}
+
+fn parsed_address(text: &str) -> Result<IpAddr, ApiError> {
     let parsed = text.parse().ok().filter(|address: &IpAddr| !address.is_unspecified());
     parsed.ok_or_else(|| ApiError::BadRequest {
         message: format!("{text:?} is not an address that others could reach"),
@@ -149,11 +158,9 @@ mod tests {
     fn the_hosts_name_is_made_one_and_addresses_are_checked() {
         assert!(is_name(&host_name()));
         assert!(!own_address().is_unspecified());
-        let local = || IpAddr::V4(Ipv4Addr::LOCALHOST);
-        assert_eq!(advertised(None, local).unwrap(), local());
-        assert!(advertised(Some("10.0.0.1"), local).is_ok());
+        assert!(parsed_address("10.0.0.1").is_ok());
         for wrong in ["", "0.0.0.0", "n1.lan", "10.0.0.1:4401"] {
-            assert!(advertised(Some(wrong), local).is_err(), "{wrong}");
+            assert!(parsed_address(wrong).is_err(), "{wrong}");
         }
     }
 }

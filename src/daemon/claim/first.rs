@@ -67,7 +67,7 @@ fn beginning(shared: &Shared, request: InitRequest) -> Result<Init, ApiError> {
     let cluster = request.cluster.unwrap_or_else(|| DEFAULT_CLUSTER.to_owned());
     let cluster = checked_name("cluster", cluster)?;
     let node_name = checked_name("node", request.node.unwrap_or_else(host_name))?;
-    let address = advertised(request.advertise.as_deref(), own_address)?;
+    let address = advertised(shared, request.advertise.as_deref(), own_address)?;
     let subnet = shared.config.subnet;
     let id: u128 = rand::random();
     Ok(Init {

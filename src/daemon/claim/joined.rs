@@ -51,7 +51,7 @@ pub(super) async fn join(
     };
     let knock = Knock::new(&host, port, fingerprint).await.map_err(|error| refusal(&error))?;
     let seen = knock.own_address().unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
-    let address = advertised(request.advertise.as_deref(), || seen.to_canonical())?;
+    let address = advertised(shared, request.advertise.as_deref(), || seen.to_canonical())?;
     let key = NodeKey::new().map_err(|error| conflict(&error))?;
     let me = Applicant { key, secret: OwnKey::new(rand::random()), name, address };
     let asked = application(&me, own_port, request)?;
