@@ -20,6 +20,7 @@ pub mod runc_shim;
 pub mod transfer;
 mod upkeep;
 pub mod usage;
+mod ways;
 
 use crate::actors::platform::Platform;
 use crate::actors::root::{self, NodeUsage, RootRef, ToChild, View};
@@ -37,6 +38,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 use tokio::task::JoinSet;
 use usage::Meter;
+use ways::Ways;
 
 /// What the container actor is told and asked.
 pub enum Msg {
@@ -60,6 +62,10 @@ pub enum Msg {
     Published(PublishMap, Result<Vec<net::Taken>, net::NetError>),
     /// Try once more to change the published ports.
     Republish,
+    /// The routes to other nodes' containers are so now, or not all of them.
+    Routed(bool),
+    /// Try once more to change the routes.
+    Reroute,
     /// A failed allocation's actor may start again.
     Revive(AllocId),
     /// Read what the containers use.
@@ -94,6 +100,7 @@ pub struct State {
     /// Number of the last batch in this boot.
     seq: u64,
     publishing: Publishing,
+    ways: Ways,
     /// What runs besides the allocations' own work; ends with the actor.
     work: JoinSet<()>,
 }
@@ -150,6 +157,7 @@ impl Actor for Container {
             reports: Reports::default(),
             seq: 0,
             publishing: Publishing::default(),
+            ways: Ways::default(),
             work,
         })
     }
@@ -182,6 +190,8 @@ impl Actor for Container {
             Msg::Send => state.send(&myself),
             Msg::Published(map, result) => state.on_published(map, result, &myself),
             Msg::Republish => state.publish(&myself),
+            Msg::Routed(complete) => state.on_routed(complete, &myself),
+            Msg::Reroute => state.route(&myself),
             Msg::Revive(id) => {
                 state.fleet.revive(&id);
                 state.look(&myself);
@@ -260,6 +270,7 @@ impl State {
         }
         self.reconcile(myself).await?;
         self.publish(myself);
+        self.route(myself);
         self.send(myself);
         self.rest();
         Ok(())

@@ -9,6 +9,7 @@
     reason = "a test tells by panicking; to clippy only `#[test]` functions are tests"
 )]
 
+#[allow(dead_code, reason = "shared with the benchmarks")]
 mod cluster;
 mod crash;
 mod lap;

@@ -2,6 +2,10 @@
 //!
 //! Never holds a value that a person sets: those are in the file, the flags or the settings.
 
+mod peer;
+
+pub use peer::*;
+
 use std::time::Duration;
 
 /// Largest file that is read, in bytes.
@@ -64,6 +68,8 @@ pub const FAILURE_OUTPUT_MAX: usize = 1024;
 pub const REPORT_INTERVAL: Duration = Duration::from_millis(50);
 /// A report that did not arrive is sent again after this long.
 pub const REPORT_RETRY: Duration = Duration::from_millis(200);
+/// Routes to other nodes' containers that could not be changed are tried again after this long.
+pub const ROUTE_RETRY: Duration = Duration::from_secs(10);
 /// Published ports that could not be changed are tried again after this long.
 pub const PUBLISH_RETRY: Duration = Duration::from_secs(1);
 /// Lines of output kept with a failure, within its bytes.
@@ -368,44 +374,8 @@ pub const SNAPSHOT_ENTRIES: u64 = 10_000;
 pub const SNAPSHOT_BYTES: u64 = 8 << 20;
 /// Entries kept behind a snapshot for peers that are slightly behind.
 pub const ENTRIES_KEPT: u64 = 1_000;
-/// How long a connection to another node may take to be there.
-pub const PEER_CONNECT: Duration = Duration::from_secs(2);
-/// First and longest pause before a link to another node is tried again.
-pub const PEER_RETRY: [Duration; 2] = [Duration::from_millis(20), Duration::from_secs(1)];
-/// A link that was up for so long begins with the first pause again.
-pub const PEER_SETTLED: Duration = Duration::from_secs(5);
-/// An idle connection to another node is asked for a sign of life so often.
-pub const PEER_PING: Duration = Duration::from_secs(2);
-/// And is given up after so long without one.
-pub const PEER_SILENCE: Duration = Duration::from_secs(2);
-/// Bytes that another node may have sent before it waits.
-pub const PEER_WINDOW: u32 = 8 << 20;
-/// Messages that wait for another node.
-pub const PEER_LETTERS: usize = 4096;
-/// Bytes that wait for another node.
-pub const PEER_BYTES: usize = 16 << 20;
-/// What waits for another node goes in frames of about this size.
-pub const PEER_FRAME: usize = 1 << 20;
-/// Largest frame that is taken: one that was nearly full and the largest message with it.
-pub const PEER_FRAME_MAX: usize = 16 << 20;
-/// Proposals that were not taken and wait to be told to another node.
-pub const PEER_ANSWERS: usize = 4096;
-/// Connections from other nodes at once, also of those that want to join.
-pub const PEER_CONNECTIONS: usize = 256;
-/// What is large goes to another node in pieces of this size.
-pub const PEER_PIECE: usize = 256 << 10;
-/// How long a snapshot may take to another node.
-pub const PEER_BULK: Duration = Duration::from_secs(120);
-/// Largest snapshot that is taken from another node.
-pub const PEER_SNAPSHOT_MAX: usize = 1 << 30;
-/// A node lets itself be heard by the leader so often.
-pub const HEARTBEAT: Duration = Duration::from_millis(500);
-/// What a node has newly settled is told after this long at the earliest.
-pub const HEARTBEAT_MIN: Duration = Duration::from_millis(10);
-const _: () = assert!(HEARTBEAT.as_millis() * 4 < NODE_DOWN.as_millis());
-const _: () = assert!(PEER_FRAME + APPEND_MAX as usize + ENTRY_MAX as usize * 2 <= PEER_FRAME_MAX);
 /// Length of raft's tick; there are none while a node is alone.
-pub const RAFT_TICK: Duration = Duration::from_millis(100);
+pub const RAFT_TICK: Duration = Duration::from_millis(40);
 /// Ticks between heartbeats of the leader.
 pub const HEARTBEAT_TICKS: usize = 2;
 /// Ticks without a heartbeat after which an election starts.

@@ -3,9 +3,9 @@
 //! Never changes the state.
 
 use crate::fsm::State;
-use crate::fsm::model::{Allocation, Desired};
+use crate::fsm::model::{Allocation, Desired, Node};
 use crate::id::NodeId;
-use crate::network::Protocol;
+use crate::network::{Protocol, Subnet};
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
@@ -36,6 +36,17 @@ pub fn publish_map(state: &State, node: NodeId) -> PublishMap {
         }
     }
     map
+}
+
+/// Where the other nodes' containers are: each node's part of the subnet, by its address. A node
+/// whose address is a name has none here.
+#[must_use]
+pub fn routes(state: &State, node: NodeId) -> BTreeMap<Subnet, Ipv4Addr> {
+    let others = state.nodes.values().filter(|other| other.id != node);
+    let route = |other: &std::sync::Arc<Node>| {
+        Some((Subnet::node(other.subnet), other.address.parse().ok()?))
+    };
+    others.filter_map(route).collect()
 }
 
 /// What a node does with an allocation of its own.

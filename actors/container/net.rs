@@ -9,6 +9,7 @@ mod firewall;
 mod link;
 mod netns;
 mod reserve;
+mod routes;
 #[cfg(test)]
 mod tests;
 
@@ -291,6 +292,7 @@ impl Net {
     pub async fn close(&self) -> Result<(), NetError> {
         let mut published = self.published.lock().await;
         let mut bridge = self.bridge.write().await;
+        routes::remove(&self.links, &self.config).await?;
         if bridge.is_none() {
             return Ok(());
         }
@@ -305,7 +307,9 @@ impl Net {
     /// # Errors
     /// The kernel refuses.
     pub async fn clear(config: &NetConfig) -> Result<(), NetError> {
-        remove(&connect(&config.run_dir)?, config).await
+        let links = connect(&config.run_dir)?;
+        routes::remove(&links, config).await?;
+        remove(&links, config).await
     }
 }
 

@@ -9,12 +9,16 @@
     reason = "a test tells by panicking; to clippy only `#[test]` functions are tests"
 )]
 
+#[allow(dead_code, reason = "shared with the tests")]
+#[path = "../cluster/mod.rs"]
+mod cluster;
 mod commit;
 mod disk;
 #[allow(dead_code, reason = "shared with the tests")]
 #[path = "../lap.rs"]
 mod lap;
 mod logs;
+mod members;
 mod node;
 mod parallel;
 mod peers;
@@ -41,6 +45,9 @@ fn main() {
     let mut rows: Vec<Row> = Vec::new();
     if wanted("commit") {
         rows.extend(commit::figures());
+    }
+    if wanted("members") {
+        rows.extend(members::figures());
     }
     if wanted("planning") {
         rows.extend(planning::figures());

@@ -120,3 +120,22 @@ async fn a_leader_that_is_cut_off_takes_nothing_and_the_others_go_on() {
     assert_ne!(view.leader, Some(NodeId(old)));
     cluster.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_joins_late_is_brought_a_snapshot_over_the_connection_for_bulk() {
+    let mut cluster = TestCluster::new(1).await;
+    let first = cluster.node(1);
+    let each = 400 << 10;
+    // More than what a snapshot is taken after: alone, a node keeps no entries behind it.
+    let many = mill::limits::SNAPSHOT_BYTES as usize / each + 4;
+    for n in 0..many {
+        let (id, hash) = (TokenId::from(format!("t{n}").as_str()), "0".repeat(each));
+        let command = Command::CreateToken { id, role: Role::Read, hash, expires_at: None };
+        first.propose(&command).await.unwrap();
+    }
+    let joined = cluster.join().await;
+    let view = cluster.node(joined).until("all", |view| view.state.tokens.len() > many).await;
+    assert!(view.state.nodes.contains_key(&NodeId(joined)));
+    cluster.settled().await;
+    cluster.end().await;
+}

@@ -114,17 +114,28 @@ impl Links {
         Ok(found)
     }
 
+    /// Every route of IPv4.
+    pub async fn routes(&self) -> Result<Vec<RouteMessage>, NetError> {
+        let request = RouteMessageBuilder::<Ipv4Addr>::new().build();
+        let routes = self.handle.route().get(request).execute().try_collect().await;
+        routes.map_err(|source| failed("list routes".into(), source))
+    }
+
+    /// Adds a route to a subnet.
+    pub async fn add_route(&self, to: Subnet, route: RouteMessage) -> Result<(), NetError> {
+        let added = self.handle.route().add(route).replace().execute().await;
+        added.map_err(|source| failed(format!("add a route to {to}"), source))
+    }
+
+    /// Takes a route away.
+    pub async fn remove_route(&self, route: RouteMessage) -> Result<(), NetError> {
+        let removed = self.handle.route().del(route).execute().await;
+        removed.map_err(|source| failed("remove a route".into(), source))
+    }
+
     /// The largest packet that leaves by the default route; none without one.
     pub async fn egress_mtu(&self) -> Result<Option<u32>, NetError> {
-        let request = RouteMessageBuilder::<Ipv4Addr>::new().build();
-        let routes: Vec<RouteMessage> = self
-            .handle
-            .route()
-            .get(request)
-            .execute()
-            .try_collect()
-            .await
-            .map_err(|source| failed("list routes".into(), source))?;
+        let routes = self.routes().await?;
         let out = routes.iter().filter(|r| r.header.destination_prefix_length == 0).find_map(|r| {
             r.attributes.iter().find_map(|attribute| match attribute {
                 RouteAttribute::Oif(index) => Some(*index),

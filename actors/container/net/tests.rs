@@ -1,6 +1,8 @@
 //! The network with a kernel of its own: every test has its own network and mount namespaces, so
 //! that tests disturb neither each other nor the host, and leave nothing behind.
 
+mod routes;
+
 use super::*;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};

@@ -1,0 +1,36 @@
+//! Routes to the other nodes' containers.
+//!
+//! Never uses a host but the test's own.
+
+use super::*;
+
+#[test]
+fn other_nodes_containers_are_routed_and_see_who_calls() {
+    on_host(async |host| {
+        let net = host.open().await;
+        let other = host.outside().await;
+        let ns = other.display().to_string();
+        run(&format!("nsenter --net={ns} ip address add 10.101.16.2/32 dev lo"));
+        run(&format!("nsenter --net={ns} ip link set lo up"));
+        run(&format!("nsenter --net={ns} ip route add 10.101.8.0/21 via {HOST}"));
+        serve(&other, 80, "other").await;
+        let container = net.attach(&id("a"), ip(2)).await.unwrap();
+        let there: Subnet = "10.101.16.0/21".parse().unwrap();
+        let here: Subnet = "10.101.24.0/21".parse().unwrap();
+        assert!(net.route([(there, OUTSIDE), (here, HOST)].into()).await.unwrap().is_empty());
+        let routes = run("ip route show");
+        assert!(routes.contains("10.101.16.0/21 via 192.0.2.10"), "{routes}");
+        assert!(!routes.contains("10.101.24.0"), "its node is on this host: {routes}");
+        let heard = ask_from(&container, ([10, 101, 16, 2].into(), 80)).await;
+        assert_eq!(heard, format!("other {}", ip(2)), "no address is translated between nodes");
+        let nowhere = Ipv4Addr::new(192, 0, 2, 99);
+        assert!(net.route([(there, nowhere)].into()).await.unwrap().is_empty());
+        assert!(run("ip route show").contains("10.101.16.0/21 via 192.0.2.99"));
+        let far = Ipv4Addr::new(203, 0, 113, 1);
+        run("ip route del default");
+        assert_eq!(net.route([(there, far)].into()).await.unwrap().len(), 1, "no way there");
+        net.route([(there, OUTSIDE)].into()).await.unwrap();
+        net.close().await.unwrap();
+        assert!(!run("ip route show").contains("10.101."));
+    });
+}

@@ -1,0 +1,43 @@
+//! Bounds and durations of the connections between nodes.
+//!
+//! Never holds a value that a person sets.
+
+use super::{APPEND_MAX, ENTRY_MAX, NODE_DOWN};
+use std::time::Duration;
+
+/// How long a connection to another node may take to be there.
+pub const PEER_CONNECT: Duration = Duration::from_secs(2);
+/// First and longest pause before a link to another node is tried again.
+pub const PEER_RETRY: [Duration; 2] = [Duration::from_millis(20), Duration::from_secs(1)];
+/// A link that was up for so long begins with the first pause again.
+pub const PEER_SETTLED: Duration = Duration::from_secs(5);
+/// An idle connection to another node is asked for a sign of life so often.
+pub const PEER_PING: Duration = Duration::from_secs(2);
+/// And is given up after so long without one.
+pub const PEER_SILENCE: Duration = Duration::from_secs(2);
+/// Bytes that another node may have sent before it waits.
+pub const PEER_WINDOW: u32 = 8 << 20;
+/// Messages that wait for another node.
+pub const PEER_LETTERS: usize = 4096;
+/// Bytes that wait for another node.
+pub const PEER_BYTES: usize = 16 << 20;
+/// What waits for another node goes in frames of about this size.
+pub const PEER_FRAME: usize = 1 << 20;
+/// Largest frame that is taken: one that was nearly full and the largest message with it.
+pub const PEER_FRAME_MAX: usize = 16 << 20;
+/// Proposals that were not taken and wait to be told to another node.
+pub const PEER_ANSWERS: usize = 4096;
+/// Connections from other nodes at once, also of those that want to join.
+pub const PEER_CONNECTIONS: usize = 256;
+/// What is large goes to another node in pieces of this size.
+pub const PEER_PIECE: usize = 256 << 10;
+/// How long a snapshot may take to another node.
+pub const PEER_BULK: Duration = Duration::from_secs(120);
+/// Largest snapshot that is taken from another node.
+pub const PEER_SNAPSHOT_MAX: usize = 1 << 30;
+/// A node lets itself be heard by the leader so often.
+pub const HEARTBEAT: Duration = Duration::from_millis(500);
+/// What a node has newly settled is told after this long at the earliest.
+pub const HEARTBEAT_MIN: Duration = Duration::from_millis(10);
+const _: () = assert!(HEARTBEAT.as_millis() * 4 < NODE_DOWN.as_millis());
+const _: () = assert!(PEER_FRAME + APPEND_MAX as usize + ENTRY_MAX as usize * 2 <= PEER_FRAME_MAX);
