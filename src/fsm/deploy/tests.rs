@@ -204,3 +204,21 @@ fn what_still_runs_when_its_time_is_over_keeps_its_owner() {
     finish(&mut state, 3, DeployStatus::Succeeded);
     assert!(state.owner(&"new".into()).is_none());
 }
+
+#[test]
+fn what_a_kept_revision_pins_is_kept_and_no_longer() {
+    let mut state = running();
+    let pinned = |state: &State, image: &str| {
+        state.specs.values().any(|stored| stored.spec.run().image == image)
+    };
+    for version in 2..=crate::limits::REVISIONS_PER_APP as u64 {
+        let (revision, _) = put(&mut state, &[("web", &format!("web:{version}"))]);
+        assert_eq!(revision, version);
+        finish(&mut state, revision, DeployStatus::Succeeded);
+    }
+    assert!(pinned(&state, "web:1") && pinned(&state, "db:1"), "r1 can be gone back to");
+    let (last, _) = put(&mut state, &[("web", "web:last")]);
+    finish(&mut state, last, DeployStatus::Succeeded);
+    assert!(!pinned(&state, "web:1") && !pinned(&state, "db:1"), "r1 is forgotten");
+    assert!(pinned(&state, "web:2") && pinned(&state, "web:last"));
+}
