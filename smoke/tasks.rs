@@ -134,3 +134,30 @@ fn a_rollout_waits_for_its_task_and_fails_with_it() {
     let _ = node.mill(["scale", "hello", "2"]).ok();
     assert_eq!(runs(), Some(2));
 }
+
+#[test]
+fn a_task_that_fails_after_a_rollout_takes_it_back() {
+    let registry = Registry::start();
+    let node = TestDaemon::start();
+    let image = registry.image("busybox:v1");
+    let hello = |version: &str, script: &str| {
+        let image_of = registry.image(&format!("hello:{version}"));
+        let service = files::service("hello", &image_of, "after-deploy \"verify\"");
+        format!("{service}\n{}", task("verify", &image, script, ""))
+    };
+    let out = node.up(&hello("v1", "true")).ok();
+    assert!(out.contains("+ verify  task, image v1"), "{out}");
+    let failed = node.up(&hello("v2", "echo page is empty; exit 4")).code(1).stdout;
+    // The new version was healthy first, and is taken back for what the task said.
+    let (healthy, exited) = (failed.find("healthy"), failed.find("exited 4"));
+    assert!(healthy.is_some() && healthy < exited, "{failed}");
+    assert!(failed.contains("after-deploy") && failed.contains("page is empty"), "{failed}");
+    assert!(failed.contains("r1 runs again, 1/1 healthy"), "{failed}");
+    assert!(failed.contains("~ verify  task, changed"), "{failed}");
+    let service = node.api().get("/v1/services/hello");
+    assert_eq!(service["image"], registry.image("hello:v1"), "{service}");
+    let deployment = node.api().get("/v1/deployments/2");
+    assert_eq!(deployment["status"], "failed", "{deployment}");
+    // The task's earlier version is the one that can be spawned again.
+    let _ = node.mill(["spawn", "verify", "--wait"]).code(0);
+}

@@ -6,6 +6,7 @@
 mod adopt;
 mod event;
 mod health;
+mod pull;
 mod task;
 mod text;
 
@@ -71,8 +72,9 @@ pub struct Life {
     /// Failures in a row to do what is being done, for the pause between.
     tries: usize,
     oom: bool,
-    /// When this life began, for how long a task's start is tried.
+    /// When this life began or its pull last got further, for how long a task's start is tried.
     begun: Timestamp,
+    far: pull::Far,
     /// It was counted while the program still ran.
     oom_counted: bool,
     /// An end that was told while the start was still under way.
@@ -124,6 +126,9 @@ impl Life {
                 Ok(()) => self.start(),
                 Err(failure) => self.failed(failure, Wait::Pull, now),
             },
+            (Stage::Pulling, Input::Advanced(turn, layers)) if turn == self.turn => {
+                self.advanced(layers, now)
+            }
             (Stage::Starting, Input::Started(turn, result)) if turn == self.turn => match result {
                 Ok(()) => self.started(now),
                 Err(failure) => self.not_started(failure, now),
@@ -149,7 +154,7 @@ impl Life {
             }
             (Stage::Clearing(cause), Input::NotCleared(turn, message)) if turn == self.turn => {
                 let wait = Wait::Clear(cause.clone());
-                self.failed(Failure { message, temporary: true, wait: None }, wait, now)
+                self.failed(Failure { message, temporary: true, wait: None, code: None }, wait, now)
             }
             (Stage::Waiting(wait), Input::Woken(turn)) if turn == self.turn => {
                 let wait = wait.clone();
@@ -237,12 +242,13 @@ impl Life {
                 Wait::Pull => ExitReason::PullFailed,
                 _ => ExitReason::StartFailed,
             };
-            return self.over(Exit { code: None, reason, message: bounded(&failure.message) }, now);
+            let (code, message) = (failure.code, bounded(&failure.message));
+            return self.over(Exit { code, reason, message }, now);
         }
         let pause = failure.wait.unwrap_or_else(|| backoff(self.tries));
         self.tries += 1;
         let message = bounded(&failure.message);
-        let news = self.observed.message != message;
+        let news = self.far.take_news() || self.observed.message != message;
         self.observed.message = message;
         self.turn += 1;
         self.stage = Stage::Waiting(wait);

@@ -131,6 +131,16 @@ pub const DRAIN_DELAY: Duration = Duration::from_millis(1_200);
 pub const SETTLE_DEADLINE: Duration = Duration::from_secs(2);
 /// How long something that can't be placed or pulled is tried.
 pub const UNPLACED_DEADLINE: Duration = Duration::from_secs(300);
+/// A pull that gets further is told at most so often.
+pub const PULL_TOLD: Duration = Duration::from_secs(60);
+/// How often its node looks how far it is.
+pub const PULL_LOOK: Duration = Duration::from_secs(10);
+const _: () = assert!(
+    2 * (PULL_TOLD.as_secs() + PULL_LOOK.as_secs()) < UNPLACED_DEADLINE.as_secs(),
+    "a pull that gets further must be heard of in time"
+);
+/// How long the last lines of a program that has ended are waited for.
+pub const LOG_LAST: Duration = Duration::from_secs(5);
 /// A node of which the leader has heard nothing for so long is lost.
 pub const NODE_DOWN: Duration = Duration::from_secs(5);
 /// A voter that is down for so long gives its vote to another node.

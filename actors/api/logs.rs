@@ -22,6 +22,7 @@ use futures_util::stream::SelectAll;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use warp::reply::Response;
 
 /// `GET /v1/logs` and `GET /v1/logs/{name}`.
@@ -169,18 +170,29 @@ impl Following {
     async fn run(mut self, mut lines: Merged<Lines>, feed: Feed) -> Result<(), Left> {
         let mut late = SelectAll::new();
         let mut history = true;
+        let mut last = None;
         loop {
-            if !history && late.is_empty() && self.is_over() {
+            let is_over = self.is_over();
+            if is_over && !history && late.is_empty() {
                 return Ok(());
             }
+            if is_over && self.query.follow {
+                // A log that was never begun, or whose writer was killed, has no end.
+                last = last.or(Some(Instant::now() + limits::LOG_LAST));
+            }
+            let end = last.unwrap_or_else(Instant::now);
             tokio::select! {
                 line = lines.next(), if history => match line {
-                    Some(line) => self.send(&line, &feed).await?,
+                    Some(line) => {
+                        self.send(&line, &feed).await?;
+                        last = None;
+                    }
                     None => history = false,
                 },
                 Some(event) = late.next(), if !late.is_empty() => {
                     if let Event::Line(line) = event {
                         self.send(&line, &feed).await?;
+                        last = None;
                     }
                 }
                 changed = self.views.changed(), if self.query.follow => {
@@ -191,6 +203,7 @@ impl Following {
                     late.extend(self.open_late(&view));
                     self.tell_endings(&view, &feed).await?;
                 }
+                () = tokio::time::sleep_until(end), if last.is_some() => return Ok(()),
                 () = feed.closed() => return Err(Left),
             }
         }

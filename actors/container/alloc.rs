@@ -14,6 +14,7 @@ pub use work::{Job, ended, label, terms};
 use super::image::Image;
 use crate::fsm::model::Observed;
 use crate::id::{AllocId, Attempt};
+use crate::limits;
 use crate::life::{Effect, Ended, FoundTask, Input, Life, Terms, Want};
 use crate::units::{Millis, Timestamp};
 use futures_util::FutureExt as _;
@@ -177,7 +178,20 @@ impl State {
                     myself.stop(Some(FINISHED.to_owned()));
                 }
                 Effect::Pull(turn) => {
-                    self.run(myself, async move { Msg::Pulled(turn, job.pull().await) });
+                    let actor = myself.clone();
+                    self.run(myself, async move {
+                        let mut pulling = std::pin::pin!(job.pull());
+                        loop {
+                            match tokio::time::timeout(limits::PULL_LOOK, &mut pulling).await {
+                                Ok(pulled) => return Msg::Pulled(turn, pulled),
+                                Err(_) => {
+                                    let input = Input::Advanced(turn, job.pulled_so_far());
+                                    // The actor may have stopped, and this task with it.
+                                    let _ = actor.cast(Msg::Outcome(input));
+                                }
+                            }
+                        }
+                    });
                 }
                 Effect::Start(turn, attempt) => self.start(turn, attempt, myself),
                 Effect::Probe(turn, after) => {

@@ -5,6 +5,7 @@
 mod live;
 mod pull;
 pub mod story;
+pub mod tasks;
 
 use super::Context;
 use super::client::sse::Event;

@@ -7,7 +7,6 @@ use super::client::{Client, ClientError, Resuming, escape, query};
 use super::ps::is_ended;
 use super::up::fresh_key;
 use super::{Context, error::CliError};
-use crate::limits;
 use crate::units::Bytes;
 use crate::wire::{LogLineView, RunView, SpawnRequest};
 use argh::{ArgsInfo, FromArgs};
@@ -15,18 +14,12 @@ use std::collections::BTreeMap;
 
 /// mill's own failure, as in Docker.
 const FAILED: u8 = 125;
-/// The program can't be executed.
-const NOT_EXECUTABLE: u8 = 126;
-/// The program isn't there.
-const NOT_THERE: u8 = 127;
 /// The program took too long.
 const TIMED_OUT: u8 = 124;
 /// The program was killed before it could say anything.
 const KILLED: u8 = 128 + 9;
 /// How often a spawn is sent again when the connection broke before it was answered.
 const TRIES: usize = 3;
-/// So many looks after its end a run's last lines are waited for.
-const LAST_LOOKS: u32 = 10;
 
 /// Run a task of a file, or an image, once: mill spawn migrate --wait.
 #[derive(Debug, FromArgs, ArgsInfo)]
@@ -172,29 +165,17 @@ async fn session(request: &SpawnRequest, context: &Context) -> Result<u8, CliErr
     let pairs = [("follow", Some("true".to_owned()))];
     let path = query(&format!("/v1/logs/{}", escape(&id)), &pairs);
     let mut lines = Resuming::new(&client, path, false);
-    let mut looks = 0;
-    loop {
-        tokio::select! {
-            event = lines.next() => match event? {
-                Some(event) => print(context, &event.decode()?)?,
-                None => break,
-            },
-            () = tokio::time::sleep(limits::FOLLOW_INTERVAL) => {
+    let ended = loop {
+        match lines.next().await? {
+            Some(event) => print(context, &event.decode()?)?,
+            // The stream ends with the run, and where the daemon was stopped.
+            None => {
                 let now = client.task(&id).await?;
-                let wrote = now.exit.as_ref().is_some_and(|exit| exit.code.is_some());
-                looks += u32::from(is_ended(&now.status));
-                if looks > 0 && !wrote || looks > LAST_LOOKS {
-                    break;
+                if now.ended_at.is_some() {
+                    break now;
                 }
             }
         }
-    }
-    let ended = loop {
-        let now = client.task(&id).await?;
-        if now.ended_at.is_some() {
-            break now;
-        }
-        tokio::time::sleep(limits::FOLLOW_INTERVAL).await;
     };
     context.farewell(None);
     if context.ui.json {
@@ -234,28 +215,9 @@ fn verdict(run: &RunView) -> (u8, Option<String>) {
         "timeout" => (TIMED_OUT, Some("took too long".to_owned())),
         "oom" => (code.unwrap_or(KILLED), Some("out of memory".to_owned())),
         "killed" => (code.unwrap_or(KILLED), Some("was killed".to_owned())),
-        "start-failed" => (not_started(&message), because("could not be started")),
+        "start-failed" => (code.unwrap_or(FAILED), because("could not be started")),
         "pull-failed" => (FAILED, because("image could not be pulled")),
         _ => (FAILED, because("was lost")),
-    }
-}
-
-/// As Docker: a program that isn't there, one that can't be executed, or mill's own failure.
-fn not_started(message: &str) -> u8 {
-    let says = |text: &str| message.contains(text);
-    if says("executable file not found")
-        || says("no such file or directory")
-        || says("isn't in the image")
-    {
-        NOT_THERE
-    } else if says("permission denied")
-        || says("exec format error")
-        || says("is a directory")
-        || says("can't be executed")
-    {
-        NOT_EXECUTABLE
-    } else {
-        FAILED
     }
 }
 
@@ -294,10 +256,9 @@ mod tests {
         pull = { "pull-failed", None, "the registry is down", 125 },
         lost = { "lost", None, "", 125 },
         unplaced = { "start-failed", None, "no node fits for 5m: n1: memory 1M free", 125 },
-        not_there = { "start-failed", None, "\"/x\" isn't in the image; check `command`", 127 },
-        not_program = { "start-failed", None, "\"/x\" can't be executed: no", 126 },
-        absent = { "start-failed", None, "exec: \"x\": executable file not found in $PATH", 127 },
-        denied = { "start-failed", None, "exec: \"/etc\": permission denied", 126 },
+        not_there = { "start-failed", Some(127), "\"/x\" isn't in the image; check `command`", 127 },
+        not_program = { "start-failed", Some(126), "\"/x\" can't be executed: no", 126 },
+        not_mounted = { "start-failed", None, "mountpoint: no such file or directory", 125 },
     )]
     fn a_run_that_is_waited_for_gives_its_code(
         reason: &str,

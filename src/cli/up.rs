@@ -2,7 +2,7 @@
 
 use super::client::{Client, ClientError, DeployOptions, Events, Resuming};
 use super::file::{MillFile, either};
-use super::follow::{Before, Follow, story};
+use super::follow::{Before, Follow, story, tasks};
 use super::{Context, error::CliError};
 use crate::cli::args::DurationArg;
 use crate::spec::Spec;
@@ -91,12 +91,24 @@ pub(super) async fn deploy(
     let (revision, events) = begun.map_err(|error| placed(error, file))?;
     let path = Client::deployment_events(revision);
     let app = spec.app.to_string();
+    let mut changes = story::changes(spec, before.services());
+    let old = match before.apps().contains(&app.as_str()) {
+        true => client.app(&app).await.ok(),
+        false => None,
+    };
+    // One that an earlier version of mill took, and this one doesn't: its tasks are not compared.
+    let old = old.map(|old| crate::spec::parse(&file.name, &old.file));
+    match &old {
+        Some(Ok(old)) => changes.extend(tasks::changes(spec, Some(old))),
+        Some(Err(_)) => {}
+        None => changes.extend(tasks::changes(spec, None)),
+    }
     let follow = Follow {
         context,
         client,
         revision: None,
         before: before.revision(&app),
-        story: before.story(context, &app, story::changes(spec, before.services())),
+        story: before.story(context, &app, changes),
         app,
     };
     follow.run(Resuming::going_on(client, path, events), time).await

@@ -116,6 +116,9 @@ impl State {
         if seen.phase == Phase::Running && new.first_running.is_none() {
             new.first_running = Some(self.time);
         }
+        if seen.pulled > before.pulled {
+            new.pulled_at = Some(self.time);
+        }
         new.was_healthy |= seen.health == Health::Healthy;
         new.observed = seen;
         if old.is_routable() && !new.is_routable() {

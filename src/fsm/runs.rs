@@ -192,6 +192,7 @@ impl State {
             phase_since: self.time,
             first_running: None,
             was_healthy: false,
+            pulled_at: None,
         };
         self.derived.waiting.remove(&(run.created_at, run.id));
         self.note(&allocation, ProgressPhase::Scheduled, None);

@@ -116,6 +116,7 @@ impl State {
             phase_since: self.time,
             first_running: None,
             was_healthy: false,
+            pulled_at: None,
         };
         self.note(&allocation, ProgressPhase::Scheduled, None);
         self.put_allocation(allocation, touched);

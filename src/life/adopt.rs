@@ -41,6 +41,7 @@ impl Life {
             tries: 0,
             oom: false,
             begun: now,
+            far: super::pull::Far::default(),
             oom_counted: false,
             early: None,
         };

@@ -2,7 +2,7 @@
 //!
 //! Owns the words between the life and the shell around it. Never decides anything.
 
-use crate::id::Attempt;
+use crate::id::{Attempt, Digest};
 use crate::spec::model::HealthSpec;
 use crate::units::{Millis, Timestamp};
 
@@ -33,6 +33,8 @@ pub struct Failure {
     pub temporary: bool,
     /// How long to wait before the next try, where somebody said so.
     pub wait: Option<Millis>,
+    /// What a shell would give for a program that isn't there (127) or can't be executed (126).
+    pub code: Option<i32>,
 }
 
 /// What happened. `turn` tells which effect it answers: an older one's outcome is dropped.
@@ -42,6 +44,8 @@ pub enum Input {
     Want(Want),
     /// The image is there, or not.
     Pulled(u64, Result<(), Failure>),
+    /// So many bytes of the image's layers are there by now.
+    Advanced(u64, Vec<(Digest, u64)>),
     /// The program runs, or could not be started.
     Started(u64, Result<(), Failure>),
     /// The program of this attempt ended.

@@ -176,7 +176,11 @@ impl Context<'_> {
                 let since = if allocation.was_healthy { allocation.phase_since } else { ran };
                 (since, spec.update.healthy_deadline, "not healthy")
             }
-            None => (allocation.created_at, Millis::from(limits::UNPLACED_DEADLINE), "not started"),
+            None => {
+                // A pull that gets further may take as long as it needs.
+                let since = allocation.created_at.max(allocation.pulled_at.unwrap_or_default());
+                (since, Millis::from(limits::UNPLACED_DEADLINE), "not started")
+            }
         };
         // One that an earlier deployment began has the whole time of this one.
         let due = self.is_due(since.max(deployment.started_at).plus(bound));

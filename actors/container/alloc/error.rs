@@ -11,6 +11,11 @@ use crate::units::Millis;
 use std::io;
 use std::path::PathBuf;
 
+/// The program isn't there, as a shell says it.
+const NOT_THERE: i32 = 127;
+/// The program can't be executed.
+const NOT_EXECUTABLE: i32 = 126;
+
 /// Why a step could not be done.
 #[derive(Debug, thiserror::Error)]
 pub enum Failed {
@@ -72,6 +77,13 @@ impl Failed {
             Self::Files { .. } => (true, None),
             _ => (false, None),
         };
-        Failure { message: self.to_string(), temporary, wait: wait.map(Millis::from) }
+        let code = match self {
+            Self::Containerd(containerd::Error::CommandNotFound { .. }) => Some(NOT_THERE),
+            Self::Containerd(containerd::Error::CommandNotExecutable { .. }) => {
+                Some(NOT_EXECUTABLE)
+            }
+            _ => None,
+        };
+        Failure { message: self.to_string(), temporary, wait: wait.map(Millis::from), code }
     }
 }

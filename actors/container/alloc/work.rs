@@ -10,7 +10,7 @@ use crate::actors::container::image::Image;
 use crate::actors::container::logs;
 use crate::actors::platform::Platform;
 use crate::fsm::model::{AllocKind, StoredSpec, WorkloadSpec};
-use crate::id::{AllocId, Attempt, ContainerId, SpecHash, WorkloadName};
+use crate::id::{AllocId, Attempt, ContainerId, Digest, SpecHash, WorkloadName};
 use crate::life::Ended;
 use crate::limits;
 use crate::network::Protocol;
@@ -91,6 +91,16 @@ impl Job {
         let unpinned = || Failed::Unpinned { image: run.image.clone() };
         let digest = run.digest.as_ref().ok_or_else(unpinned)?;
         Ok(self.platform.images.ensure(&run.image, digest).await?)
+    }
+
+    /// How much of each of the image's layers is there, while it is fetched.
+    #[must_use]
+    pub fn pulled_so_far(&self) -> Vec<(Digest, u64)> {
+        let pulls = self.platform.images.pulls();
+        let pulls = pulls.borrow();
+        let digest = self.spec.spec.run().digest.as_ref();
+        let layers = digest.and_then(|digest| pulls.get(digest)).map(|pull| &pull.layers);
+        layers.into_iter().flatten().map(|layer| (layer.digest.clone(), layer.bytes)).collect()
     }
 
     /// Makes the container and starts its program.

@@ -20,7 +20,7 @@ const SLOW_PULL: f64 = 3.0;
 /// What a deployment does to a service, as far as it can be told beforehand.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
-    /// The service.
+    /// The service or task.
     pub name: String,
     /// Replicas before; none: it is new.
     pub before: Option<u32>,
@@ -40,7 +40,7 @@ impl Change {
             name: service.name.clone(),
             before: Some(service.replicas.desired),
             after: None,
-            facts: vec![],
+            facts: vec!["removed".to_owned()],
             order: None,
         }
     }
@@ -100,7 +100,7 @@ impl Change {
             (_, None) => ("-", BAD),
             _ => ("~", CHANGE),
         };
-        let facts = if self.after.is_none() { "removed".to_owned() } else { self.facts.join(", ") };
+        let facts = self.facts.join(", ");
         let how = self.how();
         let parts: Vec<&str> =
             [facts.as_str(), how.as_str()].into_iter().filter(|part| !part.is_empty()).collect();
@@ -128,7 +128,7 @@ fn replicas(before: u32, after: u32) -> String {
 }
 
 /// What changes in an image reference: of the same repository only the tag is said.
-fn image(old: &str, new: &str) -> Option<String> {
+pub(super) fn image(old: &str, new: &str) -> Option<String> {
     if old == new {
         return None;
     }
@@ -147,7 +147,7 @@ fn split(reference: &str) -> (&str, Option<&str>) {
 }
 
 /// A reference's tag; the whole where it has none.
-fn tag(reference: &str) -> &str {
+pub(super) fn tag(reference: &str) -> &str {
     split(reference).1.unwrap_or(reference)
 }
 

@@ -56,6 +56,9 @@ pub struct Allocation {
     pub first_running: Option<Timestamp>,
     /// Whether it has ever been healthy.
     pub was_healthy: bool,
+    /// When its pull last got further, in replicated time.
+    #[serde(default)]
+    pub pulled_at: Option<Timestamp>,
 }
 
 /// What should be. Only ever advances.
@@ -142,12 +145,16 @@ pub struct Observed {
     pub exit: Option<Exit>,
     /// What a person should know: why it waits, what the probe said. At most 1 KiB.
     pub message: Option<String>,
+    /// Bytes of its image that its pull has fetched, told now and then: it gets further.
+    #[serde(default)]
+    pub pulled: u64,
 }
 
 /// How a program ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Exit {
-    /// The program's code, 128 + n for signal n; absent if it never started.
+    /// The program's code, 128 + n for signal n. Of one that never started: 127 if it isn't there,
+    /// 126 if it can't be executed, else absent.
     pub code: Option<i32>,
     /// Why.
     pub reason: ExitReason,

@@ -1,6 +1,7 @@
 //! Lives of tasks, and ends that nobody saw.
 
 use super::*;
+use crate::id::Digest;
 
 fn task_terms() -> Terms {
     Terms { restarts: false, timeout: Some(Millis::secs(60)), ..terms() }
@@ -134,7 +135,7 @@ fn a_task_that_may_have_run_is_not_started_again() {
 fn a_registry_that_stays_down_fails_a_task_in_the_end() {
     let (mut life, _) =
         Life::begin(task_terms(), Want::Run(Attempt(1)), &Observed::default(), None, START);
-    let down = || Failure { message: "the registry is down".into(), temporary: true, wait: None };
+    let down = || Failure { message: "the registry is down".into(), temporary: true, wait: None, code: None };
     let effects = life.step(Input::Pulled(1, Err(down())), at(1));
     assert_eq!(effects, [Effect::Report, Effect::Wake(2, Millis::secs(1))]);
     assert_eq!(life.step(Input::Woken(2), at(299_000)), [Effect::Pull(3)]);
@@ -142,4 +143,28 @@ fn a_registry_that_stays_down_fails_a_task_in_the_end() {
     assert_eq!(effects, [Effect::Report, clear(4, 1, false, true)]);
     let seen = over(life, None);
     assert_eq!((seen.phase, seen.exit.unwrap().reason), (Phase::Failed, ExitReason::PullFailed));
+}
+
+#[test]
+fn a_pull_that_gets_further_is_not_given_up() {
+    let (mut life, _) =
+        Life::begin(task_terms(), Want::Run(Attempt(1)), &Observed::default(), None, START);
+    let down = || Failure { message: "reset".into(), temporary: true, wait: None, code: None };
+    let layers = |a: u64, b: u64| vec![(Digest::from("a"), a), (Digest::from("b"), b)];
+    let advanced = |turn, a, b| Input::Advanced(turn, layers(a, b));
+    assert_eq!(life.step(advanced(1, 10, 0), at(10_000)), [Effect::Report]);
+    assert_eq!(life.step(advanced(1, 20, 0), at(20_000)), [], "told once a minute");
+    assert_eq!(life.step(advanced(1, 30, 5), at(70_000)), [Effect::Report]);
+    assert_eq!(life.observed().pulled, 35);
+    assert_eq!(life.step(advanced(1, 30, 5), at(140_000)), [], "nothing new");
+    assert_eq!(life.step(advanced(1, 40, 5), at(299_000)), [Effect::Report]);
+    // Five minutes after its begin, but not after it got further.
+    let effects = life.step(Input::Pulled(1, Err(down())), at(400_000));
+    assert_eq!(effects, [Effect::Report, Effect::Wake(2, Millis::secs(1))]);
+    assert_eq!(life.step(Input::Woken(2), at(401_000)), [Effect::Pull(3)]);
+    // What is fetched once more counts for nothing.
+    assert_eq!(life.step(advanced(3, 40, 5), at(500_000)), []);
+    assert_eq!(life.step(advanced(1, 99, 5), at(500_000)), [], "of an earlier try");
+    let effects = life.step(Input::Pulled(3, Err(down())), at(600_000));
+    assert_eq!(effects, [Effect::Report, clear(4, 1, false, true)]);
 }

@@ -102,6 +102,18 @@ impl Case {
     }
 }
 
+impl Case {
+    /// So much of a replica's image is there.
+    fn pulls(&mut self, id: &AllocId, pulled: u64) {
+        self.seq += 1;
+        let (attempt, phase) = (Attempt(1), Phase::Pulling);
+        let seen = Observed { attempt, phase, pulled, ..Observed::default() };
+        let allocations = BTreeMap::from([(id.clone(), seen)]);
+        let (node, boot, seq) = (NodeId(1), BootId(1), self.seq);
+        self.change(Command::Report(Report { node, boot, seq, allocations }));
+    }
+}
+
 fn reason(actions: &[Action]) -> Option<&str> {
     actions.iter().find_map(|action| match action {
         Action::Revert { reason, .. } => Some(reason.as_str()),
@@ -171,4 +183,24 @@ fn one_that_an_earlier_deployment_began_has_the_whole_time_of_this_one() {
     case.now += 30_000;
     let want = format!("{new}: not healthy in 1m: 10.121.0.2:80 refused");
     assert_eq!(reason(&case.settle()), Some(want.as_str()));
+}
+
+#[test]
+fn a_pull_that_gets_further_may_take_longer() {
+    let mut case = Case::healthy("image \"web:1\"\nport 80");
+    let old = case.ids();
+    case.deploy("image \"web:2\"\nport 80");
+    case.settle();
+    let new = case.ids().into_iter().find(|id| !old.contains(id)).unwrap();
+    let start = case.now;
+    for (minute, bytes) in [(1, 100), (4, 200), (8, 300), (10, 300)] {
+        case.now = start + minute * 60_000;
+        case.pulls(&new, bytes);
+        assert_eq!(case.settle(), [], "minute {minute}");
+    }
+    case.now = start + 8 * 60_000 + minutes() - 1;
+    assert_eq!(case.settle(), []);
+    case.now += 1;
+    let why = case.settle();
+    assert_eq!(reason(&why), Some(format!("{new}: not started in 5m").as_str()));
 }

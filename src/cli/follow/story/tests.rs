@@ -39,7 +39,7 @@ fn shop() -> Story {
     };
     let changes = vec![
         change("web", Some(2), Some(2), &["image v1 → v2"]),
-        change("old", Some(1), None, &[]),
+        change("old", Some(1), None, &["removed"]),
     ];
     Story::new(PLAIN, "shop", "prod", changes, &[running])
 }
