@@ -185,7 +185,8 @@ fn without_a_probe_being_up_is_enough() {
 #[test]
 fn a_registry_that_is_down_is_tried_again_and_a_missing_image_ends_the_attempt() {
     let (mut life, _) = fresh();
-    let down = || Failure { message: "r doesn't answer".into(), temporary: true, wait: None, code: None };
+    let down =
+        || Failure { message: "r doesn't answer".into(), temporary: true, wait: None, code: None };
     let effects = life.step(Input::Pulled(1, Err(down())), at(1));
     assert_eq!(effects, [Effect::Report, Effect::Wake(2, Millis::secs(1))]);
     assert_eq!(life.observed().phase, Phase::Pulling);
@@ -315,7 +316,8 @@ fn a_backoff_goes_on_for_the_time_that_is_left() {
 
 /// What the shell has been asked for and has not answered.
 fn answer(effect: &Effect, life: &Life, dice: u8) -> Option<Input> {
-    let failure = || Failure { message: "no".into(), temporary: dice & 1 == 0, wait: None, code: None };
+    let failure =
+        || Failure { message: "no".into(), temporary: dice & 1 == 0, wait: None, code: None };
     let ok = dice % 4 < 3;
     Some(match effect {
         Effect::Pull(turn) => Input::Pulled(*turn, if ok { Ok(()) } else { Err(failure()) }),

@@ -135,7 +135,12 @@ fn a_task_that_may_have_run_is_not_started_again() {
 fn a_registry_that_stays_down_fails_a_task_in_the_end() {
     let (mut life, _) =
         Life::begin(task_terms(), Want::Run(Attempt(1)), &Observed::default(), None, START);
-    let down = || Failure { message: "the registry is down".into(), temporary: true, wait: None, code: None };
+    let down = || Failure {
+        message: "the registry is down".into(),
+        temporary: true,
+        wait: None,
+        code: None,
+    };
     let effects = life.step(Input::Pulled(1, Err(down())), at(1));
     assert_eq!(effects, [Effect::Report, Effect::Wake(2, Millis::secs(1))]);
     assert_eq!(life.step(Input::Woken(2), at(299_000)), [Effect::Pull(3)]);
