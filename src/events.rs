@@ -367,13 +367,16 @@ fn kinds_of_node(old: Option<&Node>, new: &Node) -> Vec<EventKind> {
     kinds
 }
 
-/// A node's name, and what else belongs to the event.
+/// What is told of a node beside the event: its labels, how long its tasks may go on, its name.
 fn message_of_node(kind: EventKind, node: &Node) -> String {
-    let labels = node.labels.iter().map(|(label, value)| format!(" {label}={value}"));
     let deadline = node.drain.and_then(|drain| drain.deadline);
     match (kind, deadline) {
-        (EventKind::NodeLabelled, _) => format!("{}:{}", node.name, labels.collect::<String>()),
-        (EventKind::NodeDraining, Some(at)) => format!("{}, tasks until {at}", node.name),
+        (EventKind::NodeLabelled, _) if node.labels.is_empty() => "no labels".to_owned(),
+        (EventKind::NodeLabelled, _) => {
+            let labels = node.labels.iter().map(|(label, value)| format!("{label}={value}"));
+            labels.collect::<Vec<_>>().join(" ")
+        }
+        (EventKind::NodeDraining, Some(at)) => format!("tasks until {at}"),
         _ => node.name.clone(),
     }
 }

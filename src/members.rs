@@ -57,7 +57,8 @@ pub enum Next {
     Nothing,
 }
 
-/// Says what comes next. `me` leads, and `conf` is what its raft told last. The same inputs give the same answer.
+/// Says what comes next. `me` leads, and `conf` is what its raft told last. The same inputs give
+/// the same answer.
 pub fn plan(state: &State, conf: &Conf, observed: &Observed, me: NodeId, now: Timestamp) -> Next {
     if !conf.outgoing.is_empty() {
         return Next::Leave;

@@ -131,7 +131,7 @@ mod tests {
         bounded = { "running", None, Some("T"), "runs until it is over, at most until T" },
         waiting = { "waiting", None, None, "waits for its turn" },
         stuck = { "stuck", Some("no other node takes it"), None, "stays: no other node takes it" },
-        moving = { "moving", Some("web-0-b on n2: checking"), None, "moving: web-0-b on n2: checking" },
+        moving = { "moving", Some("web-0-b on n2: new"), None, "moving: web-0-b on n2: new" },
         ending = { "ending", None, None, "ending" },
     )]
     fn what_is_left_is_told(

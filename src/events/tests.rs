@@ -1,7 +1,7 @@
 //! Tests of the ring of events.
 
 use super::*;
-use crate::fsm::command::{Action, Deploy, Place, Report, Steps};
+use crate::fsm::command::{Action, Deploy, Join, Members, Place, Register, Report, Steps};
 use crate::fsm::model::{DeployKind, Observed, Role, WorkloadSpec};
 use crate::fsm::{Command, apply_next, fixture};
 use crate::id::{Attempt, BootId};
@@ -162,4 +162,49 @@ fn the_ring_is_bounded_and_its_ids_go_on() {
     assert_eq!(after(&state, 0).next().unwrap().id, 3, "the oldest went");
     let decoded = State::decode(&state.encode().unwrap()).unwrap();
     assert_eq!((decoded.last_event, decoded.events.len()), (last, limits::EVENTS_KEPT));
+}
+
+#[test]
+fn what_becomes_of_nodes_is_told() {
+    let mut state = cluster();
+    let join = Join {
+        name: "n2".to_owned(),
+        address: String::new(),
+        peer_port: 0,
+        labels: BTreeMap::new(),
+        public_key: String::new(),
+        keyring: String::new(),
+        version: String::new(),
+        feature_level: 1,
+    };
+    let name = || "n2".to_owned();
+    let two = NodeId(2);
+    assert_eq!(change(&mut state, Command::Join(join)), [("node-joined", name())]);
+    let register = Register { node: two, boot: BootId(2), ..fixture::register() };
+    let told = change(&mut state, Command::Register(register));
+    assert_eq!(told, [("node-registered", name()), ("node-up", name())]);
+    let members = Members { voters: [NodeId(1)].into(), learners: [two].into() };
+    let told = change(&mut state, Command::Members(members));
+    assert_eq!(told, [("node-learner", name())]);
+    let label = |value: Option<&str>| {
+        let labels = [("zone".to_owned(), value.map(str::to_owned))].into();
+        Command::Label { node: two, labels }
+    };
+    let told = change(&mut state, label(Some("eu-1")));
+    assert_eq!(told, [("node-labelled", "zone=eu-1".to_owned())]);
+    assert_eq!(change(&mut state, label(Some("eu-1"))), [], "as it was");
+    let told = change(&mut state, label(None));
+    assert_eq!(told, [("node-labelled", "no labels".to_owned())]);
+    let deadline = Some(Timestamp(60_000));
+    let told = change(&mut state, Command::Drain { node: two, deadline });
+    let until = "tasks until 1970-01-01T00:01:00.000Z".to_owned();
+    assert_eq!(told, [("node-draining", until)]);
+    let told = change(&mut state, Command::Undrain { node: two });
+    assert_eq!(told, [("node-up", name())]);
+    let told = change(&mut state, Command::NodeDown { node: two, boot: BootId(2) });
+    assert_eq!(told, [("node-down", name())]);
+    let told = change(&mut state, Command::Drain { node: two, deadline: None });
+    assert_eq!(told, [("node-draining", name())]);
+    let told = change(&mut state, Command::Remove { node: two });
+    assert_eq!(told, [("node-removed", name())]);
 }

@@ -72,3 +72,8 @@ pub(super) const fn of_node(
     let answer = Gives::Json(shape::<wire::NodeView>());
     Route { method, role: Some(Role::Admin), ..get(path, handler, answer, summary) }
 }
+
+/// A route that takes something away and answers nothing.
+pub(super) const fn forget(path: &'static str, handler: Handler, summary: &'static str) -> Route {
+    Route { status: 204, ..change(Verb::Delete, path, handler, Gives::Nothing, summary) }
+}

@@ -6,7 +6,7 @@ use super::super::{
     allocations, claims, deploy, exec, explain, files, images, leave, logins, logs, metrics, nodes,
     openapi, read, revisions, tasks, tokens,
 };
-use super::parts::{DEPLOY_EVENTS, LOG_QUERY, change, get, of_node, parameter};
+use super::parts::{DEPLOY_EVENTS, LOG_QUERY, change, forget, get, of_node, parameter};
 use super::{Gives, Route, Takes, Verb, shape};
 use crate::fsm::model::Role;
 use crate::wire;
@@ -104,7 +104,7 @@ pub static ROUTES: &[Route] = &[
             Verb::Post,
             "/v1/nodes/{id}/drain",
             |c, r| Box::pin(nodes::drain(c, r)),
-            "Move a node's work to others within each service's update policy; the body may be left out",
+            "Move a node's work to others within each service's update policy",
         )
     },
     of_node(
@@ -114,10 +114,8 @@ pub static ROUTES: &[Route] = &[
         "Let a draining node take work again",
     ),
     Route {
-        status: 204,
-        answer: Gives::Nothing,
-        ..of_node(
-            Verb::Delete,
+        role: Some(Role::Admin),
+        ..forget(
             "/v1/nodes/{id}",
             |c, r| Box::pin(nodes::remove(c, r)),
             "Remove a drained node, or one that is down, for good",
@@ -399,25 +397,17 @@ pub static ROUTES: &[Route] = &[
     },
     Route {
         query: &[parameter("reference", "the image")],
-        status: 204,
-        ..change(
-            Verb::Delete,
+        ..forget(
             "/v1/images",
             |c, r| Box::pin(images::remove(c, r)),
-            Gives::Nothing,
             "Forget an image; containers that run it stay",
         )
     },
-    Route {
-        status: 204,
-        ..change(
-            Verb::Delete,
-            "/v1/images/{reference*}",
-            |c, r| Box::pin(images::remove(c, r)),
-            Gives::Nothing,
-            "Forget an image; containers that run it stay",
-        )
-    },
+    forget(
+        "/v1/images/{reference*}",
+        |c, r| Box::pin(images::remove(c, r)),
+        "Forget an image; containers that run it stay",
+    ),
     get(
         "/v1/registries",
         |c, r| Box::pin(logins::list(c, r)),
@@ -435,16 +425,11 @@ pub static ROUTES: &[Route] = &[
             "Log in to a registry; tried before it is kept",
         )
     },
-    Route {
-        status: 204,
-        ..change(
-            Verb::Delete,
-            "/v1/registries/{registry}",
-            |c, r| Box::pin(logins::remove(c, r)),
-            Gives::Nothing,
-            "Log out of a registry",
-        )
-    },
+    forget(
+        "/v1/registries/{registry}",
+        |c, r| Box::pin(logins::remove(c, r)),
+        "Log out of a registry",
+    ),
     Route {
         role: Some(Role::Admin),
         ..get(
@@ -468,13 +453,6 @@ pub static ROUTES: &[Route] = &[
     },
     Route {
         role: Some(Role::Admin),
-        status: 204,
-        ..change(
-            Verb::Delete,
-            "/v1/tokens/{id}",
-            |c, r| Box::pin(tokens::revoke(c, r)),
-            Gives::Nothing,
-            "Let a token in no more",
-        )
+        ..forget("/v1/tokens/{id}", |c, r| Box::pin(tokens::revoke(c, r)), "Let a token in no more")
     },
 ];
