@@ -427,6 +427,8 @@ pub const FOLLOW_INTERVAL: Duration = Duration::from_millis(200);
 pub const API_FIRST_VIEW: Duration = Duration::from_secs(10);
 /// How long a new cluster may take to be ready.
 pub const INIT_READY: Duration = Duration::from_secs(20);
+/// How long a new member may take to have the log and to be ready.
+pub const JOIN_READY: Duration = Duration::from_secs(60);
 /// After a failed introduction a node tries again this much later.
 pub const INTRODUCE_AGAIN: Duration = Duration::from_millis(500);
 /// How long `mill dev` waits for its node.

@@ -16,6 +16,7 @@ use crate::limits;
 use crate::wire::{InitRequest, InitView, JoinRequest, JoinView};
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Makes this node the first of a new cluster.
 ///
@@ -64,11 +65,19 @@ async fn settle(
     let keys = made.keys.clone();
     let equipment = equipment::of(&shared.config, &who, Some(made)).map_err(|e| conflict(&e))?;
     let equipment = Arc::new(equipment);
+    let platform = shared.platform(&who, &equipment.keyring).await;
+    platform.map_err(|error| conflict(&error))?;
     write_keys(shared, keys).await?;
     write(shared, who.clone()).await?;
     let begun = begin(shared, root, who.clone(), Arc::clone(&equipment)).await;
     begun.map_err(|error| conflict(&error))?;
-    wait_until_ready(root).await?;
+    let patience = if who.init.is_some() { limits::INIT_READY } else { limits::JOIN_READY };
+    let ready = wait_until_ready(root, patience).await;
+    if ready.is_err() {
+        // It is a member all the same, and ready once the others answer.
+        open_doors(shared, &equipment);
+    }
+    ready?;
     write(shared, Identity { begun: true, ..who }).await?;
     Ok(equipment)
 }
@@ -142,11 +151,14 @@ fn conflict(error: &dyn std::error::Error) -> ApiError {
     ApiError::Conflict { message: with_reasons(error), hint: None }
 }
 
-async fn wait_until_ready(root: &RootRef) -> Result<(), ApiError> {
-    let ready = root.call(root::Msg::Ready, Some(limits::INIT_READY)).await;
+async fn wait_until_ready(root: &RootRef, patience: Duration) -> Result<(), ApiError> {
+    let ready = root.call(root::Msg::Ready, Some(patience)).await;
     match ready {
         Ok(answer) if answer.is_success() => Ok(()),
-        _ => Err(ApiError::Starting),
+        _ => Err(ApiError::Conflict {
+            message: "the node is a member, but it is not ready yet".to_owned(),
+            hint: Some("see whether it gets there: mill status; why not: its log".to_owned()),
+        }),
     }
 }
 

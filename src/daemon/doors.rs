@@ -45,12 +45,12 @@ struct Claimant {
 impl Claims for Claimant {
     fn init(&self, request: InitRequest) -> BoxFuture<'static, Result<InitView, ApiError>> {
         let (shared, root) = (Arc::clone(&self.shared), self.root.clone());
-        Box::pin(async move { claim::init(&shared, &root, request).await })
+        whole(async move { claim::init(&shared, &root, request).await })
     }
 
     fn join(&self, request: JoinRequest) -> BoxFuture<'static, Result<JoinView, ApiError>> {
         let (shared, root) = (Arc::clone(&self.shared), self.root.clone());
-        Box::pin(async move { claim::join(&shared, &root, request).await })
+        whole(async move { claim::join(&shared, &root, request).await })
     }
 
     fn is_removed(&self, places: BTreeMap<NodeId, String>) -> BoxFuture<'static, bool> {
@@ -61,6 +61,16 @@ impl Claims for Claimant {
     fn leave(&self) {
         self.shared.left.notify_one();
     }
+}
+
+/// Carried out to its end, whether the one who asked waits for it or not: half a claim is none.
+fn whole<T: Send + 'static>(
+    claim: impl Future<Output = Result<T, ApiError>> + Send + 'static,
+) -> BoxFuture<'static, Result<T, ApiError>> {
+    Box::pin(async move {
+        // Only a panic ends it before.
+        tokio::spawn(claim).await.unwrap_or(Err(ApiError::Stopping))
+    })
 }
 
 /// The images of a node that may not be a member yet.
