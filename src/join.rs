@@ -41,7 +41,10 @@ pub enum JoinRefusal {
         role: Role,
     },
     /// The clocks differ.
-    #[error("this host's clock is {by} {} the cluster's", if *ahead { "ahead of" } else { "behind" })]
+    #[error(
+        "this host's clock is {by} {} the cluster's",
+        if *ahead { "ahead of" } else { "behind" }
+    )]
     Clock {
         /// By how much.
         by: Apart,

@@ -6,6 +6,10 @@ mod peer;
 
 pub use peer::*;
 
+mod trust;
+
+pub use trust::*;
+
 use std::time::Duration;
 
 /// Largest file that is read, in bytes.
@@ -427,44 +431,9 @@ pub const FOLLOW_INTERVAL: Duration = Duration::from_millis(200);
 pub const API_FIRST_VIEW: Duration = Duration::from_secs(10);
 /// How long a new cluster may take to be ready.
 pub const INIT_READY: Duration = Duration::from_secs(20);
-/// How long a new member may take to have the log and to be ready.
-pub const JOIN_READY: Duration = Duration::from_secs(60);
 /// After a failed introduction a node tries again this much later.
 pub const INTRODUCE_AGAIN: Duration = Duration::from_millis(500);
 /// How long `mill dev` waits for its node.
 pub const DEV_READY: Duration = Duration::from_secs(60);
 /// How often `mill dev --watch` looks at the file.
 pub const FILE_WATCH_INTERVAL: Duration = Duration::from_millis(300);
-/// How long a cluster's CA is good.
-pub const CA_LIFE: Duration = Duration::from_secs(20 * 365 * 24 * 3600);
-/// How long a node's certificate is good; it is renewed when two thirds are over.
-pub const CERTIFICATE_LIFE: Duration = Duration::from_secs(90 * 24 * 3600);
-/// A new certificate begins so long in the past: clocks differ.
-pub const CERTIFICATE_LEEWAY: Duration = Duration::from_secs(3600);
-/// A node whose clock is further from the cluster's may not join.
-pub const JOIN_CLOCK: Duration = Duration::from_secs(60);
-const _: () = assert!(JOIN_CLOCK.as_secs() < CERTIFICATE_LEEWAY.as_secs());
-/// How long a member may take to answer a node that wants to join.
-pub const JOIN_ANSWER: Duration = Duration::from_secs(25);
-/// Nodes that one member lets in at once.
-pub const JOINS_AT_ONCE: usize = 16;
-/// Wrong tokens of one source in a row that are answered; then one at a time.
-pub const AUTH_FAILURES: u32 = 30;
-/// And so much time between them.
-pub const AUTH_FAILURE_EVERY: Duration = Duration::from_secs(1);
-/// Sources of wrong tokens that are remembered.
-pub const AUTH_SOURCES: usize = 4_096;
-/// How often a node looks at least whether its certificate is due.
-pub const RENEW_LOOK: Duration = Duration::from_secs(3_600);
-/// After a certificate was not renewed it is tried again this much later, at most.
-pub const RENEW_AGAIN: Duration = Duration::from_secs(600);
-/// How long a member may take to sign.
-pub const RENEW_ANSWER: Duration = Duration::from_secs(5);
-/// Members that are asked for one renewal.
-pub const RENEW_ASKS: usize = 3;
-/// How long a node that leaves waits until others have its work and its vote.
-pub const LEAVE: Duration = Duration::from_secs(4 * 3_600);
-/// How long a daemon may take to wipe what a member has.
-pub const LEAVE_WIPED: Duration = Duration::from_secs(60);
-/// How long the others may take to say that a node is removed.
-pub const REMOVED_ANSWER: Duration = Duration::from_secs(5);

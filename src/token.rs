@@ -1,8 +1,8 @@
 //! API tokens: how they look, and what is kept of them.
 //!
 //! Owns the form `mill_ID_SECRET_FINGERPRINT`, where the last part is the fingerprint of the
-//! cluster's CA; a cluster without one leaves it out. Never draws a number: randomness is an input. Never keeps the
-//! secret part: the state has a hash of the whole.
+//! cluster's CA; a cluster without one leaves it out. Never draws a number: randomness is an input.
+//! Never keeps the secret part: the state has a hash of the whole.
 
 use crate::fsm::State;
 use crate::fsm::model::Token;

@@ -46,7 +46,8 @@ pub enum KeysError {
     },
     /// The file holds something else.
     #[error(
-        "{path} is damaged; restore it from a backup, or wipe this node (mill clean) and join again",
+        "{path} is damaged; restore it from a backup, or wipe this node (mill clean) and join \
+         again",
         path = path.display()
     )]
     Damaged {

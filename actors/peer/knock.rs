@@ -73,8 +73,8 @@ impl KnockError {
     pub fn hint(&self) -> Option<String> {
         Some(match self {
             Self::Nobody { .. } => {
-                "HOST[:PORT] is a member's address and its peer port, 4401 by default; the firewall \
-                 must let it through"
+                "HOST[:PORT] is a member's address and its peer port, 4401 by default; the \
+                 firewall must let it through"
                     .to_owned()
             }
             Self::OtherCluster { .. } => {

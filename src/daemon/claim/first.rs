@@ -1,4 +1,4 @@
-//! `init`: an unclaimed node becomes the first of a new cluster, with a CA and a keyring of its own.
+//! `init`: an unclaimed node becomes the first of a new cluster, with its own CA and keyring.
 //!
 //! Never asks anybody else.
 
