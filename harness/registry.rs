@@ -25,6 +25,8 @@ pub struct Registry {
     tls: Option<Tls>,
     guard: Guard,
     process: Option<Child>,
+    /// The network namespace that it is in, if not the host's.
+    namespace: Option<PathBuf>,
 }
 
 /// Whom it lets in.
@@ -91,9 +93,40 @@ impl Registry {
         fs::create_dir(&tokens).unwrap();
         certificate(&tokens, 2100);
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let mut registry = Self { folder, address, tls, guard, process: None };
+        let mut registry = Self { folder, address, tls, guard, process: None, namespace: None };
         registry.restart();
         registry
+    }
+
+    /// Starts one over plain HTTP in a network namespace, at port 5000 of that address.
+    #[must_use]
+    pub fn start_in(namespace: &Path, address: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        run(Command::new("cp").arg("-a").arg(pushed_images()).arg(folder.path().join("data")));
+        let address = SocketAddr::new(address.parse().unwrap(), 5000);
+        let namespace = Some(namespace.to_owned());
+        let guard = Guard::Open;
+        let mut registry = Self { folder, address, tls: None, guard, process: None, namespace };
+        registry.restart();
+        registry
+    }
+
+    /// A program where the registry is.
+    fn command(&self, program: &str) -> Command {
+        let Some(namespace) = &self.namespace else { return Command::new(program) };
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net={}", namespace.display())).arg(program);
+        command
+    }
+
+    /// Whether somebody listens at its address.
+    fn answers(&self) -> bool {
+        if self.namespace.is_none() {
+            return TcpStream::connect(self.address).is_ok();
+        }
+        let mut curl = self.command("curl");
+        let url = format!("http://{}/v2/", self.address);
+        curl.args(["--silent", "--output", "/dev/null", &url]).status().is_ok_and(|s| s.success())
     }
 
     /// `127.0.0.1:PORT`.
@@ -180,7 +213,8 @@ impl Registry {
         let config = self.folder.path().join("config.yml");
         fs::write(&config, self.config()).unwrap();
         let log = File::create(self.folder.path().join("log")).unwrap();
-        let process = Command::new("docker-registry")
+        let process = self
+            .command("docker-registry")
             .arg("serve")
             .arg(&config)
             .env("OTEL_TRACES_EXPORTER", "none")
@@ -189,11 +223,10 @@ impl Registry {
             .stderr(log)
             .spawn()
             .expect("docker-registry; run harness/setup --test");
-        let process = self.process.insert(process);
+        self.process = Some(process);
         poll(|| {
-            let ended = process.try_wait().unwrap().is_some();
-            let answers = TcpStream::connect(self.address).is_ok();
-            (ended || answers).then_some(!ended)
+            let ended = self.process.as_mut().is_some_and(|p| p.try_wait().unwrap().is_some());
+            (ended || self.answers()).then_some(!ended)
         })
         .secs(20)
         .expect("the registry to listen")

@@ -3,13 +3,16 @@
 //! Never decides what a test wants; never leaves anything on the machine.
 
 pub mod api;
+pub mod cluster;
 pub mod cut;
 pub mod files;
+pub mod netns;
 pub mod node;
 pub mod output;
 pub mod slot;
 
 pub use api::{Api, Event};
+pub use cluster::TestCluster;
 #[allow(unused_imports, reason = "the first test that needs it comes with the daemon")]
 pub use node::TestDaemon;
 pub use output::Outcome;

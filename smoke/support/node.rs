@@ -3,6 +3,7 @@
 //! Owns everything that it starts. When it is dropped, also by a panic, all of that is taken away
 //! and counted: a test that leaves something behind fails.
 
+use super::netns::Namespace;
 use super::{Api, Outcome, slot::Slot};
 use crate::poll::poll;
 use crate::registry::run;
@@ -24,6 +25,8 @@ pub struct TestDaemon {
     environment: Vec<(String, String)>,
     process: Option<Child>,
     init: Option<Value>,
+    /// A machine of its own, and its address there.
+    machine: Option<(Namespace, String)>,
 }
 
 /// What a node is started with.
@@ -67,6 +70,23 @@ impl Builder {
     /// Starts it and waits until it is ready.
     #[must_use]
     pub fn start(self) -> TestDaemon {
+        self.start_on(|_| None)
+    }
+
+    /// Starts it in a namespace of its own, which `connect` gives its address.
+    #[must_use]
+    pub fn start_in(self, address: String, connect: impl FnOnce(&Namespace)) -> TestDaemon {
+        self.start_on(|data| {
+            let namespace = Namespace::of(data);
+            connect(&namespace);
+            Some((namespace, address))
+        })
+    }
+
+    fn start_on(
+        self,
+        machine: impl FnOnce(&Path) -> Option<(Namespace, String)>,
+    ) -> TestDaemon {
         let Self { mut flags, environment, disk, containerd, init } = self;
         flags.extend(["--containerd".to_owned(), containerd.to_owned()]);
         let slot = Slot::claim();
@@ -78,13 +98,17 @@ impl Builder {
             let size = format!("size={size}");
             run(Command::new("mount").args(["-t", "tmpfs", "-o", &size, "none"]).arg(place));
         }
-        let (api, peer) = (free_port(), free_port());
+        let machine = machine(&data_of(&slot.folder()));
+        let (api, peer) = match machine {
+            Some(_) => (4400, 4401),
+            None => (free_port(), free_port()),
+        };
         let mut node =
-            TestDaemon { slot, api, peer, flags, environment, process: None, init: None };
+            TestDaemon { slot, api, peer, flags, environment, process: None, init: None, machine };
         node.launch();
         node.wait_for_socket();
         if init {
-            node.init = Some(node.mill(["init", "--cluster", "test", "--json"]).json());
+            node.init(&[]);
         }
         node
     }
@@ -112,15 +136,43 @@ impl TestDaemon {
     /// The command line of the daemon.
     #[must_use]
     pub fn daemon_command(&self) -> Command {
-        let mut command = Command::new(MILL);
+        let mut command = match &self.machine {
+            Some((namespace, _)) => namespace.command(MILL),
+            None => Command::new(MILL),
+        };
         command.arg("daemon").arg("--data-dir").arg(self.data());
         command.arg("--socket").arg(self.socket());
         command.args(["--api", &self.api_address()]);
-        command.args(["--peer", &format!("127.0.0.1:{}", self.peer)]);
+        let peer = self.machine.as_ref().map_or("127.0.0.1", |(_, address)| address);
+        command.args(["--peer", &format!("{peer}:{}", self.peer)]);
         command.args(["--subnet", &self.slot.subnet()]).args(&self.flags);
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::null());
         command
+    }
+
+    /// Makes it the first node of a cluster; what `init --json` told.
+    #[track_caller]
+    pub fn init(&mut self, more: &[&str]) -> Value {
+        let fixed = ["init", "--cluster", "test", "--json"];
+        let told = self.mill(fixed.iter().chain(more)).json();
+        self.init = Some(told.clone());
+        told
+    }
+
+    /// Whether the daemon runs, paused or not.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        self.process.is_some()
+    }
+
+    /// Its namespace.
+    ///
+    /// # Panics
+    /// When it runs in the host's.
+    #[must_use]
+    pub fn namespace(&self) -> &Namespace {
+        &self.machine.as_ref().expect("a machine of its own").0
     }
 
     /// Starts the process; its output goes to [`TestDaemon::log`].

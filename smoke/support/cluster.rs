@@ -1,0 +1,134 @@
+//! A cluster for one test: nodes in network namespaces, each with its own containerd, data and
+//! address, and a registry that all of them reach.
+//!
+//! Owns the wire between the nodes and what breaks it. Never decides what a test wants.
+
+use super::netns::{HUB, Hub, Namespace, address};
+use super::slot::Slot;
+use super::{Outcome, TestDaemon};
+use crate::poll::poll;
+use crate::registry::Registry;
+use serde_json::Value;
+use std::fs;
+
+/// A running cluster. Nodes count from 1, as their names do.
+pub struct TestCluster {
+    // The order in which they go.
+    nodes: Vec<TestDaemon>,
+    registry: Registry,
+    hub: Hub,
+    _slot: Slot,
+}
+
+impl TestCluster {
+    /// A cluster of so many nodes, all ready.
+    #[must_use]
+    pub fn start(nodes: usize) -> Self {
+        let mut cluster = Self::unclaimed(nodes);
+        cluster.form(nodes);
+        cluster
+    }
+
+    /// So many machines with a daemon each that is no member of anything.
+    #[must_use]
+    pub fn unclaimed(nodes: usize) -> Self {
+        let slot = Slot::claim();
+        super::node::sweep(&slot.folder());
+        fs::create_dir_all(slot.folder()).unwrap();
+        let hub = Hub::new(&slot.folder());
+        let registry = Registry::start_in(&hub.namespace.path(), HUB);
+        let mut cluster = Self { nodes: Vec::new(), registry, hub, _slot: slot };
+        for _ in 0..nodes {
+            cluster.add();
+        }
+        cluster
+    }
+
+    /// One more machine with an unclaimed daemon; answers its number.
+    pub fn add(&mut self) -> usize {
+        let n = self.nodes.len() + 1;
+        let registry = self.registry.address();
+        let connect = |namespace: &Namespace| self.hub.connect(namespace, n);
+        let flags = ["--insecure-registry", registry.as_str()];
+        let node = TestDaemon::builder().flags(flags).unclaimed().start_in(address(n), connect);
+        self.nodes.push(node);
+        n
+    }
+
+    /// Makes the first node a cluster and lets the others join it.
+    pub fn form(&mut self, nodes: usize) {
+        let told = self.node_mut(1).init(&["--node", "n1", "--advertise", &address(1)]);
+        for n in 2..=nodes {
+            let _ = self.join(n, &told).ok();
+        }
+        let ready = || self.names_with("status", "ready").len() == nodes;
+        poll(ready).secs(30).expect("all nodes ready");
+    }
+
+    /// Lets a node join with what `init` told.
+    pub fn join(&self, n: usize, told: &Value) -> Outcome {
+        let line = told["join"].as_str().expect("the command").to_owned();
+        let words = line.split(' ').skip(1).map(str::to_owned);
+        let own = ["--node".to_owned(), format!("n{n}"), "--advertise".to_owned(), address(n)];
+        self.node(n).mill(words.chain(own))
+    }
+
+    /// A node by its number.
+    #[must_use]
+    pub fn node(&self, n: usize) -> &TestDaemon {
+        &self.nodes[n - 1]
+    }
+
+    /// The same, to start or end it.
+    pub fn node_mut(&mut self, n: usize) -> &mut TestDaemon {
+        &mut self.nodes[n - 1]
+    }
+
+    /// The wire.
+    #[must_use]
+    pub fn hub(&self) -> &Hub {
+        &self.hub
+    }
+
+    /// The whole reference of an image that every node can pull.
+    #[must_use]
+    pub fn image(&self, name: &str) -> String {
+        self.registry.image(name)
+    }
+
+    /// The registry.
+    pub fn registry(&mut self) -> &mut Registry {
+        &mut self.registry
+    }
+
+    /// The names of nodes whose document has this, as the first that answers sees it.
+    #[must_use]
+    pub fn names_with(&self, field: &str, value: impl Into<Value>) -> Vec<String> {
+        let value = value.into();
+        let seen = self.nodes.iter().filter(|node| node.is_running()).find_map(|node| {
+            let answer = node.api().request("GET", "/v1/nodes").try_send().ok()?;
+            (answer.status == 200 && answer.header("mill-stale").is_none()).then(|| answer.json())
+        });
+        let all = seen.and_then(|all| all.as_array().cloned()).unwrap_or_default();
+        let named = all.iter().filter(|node| node[field] == value);
+        named.filter_map(|node| node["name"].as_str().map(str::to_owned)).collect()
+    }
+
+    /// The number of the node that leads, once a majority agrees.
+    #[track_caller]
+    pub fn leader(&self) -> usize {
+        let leader = || match self.names_with("leader", true).as_slice() {
+            [name] => name.trim_start_matches('n').parse::<usize>().ok(),
+            _ => None,
+        };
+        poll(leader).secs(20).expect("a leader")
+    }
+
+    /// A running node that doesn't lead.
+    #[must_use]
+    pub fn follower(&self) -> usize {
+        let leader = self.leader();
+        let running = |n: &usize| *n != leader && self.node(*n).is_running();
+        (1..=self.nodes.len()).find(running).expect("a follower")
+    }
+}
