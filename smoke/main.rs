@@ -23,6 +23,7 @@ mod faults;
 mod images;
 mod install;
 mod logs;
+mod machines;
 mod membership;
 mod node;
 #[path = "../harness/poll.rs"]
