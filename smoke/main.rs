@@ -12,6 +12,7 @@
 mod api;
 mod clean;
 mod cli;
+mod cluster_formation;
 mod crash;
 mod deploy;
 mod deploy_overlap;
