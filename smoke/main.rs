@@ -23,10 +23,12 @@ mod explain;
 mod faults;
 mod images;
 mod install;
+mod leader_failover;
 mod logs;
 mod machines;
 mod membership;
 mod node;
+mod node_failure;
 #[path = "../harness/poll.rs"]
 #[allow(dead_code, reason = "shared with harness/, which uses other parts of it")]
 mod poll;
