@@ -11,7 +11,8 @@ fn cluster_formation() {
     poll(|| voters().len() == 3).secs(30).expect("three voters");
     for n in 1..=3 {
         let nodes = cluster.node(n).mill(["nodes", "--json"]).json();
-        let places: Vec<_> = nodes.as_array().unwrap().iter().map(|n| n["address"].clone()).collect();
+        let places: Vec<_> =
+            nodes.as_array().unwrap().iter().map(|n| n["address"].clone()).collect();
         assert_eq!(places, [1, 2, 3].map(address), "{nodes}");
     }
 

@@ -83,10 +83,7 @@ impl Builder {
         })
     }
 
-    fn start_on(
-        self,
-        machine: impl FnOnce(&Path) -> Option<(Namespace, String)>,
-    ) -> TestDaemon {
+    fn start_on(self, machine: impl FnOnce(&Path) -> Option<(Namespace, String)>) -> TestDaemon {
         let Self { mut flags, environment, disk, containerd, init } = self;
         flags.extend(["--containerd".to_owned(), containerd.to_owned()]);
         let slot = Slot::claim();

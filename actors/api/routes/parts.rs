@@ -50,6 +50,24 @@ pub(super) const fn get(
     }
 }
 
+/// A route about this node's own place in a cluster, on its UNIX socket only.
+pub(super) const fn own(
+    path: &'static str,
+    handler: Handler,
+    body: Takes,
+    answer: Gives,
+    summary: &'static str,
+) -> Route {
+    Route {
+        method: Verb::Post,
+        role: Some(Role::Admin),
+        local: true,
+        unclaimed: true,
+        body,
+        ..get(path, handler, answer, summary)
+    }
+}
+
 /// A route that changes what runs.
 pub(super) const fn change(
     method: Verb,

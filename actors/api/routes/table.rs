@@ -6,7 +6,7 @@ use super::super::{
     allocations, claims, deploy, exec, explain, files, images, leave, logins, logs, metrics, nodes,
     openapi, read, revisions, tasks, tokens,
 };
-use super::parts::{DEPLOY_EVENTS, LOG_QUERY, change, forget, get, of_node, parameter};
+use super::parts::{DEPLOY_EVENTS, LOG_QUERY, change, forget, get, of_node, own, parameter};
 use super::{Gives, Route, Takes, Verb, shape};
 use crate::fsm::model::Role;
 use crate::wire;
@@ -33,40 +33,26 @@ pub static ROUTES: &[Route] = &[
             "This document",
         )
     },
+    own(
+        "/v1/init",
+        |c, r| Box::pin(claims::init(c, r)),
+        Takes::Json(shape::<wire::InitRequest>()),
+        Gives::Json(shape::<wire::InitView>()),
+        "Make this node the first of a new cluster; on the UNIX socket only",
+    ),
+    own(
+        "/v1/join",
+        |c, r| Box::pin(claims::join(c, r)),
+        Takes::Json(shape::<wire::JoinRequest>()),
+        Gives::Json(shape::<wire::JoinView>()),
+        "Make this node a member of a cluster; on the UNIX socket only",
+    ),
     Route {
-        method: Verb::Post,
-        role: Some(Role::Admin),
-        local: true,
-        unclaimed: true,
-        body: Takes::Json(shape::<wire::InitRequest>()),
-        ..get(
-            "/v1/init",
-            |c, r| Box::pin(claims::init(c, r)),
-            Gives::Json(shape::<wire::InitView>()),
-            "Make this node the first of a new cluster; on the UNIX socket only",
-        )
-    },
-    Route {
-        method: Verb::Post,
-        role: Some(Role::Admin),
-        local: true,
-        unclaimed: true,
-        body: Takes::Json(shape::<wire::JoinRequest>()),
-        ..get(
-            "/v1/join",
-            |c, r| Box::pin(claims::join(c, r)),
-            Gives::Json(shape::<wire::JoinView>()),
-            "Make this node a member of a cluster; on the UNIX socket only",
-        )
-    },
-    Route {
-        method: Verb::Post,
-        role: Some(Role::Admin),
-        local: true,
-        body: Takes::Json(shape::<wire::LeaveRequest>()),
-        ..get(
+        unclaimed: false,
+        ..own(
             "/v1/leave",
             |c, r| Box::pin(leave::leave(c, r)),
+            Takes::Json(shape::<wire::LeaveRequest>()),
             Gives::Json(shape::<wire::LeaveView>()),
             "Drain this node, remove it from the cluster and wipe it; on the UNIX socket only",
         )
