@@ -87,9 +87,6 @@ pub(super) async fn deploy(
     time: Option<Millis>,
 ) -> Result<(), CliError> {
     let before = Before::look(client).await?;
-    let begun = begin(client, &file.text, options).await;
-    let (revision, events) = begun.map_err(|error| placed(error, file))?;
-    let path = Client::deployment_events(revision);
     let app = spec.app.to_string();
     let mut changes = story::changes(spec, before.services());
     let old = match before.apps().contains(&app.as_str()) {
@@ -103,6 +100,9 @@ pub(super) async fn deploy(
         Some(Err(_)) => {}
         None => changes.extend(tasks::changes(spec, None)),
     }
+    let begun = begin(client, &file.text, options).await;
+    let (revision, events) = begun.map_err(|error| placed(error, file))?;
+    let path = Client::deployment_events(revision);
     let follow = Follow {
         context,
         client,
