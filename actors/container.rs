@@ -191,7 +191,7 @@ impl Actor for Container {
             Msg::Published(map, result) => state.on_published(map, result, &myself),
             Msg::Republish => state.publish(&myself),
             Msg::Routed(complete) => state.on_routed(complete, &myself),
-            Msg::Reroute => state.route(&myself),
+            Msg::Reroute => state.reroute(&myself),
             Msg::Revive(id) => {
                 state.fleet.revive(&id);
                 state.look(&myself);

@@ -1,5 +1,5 @@
-//! `docs/workflows/node-failure.md`: a machine is lost, its replicas are made anew elsewhere, and it
-//! comes back.
+//! `docs/workflows/node-failure.md`: a machine is lost, its replicas are made anew elsewhere, and
+//! it comes back.
 
 use crate::poll::poll;
 use crate::support::{TestCluster, files};

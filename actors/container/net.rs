@@ -29,6 +29,7 @@ use std::io;
 use std::net::Ipv4Addr;
 use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::{Mutex, RwLock, RwLockReadGuard};
 
 /// On which of the host's addresses published ports are open.
@@ -88,6 +89,8 @@ pub struct Net {
     links: Links,
     bridge: RwLock<Option<Bridge>>,
     published: Mutex<Published>,
+    /// Routes to other nodes begin at the bridge's address, which has to stay.
+    routed: AtomicBool,
 }
 
 /// The bridge while it is there.
@@ -118,7 +121,8 @@ impl Net {
         }
         let links = connect(&config.run_dir)?;
         let published = Mutex::default();
-        let net = Self { config, links, bridge: RwLock::new(None), published };
+        let (bridge, routed) = (RwLock::new(None), AtomicBool::new(false));
+        let net = Self { config, links, bridge, published, routed };
         drop(net.awake().await?);
         Ok(net)
     }
@@ -266,8 +270,8 @@ impl Net {
         Ok(taken)
     }
 
-    /// Removes all of it if no allocation has a namespace; tells whether it did. The next `attach`
-    /// or `publish` makes it again.
+    /// Removes all of it if no allocation has a namespace and no other node is routed to; tells
+    /// whether it did. The next `attach` or `publish` makes it again.
     ///
     /// # Errors
     /// The kernel refuses.
@@ -275,7 +279,8 @@ impl Net {
         let mut published = self.published.lock().await;
         let mut bridge = self.bridge.write().await;
         let targets = published.active.as_ref().is_some_and(|map| !map.is_empty());
-        if bridge.is_none() || targets || !self.attached()?.is_empty() {
+        let needed = targets || self.routed.load(Ordering::SeqCst);
+        if bridge.is_none() || needed || !self.attached()?.is_empty() {
             return Ok(false);
         }
         remove(&self.links, &self.config).await?;

@@ -47,7 +47,12 @@ impl State {
         if complete {
             return self.route(myself);
         }
-        self.ways.told = None;
         myself.send_after(limits::ROUTE_RETRY, || Msg::Reroute);
+    }
+
+    /// Tries again what the kernel did not take.
+    pub(super) fn reroute(&mut self, myself: &ActorRef<Msg>) {
+        self.ways.told = None;
+        self.route(myself);
     }
 }

@@ -17,6 +17,7 @@ pub struct Script(Arc<Mutex<Option<String>>>);
 
 impl Script {
     /// The next container fails, for that reason.
+    #[allow(dead_code, reason = "for tests to come")]
     pub fn fail_next(&self, reason: &str) {
         *self.0.lock().expect("lock") = Some(reason.to_owned());
     }

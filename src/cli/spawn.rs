@@ -256,7 +256,7 @@ mod tests {
         pull = { "pull-failed", None, "the registry is down", 125 },
         lost = { "lost", None, "", 125 },
         unplaced = { "start-failed", None, "no node fits for 5m: n1: memory 1M free", 125 },
-        not_there = { "start-failed", Some(127), "\"/x\" isn't in the image; check `command`", 127 },
+        not_there = { "start-failed", Some(127), "\"/x\" isn't in the image", 127 },
         not_program = { "start-failed", Some(126), "\"/x\" can't be executed: no", 126 },
         not_mounted = { "start-failed", None, "mountpoint: no such file or directory", 125 },
     )]

@@ -10,6 +10,7 @@ use rtnetlink::RouteMessageBuilder;
 use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
+use std::sync::atomic::Ordering;
 
 /// The highest byte of the metric of every route that mill makes; the rest is the instance's.
 const METRIC: u32 = 0x6d00_0000;
@@ -34,6 +35,9 @@ impl Net {
         let own: BTreeSet<Ipv4Addr> =
             self.links.addresses().await?.into_iter().map(|(_, address, _)| address).collect();
         wanted.retain(|subnet, via| *subnet != self.config.subnet && !own.contains(via));
+        self.routed.store(!wanted.is_empty(), Ordering::SeqCst);
+        // Stays while the guard is held, and then since it is routed from.
+        let _bridge = if wanted.is_empty() { None } else { Some(self.awake().await?) };
         let found = ours(&self.links, &self.config).await?;
         let mut failed = Vec::new();
         for (route, message) in found {
@@ -47,6 +51,8 @@ impl Net {
             let route = RouteMessageBuilder::<Ipv4Addr>::new()
                 .destination_prefix(subnet.address(), subnet.prefix())
                 .gateway(via)
+                // Containers take what comes from the cluster's own addresses only.
+                .pref_source(self.gateway())
                 .priority(self.config.metric())
                 .build();
             failed.extend(self.links.add_route(subnet, route).await.err());

@@ -104,6 +104,10 @@ fn a_snapshot_is_unavailable_until_it_is_offered() {
     snapshot.mut_metadata().index = 7;
     snapshot.mut_metadata().term = 2;
     log.set_sendable(Some(snapshot.clone()));
+    assert!(log.snapshot(7, 2).is_err(), "of before node 2 took part");
+    assert_eq!(log.take_wanted(), Wanted::Newer);
+    snapshot.mut_metadata().mut_conf_state().learners.push(2);
+    log.set_sendable(Some(snapshot.clone()));
     assert_eq!(log.snapshot(7, 2).unwrap(), snapshot);
     assert!(log.snapshot(8, 2).is_err());
     log.append(&[entry(1, 1, 10)]);
