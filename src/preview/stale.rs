@@ -122,7 +122,7 @@ fn changed(name: &WorkloadName, was: &WorkloadSpec, is: &WorkloadSpec) -> Vec<St
         .collect();
     if !others.is_empty() {
         let others: Vec<&str> = others.into_iter().collect();
-        found.push(format!("{name} has another {} in the file", others.join(", ")));
+        found.push(format!("{name} has other values in the file: {}", others.join(", ")));
     }
     found
 }

@@ -257,7 +257,7 @@ fn a_plan_is_carried_out_exactly_or_not_at_all() {
     let plan = planned(&world, &v2);
     let other = v2.replace("cpu 1", "cpu 0.5").replace("slow", "fast");
     let (refused, _) = try_it(&mut world, &other, &plan);
-    assert_eq!(refused.unwrap_err().0, "web has another cpu, env in the file");
+    assert_eq!(refused.unwrap_err().0, "web has other values in the file: cpu, env");
     // Nothing changed.
     let (done, asked) = try_it(&mut world, &v2, &plan);
     assert_eq!(done.unwrap(), Outcome::Revision { revision: Revision(2), new: true });
