@@ -192,7 +192,7 @@ impl Planner<'_> {
         let mut able: Vec<(Rank, bool, NodeId)> = known.into_iter().filter_map(ranked).collect();
         able.sort_unstable();
         let most = voters_among(self.state.nodes.len()).min(able.len());
-        let odd = most - usize::from(most % 2 == 0);
+        let odd = most - usize::from(most.is_multiple_of(2));
         able.into_iter().take(odd).map(|(_, _, id)| id).chain([self.me]).collect()
     }
 

@@ -23,6 +23,10 @@ pub(super) struct Watch {
 }
 
 /// What is to be done.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "there is one at a time, and it is carried out at once"
+)]
 pub(super) enum Step {
     /// Propose it.
     Propose(Command),

@@ -170,7 +170,7 @@ impl State {
         let voters = self.nodes.values().filter(|n| n.part == Part::Voter && n.id != id);
         let (there, gone): (Vec<_>, Vec<_>) = voters.partition(|other| other.is_there());
         let (there, others) = (there.len(), there.len() + gone.len());
-        if node.part == Part::Voter && there <= (others + 1) / 2 {
+        if node.part == Part::Voter && there <= others.div_ceil(2) {
             return Err(Rejection::VoteNeeded { name: node.name, there, others });
         }
         self.bury(id, touched);

@@ -151,6 +151,7 @@ impl Job {
         publish.iter().map(|publish| (publish.host_port, protocol(publish.udp))).collect()
     }
 
+    #[allow(clippy::result_large_err, reason = "made once a start, and handed on at once")]
     fn context(
         &self,
         account: Account,
