@@ -6,11 +6,10 @@ use super::node::SimNode;
 use super::{TROUBLE, World};
 use crate::fsm::command::{Action, Join, RunAction};
 use crate::fsm::model::{AllocKind, Allocation, Desired, NodeStatus};
-use crate::fsm::{Applied, Command, Entry, State};
+use crate::fsm::{Applied, Command, Entry, State, fixture};
 use crate::id::NodeId;
 use crate::place::Placer;
 use crate::units::Millis;
-use std::collections::BTreeMap;
 
 /// How long two may be in one seat after an undrain, until one of them goes.
 const BOTH_FOR: u64 = 30_000;
@@ -24,14 +23,8 @@ impl World {
     pub(super) fn join(&mut self) -> NodeId {
         let id = NodeId(self.state.last_node.0 + 1);
         self.commit(Command::Join(Join {
-            name: format!("n{id}"),
             address: format!("10.0.0.{id}"),
-            peer_port: 0,
-            labels: BTreeMap::new(),
-            public_key: String::new(),
-            keyring: String::new(),
-            version: "sim".to_owned(),
-            feature_level: 1,
+            ..fixture::join(&format!("n{id}"), "")
         }));
         self.nodes.insert(id, SimNode::default());
         id

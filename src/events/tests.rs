@@ -1,7 +1,7 @@
 //! Tests of the ring of events.
 
 use super::*;
-use crate::fsm::command::{Action, Deploy, Join, Members, Place, Register, Report, Steps};
+use crate::fsm::command::{Action, Deploy, Members, Place, Register, Report, Steps};
 use crate::fsm::model::{DeployKind, Observed, Role, WorkloadSpec};
 use crate::fsm::{Command, apply_next, fixture};
 use crate::id::{Attempt, BootId};
@@ -167,16 +167,7 @@ fn the_ring_is_bounded_and_its_ids_go_on() {
 #[test]
 fn what_becomes_of_nodes_is_told() {
     let mut state = cluster();
-    let join = Join {
-        name: "n2".to_owned(),
-        address: String::new(),
-        peer_port: 0,
-        labels: BTreeMap::new(),
-        public_key: String::new(),
-        keyring: String::new(),
-        version: String::new(),
-        feature_level: 1,
-    };
+    let join = fixture::join("n2", "");
     let name = || "n2".to_owned();
     let two = NodeId(2);
     assert_eq!(change(&mut state, Command::Join(join)), [("node-joined", name())]);

@@ -1,8 +1,8 @@
-//! What tests of the core begin with: a cluster of one node.
+//! What tests of the core begin with: a cluster of one node, and those that ask to be let in.
 //!
 //! Never anything but tests: the node is the same in all of them.
 
-use super::command::{Init, Register};
+use super::command::{Init, Join, Register};
 use crate::id::{BootId, Incarnation, NodeId};
 use crate::units::{Bytes, MilliCpu};
 use std::collections::BTreeMap;
@@ -35,6 +35,20 @@ pub fn register() -> Register {
         cpu: MilliCpu(4_000),
         memory: Bytes(8_000_000_000),
         version: String::new(),
+        feature_level: 1,
+    }
+}
+
+/// Another node's request to be let in; `key` is what is sealed for it.
+pub fn join(name: &str, key: &str) -> Join {
+    Join {
+        name: name.to_owned(),
+        address: "192.0.2.9".to_owned(),
+        peer_port: 4401,
+        labels: BTreeMap::new(),
+        public_key: key.to_owned(),
+        keyring: "sealed".to_owned(),
+        version: "0.1.0".to_owned(),
         feature_level: 1,
     }
 }

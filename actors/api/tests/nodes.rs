@@ -7,7 +7,6 @@ use crate::fsm::fixture;
 use crate::fsm::model::Role;
 use crate::id::{BootId, NodeId};
 use crate::wire::{ErrorDocument, NodeView, StatusView, WhyView};
-use std::collections::BTreeMap;
 
 const FILE: &str = "app \"shop\"
 service \"web\" {
@@ -18,16 +17,7 @@ service \"web\" {
 
 /// A second node, ready.
 fn join(node: &Node) {
-    let join = Join {
-        name: "n2".to_owned(),
-        address: "192.0.2.2".to_owned(),
-        peer_port: 4401,
-        labels: BTreeMap::new(),
-        public_key: "k".to_owned(),
-        keyring: String::new(),
-        version: "0.1.0".to_owned(),
-        feature_level: 1,
-    };
+    let join = Join { address: "192.0.2.2".to_owned(), ..fixture::join("n2", "k") };
     node.apply(Command::Join(join)).unwrap();
     let (id, boot) = (NodeId(2), BootId(2));
     node.apply(Command::Register(Register { node: id, boot, ..fixture::register() })).unwrap();

@@ -1,6 +1,6 @@
 //! Tests of joining, labels, draining and removal.
 
-use crate::fsm::command::{Action, Join, Members, Place, Register};
+use crate::fsm::command::{Action, Members, Place, Register};
 use crate::fsm::deploy::tests::{change, running, shop, step};
 use crate::fsm::model::{NodeStatus, Part, Phase};
 use crate::fsm::{Command, Outcome, Rejection, State, fixture};
@@ -8,21 +8,8 @@ use crate::id::{AllocId, BootId, NodeId, WorkloadName};
 use crate::units::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 
-fn ask(name: &str, key: &str) -> Join {
-    Join {
-        name: name.to_owned(),
-        address: "192.0.2.9".to_owned(),
-        peer_port: 4401,
-        labels: BTreeMap::new(),
-        public_key: key.to_owned(),
-        keyring: "sealed".to_owned(),
-        version: "0.1.0".to_owned(),
-        feature_level: 1,
-    }
-}
-
 fn join(state: &mut State, name: &str, key: &str) -> Result<(u64, String), Rejection> {
-    match change(state, Command::Join(ask(name, key)))? {
+    match change(state, Command::Join(fixture::join(name, key)))? {
         Outcome::Node { id, subnet } => Ok((id.0, subnet.to_string())),
         other => panic!("{other:?}"),
     }

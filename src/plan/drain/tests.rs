@@ -1,6 +1,6 @@
 //! Tests of draining nodes: replicas move within the policy, tasks end, what can't move stays.
 
-use crate::fsm::command::{Action, Deploy, Join, Register, Report, RunAction, Spawn, Spawned};
+use crate::fsm::command::{Action, Deploy, Register, Report, RunAction, Spawn, Spawned};
 use crate::fsm::model::{DeployKind, DeployStatus, Desired, Health, Observed, Phase, WorkloadSpec};
 use crate::fsm::{Command, State, apply_next, fixture};
 use crate::id::{AllocId, Attempt, BootId, NodeId, Revision};
@@ -23,16 +23,7 @@ impl Case {
         case.change(Command::Init(fixture::init()));
         for n in 1..=nodes {
             if n > 1 {
-                case.change(Command::Join(Join {
-                    name: format!("n{n}"),
-                    address: String::new(),
-                    peer_port: 0,
-                    labels: BTreeMap::new(),
-                    public_key: String::new(),
-                    keyring: String::new(),
-                    version: String::new(),
-                    feature_level: 1,
-                }));
+                case.change(Command::Join(fixture::join(&format!("n{n}"), "")));
             }
             let (node, boot, memory) = (NodeId(n), BootId(n), Bytes(1_000_000_000));
             case.change(Command::Register(Register { node, boot, memory, ..fixture::register() }));
