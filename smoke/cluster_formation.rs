@@ -1,14 +1,12 @@
 //! `docs/workflows/cluster-formation.md`: three machines become a cluster, and it runs a service.
 
-use crate::poll::poll;
 use crate::support::netns::address;
 use crate::support::{TestCluster, files};
 
 #[test]
 fn cluster_formation() {
     let cluster = TestCluster::start(3);
-    let voters = || cluster.names_with("voter", true);
-    poll(|| voters().len() == 3).secs(30).expect("three voters");
+    cluster.await_voters(3);
     for n in 1..=3 {
         let nodes = cluster.node(n).mill(["nodes", "--json"]).json();
         let places: Vec<_> =

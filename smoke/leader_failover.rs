@@ -7,7 +7,7 @@ use serde_json::Value;
 #[test]
 fn leader_failover() {
     let mut cluster = TestCluster::start(3);
-    poll(|| cluster.names_with("voter", true).len() == 3).secs(30).expect("three voters");
+    cluster.await_voters(3);
     let _ = cluster.node(1).up(&files::hello(&cluster.image("hello:v1"), 3)).ok();
 
     let leader = cluster.leader();

@@ -43,7 +43,6 @@ fn nodes_join_come_back_and_leave() {
     let [one, mut two, three] = [(); 3].map(|()| unclaimed());
     let (token, join) = init(&one);
     refused(&one, &two, &token, &join);
-    // Word for word, so with the host's name.
     let second = two.mill(with(&join, &["--node", "n2", "--label", "zone=a", "--json"])).json();
     assert_eq!((second["cluster"].as_str(), second["id"].as_u64()), (Some("test"), Some(2)));
     three.mill(with(&join, &["--node", "n3"])).ok();

@@ -13,7 +13,7 @@ fn healthy_elsewhere(all: &[Value], lost: &str) -> usize {
 #[test]
 fn node_failure() {
     let cluster = TestCluster::start(3);
-    poll(|| cluster.names_with("voter", true).len() == 3).secs(30).expect("three voters");
+    cluster.await_voters(3);
     let leader = cluster.leader();
     let _ = cluster.node(leader).up(&files::hello(&cluster.image("hello:v1"), 3)).ok();
 

@@ -94,8 +94,8 @@ fn nginx_redis_and_postgresql_are_deployed_used_and_stopped() {
         assert_eq!(node.mill(exec).ok(), "1000\n1000\n", "{name}");
         all[0]["id"].as_str().unwrap().to_owned()
     });
-    let _ =
-        node.mill(["exec", "cache", "--", "redis-cli", "get", "greeting"]).ok().contains("good");
+    let told = node.mill(["exec", "cache", "--", "redis-cli", "get", "greeting"]).ok();
+    assert!(told.contains("good"), "{told}");
     let _ = node.mill(["down", "--all", "--yes"]).ok();
     poll(|| ids.iter().all(|id| exit(&node, id)["code"] == 0))
         .secs(40)

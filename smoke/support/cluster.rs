@@ -44,19 +44,18 @@ impl TestCluster {
         cluster
     }
 
-    /// One more machine with an unclaimed daemon; answers its number.
-    pub fn add(&mut self) -> usize {
+    /// One more machine with an unclaimed daemon.
+    fn add(&mut self) {
         let n = self.nodes.len() + 1;
         let registry = self.registry.address();
         let connect = |namespace: &Namespace| self.hub.connect(namespace, n);
         let flags = ["--insecure-registry", registry.as_str()];
         let node = TestDaemon::builder().flags(flags).unclaimed().start_in(address(n), connect);
         self.nodes.push(node);
-        n
     }
 
     /// Makes the first node a cluster and lets the others join it.
-    pub fn form(&mut self, nodes: usize) {
+    fn form(&mut self, nodes: usize) {
         let told = self.node_mut(1).init(&["--node", "n1", "--advertise", &address(1)]);
         for n in 2..=nodes {
             let _ = self.join(n, &told).ok();
@@ -66,7 +65,7 @@ impl TestCluster {
     }
 
     /// Lets a node join with what `init` told.
-    pub fn join(&self, n: usize, told: &Value) -> Outcome {
+    fn join(&self, n: usize, told: &Value) -> Outcome {
         let line = told["join"].as_str().expect("the command").to_owned();
         let words = line.split(' ').skip(1).map(str::to_owned);
         let own = ["--node".to_owned(), format!("n{n}"), "--advertise".to_owned(), address(n)];
@@ -96,11 +95,6 @@ impl TestCluster {
         self.registry.image(name)
     }
 
-    /// The registry.
-    pub fn registry(&mut self) -> &mut Registry {
-        &mut self.registry
-    }
-
     /// The names of nodes whose document has this, as the first that answers sees it.
     #[must_use]
     pub fn names_with(&self, field: &str, value: impl Into<Value>) -> Vec<String> {
@@ -112,6 +106,12 @@ impl TestCluster {
         let all = seen.and_then(|all| all.as_array().cloned()).unwrap_or_default();
         let named = all.iter().filter(|node| node[field] == value);
         named.filter_map(|node| node["name"].as_str().map(str::to_owned)).collect()
+    }
+
+    /// Waits until so many vote.
+    #[track_caller]
+    pub fn await_voters(&self, count: usize) {
+        poll(|| self.names_with("voter", true).len() == count).secs(30).expect("the voters");
     }
 
     /// The number of the node that leads, once a majority agrees.

@@ -13,6 +13,5 @@ pub mod slot;
 
 pub use api::{Api, Event};
 pub use cluster::TestCluster;
-#[allow(unused_imports, reason = "the first test that needs it comes with the daemon")]
 pub use node::TestDaemon;
 pub use output::Outcome;

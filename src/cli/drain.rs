@@ -27,7 +27,6 @@ pub struct DrainArgs {
 
 pub(super) async fn run(args: DrainArgs, context: &Context) -> Result<(), CliError> {
     let client = context.client()?;
-    // Less than a second would be none.
     let timeout = args.timeout.map(|timeout| timeout.0.0.div_ceil(1000).max(1));
     let node = client.drain(&args.node, &DrainRequest { timeout }).await?;
     let name = node.name.clone();
@@ -40,7 +39,11 @@ pub(super) async fn run(args: DrainArgs, context: &Context) -> Result<(), CliErr
     let followed = tokio::time::timeout(most, follow.until_drained(node)).await;
     let left = || {
         let left: Vec<&str> = follow.told.keys().map(String::as_str).collect();
-        format!("Gave up after {most:?}; {name} goes on draining, left: {}", left.join(", "))
+        let left = left.join(", ");
+        format!(
+            "Gave up after {most:?}; {name} goes on draining, left: {left}. Look again: \
+             mill nodes. Take it back: mill undrain {name}"
+        )
     };
     followed.unwrap_or_else(|_| Err(CliError::GaveUp { message: left() }))
 }
@@ -58,11 +61,18 @@ impl Follow<'_> {
         let mut node = first;
         loop {
             if node.status == "down" {
-                let text = format!("{} is down: what ran on it is lost", node.name);
+                let text = format!(
+                    "{0} is down: what ran on it is lost. It drains once it is back; if it is gone \
+                     for good: mill remove {0}",
+                    node.name
+                );
                 return Err(CliError::failed(text));
             }
             let Some(drain) = &node.drain else {
-                return Err(CliError::failed(format!("{} is no longer draining", node.name)));
+                return Err(CliError::failed(format!(
+                    "{0} is no longer draining: somebody took it back. Again: mill drain {0}",
+                    node.name
+                )));
             };
             self.tell(&drain.left, drain.deadline.as_deref())?;
             if drain.left.is_empty() {

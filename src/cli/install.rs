@@ -89,12 +89,11 @@ pub(super) fn run(args: InstallArgs, context: &Context) -> Result<(), CliError> 
     if args.print {
         return context.ui.print(unit(&there).trim_end());
     }
-    let runs = Path::new(SYSTEMD).exists();
-    if args.root.is_none() && !runs {
+    if args.root.is_none() && !Path::new(SYSTEMD).exists() {
         return Err(CliError::Failed {
             message: "systemd does not run on this machine".to_owned(),
             hint: Some(
-                "run mill daemon under your own service manager, after the example of \
+                "Run mill daemon under your own service manager, after the example of \
                  mill install --print; or pass --root DIR to prepare another machine's files"
                     .to_owned(),
             ),
@@ -139,8 +138,8 @@ fn write_files(root: &Path, binary: &Path) -> Result<Installed, CliError> {
         settings: place(SETTINGS),
         started: false,
     };
-    let program = fs::read(&own).map_err(|error| refused(&own, &error))?;
     if own != installed.binary {
+        let program = fs::read(&own).map_err(|error| refused(&own, &error))?;
         replace(&installed.binary, &program, 0o755)?;
     }
     replace(&installed.unit, unit(binary).as_bytes(), 0o644)?;
@@ -176,6 +175,6 @@ fn systemctl(args: &[&str]) -> Result<(), CliError> {
         return Ok(());
     }
     let said = String::from_utf8_lossy(&done.stderr).trim().to_owned();
-    let hint = Some("look at: journalctl -u mill -e".to_owned());
+    let hint = Some("Look at: journalctl -u mill -e".to_owned());
     Err(CliError::Failed { message: format!("{line}: {said}"), hint })
 }

@@ -41,5 +41,7 @@ async fn wait_until_unclaimed(context: &Context) -> Result<(), CliError> {
         }
         tokio::time::sleep(limits::FOLLOW_INTERVAL).await;
     }
-    Err(CliError::failed("The node has left, but its daemon is not unclaimed yet: see its log"))
+    Err(CliError::failed(
+        "The node has left, but its daemon is not unclaimed yet. Why: journalctl -u mill",
+    ))
 }

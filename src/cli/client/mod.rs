@@ -296,8 +296,7 @@ impl Client {
     }
 
     fn request(&self, call: Call) -> Result<Request<RequestBody>, ClientError> {
-        let host = self.chosen.get().map(Target::host_header);
-        let host = host.unwrap_or_else(|| "localhost".to_owned());
+        let host = self.chosen.get().map_or_else(|| "localhost".to_owned(), Target::host_header);
         let mut request = Request::builder()
             .method(call.method)
             .uri(call.path)

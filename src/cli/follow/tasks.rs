@@ -17,8 +17,7 @@ pub fn changes(new: &Spec, old: Option<&Spec>) -> Vec<Change> {
             Some(old) => differences(old, task),
             None => vec![format!("image {}", tag(&task.run.image))],
         };
-        let is_new = known(name).is_none();
-        all.push(change(name.as_str(), (!is_new).then_some(0), Some(0), facts));
+        all.push(change(name.as_str(), known(name).map(|_| 0), Some(0), facts));
     }
     let gone = old.into_iter().flat_map(|old| old.tasks.keys());
     let gone = gone.filter(|name| !new.tasks.contains_key(*name));
@@ -34,8 +33,8 @@ fn change(name: &str, before: Option<u32>, after: Option<u32>, facts: Vec<String
 fn differences(old: &TaskSpec, new: &TaskSpec) -> Vec<String> {
     let mut facts: Vec<String> = image(&old.run.image, &new.run.image).into_iter().collect();
     if old.schedule != new.schedule {
-        let shown = |schedule: &Option<String>| schedule.clone().unwrap_or("none".to_owned());
-        facts.push(format!("schedule {} → {}", shown(&old.schedule), shown(&new.schedule)));
+        let [from, to] = [old, new].map(|task| task.schedule.as_deref().unwrap_or("none"));
+        facts.push(format!("schedule {from} → {to}"));
     }
     if facts.is_empty() {
         facts.push("changed".to_owned());
