@@ -26,7 +26,7 @@ use crate::actors::platform::Platform;
 use crate::actors::root::{self, NodeUsage, RootRef, ToChild, View};
 use crate::fsm::Command;
 use crate::fsm::command::Report;
-use crate::fsm::model::{NodeStatus, Observed};
+use crate::fsm::model::Observed;
 use crate::id::AllocId;
 use crate::project::PublishMap;
 use containerd::{Found, TaskEvent};
@@ -254,13 +254,9 @@ impl State {
         if view.current {
             self.platform.images.use_specs(&view.state.specs);
         }
-        let is_let_in = |view: &View| {
-            let node = view.state.nodes.get(&view.node);
-            node.is_some_and(|node| node.boot == view.boot && node.status != NodeStatus::Down)
-        };
         let was_let_in =
-            self.view.as_ref().is_some_and(|old| is_let_in(old) && old.boot == view.boot);
-        let is_back = !was_let_in && is_let_in(&view);
+            self.view.as_ref().is_some_and(|old| old.is_let_in() && old.boot == view.boot);
+        let is_back = !was_let_in && view.is_let_in();
         self.view = Some(view);
         if is_back {
             // What was said meanwhile counted for nothing.

@@ -42,6 +42,14 @@ use tokio::task::JoinSet;
 
 /// The metadata of every call: the cluster's incarnation.
 const INCARNATION: &str = "mill-incarnation";
+
+/// A call of a member: each names the cluster's incarnation.
+fn call<T>(content: T, incarnation: Incarnation) -> tonic::Request<T> {
+    let mut request = tonic::Request::new(content);
+    request.metadata_mut().insert(INCARNATION, incarnation.0.into());
+    request
+}
+
 /// What a removed node is answered.
 const REMOVED: &str = "removed";
 
@@ -218,7 +226,6 @@ impl State {
     }
 }
 
-/// Where a node is reached; none if it has no peer port.
 /// Where a node's peer port is, `HOST:PORT`, if it has one.
 #[must_use]
 pub fn place(node: &Node) -> Option<String> {

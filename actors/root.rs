@@ -151,6 +151,15 @@ pub struct View {
     pub boot: BootId,
 }
 
+impl View {
+    /// The cluster knows this life of the node and doesn't count it as lost.
+    #[must_use]
+    pub fn is_let_in(&self) -> bool {
+        let node = self.state.nodes.get(&self.node);
+        node.is_some_and(|node| node.boot == self.boot && node.is_there())
+    }
+}
+
 /// What this node's allocations use.
 #[derive(Clone, Debug, Default)]
 pub struct NodeUsage {

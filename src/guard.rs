@@ -41,10 +41,13 @@ impl Guard {
     #[must_use]
     pub fn failed(&mut self, source: IpAddr, now: Millis) -> bool {
         let source = network(source);
-        if self.sources.len() >= limits::AUTH_SOURCES && !self.sources.contains_key(&source) {
+        let is_full = |all: &BTreeMap<IpAddr, Bucket>| {
+            all.len() >= limits::AUTH_SOURCES && !all.contains_key(&source)
+        };
+        if is_full(&self.sources) {
             self.sources.retain(|_, bucket| bucket.at(now).left < limits::AUTH_FAILURES);
         }
-        if self.sources.len() >= limits::AUTH_SOURCES && !self.sources.contains_key(&source) {
+        if is_full(&self.sources) {
             // So many at once: nobody new is told anything until some have paid.
             return false;
         }

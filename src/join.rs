@@ -10,7 +10,7 @@ use crate::units::{Millis, Timestamp};
 use std::fmt;
 
 /// What is known of a node that wants to join, and matters for whether it may.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Wish<'a> {
     /// The token's whole text.
     pub token: &'a str,
@@ -32,7 +32,7 @@ pub struct Wish<'a> {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum JoinRefusal {
     /// The token is not let in.
-    #[error("{0}")]
+    #[error(transparent)]
     Token(#[from] TokenError),
     /// A token for something else.
     #[error("a token of role {} joins no node", crate::views::role(*role))]

@@ -38,8 +38,8 @@ pub fn publish_map(state: &State, node: NodeId) -> PublishMap {
     map
 }
 
-/// Where the other nodes' containers are: each node's part of the subnet, by its address. A node
-/// whose address is a name has none here.
+/// Where the other nodes' containers are: each node's part of the subnet, by its address. One
+/// that isn't reached by IPv4 has none here.
 #[must_use]
 pub fn routes(state: &State, node: NodeId) -> BTreeMap<Subnet, Ipv4Addr> {
     let others = state.nodes.values().filter(|other| other.id != node);

@@ -77,10 +77,8 @@ impl Log {
 /// have a successor one by one. The newest file of an allocation that lives always stays.
 #[must_use]
 pub fn retire(logs: &[Log], now: Timestamp, room: Bytes) -> Vec<Gone> {
-    let too_old = |log: &&Log| {
-        let age = log.ended.map(|ended| now.since(ended).0);
-        age.is_some_and(|age| u128::from(age) > limits::ENDED_KEPT.as_millis())
-    };
+    let too_old =
+        |log: &&Log| log.ended.is_some_and(|ended| now.since(ended) > limits::ENDED_KEPT.into());
     let (old, kept): (Vec<&Log>, Vec<&Log>) = logs.iter().partition(too_old);
     let mut gone: Vec<Gone> = old.iter().map(|log| Gone::Log(log.id.clone())).collect();
     let mut candidates: Vec<Candidate> = Vec::new();

@@ -141,10 +141,7 @@ impl Request {
     /// Reads a JSON body.
     pub async fn json<T: DeserializeOwned>(&mut self, example: &str) -> Result<T, ApiError> {
         let bytes = self.bytes(limits::API_JSON_MAX).await?;
-        let bad = |error: serde_json::Error| {
-            ApiError::bad(format!("the body can't be read: {error}"), format!("send: {example}"))
-        };
-        serde_json::from_slice(&bytes).map_err(bad)
+        parse(&bytes, example)
     }
 
     /// Reads a JSON body; an empty one is the default.
@@ -156,10 +153,7 @@ impl Request {
         if bytes.is_empty() {
             return Ok(T::default());
         }
-        let bad = |error: serde_json::Error| {
-            ApiError::bad(format!("the body can't be read: {error}"), format!("send: {example}"))
-        };
-        serde_json::from_slice(&bytes).map_err(bad)
+        parse(&bytes, example)
     }
 
     /// Reads the body. One that is too large is read on for a bit, since a client that is still
@@ -203,6 +197,13 @@ impl Request {
         // Whether all came or not, the answer is the same.
         let _ = tokio::time::timeout(limits::API_DRAIN, drain).await;
     }
+}
+
+fn parse<T: DeserializeOwned>(bytes: &[u8], example: &str) -> Result<T, ApiError> {
+    let bad = |error: serde_json::Error| {
+        ApiError::bad(format!("the body can't be read: {error}"), format!("send: {example}"))
+    };
+    serde_json::from_slice(bytes).map_err(bad)
 }
 
 fn wanted_hint(name: &str) -> String {

@@ -8,7 +8,7 @@ use super::containerd::{Exit, Found, TaskEvent, TaskState};
 use super::upkeep::Orphan;
 use crate::actors::platform::Platform;
 use crate::actors::root::View;
-use crate::fsm::model::{AllocKind, Allocation, NodeStatus, Observed, Phase};
+use crate::fsm::model::{AllocKind, Allocation, Observed, Phase};
 use crate::id::{AllocId, Attempt, ContainerId};
 use crate::life::{FoundTask, Want};
 use crate::oci::CgroupVersion;
@@ -196,11 +196,7 @@ impl Fleet {
         // What an earlier life of this node said may still be on its way: only once the state knows
         // this life is what it shows the last word of that one.
         // While the cluster counts this node as lost, it has not decided yet what stays here.
-        let is_known = state
-            .nodes
-            .get(&view.node)
-            .is_some_and(|node| node.boot == view.boot && node.status != NodeStatus::Down);
-        let current = view.current && is_known;
+        let current = view.current && view.is_let_in();
         self.ended.retain(|id| state.allocations.get(id).is_some_and(|a| a.is_live()));
         for allocation in state.allocations_on(view.node) {
             let Some(assignment) = project::assignment(allocation) else { continue };

@@ -130,15 +130,11 @@ impl wire::door_server::Door for Door {
 
 /// Where the other members are, as far as they can be reached.
 fn members(view: &View, joiner: NodeId) -> Vec<wire::Member> {
-    let others = view.state.nodes.values().filter(|node| node.id != joiner && node.peer_port > 0);
+    let others = view.state.nodes.values().filter(|node| node.id != joiner);
     let member = |node: &Arc<crate::fsm::model::Node>| {
-        let address = match node.address.parse::<std::net::IpAddr>() {
-            Ok(address) => std::net::SocketAddr::new(address, node.peer_port).to_string(),
-            Err(_) => format!("{}:{}", node.address, node.peer_port),
-        };
-        wire::Member { node: node.id.0, address }
+        Some(wire::Member { node: node.id.0, address: super::place(node)? })
     };
-    others.map(member).collect()
+    others.filter_map(member).collect()
 }
 
 /// `Peer.Renew`: a new certificate for a member's key. The caller was verified by its old one.

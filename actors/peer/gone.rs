@@ -4,7 +4,7 @@
 
 use super::credentials::Credentials;
 use super::dial::{dial, tcp};
-use super::{INCARNATION, REMOVED, wire};
+use super::{REMOVED, call, wire};
 use crate::id::{Incarnation, NodeId};
 use std::collections::BTreeMap;
 use tonic::Code;
@@ -23,10 +23,7 @@ pub async fn says_removed(
         };
         let mut client = wire::peer_client::PeerClient::new(channel);
         // An empty request: a member that still counts this node says that it is none.
-        let mut request = tonic::Request::new(wire::CertificateRequest::default());
-        if let Ok(incarnation) = incarnation.0.to_string().parse() {
-            request.metadata_mut().insert(INCARNATION, incarnation);
-        }
+        let request = call(wire::CertificateRequest::default(), incarnation);
         if let Err(status) = client.renew(request).await
             && status.code() == Code::PermissionDenied
             && status.message() == REMOVED

@@ -5,9 +5,9 @@
 use super::credentials::Credentials;
 use super::dial::{Dial, DialError, dial};
 use super::post::{Letter, Letterbox, Post, Pulse};
+use super::refusal_of;
 use super::wire::peer_client::PeerClient;
 use super::wire::{Frame, Heard, Heartbeat, Piece};
-use super::{INCARNATION, refusal_of};
 use crate::actors::raft as consensus;
 use crate::actors::root::{Msg, PeerEvent, RootRef};
 use crate::id::{BootId, Incarnation, NodeId};
@@ -20,7 +20,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tonic::transport::Channel;
-use tonic::{Code, Request, Status};
+use tonic::{Code, Status};
 
 /// What a link is made with.
 #[derive(Clone)]
@@ -85,12 +85,6 @@ impl Link {
         }
     }
 
-    fn request<T>(&self, content: T) -> Request<T> {
-        let mut request = Request::new(content);
-        request.metadata_mut().insert(INCARNATION, self.incarnation.0.into());
-        request
-    }
-
     async fn client(&self) -> Result<PeerClient<Channel>, DialError> {
         let channel = dial(&self.dial, self.credentials.trust(), self.to, &self.address).await?;
         Ok(PeerClient::new(channel).max_encoding_message_size(limits::PEER_FRAME_MAX))
@@ -102,7 +96,7 @@ impl Link {
         let letters = self.letterbox.open();
         let beats = Beats::new(self.to, self.post.pulse());
         let frames = frames(letters, beats, Arc::clone(&self.letterbox));
-        let call = client.link(self.request(frames));
+        let call = client.link(super::call(frames, self.incarnation));
         let answer = tokio::time::timeout(limits::PEER_CONNECT, call).await;
         let answer = answer.map_err(|_| LinkError::Late)?.map_err(Box::new)?;
         let mut heard = answer.into_inner();
@@ -144,7 +138,7 @@ impl Link {
             let to = (from + limits::PEER_PIECE).min(bytes.len());
             Piece { bytes: bytes.slice(from..to) }
         });
-        let call = client.snapshot(self.request(stream::iter(pieces)));
+        let call = client.snapshot(super::call(stream::iter(pieces), self.incarnation));
         let sent = tokio::time::timeout(limits::PEER_BULK, call).await;
         sent.map_err(|_| LinkError::Late)?.map_err(Box::new)?;
         Ok(())

@@ -5,7 +5,7 @@
 
 use super::credentials::{Credentials, SignError};
 use super::dial::{Dial, DialError, dial};
-use super::{INCARNATION, door, place, wire};
+use super::{call, door, place, wire};
 use crate::actors::root::View;
 use crate::id::{Incarnation, NodeId};
 use crate::limits;
@@ -92,7 +92,7 @@ impl Renewal {
 
     /// Between two tries: many fit into what is left of the certificate.
     fn patience(&self) -> Duration {
-        self.credentials.life().checked_div(60).unwrap_or_default().min(limits::RENEW_AGAIN)
+        (self.credentials.life() / 60).min(limits::RENEW_AGAIN)
     }
 
     /// The newest view; the first one is waited for.
@@ -136,10 +136,7 @@ impl Renewal {
     ) -> Result<CertificateDer<'static>, AskError> {
         let channel = dial(&self.dial, self.credentials.trust(), node, place).await?;
         let mut client = wire::peer_client::PeerClient::new(channel);
-        let mut request = tonic::Request::new(wire::CertificateRequest { csr: csr.into() });
-        if let Ok(incarnation) = self.incarnation.0.to_string().parse() {
-            request.metadata_mut().insert(INCARNATION, incarnation);
-        }
+        let request = call(wire::CertificateRequest { csr: csr.into() }, self.incarnation);
         let signed = tokio::time::timeout(limits::RENEW_ANSWER, client.renew(request)).await??;
         Ok(CertificateDer::from(signed.into_inner().certificate.to_vec()))
     }

@@ -67,18 +67,9 @@ impl State {
         members: &Members,
         touched: &mut Touched,
     ) -> Result<Outcome, Rejection> {
-        let part_of = |id: &NodeId| {
-            if members.voters.contains(id) {
-                Part::Voter
-            } else if members.learners.contains(id) {
-                Part::Learner
-            } else {
-                Part::Out
-            }
-        };
         let nodes: Vec<Arc<Node>> = self.nodes.values().cloned().collect();
-        for old in nodes.into_iter().filter(|node| node.part != part_of(&node.id)) {
-            let part = part_of(&old.id);
+        for old in nodes.into_iter().filter(|node| node.part != members.part_of(node.id)) {
+            let part = members.part_of(old.id);
             self.put_node(Node { part, ..(*old).clone() });
             touched.nodes = true;
         }
@@ -177,14 +168,8 @@ impl State {
         Ok(Outcome::Done)
     }
 
-    /// Takes a node out of the table for ever. What ran there, if it is down, is lost.
+    /// Takes a node out of the table for ever; nothing is live on it any more.
     fn bury(&mut self, id: NodeId, touched: &mut Touched) {
-        let Some(node) = self.nodes.get(&id).cloned() else { return };
-        let live: Vec<_> = self.allocations_on(id).filter(|a| a.is_live()).cloned().collect();
-        self.outdate_on(id, touched);
-        for allocation in live {
-            self.lose((*allocation).clone(), &node.name, touched);
-        }
         self.nodes.remove(&id);
         self.reports.remove(&id);
         self.removed.insert(id);

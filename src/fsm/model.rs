@@ -7,6 +7,7 @@ mod node;
 mod run;
 
 pub use allocation::{AllocKind, Allocation, Desired, Exit, ExitReason, Health, Observed, Phase};
+pub(in crate::fsm) use node::first_level;
 pub use node::{Ca, Drain, Node, NodeStatus, Part};
 pub use run::{HookRun, HookWhen, Run, RunCause, TaskSchedule};
 

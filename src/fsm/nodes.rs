@@ -52,7 +52,7 @@ impl State {
         Ok(Outcome::Done)
     }
 
-    pub(super) fn lose(&mut self, mut allocation: Allocation, node: &str, touched: &mut Touched) {
+    fn lose(&mut self, mut allocation: Allocation, node: &str, touched: &mut Touched) {
         let message = Some(format!("node {node} is down"));
         let seen = &mut allocation.observed;
         seen.phase = Phase::Lost;

@@ -5,8 +5,8 @@
 use super::allocation::not_found;
 use super::command::{Action, Place, Steps};
 use super::model::{
-    AllocKind, Allocation, App, DeployStatus, Deployment, Desired, Node, NodeStatus, Observed,
-    Progress, ProgressPhase,
+    AllocKind, Allocation, App, DeployStatus, Deployment, Desired, Observed, Progress,
+    ProgressPhase,
 };
 use super::{Outcome, Rejection, State, Touched};
 use crate::bugs::{Bug, is_on};
@@ -124,8 +124,7 @@ impl State {
     }
 
     pub(super) fn has_room(&self, node: NodeId, spec: &SpecHash) -> bool {
-        let is_ready = |node: &Arc<Node>| node.status == NodeStatus::Ready;
-        self.nodes.get(&node).is_some_and(is_ready) && self.holds(node, spec)
+        self.nodes.get(&node).is_some_and(|node| node.is_ready()) && self.holds(node, spec)
     }
 
     /// What a node has free is enough.

@@ -35,8 +35,8 @@ impl Life {
             self.begun = now;
             self.far.is_news = true;
         }
-        let since = self.far.told_at.map(|at| now.since(at).duration());
-        let is_time = since.is_none_or(|since| since >= limits::PULL_TOLD);
+        let since = self.far.told_at.map(|at| now.since(at));
+        let is_time = since.is_none_or(|since| since >= limits::PULL_TOLD.into());
         if !self.far.is_news || !is_time {
             return Vec::new();
         }

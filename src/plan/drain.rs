@@ -11,7 +11,7 @@ mod tests;
 use super::{Context, Unplaced};
 use crate::fsm::command::{Action, RunAction};
 use crate::fsm::model::{AllocKind, Allocation, Desired, NodeStatus};
-use crate::id::WorkloadName;
+use crate::id::{NodeId, WorkloadName};
 use crate::place::{Placer, Refusal};
 use crate::spec::model::RunSpec;
 
@@ -30,18 +30,18 @@ impl Context<'_> {
         match placer.place(run) {
             Ok(_) => true,
             Err(refusals) => {
-                self.is_stuck(name, replica, refusals);
+                self.tell_stuck(name, replica, refusals);
                 false
             }
         }
     }
 
     /// A replica on a draining node that fits no other.
-    pub(super) fn is_stuck(
+    pub(super) fn tell_stuck(
         &mut self,
         service: &WorkloadName,
         replica: u32,
-        refusals: Vec<(crate::id::NodeId, Refusal)>,
+        refusals: Vec<(NodeId, Refusal)>,
     ) {
         self.stuck.push(Unplaced { service: service.clone(), replica, refusals });
     }

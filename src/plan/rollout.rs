@@ -5,7 +5,7 @@
 use super::{Context, Standing, Unplaced};
 use crate::bugs::{Bug, is_on};
 use crate::fsm::command::{Action, Place};
-use crate::fsm::model::{Allocation, Desired, Health, NodeStatus, Phase, Service};
+use crate::fsm::model::{Allocation, Desired, Health, Phase, Service};
 use crate::id::{AllocId, NodeId, SpecHash, WorkloadName};
 use crate::limits;
 use crate::place::{Placer, Refusal};
@@ -163,7 +163,7 @@ impl<'a> Context<'a> {
                 Err(why) if slot.moving => {
                     // The next one may fit.
                     busy -= 1;
-                    self.is_stuck(name, replica, why);
+                    self.tell_stuck(name, replica, why);
                 }
                 Err(why) => {
                     refusals = Some(self.explain(&why));
@@ -235,7 +235,7 @@ impl<'a> Context<'a> {
         let node = self.state.nodes.get(&allocation.node);
         allocation.desired == Desired::Run
             && allocation.observed.phase == Phase::Lost
-            && node.is_some_and(|node| node.status == NodeStatus::Down)
+            && node.is_some_and(|node| !node.is_there())
     }
 
     /// An allocation that ended by itself should not run any more either.

@@ -97,6 +97,5 @@ impl Inner {
 
 fn now() -> Timestamp {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    let millis = since.unwrap_or_default().as_millis();
-    Timestamp(0).plus(Millis(u64::try_from(millis).unwrap_or(u64::MAX)))
+    Timestamp(Millis::from(since.unwrap_or_default()).0)
 }

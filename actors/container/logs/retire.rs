@@ -7,7 +7,7 @@ use crate::actors::container::disk;
 use crate::id::AllocId;
 use crate::limits;
 use crate::retain::{Gone, Log, Part, retire};
-use crate::units::{Bytes, Timestamp};
+use crate::units::{Bytes, Millis, Timestamp};
 use std::fs::{self, Metadata};
 use std::io;
 use std::path::Path;
@@ -58,13 +58,10 @@ fn look(
         let path = entry?.path();
         let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
         let id = AllocId::from(name);
-        let ended = match lives(&id) {
-            true => None,
-            false => Some(end_of(&path, now)),
-        };
+        let ended = if lives(&id) { None } else { end_of(&path, now) };
         // One that is gone by now, or can't be read, is none.
         let Ok(parts) = parts(&path) else { continue };
-        logs.push(Log { id, ended: ended.flatten(), parts });
+        logs.push(Log { id, ended, parts });
     }
     Ok(logs)
 }
@@ -105,7 +102,7 @@ fn written(meta: &Metadata) -> Timestamp {
 
 fn timestamp(time: SystemTime) -> Timestamp {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
-    Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+    Timestamp(Millis::from(since).0)
 }
 
 /// Whether it could be removed.

@@ -2,6 +2,7 @@
 //!
 //! Owns their shapes. Never carries out any.
 
+use crate::fsm::model::Part;
 use crate::id::{BootId, Incarnation, NodeId};
 use crate::secret::Sealed;
 use crate::units::{Bytes, MilliCpu};
@@ -63,12 +64,8 @@ pub struct Register {
     #[serde(default)]
     pub after: Option<BootId>,
     /// The highest feature level that the program knows.
-    #[serde(default = "first_level")]
+    #[serde(default = "crate::fsm::model::first_level")]
     pub feature_level: u32,
-}
-
-fn first_level() -> u32 {
-    1
 }
 
 /// A node asks to become a member. It gets an id and a subnet, and is down until it registers.
@@ -100,4 +97,18 @@ pub struct Members {
     pub voters: BTreeSet<NodeId>,
     /// They receive the log.
     pub learners: BTreeSet<NodeId>,
+}
+
+impl Members {
+    /// The part that a node takes.
+    #[must_use]
+    pub fn part_of(&self, id: NodeId) -> Part {
+        if self.voters.contains(&id) {
+            Part::Voter
+        } else if self.learners.contains(&id) {
+            Part::Learner
+        } else {
+            Part::Out
+        }
+    }
 }

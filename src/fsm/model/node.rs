@@ -62,7 +62,8 @@ fn voter() -> Part {
     Part::Voter
 }
 
-fn first_level() -> u32 {
+/// Of what was written before there were levels.
+pub(in crate::fsm) fn first_level() -> u32 {
     1
 }
 
