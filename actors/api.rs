@@ -153,7 +153,8 @@ impl Actor for Api {
         match message {
             Msg::View(view) => {
                 let index = view.index;
-                if let Some(before) = state.views.borrow().as_ref() {
+                // What is replayed at boot was counted by an earlier life.
+                if let Some(before) = state.views.borrow().as_ref().filter(|view| view.current) {
                     state.tally.count(before, &view);
                 }
                 state.views.send_replace(Some(view));

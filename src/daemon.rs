@@ -181,8 +181,13 @@ impl Node {
         local: Arc<listener::LocalSocket>,
     ) -> Result<Self, DaemonError> {
         let data = config.data_dir.clone();
-        let identity = Identity::read(&data)?;
+        let mut identity = Identity::read(&data)?;
         let log = data.join(LOG);
+        if let Some(who) = identity.as_mut().filter(|who| !who.begun && log.exists()) {
+            // It became ready after the one who asked had gone.
+            who.begun = true;
+            who.write(&data)?;
+        }
         if identity.as_ref().is_some_and(|who| who.begun) && !log.exists() {
             return Err(DaemonError::NoLog { path: log });
         }

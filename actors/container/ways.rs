@@ -17,6 +17,8 @@ pub(super) struct Ways {
     /// What the kernel was last told.
     told: Option<BTreeMap<Subnet, Ipv4Addr>>,
     busy: bool,
+    /// Another try is due.
+    again: bool,
 }
 
 impl State {
@@ -47,12 +49,14 @@ impl State {
         if complete {
             return self.route(myself);
         }
-        myself.send_after(limits::ROUTE_RETRY, || Msg::Reroute);
+        if !std::mem::replace(&mut self.ways.again, true) {
+            myself.send_after(limits::ROUTE_RETRY, || Msg::Reroute);
+        }
     }
 
     /// Tries again what the kernel did not take.
     pub(super) fn reroute(&mut self, myself: &ActorRef<Msg>) {
-        self.ways.told = None;
+        (self.ways.told, self.ways.again) = (None, false);
         self.route(myself);
     }
 }

@@ -154,8 +154,9 @@ fn frames(
     stream::unfold((letters, beats, letterbox), |(mut letters, mut beats, letterbox)| async move {
         let frame = tokio::select! {
             biased;
-            first = letters.recv() => gather(first?, &mut letters, &letterbox),
+            // Seldom, and must not wait behind letters: who isn't heard counts as lost.
             beat = beats.next() => Frame { heartbeat: Some(beat?), ..Frame::default() },
+            first = letters.recv() => gather(first?, &mut letters, &letterbox),
         };
         Some((frame, (letters, beats, letterbox)))
     })
