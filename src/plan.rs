@@ -144,6 +144,11 @@ impl Context<'_> {
         self.judge(app, &standings);
     }
 
+    /// What is free on the nodes, less what this plan gives away.
+    fn placer(&mut self) -> &mut Placer {
+        self.placer.get_or_insert_with(|| Placer::new(self.state))
+    }
+
     /// Looks again at this time at the latest.
     fn wake_at(&mut self, at: Timestamp) {
         self.wake = Some(self.wake.map_or(at, |before| before.min(at)));

@@ -8,42 +8,15 @@
 #[cfg(test)]
 mod tests;
 
-use super::{Context, Unplaced};
+use super::Context;
 use crate::fsm::command::{Action, RunAction};
 use crate::fsm::model::{AllocKind, Allocation, Desired, NodeStatus};
-use crate::id::{NodeId, WorkloadName};
-use crate::place::{Placer, Refusal};
-use crate::spec::model::RunSpec;
 
 impl Context<'_> {
     /// Its node is to give it away.
     pub(super) fn is_leaving(&self, allocation: &Allocation) -> bool {
         let node = self.state.nodes.get(&allocation.node);
         node.is_some_and(|node| node.status == NodeStatus::Draining)
-    }
-
-    /// Sets a node aside for a replica that has to stop before the next one starts; if there is
-    /// none, it stays.
-    pub(super) fn has_place(&mut self, name: &WorkloadName, replica: u32, run: &RunSpec) -> bool {
-        let placer = self.placer.get_or_insert_with(|| Placer::new(self.state));
-        placer.begin(self.state, name);
-        match placer.place(run) {
-            Ok(_) => true,
-            Err(refusals) => {
-                self.tell_stuck(name, replica, refusals);
-                false
-            }
-        }
-    }
-
-    /// A replica on a draining node that fits no other.
-    pub(super) fn tell_stuck(
-        &mut self,
-        service: &WorkloadName,
-        replica: u32,
-        refusals: Vec<(NodeId, Refusal)>,
-    ) {
-        self.stuck.push(Unplaced { service: service.clone(), replica, refusals });
     }
 
     /// Ends the runs of tasks on nodes whose drain has come to its deadline.

@@ -8,7 +8,6 @@ use super::{Context, Standing, Unplaced};
 use crate::bugs::{Bug, is_on};
 use crate::fsm::model::{Allocation, Desired, Service};
 use crate::id::{SpecHash, WorkloadName};
-use crate::place::Placer;
 use crate::spec::model::ServiceSpec;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -74,8 +73,8 @@ impl<'a> Context<'a> {
         if free.is_empty() {
             return;
         }
-        let placer = self.placer.get_or_insert_with(|| Placer::new(self.state));
-        placer.begin(self.state, name);
+        let state = self.state;
+        self.placer().begin(state, name);
         for replica in free {
             // What fits nowhere is tried again when something changes.
             if let Err(refusals) = self.place(name, *replica, spec, hash, None) {

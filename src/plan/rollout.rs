@@ -8,7 +8,7 @@ use crate::fsm::command::{Action, Place};
 use crate::fsm::model::{Allocation, Desired, Health, Phase, Service};
 use crate::id::{AllocId, NodeId, SpecHash, WorkloadName};
 use crate::limits;
-use crate::place::{Placer, Refusal};
+use crate::place::Refusal;
 use crate::spec::model::{ServiceSpec, UpdateOrder};
 use crate::units::{Millis, Timestamp};
 use std::sync::Arc;
@@ -122,9 +122,12 @@ impl<'a> Context<'a> {
         };
         let starting = slots.iter().filter(|s| s.new.is_some_and(|n| !is_healthy(n))).count();
         let mut refusals = None;
-        let mut has_begun = false;
+        if slots.iter().any(|slot| slot.new.is_none()) {
+            let state = self.state;
+            self.placer().begin(state, name);
+        }
         for (replica, slot) in (0..).zip(slots) {
-            let replaces = match (slot.new, slot.old) {
+            let verdict = match (slot.new, slot.old) {
                 (Some(new), Some(old)) => {
                     if is_healthy(new) {
                         self.retire(old);
@@ -136,39 +139,38 @@ impl<'a> Context<'a> {
                     if busy >= limit {
                         continue;
                     }
-                    busy += 1;
-                    Some(old.id.clone())
+                    let placed = self.place(name, replica, spec, hash, Some(old.id.clone()));
+                    // If one can't move, the next one may.
+                    busy += usize::from(placed.is_ok() || !slot.moving);
+                    placed
                 }
                 (None, Some(old)) => {
                     let may = if is_healthy(old) { busy < limit } else { starting < limit };
+                    if !may {
+                        continue;
+                    }
                     // What must leave its node stops only if it has another.
-                    let may =
-                        may && (!self.is_leaving(old) || self.has_place(name, replica, &spec.run));
-                    if may {
+                    let has_place = match self.is_leaving(old) {
+                        true => self.placer().place(&spec.run).map(drop),
+                        false => Ok(()),
+                    };
+                    if has_place.is_ok() {
                         busy += usize::from(is_healthy(old));
                         self.retire(old);
                     }
-                    continue;
+                    has_place
                 }
                 (None, None) if slot.leaving && !start_first => continue,
-                (None, None) => None,
+                (None, None) => self.place(name, replica, spec, hash, None),
             };
-            if !has_begun {
-                has_begun = true;
-                let placer = self.placer.get_or_insert_with(|| Placer::new(self.state));
-                placer.begin(self.state, name);
-            }
-            match self.place(name, replica, spec, hash, replaces) {
-                Ok(()) => {}
-                Err(why) if slot.moving => {
-                    // The next one may fit.
-                    busy -= 1;
-                    self.tell_stuck(name, replica, why);
-                }
-                Err(why) => {
-                    refusals = Some(self.explain(&why));
-                    let service = name.clone();
-                    self.unplaced.push(Unplaced { service, replica, refusals: why });
+            if let Err(why) = verdict {
+                let service = name.clone();
+                let one = Unplaced { service, replica, refusals: why };
+                if slot.moving {
+                    self.stuck.push(one);
+                } else {
+                    refusals = Some(self.explain(&one.refusals));
+                    self.unplaced.push(one);
                 }
             }
         }
@@ -183,8 +185,7 @@ impl<'a> Context<'a> {
         hash: &SpecHash,
         replaces: Option<AllocId>,
     ) -> Result<(), Vec<(NodeId, Refusal)>> {
-        let placer = self.placer.get_or_insert_with(|| Placer::new(self.state));
-        let node = placer.place(&spec.run)?;
+        let node = self.placer().place(&spec.run)?;
         let id = self.new_id(name, replica);
         let (workload, spec) = (name.clone(), hash.clone());
         self.actions.push(Action::Place(Place { id, workload, replica, node, spec, replaces }));

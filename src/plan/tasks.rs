@@ -13,7 +13,6 @@ use crate::fsm::model::{
 };
 use crate::id::{AllocId, WorkloadName};
 use crate::limits;
-use crate::place::Placer;
 use crate::spec::model::ServiceSpec;
 use crate::units::{Millis, Timestamp};
 
@@ -68,10 +67,10 @@ impl Context<'_> {
     }
 
     fn place_run(&mut self, run: &Run, since: Timestamp) {
-        let Some(spec) = self.state.spec(&run.spec) else { return };
-        let placer = self.placer.get_or_insert_with(|| Placer::new(self.state));
-        placer.begin(self.state, &run.workload);
-        match placer.place(spec.spec.run()) {
+        let state = self.state;
+        let Some(spec) = state.spec(&run.spec) else { return };
+        self.placer().begin(state, &run.workload);
+        match self.placer().place(spec.spec.run()) {
             Ok(node) => self.run_action(RunAction::Place { run: run.id.clone(), node }),
             Err(why) => {
                 if self.is_due(since.plus(Millis::from(limits::UNPLACED_DEADLINE))) {

@@ -61,6 +61,23 @@ impl Case {
         self
     }
 
+    /// Deploys the file with one text replaced.
+    fn update(&mut self, from: &str, to: &str) {
+        let file = self.state.apps.values().next().unwrap().file.replace(from, to);
+        let spec = spec::parse("file", &file).unwrap();
+        let services = spec.services.into_iter().map(|(n, s)| (n, WorkloadSpec::Service(s)));
+        self.change(Command::Deploy(Deploy {
+            app: "shop".into(),
+            kind: DeployKind::Up,
+            base: None,
+            services: services.collect(),
+            tasks: BTreeMap::new(),
+            file,
+            replace: false,
+            plan: None,
+        }));
+    }
+
     fn plan(&self) -> Plan {
         let settled = self.state.nodes.keys().map(|id| (*id, self.state.index)).collect();
         plan(&self.state, &Seen { settled }, Timestamp(self.now), self.now, &Scope::All)
@@ -184,21 +201,33 @@ fn what_fits_no_other_node_stays(order: &str) {
     assert_eq!((plan.unplaced.len(), plan.stuck.len()), (0, 1));
     assert_eq!(case.healthy(), 2);
     // A deployment that leaves it as it is has no trouble with it.
-    let file = case.state.apps.values().next().unwrap().file.to_string();
-    let spec = spec::parse("file", &file.replace("port 80", "port 80\nstop grace=\"3s\"")).unwrap();
-    let services = spec.services.into_iter().map(|(n, s)| (n, WorkloadSpec::Service(s)));
-    case.change(Command::Deploy(Deploy {
-        app: "shop".into(),
-        kind: DeployKind::Up,
-        base: None,
-        services: services.collect(),
-        tasks: BTreeMap::new(),
-        file,
-        replace: false,
-        plan: None,
-    }));
+    case.update("port 80", "port 80\nstop grace=\"3s\"");
     case.settle();
     assert_eq!(case.state.deployments[&Revision(2)].status, DeployStatus::Succeeded);
+    assert_eq!(case.healthy(), 2);
+}
+
+#[test]
+fn a_new_version_that_fits_no_node_fails_though_the_old_one_is_to_leave() {
+    let order = "update order=\"stop-first\"";
+    let mut case = Case::new(2).up(&format!("replicas 2\nmemory \"600M\"\n{order}"));
+    case.drain(2, None);
+    case.update("web:1", "web:2");
+    for _ in 0..3 {
+        case.settle();
+        case.well();
+        case.later();
+    }
+    assert_eq!(case.healthy(), 2, "the old one serves until its successor has a place");
+    let plan = case.plan();
+    assert_eq!((plan.unplaced.len(), plan.stuck.len()), (1, 0));
+    case.now += Millis::from(limits::UNPLACED_DEADLINE).0;
+    for _ in 0..4 {
+        case.settle();
+        case.well();
+        case.later();
+    }
+    assert_eq!(case.state.deployments[&Revision(2)].status, DeployStatus::Failed);
     assert_eq!(case.healthy(), 2);
 }
 
