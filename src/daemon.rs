@@ -194,7 +194,7 @@ impl Node {
         let equipment = match &identity {
             Some(who) => Some(Arc::new(equipment::of(&config, who, None)?)),
             // Not served yet, but a taken address is told now.
-            None => listener::open_tcp(config.api, "--api").map(|_| None)?,
+            None => equipment::plain(&config).map(|_| None)?,
         };
         // Before the API answers: a member never says that it is none.
         let standing = match &equipment {
@@ -380,14 +380,12 @@ async fn start_peer(shared: Arc<Shared>, root: RootRef) -> Result<root::Handle, 
     let missing = || ractor::SpawnErr::StartupFailed("the node is no member yet".into());
     let who = shared.identity.get().ok_or_else(missing)?;
     let equipment = shared.equipment.get().ok_or_else(missing)?;
-    let (Some(credentials), Some(listener)) = (&equipment.credentials, &equipment.peer) else {
-        return peer::start_alone(root).await;
-    };
+    let Some(listener) = &equipment.peer else { return peer::start_alone(root).await };
     let args = peer::Args {
         root,
         node: who.node,
         incarnation: who.cluster.incarnation,
-        credentials: Arc::clone(credentials),
+        credentials: Arc::clone(&equipment.credentials),
         listener: Arc::clone(listener),
         known: who.members.clone(),
         post: Arc::clone(&shared.post),

@@ -162,6 +162,7 @@ impl From<ProposeError> for ApiError {
         match error {
             ProposeError::Rejected(rejection) => Self::Rejected(rejection),
             ProposeError::NoLeader => Self::NoLeader,
+            ProposeError::Unconfirmed => Self::Unconfirmed,
             ProposeError::Overloaded => Self::TooMany { what: "changes" },
             ProposeError::TooLarge => Self::Internal {
                 doing: "writing the change to the log",

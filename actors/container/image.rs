@@ -7,7 +7,6 @@ mod archive;
 mod collect;
 mod error;
 mod flight;
-mod key;
 mod measure;
 mod probe;
 mod pull;
@@ -19,7 +18,6 @@ mod unpack;
 
 pub use collect::Specs;
 pub use error::{ImageError, Who};
-pub use key::{KeyError, open as open_key, read as read_key};
 
 use super::containerd::Containerd;
 use crate::fsm::login::{Logins, RegistryLogin};

@@ -44,6 +44,16 @@ pub enum KeysError {
         #[source]
         source: io::Error,
     },
+    /// A member's keys are gone.
+    #[error(
+        "{path} is missing, and with it the keys that make this node a member; restore it from a \
+         backup, or wipe this node (mill clean) and join again",
+        path = path.display()
+    )]
+    Missing {
+        /// The folder.
+        path: PathBuf,
+    },
     /// The file holds something else.
     #[error(
         "{path} is damaged; restore it from a backup, or wipe this node (mill clean) and join \
@@ -57,14 +67,14 @@ pub enum KeysError {
 }
 
 impl NodeKeys {
-    /// The keys in a data directory, if there are any.
+    /// The keys in a data directory.
     ///
     /// # Errors
-    /// They are there and can't be read.
-    pub fn read(data: &Path) -> Result<Option<Self>, KeysError> {
+    /// They are missing, or can't be read.
+    pub fn read(data: &Path) -> Result<Self, KeysError> {
         let folder = data.join(FOLDER);
         if !folder.exists() {
-            return Ok(None);
+            return Err(KeysError::Missing { path: folder });
         }
         let bytes = |name: &str| {
             let path = folder.join(name);
@@ -77,13 +87,13 @@ impl NodeKeys {
         let secret: [u8; KEY_LEN] = bytes(SECRET)?
             .try_into()
             .map_err(|_| KeysError::Damaged { path: folder.join(SECRET) })?;
-        Ok(Some(Self {
+        Ok(Self {
             key: text(KEY)?,
             certificate: text(CERTIFICATE)?,
             ca: text(CA)?,
             secret: OwnKey::new(secret),
             keyring: text(KEYRING)?,
-        }))
+        })
     }
 
     /// Writes them: all or none, and durable when this returns. What an earlier try left is
@@ -171,7 +181,7 @@ mod tests {
     #[test]
     fn what_was_written_is_read_and_only_root_reads_it() {
         let data = tempfile::tempdir().unwrap();
-        assert!(NodeKeys::read(data.path()).unwrap().is_none());
+        assert!(matches!(NodeKeys::read(data.path()), Err(KeysError::Missing { .. })));
         let keys = |key: &str| NodeKeys {
             key: key.to_owned(),
             certificate: "c".to_owned(),
@@ -182,7 +192,7 @@ mod tests {
         // The second time a folder is in the way.
         for key in ["one", "two"] {
             keys(key).write(data.path()).unwrap();
-            let read = NodeKeys::read(data.path()).unwrap().unwrap();
+            let read = NodeKeys::read(data.path()).unwrap();
             assert_eq!((read.key.as_str(), read.secret.reveal()), (key, [5; KEY_LEN]));
         }
         for file in fs::read_dir(data.path().join(FOLDER)).unwrap() {
@@ -190,12 +200,12 @@ mod tests {
             assert_eq!(mode & 0o777, 0o600);
         }
         NodeKeys::write_certificate(data.path(), b"new").unwrap();
-        let read = NodeKeys::read(data.path()).unwrap().unwrap();
+        let read = NodeKeys::read(data.path()).unwrap();
         assert!(read.certificate.contains("BEGIN CERTIFICATE"), "{}", read.certificate);
         fs::write(data.path().join(FOLDER).join(SECRET), "short").unwrap();
         assert!(matches!(NodeKeys::read(data.path()), Err(KeysError::Damaged { .. })));
         NodeKeys::wipe(data.path()).unwrap();
         NodeKeys::wipe(data.path()).unwrap();
-        assert!(NodeKeys::read(data.path()).unwrap().is_none());
+        assert!(matches!(NodeKeys::read(data.path()), Err(KeysError::Missing { .. })));
     }
 }

@@ -142,13 +142,18 @@ impl Renewal {
     }
 
     async fn take(&self, certificate: CertificateDer<'static>) -> Result<(), RenewError> {
-        let credentials = Arc::clone(&self.credentials);
-        let taken = tokio::task::spawn_blocking(move || {
-            credentials.trust().renew(certificate.clone())?;
-            // Shown first: if it can't be written, the next start has the old one and renews it.
-            credentials.keep(&certificate)?;
-            Ok(())
-        });
-        taken.await?
+        // Shown first: a full disk is no reason to show one that expires.
+        self.credentials.trust().renew(certificate.clone())?;
+        loop {
+            let (credentials, new) = (Arc::clone(&self.credentials), certificate.clone());
+            let kept = tokio::task::spawn_blocking(move || credentials.keep(&new)).await?;
+            let Err(error) = kept else { return Ok(()) };
+            if self.is_due() {
+                return Err(error.into());
+            }
+            let error: &(dyn std::error::Error + Sync) = &error;
+            tracing::warn!(error, "the new certificate is used but not written; trying again");
+            tokio::time::sleep(self.patience()).await;
+        }
     }
 }

@@ -50,9 +50,12 @@ pub enum ProposeError {
     /// The state does not allow it.
     #[error(transparent)]
     Rejected(#[from] Rejection),
-    /// No leader answers.
+    /// No leader answers; nothing was done.
     #[error("no leader: changes are refused")]
     NoLeader,
+    /// A leader may have taken it and didn't say so.
+    #[error("the change was not confirmed in time; it may still be carried out")]
+    Unconfirmed,
     /// Too much is on its way.
     #[error("too many changes are on their way: try again")]
     Overloaded,
@@ -91,6 +94,8 @@ struct Waiting {
     entry: Entry,
     /// How often it was handed to a leader.
     sent: u32,
+    /// How often one said that it didn't take it.
+    refused: u32,
 }
 
 /// What waits for its outcome, by number.
@@ -150,7 +155,7 @@ impl State {
             command,
         };
         self.pending.bytes += entry.command.len();
-        let waiting = Waiting { since: Instant::now(), reply, entry, sent: 0 };
+        let waiting = Waiting { since: Instant::now(), reply, entry, sent: 0, refused: 0 };
         self.pending.waiting.insert(seq, waiting);
         self.hand_over(&[seq]);
         self.arm_again(myself);
@@ -197,7 +202,8 @@ impl State {
 
     /// An entry of this process was not taken. It may have been before: then it may still come.
     pub(super) fn on_refused(&mut self, seq: u64, refusal: Refusal, myself: &RootRef) {
-        let Some(waiting) = self.pending.waiting.get(&seq) else { return };
+        let Some(waiting) = self.pending.waiting.get_mut(&seq) else { return };
+        waiting.refused += 1;
         match refusal {
             Refusal::TooLarge => self.answer(seq, Err(ProposeError::TooLarge)),
             Refusal::Overloaded if waiting.sent == 1 => {
@@ -217,8 +223,11 @@ impl State {
         if !self.leads() {
             let late = |waiting: &Waiting| waiting.since.elapsed() > limits::LEADER_WAIT;
             let late = self.pending.waiting.iter().filter(|(_, waiting)| late(waiting));
-            for seq in late.map(|(seq, _)| *seq).collect::<Vec<_>>() {
-                self.answer(seq, Err(ProposeError::NoLeader));
+            let late = late.map(|(seq, waiting)| (*seq, waiting.refused < waiting.sent));
+            for (seq, may_be_taken) in late.collect::<Vec<_>>() {
+                let error =
+                    if may_be_taken { ProposeError::Unconfirmed } else { ProposeError::NoLeader };
+                self.answer(seq, Err(error));
             }
         }
         let refused: Vec<u64> = std::mem::take(&mut self.pending.refused).into_iter().collect();

@@ -4,7 +4,6 @@
 
 use super::Identity;
 use crate::actors::api::listener::{self, ListenError, Listening};
-use crate::actors::container::image::{KeyError, open_key, read_key};
 use crate::actors::peer::credentials::Credentials;
 use crate::actors::peer::keys::{KeysError, NodeKeys};
 use crate::actors::peer::tls::TrustError;
@@ -18,10 +17,10 @@ use tokio::net::TcpListener;
 pub struct Equipment {
     /// The API's TCP listeners.
     pub api: Vec<Listening>,
-    /// The peer port; none in dev, and in clusters from before there were certificates.
+    /// The peer port; none in dev.
     pub peer: Option<Arc<TcpListener>>,
-    /// Who the node is to others; absent in such a cluster.
-    pub credentials: Option<Arc<Credentials>>,
+    /// Who the node is to others.
+    pub credentials: Arc<Credentials>,
     /// What seals and opens.
     pub keyring: Keyring,
 }
@@ -32,9 +31,6 @@ pub enum EquipError {
     /// Its keys can't be read.
     #[error(transparent)]
     Keys(#[from] KeysError),
-    /// The key from before there was a keyring.
-    #[error(transparent)]
-    Key(#[from] KeyError),
     /// Its keys don't fit.
     #[error(transparent)]
     Trust(#[from] TrustError),
@@ -73,30 +69,13 @@ pub(super) fn of(
     made: Option<Made>,
 ) -> Result<Equipment, EquipError> {
     let data = &config.data_dir;
-    let found = match made {
-        Some(made) => Some(made),
-        None => match NodeKeys::read(data)? {
-            Some(keys) => Some(Made { keys, peer: peer_listener(config)? }),
-            None => None,
-        },
-    };
-    let Some(Made { keys, peer }) = found else {
-        let api = vec![plain(config)?];
-        return Ok(Equipment {
-            api,
-            peer: None,
-            credentials: None,
-            keyring: open_key(data)?.into(),
-        });
+    let Made { keys, peer } = match made {
+        Some(made) => made,
+        None => Made { keys: NodeKeys::read(data)?, peer: peer_listener(config)? },
     };
     let credentials = Arc::new(Credentials::new(&keys, data, config.certificate_life)?);
-    let keyring = Keyring::from(keys.secret.open(&keys.keyring)?).with_older(read_key(data)?);
-    Ok(Equipment {
-        api: api(config, who, &credentials)?,
-        peer,
-        credentials: Some(credentials),
-        keyring,
-    })
+    let keyring = Keyring::from(keys.secret.open(&keys.keyring)?);
+    Ok(Equipment { api: api(config, who, &credentials)?, peer, credentials, keyring })
 }
 
 /// Opens the peer port.
@@ -115,7 +94,11 @@ pub(super) fn port_of(listener: &TcpListener) -> u16 {
     listener.local_addr().map_or(0, |address| address.port())
 }
 
-fn plain(config: &DaemonConfig) -> Result<Listening, ListenError> {
+/// Opens the API's own address.
+///
+/// # Errors
+/// It is taken.
+pub(super) fn plain(config: &DaemonConfig) -> Result<Listening, ListenError> {
     let tcp = Arc::new(listener::open_tcp(config.api, "--api")?);
     Ok(Listening { tcp, plain: true, tls: None })
 }

@@ -18,7 +18,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 /// What else of the cluster is in the data directory.
-const REMAINS: [&str; 4] = [LOG, "logs", "alloc", "node.key"];
+const REMAINS: [&str; 3] = [LOG, "logs", "alloc"];
 
 impl Node {
     /// Stops a node that was removed, wipes what it has of its cluster, and begins an unclaimed
@@ -68,7 +68,6 @@ pub(super) async fn is_removed(shared: &Shared, places: BTreeMap<NodeId, String>
     let (Some(who), Some(equipment)) = (shared.identity.get(), shared.equipment.get()) else {
         return false;
     };
-    let Some(credentials) = &equipment.credentials else { return false };
-    let asking = peer::says_removed(credentials, who.cluster.incarnation, places);
+    let asking = peer::says_removed(&equipment.credentials, who.cluster.incarnation, places);
     tokio::time::timeout(limits::REMOVED_ANSWER, asking).await.unwrap_or(false)
 }

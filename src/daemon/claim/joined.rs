@@ -44,6 +44,7 @@ pub(super) async fn join(
         return Err(ApiError::Denied { message, hint: Some(hint.to_owned()) });
     };
     // Before anybody is asked: what would fail here anyway.
+    equipment::plain(&shared.config).map_err(|error| conflict(&error))?;
     let peer = equipment::peer_listener(&shared.config).map_err(|error| conflict(&error))?;
     let Some(own_port) = peer.as_deref().map(equipment::port_of) else {
         let message = "this node has no peer port".to_owned();
