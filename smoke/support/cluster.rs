@@ -3,13 +3,17 @@
 //!
 //! Owns the wire between the nodes and what breaks it. Never decides what a test wants.
 
+use super::dials;
+use super::fault::Fault;
 use super::netns::{HUB, Hub, Namespace, address};
 use super::slot::Slot;
 use super::{Outcome, TestDaemon};
 use crate::poll::poll;
 use crate::registry::Registry;
 use serde_json::Value;
+use std::collections::BTreeSet;
 use std::fs;
+use std::path::PathBuf;
 
 /// A running cluster. Nodes count from 1, as their names do.
 pub struct TestCluster {
@@ -17,6 +21,10 @@ pub struct TestCluster {
     nodes: Vec<TestDaemon>,
     registry: Registry,
     hub: Hub,
+    library: PathBuf,
+    own_disks: bool,
+    /// What went wrong and isn't undone yet.
+    pub(super) struck: BTreeSet<(usize, Fault)>,
     _slot: Slot,
 }
 
@@ -29,15 +37,37 @@ impl TestCluster {
         cluster
     }
 
+    /// The same, each with its data directory on a disk of its own.
+    #[must_use]
+    pub fn start_on_disks(nodes: usize) -> Self {
+        let mut cluster = Self::on_disks(nodes);
+        cluster.form(nodes);
+        cluster
+    }
+
     /// So many machines with a daemon each that is no member of anything.
     #[must_use]
     pub fn unclaimed(nodes: usize) -> Self {
+        Self::machines(nodes, false)
+    }
+
+    /// The same, each with its data directory on a disk of its own.
+    #[must_use]
+    pub fn on_disks(nodes: usize) -> Self {
+        Self::machines(nodes, true)
+    }
+
+    fn machines(nodes: usize, own_disks: bool) -> Self {
         let slot = Slot::claim();
         super::node::sweep(&slot.folder());
         fs::create_dir_all(slot.folder()).unwrap();
         let hub = Hub::new(&slot.folder());
         let registry = Registry::start_in(&hub.namespace.path(), HUB);
-        let mut cluster = Self { nodes: Vec::new(), registry, hub, _slot: slot };
+        let library = dials::library(&slot.folder());
+        let struck = BTreeSet::new();
+        let none = Vec::new();
+        let mut cluster =
+            Self { nodes: none, registry, hub, library, own_disks, struck, _slot: slot };
         for _ in 0..nodes {
             cluster.add();
         }
@@ -45,12 +75,13 @@ impl TestCluster {
     }
 
     /// One more machine with an unclaimed daemon.
-    fn add(&mut self) {
+    pub fn add(&mut self) {
         let n = self.nodes.len() + 1;
         let registry = self.registry.address();
         let connect = |namespace: &Namespace| self.hub.connect(namespace, n);
         let flags = ["--insecure-registry", registry.as_str()];
-        let node = TestDaemon::builder().flags(flags).unclaimed().start_in(address(n), connect);
+        let builder = TestDaemon::builder().flags(flags).unclaimed().own_disk(self.own_disks);
+        let node = builder.dials(self.library.clone()).start_in(address(n), connect);
         self.nodes.push(node);
     }
 
@@ -65,7 +96,7 @@ impl TestCluster {
     }
 
     /// Lets a node join with what `init` told.
-    fn join(&self, n: usize, told: &Value) -> Outcome {
+    pub fn join(&self, n: usize, told: &Value) -> Outcome {
         let line = told["join"].as_str().expect("the command").to_owned();
         let words = line.split(' ').skip(1).map(str::to_owned);
         let own = ["--node".to_owned(), format!("n{n}"), "--advertise".to_owned(), address(n)];
@@ -99,7 +130,7 @@ impl TestCluster {
     #[must_use]
     pub fn names_with(&self, field: &str, value: impl Into<Value>) -> Vec<String> {
         let value = value.into();
-        let seen = self.nodes.iter().filter(|node| node.is_running()).find_map(|node| {
+        let seen = self.nodes.iter().filter(|node| node.answers()).find_map(|node| {
             let answer = node.api().request("GET", "/v1/nodes").try_send().ok()?;
             (answer.status == 200 && answer.header("mill-stale").is_none()).then(|| answer.json())
         });
@@ -124,11 +155,11 @@ impl TestCluster {
         poll(leader).secs(20).expect("a leader")
     }
 
-    /// A running node that doesn't lead.
+    /// A node that answers and doesn't lead.
     #[must_use]
     pub fn follower(&self) -> usize {
         let leader = self.leader();
-        let running = |n: &usize| *n != leader && self.node(*n).is_running();
+        let running = |n: &usize| *n != leader && self.node(*n).answers();
         (1..=self.nodes.len()).find(running).expect("a follower")
     }
 }

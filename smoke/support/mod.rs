@@ -5,6 +5,9 @@
 pub mod api;
 pub mod cluster;
 pub mod cut;
+pub mod dials;
+pub mod disk;
+pub mod fault;
 pub mod files;
 pub mod netns;
 pub mod node;
@@ -13,5 +16,6 @@ pub mod slot;
 
 pub use api::{Api, Event};
 pub use cluster::TestCluster;
+pub use fault::Fault;
 pub use node::TestDaemon;
 pub use output::Outcome;

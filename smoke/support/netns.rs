@@ -96,20 +96,62 @@ impl Hub {
 
     /// Lets a node hear, but not be heard.
     pub fn mute(&self, n: usize) {
-        let rules = format!(
-            "add table bridge n{n}\nadd chain bridge n{n} in \
-             {{ type filter hook prerouting priority 0; }}\n\
-             add rule bridge n{n} in iifname n{n} drop\n"
-        );
-        let mut nft = self.namespace.command("sh");
-        run(nft.args(["-c", &format!("printf '{rules}' | nft -f -")]));
+        self.drop_frames(&format!("mute{n}"), "prerouting", &format!("iifname n{n}"));
     }
 
-    /// Takes back what [`Hub::cut`] and [`Hub::mute`] did.
+    /// Lets a node be heard, but not hear.
+    pub fn deafen(&self, n: usize) {
+        self.drop_frames(&format!("deaf{n}"), "postrouting", &format!("oifname n{n}"));
+    }
+
+    /// Lets nothing through between these nodes and all others; those on one side hear each other,
+    /// and all reach the hub. Taken back by [`Hub::join`], or for one node by [`Hub::heal`].
+    pub fn part(&self, side: &[usize]) {
+        let names: Vec<String> = side.iter().map(|n| format!("n{n}")).collect();
+        let names = names.join(", ");
+        let table = part_of(side);
+        let out = format!("iifname {{ {names} }} oifname != {{ {names} }}");
+        self.drop_frames(&table, "forward", &out);
+        let rule = format!("oifname {{ {names} }} iifname != {{ {names} }}");
+        self.nft(&format!("add rule bridge {table} frames {rule} drop\n"));
+    }
+
+    /// Takes back what [`Hub::part`] did.
+    pub fn join(&self, side: &[usize]) {
+        self.forget(&part_of(side));
+    }
+
+    /// Takes back what [`Hub::cut`], [`Hub::mute`], [`Hub::deafen`] and [`Hub::part`] did to a
+    /// node alone.
     pub fn heal(&self, n: usize) {
         self.namespace.ip(&format!("link set n{n} up"));
+        for table in [format!("mute{n}"), format!("deaf{n}"), part_of(&[n])] {
+            self.forget(&table);
+        }
+    }
+
+    /// Lets the bridge drop what this matches.
+    fn drop_frames(&self, table: &str, hook: &str, rule: &str) {
+        self.nft(&format!(
+            "add table bridge {table}\nadd chain bridge {table} frames \
+             {{ type filter hook {hook} priority 0; }}\n\
+             add rule bridge {table} frames {rule} drop\n"
+        ));
+    }
+
+    fn nft(&self, rules: &str) {
+        let mut nft = self.namespace.command("nft");
+        run(nft.arg(rules));
+    }
+
+    fn forget(&self, table: &str) {
         let mut nft = self.namespace.command("nft");
         // There may be none.
-        let _ = nft.args(["delete", "table", "bridge", &format!("n{n}")]).output();
+        let _ = nft.args(["delete", "table", "bridge", table]).output();
     }
+}
+
+fn part_of(side: &[usize]) -> String {
+    let numbers: Vec<String> = side.iter().map(usize::to_string).collect();
+    format!("part{}", numbers.join("_"))
 }

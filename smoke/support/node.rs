@@ -3,6 +3,8 @@
 //! Owns everything that it starts. When it is dropped, also by a panic, all of that is taken away
 //! and counted: a test that leaves something behind fails.
 
+use super::dials::Dials;
+use super::disk::Disk;
 use super::netns::Namespace;
 use super::{Api, Outcome, slot::Slot};
 use crate::poll::poll;
@@ -27,6 +29,9 @@ pub struct TestDaemon {
     init: Option<Value>,
     /// A machine of its own, and its address there.
     machine: Option<(Namespace, String)>,
+    dials: Option<Dials>,
+    disk: Option<Disk>,
+    paused: bool,
 }
 
 /// What a node is started with.
@@ -34,6 +39,8 @@ pub struct Builder {
     flags: Vec<String>,
     environment: Vec<(String, String)>,
     disk: Option<&'static str>,
+    own_disk: bool,
+    dials: Option<PathBuf>,
     containerd: &'static str,
     init: bool,
 }
@@ -43,6 +50,20 @@ impl Builder {
     #[must_use]
     pub fn containerd_disk(mut self, size: &'static str) -> Self {
         self.disk = Some(size);
+        self
+    }
+
+    /// Gives the data directory a disk of its own, which a test can fill.
+    #[must_use]
+    pub fn own_disk(mut self, wanted: bool) -> Self {
+        self.own_disk = wanted;
+        self
+    }
+
+    /// Gives the daemon dials of its own, with this library in front of libc.
+    #[must_use]
+    pub fn dials(mut self, library: PathBuf) -> Self {
+        self.dials = Some(library);
         self
     }
 
@@ -84,11 +105,14 @@ impl Builder {
     }
 
     fn start_on(self, machine: impl FnOnce(&Path) -> Option<(Namespace, String)>) -> TestDaemon {
-        let Self { mut flags, environment, disk, containerd, init } = self;
+        let Self { mut flags, environment, disk, own_disk, dials, containerd, init } = self;
         flags.extend(["--containerd".to_owned(), containerd.to_owned()]);
         let slot = Slot::claim();
         sweep(&slot.folder());
         fs::create_dir_all(slot.folder()).unwrap();
+        let own_disk =
+            own_disk.then(|| Disk::new(&slot.folder().join("disk.img"), data_of(&slot.folder())));
+        let dials = dials.map(|library| Dials::new(&library, &slot.folder()));
         if let Some(size) = disk {
             let place = data_of(&slot.folder()).join("containerd");
             fs::create_dir_all(&place).unwrap();
@@ -100,8 +124,19 @@ impl Builder {
             Some(_) => (4400, 4401),
             None => (free_port(), free_port()),
         };
-        let mut node =
-            TestDaemon { slot, api, peer, flags, environment, process: None, init: None, machine };
+        let mut node = TestDaemon {
+            slot,
+            api,
+            peer,
+            flags,
+            environment,
+            process: None,
+            init: None,
+            machine,
+            dials,
+            disk: own_disk,
+            paused: false,
+        };
         node.launch();
         node.wait_for_socket();
         if init {
@@ -125,6 +160,8 @@ impl TestDaemon {
             flags: vec![],
             environment: vec![],
             disk: None,
+            own_disk: false,
+            dials: None,
             containerd: "private",
             init: true,
         }
@@ -144,6 +181,9 @@ impl TestDaemon {
         command.args(["--peer", &format!("{peer}:{}", self.peer)]);
         command.args(["--subnet", &self.slot.subnet()]).args(&self.flags);
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        if let Some(dials) = &self.dials {
+            command.envs(dials.environment());
+        }
         command.stdin(Stdio::null());
         command
     }
@@ -157,10 +197,48 @@ impl TestDaemon {
         told
     }
 
-    /// Whether the daemon runs, paused or not.
+    /// Whether the daemon runs, paused or not. One that has ended by itself doesn't.
     #[must_use]
     pub fn is_running(&self) -> bool {
-        self.process.is_some()
+        let Some(process) = &self.process else { return false };
+        let stat = fs::read_to_string(format!("/proc/{}/stat", process.id()));
+        stat.is_ok_and(|stat| !stat.contains(") Z "))
+    }
+
+    /// Whether the daemon runs and isn't paused.
+    #[must_use]
+    pub fn answers(&self) -> bool {
+        self.is_running() && !self.paused
+    }
+
+    /// Lets the daemon stand still; what it started goes on.
+    pub fn pause(&mut self) {
+        nix::sys::signal::kill(self.pid(), nix::sys::signal::SIGSTOP).unwrap();
+        self.paused = true;
+    }
+
+    /// Lets a paused daemon go on.
+    pub fn resume(&mut self) {
+        nix::sys::signal::kill(self.pid(), nix::sys::signal::SIGCONT).unwrap();
+        self.paused = false;
+    }
+
+    /// Its clock and the speed of its disk.
+    ///
+    /// # Panics
+    /// When it was started without.
+    #[must_use]
+    pub fn dials(&self) -> &Dials {
+        self.dials.as_ref().expect("dials")
+    }
+
+    /// The disk of its data directory.
+    ///
+    /// # Panics
+    /// When it has none of its own.
+    #[must_use]
+    pub fn disk(&self) -> &Disk {
+        self.disk.as_ref().expect("a disk of its own")
     }
 
     /// Its namespace.
