@@ -6,29 +6,27 @@
 mod event;
 pub mod lock;
 mod pump;
-mod reads;
-mod snapshots;
 pub mod wal;
 pub mod writer;
 
-pub use event::{
-    Appended, Committed, Encode, EncodeError, Event, ProposeError, RaftError, ReadError, Sink,
-};
+pub use crate::raft::event::{Appended, Committed, Event, ProposeError, ReadError};
+pub use event::{Encode, EncodeError, RaftError, Sink};
 
 use crate::id::{BootId, FIRST_NODE, Index, NodeId};
-use crate::limits;
-use crate::raft::Entry;
+use crate::raft::consensus::{Consensus, Identity, packed};
 use crate::raft::log::LogView;
-use crate::raft::node::{Conf, Lead, Member, Node};
+use crate::raft::node::Member;
+use crate::raft::{Entry, Tuning};
+use crate::units::Millis;
 use bytes::Bytes;
-use prost011::Message as _;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
-use raft::eraftpb::{ConfState, Message, Snapshot};
-use reads::Reads;
-use snapshots::Snapshots;
-use std::collections::VecDeque;
+use raft::eraftpb::{ConfState, Snapshot};
 use std::path::PathBuf;
+use std::time::Instant;
 use writer::{Done, Job, Writer};
+
+/// Who waits for a read.
+type Reader = RpcReplyPort<Result<Index, ReadError>>;
 
 /// What raft asks of or is told by root and the peers.
 pub enum Msg {
@@ -54,7 +52,7 @@ pub enum Msg {
     /// Confirm that this node is current: answers an index that was committed when asked.
     ReadIndex {
         /// The index to wait for before reading, or why it couldn't be confirmed in time.
-        reply: RpcReplyPort<Result<Index, ReadError>>,
+        reply: Reader,
     },
     /// Change who takes part, if this node leads. The entry says what becomes of the table of nodes
     /// and is committed with the change; one that is refused shows as an empty entry.
@@ -112,24 +110,13 @@ pub struct Raft;
 /// What the actor keeps.
 pub struct State {
     dir: PathBuf,
-    node: Node,
+    consensus: Consensus<Reader>,
     writer: Option<Writer>,
     sink: Sink,
-    /// The node's own snapshot until it is told at start.
-    begin: Option<Snapshot>,
-    lead: Lead,
-    /// What was last told of the configuration, while this node leads.
-    conf: Option<Conf>,
-    conf_due: bool,
+    begun: Instant,
     /// A [`Msg::Pump`] is on its way.
     pumping: bool,
-    confirmed: bool,
     ticking: bool,
-    /// Index and size of what was proposed here and isn't applied yet.
-    unapplied: VecDeque<(u64, u64)>,
-    unapplied_bytes: u64,
-    reads: Reads,
-    snapshots: Snapshots,
     failed: bool,
 }
 
@@ -150,7 +137,10 @@ impl Actor for Raft {
         let opened = tokio::task::spawn_blocking(move || wal::open(&dir, &conf)).await?;
         let opened = opened.map_err(RaftError::Log)?;
         let view = LogView::new(&opened.found, Box::new(opened.reader));
-        let node = Node::new(args.node, &opened.found, view).map_err(RaftError::Node)?;
+        let me = Identity { node: args.node, draw: rand::random() };
+        let consensus =
+            Consensus::new(me, &opened.found, view, opened.snapshot, Tuning::default());
+        let consensus = consensus.map_err(RaftError::Node)?;
         let report = move |done| {
             // Root has stopped the actor: nobody waits for this any more.
             let _ = myself.cast(Msg::Wrote(done));
@@ -158,20 +148,12 @@ impl Actor for Raft {
         let writer = Writer::spawn(opened.wal, report).map_err(RaftError::Spawn)?;
         Ok(State {
             dir: args.dir,
-            node,
+            consensus,
             writer: Some(writer),
             sink: args.sink,
-            begin: opened.snapshot,
-            lead: Lead::default(),
-            conf: None,
-            conf_due: true,
+            begun: Instant::now(),
             pumping: false,
-            confirmed: false,
             ticking: false,
-            unapplied: VecDeque::new(),
-            unapplied_bytes: 0,
-            reads: Reads::new(args.node, rand::random()),
-            snapshots: Snapshots::new(opened.found.snapshot.0),
             failed: false,
         })
     }
@@ -181,9 +163,6 @@ impl Actor for Raft {
         myself: ActorRef<Msg>,
         state: &mut State,
     ) -> Result<(), ActorProcessingErr> {
-        if let Some(snapshot) = state.begin.take() {
-            state.tell_installed(snapshot, &myself);
-        }
         state.pump(&myself);
         Ok(())
     }
@@ -222,43 +201,46 @@ impl Actor for Raft {
 impl State {
     /// Takes a message in; answers whether there may be something to do now.
     fn take(&mut self, msg: Msg, myself: &ActorRef<Msg>) -> bool {
+        let consensus = &mut self.consensus;
         match msg {
             Msg::Propose { entry, reply } => {
                 let (node, boot, seq) = (NodeId(entry.node), BootId(entry.boot), entry.seq);
-                match (reply, self.propose(entry)) {
+                match (reply, consensus.propose(&entry)) {
                     // Whoever asked may be gone; the entry is in the log all the same.
                     (Some(reply), done) => drop(reply.send(done)),
                     (None, Err(error)) => (self.sink)(Event::Refused { node, boot, seq, error }),
                     (None, Ok(_)) => {}
                 }
                 // What comes while the disk is busy goes with the next write.
-                return !self.node.is_writing();
+                return !consensus.is_writing();
             }
-            Msg::Change { members, entry } => {
-                let context = prost::Message::encode_to_vec(&entry);
-                self.change(&members, context);
+            Msg::Change { members, entry } => consensus.change(&members, Some(&entry)),
+            Msg::Leave => consensus.change(&[], None),
+            Msg::TransferLeader(node) => consensus.transfer(node),
+            Msg::Applied(index) => consensus.applied(index),
+            Msg::Snapshot { index, encode } => self.save_snapshot(index, encode, myself),
+            Msg::ReadIndex { reply } => {
+                if let Some(reply) = consensus.read(reply, self.begun.elapsed().into()) {
+                    refuse(reply);
+                }
             }
-            Msg::Leave => self.change(&[], Vec::new()),
-            Msg::TransferLeader(node) => self.node.transfer(node),
-            Msg::Applied(index) => self.applied(index.0),
-            Msg::Snapshot { index, encode } => self.save_snapshot(index.0, encode, myself),
-            Msg::ReadIndex { reply } => self.reads.ask(reply, &mut self.node),
-            Msg::Step(messages) => messages.into_iter().for_each(|bytes| self.step(bytes)),
-            Msg::Unreachable(node) => self.node.unreachable(node),
-            Msg::SnapshotSent { to, ok } => {
-                self.node.snapshot_sent(to, ok);
-                self.node.set_sendable(None);
-            }
+            Msg::Step(messages) => messages.into_iter().for_each(|bytes| consensus.step(bytes)),
+            Msg::Unreachable(node) => consensus.unreachable(node),
+            Msg::SnapshotSent { to, ok } => consensus.snapshot_sent(to, ok),
             Msg::Wrote(done) => self.wrote(done, myself),
-            Msg::SnapshotFailed(error) => self.snapshots.failed(&error, self.node.applied_index()),
-            Msg::SnapshotRead(snapshot) => self.snapshot_read(snapshot),
+            Msg::SnapshotFailed(error) => {
+                let applied = consensus.snapshot_failed();
+                tracing::error!(%error, %applied, "no snapshot was taken; the log goes on growing");
+            }
+            Msg::SnapshotRead(snapshot) => consensus.snapshot_read(snapshot.map(|s| *s)),
             Msg::Tick => {
                 self.ticking = false;
-                self.conf_due = true;
-                self.node.tick();
-                self.ask_again();
+                consensus.tick();
             }
-            Msg::ReadsDue => self.reads.give_up(),
+            Msg::ReadsDue => {
+                let now: Millis = self.begun.elapsed().into();
+                consensus.give_up_reads(now).into_iter().for_each(refuse);
+            }
             Msg::Pump => {}
             Msg::Stop => {
                 myself.stop(None);
@@ -268,51 +250,30 @@ impl State {
         true
     }
 
-    fn propose(&mut self, entry: Entry) -> Result<Appended, ProposeError> {
-        let data = prost::Message::encode_to_vec(&entry);
-        let size = data.len() as u64;
-        if size > limits::ENTRY_MAX {
-            return Err(ProposeError::TooLarge { size, max: limits::ENTRY_MAX });
-        }
-        if self.unapplied_bytes + size > limits::UNAPPLIED_MAX {
-            return Err(ProposeError::Overloaded { waiting: self.unapplied_bytes });
-        }
-        let Some((index, term)) = self.node.propose(data) else {
-            return Err(ProposeError::NotLeader { leader: self.leader() });
-        };
-        self.unapplied.push_back((index, size));
-        self.unapplied_bytes += size;
-        Ok(Appended { index: Index(index), term: crate::id::Term(term) })
-    }
-
-    /// One that isn't taken is planned again: nothing waits for it.
-    fn change(&mut self, members: &[Member], context: Vec<u8>) {
-        if self.node.change(members, context).is_none() {
-            tracing::debug!(?members, "a change of the members is not taken now");
-        }
-    }
-
-    fn step(&mut self, bytes: Bytes) {
-        match Message::decode(bytes) {
-            Ok(message) => self.node.step(message),
-            Err(error) => tracing::warn!(%error, "a peer's raft message can't be decoded"),
-        }
-    }
-
-    fn applied(&mut self, index: u64) {
-        self.node.applied(index);
-        while self.unapplied.front().is_some_and(|(i, _)| *i <= index) {
-            if let Some((_, size)) = self.unapplied.pop_front() {
-                self.unapplied_bytes -= size;
+    /// Encodes a state on a thread of its own and lets the writer make it durable.
+    fn save_snapshot(&mut self, index: Index, encode: Encode, myself: &ActorRef<Msg>) {
+        let Some(meta) = self.consensus.snapshot(index) else { return };
+        let Some(jobs) = self.writer.as_ref().map(Writer::sender) else { return };
+        let myself = myself.clone();
+        tokio::task::spawn_blocking(move || match encode() {
+            Ok(state) => {
+                // A writer that is gone has told so itself.
+                let _ = jobs.send(Job::Snapshot { meta, data: packed(state) });
             }
-        }
+            Err(error) => {
+                let _ = myself.cast(Msg::SnapshotFailed(error));
+            }
+        });
     }
 
     fn wrote(&mut self, done: Done, myself: &ActorRef<Msg>) {
         match done {
-            Done::Written(number) => self.conf_due |= self.node.persisted(number),
-            Done::Snapshot(index) => self.snapshot_saved(index),
-            Done::Failed(error) => self.fail(RaftError::Log(error), myself),
+            Done::Written(number) => self.consensus.written(number),
+            Done::Snapshot(index) => {
+                let compacted = self.consensus.snapshot_saved(index);
+                self.ask(Job::Compact(compacted));
+            }
+            Done::Failed(error) => self.fail(error.into(), myself),
             Done::Ended => self.fail(RaftError::WriterGone, myself),
         }
     }
@@ -321,12 +282,8 @@ impl State {
         self.failed = true;
         // Root may hear of the end before it hears of the error: both say why.
         let reason = error.to_string();
-        (self.sink)(Event::Fatal(error));
+        (self.sink)(Event::Fatal(error.into()));
         myself.stop(Some(reason));
-    }
-
-    fn leader(&self) -> Option<NodeId> {
-        Some(self.node.lead().leader).filter(|id| *id != 0).map(NodeId)
     }
 
     fn ask(&self, job: Job) {
@@ -338,7 +295,7 @@ impl State {
     /// Lets the writer finish, with the newest commit index, so that the next start replays it at
     /// once.
     async fn finish(&mut self) {
-        let last = if self.failed { None } else { self.node.last_write() };
+        let last = if self.failed { None } else { self.consensus.last_write() };
         if let Some(write) = last {
             self.ask(Job::Write(write));
         }
@@ -347,4 +304,9 @@ impl State {
             let _ = tokio::task::spawn_blocking(move || writer.finish()).await;
         }
     }
+}
+
+fn refuse(reader: Reader) {
+    // Whoever asked may be gone.
+    let _ = reader.send(Err(ReadError::Unconfirmed));
 }

@@ -1,12 +1,12 @@
-//! What raft tells root, and the answers it gives.
+//! What raft needs from outside, and what ends it.
 //!
-//! Never what is told to peers: those are raft messages, opaque bytes here.
+//! Never what is told to root: those events are consensus's own.
 
 use super::wal::WalError;
-use crate::id::{BootId, Index, NodeId, Term};
-use crate::raft::Entry;
-use crate::raft::node::{Conf, NodeError};
-use bytes::Bytes;
+use crate::raft::Failure;
+use crate::raft::consensus::Unreadable;
+use crate::raft::event::Event;
+use crate::raft::node::NodeError;
 
 /// Encodes a state that was cheap to hand over; called once, off the actors' threads.
 pub type Encode = Box<dyn FnOnce() -> Result<Vec<u8>, EncodeError> + Send>;
@@ -14,119 +14,10 @@ pub type Encode = Box<dyn FnOnce() -> Result<Vec<u8>, EncodeError> + Send>;
 /// Where raft's events go.
 pub type Sink = Box<dyn Fn(Event) + Send + Sync>;
 
-/// What raft tells root, in order.
-#[derive(Debug)]
-pub enum Event {
-    /// The state was replaced by a snapshot: at start by the node's own, later by the leader's.
-    Installed {
-        /// The index that the state stands for.
-        index: Index,
-        /// What [`Msg::Snapshot`]'s `encode` made.
-        state: Vec<u8>,
-    },
-    /// Entries were committed, with no gap since the last ones. Root acknowledges with
-    /// [`Msg::Applied`].
-    Committed(Vec<Committed>),
-    /// A proposal was not appended.
-    Refused {
-        /// Who proposed it.
-        node: NodeId,
-        /// In which of that node's processes.
-        boot: BootId,
-        /// Its number in its proposer's sequence.
-        seq: u64,
-        /// Why.
-        error: ProposeError,
-    },
-    /// The leader changed, or this node's part.
-    Leader {
-        /// The leader, if one is known.
-        leader: Option<NodeId>,
-        /// The current term.
-        term: Term,
-        /// Whether it is this node.
-        is_leader: bool,
-    },
-    /// This node leads, and the configuration has changed, or who has caught up.
-    Conf(Conf),
-    /// The current gate: a leader confirmed in this boot that everything up to this index is
-    /// committed. Told once.
-    Confirmed(Index),
-    /// The log has grown enough: hand over the state with [`Msg::Snapshot`].
-    SnapshotWanted,
-    /// Send a raft message to a peer.
-    Send {
-        /// The peer.
-        to: NodeId,
-        /// The message, for [`Msg::Step`] there.
-        bytes: Bytes,
-        /// Whether it carries a snapshot: goes over the bulk connection and is followed by
-        /// [`Msg::SnapshotSent`].
-        bulk: bool,
-    },
-    /// The log can't be trusted any further: end the process.
-    Fatal(RaftError),
-}
-
-/// A committed entry.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Committed {
-    /// Its place in the log.
-    pub index: Index,
-    /// The term in which it was appended.
-    pub term: Term,
-    /// None for what a new leader appends to begin its term.
-    pub entry: Option<Entry>,
-}
-
-/// Where a proposal was appended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Appended {
-    /// Its place in the log.
-    pub index: Index,
-    /// The term in which it was appended.
-    pub term: Term,
-}
-
-/// Why a proposal was not appended.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ProposeError {
-    /// Another node leads, or none.
-    #[error("this node isn't the leader")]
-    NotLeader {
-        /// The leader, if one is known.
-        leader: Option<NodeId>,
-    },
-    /// Too much is waiting to be applied: try again later.
-    #[error(
-        "{waiting} bytes of changes wait to be applied, more than are allowed; try again later"
-    )]
-    Overloaded {
-        /// Bytes waiting.
-        waiting: u64,
-    },
-    /// The entry is larger than any may be.
-    #[error("a change of {size} bytes is larger than the {max} allowed")]
-    TooLarge {
-        /// Its size in bytes.
-        size: u64,
-        /// The bound.
-        max: u64,
-    },
-}
-
-/// Why a read couldn't be confirmed.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ReadError {
-    /// No leader answered in time.
-    #[error("no leader confirmed the read in time")]
-    Unconfirmed,
-}
-
 /// A state that couldn't be encoded.
 #[derive(Debug, thiserror::Error)]
 #[error("encoding the state for a snapshot: {0}")]
-pub struct EncodeError(#[source] pub Box<dyn std::error::Error + Send + Sync>);
+pub struct EncodeError(#[source] pub Failure);
 
 /// What ends the process.
 #[derive(Debug, thiserror::Error)]
@@ -143,28 +34,7 @@ pub enum RaftError {
     /// The writer thread is gone.
     #[error("the log's writer thread ended unexpectedly; start mill again")]
     WriterGone,
-    /// An entry or a snapshot can't be decoded.
-    #[error("{what} at index {index} can't be decoded: {source}")]
-    Decode {
-        /// What it is.
-        what: &'static str,
-        /// Where in the log.
-        index: Index,
-        /// What went wrong.
-        #[source]
-        source: prost::DecodeError,
-    },
-    /// The snapshot was written by a newer version.
-    #[error(
-        "the snapshot at index {index} has format {format}, this mill reads up to {newest}; \
-         install a newer one"
-    )]
-    Format {
-        /// Its index.
-        index: Index,
-        /// Its format.
-        format: u32,
-        /// The newest that is read.
-        newest: u32,
-    },
+    /// The log holds what can't be understood.
+    #[error(transparent)]
+    Unreadable(#[from] Unreadable),
 }

@@ -258,7 +258,7 @@ async fn a_failed_raft_ends_the_process_at_once() {
     let mut tree = Tree::new().await;
     tree.begin();
     tree.view(Child::Api, |view| view.current).await;
-    let fatal = raft::Event::Fatal(raft::RaftError::WriterGone);
+    let fatal = raft::Event::Fatal(raft::RaftError::WriterGone.into());
     tree.root.cast(Msg::Raft(RaftEvent::decode(fatal).unwrap())).unwrap();
     let reason = tokio::time::timeout(DEADLINE, tree.fatal.recv()).await.unwrap().unwrap();
     assert!(reason.contains("log"), "{reason}");

@@ -17,7 +17,7 @@ pub trait ReadEntries: Send {
 }
 
 /// Why durable entries couldn't be read.
-pub type ReadFailed = Box<dyn std::error::Error + Send + Sync>;
+pub type ReadFailed = super::Failure;
 
 /// What a log store found when it was opened.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -53,12 +53,13 @@ pub struct LogView {
     durable: u64,
     cache: VecDeque<Entry>,
     cache_bytes: u64,
+    cache_max: u64,
     sendable: Option<Snapshot>,
     wanted: Cell<Wanted>,
 }
 
 /// What a peer needed that wasn't there.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Wanted {
     /// Nothing.
     #[default]
@@ -90,9 +91,17 @@ impl LogView {
             durable: found.last,
             cache: VecDeque::new(),
             cache_bytes: 0,
+            cache_max: limits::LOG_CACHE_MAX,
             sendable: None,
             wanted: Cell::default(),
         }
+    }
+
+    /// The view with another bound on the durable entries that it keeps in memory, in bytes.
+    #[must_use]
+    pub fn keeping(mut self, bytes: u64) -> Self {
+        self.cache_max = bytes;
+        self
     }
 
     /// Adds entries that are on their way to the disk; those at and after the first are replaced.
@@ -129,7 +138,7 @@ impl LogView {
             return;
         }
         self.durable = self.durable.max(index);
-        while self.cache_bytes > limits::LOG_CACHE_MAX
+        while self.cache_bytes > self.cache_max
             && self.cache.front().is_some_and(|e| e.index <= self.durable)
         {
             self.drop_front();
@@ -278,11 +287,13 @@ impl raft::Storage for LogView {
     }
 
     fn snapshot(&self, request_index: u64, to: u64) -> raft::Result<Snapshot> {
-        self.wanted.set(match &self.sendable {
+        let wanted = match &self.sendable {
             Some(s) if !takes_part(s.get_metadata().get_conf_state(), to) => Wanted::Newer,
             Some(s) if s.get_metadata().index >= request_index => return Ok(s.clone()),
             _ => Wanted::Snapshot,
-        });
+        };
+        // Several peers may be asked for in a row: a newer one serves them all.
+        self.wanted.set(self.wanted.get().max(wanted));
         Err(Error::Store(StorageError::SnapshotTemporarilyUnavailable))
     }
 }

@@ -76,6 +76,7 @@ struct Pending {
 /// The consensus of this node.
 pub struct Node {
     id: u64,
+    draw: u64,
     raw: RawNode<LogView>,
     pending: VecDeque<Pending>,
     released: Vec<Message>,
@@ -103,13 +104,27 @@ fn config(id: u64, applied: u64) -> Config {
     }
 }
 
+/// The last step of splitmix64: near numbers give far ones.
+fn mixed(number: u64) -> u64 {
+    let z = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
 impl Node {
-    /// The consensus of node `id` over what its log store found.
-    pub fn new(id: NodeId, found: &Recovered, view: LogView) -> Result<Self, NodeError> {
+    /// The consensus of node `id` over what its log store found. The draw decides how patient it
+    /// is before each election.
+    pub fn new(
+        id: NodeId,
+        found: &Recovered,
+        view: LogView,
+        draw: u64,
+    ) -> Result<Self, NodeError> {
         let applied = found.snapshot.0;
         let raw = RawNode::new(&config(id.0, applied), view, &super::logger::logger())?;
-        Ok(Self {
+        let mut new = Self {
             id: id.0,
+            draw,
             raw,
             pending: VecDeque::new(),
             released: Vec::new(),
@@ -119,7 +134,19 @@ impl Node {
             handed_out_bytes: 0,
             written_commit: found.hard.commit,
             next_number: 1,
-        })
+        };
+        new.set_patience();
+        Ok(new)
+    }
+
+    /// raft-rs draws a number of its own whenever term or part change: this one takes its place,
+    /// so that equal inputs give equal behaviour.
+    fn set_patience(&mut self) {
+        let raft = &mut self.raw.raft;
+        let part = (raft.term << 2) | raft.state as u64;
+        let more = mixed(self.draw ^ part.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let more = more as usize % limits::ELECTION_TICKS;
+        raft.set_randomized_election_timeout(limits::ELECTION_TICKS + more);
     }
 
     /// Appends an entry if this node leads; answers its index and term.
@@ -137,11 +164,13 @@ impl Node {
         if let Err(error) = self.raw.step(message) {
             tracing::debug!(%error, "a peer's raft message is of no use");
         }
+        self.set_patience();
     }
 
     /// A tick of the clock.
     pub fn tick(&mut self) {
         self.raw.tick();
+        self.set_patience();
     }
 
     /// A sole voter need not wait for an election timeout: becomes the leader as soon as it has

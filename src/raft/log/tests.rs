@@ -115,3 +115,17 @@ fn a_snapshot_is_unavailable_until_it_is_offered() {
     assert_eq!((log.first_index().unwrap(), log.last_index().unwrap()), (8, 7));
     assert_eq!(log.term(7).unwrap(), 2);
 }
+
+#[test]
+fn what_serves_all_peers_is_wanted_whoever_asked_last() {
+    let mut log = view(&Disk::default());
+    let mut old = Snapshot::default();
+    old.mut_metadata().index = 7;
+    old.mut_metadata().mut_conf_state().voters.push(1);
+    log.set_sendable(Some(old));
+    // Node 2 takes no part in it; node 1 needs one from 9 on.
+    assert!(log.snapshot(0, 2).is_err() && log.snapshot(9, 1).is_err());
+    assert_eq!(log.take_wanted(), Wanted::Newer, "the one on the disk would not do for node 2");
+    assert!(log.snapshot(9, 1).is_err() && log.snapshot(0, 2).is_err());
+    assert_eq!((log.take_wanted(), log.take_wanted()), (Wanted::Newer, Wanted::Nothing));
+}

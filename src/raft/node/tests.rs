@@ -36,7 +36,7 @@ impl Peer {
 
     fn from(id: u64, found: &Recovered, disk: Disk) -> Self {
         let view = LogView::new(found, Box::new(disk.clone()));
-        let node = Node::new(NodeId(id), found, view).unwrap();
+        let node = Node::new(NodeId(id), found, view, id).unwrap();
         let (writes, committed) = (VecDeque::new(), Vec::new());
         let (installed, outbox, reads) = (None, Vec::new(), Vec::new());
         Self { id, node, disk, writes, committed, installed, outbox, reads }
