@@ -138,8 +138,7 @@ impl Actor for Raft {
         let opened = opened.map_err(RaftError::Log)?;
         let view = LogView::new(&opened.found, Box::new(opened.reader));
         let me = Identity { node: args.node, draw: rand::random() };
-        let consensus =
-            Consensus::new(me, &opened.found, view, opened.snapshot, Tuning::default());
+        let consensus = Consensus::new(me, &opened.found, view, opened.snapshot, Tuning::default());
         let consensus = consensus.map_err(RaftError::Node)?;
         let report = move |done| {
             // Root has stopped the actor: nobody waits for this any more.

@@ -115,4 +115,3 @@ pub enum ReadError {
     #[error("no leader confirmed the read in time")]
     Unconfirmed,
 }
-

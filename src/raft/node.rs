@@ -114,12 +114,7 @@ fn mixed(number: u64) -> u64 {
 impl Node {
     /// The consensus of node `id` over what its log store found. The draw decides how patient it
     /// is before each election.
-    pub fn new(
-        id: NodeId,
-        found: &Recovered,
-        view: LogView,
-        draw: u64,
-    ) -> Result<Self, NodeError> {
+    pub fn new(id: NodeId, found: &Recovered, view: LogView, draw: u64) -> Result<Self, NodeError> {
         let applied = found.snapshot.0;
         let raw = RawNode::new(&config(id.0, applied), view, &super::logger::logger())?;
         let mut new = Self {

@@ -41,8 +41,7 @@ impl Snapshots {
     }
 
     fn due(&self, tuning: &Tuning) -> bool {
-        let grown =
-            self.entries >= tuning.snapshot_entries || self.bytes >= tuning.snapshot_bytes;
+        let grown = self.entries >= tuning.snapshot_entries || self.bytes >= tuning.snapshot_bytes;
         grown && !self.underway
     }
 }
