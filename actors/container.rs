@@ -250,6 +250,10 @@ impl State {
             myself.send_after(crate::limits::SWEEP_FIRST, || Msg::Relieve);
             myself.send_after(crate::limits::SWEEP_FIRST, || Msg::Sweep);
         }
+        let is_told = view.touched.nodes || view.touched.all;
+        if let Some(node) = view.state.nodes.get(&view.node).filter(|_| is_told) {
+            self.platform.images.use_keyring(&node.keyring);
+        }
         self.platform.images.use_logins(&view.state.logins);
         if view.current {
             self.platform.images.use_specs(&view.state.specs);

@@ -14,6 +14,7 @@ pub mod knock;
 mod link;
 mod post;
 mod renew;
+mod rotate;
 mod server;
 mod service;
 pub mod tls;
@@ -124,6 +125,11 @@ impl Actor for Peer {
             dial: Arc::clone(&args.dial),
             views: seen.clone(),
         };
+        let rotation = rotate::Rotation {
+            credentials: Arc::clone(&args.credentials),
+            root: args.root.clone(),
+            views: seen.clone(),
+        };
         let door = door::Door::new(Arc::clone(&args.credentials), args.root.clone(), seen);
         let served = Served::new(service, door);
         let (listener, credentials) = (Arc::clone(&args.listener), Arc::clone(&args.credentials));
@@ -134,6 +140,7 @@ impl Actor for Peer {
             }
         });
         server.spawn(renewal.keep());
+        server.spawn(rotation.keep());
         let known = args.known.clone();
         let mut state = State { args, views, links: BTreeMap::new(), _server: server };
         state.link(known);

@@ -4,6 +4,7 @@
 //! the key itself in sealed boxes (X25519) for each node. Never draws a random number and never
 //! reads a key: both are inputs.
 
+use arc_swap::ArcSwap;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use crypto_box::aead::rand_core::CryptoRngCore;
@@ -11,6 +12,7 @@ use crypto_box::{PublicKey, SecretKey};
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::sync::Arc;
 
 /// Bytes of a key.
 pub const KEY_LEN: usize = 32;
@@ -70,6 +72,9 @@ pub enum SealError {
     /// It was sealed with another key.
     #[error("it was sealed with a key that this node doesn't have")]
     OtherKey,
+    /// The node hasn't opened the keyring yet.
+    #[error("this node has not read the cluster's keyring yet")]
+    NoKey,
     /// It isn't what was sealed.
     #[error("it is damaged")]
     Damaged,
@@ -82,6 +87,12 @@ impl SealKey {
         let digest = crate::oci::image::sha256(&bytes);
         let id = digest.as_str().chars().skip("sha256:".len()).take(16).collect();
         Self { bytes, id }
+    }
+
+    /// Which key it is: not secret.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.id
     }
 
     /// Seals a text for a purpose; `once` must never be used again with this key.
@@ -181,39 +192,50 @@ impl OwnKey {
     }
 }
 
-/// The keys that a node has: one to seal with, and those that opened things before.
+/// The cluster's keyring as a node has opened it; all clones share what they have.
 #[derive(Clone, Debug)]
 pub struct Keyring {
-    newest: SealKey,
-    older: Vec<SealKey>,
+    own: OwnKey,
+    opened: Arc<ArcSwap<Opened>>,
 }
 
-impl From<SealKey> for Keyring {
-    fn from(newest: SealKey) -> Self {
-        Self { newest, older: Vec::new() }
-    }
+/// What was opened last, and the one before it: what it sealed may still be on its way.
+#[derive(Debug, Default)]
+struct Opened {
+    sealed: String,
+    newest: Option<SealKey>,
+    older: Option<SealKey>,
 }
 
 impl Keyring {
-    /// With keys that only open.
+    /// Nothing is opened yet.
     #[must_use]
-    pub fn with_older(mut self, older: impl IntoIterator<Item = SealKey>) -> Self {
-        self.older.extend(older);
-        self
+    pub fn new(own: OwnKey) -> Self {
+        Self { own, opened: Arc::default() }
     }
 
-    /// The key to seal with.
-    #[must_use]
-    pub fn newest(&self) -> &SealKey {
-        &self.newest
+    /// Takes up the keyring that the state has for this node. Answers whether it is another one
+    /// than before.
+    ///
+    /// # Errors
+    /// It was sealed for another node, or has been changed.
+    pub fn take_up(&self, sealed: &str) -> Result<bool, SealError> {
+        let before = self.opened.load();
+        if before.sealed == sealed {
+            return Ok(false);
+        }
+        let (newest, older) = (Some(self.own.open(sealed)?), before.newest.clone());
+        self.opened.store(Arc::new(Opened { sealed: sealed.to_owned(), newest, older }));
+        Ok(true)
     }
 
     /// Seals as [`SealKey::seal`].
     ///
     /// # Errors
-    /// As [`SealKey::seal`].
+    /// As [`SealKey::seal`]; or nothing was taken up yet.
     pub fn seal(&self, purpose: &str, text: &Secret, once: OneTime) -> Result<Sealed, SealError> {
-        self.newest.seal(purpose, text, once)
+        let opened = self.opened.load();
+        opened.newest.as_ref().ok_or(SealError::NoKey)?.seal(purpose, text, once)
     }
 
     /// Opens with the key that it was sealed by.
@@ -221,7 +243,8 @@ impl Keyring {
     /// # Errors
     /// There is no such key, or it was sealed for another purpose, or has been changed.
     pub fn open(&self, purpose: &str, sealed: &Sealed) -> Result<Secret, SealError> {
-        let mut all = std::iter::once(&self.newest).chain(&self.older);
+        let opened = self.opened.load();
+        let mut all = opened.newest.iter().chain(&opened.older);
         let key = all.find(|key| key.id == sealed.key).ok_or(SealError::OtherKey)?;
         key.open(purpose, sealed)
     }
@@ -270,15 +293,23 @@ mod tests {
     }
 
     #[test]
-    fn a_keyring_seals_with_the_newest_and_opens_what_older_ones_sealed() {
+    fn a_keyring_seals_with_the_newest_and_opens_what_the_one_before_sealed() {
+        let (own, mut random) = (OwnKey::new([9; 32]), crypto_box::aead::OsRng);
         let (old, new) = (SealKey::new([1; 32]), SealKey::new([2; 32]));
-        let before = old.seal("x", &Secret::new("a"), [1; NONCE_LEN]).unwrap();
-        let ring = Keyring::from(new.clone());
-        assert_eq!(ring.open("x", &before), Err(SealError::OtherKey));
-        let ring = ring.with_older([old.clone()]);
-        assert_eq!(ring.open("x", &before).unwrap().reveal(), "a");
-        let now = ring.seal("x", &Secret::new("b"), [2; NONCE_LEN]).unwrap();
+        let mut sealed = |key: &SealKey| key.for_node(&own.public(), &mut random).unwrap();
+        let (first, second) = (sealed(&old), sealed(&new));
+        let ring = Keyring::new(own.clone());
+        assert_eq!(ring.seal("x", &Secret::new("a"), [1; NONCE_LEN]), Err(SealError::NoKey));
+        assert_eq!(ring.take_up(&first), Ok(true));
+        assert_eq!(ring.take_up(&first), Ok(false));
+        let before = ring.seal("x", &Secret::new("a"), [1; NONCE_LEN]).unwrap();
+        let elsewhere = ring.clone();
+        assert_eq!(ring.take_up(&second), Ok(true));
+        assert_eq!(elsewhere.open("x", &before).unwrap().reveal(), "a");
+        let now = elsewhere.seal("x", &Secret::new("b"), [2; NONCE_LEN]).unwrap();
         assert_eq!(new.open("x", &now).unwrap().reveal(), "b");
         assert_eq!(old.open("x", &now), Err(SealError::OtherKey));
+        assert!(ring.take_up("!").is_err());
+        assert_eq!(ring.open("x", &now).unwrap().reveal(), "b", "what it had stays");
     }
 }

@@ -20,6 +20,7 @@ pub use collect::Specs;
 pub use error::{ImageError, Who};
 
 use super::containerd::Containerd;
+use crate::fsm::keys::login_purpose;
 use crate::fsm::login::{Logins, RegistryLogin};
 use crate::id::Digest;
 use crate::limits;
@@ -196,10 +197,20 @@ impl Images {
             .key
             .as_ref()
             .ok_or_else(|| ImageError::Seal { reason: "this node has no key".to_owned() })?;
-        let sealed = key.seal(&purpose(registry), &login.password, rand::random());
+        let sealed = key.seal(&login_purpose(registry), &login.password, rand::random());
         let sealed = sealed.map_err(|error| ImageError::Seal { reason: error.to_string() })?;
         self.inner.registries.verify(registry, login).await?;
         Ok(sealed)
+    }
+
+    /// From now on this keyring counts, as the state has it for this node.
+    pub fn use_keyring(&self, sealed: &str) {
+        match self.inner.key.as_ref().map(|key| key.take_up(sealed)) {
+            // What couldn't be opened before may be now.
+            Some(Ok(true)) => *lock(&self.inner.logins) = Logins::new(),
+            Some(Err(error)) => tracing::warn!(%error, "the cluster's keyring can't be opened"),
+            _ => {}
+        }
     }
 
     /// From now on these logins count; what this node can't open counts for nothing.
@@ -210,7 +221,7 @@ impl Images {
         }
         used.clone_from(logins);
         let open = |(registry, login): (&String, &Arc<RegistryLogin>)| {
-            let opened = self.inner.key.as_ref()?.open(&purpose(registry), &login.password);
+            let opened = self.inner.key.as_ref()?.open(&login_purpose(registry), &login.password);
             match opened {
                 Ok(password) => {
                     Some((registry.clone(), Login { user: login.user.clone(), password }))
@@ -338,11 +349,6 @@ impl Inner {
         };
         turn.lock_owned().await
     }
-}
-
-/// What a login's password is sealed for.
-fn purpose(registry: &str) -> String {
-    format!("registry login {registry}")
 }
 
 fn parse(reference: &str) -> Result<Reference, ImageError> {

@@ -7,15 +7,13 @@ use super::ca::{self, Authority, CaError};
 use super::keys::{KeysError, NodeKeys};
 use super::tls::{Trust, TrustError};
 use crate::fsm::State;
+use crate::fsm::keys::{CA_PURPOSE, Resealed, Rotate};
 use crate::id::NodeId;
 use crate::secret::{OwnKey, SealError, SealKey, Sealed, Secret};
 use crate::trust::PeerId;
 use rustls::pki_types::CertificateDer;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-
-/// What the CA's key is sealed for.
-const CA_PURPOSE: &str = "cluster ca key";
 
 /// Why no certificate can be signed here.
 #[derive(Debug, thiserror::Error)]
@@ -93,6 +91,25 @@ impl Credentials {
             return Err(SignError::NoAuthority);
         }
         Ok(self.secret.open(&node.keyring)?)
+    }
+
+    /// Another keyring for the nodes and sealed texts of the state.
+    ///
+    /// # Errors
+    /// The one of now can't be opened here, or a node's key is none.
+    pub fn rotate(&self, state: &State) -> Result<Rotate, SignError> {
+        let (old, new) = (self.keyring(state)?, SealKey::new(rand::random()));
+        let mut random = crypto_box::aead::OsRng;
+        let keyrings = state
+            .nodes
+            .values()
+            .map(|node| Ok((node.id, new.for_node(&node.public_key, &mut random)?)));
+        let keyrings = keyrings.collect::<Result<_, SealError>>()?;
+        let sealed = state.sealed().into_iter().map(|(purpose, from)| {
+            let to = new.seal(&purpose, &old.open(&purpose, from)?, rand::random())?;
+            Ok(Resealed { from: from.clone(), to })
+        });
+        Ok(Rotate { keyrings, sealed: sealed.collect::<Result<_, SealError>>()? })
     }
 
     /// A certificate for a member's key. Takes a millisecond: not on an actor's own time.

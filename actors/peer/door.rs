@@ -92,7 +92,6 @@ impl wire::door_server::Door for Door {
         let public_key = STANDARD.encode(&asked.public_key);
         let sealed = keyring.for_node(&public_key, &mut crypto_box::aead::OsRng);
         let bad_key = |_| broken("the node's public key is none");
-        let keyring = sealed.map_err(bad_key)?;
         let labels = asked.labels.into_iter().collect();
         let join = Join {
             name: asked.node,
@@ -100,7 +99,8 @@ impl wire::door_server::Door for Door {
             peer_port: u16::try_from(asked.port).unwrap_or_default(),
             labels,
             public_key,
-            keyring: keyring.clone(),
+            keyring: sealed.map_err(bad_key)?,
+            keyring_id: keyring.id().to_owned(),
             version: asked.version,
             feature_level: asked.feature_level,
         };
@@ -123,7 +123,6 @@ impl wire::door_server::Door for Door {
             certificate: certificate.to_vec().into(),
             ca: self.credentials.trust().ca().to_vec().into(),
             members: members(&view, node),
-            keyring,
         }))
     }
 }

@@ -15,7 +15,6 @@ const KEY: &str = "key.pem";
 const CERTIFICATE: &str = "cert.pem";
 const CA: &str = "ca.pem";
 const SECRET: &str = "x25519";
-const KEYRING: &str = "keyring";
 
 /// What a node keeps to show who it is.
 #[derive(Clone)]
@@ -28,8 +27,6 @@ pub struct NodeKeys {
     pub ca: String,
     /// What is sealed for it, this opens.
     pub secret: OwnKey,
-    /// The cluster's keyring, sealed for it.
-    pub keyring: String,
 }
 
 /// Why a node's keys can't be read or written.
@@ -92,7 +89,6 @@ impl NodeKeys {
             certificate: text(CERTIFICATE)?,
             ca: text(CA)?,
             secret: OwnKey::new(secret),
-            keyring: text(KEYRING)?,
         })
     }
 
@@ -106,12 +102,11 @@ impl NodeKeys {
         let draft = data.join("node.new");
         let failed = |source| KeysError::Io { path: folder.clone(), source };
         let secret = self.secret.reveal();
-        let files: [(&str, &[u8]); 5] = [
+        let files: [(&str, &[u8]); 4] = [
             (KEY, self.key.as_bytes()),
             (CERTIFICATE, self.certificate.as_bytes()),
             (CA, self.ca.as_bytes()),
             (SECRET, &secret),
-            (KEYRING, self.keyring.as_bytes()),
         ];
         let write = || {
             remove(&draft)?;
@@ -187,7 +182,6 @@ mod tests {
             certificate: "c".to_owned(),
             ca: "a".to_owned(),
             secret: OwnKey::new([5; KEY_LEN]),
-            keyring: "r".to_owned(),
         };
         // The second time a folder is in the way.
         for key in ["one", "two"] {

@@ -51,12 +51,12 @@ impl Founder {
             labels: BTreeMap::new(),
             peer_port: 0,
             public_key: secret.public(),
-            keyring: sealed.clone(),
+            keyring: sealed,
             ca: ca.clone(),
             ca_key: Some(seal_ca_key(&authority, &keyring).expect("a sealed key")),
         };
         let certificate = certificate_to_pem(&signed);
-        let keys = NodeKeys { key: key.pem(), certificate, ca, secret, keyring: sealed };
+        let keys = NodeKeys { key: key.pem(), certificate, ca, secret };
         Self { init, keys, fingerprint: Fingerprint::of(authority.certificate()) }
     }
 }
@@ -97,7 +97,6 @@ impl Joiner {
             certificate: certificate_to_pem(&joined.certificate),
             ca: certificate_to_pem(&joined.ca),
             secret,
-            keyring: joined.keyring.clone(),
         };
         let known = joined.members.iter().map(|one| (NodeId(one.node), one.address.clone()));
         let incarnation = cluster.incarnation;

@@ -1,9 +1,11 @@
 //! Nodes of one cluster together: leaders, proposals from anywhere, silence, partitions.
 
 use crate::cluster::TestCluster;
+use mill::actors::root::View;
 use mill::fsm::Command;
 use mill::fsm::model::{NodeStatus, Role};
 use mill::id::{NodeId, TokenId};
+use mill::secret::Sealed;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -79,7 +81,7 @@ async fn a_silent_node_is_marked_down_and_comes_back() {
     let leader = cluster.leader(&[1, 2, 3]).await;
     let silent = if leader == 3 { 2 } else { 3 };
     let before = cluster.node(silent).view().boot;
-    let status = |view: &mill::actors::root::View| view.state.nodes[&NodeId(silent)].status;
+    let status = |view: &View| view.state.nodes[&NodeId(silent)].status;
     let begun = Instant::now();
     cluster.node(silent).stop_heartbeats();
     cluster.node(leader).until("it is down", |view| status(view) == NodeStatus::Down).await;
@@ -87,7 +89,7 @@ async fn a_silent_node_is_marked_down_and_comes_back() {
     assert!(took >= Duration::from_secs(4) && took < Duration::from_secs(9), "{took:?}");
     assert_eq!(cluster.node(leader).view().leader, Some(NodeId(leader)));
     cluster.node(silent).resume_heartbeats();
-    let back = |view: &mill::actors::root::View| status(view) == NodeStatus::Ready;
+    let back = |view: &View| status(view) == NodeStatus::Ready;
     cluster.node(leader).until("it is back", back).await;
     cluster.node(silent).ready().await;
     assert_ne!(cluster.node(silent).view().boot, before, "a new life");
@@ -137,5 +139,38 @@ async fn who_joins_late_is_brought_a_snapshot_over_the_connection_for_bulk() {
     let view = cluster.node(joined).until("all", |view| view.state.tokens.len() > many).await;
     assert!(view.state.nodes.contains_key(&NodeId(joined)));
     cluster.settled().await;
+    cluster.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn once_a_node_is_removed_the_others_have_another_keyring() {
+    let mut cluster = TestCluster::new(3).await;
+    let leader = cluster.leader(&[1, 2, 3]).await;
+    let gone = if leader == 3 { 2 } else { 3 };
+    let rest: Vec<u64> = cluster.ids().into_iter().filter(|id| *id != gone).collect();
+    let before = cluster.node(leader).view();
+    let password = Sealed {
+        key: before.state.keyring_id().unwrap().to_owned(),
+        text: before.state.ca.as_ref().unwrap().key.text.clone(),
+    };
+    cluster.kill(gone).await;
+    let is_down = |view: &View| !view.state.nodes[&NodeId(gone)].is_there();
+    cluster.node(leader).until("it is down", is_down).await;
+    cluster.node(leader).propose(&Command::Remove { node: NodeId(gone) }).await.unwrap();
+    for id in &rest {
+        let is_new = |view: &View| view.state.keyring_id() != before.state.keyring_id();
+        let view = cluster.node(*id).until("another keyring", is_new).await;
+        assert!(!view.state.keyring_due);
+        assert_ne!(
+            view.state.nodes[&NodeId(*id)].keyring,
+            before.state.nodes[&NodeId(*id)].keyring
+        );
+    }
+    let (registry, user) = ("r".to_owned(), "ann".to_owned());
+    let late = cluster.node(leader).propose(&Command::SetLogin { registry, user, password }).await;
+    assert_eq!(late.unwrap_err().to_string(), "made for a state that is past");
+    // The authority's key is sealed by it: a new node's certificate is signed.
+    let joined = cluster.join().await;
+    cluster.node(joined).ready().await;
     cluster.end().await;
 }

@@ -8,7 +8,7 @@ use crate::actors::peer::credentials::Credentials;
 use crate::actors::peer::keys::{KeysError, NodeKeys};
 use crate::actors::peer::tls::TrustError;
 use crate::config::{DaemonConfig, Mode};
-use crate::secret::{Keyring, SealError};
+use crate::secret::Keyring;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use tokio::net::TcpListener;
@@ -34,9 +34,6 @@ pub enum EquipError {
     /// Its keys don't fit.
     #[error(transparent)]
     Trust(#[from] TrustError),
-    /// The keyring can't be opened.
-    #[error("the cluster's keyring in the data directory isn't for this node")]
-    Keyring(#[from] SealError),
     /// A listener can't be opened.
     #[error(transparent)]
     Listen(#[from] ListenError),
@@ -74,7 +71,7 @@ pub(super) fn of(
         None => Made { keys: NodeKeys::read(data)?, peer: peer_listener(config)? },
     };
     let credentials = Arc::new(Credentials::new(&keys, data, config.certificate_life)?);
-    let keyring = Keyring::from(keys.secret.open(&keys.keyring)?);
+    let keyring = Keyring::new(keys.secret);
     Ok(Equipment { api: api(config, who, &credentials)?, peer, credentials, keyring })
 }
 

@@ -8,6 +8,7 @@ mod outcome;
 pub use node::{Init, Join, Members, Register};
 pub use outcome::{Outcome, Rejection};
 
+use super::keys::Rotate;
 use super::model::{DeployKind, DeployStatus, Exit, HookWhen, Observed, Role, WorkloadSpec};
 use crate::id::{AllocId, AppName, BootId, NodeId, Revision, SpecHash, TokenId, WorkloadName};
 use crate::secret::Sealed;
@@ -82,6 +83,8 @@ pub enum Command {
         /// Which node.
         node: NodeId,
     },
+    /// Change the keyring.
+    Rotate(Rotate),
     /// A node is silent: what runs there is lost.
     NodeDown {
         /// Which node.

@@ -48,6 +48,7 @@ pub fn join(name: &str, key: &str) -> Join {
         labels: BTreeMap::new(),
         public_key: key.to_owned(),
         keyring: "sealed".to_owned(),
+        keyring_id: String::new(),
         version: "0.1.0".to_owned(),
         feature_level: 1,
     }

@@ -32,6 +32,7 @@ impl State {
         (user, password): (String, Sealed),
         touched: &mut Touched,
     ) -> Result<Outcome, Rejection> {
+        self.check_key(&password.key)?;
         let is_full = self.logins.len() >= limits::LOGINS_MAX;
         if is_full && !self.logins.contains_key(&registry) {
             let what = format!("there are {} logins already", limits::LOGINS_MAX);

@@ -20,6 +20,7 @@ impl State {
     /// A node becomes a member, with an id that was never given before and a free /21. One that is
     /// down and has its name is buried: what ran there is lost already.
     pub(super) fn join(&mut self, join: Join, touched: &mut Touched) -> Result<Outcome, Rejection> {
+        self.check_key(&join.keyring_id)?;
         let named = self.nodes.values().find(|node| node.name == join.name).cloned();
         if let Some(old) = named {
             if old.status != NodeStatus::Down {
@@ -173,6 +174,7 @@ impl State {
         self.nodes.remove(&id);
         self.reports.remove(&id);
         self.removed.insert(id);
+        self.keyring_due = self.ca.is_some();
         touched.nodes = true;
     }
 

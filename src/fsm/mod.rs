@@ -10,6 +10,7 @@ pub mod command;
 mod deploy;
 #[cfg(test)]
 pub mod fixture;
+pub mod keys;
 pub mod login;
 mod members;
 pub mod model;
@@ -54,6 +55,9 @@ pub struct State {
     /// The authority whose certificates nodes know each other by.
     #[serde(default)]
     pub ca: Option<Ca>,
+    /// A node that had the keyring is gone: another one is to be made.
+    #[serde(default)]
+    pub keyring_due: bool,
     /// Number of each node's last batch of reports in its boot.
     #[serde(default)]
     pub reports: OrdMap<NodeId, u64>,

@@ -39,3 +39,5 @@ pub const LEAVE: Duration = Duration::from_secs(4 * 3_600);
 pub const LEAVE_WIPED: Duration = Duration::from_secs(60);
 /// How long the others may take to say that a node is removed.
 pub const REMOVED_ANSWER: Duration = Duration::from_secs(5);
+/// A keyring that could not be changed is tried again after this long.
+pub const ROTATE_AGAIN: Duration = Duration::from_secs(1);

@@ -164,8 +164,7 @@ impl<'a> Context<'a> {
                 (None, None) => self.place(name, replica, spec, hash, None),
             };
             if let Err(why) = verdict {
-                let service = name.clone();
-                let one = Unplaced { service, replica, refusals: why };
+                let one = Unplaced { service: name.clone(), replica, refusals: why };
                 if slot.moving {
                     self.stuck.push(one);
                 } else {

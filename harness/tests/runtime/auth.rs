@@ -7,7 +7,7 @@ use mill::actors::container::image::{ImageError, RegistryConfig, Who};
 use mill::fsm::login::{Logins, RegistryLogin};
 use mill::oci::Platform;
 use mill::oci::docker_config::Login;
-use mill::secret::{SealKey, Sealed, Secret};
+use mill::secret::{Keyring, OwnKey, SealKey, Sealed, Secret};
 use mill::units::Timestamp;
 use std::sync::Arc;
 
@@ -24,7 +24,11 @@ fn logins(registry: &str, password: Sealed) -> Logins {
 }
 
 fn with_key() -> RegistryConfig {
-    RegistryConfig { key: Some(SealKey::new([3; 32]).into()), ..RegistryConfig::default() }
+    let (own, mut random) = (OwnKey::new([4; 32]), crypto_box::aead::OsRng);
+    let sealed = SealKey::new([3; 32]).for_node(&own.public(), &mut random).unwrap();
+    let keyring = Keyring::new(own);
+    assert_eq!(keyring.take_up(&sealed), Ok(true));
+    RegistryConfig { key: Some(keyring), ..RegistryConfig::default() }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -101,13 +101,13 @@ fn equip(init: Init, life: std::time::Duration) -> Result<Equipped, Box<dyn Erro
     let ca = certificate_to_pem(authority.certificate());
     let init = Init {
         public_key: secret.public(),
-        keyring: sealed.clone(),
+        keyring: sealed,
         ca: ca.clone(),
         ca_key: Some(seal_ca_key(&authority, &keyring)?),
         ..init
     };
     let certificate = certificate_to_pem(&signed);
-    let keys = NodeKeys { key: key.pem(), certificate, ca, secret, keyring: sealed };
+    let keys = NodeKeys { key: key.pem(), certificate, ca, secret };
     Ok((init, keys, Fingerprint::of(authority.certificate())))
 }
 

@@ -104,7 +104,6 @@ fn accepted(me: Applicant, joined: &wire::Joined) -> Result<(Identity, NodeKeys)
         certificate: certificate_to_pem(&joined.certificate),
         ca: certificate_to_pem(&joined.ca),
         secret: me.secret,
-        keyring: joined.keyring.clone(),
     };
     let who = Identity {
         node: NodeId(joined.node),

@@ -84,6 +84,8 @@ pub struct Join {
     pub public_key: String,
     /// The cluster's keyring, sealed for that key, base64.
     pub keyring: String,
+    /// Which keyring that is.
+    pub keyring_id: String,
     /// Version of the program.
     pub version: String,
     /// The highest feature level that the program knows.
