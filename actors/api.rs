@@ -13,6 +13,7 @@ mod exec;
 mod explain;
 mod figures;
 mod files;
+mod hall;
 mod images;
 mod leave;
 pub mod listener;
@@ -22,6 +23,7 @@ mod metrics;
 mod nodes;
 pub mod openapi;
 mod plans;
+mod reach;
 mod read;
 mod request;
 mod revisions;
@@ -34,10 +36,12 @@ mod tasks;
 #[cfg(test)]
 mod tests;
 mod tokens;
+mod usage;
 
-pub use context::{Claims, Doors, ImageStore, Lines, LogSource, StoreError};
+pub use context::{Claims, Doors, ImageStore, Lines, LogSource, Neighbours, StoreError};
 pub use error::ApiError;
-pub use serve::Bounds;
+pub use hall::{Guest, Hall};
+pub use serve::{Bounds, Socket};
 
 use crate::actors::root::{self, Child, Handle, RootRef, ToChild, View};
 use context::Context;
@@ -130,6 +134,7 @@ impl Actor for Api {
             tally: tally.clone(),
             streams: Arc::new(Semaphore::new(args.bounds.streams)),
             failures: context::Failures::default(),
+            connections: usage::Connections::default(),
             stopping: stopping.clone(),
         });
         let root = args.root.clone();
@@ -197,10 +202,11 @@ pub async fn start(args: Args) -> Result<Handle, SpawnErr> {
 
 /// Serves all listeners: the UNIX socket at once, TCP as soon as the node is a member.
 async fn listen(args: Args, context: Arc<Context>, stopping: CancellationToken) {
-    let Args { local, mut standing, bounds, .. } = args;
+    let Args { local, mut standing, bounds, doors, .. } = args;
     let entrance = |entrance| dispatch::filter(Arc::clone(&context), entrance);
     let local_routes = entrance(request::Entrance::Local);
     let network_routes = entrance(request::Entrance::Network);
+    let member_routes = entrance(request::Entrance::Member);
     let stop = stopping.clone();
     let on_socket = serve::run(local, local_routes, bounds.local, bounds, stop);
     let on_network = async {
@@ -218,7 +224,9 @@ async fn listen(args: Args, context: Arc<Context>, stopping: CancellationToken) 
         });
         futures_util::future::join_all(each).await;
     };
-    tokio::join!(on_socket, on_network);
+    let stop = stopping.clone();
+    let from_members = serve::run(doors.hall, member_routes, bounds.members, bounds, stop);
+    tokio::join!(on_socket, on_network, from_members);
 }
 
 /// A task that ends with whoever waits for it.

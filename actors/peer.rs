@@ -21,10 +21,11 @@ pub mod tls;
 pub mod wire;
 
 pub use alone::start_alone;
-pub use dial::{Dial, DialError, tcp};
+pub use dial::{Dial, DialError, dial_api, tcp};
 pub use gone::says_removed;
 pub use post::Post;
 
+use crate::actors::api::Hall;
 use crate::actors::root::{self, Child, Refusal, RootRef, ToChild, View};
 use crate::fsm::model::Node;
 use crate::id::{Incarnation, NodeId};
@@ -32,7 +33,7 @@ use credentials::Credentials;
 use link::Link;
 use post::Letterbox;
 use ractor::{Actor, ActorProcessingErr, ActorRef, SpawnErr};
-use server::Served;
+use server::{Port, Served};
 use service::{Desk, Service};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -58,6 +59,8 @@ const REMOVED: &str = "removed";
 pub enum Msg {
     /// The newest state: who the members are, and where.
     View(View),
+    /// The task that serves the port, or renews the certificate, has ended or panicked.
+    PortEnded,
 }
 
 /// What the peer actor starts with.
@@ -79,6 +82,8 @@ pub struct Args {
     pub post: Arc<Post>,
     /// How connections are opened.
     pub dial: Dial,
+    /// Where members are answered that ask for the API.
+    pub hall: Arc<Hall>,
 }
 
 /// The actor.
@@ -91,6 +96,16 @@ pub struct State {
     links: BTreeMap<NodeId, Running>,
     /// The port; ended with the actor.
     _server: JoinSet<()>,
+}
+
+/// Tells the actor when the task that holds it ends, in whichever way.
+struct Ended(ActorRef<Msg>);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        // An actor that has stopped ends the task itself.
+        let _ = self.0.cast(Msg::PortEnded);
+    }
 }
 
 /// A link that is kept up; ended when it is dropped.
@@ -107,7 +122,7 @@ impl Actor for Peer {
 
     async fn pre_start(
         &self,
-        _myself: ActorRef<Msg>,
+        myself: ActorRef<Msg>,
         (args, desk): (Args, Desk),
     ) -> Result<State, ActorProcessingErr> {
         let (views, seen) = watch::channel(None);
@@ -132,14 +147,24 @@ impl Actor for Peer {
         };
         let door = door::Door::new(Arc::clone(&args.credentials), args.root.clone(), seen);
         let served = Served::new(service, door);
-        let (listener, credentials) = (Arc::clone(&args.listener), Arc::clone(&args.credentials));
+        let port = Port {
+            listener: Arc::clone(&args.listener),
+            credentials: Arc::clone(&args.credentials),
+            served,
+            hall: Arc::clone(&args.hall),
+        };
         let mut server = JoinSet::new();
+        let (ended, also) = (Ended(myself.clone()), Ended(myself));
         server.spawn(async move {
-            if let Err(error) = server::serve(listener, credentials, served).await {
+            let _ended = ended;
+            if let Err(error) = server::serve(port).await {
                 tracing::error!(%error, "the peer port can't be served");
             }
         });
-        server.spawn(renewal.keep());
+        server.spawn(async move {
+            let _ended = also;
+            renewal.keep().await;
+        });
         server.spawn(rotation.keep());
         let known = args.known.clone();
         let mut state = State { args, views, links: BTreeMap::new(), _server: server };
@@ -155,6 +180,7 @@ impl Actor for Peer {
     ) -> Result<(), ActorProcessingErr> {
         match message {
             Msg::View(view) => state.on_view(view),
+            Msg::PortEnded => return Err("the peer port, or the certificate, is looked after no more".into()),
         }
         Ok(())
     }

@@ -35,6 +35,7 @@ mod poll;
 #[path = "../harness/registry.rs"]
 #[allow(dead_code, reason = "shared with harness/, which uses other parts of it")]
 mod registry;
+mod reach;
 mod software;
 #[allow(dead_code, reason = "for tests to come")]
 mod support;

@@ -132,6 +132,8 @@ pub struct Shared {
     pub identity: OnceCell<Identity>,
     /// Its credentials and listeners, once it is a member.
     pub equipment: OnceCell<Arc<Equipment>>,
+    /// Where connections wait that other members open to the API.
+    pub hall: Arc<api::Hall>,
     /// Where raft puts what is meant for other nodes.
     pub post: Arc<peer::Post>,
     /// The same for the API, with the listeners that it then serves.
@@ -208,6 +210,7 @@ impl Node {
             identity: OnceCell::new(),
             equipment: OnceCell::new(),
             post: peer::Post::new(),
+            hall: api::Hall::new(),
             standing: watch::Sender::new(standing),
             local,
             claiming: Mutex::new(()),
@@ -390,6 +393,7 @@ async fn start_peer(shared: Arc<Shared>, root: RootRef) -> Result<root::Handle, 
         known: who.members.clone(),
         post: Arc::clone(&shared.post),
         dial: peer::tcp(),
+        hall: Arc::clone(&shared.hall),
     };
     peer::start(args).await
 }

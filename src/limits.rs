@@ -6,6 +6,10 @@ mod peer;
 
 pub use peer::*;
 
+mod reach;
+
+pub use reach::*;
+
 mod trust;
 
 pub use trust::*;

@@ -98,6 +98,7 @@ pub fn login(registry: &str, login: &RegistryLogin) -> LoginView {
 }
 
 /// The name of a node, or its number once it is gone.
-fn node_name(state: &State, id: NodeId) -> String {
+#[must_use]
+pub fn node_name(state: &State, id: NodeId) -> String {
     state.nodes.get(&id).map_or_else(|| id.to_string(), |node| node.name.clone())
 }

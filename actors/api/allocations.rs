@@ -5,6 +5,7 @@
 use super::context::Context;
 use super::error::ApiError;
 use super::request::{self, Request, json};
+use crate::actors::root::View;
 use crate::fsm::model::Allocation;
 use crate::fsm::{Command, State};
 use crate::id::{AllocId, WorkloadName};
@@ -78,6 +79,19 @@ pub fn by_id<'a>(state: &'a State, id: &str) -> Result<&'a Arc<Allocation>, ApiE
     let ids: Vec<&str> = shown.iter().take(FITS_SHOWN).map(|a| a.id.as_str()).collect();
     let fits = ids.join(", ");
     Err(ApiError::Ambiguous { name: id.to_owned(), fits })
+}
+
+/// The allocation with that id, if it is on the node whose view this is.
+///
+/// # Errors
+/// There is none, or it is on another node.
+pub fn on_this_node<'a>(view: &'a View, id: &str) -> Result<&'a Arc<Allocation>, ApiError> {
+    let found = by_id(&view.state, id)?;
+    if found.node == view.node {
+        return Ok(found);
+    }
+    let message = format!("{} isn't on this node", found.id);
+    Err(ApiError::Conflict { message, hint: Some("try again in a moment".to_owned()) })
 }
 
 /// The allocations that a name stands for: those of a service or task, else the one with that id or

@@ -3,12 +3,15 @@
 //! Owns how a change is proposed and how a reading is confirmed. Never keeps anything of a request.
 
 use super::error::ApiError;
+use super::hall::Hall;
 use super::plans::Plans;
 use super::request::{self, Request};
+use super::serve::Socket;
 use super::tally::Tally;
+use super::usage::{self, Connections, Figures};
 use crate::actors::container::exec::Execs;
 use crate::actors::container::logs::{Event, LogReader, Query};
-use crate::actors::root::{Done, Msg, NodeUsage, Proposal, RootRef, View};
+use crate::actors::root::{Done, Msg, Proposal, RootRef, View};
 use crate::fsm::login::Logins;
 use crate::fsm::{Command, State};
 use crate::guard::Guard;
@@ -111,6 +114,16 @@ pub trait Claims: Send + Sync {
     fn leave(&self);
 }
 
+/// The other members.
+pub trait Neighbours: Send + Sync {
+    /// Opens a connection to a member's API, at the `HOST:PORT` of its peer port.
+    fn open(
+        &self,
+        node: NodeId,
+        place: String,
+    ) -> BoxFuture<'static, io::Result<Box<dyn Socket>>>;
+}
+
 /// What the API reaches besides root.
 #[derive(Clone)]
 pub struct Doors {
@@ -122,6 +135,10 @@ pub struct Doors {
     pub execs: Arc<dyn Fn() -> Option<Execs> + Send + Sync>,
     /// How the node becomes a member.
     pub claims: Arc<dyn Claims>,
+    /// The other members.
+    pub neighbours: Arc<dyn Neighbours>,
+    /// Where connections of other members wait.
+    pub hall: Arc<Hall>,
 }
 
 /// What every handler holds.
@@ -135,6 +152,7 @@ pub struct Context {
     pub(super) tally: Tally,
     pub(super) streams: Arc<Semaphore>,
     pub(super) failures: Failures,
+    pub(super) connections: Connections,
     pub(super) stopping: CancellationToken,
 }
 
@@ -218,6 +236,12 @@ impl Context {
         }
     }
 
+    /// Waits until this node's view is as new as that of the member that asks, for a moment.
+    pub(super) async fn catch_up(&self, index: Index) {
+        // A node that is cut off from the leader still has what is asked for.
+        let _ = tokio::time::timeout(limits::READ_CONFIRM, self.reach(index)).await;
+    }
+
     /// Waits until the view is at an index. The caller bounds the wait.
     async fn reach(&self, index: Index) -> Option<View> {
         let mut views = self.views.clone();
@@ -242,19 +266,17 @@ impl Context {
         Ok(done)
     }
 
-    /// What is known beside the state.
+    /// What is known beside the state, of all nodes.
     pub async fn observed(&self, view: &View) -> Observed {
-        let usage = match self.root.call(Msg::Usage, Some(limits::API_USAGE)).await {
-            Ok(CallResult::Success(usage)) => Some(usage),
-            _ => None,
-        };
-        let nodes = usage.as_ref().map(|usage: &NodeUsage| (view.node, usage.node));
-        Observed {
-            now: now(),
-            leader: view.leader,
-            allocations: usage.map(|usage| usage.allocations).unwrap_or_default(),
-            nodes: nodes.into_iter().collect::<BTreeMap<_, _>>(),
-        }
+        let (own, others) =
+            tokio::join!(usage::of_this_node(self), usage::of_others(self, view));
+        observed(view, own.map(|own| (view.node, own)).into_iter().chain(others))
+    }
+
+    /// The same, but of this node only.
+    pub async fn observed_here(&self, view: &View) -> Observed {
+        let own = usage::of_this_node(self).await;
+        observed(view, own.map(|own| (view.node, own)).into_iter())
     }
 
     /// The request's `Idempotency-Key` as the state keeps it: it means something only for this
@@ -284,6 +306,15 @@ impl Context {
         }
         Ok(Some(key))
     }
+}
+
+fn observed(view: &View, figures: impl Iterator<Item = (NodeId, Figures)>) -> Observed {
+    let mut seen = Observed { now: now(), leader: view.leader, ..Observed::default() };
+    for (node, figures) in figures {
+        seen.nodes.insert(node, figures.node());
+        seen.allocations.extend(figures.allocations());
+    }
+    seen
 }
 
 fn hex(bytes: &[u8]) -> String {

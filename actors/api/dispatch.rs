@@ -5,10 +5,12 @@
 use super::Standing;
 use super::context::{Context, now};
 use super::error::ApiError;
-use super::request::{self, Body, Entrance, Request};
-use super::routes::{LATER, ROUTES, Route};
+use super::request::{self, Body, Entrance, MILL_INCARNATION, MILL_ROLE, Request};
+use super::routes::{LATER, MEMBER_ROUTES, ROUTES, Route};
 use super::serve::{Origin, Routes};
+use super::tokens;
 use crate::fsm::model::Role;
+use crate::id::Index;
 use crate::token;
 use futures_util::FutureExt as _;
 use std::collections::BTreeMap;
@@ -35,7 +37,7 @@ pub fn filter(context: Arc<Context>, entrance: Entrance) -> Routes {
         .and(warp::ext::optional::<Origin>())
         .then(move |method, path: FullPath, query, headers, body, upgrade, origin| {
             let path = path.as_str().to_owned();
-            let origin = Option::and_then(origin, |Origin(address)| address);
+            let origin = Option::unwrap_or_default(origin);
             let parts = Parts { method, path, query, headers, body, upgrade, origin };
             answer(Arc::clone(&context), entrance, parts)
         })
@@ -56,7 +58,7 @@ struct Parts {
     headers: HeaderMap,
     body: Body,
     upgrade: Option<Ws>,
-    origin: Option<IpAddr>,
+    origin: Origin,
 }
 
 async fn answer(context: Arc<Context>, entrance: Entrance, parts: Parts) -> Response {
@@ -78,14 +80,14 @@ async fn handle(
     entrance: Entrance,
     parts: Parts,
 ) -> Result<Response, ApiError> {
-    let found = find(&parts.method, &parts.path);
+    let found = find(entrance, &parts.method, &parts.path);
     let is_open = matches!(&found, Ok((route, _)) if route.role.is_none());
     let caller = if is_open {
         Caller { role: Role::Read, name: String::new() }
     } else {
         // Whoever isn't let in learns nothing about routes either.
-        admit(&context, entrance, &parts.headers)
-            .map_err(|error| counted(&context, parts.origin, error))?
+        admit(&context, entrance, &parts)
+            .map_err(|error| counted(&context, parts.origin.address, error))?
     };
     let (route, params) = found?;
     if route.local && entrance != Entrance::Local {
@@ -107,11 +109,17 @@ async fn handle(
         path: parts.path,
         params,
         query,
+        raw_query: parts.query,
         headers: parts.headers,
         body: parts.body,
         upgrade: parts.upgrade,
         caller: caller.name,
+        role: caller.role,
     };
+    if entrance == Entrance::Member {
+        let index = request.header(request::MILL_INDEX.as_str()).and_then(|n| n.parse().ok());
+        context.catch_up(Index(index.unwrap_or_default())).await;
+    }
     (route.handler)(context, request).await
 }
 
@@ -121,11 +129,13 @@ struct Caller {
     name: String,
 }
 
-fn admit(context: &Context, entrance: Entrance, headers: &HeaderMap) -> Result<Caller, ApiError> {
-    if entrance == Entrance::Local {
-        return Ok(Caller { role: Role::Admin, name: "local".to_owned() });
+fn admit(context: &Context, entrance: Entrance, parts: &Parts) -> Result<Caller, ApiError> {
+    match entrance {
+        Entrance::Local => return Ok(Caller { role: Role::Admin, name: "local".to_owned() }),
+        Entrance::Member => return admit_member(context, parts),
+        Entrance::Network => {}
     }
-    let header = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let header = parts.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
     let (scheme, text) = header.and_then(|h| h.split_once(' ')).ok_or(ApiError::NoToken)?;
     if !scheme.eq_ignore_ascii_case("bearer") {
         return Err(ApiError::NoToken);
@@ -133,6 +143,27 @@ fn admit(context: &Context, entrance: Entrance, headers: &HeaderMap) -> Result<C
     let view = context.view().ok_or(ApiError::Starting)?;
     let token = token::find(&view.state, text.trim(), now())?;
     Ok(Caller { role: token.role, name: token.id.to_string() })
+}
+
+/// A member is believed whom it has let in: its certificate was verified by the peer port.
+fn admit_member(context: &Context, parts: &Parts) -> Result<Caller, ApiError> {
+    let view = context.view().ok_or(ApiError::Starting)?;
+    let refused = |why: &str| {
+        let message = format!("this node is asked by one that is {why}");
+        ApiError::Denied { message, hint: None }
+    };
+    let node = parts.origin.member.ok_or_else(|| refused("no member"))?;
+    if view.state.removed.contains(&node) {
+        return Err(refused("removed from the cluster"));
+    }
+    let text = |name| parts.headers.get(name).and_then(|value| value.to_str().ok());
+    let cluster = view.state.cluster.as_ref();
+    let incarnation = cluster.map(|cluster| cluster.incarnation.to_string());
+    if text(MILL_INCARNATION) != incarnation.as_deref() {
+        return Err(refused("of another life of the cluster"));
+    }
+    let role = text(MILL_ROLE).ok_or_else(|| refused("silent about its caller"))?;
+    Ok(Caller { role: tokens::role(role)?, name: node.to_string() })
 }
 
 /// Who shows wrong tokens too often from one place is told only that.
@@ -147,11 +178,11 @@ fn counted(context: &Context, origin: Option<IpAddr>, error: ApiError) -> ApiErr
 type Found = (&'static Route, BTreeMap<&'static str, String>);
 
 /// The route of a method and path, with what the path's parts stand for.
-fn find(method: &Method, path: &str) -> Result<Found, ApiError> {
+fn find(entrance: Entrance, method: &Method, path: &str) -> Result<Found, ApiError> {
     // The answer to HEAD is that to GET; hyper leaves out the body.
     let method = if *method == Method::HEAD { &Method::GET } else { method };
     let mut allowed = Vec::new();
-    for route in ROUTES {
+    for route in if entrance == Entrance::Member { MEMBER_ROUTES } else { ROUTES } {
         let Some(params) = route.params(path)? else { continue };
         if route.method.method() == *method {
             return Ok((route, params));

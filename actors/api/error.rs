@@ -147,6 +147,20 @@ pub enum ApiError {
         /// What to do next.
         hint: Option<String>,
     },
+    /// Another node's part of the answer can't be had.
+    #[error("{message}")]
+    Unreachable {
+        /// Which node, and why.
+        message: String,
+    },
+    /// Another node was asked, and refuses.
+    #[error("{}", .error.message)]
+    Relayed {
+        /// The status of its answer.
+        status: u16,
+        /// Its words.
+        error: ErrorView,
+    },
     /// A part of the node failed.
     #[error("{doing}: {reason}")]
     Internal {
@@ -208,6 +222,11 @@ impl ApiError {
             Self::NoLeader | Self::Unconfirmed | Self::Starting | Self::Stopping => {
                 (StatusCode::SERVICE_UNAVAILABLE, "no_leader")
             }
+            Self::Unreachable { .. } => (StatusCode::SERVICE_UNAVAILABLE, "unreachable"),
+            Self::Relayed { status, .. } => {
+                // Its code is in its own words.
+                (StatusCode::from_u16(*status).unwrap_or(StatusCode::BAD_GATEWAY), "internal")
+            }
             Self::Internal { .. } => INTERNAL,
             Self::Rejected(rejection) => match rejection {
                 Rejection::NotFound { .. } => NOT_FOUND,
@@ -264,6 +283,7 @@ impl ApiError {
             Self::TooMany { .. } => "try again in a moment",
             Self::Unconfirmed => "look whether it was: mill status",
             Self::Starting | Self::Stopping => "try again in a moment",
+            Self::Unreachable { .. } => "how the nodes stand: mill nodes",
             Self::Rejected(rejection) => return hint_of(rejection),
             Self::Revise(ReviseError::Image { source: ResolveError::NotFound { .. }, .. }) => {
                 "Pushed? Local: docker save IMAGE | mill image load -"
@@ -289,6 +309,9 @@ impl ApiError {
     /// The error document.
     #[must_use]
     pub fn document(&self) -> ErrorDocument {
+        if let Self::Relayed { error, .. } = self {
+            return ErrorDocument { error: error.clone() };
+        }
         let details = match self {
             Self::InvalidFile { details, .. } => details.clone(),
             _ => Vec::new(),

@@ -3,9 +3,12 @@
 //! Owns the session: bytes pass on as fast as the slower side takes them, and the program ends with
 //! whoever runs it. Never keeps more than one frame of either direction.
 
-use super::allocations::by_id;
+mod relay;
+
+use super::allocations::{by_id, on_this_node};
 use super::context::Context;
 use super::error::ApiError;
+use super::reach::Ask;
 use super::request::Request;
 use crate::actors::container::containerd::Error;
 use crate::actors::container::exec::{ExecError, Execs, Handle, Program, Running};
@@ -20,9 +23,11 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::unix::pipe::{Receiver, Sender};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
+use relay::Relay;
 use warp::Reply as _;
+use warp::http::Method;
 use warp::reply::Response;
-use warp::ws::{Message, WebSocket};
+use warp::ws::{Message, WebSocket, Ws};
 
 /// mill's own failure.
 const FAILED: u8 = 125;
@@ -37,9 +42,26 @@ const END_OF_INPUT: u8 = 4;
 
 /// `GET /v1/allocations/{id}/exec`.
 pub async fn exec(context: Arc<Context>, mut request: Request) -> Result<Response, ApiError> {
+    program(&request)?;
+    let view = context.read().await?.view;
+    let allocation = by_id(&view.state, request.param("id"))?;
+    if allocation.node == view.node {
+        return here(context, request).await;
+    }
+    let upgrade = upgrade(&mut request)?;
+    let place = place(&context)?;
+    let path = format!("/v1/allocations/{}/exec?{}", allocation.id, request.raw_query);
+    let ask = Ask::new(&view, allocation.node, request.role, Method::GET, &path)?;
+    let name = view.state.nodes.get(&allocation.node).map(|node| node.name.clone());
+    let relay = Relay::begin(ask, name.unwrap_or_default(), &context, place).await?;
+    Ok(upgrade.on_upgrade(move |socket| relay.run(socket)).into_response())
+}
+
+/// The same in a container of this node.
+pub async fn here(context: Arc<Context>, mut request: Request) -> Result<Response, ApiError> {
     let program = program(&request)?;
-    let reading = context.read().await?;
-    let allocation = by_id(reading.state(), request.param("id"))?;
+    let view = context.view().ok_or(ApiError::Starting)?;
+    let allocation = on_this_node(&view, request.param("id"))?;
     let observed = &allocation.observed;
     if !matches!(observed.phase, Phase::Running | Phase::Stopping) {
         let message = format!("{} doesn't run", allocation.id);
@@ -48,17 +70,24 @@ pub async fn exec(context: Arc<Context>, mut request: Request) -> Result<Respons
     }
     let container = ContainerId::new(&allocation.id, observed.attempt);
     let execs = (context.doors.execs)().ok_or(ApiError::Starting)?;
+    let upgrade = upgrade(&mut request)?;
+    let place = place(&context)?;
+    let stopping = context.stopping.clone();
+    let session = Session { execs, container, program, stopping, _place: place };
+    Ok(upgrade.on_upgrade(move |socket| session.run(socket)).into_response())
+}
+
+fn upgrade(request: &mut Request) -> Result<Ws, ApiError> {
     let Some(upgrade) = request.upgrade.take() else {
         let hint = "ask for it with Upgrade: websocket, or use mill exec";
         return Err(ApiError::bad("this route is a WebSocket", hint));
     };
+    Ok(upgrade.max_message_size(limits::EXEC_FRAME_MAX).max_frame_size(limits::EXEC_FRAME_MAX))
+}
+
+fn place(context: &Context) -> Result<OwnedSemaphorePermit, ApiError> {
     let place = Arc::clone(&context.streams).try_acquire_owned();
-    let place = place.map_err(|_| ApiError::TooMany { what: "streams" })?;
-    let stopping = context.stopping.clone();
-    let upgrade =
-        upgrade.max_message_size(limits::EXEC_FRAME_MAX).max_frame_size(limits::EXEC_FRAME_MAX);
-    let session = Session { execs, container, program, stopping, _place: place };
-    Ok(upgrade.on_upgrade(move |socket| session.run(socket)).into_response())
+    place.map_err(|_| ApiError::TooMany { what: "streams" })
 }
 
 fn program(request: &Request) -> Result<Program, ApiError> {

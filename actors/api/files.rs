@@ -3,9 +3,10 @@
 //! Owns the way between the request's stream and the blocking copy. Never keeps more than a piece
 //! of it.
 
-use super::allocations::by_id;
+use super::allocations::{by_id, on_this_node};
 use super::context::Context;
 use super::error::ApiError;
+use super::reach;
 use super::request::{Request, empty};
 use crate::actors::container::transfer::{CopyError, Root};
 use crate::fsm::model::Phase;
@@ -17,12 +18,28 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio_util::io::{ReaderStream, StreamReader, SyncIoBridge};
 use warp::Reply as _;
-use warp::http::HeaderValue;
+use warp::http::{HeaderValue, Method};
 use warp::http::header::CONTENT_TYPE;
 use warp::reply::Response;
 
-/// `GET /v1/allocations/{id}/files`.
-pub async fn read(context: Arc<Context>, request: Request) -> Result<Response, ApiError> {
+/// `GET` and `POST /v1/allocations/{id}/files`, wherever the container is.
+pub async fn files(context: Arc<Context>, request: Request) -> Result<Response, ApiError> {
+    path(&request)?;
+    let reading = context.read().await?;
+    let allocation = by_id(reading.state(), request.param("id"))?;
+    if allocation.node != reading.view.node {
+        let path = format!("/v1/allocations/{}/files", allocation.id);
+        return reach::hand_over(&context, &reading, allocation.node, &path, request).await;
+    }
+    if request.method == Method::POST {
+        write_here(context, request).await
+    } else {
+        read_here(context, request).await
+    }
+}
+
+/// Out of a container of this node.
+pub async fn read_here(context: Arc<Context>, request: Request) -> Result<Response, ApiError> {
     let path = path(&request)?;
     let root = root(&context, request.param("id").to_owned()).await?;
     let source = blocking(move || root.find(&path)).await??;
@@ -43,8 +60,8 @@ pub async fn read(context: Arc<Context>, request: Request) -> Result<Response, A
     Ok(response)
 }
 
-/// `POST /v1/allocations/{id}/files`.
-pub async fn write(context: Arc<Context>, request: Request) -> Result<Response, ApiError> {
+/// Into a container of this node.
+pub async fn write_here(context: Arc<Context>, request: Request) -> Result<Response, ApiError> {
     let path = path(&request)?;
     let root = root(&context, request.param("id").to_owned()).await?;
     let pieces = request.body.map(|piece| piece.map_err(io::Error::other));
@@ -61,8 +78,8 @@ fn path(request: &Request) -> Result<PathBuf, ApiError> {
 }
 
 async fn root(context: &Context, id: String) -> Result<Root, ApiError> {
-    let reading = context.read().await?;
-    let allocation = by_id(reading.state(), &id)?;
+    let view = context.view().ok_or(ApiError::Starting)?;
+    let allocation = on_this_node(&view, &id)?;
     let execs = (context.doors.execs)().ok_or(ApiError::Starting)?;
     let container = ContainerId::new(&allocation.id, allocation.observed.attempt);
     let refused = |reason: String| {

@@ -34,7 +34,7 @@ type Counters = Family<Labels, Counter<f64, AtomicU64>>;
 pub async fn metrics(context: Arc<Context>, _request: Request) -> Result<Response, ApiError> {
     // The node's own view: a scrape must work without a leader too.
     let view = context.view().ok_or(ApiError::Starting)?;
-    let seen = context.observed(&view).await;
+    let seen = context.observed_here(&view).await;
     let usage = match context.root.call(Msg::Usage, Some(limits::API_USAGE)).await {
         Ok(CallResult::Success(usage)) => usage,
         _ => NodeUsage::default(),

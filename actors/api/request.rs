@@ -3,6 +3,7 @@
 //! Owns decoding of paths, queries and bodies with their bounds. Never decides who may do what.
 
 use super::error::ApiError;
+use crate::fsm::model::Role;
 use crate::id::Index;
 use crate::limits;
 use bytes::{Buf, Bytes};
@@ -27,6 +28,8 @@ pub enum Entrance {
     Local,
     /// TCP: a token is needed.
     Network,
+    /// Another member asks, for somebody whom it has let in.
+    Member,
 }
 
 /// A request.
@@ -39,6 +42,8 @@ pub struct Request {
     pub params: BTreeMap<&'static str, String>,
     /// The query, decoded, in order.
     pub query: Vec<(String, String)>,
+    /// The query as it was sent.
+    pub raw_query: String,
     /// Its headers.
     pub headers: HeaderMap,
     /// Its body.
@@ -47,6 +52,8 @@ pub struct Request {
     pub upgrade: Option<Ws>,
     /// Who asks, for `Idempotency-Key`: a key means something only within its caller.
     pub caller: String,
+    /// What whoever asks may do.
+    pub role: Role,
 }
 
 /// Decodes `%XX`, and `+` in a query.
@@ -219,6 +226,11 @@ pub fn body(stream: impl Stream<Item = Result<impl Buf, warp::Error>> + Send + '
 pub const MILL_INDEX: HeaderName = HeaderName::from_static("mill-index");
 /// The header of an answer that no leader confirmed.
 pub const MILL_STALE: HeaderName = HeaderName::from_static("mill-stale");
+
+/// The header of a request between members: the role of whoever asks.
+pub const MILL_ROLE: HeaderName = HeaderName::from_static("mill-role");
+/// The header of a request between members: the cluster's life.
+pub const MILL_INCARNATION: HeaderName = HeaderName::from_static("mill-incarnation");
 
 /// An answer with a document.
 pub fn json<T: Serialize>(status: StatusCode, value: &T) -> Result<Response, ApiError> {

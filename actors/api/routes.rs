@@ -3,9 +3,11 @@
 //! Owns the one list from which requests are answered and the OpenAPI document is made. Never
 //! answers a request itself.
 
+mod member;
 mod parts;
 mod table;
 
+pub use member::MEMBER_ROUTES;
 pub use table::ROUTES;
 
 use super::context::Context;

@@ -5,6 +5,7 @@
 use super::error::ApiError;
 use super::listener::Listening;
 use super::stall::Stalling;
+use crate::id::NodeId;
 use crate::limits;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::service::Service;
@@ -35,6 +36,8 @@ pub struct Bounds {
     pub network: usize,
     /// Connections to the UNIX socket.
     pub local: usize,
+    /// Connections of other members.
+    pub members: usize,
     /// Event streams.
     pub streams: usize,
     /// For a request's head, and between requests.
@@ -50,6 +53,7 @@ impl Default for Bounds {
         Self {
             network: limits::API_CONNECTIONS,
             local: limits::API_LOCAL_CONNECTIONS,
+            members: limits::API_MEMBER_CONNECTIONS,
             streams: limits::API_STREAMS,
             idle: limits::API_IDLE,
             stall: limits::API_STALL,
@@ -65,9 +69,14 @@ pub type Routes = BoxedFilter<(Response,)>;
 pub trait Socket: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Socket for T {}
 
-/// Where a request came from; absent on the UNIX socket.
-#[derive(Clone, Copy, Debug)]
-pub struct Origin(pub Option<IpAddr>);
+/// Where a request came from; nothing of it is known on the UNIX socket.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Origin {
+    /// The client's address.
+    pub address: Option<IpAddr>,
+    /// The member whose connection it is.
+    pub member: Option<NodeId>,
+}
 
 /// Where connections come from.
 pub trait Accept: Clone + Send + Sync + 'static {
@@ -92,7 +101,8 @@ impl Accept for Listening {
     async fn open(self, raw: TcpStream) -> io::Result<(Box<dyn Socket>, Origin)> {
         // Without it an event waits for the last one's acknowledgement; it works all the same.
         let _ = raw.set_nodelay(true);
-        let origin = Origin(raw.peer_addr().ok().map(|address| address.ip()));
+        let address = raw.peer_addr().ok().map(|address| address.ip());
+        let origin = Origin { address, member: None };
         let Some(tls) = self.tls else { return Ok((Box::new(raw), origin)) };
         let mut first = [0];
         raw.peek(&mut first).await?;
@@ -115,7 +125,7 @@ impl Accept for Arc<super::listener::LocalSocket> {
     }
 
     async fn open(self, raw: UnixStream) -> io::Result<(Box<dyn Socket>, Origin)> {
-        Ok((Box::new(raw), Origin(None)))
+        Ok((Box::new(raw), Origin::default()))
     }
 }
 

@@ -74,7 +74,7 @@ pub async fn revoke(context: Arc<Context>, request: Request) -> Result<Response,
     Ok(request::at(done.index, empty()))
 }
 
-fn role(text: &str) -> Result<Role, ApiError> {
+pub(super) fn role(text: &str) -> Result<Role, ApiError> {
     let all = [Role::Join, Role::Read, Role::Deploy, Role::Admin];
     let unknown = || ApiError::bad(format!("no role {text}"), "admin, deploy, read or join");
     all.into_iter().find(|role| views::role(*role) == text).ok_or_else(unknown)

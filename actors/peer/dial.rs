@@ -3,16 +3,18 @@
 //! Owns what a connection is made of: TCP, TLS with the very node that is meant, HTTP/2. Never
 //! tries twice.
 
-use super::tls::{SERVER_NAME, Trust, TrustError};
+use super::tls::{API_PROTOCOL, PEER_PROTOCOL, SERVER_NAME, Trust, TrustError};
 use crate::id::NodeId;
 use crate::limits;
 use futures_util::future::BoxFuture;
 use hyper_util::rt::TokioIo;
+use nix::sys::socket::{setsockopt, sockopt};
 use rustls::pki_types::{InvalidDnsNameError, ServerName};
 use std::io;
 use std::sync::{Arc, Mutex};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 use tonic::transport::{Channel, Endpoint};
 
 /// Opens a TCP connection to a node at `HOST:PORT`.
@@ -56,18 +58,58 @@ pub(super) async fn dial(
     tokio::time::timeout(limits::PEER_CONNECT, connecting).await.map_err(|_| DialError::Late)?
 }
 
+/// A connection to that node's API, of which its end is noticed also where nothing is sent.
+///
+/// # Errors
+/// The node doesn't answer in time, or is another.
+pub async fn dial_api(
+    dial: &Dial,
+    trust: &Trust,
+    node: NodeId,
+    address: &str,
+) -> Result<TlsStream<TcpStream>, DialError> {
+    let connecting = async {
+        let stream = secure(dial, trust, node, address, API_PROTOCOL).await?;
+        watch(stream.get_ref().0).map_err(DialError::Connect)?;
+        Ok(stream)
+    };
+    tokio::time::timeout(limits::PEER_CONNECT, connecting).await.map_err(|_| DialError::Late)?
+}
+
+/// Lets the system notice that the other end is gone.
+pub(super) fn watch(stream: &TcpStream) -> io::Result<()> {
+    let seconds = |time: std::time::Duration| u32::try_from(time.as_secs()).unwrap_or(u32::MAX);
+    setsockopt(stream, sockopt::KeepAlive, &true)?;
+    setsockopt(stream, sockopt::TcpKeepIdle, &seconds(limits::REACH_IDLE))?;
+    setsockopt(stream, sockopt::TcpKeepInterval, &seconds(limits::REACH_PROBE))?;
+    setsockopt(stream, sockopt::TcpKeepCount, &limits::REACH_PROBES)?;
+    let unheard = u32::try_from(limits::REACH_UNHEARD.as_millis()).unwrap_or(u32::MAX);
+    setsockopt(stream, sockopt::TcpUserTimeout, &unheard)?;
+    Ok(())
+}
+
+async fn secure(
+    dial: &Dial,
+    trust: &Trust,
+    node: NodeId,
+    address: &str,
+    protocol: &[u8],
+) -> Result<TlsStream<TcpStream>, DialError> {
+    let config = trust.client_config(node, protocol)?;
+    let stream = dial(node, address.to_owned()).await.map_err(DialError::Connect)?;
+    stream.set_nodelay(true).map_err(DialError::Connect)?;
+    let name = ServerName::try_from(SERVER_NAME)?;
+    TlsConnector::from(config).connect(name, stream).await.map_err(DialError::Connect)
+}
+
 async fn connect(
     dial: &Dial,
     trust: &Trust,
     node: NodeId,
     address: &str,
 ) -> Result<Channel, DialError> {
-    let config = trust.client_config(node)?;
-    let stream = dial(node, address.to_owned()).await.map_err(DialError::Connect)?;
-    stream.set_nodelay(true).map_err(DialError::Connect)?;
-    let name = ServerName::try_from(SERVER_NAME)?;
-    let stream = TlsConnector::from(config).connect(name, stream).await;
-    let stream = Mutex::new(Some(stream.map_err(DialError::Connect)?));
+    let stream = secure(dial, trust, node, address, PEER_PROTOCOL).await?;
+    let stream = Mutex::new(Some(stream));
     let connector = tower::service_fn(move |_: tonic::codegen::http::Uri| {
         let stream = stream.lock().ok().and_then(|mut stream| stream.take());
         // A connection that broke is not made again in here.

@@ -4,9 +4,11 @@
 //! call itself.
 
 use super::service::Service;
-use super::tls::{Trust, TrustError};
+use super::dial::watch;
+use super::tls::{API_PROTOCOL, Trust, TrustError};
 use super::wire::door_server::{DoorServer, SERVICE_NAME as DOOR};
 use super::wire::peer_server::PeerServer;
+use crate::actors::api::{Guest, Hall};
 use crate::actors::peer::door::Door;
 use crate::limits;
 use crate::trust::PeerId;
@@ -17,6 +19,7 @@ use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -54,9 +57,26 @@ impl Served {
     }
 }
 
+/// Who may come in, and where to.
+pub(super) struct Port {
+    pub(super) listener: Arc<TcpListener>,
+    pub(super) credentials: Arc<super::credentials::Credentials>,
+    pub(super) served: Served,
+    /// Where members are answered that ask for the API.
+    pub(super) hall: Arc<Hall>,
+}
+
 /// Why a connection isn't served.
 #[derive(Debug, thiserror::Error)]
 enum ConnectionError {
+    #[error("it shows no certificate and asks for what only members may")]
+    Stranger,
+    #[error("too many wait for the API")]
+    Full,
+    #[error("too many connections without a certificate")]
+    Crowd,
+    #[error("without a certificate none lasts longer than {} s", limits::PEER_STRANGER.as_secs())]
+    Long,
     #[error("TLS")]
     Tls(#[from] io::Error),
     #[error("its certificate is no member's")]
@@ -71,21 +91,19 @@ enum ConnectionError {
 ///
 /// # Errors
 /// This node's keys can't be used.
-pub(super) async fn serve(
-    listener: Arc<TcpListener>,
-    credentials: Arc<super::credentials::Credentials>,
-    served: Served,
-) -> Result<(), TrustError> {
-    let acceptor = TlsAcceptor::from(credentials.trust().server_config()?);
+pub(super) async fn serve(port: Port) -> Result<(), TrustError> {
+    let acceptor = TlsAcceptor::from(port.credentials.trust().server_config()?);
+    let port = Arc::new(port);
+    let strangers = Arc::new(Semaphore::new(limits::PEER_STRANGERS));
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
-            accepted = listener.accept() => match accepted {
+            accepted = port.listener.accept() => match accepted {
                 Ok((stream, from)) if connections.len() < limits::PEER_CONNECTIONS => {
-                    let (acceptor, served) = (acceptor.clone(), served.clone());
-                    let credentials = Arc::clone(&credentials);
+                    let (acceptor, strangers) = (acceptor.clone(), Arc::clone(&strangers));
+                    let port = Arc::clone(&port);
                     connections.spawn(async move {
-                        let done = connection(stream, acceptor, credentials.trust(), served).await;
+                        let done = connection(stream, acceptor, &port, &strangers).await;
                         if let Err(error) = done {
                             let error = &error as &dyn std::error::Error;
                             tracing::debug!(%from, error, "a connection to the peer port ended");
@@ -106,12 +124,33 @@ pub(super) async fn serve(
 async fn connection(
     stream: TcpStream,
     acceptor: TlsAcceptor,
-    trust: &Trust,
-    served: Served,
+    port: &Port,
+    strangers: &Semaphore,
 ) -> Result<(), ConnectionError> {
     stream.set_nodelay(true)?;
     let stream = tokio::time::timeout(limits::PEER_CONNECT, acceptor.accept(stream)).await??;
-    let caller = caller(&stream, trust)?;
+    let caller = caller(&stream, port.credentials.trust())?;
+    if stream.get_ref().1.alpn_protocol() == Some(API_PROTOCOL) {
+        let Caller(peer) = caller.ok_or(ConnectionError::Stranger)?;
+        watch(stream.get_ref().0)?;
+        let guest = Guest { socket: Box::new(stream), node: peer.node };
+        return if port.hall.enter(guest) { Ok(()) } else { Err(ConnectionError::Full) };
+    }
+    if caller.is_some() {
+        return answer(stream, caller, &port.served).await;
+    }
+    let _place = strangers.try_acquire().map_err(|_| ConnectionError::Crowd)?;
+    let answering = answer(stream, None, &port.served);
+    let done = tokio::time::timeout(limits::PEER_STRANGER, answering).await;
+    done.unwrap_or(Err(ConnectionError::Long))
+}
+
+async fn answer(
+    stream: TlsStream<TcpStream>,
+    caller: Option<Caller>,
+    served: &Served,
+) -> Result<(), ConnectionError> {
+    let served = served.clone();
     let service = service_fn(move |request| served.clone().answer(caller.clone(), request));
     hyper::server::conn::http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())

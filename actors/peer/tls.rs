@@ -112,7 +112,7 @@ impl Trust {
         Ok(())
     }
 
-    /// For the peer port: HTTP/2. A client without a certificate is let in, since it may want to
+    /// For the peer port. A client without a certificate is let in, since it may want to
     /// join; one with a certificate of another CA, or an expired one, isn't.
     ///
     /// # Errors
@@ -126,7 +126,7 @@ impl Trust {
             .with_safe_default_protocol_versions()?
             .with_client_cert_verifier(verifier)
             .with_cert_resolver(Arc::clone(&self.shown) as Arc<dyn ResolvesServerCert>);
-        config.alpn_protocols = vec![b"h2".to_vec()];
+        config.alpn_protocols = vec![PEER_PROTOCOL.to_vec(), API_PROTOCOL.to_vec()];
         // A resumed session would keep the certificate that it began with.
         config.send_tls13_tickets = 0;
         config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
@@ -151,7 +151,11 @@ impl Trust {
     ///
     /// # Errors
     /// Never with this provider.
-    pub fn client_config(&self, node: NodeId) -> Result<Arc<ClientConfig>, TrustError> {
+    pub fn client_config(
+        &self,
+        node: NodeId,
+        protocol: &[u8],
+    ) -> Result<Arc<ClientConfig>, TrustError> {
         let expected = PeerId { cluster: self.me.cluster.clone(), node };
         let verifier = Member { roots: Arc::clone(&self.roots), expected };
         let mut config = ClientConfig::builder_with_provider(provider())
@@ -159,7 +163,7 @@ impl Trust {
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(verifier))
             .with_client_cert_resolver(Arc::clone(&self.shown) as Arc<dyn ResolvesClientCert>);
-        config.alpn_protocols = vec![b"h2".to_vec()];
+        config.alpn_protocols = vec![protocol.to_vec()];
         config.resumption = rustls::client::Resumption::disabled();
         Ok(Arc::new(config))
     }
@@ -173,6 +177,11 @@ impl Trust {
         if peer.cluster == self.me.cluster { Ok(peer) } else { Err(CertificateError::Nobody) }
     }
 }
+
+/// What is spoken on a connection to the peer port: gRPC.
+pub const PEER_PROTOCOL: &[u8] = b"h2";
+/// Or what a member asks of this one's API: HTTP/1.1, a request a connection.
+pub const API_PROTOCOL: &[u8] = b"mill-api";
 
 /// The name that clients within the cluster ask for; who answers is checked by its id instead.
 pub const SERVER_NAME: &str = "localhost";

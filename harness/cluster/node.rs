@@ -100,6 +100,7 @@ impl Running {
                 known: with.known.clone(),
                 post: Arc::clone(&post),
                 dial: with.ways.dial(with.node.0),
+                hall: mill::actors::api::Hall::new(),
             })
         };
         factories.insert(Child::Peer, factory(peer));

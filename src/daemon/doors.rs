@@ -3,9 +3,10 @@
 //! Owns the translation of their failures. Never answers for what a node has not begun to have.
 
 use super::{Shared, claim, leave};
-use crate::actors::api::{ApiError, Claims, Doors, ImageStore, StoreError};
+use crate::actors::api::{ApiError, Claims, Doors, ImageStore, Neighbours, Socket, StoreError};
 use crate::actors::container::image::{ImageError, Images, Listed};
 use crate::actors::container::logs::LogReader;
+use crate::actors::peer;
 use crate::actors::root::RootRef;
 use crate::fsm::login::Logins;
 use crate::id::{Digest, NodeId};
@@ -32,8 +33,29 @@ pub(super) fn open(shared: &Arc<Shared>, root: &RootRef) -> io::Result<Doors> {
         images: Arc::new(Store(Arc::clone(shared))),
         logs: Arc::new(LogReader::new(&shared.config.data_dir)?),
         execs: Arc::new(move || Some(running.platform.get()?.execs.clone())),
+        neighbours: Arc::new(Others(Arc::clone(shared))),
+        hall: Arc::clone(&shared.hall),
         claims: Arc::new(Claimant { shared: Arc::clone(shared), root: root.clone() }),
     })
+}
+
+/// The other members.
+struct Others(Arc<Shared>);
+
+impl Neighbours for Others {
+    fn open(
+        &self,
+        node: NodeId,
+        place: String,
+    ) -> BoxFuture<'static, io::Result<Box<dyn Socket>>> {
+        let equipment = self.0.equipment.get().cloned();
+        Box::pin(async move {
+            let credentials = equipment.and_then(|equipment| equipment.credentials.clone());
+            let credentials = credentials.ok_or(io::ErrorKind::Unsupported)?;
+            let dialled = peer::dial_api(&peer::tcp(), credentials.trust(), node, &place).await;
+            Ok(Box::new(dialled.map_err(io::Error::other)?) as Box<dyn Socket>)
+        })
+    }
 }
 
 /// How the node becomes a member.

@@ -29,6 +29,11 @@ pub const PEER_FRAME_MAX: usize = 16 << 20;
 pub const PEER_ANSWERS: usize = 4096;
 /// Connections from other nodes at once, also of those that want to join.
 pub const PEER_CONNECTIONS: usize = 256;
+/// Of them, so many that show no certificate.
+pub const PEER_STRANGERS: usize = 32;
+/// A connection that shows no certificate lasts so long at most: longer than joining takes.
+pub const PEER_STRANGER: Duration = Duration::from_secs(60);
+const _: () = assert!(PEER_STRANGERS < PEER_CONNECTIONS);
 /// What is large goes to another node in pieces of this size.
 pub const PEER_PIECE: usize = 256 << 10;
 /// How long a snapshot may take to another node.

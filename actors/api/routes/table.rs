@@ -287,7 +287,7 @@ pub static ROUTES: &[Route] = &[
         query: &[parameter("path", "the file or folder in the container")],
         ..get(
             "/v1/allocations/{id}/files",
-            |c, r| Box::pin(files::read(c, r)),
+            |c, r| Box::pin(files::files(c, r)),
             Gives::Archive,
             "A file or folder out of a running container, as a tar archive",
         )
@@ -300,7 +300,7 @@ pub static ROUTES: &[Route] = &[
         ..change(
             Verb::Post,
             "/v1/allocations/{id}/files",
-            |c, r| Box::pin(files::write(c, r)),
+            |c, r| Box::pin(files::files(c, r)),
             Gives::Nothing,
             "Copy a tar archive with one file or folder into a running container",
         )

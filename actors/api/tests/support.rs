@@ -8,7 +8,7 @@ mod fakes;
 pub use client::{Client, Sse};
 
 use crate::actors::api::listener::{Listening, LocalSocket};
-use crate::actors::api::{self, Args, Bounds, Doors, Standing};
+use crate::actors::api::{self, Args, Bounds, Doors, Hall, Standing};
 use crate::actors::root::{Done, Handle, Msg, NodeUsage, ProposeError, RootRef, ToChild, View};
 use crate::fsm::command::{Init, Register};
 use crate::fsm::model::{DeployStatus, Health, Observed, Phase, Role};
@@ -17,7 +17,7 @@ use crate::id::{AllocId, BootId, Incarnation, Index, NodeId, Revision};
 use crate::token;
 use crate::units::{Bytes, MilliCpu, Timestamp};
 use client::Target;
-use fakes::{FakeClaims, FakeImages, FakeLogs};
+use fakes::{FakeClaims, FakeImages, FakeLogs, FakeNeighbours};
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -144,6 +144,7 @@ pub struct Node {
     pub root: RootRef,
     pub images: Arc<FakeImages>,
     pub logs: Arc<FakeLogs>,
+    pub neighbours: Arc<FakeNeighbours>,
     pub tcp: std::net::SocketAddr,
     pub args: Args,
     pub standing: watch::Sender<Standing>,
@@ -203,16 +204,30 @@ impl Node {
         images.know("nginx:1", "sha256:aa");
         let logs = Arc::new(FakeLogs { more: watch::Sender::new(0) });
         let (standing, seen) = watch::channel(Standing::Unclaimed);
+        let neighbours = Arc::new(FakeNeighbours::default());
         let doors = Doors {
             images: Arc::clone(&images) as _,
             logs: Arc::clone(&logs) as _,
             execs: Arc::new(|| None),
             claims: Arc::new(FakeClaims),
+            neighbours: Arc::clone(&neighbours) as _,
+            hall: Hall::new(),
         };
         let local = Arc::new(local);
         let args = Args { root: root.clone(), local, standing: seen, doors, dev: false, bounds };
         let tcp = listener.local_addr().unwrap();
-        let node = Self { shared, root, images, logs, tcp, args, standing, directory, listener };
+        let node = Self {
+            shared,
+            root,
+            images,
+            logs,
+            neighbours,
+            tcp,
+            args,
+            standing,
+            directory,
+            listener,
+        };
         node.boot().await;
         node
     }

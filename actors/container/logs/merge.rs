@@ -68,11 +68,13 @@ pub struct Merged<S> {
     awaited: usize,
     tail: Option<Tail>,
     ready: VecDeque<LogLine>,
+    /// That all sources have caught up has been told.
+    told: bool,
 }
 
 /// Merges sources by time. What was there when the reading began comes in exact order; then lines
 /// come as they are written, without waiting for quiet sources. `tail` keeps only the last lines of
-/// the first part, of all sources together.
+/// the first part, of all sources together. The end of the first part is told, once.
 pub fn merge<S>(sources: Vec<S>, tail: Option<usize>) -> Merged<S>
 where
     S: Stream<Item = Event> + Unpin,
@@ -85,6 +87,7 @@ where
         awaited: count,
         tail: tail.map(|lines| Tail::new(lines.min(limits::LOG_TAIL_MAX))),
         ready: VecDeque::new(),
+        told: false,
     };
     for (number, events) in sources.into_iter().enumerate() {
         merged.asked.push(Source { number, caught_up: false, events }.into_future());
@@ -113,12 +116,12 @@ impl<S: Stream<Item = Event> + Unpin> Merged<S> {
 }
 
 impl<S: Stream<Item = Event> + Unpin> Stream for Merged<S> {
-    type Item = LogLine;
+    type Item = Event;
 
-    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<LogLine>> {
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Event>> {
         loop {
             if let Some(line) = self.ready.pop_front() {
-                return Poll::Ready(Some(line));
+                return Poll::Ready(Some(Event::Line(line)));
             }
             while let Poll::Ready(Some((event, source))) = self.asked.poll_next_unpin(context) {
                 self.answered(event, source);
@@ -132,13 +135,16 @@ impl<S: Stream<Item = Event> + Unpin> Stream for Merged<S> {
                 self.ready = tail.into_lines();
                 continue;
             }
+            if self.behind == 0 && !std::mem::replace(&mut self.told, true) {
+                return Poll::Ready(Some(Event::CaughtUp));
+            }
             let Some(Head { line, source }) = self.heads.pop() else {
                 return if self.asked.is_empty() { Poll::Ready(None) } else { Poll::Pending };
             };
             self.ask(source);
             match &mut self.tail {
                 Some(tail) => tail.push(line),
-                None => return Poll::Ready(Some(line)),
+                None => return Poll::Ready(Some(Event::Line(line))),
             }
         }
     }
@@ -152,7 +158,8 @@ mod tests {
 
     fn line(nanos: u64, name: &str) -> Event {
         let (ts, allocation) = (LogTime(nanos), name.into());
-        Event::Line(LogLine { ts, stream: Kind::Stdout, line: nanos.to_string(), allocation })
+        let line = nanos.to_string();
+        Event::Line(LogLine { ts, stream: Kind::Stdout, line, allocation, node: None })
     }
 
     fn source(name: &str, times: &[u64]) -> futures_util::stream::Iter<std::vec::IntoIter<Event>> {
@@ -161,10 +168,17 @@ mod tests {
         futures_util::stream::iter(events)
     }
 
+    fn lines(events: impl Stream<Item = Event>) -> impl Stream<Item = LogLine> {
+        events.filter_map(async |event| match event {
+            Event::Line(line) => Some(line),
+            Event::CaughtUp => None,
+        })
+    }
+
     #[tokio::test]
     async fn history_comes_in_order_and_equal_times_by_source() {
         let sources = vec![source("a", &[1, 4, 9]), source("b", &[]), source("c", &[2, 3, 4, 10])];
-        let got: Vec<(u64, String)> = merge(sources, None)
+        let got: Vec<(u64, String)> = lines(merge(sources, None))
             .map(|line| (line.ts.0, line.allocation.to_string()))
             .collect()
             .await;
@@ -175,7 +189,7 @@ mod tests {
     #[tokio::test]
     async fn a_tail_is_of_all_together() {
         let sources = vec![source("a", &[1, 4, 9]), source("b", &[2, 3, 4, 10])];
-        let got: Vec<u64> = merge(sources, Some(3)).map(|line| line.ts.0).collect().await;
+        let got: Vec<u64> = lines(merge(sources, Some(3))).map(|line| line.ts.0).collect().await;
         assert_eq!(got, [4, 9, 10]);
     }
 
@@ -193,12 +207,12 @@ mod tests {
         assert!(futures_util::poll!(merged.next()).is_pending());
         quiet.send(Event::CaughtUp).unwrap();
         let mut got = Vec::new();
-        while let Poll::Ready(Some(line)) = futures_util::poll!(merged.next()) {
-            got.push(line.ts.0);
+        while let Poll::Ready(Some(event)) = futures_util::poll!(merged.next()) {
+            got.push(event);
         }
-        assert_eq!(got, [5, 7]);
+        assert_eq!(got, [line(5, "loud"), Event::CaughtUp, line(7, "loud")]);
         quiet.send(line(8, "quiet")).unwrap();
-        assert_eq!(merged.next().await.unwrap().ts.0, 8);
+        assert_eq!(merged.next().await.unwrap(), line(8, "quiet"));
         drop((quiet, loud));
         assert_eq!(merged.next().await, None);
     }

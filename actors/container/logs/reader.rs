@@ -15,6 +15,7 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use tokio::sync::mpsc;
 use tokio_stream::Stream as AsyncStream;
@@ -31,6 +32,8 @@ pub struct LogLine {
     pub line: String,
     /// Whose it is.
     pub allocation: AllocId,
+    /// The name of the node that it comes from, if that isn't this one.
+    pub node: Option<Arc<str>>,
 }
 
 /// What a stream of log lines tells.
@@ -231,7 +234,8 @@ impl Reading {
             }
             let line = String::from_utf8(bytes)
                 .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned());
-            let line = LogLine { ts, stream, line, allocation: self.allocation.clone() };
+            let allocation = self.allocation.clone();
+            let line = LogLine { ts, stream, line, allocation, node: None };
             match &mut self.tail {
                 Some(tail) => tail.push(line),
                 None => events.push(Event::Line(line)),
@@ -254,7 +258,7 @@ impl Reading {
     async fn fail(&mut self, error: &io::Error) -> Result<(), Left> {
         let line = format!("the log can't be read: {error}");
         let allocation = self.allocation.clone();
-        let line = LogLine { ts: self.last, stream: Stream::Mill, line, allocation };
+        let line = LogLine { ts: self.last, stream: Stream::Mill, line, allocation, node: None };
         self.send(vec![Event::Line(line)]).await
     }
 

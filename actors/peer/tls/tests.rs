@@ -73,9 +73,9 @@ async fn meet(server: &Trust, client: Arc<ClientConfig>) -> (Result<(), String>,
 async fn members_know_each_other_by_their_ids() {
     let cluster = Cluster::new("aa");
     let (one, two) = (cluster.node(1), cluster.node(2));
-    let (client, seen) = meet(&one, two.client_config(NodeId(1)).unwrap()).await;
+    let (client, seen) = meet(&one, two.client_config(NodeId(1), PEER_PROTOCOL).unwrap()).await;
     assert_eq!((client, seen), (Ok(()), Ok(Some(two.me().clone()))));
-    let (client, _) = meet(&one, two.client_config(NodeId(3)).unwrap()).await;
+    let (client, _) = meet(&one, two.client_config(NodeId(3), PEER_PROTOCOL).unwrap()).await;
     let error = client.unwrap_err();
     assert!(error.contains("NotValidForName"), "another node than was meant: {error}");
 }
@@ -85,7 +85,7 @@ async fn strangers_are_refused() {
     let (ours, theirs) = (Cluster::new("aa"), Cluster::new("aa"));
     let (one, stranger) = (ours.node(1), theirs.node(2));
     // As a client it must pass our verifier, as a server theirs.
-    let (client, seen) = meet(&one, stranger.client_config(NodeId(1)).unwrap()).await;
+    let (client, seen) = meet(&one, stranger.client_config(NodeId(1), PEER_PROTOCOL).unwrap()).await;
     assert!(client.is_err() && seen.is_err(), "the stranger doesn't know us: {seen:?}");
     let mut config = ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
@@ -125,11 +125,11 @@ async fn what_has_expired_is_refused_and_a_renewed_one_is_not() {
     let cluster = Cluster::new("aa");
     let past = Validity::new(Timestamp(1_500_000_000_000), Millis(60_000), Millis(0));
     let (one, two) = (cluster.node(1), cluster.node_at(2, past));
-    let (client, seen) = meet(&one, two.client_config(NodeId(1)).unwrap()).await;
+    let (client, seen) = meet(&one, two.client_config(NodeId(1), PEER_PROTOCOL).unwrap()).await;
     assert!(seen.as_ref().unwrap_err().contains("expired"), "{client:?} {seen:?}");
-    let (client, _) = meet(&two, one.client_config(NodeId(2)).unwrap()).await;
+    let (client, _) = meet(&two, one.client_config(NodeId(2), PEER_PROTOCOL).unwrap()).await;
     assert!(client.unwrap_err().contains("expired"));
-    let config = two.client_config(NodeId(1)).unwrap();
+    let config = two.client_config(NodeId(1), PEER_PROTOCOL).unwrap();
     let key = NodeKey::open(&two.key_pem).unwrap();
     let signed = cluster.authority.sign(&key.request().unwrap(), two.me(), "10.0.0.2", DAY);
     two.renew(signed.unwrap()).unwrap();

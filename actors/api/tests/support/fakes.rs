@@ -2,7 +2,9 @@
 //!
 //! Never a test itself.
 
-use crate::actors::api::{ApiError, Claims, ImageStore, Lines, LogSource, StoreError};
+use crate::actors::api::{
+    ApiError, Claims, Guest, Hall, ImageStore, Lines, LogSource, Neighbours, Socket, StoreError,
+};
 use crate::actors::container::logs::{Event, LogLine, LogTime, Query, Stream};
 use crate::fsm::login::Logins;
 use crate::id::{AllocId, Digest, NodeId};
@@ -14,7 +16,8 @@ use crate::wire::{ImageView, InitRequest, InitView, JoinRequest, JoinView};
 use futures_util::future::BoxFuture;
 use std::collections::BTreeMap;
 use std::pin::Pin;
-use std::sync::Mutex;
+use std::io;
+use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::sync::watch;
 
@@ -110,7 +113,7 @@ impl LogSource for FakeLogs {
     fn read(&self, allocation: &AllocId, query: Query) -> std::io::Result<Lines> {
         let line = |n: u64, allocation: AllocId| {
             let (ts, stream) = (LogTime(n * 1_000_000), Stream::Stdout);
-            Event::Line(LogLine { ts, stream, line: format!("line {n}"), allocation })
+            Event::Line(LogLine { ts, stream, line: format!("line {n}"), allocation, node: None })
         };
         let id = allocation.clone();
         let own = id.as_str().bytes().map(u64::from).sum::<u64>() % 100;
@@ -160,4 +163,43 @@ impl Claims for FakeClaims {
     }
 
     fn leave(&self) {}
+}
+
+/// Other members in this process, and what this node is to them.
+#[derive(Default)]
+pub struct FakeNeighbours {
+    halls: Mutex<BTreeMap<NodeId, (NodeId, Arc<Hall>)>>,
+    open: Mutex<BTreeMap<NodeId, Vec<tokio::task::JoinHandle<()>>>>,
+}
+
+impl FakeNeighbours {
+    /// From now on a member is reached there, and takes this node for `me`.
+    pub fn know(&self, node: NodeId, me: NodeId, hall: &Arc<Hall>) {
+        self.halls.lock().unwrap().insert(node, (me, Arc::clone(hall)));
+    }
+
+    /// From now on it isn't reached, and what is open breaks off.
+    pub fn cut(&self, node: NodeId) {
+        self.halls.lock().unwrap().remove(&node);
+        for wire in self.open.lock().unwrap().remove(&node).unwrap_or_default() {
+            wire.abort();
+        }
+    }
+}
+
+impl Neighbours for FakeNeighbours {
+    fn open(&self, node: NodeId, _: String) -> BoxFuture<'static, io::Result<Box<dyn Socket>>> {
+        let opened = self.halls.lock().unwrap().get(&node).map(|(me, hall)| {
+            let (mine, mut near) = tokio::io::duplex(1 << 16);
+            let (mut far, theirs) = tokio::io::duplex(1 << 16);
+            let wire = tokio::spawn(async move {
+                let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
+            });
+            self.open.lock().unwrap().entry(node).or_default().push(wire);
+            assert!(hall.enter(Guest { socket: Box::new(theirs), node: *me }));
+            Box::new(mine) as Box<dyn Socket>
+        });
+        let opened = opened.ok_or_else(|| io::Error::other("no way there"));
+        Box::pin(async move { opened })
+    }
 }

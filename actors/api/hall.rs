@@ -1,0 +1,52 @@
+//! Where connections of other members wait that want something of this node's API.
+//!
+//! Owns how many may wait. Never lets anybody in: the peer port has verified who it is, and each
+//! request is checked again.
+
+use super::serve::{Accept, Origin, Socket};
+use crate::id::NodeId;
+use crate::limits;
+use std::io;
+use std::sync::Arc;
+use tokio::sync::{Mutex, mpsc};
+
+/// A connection of another member, after the handshake.
+pub struct Guest {
+    /// The connection.
+    pub socket: Box<dyn Socket>,
+    /// Whose certificate it has shown.
+    pub node: NodeId,
+}
+
+/// Between the peer port, which lets members in, and the API, which answers them. It outlives both.
+pub struct Hall {
+    door: mpsc::Sender<Guest>,
+    waiting: Mutex<mpsc::Receiver<Guest>>,
+}
+
+impl Hall {
+    /// An empty one.
+    #[must_use]
+    pub fn new() -> Arc<Self> {
+        let (door, waiting) = mpsc::channel(limits::GUESTS_WAITING);
+        Arc::new(Self { door, waiting: Mutex::new(waiting) })
+    }
+
+    /// Hands a connection over; whether there was room. Without it the connection is closed.
+    pub fn enter(&self, guest: Guest) -> bool {
+        self.door.try_send(guest).is_ok()
+    }
+}
+
+impl Accept for Arc<Hall> {
+    type Raw = Guest;
+
+    async fn accept(&self) -> io::Result<Guest> {
+        // The sender lives as long as this.
+        self.waiting.lock().await.recv().await.ok_or_else(|| io::ErrorKind::NotConnected.into())
+    }
+
+    async fn open(self, guest: Guest) -> io::Result<(Box<dyn Socket>, Origin)> {
+        Ok((guest.socket, Origin { address: None, member: Some(guest.node) }))
+    }
+}

@@ -1,0 +1,287 @@
+//! Asking another member for its part of an answer that this node gives.
+//!
+//! Owns the connection of each request: its own, so that no stream holds up another, and so that
+//! either end's leaving ends the other's work. Never asks on behalf of a third node.
+
+use super::context::{Context, Neighbours, Reading};
+use super::error::ApiError;
+use super::request::{self, MILL_INCARNATION, MILL_INDEX, MILL_ROLE, Request};
+use super::stall::Stalling;
+use crate::actors::peer;
+use crate::actors::root::View;
+use crate::fsm::model::{Node, Role};
+use crate::id::NodeId;
+use crate::limits;
+use crate::units::Millis;
+use crate::views;
+use crate::wire::{ErrorDocument, ErrorView};
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt as _, Empty, Limited, StreamBody};
+use hyper::body::{Frame, Incoming};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use std::io;
+use std::time::Duration;
+use warp::Reply as _;
+use warp::http::header::{CONTENT_TYPE, HOST};
+use warp::http::{Method, StatusCode, request as http};
+use warp::reply::Response;
+
+/// What is sent to another member.
+pub type Sent = UnsyncBoxBody<Bytes, io::Error>;
+
+/// A connection to another member.
+pub type Sender = http1::SendRequest<Sent>;
+
+/// Why another member's part can't be had.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReachError {
+    /// The cluster counts it as down.
+    #[error("{name} has been silent for {}", silence(*.since))]
+    Down {
+        /// Its name.
+        name: String,
+        /// For how long.
+        since: Millis,
+    },
+    /// It doesn't answer.
+    #[error("{name} can't be reached at {place}: {reason}")]
+    Unreachable {
+        /// Its name.
+        name: String,
+        /// Where it was asked.
+        place: String,
+        /// What went wrong.
+        reason: String,
+    },
+    /// It is no member any more.
+    #[error("node {node} was removed from the cluster")]
+    Gone {
+        /// Which.
+        node: NodeId,
+    },
+    /// It answers that it can't.
+    #[error("{}", .error.message)]
+    Refused {
+        /// The status of its answer.
+        status: u16,
+        /// Its words.
+        error: ErrorView,
+    },
+}
+
+/// So long, as people say it.
+fn silence(since: Millis) -> String {
+    match since.0 / 1000 {
+        seconds @ ..120 => format!("{seconds} s"),
+        seconds @ ..7200 => format!("{} min", seconds / 60),
+        seconds => format!("{} h", seconds / 3600),
+    }
+}
+
+impl From<ReachError> for ApiError {
+    fn from(error: ReachError) -> Self {
+        let message = error.to_string();
+        match error {
+            ReachError::Refused { status, error } => Self::Relayed { status, error },
+            _ => Self::Unreachable { message },
+        }
+    }
+}
+
+/// A question to another member.
+pub struct Ask {
+    node: NodeId,
+    name: String,
+    place: String,
+    head: http::Builder,
+}
+
+impl Ask {
+    /// A question to a node as the view has it, for a caller with that role.
+    ///
+    /// # Errors
+    /// The node is down, or no member.
+    pub fn new(
+        view: &View,
+        node: NodeId,
+        role: Role,
+        method: Method,
+        path: &str,
+    ) -> Result<Self, ReachError> {
+        let member = view.state.nodes.get(&node).ok_or(ReachError::Gone { node })?;
+        if !member.is_there() {
+            return Err(down(member));
+        }
+        let name = member.name.clone();
+        let place = peer::place(member).ok_or_else(|| ReachError::Unreachable {
+            name: name.clone(),
+            place: member.address.clone(),
+            reason: "it has no peer port".to_owned(),
+        })?;
+        let cluster = view.state.cluster.as_ref();
+        let incarnation = cluster.map(|cluster| cluster.incarnation.0).unwrap_or_default();
+        let head = warp::http::Request::builder()
+            .method(method)
+            .uri(path)
+            .header(HOST, "mill")
+            .header(MILL_ROLE, views::role(role))
+            .header(MILL_INCARNATION, incarnation)
+            .header(MILL_INDEX, view.index.0);
+        Ok(Self { node, name, place, head })
+    }
+
+    /// With one more header.
+    #[must_use]
+    pub fn header(mut self, name: &str, value: &str) -> Self {
+        self.head = self.head.header(name, value);
+        self
+    }
+
+    /// What a later failure of the connection means.
+    pub fn breaking(&self) -> impl Fn(&dyn std::error::Error) -> ReachError + use<> {
+        let (name, place) = (self.name.clone(), self.place.clone());
+        move |reason| ReachError::Unreachable {
+            name: name.clone(),
+            place: place.clone(),
+            reason: with_reasons(reason),
+        }
+    }
+
+    fn broken(&self, reason: &dyn std::error::Error) -> ReachError {
+        self.breaking()(reason)
+    }
+
+    fn unreachable(&self, reason: String) -> ReachError {
+        ReachError::Unreachable { name: self.name.clone(), place: self.place.clone(), reason }
+    }
+
+    /// Opens a connection.
+    ///
+    /// # Errors
+    /// The node doesn't answer.
+    pub async fn connect(&self, neighbours: &dyn Neighbours) -> Result<Sender, ReachError> {
+        let opening = neighbours.open(self.node, self.place.clone());
+        let socket = opening.await.map_err(|error| self.broken(&error))?;
+        let io = TokioIo::new(Stalling::new(socket, limits::API_STALL));
+        let (sender, connection) =
+            http1::handshake(io).await.map_err(|error| self.broken(&error))?;
+        // Ends with the question and its answer.
+        tokio::spawn(connection.with_upgrades());
+        Ok(sender)
+    }
+
+    /// Asks over a connection of its own, and waits so long until the answer begins.
+    ///
+    /// # Errors
+    /// The node doesn't answer, or not with a success.
+    pub async fn send(
+        self,
+        neighbours: &dyn Neighbours,
+        body: Option<Sent>,
+        patience: Duration,
+    ) -> Result<hyper::Response<Incoming>, ReachError> {
+        let mut sender = self.connect(neighbours).await?;
+        self.over(&mut sender, body, patience).await
+    }
+
+    /// Asks over a connection that is open.
+    ///
+    /// # Errors
+    /// As [`Ask::send`].
+    pub async fn over(
+        mut self,
+        sender: &mut Sender,
+        body: Option<Sent>,
+        patience: Duration,
+    ) -> Result<hyper::Response<Incoming>, ReachError> {
+        let head = std::mem::take(&mut self.head);
+        let body = body.unwrap_or_else(nothing);
+        let request = head.body(body).map_err(|error| self.broken(&error))?;
+        let answer = tokio::time::timeout(patience, sender.send_request(request)).await;
+        let late = |_| self.unreachable(format!("no answer in {} s", patience.as_secs()));
+        let answer = answer.map_err(late)?.map_err(|error| self.broken(&error))?;
+        let status = answer.status();
+        if status.is_success() || status == StatusCode::SWITCHING_PROTOCOLS {
+            return Ok(answer);
+        }
+        let body = Limited::new(answer.into_body(), limits::API_JSON_MAX).collect();
+        let body = tokio::time::timeout(limits::REACH_ANSWER, body).await;
+        let bytes = body.ok().and_then(Result::ok).map(http_body_util::Collected::to_bytes);
+        let read = bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        let ErrorDocument { error } =
+            read.ok_or_else(|| self.unreachable(format!("it answers {status}")))?;
+        Err(ReachError::Refused { status: status.as_u16(), error })
+    }
+}
+
+fn with_reasons(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}
+
+fn nothing() -> Sent {
+    Empty::new().map_err(|never| match never {}).boxed_unsync()
+}
+
+fn down(node: &Node) -> ReachError {
+    let now = super::context::now();
+    // It had been silent before it was taken for down.
+    let since = match node.down_since {
+        Some(since) => Millis(now.since(since).0 + Millis::from(limits::NODE_DOWN).0),
+        None => now.since(node.joined_at),
+    };
+    ReachError::Down { name: node.name.clone(), since }
+}
+
+/// Hands a request over to the node whose it is, and its answer back, both as they come.
+///
+/// # Errors
+/// The node can't be reached, or refuses.
+pub async fn hand_over(
+    context: &Context,
+    reading: &Reading,
+    node: NodeId,
+    path: &str,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let Request { method, raw_query, role, body, .. } = request;
+    let path = format!("{path}?{raw_query}");
+    let ask = Ask::new(&reading.view, node, role, method.clone(), &path)?;
+    let (body, patience) = if method == Method::GET {
+        (None, limits::REACH_ANSWER)
+    } else {
+        let frames = body.map(|piece| piece.map(Frame::data).map_err(io::Error::other));
+        // It ends when the body does, and that has its own deadlines.
+        (Some(StreamBody::new(frames).boxed_unsync()), Duration::MAX)
+    };
+    let answer = ask.send(&*context.doors.neighbours, body, patience).await?;
+    if answer.status() == StatusCode::NO_CONTENT {
+        return Ok(request::empty());
+    }
+    let (head, body) = answer.into_parts();
+    let mut response = warp::reply::stream(body.into_data_stream()).into_response();
+    *response.status_mut() = head.status;
+    if let Some(kind) = head.headers.get(CONTENT_TYPE) {
+        response.headers_mut().insert(CONTENT_TYPE, kind.clone());
+    }
+    Ok(response)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn silence_is_told_in_units_that_fit() {
+        let said = |seconds: u64| silence(Millis(seconds * 1000));
+        assert_eq!([said(12), said(180), said(10_000)], ["12 s", "3 min", "2 h"]);
+    }
+}

@@ -1,0 +1,67 @@
+//! What members ask of each other: the node-local part of an answer that another one gives.
+//!
+//! Owns that nothing else is asked for: none of these asks a third node, so that no request goes
+//! round. Never part of the API that clients see.
+
+use super::super::{exec, files, logs, usage};
+use super::parts::{LOG_QUERY, change, get, parameter};
+use super::{Gives, Route, Takes, Verb};
+use crate::fsm::model::Role;
+
+/// Every route between members.
+pub static MEMBER_ROUTES: &[Route] = &[
+    Route {
+        role: Some(Role::Admin),
+        query: &[
+            parameter("cmd", ""),
+            parameter("tty", ""),
+            parameter("width", ""),
+            parameter("height", ""),
+        ],
+        status: 101,
+        ..get(
+            "/v1/allocations/{id}/exec",
+            |c, r| Box::pin(exec::here(c, r)),
+            Gives::Nothing,
+            "A program in a container of this node",
+        )
+    },
+    Route {
+        role: Some(Role::Admin),
+        query: &[parameter("path", "")],
+        ..get(
+            "/v1/allocations/{id}/files",
+            |c, r| Box::pin(files::read_here(c, r)),
+            Gives::Archive,
+            "Files out of a container of this node",
+        )
+    },
+    Route {
+        role: Some(Role::Admin),
+        query: &[parameter("path", "")],
+        body: Takes::Archive,
+        status: 204,
+        ..change(
+            Verb::Post,
+            "/v1/allocations/{id}/files",
+            |c, r| Box::pin(files::write_here(c, r)),
+            Gives::Nothing,
+            "Files into a container of this node",
+        )
+    },
+    Route {
+        query: LOG_QUERY,
+        ..get(
+            "/v1/logs",
+            |c, r| Box::pin(logs::here(c, r)),
+            Gives::Text,
+            "What is written on this node",
+        )
+    },
+    get(
+        "/v1/usage",
+        |c, r| Box::pin(usage::here(c, r)),
+        Gives::Text,
+        "What this node and its containers use",
+    ),
+];

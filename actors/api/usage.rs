@@ -1,0 +1,146 @@
+//! What the nodes and their containers use: each node's figures, asked of it.
+//!
+//! Owns a connection to each other node that is kept, since these questions come often, and the
+//! last figures. Never makes a caller wait for a node that is slow.
+
+use super::context::{Context, Neighbours};
+use super::error::ApiError;
+use super::reach::{Ask, ReachError, Sender};
+use super::request::{Request, json};
+use crate::actors::root::{Msg, NodeUsage, View};
+use crate::fsm::model::Role;
+use crate::id::{AllocId, NodeId};
+use crate::limits;
+use crate::units::{Bytes, MilliCpu};
+use futures_util::future::join_all;
+use http_body_util::{BodyExt as _, Limited};
+use ractor::rpc::CallResult;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+use warp::http::{Method, StatusCode};
+use warp::reply::Response;
+
+/// What a node uses: thousandths of cores, and bytes.
+type Amount = (u64, u64);
+
+/// A node's figures, as members tell each other.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Figures {
+    /// By allocation.
+    allocations: BTreeMap<String, Amount>,
+    /// Of the whole machine.
+    node: Amount,
+}
+
+impl From<NodeUsage> for Figures {
+    fn from(usage: NodeUsage) -> Self {
+        let amount = |(cpu, memory): (MilliCpu, Bytes)| (cpu.0, memory.0);
+        let each = usage.allocations.into_iter();
+        let allocations = each.map(|(id, used)| (id.to_string(), amount(used))).collect();
+        Self { allocations, node: amount(usage.node) }
+    }
+}
+
+impl Figures {
+    /// Of the whole machine.
+    pub fn node(&self) -> (MilliCpu, Bytes) {
+        (MilliCpu(self.node.0), Bytes(self.node.1))
+    }
+
+    /// By allocation.
+    pub fn allocations(&self) -> impl Iterator<Item = (AllocId, (MilliCpu, Bytes))> {
+        let of = |(id, (cpu, memory)): (&String, &Amount)| {
+            (AllocId::from(id.as_str()), (MilliCpu(*cpu), Bytes(*memory)))
+        };
+        self.allocations.iter().map(of)
+    }
+}
+
+/// For another member: what this node uses.
+pub async fn here(context: Arc<Context>, _request: Request) -> Result<Response, ApiError> {
+    let figures = of_this_node(&context).await.ok_or(ApiError::Starting)?;
+    json(StatusCode::OK, &figures)
+}
+
+/// What this node uses, if its container actor answers.
+pub async fn of_this_node(context: &Context) -> Option<Figures> {
+    match context.root.call(Msg::Usage, Some(limits::API_USAGE)).await {
+        Ok(CallResult::Success(usage)) => Some(usage.into()),
+        _ => None,
+    }
+}
+
+/// What is kept of one other node.
+#[derive(Default)]
+struct Line {
+    /// Only one question at a time; who waits finds the answer of the one before.
+    sender: tokio::sync::Mutex<Option<Sender>>,
+    last: Mutex<Option<(Instant, Figures)>>,
+}
+
+impl Line {
+    fn last(&self, most: std::time::Duration) -> Option<Figures> {
+        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        last.as_ref().filter(|(at, _)| at.elapsed() < most).map(|(_, figures)| figures.clone())
+    }
+
+    async fn ask(&self, ask: Ask, neighbours: &dyn Neighbours) -> Result<Figures, ReachError> {
+        let mut kept = self.sender.lock().await;
+        if let Some(figures) = self.last(limits::USAGE_FRESH) {
+            return Ok(figures);
+        }
+        // Left out where the question fails or is given up: the next one opens another.
+        let mut sender = match kept.take().filter(|sender| !sender.is_closed()) {
+            Some(sender) => sender,
+            None => ask.connect(neighbours).await?,
+        };
+        let broken = ask.breaking();
+        let answer = ask.over(&mut sender, None, limits::REACH_ANSWER).await?;
+        let body = Limited::new(answer.into_body(), limits::USAGE_ANSWER_MAX).collect().await;
+        let bytes = body.map_err(|error| broken(&*error))?.to_bytes();
+        let figures: Figures = serde_json::from_slice(&bytes).map_err(|error| broken(&error))?;
+        *kept = Some(sender);
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        *last = Some((Instant::now(), figures.clone()));
+        Ok(figures)
+    }
+}
+
+/// The connections to other nodes that are kept for such questions.
+#[derive(Default)]
+pub struct Connections(Mutex<BTreeMap<NodeId, Arc<Line>>>);
+
+impl Connections {
+    /// One to each of these nodes, and to no other.
+    fn to(&self, nodes: &[NodeId]) -> Vec<Arc<Line>> {
+        let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        lines.retain(|id, _| nodes.contains(id));
+        nodes.iter().map(|id| Arc::clone(lines.entry(*id).or_default())).collect()
+    }
+}
+
+/// What the other nodes use, of those that answer in time or did so a moment ago.
+pub async fn of_others(context: &Context, view: &View) -> BTreeMap<NodeId, Figures> {
+    let there = view.state.nodes.values().filter(|node| node.id != view.node && node.is_there());
+    let nodes: Vec<NodeId> = there.map(|node| node.id).collect();
+    let lines = context.connections.to(&nodes);
+    let each = nodes.into_iter().zip(lines).map(|(id, line)| async move {
+        let ask = Ask::new(view, id, Role::Read, Method::GET, "/v1/usage").ok()?;
+        let (asked, neighbours) = (Arc::clone(&line), Arc::clone(&context.doors.neighbours));
+        // It goes on where the caller doesn't wait: the next one has its answer.
+        let asking = tokio::spawn(async move { asked.ask(ask, &*neighbours).await });
+        let answer = tokio::time::timeout(limits::API_USAGE, asking).await;
+        let figures = match answer {
+            Ok(Ok(Ok(figures))) => Some(figures),
+            Ok(Ok(Err(error))) => {
+                tracing::debug!(%error, "no figures of a node");
+                None
+            }
+            _ => line.last(limits::USAGE_OLD),
+        };
+        Some((id, figures?))
+    });
+    join_all(each).await.into_iter().flatten().collect()
+}
