@@ -8,4 +8,5 @@ mod explain;
 mod logins;
 mod logs;
 mod nodes;
+mod reach;
 mod support;

@@ -120,13 +120,13 @@ impl Link {
     pub(super) async fn run_bulk(self, mut large: mpsc::Receiver<Bytes>) {
         while let Some(bytes) = large.recv().await {
             let size = bytes.len();
+            let mut told = Told { post: &self.post, to: self.to, ok: false };
             let sent = self.send_large(bytes).await;
             if let Err(error) = &sent {
                 let error = error as &dyn std::error::Error;
                 tracing::warn!(to = %self.to, error, size, "a snapshot did not arrive");
             }
-            let done = consensus::Msg::SnapshotSent { to: self.to, ok: sent.is_ok() };
-            self.post.tell_raft(done);
+            told.ok = sent.is_ok();
         }
     }
 
@@ -142,6 +142,19 @@ impl Link {
         let sent = tokio::time::timeout(limits::PEER_BULK, call).await;
         sent.map_err(|_| LinkError::Late)?.map_err(Box::new)?;
         Ok(())
+    }
+}
+
+/// Tells raft what became of a snapshot, also where the link is dropped in the middle of it.
+struct Told<'a> {
+    post: &'a Post,
+    to: NodeId,
+    ok: bool,
+}
+
+impl Drop for Told<'_> {
+    fn drop(&mut self) {
+        self.post.tell_raft(consensus::Msg::SnapshotSent { to: self.to, ok: self.ok });
     }
 }
 

@@ -85,6 +85,10 @@ fn print(ui: Ui, line: &LogLineView) -> Result<(), CliError> {
 /// A line as people read it: `12:04:01.220 web-0-k3f9 n1 | GET / 200 3ms`.
 pub fn render(line: &LogLineView, ui: Ui) -> String {
     let LogLineView { ts, stream, line: text, allocation, node } = line;
+    if stream == "event" && allocation.is_empty() {
+        // Of a node, which the text names.
+        return ui.paint(CHANGE, &format!("--- {text}"));
+    }
     if stream == "event" {
         return ui.paint(CHANGE, &format!("--- {allocation} {text}"));
     }

@@ -50,7 +50,7 @@ impl Neighbours for Others {
     ) -> BoxFuture<'static, io::Result<Box<dyn Socket>>> {
         let equipment = self.0.equipment.get().cloned();
         Box::pin(async move {
-            let credentials = equipment.and_then(|equipment| equipment.credentials.clone());
+            let credentials = equipment.map(|equipment| Arc::clone(&equipment.credentials));
             let credentials = credentials.ok_or(io::ErrorKind::Unsupported)?;
             let dialled = peer::dial_api(&peer::tcp(), credentials.trust(), node, &place).await;
             Ok(Box::new(dialled.map_err(io::Error::other)?) as Box<dyn Socket>)

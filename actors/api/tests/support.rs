@@ -35,6 +35,8 @@ pub struct Shared {
     handle: Option<Handle>,
     /// It is not shown to the API.
     hidden: bool,
+    /// Which node this is; the first unless told.
+    pub me: Option<NodeId>,
     /// Nobody confirms a reading.
     pub unconfirmed: bool,
     /// What somebody else changes right before the next proposal.
@@ -54,7 +56,7 @@ impl Shared {
             touched: Arc::new(fsm::Touched::everything()),
             current: true,
             leader: Some(NodeId(1)),
-            node: NodeId(1),
+            node: self.me.unwrap_or(NodeId(1)),
             boot: BootId(1),
         };
         if let Some(handle) = &self.handle {
@@ -310,6 +312,13 @@ impl Node {
 
     /// Gives a replica of a service a place, and lets it be healthy.
     pub fn place(&self, service: &str, replica: u32) -> AllocId {
+        let id = self.place_on(NodeId(1), service, replica);
+        self.report(&id, Phase::Running, Health::Healthy);
+        id
+    }
+
+    /// Gives a replica of a service a place on a node.
+    pub fn place_on(&self, node: NodeId, service: &str, replica: u32) -> AllocId {
         let state = self.state();
         let name = service.into();
         let target = state.owner(&name).unwrap().services[&name].target.clone().unwrap();
@@ -318,12 +327,18 @@ impl Node {
             id: id.clone(),
             workload: name,
             replica,
-            node: NodeId(1),
+            node,
             spec: target,
             replaces: None,
         }));
-        self.report(&id, Phase::Running, Health::Healthy);
         id
+    }
+
+    /// Becomes another node of the same cluster.
+    pub fn become_node(&self, me: NodeId, state: fsm::State) {
+        let mut shared = self.shared.lock().unwrap();
+        (shared.me, shared.state) = (Some(me), state);
+        shared.show();
     }
 
     /// Reports on an allocation, as its node would.
