@@ -180,7 +180,9 @@ impl Actor for Peer {
     ) -> Result<(), ActorProcessingErr> {
         match message {
             Msg::View(view) => state.on_view(view),
-            Msg::PortEnded => return Err("the peer port, or the certificate, is looked after no more".into()),
+            Msg::PortEnded => {
+                return Err("the peer port, or the certificate, is looked after no more".into());
+            }
         }
         Ok(())
     }

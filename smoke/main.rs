@@ -32,10 +32,10 @@ mod node_failure;
 #[path = "../harness/poll.rs"]
 #[allow(dead_code, reason = "shared with harness/, which uses other parts of it")]
 mod poll;
+mod reach;
 #[path = "../harness/registry.rs"]
 #[allow(dead_code, reason = "shared with harness/, which uses other parts of it")]
 mod registry;
-mod reach;
 mod software;
 #[allow(dead_code, reason = "for tests to come")]
 mod support;

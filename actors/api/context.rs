@@ -117,11 +117,7 @@ pub trait Claims: Send + Sync {
 /// The other members.
 pub trait Neighbours: Send + Sync {
     /// Opens a connection to a member's API, at the `HOST:PORT` of its peer port.
-    fn open(
-        &self,
-        node: NodeId,
-        place: String,
-    ) -> BoxFuture<'static, io::Result<Box<dyn Socket>>>;
+    fn open(&self, node: NodeId, place: String) -> BoxFuture<'static, io::Result<Box<dyn Socket>>>;
 }
 
 /// What the API reaches besides root.
@@ -268,8 +264,7 @@ impl Context {
 
     /// What is known beside the state, of all nodes.
     pub async fn observed(&self, view: &View) -> Observed {
-        let (own, others) =
-            tokio::join!(usage::of_this_node(self), usage::of_others(self, view));
+        let (own, others) = tokio::join!(usage::of_this_node(self), usage::of_others(self, view));
         observed(view, own.map(|own| (view.node, own)).into_iter().chain(others))
     }
 

@@ -18,8 +18,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio_util::io::{ReaderStream, StreamReader, SyncIoBridge};
 use warp::Reply as _;
-use warp::http::{HeaderValue, Method};
 use warp::http::header::CONTENT_TYPE;
+use warp::http::{HeaderValue, Method};
 use warp::reply::Response;
 
 /// `GET` and `POST /v1/allocations/{id}/files`, wherever the container is.

@@ -146,8 +146,11 @@ impl Execs {
             let command = program.argv.first().map(String::as_str).unwrap_or_default();
             self.containerd.exec_start(container, &exec, command).await?;
         }
-        if let Some(size) = program.terminal {
-            self.containerd.exec_resize(container, &exec, size).await?;
+        if let Some(size) = program.terminal
+            && let Err(error) = self.containerd.exec_resize(container, &exec, size).await
+        {
+            // One that is quick has ended by now.
+            tracing::debug!(%error, "a terminal keeps its size");
         }
         Ok(Running { input, output, errors, handle: Handle(traces) })
     }

@@ -3,8 +3,8 @@
 //! Owns who a connection's other end is: TLS says it, once, for all calls on it. Never answers a
 //! call itself.
 
-use super::service::Service;
 use super::dial::watch;
+use super::service::Service;
 use super::tls::{API_PROTOCOL, Trust, TrustError};
 use super::wire::door_server::{DoorServer, SERVICE_NAME as DOOR};
 use super::wire::peer_server::PeerServer;

@@ -43,11 +43,7 @@ pub(super) fn open(shared: &Arc<Shared>, root: &RootRef) -> io::Result<Doors> {
 struct Others(Arc<Shared>);
 
 impl Neighbours for Others {
-    fn open(
-        &self,
-        node: NodeId,
-        place: String,
-    ) -> BoxFuture<'static, io::Result<Box<dyn Socket>>> {
+    fn open(&self, node: NodeId, place: String) -> BoxFuture<'static, io::Result<Box<dyn Socket>>> {
         let equipment = self.0.equipment.get().cloned();
         Box::pin(async move {
             let credentials = equipment.map(|equipment| Arc::clone(&equipment.credentials));

@@ -85,7 +85,8 @@ async fn strangers_are_refused() {
     let (ours, theirs) = (Cluster::new("aa"), Cluster::new("aa"));
     let (one, stranger) = (ours.node(1), theirs.node(2));
     // As a client it must pass our verifier, as a server theirs.
-    let (client, seen) = meet(&one, stranger.client_config(NodeId(1), PEER_PROTOCOL).unwrap()).await;
+    let (client, seen) =
+        meet(&one, stranger.client_config(NodeId(1), PEER_PROTOCOL).unwrap()).await;
     assert!(client.is_err() && seen.is_err(), "the stranger doesn't know us: {seen:?}");
     let mut config = ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
