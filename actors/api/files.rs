@@ -7,15 +7,18 @@ use super::allocations::{by_id, on_this_node};
 use super::context::Context;
 use super::error::ApiError;
 use super::reach;
-use super::request::{Request, empty};
+use super::request::{Body, Request, empty};
 use crate::actors::container::transfer::{CopyError, Root};
 use crate::fsm::model::Phase;
 use crate::id::ContainerId;
 use crate::limits;
+use bytes::Bytes;
 use futures_util::StreamExt as _;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::io::{ReaderStream, StreamReader, SyncIoBridge};
 use warp::Reply as _;
 use warp::http::header::CONTENT_TYPE;
@@ -64,10 +67,39 @@ pub async fn read_here(context: Arc<Context>, request: Request) -> Result<Respon
 pub async fn write_here(context: Arc<Context>, request: Request) -> Result<Response, ApiError> {
     let path = path(&request)?;
     let root = root(&context, request.param("id").to_owned()).await?;
-    let pieces = request.body.map(|piece| piece.map_err(io::Error::other));
-    let from = SyncIoBridge::new(StreamReader::new(pieces));
-    blocking(move || root.unpack(&path, from)).await??;
+    let (sender, pieces) = mpsc::channel(1);
+    let from = SyncIoBridge::new(StreamReader::new(ReceiverStream::new(pieces)));
+    let unpacking = blocking(move || root.unpack(&path, from));
+    let (unpacked, ()) = tokio::join!(unpacking, feed(request.body, sender));
+    unpacked??;
     Ok(empty())
+}
+
+/// Passes a body on. What is wanted no more is read for a bit all the same, since a client that is
+/// still writing would not see why.
+async fn feed(mut body: Body, to: mpsc::Sender<io::Result<Bytes>>) {
+    loop {
+        let Some(piece) = body.next().await else { return };
+        let piece = piece.map_err(io::Error::other);
+        let is_last = piece.is_err();
+        if to.send(piece).await.is_err() {
+            break;
+        }
+        if is_last {
+            return;
+        }
+    }
+    let drain = async {
+        let mut dropped = 0;
+        while let Some(Ok(piece)) = body.next().await {
+            dropped += piece.len();
+            if dropped > limits::API_DRAIN_MAX {
+                return;
+            }
+        }
+    };
+    // Whether all came or not, the answer is the same.
+    let _ = tokio::time::timeout(limits::API_DRAIN, drain).await;
 }
 
 fn path(request: &Request) -> Result<PathBuf, ApiError> {
