@@ -21,6 +21,7 @@ mod drain;
 mod exec;
 mod explain;
 mod faults;
+mod first_deploy;
 mod images;
 mod install;
 mod leader_failover;
@@ -29,6 +30,7 @@ mod machines;
 mod membership;
 mod node;
 mod node_failure;
+mod partial_deploy_failure;
 #[path = "../harness/poll.rs"]
 #[allow(dead_code, reason = "shared with harness/, which uses other parts of it")]
 mod poll;
@@ -36,6 +38,8 @@ mod reach;
 #[path = "../harness/registry.rs"]
 #[allow(dead_code, reason = "shared with harness/, which uses other parts of it")]
 mod registry;
+mod rollback;
+mod rolling_update;
 mod software;
 #[allow(dead_code, reason = "for tests to come")]
 mod support;

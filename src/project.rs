@@ -12,11 +12,12 @@ use std::net::Ipv4Addr;
 /// Host ports of a node, each with the containers that it leads to.
 pub type PublishMap = BTreeMap<(u16, Protocol), Vec<(Ipv4Addr, u16)>>;
 
-/// The published ports of a node: each leads to the node's own replicas that may get traffic. A
-/// port whose service has no such replica is there with no target, so that it stays reserved.
+/// The published ports of a node: each leads to the node's own replicas that may get traffic. Where
+/// the last of them drain they keep it until they stop, so that who comes from outside has the time
+/// to go elsewhere. A port whose service has neither is there with no target: it stays reserved.
 #[must_use]
 pub fn publish_map(state: &State, node: NodeId) -> PublishMap {
-    let mut map = PublishMap::new();
+    let (mut map, mut leaving) = (PublishMap::new(), PublishMap::new());
     for allocation in state.allocations_on(node).filter(|a| a.is_live()) {
         let spec = state
             .owner(&allocation.workload)
@@ -29,11 +30,16 @@ pub fn publish_map(state: &State, node: NodeId) -> PublishMap {
             let Some(port) = service.port(publish.port.as_deref()) else { continue };
             let protocol = if publish.udp { Protocol::Udp } else { Protocol::Tcp };
             let targets = map.entry((publish.host_port, protocol)).or_default();
-            if let Some(address) = allocation.observed.address.filter(|_| allocation.is_routable())
-            {
+            let Some(address) = allocation.observed.address else { continue };
+            if allocation.is_routable() {
                 targets.push((address, port));
+            } else if allocation.is_last_resort() {
+                leaving.entry((publish.host_port, protocol)).or_default().push((address, port));
             }
         }
+    }
+    for (place, targets) in map.iter_mut().filter(|(_, targets)| targets.is_empty()) {
+        targets.extend(leaving.remove(place).unwrap_or_default());
     }
     map
 }

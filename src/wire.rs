@@ -109,6 +109,9 @@ pub struct AllocationView {
     pub status: String,
     /// `none checking healthy unhealthy`.
     pub health: String,
+    /// It still runs and gets nothing new: it is about to stop.
+    #[serde(default)]
+    pub draining: bool,
     /// Address with the main port, if it has one.
     pub address: Option<String>,
     /// Cores.

@@ -103,6 +103,12 @@ impl TestCluster {
         self.node(n).mill(words.chain(own))
     }
 
+    /// How many machines there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
     /// A node by its number.
     #[must_use]
     pub fn node(&self, n: usize) -> &TestDaemon {

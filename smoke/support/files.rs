@@ -20,3 +20,16 @@ pub fn service(name: &str, image: &str, more: &str) -> String {
          memory \"32M\"\n    {more}\n}}\n"
     )
 }
+
+/// The service `patient`, which finishes what it has begun, published on a port; `more` goes to
+/// its variables. It may fail its health check soon: `BROKEN "yes"`.
+#[must_use]
+pub fn patient(image: &str, port: u16, replicas: u32, version: &str, more: &str) -> String {
+    format!(
+        "app \"patient\"\n\nservice \"patient\" {{\n    image \"{image}\"\n    port 8080\n    \
+         replicas {replicas}\n    cpu 0.2\n    memory \"64M\"\n    publish {port}\n    \
+         health \"/healthz\" interval=\"500ms\" grace=\"1s\"\n    \
+         update max-parallel=2 healthy-deadline=\"3s\"\n    \
+         env {{ VERSION \"{version}\"{more} }}\n}}\n"
+    )
+}

@@ -13,9 +13,11 @@ pub mod netns;
 pub mod node;
 pub mod output;
 pub mod slot;
+pub mod traffic;
 
 pub use api::{Api, Event};
 pub use cluster::TestCluster;
 pub use fault::Fault;
 pub use node::TestDaemon;
 pub use output::Outcome;
+pub use traffic::Traffic;

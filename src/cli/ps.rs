@@ -222,6 +222,7 @@ pub mod tests {
             node: "n1".to_owned(),
             status: "running".to_owned(),
             health: "healthy".to_owned(),
+            draining: false,
             address: Some("10.99.8.7:3000".to_owned()),
             cpu: CpuUse { used: Some(0.12), limit: Some(0.5) },
             memory: MemoryUse { used: Some(91_000_000), limit: Some(512_000_000) },

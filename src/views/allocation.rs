@@ -27,6 +27,7 @@ pub fn allocation(state: &State, allocation: &Allocation, seen: &Observed) -> Al
         node: node_name(state, allocation.node),
         status: phase(status_of(allocation)).to_owned(),
         health: health(observed.health).to_owned(),
+        draining: allocation.is_live() && matches!(allocation.desired, Desired::Draining { .. }),
         address: observed.address.zip(port).map(|(ip, port)| format!("{ip}:{port}")),
         cpu: CpuUse {
             used: used.map(|(cpu, _)| cpu.cores()),
@@ -66,6 +67,7 @@ fn waiting_run(state: &State, run: &Run) -> AllocationView {
         node: String::new(),
         status: "pending".to_owned(),
         health: "none".to_owned(),
+        draining: false,
         address: None,
         cpu: CpuUse { used: None, limit: spec.and_then(|s| s.cpu).map(|cpu| cpu.cores()) },
         memory: MemoryUse { used: None, limit: spec.map(|spec| spec.memory.0) },

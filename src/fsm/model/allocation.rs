@@ -208,6 +208,14 @@ impl Allocation {
             && self.observed.health == Health::Healthy
     }
 
+    /// It drains and still works: traffic that has nowhere else to go may lead to it.
+    #[must_use]
+    pub fn is_last_resort(&self) -> bool {
+        matches!(self.desired, Desired::Draining { .. })
+            && self.observed.phase == Phase::Running
+            && self.observed.health == Health::Healthy
+    }
+
     /// Its replica number, for a service.
     #[must_use]
     pub fn replica(&self) -> Option<u32> {

@@ -1,0 +1,333 @@
+//! Clients that never stop asking, and count what was not answered.
+//!
+//! Owns the clients: they keep a plan in time whether or not the server keeps up. Never counts a
+//! request that was not answered whole as anything but dropped.
+
+use super::netns::address;
+use super::{Api, TestCluster};
+use nix::sched::{CloneFlags, setns};
+use serde_json::Value;
+use std::fs::File;
+use std::io::{Error, Result};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::time::interval;
+
+/// An answer that takes longer is a dropped request.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How often clients learn anew who is there: as whoever asks for a name would.
+const REFRESH: Duration = Duration::from_millis(250);
+
+/// How much is asked.
+#[derive(Clone, Copy)]
+pub struct Load {
+    /// Clients that keep their connection, with a request each 20 ms.
+    pub kept: usize,
+    /// Time between two requests on connections of their own.
+    pub new: Duration,
+    /// Time between two requests that take two seconds.
+    pub slow: Duration,
+}
+
+/// What several machines can bear at once.
+const SHARED: Load =
+    Load { kept: 2, new: Duration::from_millis(40), slow: Duration::from_millis(250) };
+
+/// How many requests were answered.
+#[derive(Clone, Copy, Debug)]
+pub struct Counts {
+    /// On connections that are kept.
+    pub kept: u64,
+    /// On new ones.
+    pub new: u64,
+    /// Those that take their time.
+    pub slow: u64,
+}
+
+/// What the clients have seen.
+#[derive(Default)]
+struct Seen {
+    over: AtomicBool,
+    kept: AtomicU64,
+    new: AtomicU64,
+    slow: AtomicU64,
+    dropped: Mutex<Vec<String>>,
+    /// What is being changed.
+    during: Mutex<String>,
+}
+
+impl Seen {
+    fn goes_on(&self) -> bool {
+        !self.over.load(Ordering::SeqCst)
+    }
+
+    fn count(
+        &self,
+        counter: &AtomicU64,
+        kind: &str,
+        place: SocketAddr,
+        result: Result<bool>,
+    ) -> bool {
+        let problem = match result {
+            Ok(stays) => {
+                counter.fetch_add(1, Ordering::SeqCst);
+                return stays;
+            }
+            Err(error) => {
+                let during = self.during.lock().unwrap();
+                format!("{during}: {kind} at {place}: {error}")
+            }
+        };
+        self.dropped.lock().unwrap().push(problem);
+        false
+    }
+}
+
+/// Where clients may go: one place, or what the API says.
+struct Places {
+    now: Mutex<Vec<SocketAddr>>,
+    turn: AtomicU64,
+    /// Whom to ask, the nearest first; nobody if there is one place for ever.
+    apis: Vec<Api>,
+    service: String,
+    published: Option<u16>,
+}
+
+impl Places {
+    /// The next one; the last known if there is none.
+    fn next(&self) -> SocketAddr {
+        let now = self.now.lock().unwrap();
+        let turn = self.turn.fetch_add(1, Ordering::SeqCst);
+        now[usize::try_from(turn).unwrap_or_default() % now.len()]
+    }
+
+    /// Asks who is there. Where nobody answers, or nobody is there, all stays as it was.
+    fn refresh(&self) {
+        let request = |api: &Api| {
+            let answer = api.request("GET", "/v1/allocations").try_send().ok()?;
+            (answer.status == 200).then(|| answer.json())
+        };
+        let Some(all) = self.apis.iter().find_map(request) else { return };
+        let mut places: Vec<SocketAddr> =
+            all.as_array().unwrap().iter().filter_map(|one| self.place(one)).collect();
+        places.dedup();
+        if !places.is_empty() {
+            *self.now.lock().unwrap() = places;
+        }
+    }
+
+    fn place(&self, one: &Value) -> Option<SocketAddr> {
+        let works = one["status"] == "running" && one["health"] == "healthy";
+        if one["name"] != self.service.as_str() || !works || one["draining"] == true {
+            return None;
+        }
+        let Some(port) = self.published else { return one["address"].as_str()?.parse().ok() };
+        let number = one["node"].as_str()?.trim_start_matches('n').parse().ok()?;
+        format!("{}:{port}", address(number)).parse().ok()
+    }
+}
+
+/// Clients at work until [`Traffic::end`].
+pub struct Traffic {
+    seen: Arc<Seen>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Traffic {
+    /// Clients of one place, on this machine.
+    #[must_use]
+    pub fn at(place: SocketAddr, load: Load) -> Self {
+        let mut traffic = Self { seen: Arc::default(), threads: Vec::new() };
+        let places = Places {
+            now: Mutex::new(vec![place]),
+            turn: AtomicU64::default(),
+            apis: Vec::new(),
+            service: String::new(),
+            published: None,
+        };
+        traffic.begin(None, places, load);
+        traffic
+    }
+
+    /// Clients of a service on each node, and outside of all nodes at the port that it publishes.
+    /// They go to healthy replicas that don't drain, as the node itself sees them at the time.
+    #[must_use]
+    pub fn everywhere(cluster: &TestCluster, service: &str, published: u16) -> Self {
+        let mut traffic = Self { seen: Arc::default(), threads: Vec::new() };
+        let numbers = 1..=cluster.len();
+        let places = |first: usize, published| {
+            let apis = std::iter::once(first).chain(numbers.clone().filter(|n| *n != first));
+            let places = Places {
+                now: Mutex::default(),
+                turn: AtomicU64::default(),
+                apis: apis.map(|n| cluster.node(n).api()).collect(),
+                service: service.to_owned(),
+                published,
+            };
+            places.refresh();
+            assert!(!places.now.lock().unwrap().is_empty(), "no replica of {service}");
+            places
+        };
+        for n in numbers.clone() {
+            let namespace = cluster.node(n).namespace().path();
+            traffic.begin(Some(namespace), places(n, None), SHARED);
+        }
+        let outside = cluster.hub().namespace.path();
+        traffic.begin(Some(outside), places(1, Some(published)), SHARED);
+        traffic
+    }
+
+    /// Says what is being changed, for what is told of dropped requests.
+    pub fn during(&self, what: &str) {
+        what.clone_into(&mut self.seen.during.lock().unwrap());
+    }
+
+    /// Requests answered so far.
+    #[must_use]
+    pub fn answered(&self) -> u64 {
+        let seen = &self.seen;
+        [&seen.kept, &seen.new, &seen.slow].iter().map(|count| count.load(Ordering::SeqCst)).sum()
+    }
+
+    /// Ends the clients and asserts that all of them were answered.
+    #[track_caller]
+    pub fn end(mut self) -> Counts {
+        self.seen.over.store(true, Ordering::SeqCst);
+        for thread in self.threads.drain(..) {
+            thread.join().expect("a client's thread");
+        }
+        let load = |count: &AtomicU64| count.load(Ordering::SeqCst);
+        let seen = &self.seen;
+        let counts =
+            Counts { kept: load(&seen.kept), new: load(&seen.new), slow: load(&seen.slow) };
+        println!("requests answered: {counts:?}");
+        let dropped = std::mem::take(&mut *seen.dropped.lock().unwrap());
+        assert!(dropped.is_empty(), "{} dropped, {counts:?}: {dropped:#?}", dropped.len());
+        assert!(counts.kept > 50 && counts.new > 50 && counts.slow > 5, "{counts:?}");
+        counts
+    }
+
+    fn begin(&mut self, namespace: Option<PathBuf>, places: Places, load: Load) {
+        let (seen, places) = (Arc::clone(&self.seen), Arc::new(places));
+        self.threads.push(std::thread::spawn(move || {
+            if let Some(path) = namespace {
+                setns(File::open(path).unwrap(), CloneFlags::CLONE_NEWNET).unwrap();
+            }
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.unwrap().block_on(ask_all(places, seen, load));
+        }));
+    }
+}
+
+impl Drop for Traffic {
+    fn drop(&mut self) {
+        // A test that fails has other things to say; its clients end with it.
+        self.seen.over.store(true, Ordering::SeqCst);
+        for problem in self.seen.dropped.lock().unwrap().iter() {
+            eprintln!("dropped: {problem}");
+        }
+    }
+}
+
+async fn ask_all(places: Arc<Places>, seen: Arc<Seen>, load: Load) {
+    let mut all = tokio::task::JoinSet::new();
+    for _ in 0..load.kept {
+        all.spawn(keeping(Arc::clone(&places), Arc::clone(&seen)));
+    }
+    all.spawn(arriving(Arc::clone(&places), Arc::clone(&seen), load.new, "/"));
+    all.spawn(arriving(Arc::clone(&places), Arc::clone(&seen), load.slow, "/slow"));
+    if !places.apis.is_empty() {
+        all.spawn(refreshing(places, seen));
+    }
+    all.join_all().await;
+}
+
+async fn refreshing(places: Arc<Places>, seen: Arc<Seen>) {
+    let mut tick = interval(REFRESH);
+    while seen.goes_on() {
+        tick.tick().await;
+        let places = Arc::clone(&places);
+        let _ = tokio::task::spawn_blocking(move || places.refresh()).await;
+    }
+}
+
+/// A client that keeps its connection as long as the server does.
+async fn keeping(places: Arc<Places>, seen: Arc<Seen>) {
+    let mut tick = interval(Duration::from_millis(20));
+    let mut kept: Option<(SocketAddr, TcpStream)> = None;
+    while seen.goes_on() {
+        tick.tick().await;
+        let (place, mut stream) = match kept.take() {
+            Some(kept) => kept,
+            None => {
+                let place = places.next();
+                match TcpStream::connect(place).await {
+                    Ok(stream) => (place, stream),
+                    Err(error) => {
+                        seen.count(&seen.kept, "kept", place, Err(error));
+                        continue;
+                    }
+                }
+            }
+        };
+        let result = ask(&mut stream, "/").await;
+        if seen.count(&seen.kept, "kept", place, result) {
+            kept = Some((place, stream));
+        }
+    }
+}
+
+/// Requests on connections of their own, begun on time whether or not the last one has ended.
+async fn arriving(places: Arc<Places>, seen: Arc<Seen>, every: Duration, path: &'static str) {
+    let mut tick = interval(every);
+    let mut under_way = tokio::task::JoinSet::new();
+    while seen.goes_on() {
+        tick.tick().await;
+        let (seen, place) = (Arc::clone(&seen), places.next());
+        under_way.spawn(async move {
+            let result = ask_anew(place, path).await;
+            let counter = if path == "/slow" { &seen.slow } else { &seen.new };
+            seen.count(counter, path, place, result);
+        });
+    }
+    under_way.join_all().await;
+}
+
+async fn ask_anew(place: SocketAddr, path: &str) -> Result<bool> {
+    let connected = tokio::time::timeout(PATIENCE, TcpStream::connect(place)).await;
+    ask(&mut connected.map_err(|_| Error::other("no connection in time"))??, path).await
+}
+
+/// One request; whether the connection stays open.
+async fn ask(stream: &mut TcpStream, path: &str) -> Result<bool> {
+    let exchange = async {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: patient\r\n\r\n");
+        stream.write_all(request.as_bytes()).await?;
+        let (mut answer, mut buffer) = (String::new(), [0; 1024]);
+        loop {
+            let n = stream.read(&mut buffer).await?;
+            if n == 0 {
+                return Err(Error::other(format!("cut off after {answer:?}")));
+            }
+            answer.push_str(&String::from_utf8_lossy(&buffer[..n]));
+            let Some((head, body)) = answer.split_once("\r\n\r\n") else { continue };
+            let length = head.split("Content-Length: ").nth(1);
+            let length = length.and_then(|rest| rest.split("\r\n").next()?.parse::<usize>().ok());
+            if Some(body.len()) != length {
+                continue;
+            }
+            if !head.starts_with("HTTP/1.1 200") {
+                return Err(Error::other(format!("answered {head:?}")));
+            }
+            return Ok(!head.contains("Connection: close"));
+        }
+    };
+    let late = |_| Error::other("not answered in time");
+    tokio::time::timeout(PATIENCE, exchange).await.map_err(late)?
+}
