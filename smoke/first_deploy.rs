@@ -21,7 +21,7 @@ fn first_deploy() {
     let exact = planned.lines().last().unwrap();
     assert!(planned.contains("+ hello") && exact.starts_with("mill up --plan "), "{planned}");
     assert!(node.allocations("hello").is_empty());
-    let out = node.mill(exact.split(' ').skip(1).chain([path])).ok();
+    let out = node.mill(exact.split(' ').skip(1)).ok();
     assert!(out.contains("✓ r1 done") && out.contains("2/2 healthy"), "{out}");
     println!("{planned}\n{out}");
 

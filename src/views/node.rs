@@ -59,14 +59,18 @@ fn drained(state: &State, node: &Node, drain: Drain, seen: &Observed) -> DrainVi
     }
 }
 
-/// The replicas that can't leave a draining node.
+/// The replicas that can't leave this draining node; those of another one are that one's.
 pub(super) fn stuck_on(state: &State, node: &Node) -> Vec<Unplaced> {
     if node.status != NodeStatus::Draining {
         return Vec::new();
     }
-    let own = state.allocations_on(node.id).filter(|a| a.is_live());
-    let apps = own.filter_map(|a| state.apps.get(&a.app));
-    why::stuck(state, apps)
+    let own = || state.allocations_on(node.id).filter(|a| a.is_live());
+    let is_here = |one: &Unplaced| {
+        own().any(|a| a.workload == one.service && a.replica() == Some(one.replica))
+    };
+    let mut stuck = why::stuck(state, own().filter_map(|a| state.apps.get(&a.app)));
+    stuck.retain(is_here);
+    stuck
 }
 
 /// An allocation that is to leave its node, with those that can't.
