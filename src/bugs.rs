@@ -21,6 +21,14 @@ pub enum Bug {
     HoldNothing,
     /// Stops what is on a draining node at once.
     DrainAtOnce,
+    /// Takes a write to the log for durable before it is.
+    AcknowledgeEarly,
+    /// Does not write down whom it voted for.
+    ForgetVote,
+    /// Does not carry out that a joint configuration is left.
+    LoseJointLeave,
+    /// Answers reads without asking whether it still leads.
+    ReadWithoutQuorum,
     /// Panics in the middle of applying a report with this number.
     PanicInReport(u64),
 }

@@ -4,6 +4,7 @@
 //! world and its faults. Never sleeps and never reads a clock.
 
 mod check;
+mod consensus;
 mod fault;
 mod members;
 mod node;

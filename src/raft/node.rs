@@ -4,6 +4,7 @@
 //! nothing counts as applied before root said so. Never does any of it itself.
 
 use super::log::{LogView, Recovered};
+use crate::bugs::{Bug, is_on};
 use crate::id::NodeId;
 use crate::limits;
 use raft::eraftpb::{ConfState, Entry, HardState, Message, Snapshot};
@@ -99,7 +100,10 @@ fn config(id: u64, applied: u64) -> Config {
         max_committed_size_per_ready: limits::READY_MAX,
         check_quorum: true,
         pre_vote: true,
-        read_only_option: ReadOnlyOption::Safe,
+        read_only_option: match is_on(Bug::ReadWithoutQuorum) {
+            true => ReadOnlyOption::LeaseBased,
+            false => ReadOnlyOption::Safe,
+        },
         ..Config::default()
     }
 }
@@ -216,7 +220,8 @@ impl Node {
         self.hand_out(&round.committed);
         // Noted in any case: a change may be committed by what brings new entries.
         let changes = self.members.must_write(&round.committed);
-        let needed = ready.must_sync() || changes;
+        let needless = is_on(Bug::ForgetVote) && entries.is_empty() && snapshot.is_none();
+        let needed = ready.must_sync() && !needless || changes;
         if let Some(snapshot) = &snapshot {
             self.raw.mut_store().install(snapshot);
             self.members.installed(snapshot);

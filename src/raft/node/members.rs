@@ -4,6 +4,7 @@
 //! durable, or a node could restart into the old configuration and elect itself alone. Never
 //! decides who should be a member.
 
+use crate::bugs::{Bug, is_on};
 use crate::id::NodeId;
 use crate::limits;
 use crate::raft::log::{LogView, Recovered};
@@ -137,6 +138,9 @@ impl Members {
         let before = self.due.len();
         while self.due.front().is_some_and(|due| due.write != 0 && due.write <= number) {
             let Some(due) = self.due.pop_front() else { break };
+            if is_on(Bug::LoseJointLeave) && due.change.changes.is_empty() {
+                continue;
+            }
             match raw.apply_conf_change(&due.change) {
                 Ok(conf) => {
                     raw.mut_store().set_conf(conf.clone());
