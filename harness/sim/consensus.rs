@@ -12,9 +12,9 @@ use super::Dice;
 use crate::bugs::{Bug, is_on};
 use crate::id::{Index, NodeId};
 use crate::limits;
+use crate::raft::Tuning;
 use crate::raft::consensus::{Consensus, Identity, Todo};
 use crate::raft::event::Event as Told;
-use crate::raft::Tuning;
 use crate::raft::log::LogView;
 use crate::raft::node::{Conf, Write};
 use crate::units::Millis;
@@ -343,4 +343,3 @@ impl World {
 }
 
 const _: () = assert!(QUIET > 10 * limits::RAFT_TICK.as_millis() as u64);
-
