@@ -50,7 +50,7 @@ impl Actor for Onlooker {
 async fn start_raft(dir: PathBuf, root: RootRef) -> Result<Handle, SpawnErr> {
     let to = root.clone();
     let sink: raft::Sink = Box::new(move |event| {
-        if let Some(event) = RaftEvent::decode(event) {
+        if let Some(event) = RaftEvent::decode(event, 1) {
             let _ = to.cast(Msg::Raft(event));
         }
     });

@@ -401,7 +401,7 @@ async fn start_peer(shared: Arc<Shared>, root: RootRef) -> Result<root::Handle, 
 async fn start_raft(shared: Arc<Shared>, root: RootRef) -> Result<root::Handle, ractor::SpawnErr> {
     let missing = || ractor::SpawnErr::StartupFailed("the node is no member yet".into());
     let who = shared.identity.get().ok_or_else(missing)?;
-    let sink = root::sink(root.clone(), Arc::clone(&shared.post));
+    let sink = root::sink(root.clone(), Arc::clone(&shared.post), FEATURE_LEVEL);
     let dir = Places::of(&shared.config.data_dir).data.join(LOG);
     let args = raft::Args { node: who.node, dir, sink };
     let (actor, _) = raft::Raft::spawn_linked(None, raft::Raft, args, root.get_cell()).await?;

@@ -84,6 +84,14 @@ pub fn plan(state: &State, conf: &Conf, observed: &Observed, me: NodeId, now: Ti
     if planner.is_recorded() { planner.wait() } else { Next::Record(command) }
 }
 
+/// The feature level that every node knows, if entries may not need it yet. Before that each
+/// node can go back to the version that it had.
+#[must_use]
+pub fn raise(state: &State) -> Option<Command> {
+    let level = state.nodes.values().map(|node| node.feature_level).min()?;
+    (level > state.level()).then_some(Command::Raise { level })
+}
+
 /// How many vote among so many nodes.
 #[must_use]
 pub fn voters_among(nodes: usize) -> usize {

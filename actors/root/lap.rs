@@ -7,7 +7,7 @@ use crate::actors::peer::Post;
 use crate::actors::raft as consensus;
 use crate::actors::raft::EncodeError;
 use crate::fsm::model::Node;
-use crate::fsm::{self, Applied, Command, FEATURE_LEVEL, Rejection, SessionStep, Touched};
+use crate::fsm::{self, Applied, Command, Rejection, SessionStep, Touched};
 use crate::id::{BootId, Index, NodeId, Term};
 use crate::limits;
 use crate::units::{Millis, Timestamp};
@@ -227,11 +227,11 @@ fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
 /// Where raft's events go: messages to other nodes straight into their letterboxes, the rest to
 /// root, decoded on raft's side.
 #[must_use]
-pub fn sink(root: RootRef, post: Arc<Post>) -> consensus::Sink {
+pub fn sink(root: RootRef, post: Arc<Post>, level: u32) -> consensus::Sink {
     Box::new(move |event| match event {
         consensus::Event::Send { to, bytes, bulk } => post.send(to, bytes, bulk),
         event => {
-            if let Some(event) = RaftEvent::decode(event) {
+            if let Some(event) = RaftEvent::decode(event, level) {
                 // Root stops raft before itself: nothing is lost.
                 let _ = root.cast(super::Msg::Raft(event));
             }
@@ -242,15 +242,19 @@ pub fn sink(root: RootRef, post: Arc<Post>) -> consensus::Sink {
 impl RaftEvent {
     /// Decodes what raft tells. Runs on raft's side, so that root does not spend its time on it.
     /// Absent: nothing for root to do.
+    /// `level` is the highest feature level that this build knows.
     #[must_use]
-    pub fn decode(event: consensus::Event) -> Option<Self> {
+    pub fn decode(event: consensus::Event, level: u32) -> Option<Self> {
         Some(match event {
             consensus::Event::Installed { state, .. } => match fsm::State::decode(&state) {
+                Ok(state) if state.level() > level => {
+                    Self::Fatal(too_old("the state's snapshot", state.level(), level))
+                }
                 Ok(state) => Self::Installed(Box::new(state)),
                 Err(error) => Self::Fatal(format!("reading the state's snapshot: {error}")),
             },
             consensus::Event::Committed(entries) => {
-                match entries.into_iter().map(decode_entry).collect() {
+                match entries.into_iter().map(|one| decode_entry(one, level)).collect() {
                     Ok(entries) => Self::Committed(entries),
                     Err(reason) => Self::Fatal(reason),
                 }
@@ -268,17 +272,23 @@ impl RaftEvent {
     }
 }
 
-fn decode_entry(committed: consensus::Committed) -> Result<super::CommittedEntry, String> {
+fn too_old(what: &str, needed: u32, level: u32) -> String {
+    format!(
+        "{what} needs feature level {needed}, this build has {level}: install the version of mill \
+         that the other nodes have (mill nodes --json)"
+    )
+}
+
+fn decode_entry(
+    committed: consensus::Committed,
+    level: u32,
+) -> Result<super::CommittedEntry, String> {
     let index = committed.index;
     let Some(entry) = committed.entry else {
         return Ok(super::CommittedEntry { index, entry: None });
     };
-    if entry.feature_level > FEATURE_LEVEL {
-        let level = entry.feature_level;
-        return Err(format!(
-            "entry {index} of the log needs feature level {level}, this build has \
-             {FEATURE_LEVEL}: install a newer mill on this node"
-        ));
+    if entry.feature_level > level {
+        return Err(too_old(&format!("entry {index} of the log"), entry.feature_level, level));
     }
     let command = serde_json::from_slice(&entry.command)
         .map_err(|error| format!("reading entry {index} of the log: {error}"))?;

@@ -5,7 +5,6 @@
 
 use super::{Child, Refusal, RootRef, State, ToChild};
 use crate::actors::raft as consensus;
-use crate::fsm::FEATURE_LEVEL;
 use crate::id::{BootId, Index, NodeId};
 use crate::raft::Entry;
 use crate::raft::node::Member;
@@ -104,7 +103,7 @@ impl State {
             }
             MembersStep::Change(members, Ok(command)) => {
                 let entry = Entry {
-                    feature_level: FEATURE_LEVEL,
+                    feature_level: self.fsm.level(),
                     node: self.member.as_ref().map_or(0, |member| member.node.0),
                     boot: self.boot.0,
                     // Nothing waits for it, and it can't come twice.

@@ -5,7 +5,7 @@
 
 use super::{Child, Msg, RootRef, State, ToChild};
 use crate::actors::raft as consensus;
-use crate::fsm::{Command, FEATURE_LEVEL, Outcome, Rejection};
+use crate::fsm::{Command, Outcome, Rejection};
 use crate::id::Index;
 use crate::limits;
 use crate::raft::Entry;
@@ -145,7 +145,7 @@ impl State {
         let seq = self.pending.last;
         let low_water = self.pending.waiting.keys().next().map_or(seq, |first| *first) - 1;
         let entry = Entry {
-            feature_level: FEATURE_LEVEL,
+            feature_level: self.fsm.level(),
             node: node.0,
             boot: self.boot.0,
             seq,

@@ -173,7 +173,7 @@ impl Tree {
 async fn raft_child(root: RootRef, dir: std::path::PathBuf) -> Result<Handle, SpawnErr> {
     let to = root.clone();
     let sink: raft::Sink = Box::new(move |event| {
-        if let Some(event) = RaftEvent::decode(event) {
+        if let Some(event) = RaftEvent::decode(event, 1) {
             let _ = to.cast(Msg::Raft(event));
         }
     });
@@ -259,7 +259,7 @@ async fn a_failed_raft_ends_the_process_at_once() {
     tree.begin();
     tree.view(Child::Api, |view| view.current).await;
     let fatal = raft::Event::Fatal(raft::RaftError::WriterGone.into());
-    tree.root.cast(Msg::Raft(RaftEvent::decode(fatal).unwrap())).unwrap();
+    tree.root.cast(Msg::Raft(RaftEvent::decode(fatal, 1).unwrap())).unwrap();
     let reason = tokio::time::timeout(DEADLINE, tree.fatal.recv()).await.unwrap().unwrap();
     assert!(reason.contains("log"), "{reason}");
     tree.stop().await;

@@ -69,6 +69,10 @@ impl Watch {
     pub(super) fn plan(&mut self, view: &View, now: Timestamp) -> Option<Step> {
         let conf = self.conf.as_ref()?;
         let next = members::plan(&view.state, conf, &Observed::default(), view.node, now);
+        let next = match next {
+            Next::Wait(_) | Next::Nothing => members::raise(&view.state).map_or(next, Next::Record),
+            next => next,
+        };
         let is_asked =
             |(asked, at): &(Next, Instant)| *asked == next && at.elapsed() < limits::MEMBERS_RETRY;
         if self.asked.as_ref().is_some_and(is_asked) {

@@ -133,6 +133,15 @@ impl TestCluster {
         self.nodes.get_mut(&id).expect("a node").start().await;
     }
 
+    /// A node is ended, and started as a version that knows this feature level.
+    pub async fn install(&mut self, id: u64, level: u32) -> &mut TestNode {
+        self.kill(id).await;
+        let node = self.nodes.get_mut(&id).expect("a node");
+        node.install(level);
+        node.start().await;
+        node
+    }
+
     /// Ends all.
     pub async fn end(mut self) {
         for node in self.nodes.values_mut() {

@@ -40,6 +40,7 @@ struct Kept {
     known: BTreeMap<NodeId, String>,
     ways: Ways,
     script: Script,
+    level: u32,
 }
 
 /// A node.
@@ -66,7 +67,7 @@ where
 }
 
 async fn start_raft(kept: Kept, post: Arc<Post>, root: RootRef) -> Result<Handle, SpawnErr> {
-    let sink = sink(root.clone(), post);
+    let sink = sink(root.clone(), post, kept.level);
     let args = raft::Args { node: kept.node, dir: kept.dir, sink };
     let (actor, _) = Raft::spawn_linked(None, Raft, args, root.get_cell()).await?;
     let (cell, raft) = (actor.get_cell(), Some(actor.clone()));
@@ -118,7 +119,7 @@ impl Running {
             cpu: MilliCpu(2_000),
             memory: Bytes(4 << 30),
             version: "test".to_owned(),
-            feature_level: FEATURE_LEVEL,
+            feature_level: kept.level,
         };
         let member = Member { node: kept.node, init: kept.init.clone(), register };
         root.cast(Msg::Begin(Box::new(member))).expect("root lives");
@@ -148,6 +149,7 @@ impl TestNode {
             known: BTreeMap::new(),
             ways,
             script: Script::default(),
+            level: FEATURE_LEVEL,
         };
         Self::begin(kept, listener).await
     }
@@ -175,6 +177,7 @@ impl TestNode {
             known: joiner.known,
             ways,
             script: Script::default(),
+            level: FEATURE_LEVEL,
         };
         Self::begin(kept, listener).await
     }
@@ -274,6 +277,19 @@ impl TestNode {
         let Some(mut running) = self.running.take() else { return };
         let _ = running.root.call(Msg::Stop, Some(Duration::from_secs(20))).await;
         assert_eq!(running.fatal.try_recv().ok(), None, "node {} failed", self.id);
+    }
+
+    /// Another version of the program is installed: from the next start on it knows this level.
+    pub(super) fn install(&mut self, level: u32) {
+        self.kept.level = level;
+    }
+
+    /// Waits until the process would end of itself, ends it, and says why.
+    pub async fn failed(&mut self) -> String {
+        let mut running = self.running.take().expect("the node runs");
+        let why = running.fatal.recv().await.expect("root lives");
+        let _ = running.root.call(Msg::Stop, Some(Duration::from_secs(20))).await;
+        why
     }
 
     pub(super) async fn start(&mut self) {

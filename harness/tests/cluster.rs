@@ -2,8 +2,8 @@
 
 use crate::cluster::TestCluster;
 use mill::actors::root::View;
-use mill::fsm::Command;
 use mill::fsm::model::{NodeStatus, Role};
+use mill::fsm::{Command, FEATURE_LEVEL};
 use mill::id::{NodeId, TokenId};
 use mill::secret::Sealed;
 use std::sync::Arc;
@@ -172,5 +172,35 @@ async fn once_a_node_is_removed_the_others_have_another_keyring() {
     // The authority's key is sealed by it: a new node's certificate is signed.
     let joined = cluster.join().await;
     cluster.node(joined).ready().await;
+    cluster.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_versions_go_on_together_and_only_once_all_are_new_there_is_no_way_back() {
+    let mut cluster = TestCluster::new(3).await;
+    let (old, new) = (FEATURE_LEVEL, FEATURE_LEVEL + 1);
+    let mut changes = 0;
+    // Forth and back, one after another.
+    for (id, level) in [(1, new), (2, new), (1, old), (2, old), (3, new), (2, new)] {
+        cluster.install(id, level).await.ready().await;
+        for node in cluster.ids() {
+            changes += 1;
+            cluster.node(node).propose(&token(&format!("t{changes}"))).await.unwrap();
+        }
+        assert_eq!(cluster.node(id).view().state.level(), old);
+    }
+    cluster.agree().await;
+    let early = cluster.node(2).propose(&Command::Raise { level: new }).await;
+    assert!(early.is_err(), "node 1 doesn't know it");
+    cluster.install(1, new).await.ready().await;
+    for id in cluster.ids() {
+        cluster.node(id).until("the new level", |view| view.state.level() == new).await;
+        cluster.node(id).propose(&token(&format!("new{id}"))).await.unwrap();
+    }
+    cluster.agree().await;
+    let why = cluster.install(3, old).await.failed().await;
+    assert!(why.contains("needs feature level 2, this build has 1: install"), "{why}");
+    cluster.node(1).propose(&token("last")).await.unwrap();
+    cluster.install(3, new).await.ready().await;
     cluster.end().await;
 }

@@ -116,6 +116,7 @@ impl State {
             Command::Drain { node, deadline } => self.drain(node, deadline, touched),
             Command::Undrain { node } => self.undrain(node, touched),
             Command::Remove { node } => self.remove_node(node, touched),
+            Command::Raise { level } => self.raise(level),
             Command::Rotate(rotate) => self.rotate(rotate, touched),
             Command::NodeDown { node, boot } => self.node_down(node, boot, touched),
             Command::Deploy(deploy) => self.deploy(deploy, touched),

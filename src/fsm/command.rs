@@ -83,6 +83,11 @@ pub enum Command {
         /// Which node.
         node: NodeId,
     },
+    /// Let entries need a higher feature level, which every node knows.
+    Raise {
+        /// The level.
+        level: u32,
+    },
     /// Change the keyring.
     Rotate(Rotate),
     /// A node is silent: what runs there is lost.

@@ -47,6 +47,9 @@ pub struct State {
     pub last_node: NodeId,
     /// The newest revision of any app.
     pub last_revision: Revision,
+    /// What entries may need, once all nodes know it; 0 is the first level, too.
+    #[serde(default)]
+    pub feature_level: u32,
     /// The members.
     pub nodes: OrdMap<NodeId, Arc<Node>>,
     /// Ids of nodes that are members no more, for ever.
@@ -243,6 +246,12 @@ impl State {
     #[must_use]
     pub fn hash(&self) -> SpecHash {
         crate::spec::model::hash_of(self)
+    }
+
+    /// The feature level that entries may need: every node knows it.
+    #[must_use]
+    pub fn level(&self) -> u32 {
+        self.feature_level.max(model::first_level())
     }
 
     /// The specification with that hash.

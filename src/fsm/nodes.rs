@@ -18,6 +18,16 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 impl State {
+    /// From now on entries may need that level. For good: a node that doesn't know it halts.
+    pub(super) fn raise(&mut self, level: u32) -> Result<Outcome, Rejection> {
+        let all_know = self.nodes.values().all(|node| node.feature_level >= level);
+        if level <= self.level() || !all_know {
+            return Err(Rejection::Stale);
+        }
+        self.feature_level = level;
+        Ok(Outcome::Done)
+    }
+
     /// The leader has heard nothing of a node for too long: what runs there is lost, and nothing
     /// that this life of it says counts any more.
     pub(super) fn node_down(
