@@ -35,9 +35,9 @@ check: ## formatting, lints and style rules
 	cargo clippy --all-targets -- -D warnings
 	cargo nextest run -E 'binary(harness) and test(/^tidy/)'
 
-smoke: ## only the end-to-end tests
+smoke: ## only the end-to-end tests, or those with MILL_TEST_FILTER=name in their names
 	@harness/setup --test
-	cargo nextest run -E 'binary(smoke)'
+	cargo nextest run -E 'binary(smoke) and test($(MILL_TEST_FILTER))'
 
 sim: ## the seeded simulation: SEEDS=1000 runs, or the one of SEED=n
 	@harness/setup --test

@@ -21,7 +21,7 @@ pub struct TestCluster {
     nodes: Vec<TestDaemon>,
     registry: Registry,
     hub: Hub,
-    library: PathBuf,
+    preload: PathBuf,
     own_disks: bool,
     /// What went wrong and isn't undone yet.
     pub(super) struck: BTreeSet<(usize, Fault)>,
@@ -63,11 +63,11 @@ impl TestCluster {
         fs::create_dir_all(slot.folder()).unwrap();
         let hub = Hub::new(&slot.folder());
         let registry = Registry::start_in(&hub.namespace.path(), HUB);
-        let library = dials::library(&slot.folder());
+        let preload = dials::library(&slot.folder());
         let struck = BTreeSet::new();
         let none = Vec::new();
         let mut cluster =
-            Self { nodes: none, registry, hub, library, own_disks, struck, _slot: slot };
+            Self { nodes: none, registry, hub, preload, own_disks, struck, _slot: slot };
         for _ in 0..nodes {
             cluster.add();
         }
@@ -81,7 +81,7 @@ impl TestCluster {
         let connect = |namespace: &Namespace| self.hub.connect(namespace, n);
         let flags = ["--insecure-registry", registry.as_str()];
         let builder = TestDaemon::builder().flags(flags).unclaimed().own_disk(self.own_disks);
-        let node = builder.dials(self.library.clone()).start_in(address(n), connect);
+        let node = builder.dials(self.preload.clone()).start_in(address(n), connect);
         self.nodes.push(node);
     }
 

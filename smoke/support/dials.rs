@@ -12,7 +12,7 @@ use std::time::Duration;
 
 /// The dials of one node.
 pub struct Dials {
-    library: PathBuf,
+    preload: PathBuf,
     file: PathBuf,
 }
 
@@ -32,13 +32,13 @@ impl Dials {
     pub fn new(library: &Path, folder: &Path) -> Self {
         let file = folder.join("dials");
         fs::write(&file, [0; 16]).unwrap();
-        Self { library: library.to_owned(), file }
+        Self { preload: library.to_owned(), file }
     }
 
     /// The variables with which a program sees them.
     #[must_use]
     pub fn environment(&self) -> [(&'static str, &Path); 2] {
-        [("LD_PRELOAD", &self.library), ("MILL_TEST_DIALS", &self.file)]
+        [("LD_PRELOAD", &self.preload), ("MILL_TEST_DIALS", &self.file)]
     }
 
     /// Sets the wall clock off by so many seconds, ahead or back.
