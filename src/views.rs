@@ -39,6 +39,8 @@ pub struct Observed {
     pub now: Timestamp,
     /// Who leads, if that is known.
     pub leader: Option<NodeId>,
+    /// The other members say that this node is none any more.
+    pub removed: bool,
     /// Use of the allocations whose nodes answered.
     pub allocations: BTreeMap<AllocId, (MilliCpu, Bytes)>,
     /// Use of the nodes that answered.

@@ -112,6 +112,9 @@ fn a_replica_out_of_memory_is_the_first_thing_in_the_status() {
         (5, &"oom".into())
     );
     assert_eq!(super::status(&state, &Observed::default()).warnings[0].subject, "cluster");
+    let removed = super::status(&state, &Observed { removed: true, ..seen() });
+    let message = &removed.warnings[0].message;
+    assert!(message.starts_with("this node was removed") && message.ends_with("then mill join"));
 }
 
 fn status_of(state: &State) -> StatusView {

@@ -17,6 +17,13 @@ use crate::wire::WarningView;
 /// What is wrong, the worst first.
 pub(super) fn warnings(state: &State, seen: &Observed) -> Vec<WarningView> {
     let mut all = Vec::new();
+    if seen.removed {
+        let message = "this node was removed from the cluster: nothing that changes reaches it, \
+                       its containers run on. To use the host again: stop the daemon, mill clean, \
+                       then mill join"
+            .to_owned();
+        all.push(WarningView { subject: "cluster".to_owned(), message, command: None });
+    }
     if seen.leader.is_none() {
         let message = "no leader: containers run on, changes are refused".to_owned();
         all.push(WarningView { subject: "cluster".to_owned(), message, command: None });
