@@ -154,3 +154,19 @@ fn every_example_parses() {
         );
     }
 }
+
+#[test]
+fn each_workflow_page_has_its_test() {
+    let root = root();
+    let mut pages = 0;
+    for entry in std::fs::read_dir(root.join("docs/workflows")).unwrap() {
+        let page = entry.unwrap().path();
+        let name = page.file_stem().unwrap().to_str().unwrap().replace('-', "_");
+        let test = format!("smoke/{name}.rs");
+        assert!(root.join(&test).exists(), "{} needs {test}", page.display());
+        let text = std::fs::read_to_string(&page).unwrap();
+        assert!(text.contains(&test), "{} doesn't name {test}", page.display());
+        pages += 1;
+    }
+    assert!(pages > 0);
+}

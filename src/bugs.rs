@@ -21,7 +21,8 @@ pub enum Bug {
     HoldNothing,
     /// Stops what is on a draining node at once.
     DrainAtOnce,
-    /// Takes a write to the log for durable before it is.
+    /// Takes a write to the log for durable before it is: the simulated disk's.
+    #[cfg(test)]
     AcknowledgeEarly,
     /// Does not write down whom it voted for.
     ForgetVote,
