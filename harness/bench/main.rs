@@ -9,14 +9,14 @@
     reason = "a test tells by panicking; to clippy only `#[test]` functions are tests"
 )]
 
-#[allow(dead_code, reason = "shared with the tests")]
-#[path = "../cluster/mod.rs"]
-mod cluster;
 mod commit;
 mod disk;
+mod etcd;
+mod failures;
 #[allow(dead_code, reason = "shared with the tests")]
 #[path = "../lap.rs"]
 mod lap;
+mod load;
 mod logs;
 mod members;
 mod node;
@@ -48,6 +48,9 @@ fn main() {
     }
     if wanted("members") {
         rows.extend(members::figures());
+    }
+    if wanted("failures") {
+        rows.extend(failures::figures());
     }
     if wanted("planning") {
         rows.extend(planning::figures());

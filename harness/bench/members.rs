@@ -1,104 +1,76 @@
-//! How fast three nodes commit together, and how long no write is taken after a leader is gone.
+//! How fast three nodes commit together, beside etcd on the same machines.
 //!
-//! Never a container: root, raft, the connections and the scheduler are real, in one process.
+//! Owns what is written and how often each side has its turn. Never a container.
 
-use super::report::{Row, median, ms};
-use crate::cluster::TestCluster;
-use mill::fsm::Command;
-use mill::fsm::model::Role;
+use super::etcd::Etcd;
+use super::load::{Load, Target, request, run};
+use super::report::{Row, ms};
+use crate::support::TestCluster;
+use serde_json::json;
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
-const CLIENTS: usize = 64;
-const SINGLE: usize = 1_000;
-const MANY: usize = 20_000;
-const LOSSES: usize = 10;
+/// Clients at once.
+const MANY: usize = 64;
+/// Keys that they share.
+const KEYS: usize = 16;
+/// Bytes of each value.
+const SIZE: usize = 200;
+/// Turns of each side; the median counts.
+const TURNS: usize = 3;
+
+/// Writes of labels through the API of a node.
+fn target(cluster: &TestCluster, at: usize) -> Target {
+    let address: SocketAddr = cluster.node(at).api_address().parse().unwrap();
+    let token = format!("Authorization: Bearer {}\r\n", cluster.node(1).token());
+    let write = move |client: usize, number: usize| {
+        let (key, node) = (client % KEYS, client % 3 + 1);
+        let body = json!({"labels": {format!("k{key}"): format!("{number:0>SIZE$}")}}).to_string();
+        request("PATCH", &format!("/v1/nodes/n{node}"), &token, &body)
+    };
+    let namespace = cluster.node(at).namespace().path();
+    Target { namespace, address, request: Arc::new(write) }
+}
+
+/// The median turn of both, taken in turn.
+fn measured(mill: &Target, etcd: &Target, clients: usize) -> (Load, Load) {
+    let turns = (0..TURNS).map(|_| (run(mill, clients), run(etcd, clients)));
+    let (mut ours, mut theirs): (Vec<Load>, Vec<Load>) = turns.unzip();
+    for side in [&mut ours, &mut theirs] {
+        side.sort_by(|a, b| a.rate.total_cmp(&b.rate));
+    }
+    (ours[TURNS / 2], theirs[TURNS / 2])
+}
+
+fn row(figure: &'static str, ours: Load, theirs: Load) -> Row {
+    Row {
+        figure,
+        mill: format!("{:.0}/s, median {}", ours.rate, ms(ours.p50)),
+        peer: format!("etcd {:.0}/s, median {}", theirs.rate, ms(theirs.p50)),
+        aim: "at least etcd's",
+        met: Some(ours.rate >= theirs.rate && ours.p50 <= theirs.p50),
+    }
+}
 
 /// The figures of a cluster of three.
 pub fn figures() -> Vec<Row> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-    runtime.block_on(measure())
-}
-
-fn token(id: &str) -> Command {
-    let (id, hash) = (id.into(), "0".repeat(256));
-    Command::CreateToken { id, role: Role::Read, hash, expires_at: None }
-}
-
-async fn measure() -> Vec<Row> {
-    let mut cluster = TestCluster::new(3).await;
-    let leader = cluster.leader(&[1, 2, 3]).await;
-    let follower = if leader == 1 { 2 } else { 1 };
+    let cluster = TestCluster::start(3);
+    cluster.await_voters(3);
+    let leader = cluster.leader();
+    let etcd = Etcd::start(&cluster);
     let mut rows = Vec::new();
-    for (at, who) in [(leader, "the leader"), (follower, "a follower")] {
-        cluster = throughput(cluster, at, who, &mut rows).await;
+    let places = [
+        (leader, true, "writes over HTTP at the leader of three nodes"),
+        (cluster.follower(), false, "the same at a follower"),
+    ];
+    for (at, at_leader, what) in places {
+        let (ours, theirs) = (target(&cluster, at), etcd.target(at_leader, KEYS, SIZE));
+        for (clients, how) in [(1, "one client"), (MANY, "64 clients")] {
+            let (ours, theirs) = measured(&ours, &theirs, clients);
+            let figure: &'static str = format!("{what}, {how}").leak();
+            rows.push(row(figure, ours, theirs));
+            eprintln!("{figure}: {ours:?} {theirs:?}");
+        }
     }
-    rows.push(losses(cluster).await);
     rows
-}
-
-async fn throughput(cluster: TestCluster, at: u64, who: &str, rows: &mut Vec<Row>) -> TestCluster {
-    let start = Instant::now();
-    let mut times = Vec::with_capacity(SINGLE);
-    for n in 0..SINGLE {
-        let one = Instant::now();
-        cluster.node(at).propose(&token(&format!("{at}-{n}"))).await.unwrap();
-        times.push(one.elapsed());
-    }
-    let single = SINGLE as f64 / start.elapsed().as_secs_f64();
-    let cluster = Arc::new(cluster);
-    let start = Instant::now();
-    let mut clients = tokio::task::JoinSet::new();
-    for client in 0..CLIENTS {
-        let cluster = Arc::clone(&cluster);
-        clients.spawn(async move {
-            for n in 0..MANY / CLIENTS {
-                let id = format!("{at}-{client}-{n}");
-                cluster.node(at).propose(&token(&id)).await.unwrap();
-            }
-        });
-    }
-    clients.join_all().await;
-    let many = (MANY / CLIENTS * CLIENTS) as f64 / start.elapsed().as_secs_f64();
-    let p50 = median(&mut times);
-    rows.push(Row {
-        figure: "three nodes, commits a second, one client",
-        mill: format!("{single:.0}/s, median {} ({who})", ms(p50)),
-        peer: "etcd 1036/s over HTTP".to_owned(),
-        aim: "at least etcd's",
-        met: Some(single >= 1_036.0),
-    });
-    rows.push(Row {
-        figure: "three nodes, commits a second, 64 clients",
-        mill: format!("{many:.0}/s ({who})"),
-        peer: "etcd 7757/s over HTTP".to_owned(),
-        aim: "at least etcd's",
-        met: Some(many >= 7_757.0),
-    });
-    Arc::into_inner(cluster).expect("no other user")
-}
-
-async fn losses(mut cluster: TestCluster) -> Row {
-    let mut times: Vec<Duration> = Vec::new();
-    for n in 0..LOSSES {
-        let leader = cluster.leader(&[1, 2, 3]).await;
-        let asked = if leader == 1 { 2 } else { 1 };
-        let start = Instant::now();
-        cluster.ways.isolate(leader, true);
-        cluster.node(asked).propose(&token(&format!("lost-{n}"))).await.unwrap();
-        times.push(start.elapsed());
-        cluster.kill(leader).await;
-        cluster.start(leader).await;
-        cluster.node(leader).ready().await;
-        cluster.agree().await;
-    }
-    cluster.end().await;
-    let worst = times.iter().max().copied().unwrap_or_default();
-    Row {
-        figure: "leader gone to the next write",
-        mill: format!("median {}, worst of {LOSSES} {}", ms(median(&mut times)), ms(worst)),
-        peer: "-".to_owned(),
-        aim: "at most 1.0 s",
-        met: Some(worst <= Duration::from_secs(1)),
-    }
 }

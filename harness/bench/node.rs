@@ -183,10 +183,19 @@ pub(super) fn processor_time(id: i32) -> Duration {
     Duration::from_millis(ticks * 10)
 }
 
+/// A process's memory in bytes, with its share of nothing: what it has alone on its machine.
+pub(super) fn resident(id: i32) -> u64 {
+    rolled_up(id, "Rss:")
+}
+
 /// A process's proportional set size in bytes.
 fn pss(id: i32) -> u64 {
+    rolled_up(id, "Pss:")
+}
+
+fn rolled_up(id: i32, field: &str) -> u64 {
     let rollup = fs::read_to_string(format!("/proc/{id}/smaps_rollup")).unwrap_or_default();
-    let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:")).unwrap_or("0");
+    let line = rollup.lines().find_map(|line| line.strip_prefix(field)).unwrap_or("0");
     let kilobytes: u64 = line.trim().trim_end_matches(" kB").parse().unwrap_or(0);
     kilobytes * 1024
 }

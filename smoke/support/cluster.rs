@@ -87,12 +87,17 @@ impl TestCluster {
 
     /// Makes the first node a cluster and lets the others join it.
     fn form(&mut self, nodes: usize) {
-        let told = self.node_mut(1).init(&["--node", "n1", "--advertise", &address(1)]);
+        let told = self.init();
         for n in 2..=nodes {
             let _ = self.join(n, &told).ok();
         }
         let ready = || self.names_with("status", "ready").len() == nodes;
         poll(ready).secs(30).expect("all nodes ready");
+    }
+
+    /// Makes the first node a cluster; what `init` told.
+    pub fn init(&mut self) -> Value {
+        self.node_mut(1).init(&["--node", "n1", "--advertise", &address(1)])
     }
 
     /// Lets a node join with what `init` told.
