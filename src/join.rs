@@ -4,7 +4,7 @@
 
 use crate::fsm::State;
 use crate::fsm::model::Role;
-use crate::limits;
+use crate::limits::{self, LABEL_MAX, LABEL_VALUE_MAX};
 use crate::token::{self, TokenError};
 use crate::units::{Millis, Timestamp};
 use std::fmt;
@@ -20,6 +20,8 @@ pub struct Wish<'a> {
     pub address: &'a str,
     /// Its peer port.
     pub port: u32,
+    /// Its labels, by name.
+    pub labels: Vec<(&'a str, &'a str)>,
     /// Its program's version.
     pub version: &'a str,
     /// The highest feature level that it knows.
@@ -77,6 +79,15 @@ pub enum JoinRefusal {
         /// What was given.
         name: String,
     },
+    /// A label that is none.
+    #[error(transparent)]
+    Label(#[from] LabelError),
+    /// More labels than a node may have.
+    #[error("{count} labels are too many for a node")]
+    Labels {
+        /// How many.
+        count: usize,
+    },
     /// No address.
     #[error("{address:?} with port {port} is no place where others could reach the node")]
     Address {
@@ -100,6 +111,8 @@ impl JoinRefusal {
             Self::TooNew { .. } => {
                 "upgrade the members first, or install their version on this host".to_owned()
             }
+            Self::Label(no) => no.hint(),
+            Self::Labels { .. } => format!("pass at most {} --label", limits::NODE_LABELS_MAX),
             Self::Name { .. } => "pass --node NAME".to_owned(),
             Self::Address { .. } => "pass --advertise IP".to_owned(),
         }
@@ -160,12 +173,77 @@ pub fn check(
     if !is_name(wish.node) {
         return Err(JoinRefusal::Name { name: wish.node.chars().take(limits::NAME_MAX).collect() });
     }
+    check_labels(&wish.labels)?;
     let reachable = wish.address.parse::<std::net::IpAddr>().is_ok_and(|a| !a.is_unspecified());
     if !reachable || wish.port == 0 || u16::try_from(wish.port).is_err() {
         let address = wish.address.chars().take(limits::NAME_MAX).collect();
         return Err(JoinRefusal::Address { address, port: wish.port });
     }
     Ok(())
+}
+
+/// Why a label isn't taken.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LabelError {
+    /// Its name.
+    #[error("{label:?} is no label")]
+    Name {
+        /// The beginning of it.
+        label: String,
+    },
+    /// Its value.
+    #[error("{value:?} is no value of label {label}")]
+    Value {
+        /// Whose.
+        label: String,
+        /// The beginning of it.
+        value: String,
+    },
+}
+
+impl LabelError {
+    /// What to write instead.
+    #[must_use]
+    pub fn hint(&self) -> String {
+        match self {
+            Self::Name { .. } => {
+                format!("1 to {} bytes without blanks and =, and no dash at the end", LABEL_MAX)
+            }
+            Self::Value { .. } => format!("1 to {LABEL_VALUE_MAX} bytes without blanks"),
+        }
+    }
+}
+
+/// Labels are what `constraint` can name and `mill label` can write.
+///
+/// # Errors
+/// The label or its value is none.
+pub fn check_label(label: &str, value: Option<&str>) -> Result<(), LabelError> {
+    let begin = |text: &str| text.chars().take(LABEL_MAX).collect();
+    let is_odd = |c: char| c.is_control() || c.is_whitespace();
+    let is_label = !label.contains(|c| is_odd(c) || c == '=') && !label.ends_with('-');
+    if label.is_empty() || label.len() > LABEL_MAX || !is_label {
+        return Err(LabelError::Name { label: begin(label) });
+    }
+    let is_value =
+        |value: &str| (1..=LABEL_VALUE_MAX).contains(&value.len()) && !value.contains(is_odd);
+    match value {
+        Some(value) if !is_value(value) => {
+            Err(LabelError::Value { label: label.to_owned(), value: begin(value) })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// All labels of a node.
+///
+/// # Errors
+/// One is none, or there are too many.
+pub fn check_labels(labels: &[(&str, &str)]) -> Result<(), JoinRefusal> {
+    if labels.len() > limits::NODE_LABELS_MAX {
+        return Err(JoinRefusal::Labels { count: labels.len() });
+    }
+    Ok(labels.iter().try_for_each(|(label, value)| check_label(label, Some(value)))?)
 }
 
 /// Whether a text can be the name of a cluster or node.
@@ -210,6 +288,7 @@ mod tests {
             node: "n2",
             address: "10.0.0.2",
             port: 4401,
+            labels: vec![("zone", "a")],
             version: "9.9",
             feature_level: 3,
             time: NOW,
@@ -255,6 +334,9 @@ mod tests {
             "this host's clock is 3 days behind the cluster's" },
         seconds = { |w| w.time = Timestamp(NOW.0 + 61_000),
             "this host's clock is 61 s ahead of the cluster's" },
+        label = { |w| w.labels.push(("a b", "c")), "\"a b\" is no label" },
+        label_value = { |w| w.labels.push(("a", "")), "\"\" is no value of label a" },
+        labels = { |w| w.labels = vec![("a", "b"); 65], "65 labels are too many for a node" },
         name = { |w| w.node = "N 2", "node name \"N 2\" is not 1 to 50 of a-z, 0-9 and -" },
         address = { |w| w.address = "0.0.0.0",
             "\"0.0.0.0\" with port 4401 is no place where others could reach the node" },
@@ -293,5 +375,22 @@ mod tests {
     fn names_have_few_letters() {
         assert!(is_name("n1") && is_name("my-host"));
         assert!(!is_name("") && !is_name("-a") && !is_name("Ä") && !is_name(&"a".repeat(51)));
+    }
+
+    #[test]
+    fn labels_are_checked() {
+        for (label, value) in [("zone", Some("eu-1")), ("a.b/c", Some("1=2")), ("old", None)] {
+            assert!(check_label(label, value).is_ok(), "{label} {value:?}");
+        }
+        for (label, value) in [
+            ("", None),
+            ("a b", None),
+            ("a=b", None),
+            ("a-", None),
+            ("a", Some("")),
+            ("a", Some("\n")),
+        ] {
+            assert!(check_label(label, value).is_err(), "{label} {value:?}");
+        }
     }
 }

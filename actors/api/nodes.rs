@@ -8,7 +8,7 @@ use super::request::{self, Request, empty, json};
 use crate::fsm::model::Node;
 use crate::fsm::{Command, State};
 use crate::id::NodeId;
-use crate::limits;
+use crate::join;
 use crate::units::Millis;
 use crate::views;
 use crate::wire::{DrainRequest, LabelsRequest};
@@ -100,45 +100,6 @@ fn no_node(text: &str) -> ApiError {
     ApiError::NotFound { what: "node", name: text.to_owned() }
 }
 
-/// Labels are what `constraint` can name and `mill label` can write.
 fn check(label: &str, value: Option<&str>) -> Result<(), ApiError> {
-    let is_odd = |c: char| c.is_control() || c.is_whitespace();
-    let is_label = !label.contains(|c| is_odd(c) || c == '=') && !label.ends_with('-');
-    if label.is_empty() || label.len() > limits::LABEL_MAX || !is_label {
-        let message = format!("{label:?} is no label");
-        let max = limits::LABEL_MAX;
-        let hint = format!("1 to {max} bytes without blanks and =, and no dash at the end");
-        return Err(ApiError::bad(message, hint));
-    }
-    let is_value = |value: &str| {
-        (1..=limits::LABEL_VALUE_MAX).contains(&value.len()) && !value.contains(is_odd)
-    };
-    if value.is_some_and(|value| !is_value(value)) {
-        let message = format!("{:?} is no value of label {label}", value.unwrap_or_default());
-        let max = limits::LABEL_VALUE_MAX;
-        return Err(ApiError::bad(message, format!("1 to {max} bytes without blanks")));
-    }
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::check;
-
-    #[test]
-    fn labels_are_checked() {
-        for (label, value) in [("zone", Some("eu-1")), ("a.b/c", Some("1=2")), ("old", None)] {
-            assert!(check(label, value).is_ok(), "{label} {value:?}");
-        }
-        for (label, value) in [
-            ("", None),
-            ("a b", None),
-            ("a=b", None),
-            ("a-", None),
-            ("a", Some("")),
-            ("a", Some("\n")),
-        ] {
-            assert!(check(label, value).is_err(), "{label} {value:?}");
-        }
-    }
+    join::check_label(label, value).map_err(|no| ApiError::bad(no.to_string(), no.hint()))
 }

@@ -101,7 +101,7 @@ impl wire::door_server::Door for Door {
             public_key,
             keyring: sealed.map_err(bad_key)?,
             keyring_id: keyring.id().to_owned(),
-            version: asked.version,
+            version: asked.version.chars().take(limits::NAME_MAX).collect(),
             feature_level: asked.feature_level,
         };
         let (node, subnet, index) = self.propose(join).await?;
@@ -160,6 +160,7 @@ fn wish_of(asked: &wire::JoinRequest) -> Wish<'_> {
         node: &asked.node,
         address: &asked.address,
         port: asked.port,
+        labels: asked.labels.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect(),
         version: &asked.version,
         feature_level: asked.feature_level,
         time: Timestamp(asked.time_ms),

@@ -11,9 +11,10 @@ use super::{Identity, Shared, begin, equipment};
 use crate::actors::api::{ApiError, Standing};
 use crate::actors::peer::keys::NodeKeys;
 use crate::actors::root::{self, RootRef};
-use crate::join::is_name;
+use crate::join::{self, is_name};
 use crate::limits;
 use crate::wire::{InitRequest, InitView, JoinRequest, JoinView};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,6 +30,7 @@ pub(super) async fn init(
 ) -> Result<InitView, ApiError> {
     let _one_at_a_time = shared.claiming.lock().await;
     check_unclaimed(shared)?;
+    check_labels(&request.labels)?;
     first::init(shared, root, request).await
 }
 
@@ -43,6 +45,7 @@ pub(super) async fn join(
 ) -> Result<JoinView, ApiError> {
     let _one_at_a_time = shared.claiming.lock().await;
     check_unclaimed(shared)?;
+    check_labels(&request.labels)?;
     joined::join(shared, root, request).await
 }
 
@@ -53,6 +56,11 @@ fn check_unclaimed(shared: &Shared) -> Result<(), ApiError> {
                 daemon, mill clean"
         .to_owned();
     Err(ApiError::Conflict { message, hint: Some(hint) })
+}
+
+fn check_labels(labels: &BTreeMap<String, String>) -> Result<(), ApiError> {
+    let all: Vec<_> = labels.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+    join::check_labels(&all).map_err(|no| ApiError::bad(no.to_string(), no.hint()))
 }
 
 /// The node begins the life of a member; done when it is ready.
