@@ -250,8 +250,7 @@ impl State {
             myself.send_after(crate::limits::SWEEP_FIRST, || Msg::Relieve);
             myself.send_after(crate::limits::SWEEP_FIRST, || Msg::Sweep);
         }
-        let is_told = view.touched.nodes || view.touched.all;
-        if let Some(node) = view.state.nodes.get(&view.node).filter(|_| is_told) {
+        if let Some(node) = view.state.nodes.get(&view.node) {
             self.platform.images.use_keyring(&node.keyring);
         }
         self.platform.images.use_logins(&view.state.logins);

@@ -50,6 +50,9 @@ pub trait ImageStore: Send + Sync {
     fn login(&self, registry: String, login: Login) -> BoxFuture<'_, Result<Sealed, StoreError>>;
     /// From now on these logins count.
     fn use_logins(&self, logins: &Logins);
+
+    /// From now on this keyring counts, as the state has it for this node.
+    fn use_keyring(&self, sealed: &str);
     /// Takes the images of an archive.
     fn load(
         &self,

@@ -34,6 +34,11 @@ pub async fn set(context: Arc<Context>, mut request: Request) -> Result<Response
     }
     let (user, password) = (wanted.user, Secret::new(wanted.password));
     let login = Login { user: user.clone(), password };
+    // The node may have become a member just now.
+    let view = context.view().ok_or(ApiError::Starting)?;
+    if let Some(node) = view.state.nodes.get(&view.node) {
+        context.doors.images.use_keyring(&node.keyring);
+    }
     let password = context.doors.images.login(registry.clone(), login).await?;
     let command = Command::SetLogin { registry: registry.clone(), user, password };
     let done = context.propose(command, None).await?;

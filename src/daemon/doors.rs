@@ -133,6 +133,12 @@ impl ImageStore for Store {
         })
     }
 
+    fn use_keyring(&self, sealed: &str) {
+        if let Some(images) = self.images() {
+            images.use_keyring(sealed);
+        }
+    }
+
     fn use_logins(&self, logins: &Logins) {
         if let Some(images) = self.images() {
             images.use_logins(logins);

@@ -79,6 +79,8 @@ impl ImageStore for FakeImages {
         Box::pin(async move { is_right.then_some(sealed).ok_or(StoreError::Refused { reason }) })
     }
 
+    fn use_keyring(&self, _sealed: &str) {}
+
     fn use_logins(&self, logins: &Logins) {
         self.logins.lock().unwrap().clone_from(logins);
     }
