@@ -24,6 +24,10 @@ use std::collections::VecDeque;
 
 /// What the shell is to do.
 #[derive(Debug)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "there are few at a time, and each is carried out at once"
+)]
 pub enum Todo<R> {
     /// Tell root, or send to a peer.
     Tell(Event),
