@@ -163,9 +163,8 @@ impl Actor for Peer {
         });
         server.spawn(async move {
             let _ended = also;
-            renewal.keep().await;
+            tokio::join!(renewal.keep(), rotation.keep());
         });
-        server.spawn(rotation.keep());
         let known = args.known.clone();
         let mut state = State { args, views, links: BTreeMap::new(), _server: server };
         state.link(known);
@@ -181,7 +180,9 @@ impl Actor for Peer {
         match message {
             Msg::View(view) => state.on_view(view),
             Msg::PortEnded => {
-                return Err("the peer port, or the certificate, is looked after no more".into());
+                return Err(
+                    "the peer port, the certificate or the keyring is looked after no more".into(),
+                );
             }
         }
         Ok(())
