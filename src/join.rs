@@ -207,7 +207,7 @@ impl LabelError {
     pub fn hint(&self) -> String {
         match self {
             Self::Name { .. } => {
-                format!("1 to {} bytes without blanks and =, and no dash at the end", LABEL_MAX)
+                format!("1 to {LABEL_MAX} bytes without blanks and =, and no dash at the end")
             }
             Self::Value { .. } => format!("1 to {LABEL_VALUE_MAX} bytes without blanks"),
         }

@@ -84,7 +84,8 @@ pub struct Join {
     pub public_key: String,
     /// The cluster's keyring, sealed for that key, base64.
     pub keyring: String,
-    /// Which keyring that is.
+    /// Which keyring that is; empty in logs from before it could change.
+    #[serde(default)]
     pub keyring_id: String,
     /// Version of the program.
     pub version: String,
