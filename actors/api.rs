@@ -16,6 +16,7 @@ mod files;
 mod hall;
 mod images;
 mod leave;
+mod lend;
 pub mod listener;
 mod logins;
 mod logs;
@@ -41,6 +42,7 @@ mod usage;
 pub use context::{Claims, Doors, ImageStore, Lines, LogSource, Neighbours, StoreError};
 pub use error::ApiError;
 pub use hall::{Guest, Hall};
+pub use lend::Lenders;
 pub use serve::{Bounds, Socket};
 
 use crate::actors::root::{self, Child, Handle, RootRef, ToChild, View};

@@ -12,6 +12,7 @@ pub mod exec;
 mod fleet;
 pub mod health;
 pub mod image;
+mod keeping;
 pub mod logs;
 pub mod net;
 mod publish;
@@ -26,11 +27,14 @@ use crate::actors::platform::Platform;
 use crate::actors::root::{self, NodeUsage, RootRef, ToChild, View};
 use crate::fsm::Command;
 use crate::fsm::command::Report;
+use crate::fsm::loaded::Pin;
 use crate::fsm::model::Observed;
 use crate::id::AllocId;
 use crate::project::PublishMap;
 use containerd::{Found, TaskEvent};
 use fleet::Fleet;
+use image::ImageError;
+use keeping::Keeping;
 use publish::Publishing;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort, SpawnErr, SupervisionEvent};
 use reports::{Next, Reports};
@@ -66,6 +70,12 @@ pub enum Msg {
     Routed(bool),
     /// Try once more to change the routes.
     Reroute,
+    /// What this node has of loaded images has changed, or something is to be done about them.
+    Keep,
+    /// Loaded images are as they should be here, but for these.
+    Kept(Vec<Pin>),
+    /// A loaded image was fetched, so that more nodes have it, or not.
+    Fetched(Pin, Result<(), ImageError>),
     /// A failed allocation's actor may start again.
     Revive(AllocId),
     /// Read what the containers use.
@@ -101,6 +111,7 @@ pub struct State {
     seq: u64,
     publishing: Publishing,
     ways: Ways,
+    keeping: Keeping,
     /// What runs besides the allocations' own work; ends with the actor.
     work: JoinSet<()>,
 }
@@ -146,6 +157,13 @@ impl Actor for Container {
                 let _ = listener.cast(Msg::Task(event));
             }
         });
+        let mut changes = args.platform.images.changes();
+        let listener = myself.clone();
+        work.spawn(async move {
+            while changes.changed().await.is_ok() {
+                let _ = listener.cast(Msg::Keep);
+            }
+        });
         let me = myself.clone();
         myself.send_after(crate::limits::USAGE_INTERVAL, || Msg::Sample);
         Ok(State {
@@ -158,6 +176,7 @@ impl Actor for Container {
             seq: 0,
             publishing: Publishing::default(),
             ways: Ways::default(),
+            keeping: Keeping::default(),
             work,
         })
     }
@@ -192,6 +211,9 @@ impl Actor for Container {
             Msg::Republish => state.publish(&myself),
             Msg::Routed(complete) => state.on_routed(complete, &myself),
             Msg::Reroute => state.reroute(&myself),
+            Msg::Keep => state.keep(&myself),
+            Msg::Kept(fetch) => state.on_kept(fetch, &myself),
+            Msg::Fetched(pin, held) => state.on_fetched(pin, held, &myself),
             Msg::Revive(id) => {
                 state.fleet.revive(&id);
                 state.look(&myself);
@@ -254,6 +276,7 @@ impl State {
             self.platform.images.use_keyring(&node.keyring);
         }
         self.platform.images.use_logins(&view.state.logins);
+        self.platform.images.use_view(&view);
         if view.current {
             self.platform.images.use_specs(&view.state.specs);
         }
@@ -270,6 +293,7 @@ impl State {
         self.reconcile(myself).await?;
         self.publish(myself);
         self.route(myself);
+        self.keep_if_changed(myself);
         self.send(myself);
         self.rest();
         Ok(())

@@ -278,6 +278,11 @@ pub fn docker_archive(image: &str, file: &Path) {
     archive(image, &format!("docker-archive:{}:{image}", file.display()));
 }
 
+/// The same under another name.
+pub fn archive_as(image: &str, name: &str, file: &Path) {
+    archive(image, &format!("docker-archive:{}:{name}", file.display()));
+}
+
 /// Writes an image as an OCI archive.
 pub fn oci_archive(image: &str, file: &Path) {
     archive(image, &format!("oci-archive:{}:{image}", file.display()));

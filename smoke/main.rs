@@ -25,6 +25,7 @@ mod first_deploy;
 mod images;
 mod install;
 mod leader_failover;
+mod loaded;
 mod logs;
 mod machines;
 mod membership;

@@ -303,7 +303,8 @@ async fn begin(
     who: Identity,
     equipment: Arc<Equipment>,
 ) -> Result<(), DaemonError> {
-    shared.platform(&who, &equipment.keyring).await?;
+    let platform = shared.platform(&who, &equipment.keyring).await?;
+    platform.images.use_members(doors::members(shared));
     let member = Member {
         node: who.node,
         init: who.init.clone(),

@@ -9,6 +9,7 @@ mod bugs;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod copies;
 pub mod daemon;
 pub mod events;
 pub mod fsm;

@@ -2,6 +2,10 @@
 //!
 //! Never holds a value that a person sets: those are in the file, the flags or the settings.
 
+mod images;
+
+pub use images::*;
+
 mod peer;
 
 pub use peer::*;

@@ -10,6 +10,7 @@ mod rollback;
 
 pub use rollback::rollback;
 
+use crate::copies;
 use crate::fsm::State;
 use crate::fsm::command::Deploy;
 use crate::fsm::model::{App, DeployKind, Node, WorkloadSpec};
@@ -134,6 +135,14 @@ pub enum ResolveError {
         /// What is wrong with it.
         reason: String,
     },
+    /// It was loaded, and no node that has it is there.
+    #[error("{reference} {reason}")]
+    Lost {
+        /// The image.
+        reference: String,
+        /// Where it is.
+        reason: String,
+    },
     /// The registry can't be reached or doesn't work.
     #[error("{reason}")]
     Unreachable {
@@ -142,6 +151,25 @@ pub enum ResolveError {
         /// What failed.
         reason: String,
     },
+}
+
+impl ResolveError {
+    /// It may be otherwise in a while, without anybody changing the image.
+    fn is_passing(&self) -> bool {
+        matches!(self, Self::Unreachable { .. } | Self::Lost { .. })
+    }
+}
+
+/// What a reference leads to among the images that were loaded; none if it isn't one of them.
+#[must_use]
+pub fn loaded(state: &State, reference: &str) -> Option<Result<Digest, ResolveError>> {
+    let digest = state.loaded_digest(reference)?;
+    let lenders = copies::lenders(state, None, &digest)?;
+    if lenders.nodes.is_empty() {
+        let (reference, reason) = (reference.to_owned(), lenders.reason);
+        return Some(Err(ResolveError::Lost { reference, reason }));
+    }
+    Some(Ok(digest))
 }
 
 /// What each reference was resolved to.
@@ -209,7 +237,8 @@ pub fn up(state: &State, up: Up, resolved: &Resolved) -> Result<Deploy, ReviseEr
         let kept = app.and_then(|app| kept_digest(state, app, name, &run.image));
         let digest = match (resolved.get(&run.image), kept) {
             (Some(Ok(digest)), _) => digest.clone(),
-            (Some(Err(ResolveError::Unreachable { .. })) | None, Some(kept)) => kept,
+            (Some(Err(error)), Some(kept)) if error.is_passing() => kept,
+            (None, Some(kept)) => kept,
             (Some(Err(error)), _) => {
                 return Err(ReviseError::Image { name: name.clone(), source: error.clone() });
             }

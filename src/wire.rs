@@ -228,7 +228,7 @@ pub struct LogLineView {
     pub node: String,
 }
 
-/// An image on this node.
+/// An image that nodes of the cluster have.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ImageView {
     /// The whole reference.
@@ -241,6 +241,9 @@ pub struct ImageView {
     pub loaded: bool,
     /// A running service or a kept revision needs it.
     pub used: bool,
+    /// The names of the nodes that have it, of those that could be asked.
+    #[serde(default)]
+    pub nodes: Vec<String>,
 }
 
 /// An API token, without its secret part.

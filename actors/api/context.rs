@@ -10,8 +10,10 @@ use super::serve::Socket;
 use super::tally::Tally;
 use super::usage::{self, Connections, Figures};
 use crate::actors::container::exec::Execs;
+use crate::actors::container::image::Lent;
 use crate::actors::container::logs::{Event, LogReader, Query};
 use crate::actors::root::{Done, Msg, Proposal, RootRef, View};
+use crate::fsm::loaded::Pin as ImagePin;
 use crate::fsm::login::Logins;
 use crate::fsm::{Command, State};
 use crate::guard::Guard;
@@ -53,12 +55,22 @@ pub trait ImageStore: Send + Sync {
 
     /// From now on this keyring counts, as the state has it for this node.
     fn use_keyring(&self, sealed: &str);
-    /// Takes the images of an archive.
+    /// Takes the images of an archive: for this node alone, or for the cluster of that identity,
+    /// which is about to be told.
     fn load(
         &self,
         archive: Pin<Box<dyn AsyncRead + Send>>,
+        cluster: Option<String>,
     ) -> BoxFuture<'_, Result<Vec<ImageView>, StoreError>>;
-    /// All images; `used` is left to the caller.
+    /// What was loaded is known to the cluster as of that index; absent: it won't be.
+    fn settle(&self, loaded: &[ImagePin], index: Option<Index>);
+    /// A blob from an offset on, and its size; `None` if this node doesn't have it.
+    fn lend(
+        &self,
+        digest: Digest,
+        from: u64,
+    ) -> BoxFuture<'_, Result<Option<(u64, Lent)>, StoreError>>;
+    /// All images; `used` and `nodes` are left to the caller.
     fn list(&self) -> BoxFuture<'_, Result<Vec<ImageView>, StoreError>>;
     /// Forgets an image; whether there was one.
     fn remove(&self, reference: String) -> BoxFuture<'_, Result<bool, StoreError>>;

@@ -97,7 +97,7 @@ pub async fn prepare(
         parsed.problem(&[kind, found.workload.as_str(), found.field], found.message, found.hint)
     });
     parsed.check(problems.collect()).map_err(invalid)?;
-    let resolved = resolve(context, revise::references(&spec)).await;
+    let resolved = resolve(context, state, revise::references(&spec)).await;
     Ok((spec, resolved))
 }
 
@@ -168,11 +168,20 @@ fn guard(state: &State, spec: &Spec) -> Result<(), ApiError> {
     }
 }
 
-/// Finds out what each reference leads to now.
-pub(super) async fn resolve(context: &Context, references: BTreeSet<String>) -> Resolved {
+/// Finds out what each reference leads to now: first what was loaded under it, then what its
+/// registry says.
+pub(super) async fn resolve(
+    context: &Context,
+    state: &State,
+    references: BTreeSet<String>,
+) -> Resolved {
     let lookups = references.into_iter().map(|reference| {
         let images = Arc::clone(&context.doors.images);
+        let loaded = revise::loaded(state, &reference);
         async move {
+            if let Some(found) = loaded {
+                return (reference, found);
+            }
             let lookup = images.resolve(reference.clone());
             let found = tokio::time::timeout(limits::API_RESOLVE, lookup).await;
             let found = found.unwrap_or_else(|_| {

@@ -288,6 +288,9 @@ impl ApiError {
             Self::Revise(ReviseError::Image { source: ResolveError::NotFound { .. }, .. }) => {
                 "Pushed? Local: docker save IMAGE | mill image load -"
             }
+            Self::Revise(ReviseError::Image { source: ResolveError::Lost { .. }, .. }) => {
+                "load it again: docker save IMAGE | mill image load -"
+            }
             Self::Revise(ReviseError::WhichApp { .. }) => "name one: mill rollback --app APP",
             Self::Revise(ReviseError::OtherApp { revision, owner, .. }) => {
                 return Some(format!("mill rollback {revision} --app {owner}"));

@@ -8,6 +8,7 @@ use super::error::ApiError;
 use super::request::{Request, json};
 use crate::actors::peer;
 use crate::actors::root::View;
+use crate::copies;
 use crate::fsm::model::Part;
 use crate::fsm::{Command, Rejection};
 use crate::id::NodeId;
@@ -58,7 +59,7 @@ fn places(view: &View) -> BTreeMap<NodeId, String> {
     others.filter_map(|node| Some((node.id, peer::place(node)?))).collect()
 }
 
-/// Waits until nothing runs on this node, and the cluster doesn't need its vote.
+/// Waits until nothing runs on this node, and the cluster needs neither its vote nor its images.
 async fn wait_until_idle(context: &Context) -> Result<(), ApiError> {
     let mut views = context.views.clone();
     let idle = |view: &Option<View>| view.as_ref().is_some_and(is_idle);
@@ -82,5 +83,6 @@ fn is_idle(view: &View) -> bool {
     let others = voters.iter().filter(|node| node.id != me.id && node.is_there()).count();
     // Without it the rest must be able to commit that it goes.
     let is_needed = me.part == Part::Voter && others * 2 <= voters.len();
-    !busy && !is_needed && view.leader != Some(me.id)
+    let is_last = copies::is_last(&view.state, me.id);
+    !busy && !is_needed && !is_last && view.leader != Some(me.id)
 }

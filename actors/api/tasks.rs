@@ -42,7 +42,7 @@ pub async fn spawn(context: Arc<Context>, mut request: Request) -> Result<Respon
     }
     if matches!(asked, Spawned::Image { .. }) {
         let image = run.image.clone();
-        asked.pin(digest(&context, name.clone(), &image).await?);
+        asked.pin(digest(&context, state, name.clone(), &image).await?);
     }
     let id = fresh_id(state, &name);
     let command = Command::Spawn(Spawn { id, what: asked });
@@ -55,8 +55,13 @@ pub async fn spawn(context: Arc<Context>, mut request: Request) -> Result<Respon
     answer(&view.state, id, done.index)
 }
 
-async fn digest(context: &Context, name: WorkloadName, image: &str) -> Result<Digest, ApiError> {
-    let mut found = resolve(context, BTreeSet::from([image.to_owned()])).await;
+async fn digest(
+    context: &Context,
+    state: &State,
+    name: WorkloadName,
+    image: &str,
+) -> Result<Digest, ApiError> {
+    let mut found = resolve(context, state, BTreeSet::from([image.to_owned()])).await;
     match found.remove(image) {
         Some(Ok(digest)) => Ok(digest),
         Some(Err(source)) => Err(ReviseError::Image { name, source }.into()),

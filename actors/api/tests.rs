@@ -5,6 +5,7 @@ mod bounds;
 mod changes;
 mod deploy;
 mod explain;
+mod images;
 mod logins;
 mod logs;
 mod nodes;

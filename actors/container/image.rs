@@ -8,19 +8,23 @@ mod collect;
 mod error;
 mod flight;
 mod measure;
+mod origin;
 mod probe;
 mod pull;
 mod records;
 mod registry;
 mod rootfs;
+mod shared;
 mod store;
 mod unpack;
 
 pub use collect::Specs;
 pub use error::{ImageError, Who};
+pub use shared::{LendError, Lent, Members};
 
 use super::containerd::Containerd;
 use crate::fsm::keys::login_purpose;
+use crate::fsm::loaded::Pin;
 use crate::fsm::login::{Logins, RegistryLogin};
 use crate::id::Digest;
 use crate::limits;
@@ -97,6 +101,8 @@ pub struct Listed {
     pub size: Bytes,
     /// Whether it came from an archive and not from a registry.
     pub loaded: bool,
+    /// The cluster that knows it as loaded, by its identity.
+    pub cluster: Option<String>,
     /// When it came.
     pub created_at: Timestamp,
 }
@@ -122,6 +128,7 @@ struct Inner {
     known: Mutex<BTreeMap<Digest, Arc<Resolved>>>,
     ready: Mutex<BTreeMap<Digest, Arc<Image>>>,
     turns: Mutex<HashMap<Digest, Weak<tokio::sync::Mutex<()>>>>,
+    cluster: shared::Cluster,
 }
 
 impl Images {
@@ -142,19 +149,20 @@ impl Images {
             known: Mutex::default(),
             ready: Mutex::default(),
             turns: Mutex::default(),
+            cluster: shared::Cluster::default(),
         };
         Self { inner: Arc::new(inner) }
     }
 
-    /// What a reference leads to now: an image loaded under it, else what its registry says. An
-    /// image that can't run here is an error already now.
+    /// What a reference leads to now: an image loaded under it here alone, else what its registry
+    /// says. An image that can't run here is an error already now.
     ///
     /// # Errors
     /// See [`ImageError`].
     pub async fn resolve(&self, reference: &str) -> Result<Digest, ImageError> {
         let inner = &self.inner;
         let image = parse(reference)?;
-        if let Some(digest) = records::loaded(&inner.containerd, &image).await?
+        if let Some(digest) = records::loaded(&inner.containerd, &image.plain()).await?
             && image.digest.as_ref().is_none_or(|wanted| *wanted == digest)
         {
             return Ok(digest);
@@ -163,7 +171,7 @@ impl Images {
             Some(digest) => digest.clone(),
             None => inner.registries.digest(&image).await?,
         };
-        inner.documents(&image, &digest).await?;
+        inner.documents(&inner.origin(&image, &digest), &image, &digest).await?;
         Ok(digest)
     }
 
@@ -235,20 +243,23 @@ impl Images {
         self.inner.registries.use_logins(logins.iter().filter_map(open).collect());
     }
 
-    /// Takes the images of an archive, Docker's or OCI's, plain or compressed by gzip.
+    /// Takes the images of an archive, Docker's or OCI's, plain or compressed by gzip. They are this
+    /// node's alone, or the cluster of that identity is about to be told: [`Images::settle`] is next.
     ///
     /// # Errors
     /// See [`ImageError`].
     pub async fn load(
         &self,
         archive: impl AsyncRead + Send + Unpin + 'static,
+        cluster: Option<String>,
     ) -> Result<Vec<Listed>, ImageError> {
-        let loaded = archive::load(&self.inner, archive).await?;
-        let all = self.list().await?;
-        Ok(all
-            .into_iter()
-            .filter(|i| loaded.contains(&(i.reference.clone(), i.digest.clone())))
-            .collect())
+        let from = cluster.map_or(records::From::Archive, records::From::Cluster);
+        let loaded = archive::load(&self.inner, archive, &from).await?;
+        let is_loaded = |image: &Listed| {
+            let is_it = |pin: &Pin| pin.reference == image.reference && pin.digest == image.digest;
+            loaded.iter().any(is_it)
+        };
+        Ok(self.list().await?.into_iter().filter(is_loaded).collect())
     }
 
     /// All images, by reference.
@@ -266,7 +277,7 @@ impl Images {
     /// containerd doesn't answer.
     pub async fn remove(&self, reference: &str) -> Result<usize, ImageError> {
         let image = parse(reference)?;
-        let name = records::plain(&image);
+        let name = image.plain();
         let wanted = |listed: &Listed| {
             listed.reference == name && image.digest.as_ref().is_none_or(|d| *d == listed.digest)
         };
@@ -292,7 +303,7 @@ impl Images {
         gone.retain(|image| !is_touched(image));
         for (index, image) in gone.iter().enumerate() {
             if image.loaded {
-                let current = records::loaded(containerd, &parse(&image.reference)?).await?;
+                let current = records::loaded(containerd, &image.reference).await?;
                 if current.as_ref() == Some(&image.digest) {
                     records::remove(containerd, &image.reference, false).await?;
                 }

@@ -179,6 +179,7 @@ async fn once_a_node_is_removed_the_others_have_another_keyring() {
 async fn two_versions_go_on_together_and_only_once_all_are_new_there_is_no_way_back() {
     let mut cluster = TestCluster::new(3).await;
     let (old, new) = (FEATURE_LEVEL, FEATURE_LEVEL + 1);
+    cluster.node(1).until("the level of this build", |view| view.state.level() == old).await;
     let mut changes = 0;
     // Forth and back, one after another.
     for (id, level) in [(1, new), (2, new), (1, old), (2, old), (3, new), (2, new)] {
@@ -199,7 +200,8 @@ async fn two_versions_go_on_together_and_only_once_all_are_new_there_is_no_way_b
     }
     cluster.agree().await;
     let why = cluster.install(3, old).await.failed().await;
-    assert!(why.contains("needs feature level 2, this build has 1: install"), "{why}");
+    let said = format!("needs feature level {new}, this build has {old}: install");
+    assert!(why.contains(&said), "{why}");
     cluster.node(1).propose(&token("last")).await.unwrap();
     cluster.install(3, new).await.ready().await;
     cluster.end().await;

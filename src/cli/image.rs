@@ -1,4 +1,4 @@
-//! `mill image`: images on the node.
+//! `mill image`: the images of the cluster.
 
 mod login;
 
@@ -43,7 +43,7 @@ pub enum ImageCommand {
     Logins(login::LoginsArgs),
 }
 
-/// Load an archive: OCI's layout or docker save's, perhaps compressed with gzip.
+/// Load an archive for all nodes: OCI's layout or docker save's, perhaps compressed with gzip.
 #[derive(Debug, FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "load", help_triggers("-h", "--help"))]
 pub struct LoadArgs {
@@ -52,12 +52,12 @@ pub struct LoadArgs {
     pub file: String,
 }
 
-/// List the images on this node.
+/// List the images of the cluster, and which nodes have them.
 #[derive(Debug, FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "list", help_triggers("-h", "--help"))]
 pub struct ListArgs {}
 
-/// Remove images from this node.
+/// Remove images from every node.
 #[derive(Debug, FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "remove", help_triggers("-h", "--help"))]
 pub struct RemoveArgs {
@@ -116,7 +116,7 @@ async fn list(context: &Context) -> Result<(), CliError> {
     if context.ui.json {
         return context.ui.document(&images);
     }
-    let mut table = Table::new(&["IMAGE", "DIGEST", "SIZE", "FROM", "USED"]);
+    let mut table = Table::new(&["IMAGE", "DIGEST", "SIZE", "FROM", "USED", "NODES"]);
     for image in images {
         let digest: String = image.digest.chars().take("sha256:".len() + 12).collect();
         table.row(vec![
@@ -125,6 +125,7 @@ async fn list(context: &Context) -> Result<(), CliError> {
             Bytes(image.size).to_string().into(),
             if image.loaded { "archive" } else { "registry" }.into(),
             if image.used { "yes" } else { "no" }.into(),
+            if image.nodes.is_empty() { "-".to_owned() } else { image.nodes.join(",") }.into(),
         ]);
     }
     context.ui.print(&table.render(context.ui))

@@ -3,13 +3,15 @@
 //! Owns the translation of their failures. Never answers for what a node has not begun to have.
 
 use super::{Shared, claim, leave};
-use crate::actors::api::{ApiError, Claims, Doors, ImageStore, Neighbours, Socket, StoreError};
-use crate::actors::container::image::{ImageError, Images, Listed};
+use crate::actors::api::StoreError;
+use crate::actors::api::{ApiError, Claims, Doors, ImageStore, Lenders, Neighbours, Socket};
+use crate::actors::container::image::{ImageError, Images, Lent, Listed, Members};
 use crate::actors::container::logs::LogReader;
 use crate::actors::peer;
 use crate::actors::root::RootRef;
+use crate::fsm::loaded::Pin as ImagePin;
 use crate::fsm::login::Logins;
-use crate::id::{Digest, NodeId};
+use crate::id::{Digest, Index, NodeId};
 use crate::oci::docker_config::Login;
 use crate::oci::pull::Pulls;
 use crate::revise::ResolveError;
@@ -19,7 +21,7 @@ use futures_util::future::BoxFuture;
 use std::collections::BTreeMap;
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use tokio::io::AsyncRead;
 use tokio::sync::watch;
 
@@ -33,18 +35,23 @@ pub(super) fn open(shared: &Arc<Shared>, root: &RootRef) -> io::Result<Doors> {
         images: Arc::new(Store(Arc::clone(shared))),
         logs: Arc::new(LogReader::new(&shared.config.data_dir)?),
         execs: Arc::new(move || Some(running.platform.get()?.execs.clone())),
-        neighbours: Arc::new(Others(Arc::clone(shared))),
+        neighbours: Arc::new(Others(Arc::downgrade(shared))),
         hall: Arc::clone(&shared.hall),
         claims: Arc::new(Claimant { shared: Arc::clone(shared), root: root.clone() }),
     })
 }
 
-/// The other members.
-struct Others(Arc<Shared>);
+/// The other members, for images that only they have.
+pub(super) fn members(shared: &Arc<Shared>) -> Arc<dyn Members> {
+    Arc::new(Lenders::new(Arc::new(Others(Arc::downgrade(shared)))))
+}
+
+/// The other members. What the node shares has this in it, so this doesn't keep it.
+struct Others(Weak<Shared>);
 
 impl Neighbours for Others {
     fn open(&self, node: NodeId, place: String) -> BoxFuture<'static, io::Result<Box<dyn Socket>>> {
-        let equipment = self.0.equipment.get().cloned();
+        let equipment = self.0.upgrade().and_then(|shared| shared.equipment.get().cloned());
         Box::pin(async move {
             let credentials = equipment.map(|equipment| Arc::clone(&equipment.credentials));
             let credentials = credentials.ok_or(io::ErrorKind::Unsupported)?;
@@ -119,10 +126,28 @@ impl ImageStore for Store {
     fn load(
         &self,
         archive: Pin<Box<dyn AsyncRead + Send>>,
+        cluster: Option<String>,
     ) -> BoxFuture<'_, Result<Vec<ImageView>, StoreError>> {
         Box::pin(async move {
-            let loaded = self.images().ok_or_else(unclaimed)?.load(archive).await;
+            let loaded = self.images().ok_or_else(unclaimed)?.load(archive, cluster).await;
             Ok(loaded.map_err(|error| fault(&error))?.into_iter().map(view).collect())
+        })
+    }
+
+    fn settle(&self, loaded: &[ImagePin], index: Option<Index>) {
+        if let Some(images) = self.images() {
+            images.settle(loaded, index);
+        }
+    }
+
+    fn lend(
+        &self,
+        digest: Digest,
+        from: u64,
+    ) -> BoxFuture<'_, Result<Option<(u64, Lent)>, StoreError>> {
+        Box::pin(async move {
+            let lent = self.images().ok_or_else(unclaimed)?.lend(&digest, from).await;
+            lent.map_err(|error| fault(&error))
         })
     }
 
@@ -167,6 +192,7 @@ fn view(image: Listed) -> ImageView {
         size: image.size.0,
         loaded: image.loaded,
         used: false,
+        nodes: Vec::new(),
     }
 }
 

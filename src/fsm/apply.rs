@@ -153,6 +153,7 @@ impl State {
                 self.set_login(registry, (user, password), touched)
             }
             Command::RemoveLogin { registry } => self.remove_login(&registry, touched),
+            Command::Images(change) => self.change_images(change, touched),
         }
     }
 

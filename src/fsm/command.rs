@@ -9,6 +9,7 @@ pub use node::{Init, Join, Members, Register};
 pub use outcome::{Outcome, Rejection};
 
 use super::keys::Rotate;
+use super::loaded::ImageChange;
 use super::model::{DeployKind, DeployStatus, Exit, HookWhen, Observed, Role, WorkloadSpec};
 use crate::id::{AllocId, AppName, BootId, NodeId, Revision, SpecHash, TokenId, WorkloadName};
 use crate::secret::Sealed;
@@ -18,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// The feature level of this build's commands: an entry that needs more halts an older node.
-pub const FEATURE_LEVEL: u32 = 1;
+pub const FEATURE_LEVEL: u32 = 2;
 
 /// A command with everything that `apply` may not look up itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -150,6 +151,8 @@ pub enum Command {
         /// Its host, perhaps with a port.
         registry: String,
     },
+    /// Change the loaded images. Needs level 2.
+    Images(ImageChange),
 }
 
 /// A new revision of an app: all of it, so that it needs no reading of what was.

@@ -176,6 +176,7 @@ impl State {
         self.nodes.remove(&id);
         self.reports.remove(&id);
         self.removed.insert(id);
+        self.forget_copies(id, touched);
         self.keyring_due = self.ca.is_some();
         touched.nodes = true;
     }

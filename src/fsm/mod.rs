@@ -11,6 +11,7 @@ mod deploy;
 #[cfg(test)]
 pub mod fixture;
 pub mod keys;
+pub mod loaded;
 pub mod login;
 mod members;
 pub mod model;
@@ -83,6 +84,9 @@ pub struct State {
     /// Who the cluster is to registries.
     #[serde(default)]
     pub logins: login::Logins,
+    /// Images that were loaded from archives.
+    #[serde(default, skip_serializing_if = "OrdMap::is_empty")]
+    pub loaded: loaded::LoadedImages,
     /// Outcomes that proposers have not acknowledged.
     pub sessions: OrdMap<NodeId, Session>,
     /// Outcomes by `Idempotency-Key`.
@@ -187,6 +191,8 @@ pub struct Touched {
     pub tokens: BTreeSet<TokenId>,
     /// The logins to registries.
     pub logins: bool,
+    /// The loaded images.
+    pub images: bool,
 }
 
 /// What an entry did.
@@ -203,7 +209,7 @@ impl Touched {
     /// Everything, as after a start or an installed snapshot.
     #[must_use]
     pub fn everything() -> Self {
-        Self { all: true, nodes: true, logins: true, ..Self::default() }
+        Self { all: true, nodes: true, logins: true, images: true, ..Self::default() }
     }
 
     /// Adds what another saw.
@@ -211,6 +217,7 @@ impl Touched {
         self.all |= other.all;
         self.nodes |= other.nodes;
         self.logins |= other.logins;
+        self.images |= other.images;
         self.tokens.extend(other.tokens.iter().cloned());
         self.allocations.extend(other.allocations.iter().cloned());
         self.apps.extend(other.apps.iter().cloned());

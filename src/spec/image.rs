@@ -95,6 +95,12 @@ impl Reference {
     pub fn pinned(&self, digest: Digest) -> Self {
         Self { digest: Some(digest), ..self.clone() }
     }
+
+    /// The canonical form without a digest: what people call an image.
+    #[must_use]
+    pub fn plain(&self) -> String {
+        Self { digest: None, ..self.clone() }.to_string()
+    }
 }
 
 impl FromStr for Reference {

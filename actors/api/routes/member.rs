@@ -3,10 +3,11 @@
 //! Owns that nothing else is asked for: none of these asks a third node, so that no request goes
 //! round. Never part of the API that clients see.
 
-use super::super::{exec, files, logs, usage};
-use super::parts::{LOG_QUERY, change, get, parameter};
-use super::{Gives, Route, Takes, Verb};
+use super::super::{exec, files, images, lend, logs, usage};
+use super::parts::{LOG_QUERY, change, forget, get, parameter};
+use super::{Gives, Route, Takes, Verb, shape};
 use crate::fsm::model::Role;
+use crate::wire;
 
 /// Every route between members.
 pub static MEMBER_ROUTES: &[Route] = &[
@@ -56,6 +57,29 @@ pub static MEMBER_ROUTES: &[Route] = &[
             |c, r| Box::pin(logs::here(c, r)),
             Gives::Text,
             "What is written on this node",
+        )
+    },
+    get(
+        "/v1/images",
+        |c, r| Box::pin(images::list_here(c, r)),
+        Gives::List(shape::<wire::ImageView>()),
+        "The images of this node",
+    ),
+    Route {
+        query: &[parameter("reference", "")],
+        ..forget(
+            "/v1/images",
+            |c, r| Box::pin(images::remove_here(c, r)),
+            "Forget an image on this node",
+        )
+    },
+    Route {
+        query: &[parameter("from", "")],
+        ..get(
+            "/v1/blobs/{digest}",
+            |c, r| Box::pin(lend::blob(c, r)),
+            Gives::Archive,
+            "A blob of this node's images",
         )
     },
     get(

@@ -368,7 +368,7 @@ pub static ROUTES: &[Route] = &[
         "/v1/images",
         |c, r| Box::pin(images::list(c, r)),
         Gives::List(shape::<wire::ImageView>()),
-        "The images of this node",
+        "The images of all nodes",
     ),
     Route {
         body: Takes::Archive,
@@ -378,7 +378,7 @@ pub static ROUTES: &[Route] = &[
             "/v1/images",
             |c, r| Box::pin(images::load(c, r)),
             Gives::List(shape::<wire::ImageView>()),
-            "Load the images of an OCI or Docker archive",
+            "Load the images of an OCI or Docker archive, for all nodes",
         )
     },
     Route {
@@ -386,13 +386,13 @@ pub static ROUTES: &[Route] = &[
         ..forget(
             "/v1/images",
             |c, r| Box::pin(images::remove(c, r)),
-            "Forget an image; containers that run it stay",
+            "Forget an image on every node; one that runs is refused",
         )
     },
     forget(
         "/v1/images/{reference*}",
         |c, r| Box::pin(images::remove(c, r)),
-        "Forget an image; containers that run it stay",
+        "Forget an image on every node; one that runs is refused",
     ),
     get(
         "/v1/registries",

@@ -7,8 +7,10 @@ mod entries;
 
 use super::error::ImageError;
 use super::pull::Resolved;
+use super::records::From;
 use super::store::{self, Labels, Lease, Writer};
-use super::{Inner, records, unpack};
+use super::{Inner, unpack};
+use crate::fsm::loaded::Pin;
 use crate::id::Digest;
 use crate::limits;
 use crate::oci::image::{Descriptor, Document, MANIFEST_TYPES, document, sha256};
@@ -53,23 +55,36 @@ struct Saved {
     layers: Vec<String>,
 }
 
-/// Takes an archive; returns the references with their digests.
+/// How the leases of loads begin.
+const LEASE: &str = "load-";
+
+/// Takes an archive; returns what it has.
 pub(super) async fn load(
     inner: &Arc<Inner>,
     archive: impl AsyncRead + Send + Unpin + 'static,
-) -> Result<Vec<(String, Digest)>, ImageError> {
-    let name = format!("load-{:016x}", rand::random::<u64>());
+    from: &From,
+) -> Result<Vec<Pin>, ImageError> {
+    let name = format!("{LEASE}{:016x}", rand::random::<u64>());
     let lease = Lease::make(&inner.containerd, &name).await?;
-    let loaded = load_leased(inner, archive, &lease).await;
+    let loaded = load_leased(inner, archive, from, &lease).await;
     lease.end(&inner.containerd, loaded.is_err()).await;
     loaded
+}
+
+/// Gives up what a load left that an earlier process of this node had begun.
+pub(super) async fn clear(inner: &Inner) -> Result<(), ImageError> {
+    for lease in store::leases(&inner.containerd, LEASE).await? {
+        lease.end(&inner.containerd, true).await;
+    }
+    Ok(())
 }
 
 async fn load_leased(
     inner: &Arc<Inner>,
     archive: impl AsyncRead + Send + Unpin + 'static,
+    from: &From,
     lease: &Lease,
-) -> Result<Vec<(String, Digest)>, ImageError> {
+) -> Result<Vec<Pin>, ImageError> {
     let files = store_files(inner, archive, lease).await?;
     let images = match (text_of(&files, "manifest.json"), text_of(&files, "index.json")) {
         (Some(text), _) => docker(&files, &text)?,
@@ -79,15 +94,24 @@ async fn load_leased(
     if images.is_empty() {
         return Err(bad("no image in it has a name; save it by NAME:TAG"));
     }
-    let mut loaded = Vec::new();
-    for (image, resolved) in images {
+    for (image, resolved) in &images {
         let layers = resolved.layers();
         let have = unpack::unpacked(&inner.containerd, lease, &layers).await?;
         for index in have..layers.len() {
-            unpack::apply(inner, &image, lease, &layers, index).await?;
+            unpack::apply(inner, image, lease, &layers, index).await?;
         }
-        inner.record(&image, &resolved, lease, true).await?;
-        loaded.push((records::plain(&image), resolved.top.clone()));
+    }
+    // All of it or nothing: what can fail has been done.
+    let pin = |(image, resolved): &(Reference, Resolved)| Pin {
+        reference: image.plain(),
+        digest: resolved.top.clone(),
+    };
+    let loaded: Vec<Pin> = images.iter().map(pin).collect();
+    if from.is_shared() {
+        inner.cluster.expect(&loaded);
+    }
+    for (image, resolved) in &images {
+        inner.record(image, resolved, lease, from).await?;
     }
     Ok(loaded)
 }

@@ -195,6 +195,16 @@ pub enum ImageError {
         /// Which image.
         reference: String,
     },
+    /// It was loaded, and no node that has it can be asked.
+    #[error("{reference} {reason}. Load it again: docker save IMAGE | mill image load -")]
+    Lost {
+        /// Which image.
+        reference: String,
+        /// Where it is.
+        reason: String,
+        /// Whether a node that has it may be back.
+        temporary: bool,
+    },
     /// containerd's fault.
     #[error("{0}")]
     Containerd(#[source] Arc<containerd::Error>),
@@ -226,6 +236,7 @@ impl ImageError {
             | Self::Server { .. }
             | Self::DiskFull { .. }
             | Self::GivenUp { .. } => true,
+            Self::Lost { temporary, .. } => *temporary,
             Self::Containerd(error) => error.is_temporary(),
             _ => false,
         }

@@ -1,16 +1,18 @@
-//! One image from its registry into containerd: documents, layers, snapshots, record.
+//! One image from where it is into containerd: documents, layers, snapshots, record.
 //!
 //! Owns the order of a pull, so that nothing is collected before it is used and nothing is left of
 //! a failed one. Never shares work between callers: that is done above.
 
 use super::error::ImageError;
+use super::origin::{Origin, SLOW};
+use super::records::From;
 use super::registry::broken_off;
 use super::store::{self, Labels, Lease, Writer};
 use super::unpack::{self, Layer};
 use super::{Inner, records};
 use crate::id::Digest;
 use crate::limits;
-use crate::oci::image::{Descriptor, Document, INDEX_TYPES, MANIFEST_TYPES, document, sha256};
+use crate::oci::image::{Descriptor, Document, INDEX_TYPES, MANIFEST_TYPES, document};
 use crate::oci::pull::LayerPull;
 use crate::oci::{ImageFile, Index, Manifest, Platform};
 use crate::spec::image::Reference;
@@ -21,7 +23,6 @@ use tokio::task::JoinSet;
 
 /// How often a blob's transfer is taken up again where it broke off.
 const RESUMES: u32 = 2;
-const SLOW: &str = "it sends too slowly";
 
 /// The documents of an image for this machine.
 #[derive(Clone, Debug)]
@@ -78,10 +79,11 @@ fn media_type(text: &[u8]) -> Option<&'static str> {
 }
 
 impl Inner {
-    /// Finds the documents of an image, in the store or else in the registry, and checks that it
-    /// runs here. Stores nothing.
+    /// Finds the documents of an image, in the store or else where it comes from, and checks that
+    /// it runs here. Stores nothing.
     pub(super) async fn documents(
         &self,
+        origin: &Origin,
         image: &Reference,
         top: &Digest,
     ) -> Result<Arc<Resolved>, ImageError> {
@@ -89,19 +91,19 @@ impl Inner {
             return Ok(known);
         }
         let bad = |error: serde_json::Error| bad_manifest(image, &error.to_string());
-        let text = self.document(image, top).await?;
+        let text = origin.document(self, image, top).await?;
         let (index, manifest_text, manifest) = match document(&text).map_err(bad)? {
             Document::Image(manifest) => (None, (top.clone(), text), manifest),
             Document::Index(index) => {
                 let digest = choose(image, &index)?;
-                let inner = self.document(image, &digest).await?;
+                let inner = origin.document(self, image, &digest).await?;
                 let Document::Image(manifest) = document(&inner).map_err(bad)? else {
                     return Err(bad_manifest(image, "an index within an index"));
                 };
                 (Some(text), (digest, inner), manifest)
             }
         };
-        let config_text = self.small_blob(image, &manifest).await?;
+        let config_text = origin.config(self, image, &manifest).await?;
         let file = ImageFile::parse(&config_text).map_err(bad)?;
         check(image, &file, &manifest)?;
         let top = top.clone();
@@ -111,55 +113,16 @@ impl Inner {
         Ok(resolved)
     }
 
-    async fn document(&self, image: &Reference, digest: &Digest) -> Result<Bytes, ImageError> {
-        match store::read(&self.containerd, digest).await? {
-            Some(bytes) => Ok(bytes),
-            None => self.registries.document(image, digest).await,
-        }
-    }
-
-    async fn small_blob(
-        &self,
-        image: &Reference,
-        manifest: &Manifest,
-    ) -> Result<Bytes, ImageError> {
-        let blob = &manifest.config;
-        if blob.size > limits::MANIFEST_MAX {
-            return Err(bad_manifest(image, "its configuration is too large"));
-        }
-        if let Some(bytes) = store::read(&self.containerd, &blob.digest).await? {
-            return Ok(bytes);
-        }
-        let mut answer = self.registries.blob(image, &blob.digest, 0).await?;
-        let read = async {
-            let mut bytes = BytesMut::new();
-            while let Some(piece) = answer.next(image, &blob.digest).await? {
-                bytes.extend_from_slice(&piece);
-                if bytes.len() as u64 > blob.size {
-                    return Err(wrong_digest(image, &blob.digest));
-                }
-            }
-            Ok(bytes)
-        };
-        let read = tokio::time::timeout(limits::REGISTRY_DOCUMENT, read).await;
-        let bytes = read.map_err(|_| broken_off(image, &blob.digest, SLOW))??;
-        let bytes = bytes.freeze();
-        if sha256(&bytes) == blob.digest {
-            Ok(bytes)
-        } else {
-            Err(wrong_digest(image, &blob.digest))
-        }
-    }
-
     /// Fetches and unpacks what is missing of an image and records it.
     pub(super) async fn pull(
         self: &Arc<Self>,
         image: &Reference,
         top: &Digest,
     ) -> Result<Arc<Resolved>, ImageError> {
-        let resolved = self.documents(image, top).await?;
+        let origin = Arc::new(self.origin(image, top));
+        let resolved = self.documents(&origin, image, top).await?;
         let lease = Lease::make(&self.containerd, &format!("pull-{top}")).await?;
-        let pulled = self.pull_leased(image, &resolved, &lease).await;
+        let pulled = self.pull_leased(image, &resolved, &origin, &lease).await;
         lease.end(&self.containerd, pulled.is_err()).await;
         pulled.map(|()| resolved).map_err(|error| named(image, error))
     }
@@ -168,10 +131,13 @@ impl Inner {
         self: &Arc<Self>,
         image: &Reference,
         resolved: &Arc<Resolved>,
+        origin: &Arc<Origin>,
         lease: &Lease,
     ) -> Result<(), ImageError> {
         let layers = resolved.layers();
-        let have = unpack::unpacked(&self.containerd, lease, &layers).await?;
+        let unpacked = unpack::unpacked(&self.containerd, lease, &layers).await?;
+        // Whoever is to lend an image has its layers packed, too.
+        let have = if origin.from.is_loaded() { 0 } else { unpacked };
         let missing = &layers[have..];
         let shown = missing.iter().map(|layer| {
             let (digest, total) = (layer.blob.digest.clone(), layer.blob.size);
@@ -185,10 +151,10 @@ impl Inner {
             let (done, ready) = tokio::sync::oneshot::channel();
             waiting.push(ready);
             let (this, image, blob) = (Arc::clone(self), image.clone(), layer.blob.clone());
-            let (lease, top) = (lease.clone(), resolved.top.clone());
+            let (lease, top, origin) = (lease.clone(), resolved.top.clone(), Arc::clone(origin));
             downloads.spawn(async move {
                 let tell = |bytes| this.pulls.send_modify(|p| p.advance(&top, number, bytes));
-                let fetched = this.layer(&image, &lease, &blob, &tell).await;
+                let fetched = this.layer((&image, &origin), &lease, &blob, &tell).await;
                 // The receiver is gone when the pull has failed already.
                 let _ = done.send(fetched);
             });
@@ -198,7 +164,7 @@ impl Inner {
             ready.await.map_err(|_| given_up())??;
             unpack::apply(self, image, lease, &layers, have + index).await?;
         }
-        self.record(image, resolved, lease, false).await
+        self.record(image, resolved, lease, &origin.from).await
     }
 
     /// Writes the documents, with the labels that keep what they name, and the image's record.
@@ -207,7 +173,7 @@ impl Inner {
         image: &Reference,
         resolved: &Resolved,
         lease: &Lease,
-        loaded: bool,
+        from: &From,
     ) -> Result<(), ImageError> {
         let containerd = &self.containerd;
         let mut config = Labels::new();
@@ -222,7 +188,7 @@ impl Inner {
             "containerd.io/gc.ref.content.config".to_owned(),
             config_digest.to_string(),
         )]);
-        if loaded {
+        if from.is_loaded() {
             // What was loaded can't be fetched again, so its layers are kept too.
             let layers = resolved.manifest.layers.iter().enumerate();
             parts.extend(layers.map(|(index, layer)| {
@@ -236,13 +202,17 @@ impl Inner {
             let labels = Labels::from([(label, digest.to_string())]);
             store::put(containerd, lease, &resolved.top, text.clone(), &labels).await?;
         }
-        records::write(containerd, image, resolved, loaded).await
+        records::write(containerd, image, resolved, from).await?;
+        if from.is_loaded() {
+            self.cluster.changed();
+        }
+        Ok(())
     }
 
     /// One layer's blob into the store.
     async fn layer(
         &self,
-        image: &Reference,
+        source: Source<'_>,
         lease: &Lease,
         blob: &Descriptor,
         tell: Tell<'_>,
@@ -256,7 +226,7 @@ impl Inner {
             return Ok(());
         };
         let _permit = self.registries.blobs.acquire().await;
-        let written = self.transfer(image, &mut writer, blob, tell).await;
+        let written = self.transfer(source, &mut writer, blob, tell).await;
         if written.is_err() {
             writer.abort().await;
         }
@@ -265,16 +235,16 @@ impl Inner {
 
     async fn transfer(
         &self,
-        image: &Reference,
+        source: Source<'_>,
         writer: &mut Writer,
         blob: &Descriptor,
         tell: Tell<'_>,
     ) -> Result<(), ImageError> {
-        let name = image.to_string();
+        let name = source.0.to_string();
         tell(writer.offset);
         let mut resumes = 0;
         while writer.offset < blob.size {
-            match self.stream(image, writer, blob, tell).await {
+            match self.stream(source, writer, blob, tell).await {
                 Ok(()) => {}
                 Err(ImageError::BrokenOff { .. }) if resumes < RESUMES => resumes += 1,
                 Err(error) => return Err(error),
@@ -284,17 +254,17 @@ impl Inner {
         committed.map(|_| ()).map_err(|status| writer.told(&name, status))
     }
 
-    /// One answer of the registry into the store, up to its end.
+    /// One answer into the store, up to its end.
     async fn stream(
         &self,
-        image: &Reference,
+        (image, origin): Source<'_>,
         writer: &mut Writer,
         blob: &Descriptor,
         tell: Tell<'_>,
     ) -> Result<(), ImageError> {
         let (digest, size) = (&blob.digest, blob.size);
-        let mut answer = self.registries.blob(image, digest, writer.offset).await?;
-        let mut offset = if answer.kept { writer.offset } else { 0 };
+        let mut answer = origin.blob(self, image, digest, writer.offset).await?;
+        let mut offset = if answer.kept() { writer.offset } else { 0 };
         let mut buffer = BytesMut::new();
         let mut pace = Pace::new();
         loop {
@@ -344,6 +314,9 @@ impl Pace {
         self.since.elapsed() > time
     }
 }
+
+/// Which image, and where it comes from.
+type Source<'a> = (&'a Reference, &'a Origin);
 
 /// Tells how much of a layer is there.
 type Tell<'a> = &'a (dyn Fn(u64) + Sync);

@@ -1,8 +1,8 @@
 //! containerd's image records: what they are called and what they say.
 //!
 //! A record named `REFERENCE@DIGEST` keeps an image from garbage collection; one named `REFERENCE`
-//! says which loaded image stands for that reference. Owns both. Never deletes content: that goes
-//! when nothing names it.
+//! says which image stands for that reference that was loaded on this node alone. Owns both. Never
+//! deletes content: that goes when nothing names it.
 
 use super::Listed;
 use super::error::ImageError;
@@ -19,29 +19,52 @@ use tonic::Code;
 
 const REFERENCE: &str = "mill/reference";
 const SIZE: &str = "mill/size";
+/// Of an image that was loaded: the identity of the cluster that knows it, or `true`.
 const LOADED: &str = "mill/loaded";
+const ALONE: &str = "true";
 
-/// The canonical reference without a digest: what records and people call an image.
-pub(super) fn plain(image: &Reference) -> String {
-    Reference { digest: None, ..image.clone() }.to_string()
+/// Where an image came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum From {
+    /// Its registry.
+    Registry,
+    /// An archive that was loaded on this node, and that no other knows of.
+    Archive,
+    /// An archive that the cluster of that identity knows of.
+    Cluster(String),
 }
 
-/// Writes the record of an image, and of the reference if it was loaded.
+impl From {
+    /// Whether it may be impossible to fetch it again.
+    pub fn is_loaded(&self) -> bool {
+        *self != Self::Registry
+    }
+
+    /// Whether the cluster knows of it, or is about to.
+    pub fn is_shared(&self) -> bool {
+        matches!(self, Self::Cluster(_))
+    }
+}
+
+/// Writes the record of an image, and of the reference if it stands for it here.
 pub(super) async fn write(
     containerd: &Containerd,
     image: &Reference,
     resolved: &Resolved,
-    loaded: bool,
+    from: &From,
 ) -> Result<(), ImageError> {
-    let reference = plain(image);
+    let reference = image.plain();
     let (digest, media_type, size) = resolved.target();
     let mut labels = HashMap::from([
         (REFERENCE.to_owned(), reference.clone()),
         (SIZE.to_owned(), resolved.manifest.size().to_string()),
     ]);
-    if loaded {
-        labels.insert(LOADED.to_owned(), "true".to_owned());
-    }
+    let loaded = match from {
+        From::Registry => None,
+        From::Archive => Some(ALONE),
+        From::Cluster(cluster) => Some(cluster.as_str()),
+    };
+    labels.extend(loaded.map(|by| (LOADED.to_owned(), by.to_owned())));
     let target = Descriptor {
         media_type: media_type.to_owned(),
         digest: digest.to_string(),
@@ -49,7 +72,7 @@ pub(super) async fn write(
         ..Descriptor::default()
     };
     let exact = format!("{reference}@{digest}");
-    let names = if loaded { vec![exact, reference] } else { vec![exact] };
+    let names = if *from == From::Archive { vec![exact, reference] } else { vec![exact] };
     for name in names {
         let record = api::Image {
             name,
@@ -58,7 +81,7 @@ pub(super) async fn write(
             ..api::Image::default()
         };
         // One that was loaded stays what it is when it is only made ready again.
-        put(containerd, record, loaded).await?;
+        put(containerd, record, from.is_loaded()).await?;
     }
     Ok(())
 }
@@ -76,21 +99,39 @@ async fn put(containerd: &Containerd, record: api::Image, replace: bool) -> Resu
     updated.map(|_| ()).map_err(failed)
 }
 
-/// The digest that was loaded under a reference.
+/// The digest that was loaded under a reference on this node alone.
 pub(super) async fn loaded(
     containerd: &Containerd,
-    image: &Reference,
+    reference: &str,
 ) -> Result<Option<Digest>, Error> {
-    let name = plain(image);
+    let found = get(containerd, reference).await?;
+    Ok(found.and_then(|image| image.target).map(|target| Digest::from(target.digest)))
+}
+
+async fn get(containerd: &Containerd, name: &str) -> Result<Option<api::Image>, Error> {
     let found = retry(|| {
-        let request = containerd.request(api::GetImageRequest { name: name.clone() });
+        let request = containerd.request(api::GetImageRequest { name: name.to_owned() });
         let mut images = containerd.images();
         async move { images.get(request).await }
     })
     .await;
     let found = allow(found, &[Code::NotFound])
-        .map_err(|status| containerd.error("look for", &name, status))?;
-    Ok(found.and_then(|found| found.image?.target).map(|target| Digest::from(target.digest)))
+        .map_err(|status| containerd.error("look for", name, status))?;
+    Ok(found.and_then(|found| found.image))
+}
+
+/// From now on an image that was loaded is known to a cluster: what its reference leads to is said
+/// there.
+pub(super) async fn mark(
+    containerd: &Containerd,
+    (reference, digest): (&str, &Digest),
+    cluster: &str,
+) -> Result<(), Error> {
+    let name = format!("{reference}@{digest}");
+    let Some(mut record) = get(containerd, &name).await? else { return Ok(()) };
+    record.labels.insert(LOADED.to_owned(), cluster.to_owned());
+    put(containerd, record, true).await?;
+    remove(containerd, reference, false).await
 }
 
 /// All images, by reference.
@@ -110,11 +151,13 @@ pub(super) async fn list(containerd: &Containerd) -> Result<Vec<Listed>, Error> 
 fn decode(record: &api::Image) -> Option<Listed> {
     // The other kind of record only repeats one of these.
     let (reference, digest) = record.name.split_once('@')?;
+    let loaded = record.labels.get(LOADED);
     Some(Listed {
         reference: reference.to_owned(),
         digest: digest.into(),
         size: Bytes(record.labels.get(SIZE)?.parse().ok()?),
-        loaded: record.labels.contains_key(LOADED),
+        loaded: loaded.is_some(),
+        cluster: loaded.filter(|by| *by != ALONE).cloned(),
         created_at: timestamp(record.created_at),
     })
 }

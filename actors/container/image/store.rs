@@ -76,6 +76,46 @@ impl Lease {
     }
 }
 
+/// The leases whose names begin so.
+pub(super) async fn leases(containerd: &Containerd, start: &str) -> Result<Vec<Lease>, Error> {
+    let request = containerd.request(api::ListRequest::default());
+    let listed = containerd.leases().list(request).await;
+    let failed =
+        |status| containerd.error("list leases of", &containerd.config().namespace, status);
+    let all = listed.map_err(failed)?.into_inner().leases;
+    let start = format!("mill-{start}");
+    let own = all.into_iter().filter(|lease| lease.id.starts_with(&start));
+    Ok(own.map(|lease| Lease { id: lease.id }).collect())
+}
+
+/// The size of a blob; `None` if the store doesn't have it.
+pub(super) async fn size(containerd: &Containerd, digest: &Digest) -> Result<Option<u64>, Error> {
+    let found = retry(|| {
+        let request = containerd.request(api::InfoRequest { digest: digest.to_string() });
+        let mut content = containerd.content();
+        async move { content.info(request).await }
+    })
+    .await;
+    let found = allow(found, &[Code::NotFound])
+        .map_err(|status| containerd.error("look for", digest.as_str(), status))?;
+    let size = found.and_then(|found| found.info).map(|info| info.size);
+    Ok(size.map(|size| u64::try_from(size).unwrap_or(0)))
+}
+
+/// A blob from an offset on, as it is read.
+pub(super) async fn stream(
+    containerd: &Containerd,
+    digest: &Digest,
+    from: u64,
+) -> Result<Streaming<api::ReadContentResponse>, Error> {
+    let offset = i64::try_from(from).unwrap_or(i64::MAX);
+    let message = api::ReadContentRequest { digest: digest.to_string(), offset, size: 0 };
+    // For as long as whoever reads it takes.
+    let opened = containerd.content().read(containerd.unbounded(message)).await;
+    let failed = |status| containerd.error("read", digest.as_str(), status);
+    Ok(opened.map_err(failed)?.into_inner())
+}
+
 /// A small blob; `None` if the store doesn't have it.
 pub(super) async fn read(containerd: &Containerd, digest: &Digest) -> Result<Option<Bytes>, Error> {
     let failed = |status| containerd.error("read", digest.as_str(), status);

@@ -46,7 +46,7 @@ async fn what_nothing_needs_goes_and_the_rest_stays() {
     let folder = tempfile::tempdir().unwrap();
     let archive = folder.path().join("multi.tar");
     docker_archive("multi:v1", &archive);
-    host.images.load(tokio::fs::File::open(archive).await.unwrap()).await.unwrap();
+    host.images.load(tokio::fs::File::open(archive).await.unwrap(), None).await.unwrap();
     let names = |all: Vec<mill::actors::container::image::Listed>| {
         all.into_iter().map(|image| image.digest).collect::<Vec<_>>()
     };

@@ -80,7 +80,7 @@ async fn layers_are_plain_or_packed_by_gzip_or_zstd() {
 }
 
 /// An archive as `docker save` writes it, of one layer.
-fn saved(name: &str, layer: &[u8], diff_id: &Digest) -> Vec<u8> {
+pub(super) fn saved(name: &str, layer: &[u8], diff_id: &Digest) -> Vec<u8> {
     let config = serde_json::json!({
         "architecture": here(), "os": "linux", "config": {"Cmd": ["/x"]},
         "rootfs": {"type": "layers", "diff_ids": [diff_id]},
@@ -109,7 +109,7 @@ async fn an_archives_layers_may_be_packed_by_zstd() {
     let host = Host::start().await;
     let tar = tar_of("file0", &[7; 300_000]);
     let archive = saved("packed:v1", &zstd(&tar), &sha256(&tar));
-    let loaded = host.images.load(std::io::Cursor::new(archive)).await.unwrap();
+    let loaded = host.images.load(std::io::Cursor::new(archive), None).await.unwrap();
     let image = host.images.ensure("packed:v1", &loaded[0].digest).await.unwrap();
     assert_eq!(image.chain_id, Some(sha256(&tar)));
     host.images.remove("packed:v1").await.unwrap();

@@ -121,7 +121,7 @@ async fn archives_are_loaded_and_win() {
     let oci = folder.path().join("oci.tar.gz");
 
     let load = |path: std::path::PathBuf| async {
-        host.images.load(tokio::fs::File::open(path).await.unwrap()).await
+        host.images.load(tokio::fs::File::open(path).await.unwrap(), None).await
     };
     let loaded = load(docker.clone()).await.unwrap();
     assert_eq!(loaded.len(), 1);
@@ -162,7 +162,7 @@ async fn what_is_no_archive_is_told() {
     std::io::copy(&mut std::io::repeat(0).take(8 << 20), &mut bomb).unwrap();
     let bomb = bomb.finish().unwrap();
     for bytes in [cut, no_tar, zstd, bomb, Vec::new(), vec![0; 1024]] {
-        let error = host.images.load(std::io::Cursor::new(bytes)).await.unwrap_err();
+        let error = host.images.load(std::io::Cursor::new(bytes), None).await.unwrap_err();
         assert!(matches!(error, ImageError::BadArchive { .. }), "{error:?}");
     }
     host.assert_empty();

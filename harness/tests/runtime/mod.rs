@@ -10,6 +10,7 @@ mod forms;
 mod hostile;
 mod image;
 mod jwt;
+mod lend;
 mod lifecycle;
 mod pull;
 

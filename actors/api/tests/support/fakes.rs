@@ -5,14 +5,17 @@
 use crate::actors::api::{
     ApiError, Claims, Guest, Hall, ImageStore, Lines, LogSource, Neighbours, Socket, StoreError,
 };
+use crate::actors::container::image::Lent;
 use crate::actors::container::logs::{Event, LogLine, LogTime, Query, Stream};
+use crate::fsm::loaded::Pin as ImagePin;
 use crate::fsm::login::Logins;
-use crate::id::{AllocId, Digest, NodeId};
+use crate::id::{AllocId, Digest, Index, NodeId};
 use crate::oci::docker_config::Login;
 use crate::oci::pull::Pulls;
 use crate::revise::ResolveError;
 use crate::secret::Sealed;
 use crate::wire::{ImageView, InitRequest, InitView, JoinRequest, JoinView};
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use std::collections::BTreeMap;
 use std::io;
@@ -26,6 +29,8 @@ use tokio::sync::watch;
 pub struct FakeImages {
     pub known: Mutex<BTreeMap<String, Result<Digest, ResolveError>>>,
     pub loaded: Mutex<Vec<u8>>,
+    pub settled: Mutex<Vec<(ImagePin, Option<Index>)>>,
+    pub blobs: Mutex<BTreeMap<Digest, Vec<u8>>>,
     pub logins: Mutex<Logins>,
     pub pulls: watch::Sender<Pulls>,
 }
@@ -59,6 +64,7 @@ impl ImageStore for FakeImages {
     fn load(
         &self,
         mut archive: Pin<Box<dyn AsyncRead + Send>>,
+        _cluster: Option<String>,
     ) -> BoxFuture<'_, Result<Vec<ImageView>, StoreError>> {
         Box::pin(async move {
             let mut bytes = Vec::new();
@@ -70,6 +76,26 @@ impl ImageStore for FakeImages {
             *self.loaded.lock().unwrap() = bytes;
             self.list().await
         })
+    }
+
+    fn settle(&self, loaded: &[ImagePin], index: Option<Index>) {
+        let pins = loaded.iter().map(|pin| (pin.clone(), index));
+        self.settled.lock().unwrap().extend(pins);
+    }
+
+    fn lend(
+        &self,
+        digest: Digest,
+        from: u64,
+    ) -> BoxFuture<'_, Result<Option<(u64, Lent)>, StoreError>> {
+        let from = usize::try_from(from).unwrap();
+        let blob = self.blobs.lock().unwrap().get(&digest).cloned();
+        let lent = blob.map(|blob| {
+            let pieces: Vec<_> = blob[from..].chunks(7).map(Bytes::copy_from_slice).collect();
+            let pieces = futures_util::stream::iter(pieces.into_iter().map(Ok));
+            (blob.len() as u64, Box::pin(pieces) as Lent)
+        });
+        Box::pin(async move { Ok(lent) })
     }
 
     fn login(&self, registry: String, login: Login) -> BoxFuture<'_, Result<Sealed, StoreError>> {
@@ -94,6 +120,7 @@ impl ImageStore for FakeImages {
                 size: 10,
                 loaded: true,
                 used: false,
+                nodes: Vec::new(),
             })
         });
         let images: Vec<ImageView> = images.collect();
