@@ -1,7 +1,7 @@
 //! Which loaded images a node should have, and what it is to do about it.
 //!
-//! Owns the rule of how many nodes have one, and who can give it to another. Never fetches or removes anything, and asks nobody:
-//! each node decides for itself from what all of them know.
+//! Owns the rule of how many nodes have one, and who can give it to another. Never fetches or
+//! removes anything, and asks nobody: each node decides for itself from what all of them know.
 
 #[cfg(test)]
 mod tests;

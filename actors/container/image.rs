@@ -243,8 +243,9 @@ impl Images {
         self.inner.registries.use_logins(logins.iter().filter_map(open).collect());
     }
 
-    /// Takes the images of an archive, Docker's or OCI's, plain or compressed by gzip. They are this
-    /// node's alone, or the cluster of that identity is about to be told: [`Images::settle`] is next.
+    /// Takes the images of an archive, Docker's or OCI's, plain or compressed by gzip. They are
+    /// this node's alone, or the cluster of that identity is about to be told: then
+    /// [`Images::settle`] is next.
     ///
     /// # Errors
     /// See [`ImageError`].

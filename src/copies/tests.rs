@@ -1,7 +1,7 @@
 //! Tests of who is to have a loaded image.
 
 use super::*;
-use crate::fsm::command::{Command, Init, Register};
+use crate::fsm::command::{Command, Init, Members, Register};
 use crate::fsm::loaded::ImageChange;
 use crate::fsm::{apply_next, fixture};
 use crate::id::BootId;
@@ -169,6 +169,8 @@ fn whoever_has_it_and_is_there_lends_it() {
     assert_eq!(of(&state, Some(2)).0, [3]);
     down(&mut state, 3);
     assert_eq!(of(&state, None).1, "is on n1, n3, which are down");
+    let (voters, learners) = ([NodeId(2)].into(), [NodeId(1), NodeId(3)].into());
+    change(&mut state, Command::Members(Members { voters, learners }));
     for node in [1, 3] {
         change(&mut state, Command::Remove { node: NodeId(node) });
     }

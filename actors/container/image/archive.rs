@@ -108,7 +108,7 @@ async fn load_leased(
     };
     let loaded: Vec<Pin> = images.iter().map(pin).collect();
     if from.is_shared() {
-        inner.cluster.expect(&loaded);
+        inner.cluster.announce(&loaded);
     }
     for (image, resolved) in &images {
         inner.record(image, resolved, lease, from).await?;

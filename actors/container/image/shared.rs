@@ -71,7 +71,7 @@ impl Cluster {
     }
 
     /// These are about to be told to the cluster.
-    pub fn expect(&self, pins: &[Pin]) {
+    pub fn announce(&self, pins: &[Pin]) {
         lock(&self.pending).extend(pins.iter().map(|pin| (pin.clone(), None)));
     }
 }
@@ -141,7 +141,7 @@ impl Images {
         };
         for gone in self.remove_all(is_meant, None).await? {
             let (reference, digest) = (&gone.reference, &gone.digest);
-            tracing::info!(%reference, %digest, "removed a loaded image that the cluster doesn't know");
+            tracing::info!(%reference, %digest, "removed an image that the cluster doesn't know");
         }
         Ok(())
     }

@@ -7,7 +7,7 @@ use futures_util::future::BoxFuture;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use mill::actors::container::image::{ImageError, Images, LendError, Lent, Members};
 use mill::actors::root::View;
-use mill::fsm::command::{Init, Join, Register};
+use mill::fsm::command::{Init, Join, Members as Configuration, Register};
 use mill::fsm::loaded::{ImageChange, Pin};
 use mill::fsm::{Command, State, Touched, apply_next};
 use mill::id::{BootId, Digest, Incarnation, Index, NodeId};
@@ -222,6 +222,8 @@ async fn what_nobody_lends_is_told_with_who_has_it() {
     let down = error(state.clone()).await;
     assert!(down.is_temporary(), "it may be back: {down}");
     assert!(down.to_string().contains("was loaded on n1, which is down. Load it again"), "{down}");
+    let (voters, learners) = ([NodeId(2)].into(), [NodeId(1)].into());
+    change(&mut state, Command::Members(Configuration { voters, learners }));
     change(&mut state, Command::Remove { node: NodeId(1) });
     let gone = error(state.clone()).await;
     assert!(!gone.is_temporary(), "{gone}");
