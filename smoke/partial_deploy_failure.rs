@@ -1,11 +1,12 @@
 //! `docs/workflows/partial-deploy-failure.md`: one of several services fails, and all that the
-//! deployment touched is as it was before.
+//! deployment touched is as it was before; what it would have removed never was otherwise.
 
 use crate::poll::poll;
 use crate::support::{TestCluster, Traffic, files};
 use serde_json::Value;
 
 const PORT: u16 = 8080;
+const OLD_PORT: u16 = 8081;
 
 /// A service without a port beside `patient`, in its app.
 fn other(name: &str, image: &str) -> String {
@@ -15,6 +16,12 @@ fn other(name: &str, image: &str) -> String {
     )
 }
 
+/// A service with clients of its own that a later file removes.
+fn old(image: &str) -> String {
+    let patient = files::patient(image, OLD_PORT, 2, "v1", "");
+    patient.replace("app \"patient\"\n\nservice \"patient\"", "service \"old\"")
+}
+
 #[test]
 fn partial_deploy_failure() {
     let cluster = TestCluster::start(3);
@@ -22,19 +29,25 @@ fn partial_deploy_failure() {
     let (image, busybox) = (cluster.image("patient:v1"), cluster.image("busybox:v1"));
     let patient = |version: &str| files::patient(&image, PORT, 3, version, "");
     let node = cluster.node(1);
-    let good = [patient("v1"), other("worker", &busybox), other("old", &busybox)].concat();
+    let good = [patient("v1"), other("worker", &busybox), old(&image)].concat();
     let _ = node.up(&good).ok();
     let before = live(&cluster);
-    assert_eq!(before.len(), 5, "{before:?}");
+    assert_eq!(before.len(), 6, "{before:?}");
+    let of_old = |all: &[(String, String)]| {
+        all.iter().filter(|one| one.0 == "old").map(|one| one.1.clone()).collect::<Vec<_>>()
+    };
 
     // A new version of one, one that is new, one that goes, and one that can't work.
     let traffic = Traffic::everywhere(&cluster, "patient", PORT);
+    let kept = Traffic::everywhere(&cluster, "old", OLD_PORT);
     let broken = other("worker", &busybox).replace("\"1000\"", "\"no number\"");
     let bad = [patient("v2"), broken, other("new", &busybox)].concat();
     let out = node.up(&bad).code(1).stdout;
     assert!(out.contains("worker-0-") && out.contains("failed"), "{out}");
     assert!(out.contains("✗ r2 failed") && out.contains("r1 runs again"), "{out}");
     println!("{out}");
+    assert!(!out.contains("old-"), "nothing happened to it: {out}");
+    assert_eq!(of_old(&live(&cluster)), of_old(&before));
     let services = |name: &str| node.api().get(&format!("/v1/services/{name}"));
     for name in ["patient", "worker", "old"] {
         let service = services(name);
@@ -50,6 +63,8 @@ fn partial_deploy_failure() {
     let end = end.secs(20).expect("what ran before, and nothing else");
     println!("{before:?}\n{end:?}");
     traffic.end();
+    kept.end();
+    assert_eq!(of_old(&end), of_old(&before));
 
     // Once it is mended the same file goes through.
     let mended = [patient("v2"), other("worker", &busybox), other("new", &busybox)].concat();

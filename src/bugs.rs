@@ -21,6 +21,8 @@ pub enum Bug {
     HoldNothing,
     /// Stops what is on a draining node at once.
     DrainAtOnce,
+    /// Stops what a deployment removes before the rest of it has succeeded.
+    DepartAtOnce,
     /// Takes a write to the log for durable before it is: the simulated disk's.
     #[cfg(test)]
     AcknowledgeEarly,

@@ -143,6 +143,9 @@ pub const DRAIN_DELAY: Duration = Duration::from_millis(1_200);
 pub const SETTLE_DEADLINE: Duration = Duration::from_secs(2);
 /// How long something that can't be placed or pulled is tried.
 pub const UNPLACED_DEADLINE: Duration = Duration::from_secs(300);
+/// A deployment's task waits so long before what the deployment removes makes room for it.
+pub const ROOM_PATIENCE: Duration = Duration::from_secs(60);
+const _: () = assert!(ROOM_PATIENCE.as_secs() < UNPLACED_DEADLINE.as_secs());
 /// A pull that gets further is told at most so often.
 pub const PULL_TOLD: Duration = Duration::from_secs(60);
 /// How often its node looks how far it is.

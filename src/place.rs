@@ -87,10 +87,12 @@ impl fmt::Display for Score {
 }
 
 /// The nodes with what is free on them, for a run of placements.
+#[derive(Clone)]
 pub struct Placer {
     slots: Vec<Slot>,
 }
 
+#[derive(Clone)]
 struct Slot {
     node: Arc<Node>,
     cpu: u64,

@@ -3,6 +3,7 @@
 //! Owns what happens next to every service and deployment. Never waits, and remembers nothing
 //! between calls: any leader, at any moment, finds the same next steps.
 
+mod depart;
 mod drain;
 mod hold;
 mod judge;
@@ -128,18 +129,26 @@ struct Standing {
     converged: bool,
     /// Nothing fits: each node's refusal, for people.
     unplaced: Option<String>,
+    /// What fits nowhere will, once what the deployment removes has gone.
+    gets_room: bool,
 }
 
 impl Context<'_> {
     fn plan_app(&mut self, app: &App) {
         let mut standings: BTreeMap<&WorkloadName, Standing> = BTreeMap::new();
-        for (name, service) in &app.services {
+        let departing = self.departing(app);
+        for (name, service) in app.services.iter().filter(|(name, _)| !departing.contains_key(name))
+        {
             let standing = if self.waits_for_tasks(app, name) {
-                self.hold(name, service)
+                self.hold(name, service, true);
+                Standing::default()
             } else {
                 self.roll(name, service)
             };
             standings.insert(name, standing);
+        }
+        if !departing.is_empty() {
+            self.depart(app, &departing, &mut standings);
         }
         self.judge(app, &standings);
     }

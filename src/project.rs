@@ -14,32 +14,39 @@ pub type PublishMap = BTreeMap<(u16, Protocol), Vec<(Ipv4Addr, u16)>>;
 
 /// The published ports of a node: each leads to the node's own replicas that may get traffic. Where
 /// the last of them drain they keep it until they stop, so that who comes from outside has the time
-/// to go elsewhere. A port whose service has neither is there with no target: it stays reserved.
+/// to go elsewhere. A port that a removed service has and another takes over leads to that one as
+/// soon as it may. A port whose service has nothing is there with no target: it stays reserved.
 #[must_use]
 pub fn publish_map(state: &State, node: NodeId) -> PublishMap {
-    let (mut map, mut leaving) = (PublishMap::new(), PublishMap::new());
+    let mut map = PublishMap::new();
+    let (mut removed, mut leaving) = (PublishMap::new(), PublishMap::new());
     for allocation in state.allocations_on(node).filter(|a| a.is_live()) {
-        let spec = state
+        let target = state
             .owner(&allocation.workload)
-            .and_then(|app| app.services.get(&allocation.workload)?.target.as_ref())
-            .unwrap_or(&allocation.spec);
+            .and_then(|app| app.services.get(&allocation.workload)?.target.as_ref());
+        let spec = target.unwrap_or(&allocation.spec);
         let Some(service) = state.spec(spec).and_then(|stored| stored.spec.service()) else {
             continue;
         };
         for publish in &service.publish {
             let Some(port) = service.port(publish.port.as_deref()) else { continue };
             let protocol = if publish.udp { Protocol::Udp } else { Protocol::Tcp };
-            let targets = map.entry((publish.host_port, protocol)).or_default();
+            let place = (publish.host_port, protocol);
+            let targets = map.entry(place).or_default();
             let Some(address) = allocation.observed.address else { continue };
-            if allocation.is_routable() {
+            if allocation.is_routable() && target.is_some() {
                 targets.push((address, port));
+            } else if allocation.is_routable() {
+                removed.entry(place).or_default().push((address, port));
             } else if allocation.is_last_resort() {
-                leaving.entry((publish.host_port, protocol)).or_default().push((address, port));
+                leaving.entry(place).or_default().push((address, port));
             }
         }
     }
-    for (place, targets) in map.iter_mut().filter(|(_, targets)| targets.is_empty()) {
-        targets.extend(leaving.remove(place).unwrap_or_default());
+    for mut others in [removed, leaving] {
+        for (place, targets) in map.iter_mut().filter(|(_, targets)| targets.is_empty()) {
+            targets.extend(others.remove(place).unwrap_or_default());
+        }
     }
     map
 }

@@ -107,6 +107,9 @@ pub fn waits(state: &State, unplaced: &[&Unplaced]) -> Vec<WaitingView> {
     let mut remedies_of_first = None;
     let view = |one: &&Unplaced| {
         let remedies = remedies_of_first.get_or_insert_with(|| {
+            if one.gets_room {
+                return vec!["wait: what the deployment removes makes room".to_owned()];
+            }
             let all = remedies(state, one).into_iter();
             all.map(|remedy| remedy.text(state)).collect::<Vec<String>>()
         });

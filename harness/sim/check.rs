@@ -24,8 +24,14 @@ impl World {
         {
             for action in &steps.actions {
                 match action {
-                    Action::Stop { allocation } => self.check_stop(before, allocation),
-                    Action::Drain { allocation } => self.check_removal(before, allocation),
+                    Action::Stop { allocation } => {
+                        self.check_stop(before, allocation);
+                        self.check_departure(before, allocation);
+                    }
+                    Action::Drain { allocation } => {
+                        self.check_removal(before, allocation);
+                        self.check_departure(before, allocation);
+                    }
                     _ => {}
                 }
             }

@@ -5,6 +5,7 @@
 
 mod check;
 mod consensus;
+mod departing;
 mod fault;
 mod members;
 mod node;
@@ -110,6 +111,8 @@ struct World {
     /// When nodes were last let take work again; how many were removed.
     undrained: BTreeMap<NodeId, u64>,
     removals: u32,
+    /// How many replicas of removed services went, and when.
+    departed: departing::Count,
     /// The first invariant that did not hold.
     broken: Option<String>,
 }
@@ -158,6 +161,7 @@ impl World {
             returns: 0,
             undrained: BTreeMap::new(),
             removals: 0,
+            departed: departing::Count::default(),
             broken: None,
             dice: Dice(dice.roll()),
         };
@@ -325,6 +329,7 @@ impl World {
         let seed = self.dice.roll();
         let plan = plan(&self.state, &self.observed, now, seed, &Scope::All);
         let is_idle = plan.commands.is_empty();
+        self.check_departures(&plan.commands);
         for command in plan.commands {
             self.propose(command);
         }

@@ -55,7 +55,16 @@ fn nodes_come_back_in_time_for_what_they_had() {
 #[test]
 fn nodes_are_drained_and_removed() {
     let removals = |seed| run(seed).map_err(drop).unwrap().removals;
-    assert!((0..20).map(removals).sum::<u32>() >= 3);
+    assert!((0..40).map(removals).sum::<u32>() >= 3);
+}
+
+#[test]
+fn services_are_removed_and_some_make_room() {
+    let worlds: Vec<_> = (0..60).map(|seed| run(seed).map_err(drop).unwrap()).collect();
+    let sum =
+        |of: fn(&super::departing::Count) -> u32| worlds.iter().map(|w| of(&w.departed)).sum();
+    let (last, early): (u32, u32) = (sum(|c| c.last), sum(|c| c.early));
+    assert!(last >= 20 && early >= 3, "{last} at the end, {early} to make room");
 }
 
 #[test]
@@ -76,6 +85,7 @@ fn a_seed_replays_identically() {
     roll_before_tasks = { Bug::RollBeforeTasks },
     hold_nothing = { Bug::HoldNothing },
     drain_at_once = { Bug::DrainAtOnce },
+    depart_at_once = { Bug::DepartAtOnce },
 )]
 fn a_deliberate_bug_is_found(bug: Bug) {
     assert!(first_failure(0, 500, Some(bug)).is_some(), "no seed finds {bug:?}");

@@ -1,10 +1,10 @@
-//! A service whose rollout waits for its deployment's tasks: what runs stays as it is.
+//! A service whose rollout or removal waits for something else: what runs stays as it is.
 //!
 //! Owns that what is missing meanwhile is replaced by what last succeeded. Never brings anything
 //! new and never takes anything away but the second of two in one seat.
 
 use super::rollout::{is_healthy, is_start_first, rank};
-use super::{Context, Standing, Unplaced};
+use super::{Context, Unplaced};
 use crate::bugs::{Bug, is_on};
 use crate::fsm::model::{Allocation, Desired, Service};
 use crate::id::{SpecHash, WorkloadName};
@@ -13,8 +13,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 impl<'a> Context<'a> {
-    /// Keeps a service as it runs. A restart waits: the rollout replaces everything anyway.
-    pub(super) fn hold(&mut self, name: &WorkloadName, service: &Service) -> Standing {
+    /// Keeps a service as it runs, and whole if `fills`. A restart waits: the rollout replaces
+    /// everything anyway.
+    pub(super) fn hold(&mut self, name: &WorkloadName, service: &Service, fills: bool) {
         let state = self.state;
         let all: Vec<&'a Arc<Allocation>> = state.allocations_of(name).collect();
         let (mut taken, mut healthy) = (BTreeSet::new(), BTreeSet::new());
@@ -39,7 +40,7 @@ impl<'a> Context<'a> {
         self.forget(&all);
         let stored = service.stable.as_ref().and_then(|hash| Some((hash, state.spec(hash)?)));
         let stable = stored.and_then(|(hash, stored)| Some((hash, stored.spec.service()?)));
-        if let Some((hash, spec)) = stable.filter(|_| !is_on(Bug::HoldNothing)) {
+        if let Some((hash, spec)) = stable.filter(|_| fills && !is_on(Bug::HoldNothing)) {
             let is_free = |replica: &u32| {
                 let waits = !is_start_first(spec) && leaving.contains(replica);
                 !taken.contains(replica) && !waits
@@ -47,7 +48,6 @@ impl<'a> Context<'a> {
             let free: Vec<u32> = (0..spec.replicas).filter(is_free).collect();
             self.fill_up(name, hash, spec, &free);
         }
-        Standing { converged: false, unplaced: None }
     }
 
     /// What should run, each in a seat of its own: of two alike in one the other goes, as when a
@@ -78,8 +78,7 @@ impl<'a> Context<'a> {
         for replica in free {
             // What fits nowhere is tried again when something changes.
             if let Err(refusals) = self.place(name, *replica, spec, hash, None) {
-                let (service, replica) = (name.clone(), *replica);
-                self.unplaced.push(Unplaced { service, replica, refusals });
+                self.unplaced.push(Unplaced::new(name, *replica, refusals));
             }
         }
     }

@@ -30,17 +30,20 @@ impl Context<'_> {
         }
         if behind.is_empty() {
             // What is planned in the same step shows in the next: only then is it over.
-            let is_quiet = self.actions.iter().all(|a| matches!(a, Action::Forget { .. }));
-            if is_quiet && self.is_followed_up(deployment) {
+            if self.is_quiet() && self.is_followed_up(deployment) {
                 self.finish(deployment, DeployStatus::Succeeded, Vec::new());
             }
             return;
         }
         for name in behind {
-            let unplaced = standings.get(name).and_then(|s| s.unplaced.as_deref());
+            let standing = standings.get(name);
+            let unplaced = standing.and_then(|s| s.unplaced.as_deref());
+            let gets_room = standing.is_some_and(|s| s.gets_room);
             if let Some(refusals) = unplaced {
-                self.tell_waiting(deployment, name, refusals);
+                self.tell_waiting(deployment, name, refusals, gets_room);
             }
+            // What is about to have a place is not waited for in vain.
+            let unplaced = unplaced.filter(|_| !gets_room);
             if let Some(reason) = self.failure(deployment, name, unplaced) {
                 let (revision, service) = (deployment.revision, name.clone());
                 self.actions = vec![Action::Revert { revision, service, reason }];

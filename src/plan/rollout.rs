@@ -102,7 +102,7 @@ impl<'a> Context<'a> {
             _ => None,
         };
         let all_new = slots.iter().all(Slot::is_as_asked);
-        Standing { converged: all_new && !is_busy, unplaced }
+        Standing { converged: all_new && !is_busy, unplaced, gets_room: false }
     }
 
     /// Replaces and adds, within the update policy.
@@ -164,7 +164,7 @@ impl<'a> Context<'a> {
                 (None, None) => self.place(name, replica, spec, hash, None),
             };
             if let Err(why) = verdict {
-                let one = Unplaced { service: name.clone(), replica, refusals: why };
+                let one = Unplaced::new(name, replica, why);
                 if slot.moving {
                     self.stuck.push(one);
                 } else {

@@ -17,6 +17,18 @@ pub struct Unplaced {
     pub replica: u32,
     /// Why each node doesn't take it.
     pub refusals: Vec<(NodeId, Refusal)>,
+    /// It has a place as soon as what its deployment removes has made room.
+    pub gets_room: bool,
+}
+
+impl Unplaced {
+    pub(super) fn new(
+        service: &WorkloadName,
+        replica: u32,
+        refusals: Vec<(NodeId, Refusal)>,
+    ) -> Self {
+        Self { service: service.clone(), replica, refusals, gets_room: false }
+    }
 }
 
 impl Context<'_> {
@@ -26,6 +38,7 @@ impl Context<'_> {
         deployment: &Deployment,
         service: &WorkloadName,
         refusals: &str,
+        gets_room: bool,
     ) {
         let mut told = deployment.progress.values().filter(|step| step.is_waiting());
         if told.any(|step| step.service == *service) {
@@ -43,7 +56,9 @@ impl Context<'_> {
         });
         let need = spec.map(|spec| place::need(spec.spec.run())).unwrap_or_default();
         let verb = if who.len() == 1 { "waits" } else { "wait" };
-        let message = format!("{} {verb}: no node fits {need}: {refusals}", who.join(", "));
+        let until = if gets_room { " until what is removed makes room" } else { "" };
+        let who = who.join(", ");
+        let message = format!("{who} {verb}{until}: no node fits {need}: {refusals}");
         let (revision, service) = (deployment.revision, service.clone());
         self.actions.push(Action::Wait { revision, service, message });
     }

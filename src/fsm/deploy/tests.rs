@@ -39,6 +39,12 @@ pub(in crate::fsm) fn put(state: &mut State, services: &[(&str, &str)]) -> (u64,
     }
 }
 
+/// Takes down what is not named.
+pub(in crate::fsm) fn take_down(state: &mut State, services: &[(&str, &str)]) {
+    let deploy = Deploy { kind: DeployKind::Down, ..deploy(state, services) };
+    change(state, Command::Deploy(deploy)).unwrap();
+}
+
 pub(in crate::fsm) fn step(state: &mut State, action: Action) {
     change(state, Command::Steps(Steps { actions: vec![action], ..Default::default() })).unwrap();
 }

@@ -1,7 +1,7 @@
 //! Tests of nodes that fall silent.
 
 use crate::fsm::command::{Action, Place, Register, Report, Steps};
-use crate::fsm::deploy::tests::{change, put, running, shop, step};
+use crate::fsm::deploy::tests::{change, put, running, shop, step, take_down};
 use crate::fsm::model::{DeployStatus, Drain, ExitReason, Health, NodeStatus, Observed, Phase};
 use crate::fsm::{Command, Rejection, State, apply_next, fixture};
 use crate::id::{AllocId, Attempt, BootId, NodeId, Revision, WorkloadName};
@@ -238,8 +238,13 @@ fn an_earlier_version_is_awaited_only_where_two_may_run_side_by_side() {
 }
 
 #[test]
-fn nothing_is_awaited_of_a_service_that_is_to_go_or_to_shrink() {
-    let (mut state, lost, _) = replaced();
-    put(&mut state, &[("db", "db:1")]);
-    assert!(asked(&state).contains(&stop(&lost)));
+fn nothing_is_awaited_of_a_service_that_is_taken_down() {
+    let (state, lost, _) = replaced();
+    let mut down = state.clone();
+    take_down(&mut down, &[("db", "db:1")]);
+    assert!(asked(&down).contains(&stop(&lost)));
+    // One that a file removes stays as it is until the rest is there.
+    let mut removed = state;
+    put(&mut removed, &[("db", "db:1")]);
+    assert!(!asked(&removed).contains(&stop(&lost)));
 }
