@@ -45,6 +45,7 @@ pub use hall::{Guest, Hall};
 pub use lend::Lenders;
 pub use serve::{Bounds, Socket};
 
+use crate::actors::mailbox::Stamp;
 use crate::actors::root::{self, Child, Handle, RootRef, ToChild, View};
 use context::Context;
 use listener::{Listening, LocalSocket};
@@ -59,6 +60,8 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 pub enum Msg {
     /// The state has changed; answered to root by `Settled`.
     View(View),
+    /// How long does a message wait here?
+    Stamped(Stamp),
     /// A listener's task ended though nobody stopped it.
     ListenerEnded,
 }
@@ -169,6 +172,10 @@ impl Actor for Api {
                 let _ = state.root.cast(root::Msg::Settled { child: Child::Api, index });
                 Ok(())
             }
+            Msg::Stamped(stamp) => {
+                stamp.arrived();
+                Ok(())
+            }
             Msg::ListenerEnded => Err("the API's listeners ended".into()),
         }
     }
@@ -194,10 +201,13 @@ pub async fn start(args: Args) -> Result<Handle, SpawnErr> {
     let (actor, _) = Api::spawn_linked(None, Api, args, cell).await?;
     let cell = actor.get_cell();
     let tell = Box::new(move |what| {
-        if let ToChild::View(view) = what {
-            // One that has ended is told of the newest view when it runs again.
-            let _ = actor.cast(Msg::View(view));
-        }
+        let message = match what {
+            ToChild::View(view) => Msg::View(view),
+            ToChild::Stamp(stamp) => Msg::Stamped(stamp),
+            _ => return,
+        };
+        // One that has ended is told of the newest view when it runs again.
+        let _ = actor.cast(message);
     });
     Ok(Handle { cell, tell, raft: None })
 }

@@ -23,6 +23,7 @@ mod upkeep;
 pub mod usage;
 mod ways;
 
+use crate::actors::mailbox::Stamp;
 use crate::actors::platform::Platform;
 use crate::actors::root::{self, NodeUsage, RootRef, ToChild, View};
 use crate::fsm::Command;
@@ -48,6 +49,8 @@ use ways::Ways;
 pub enum Msg {
     /// The newest state.
     View(View),
+    /// How long does a message wait here?
+    Stamped(Stamp),
     /// What do the allocations use?
     Usage(RpcReplyPort<NodeUsage>),
     /// Something happened to a container.
@@ -128,6 +131,7 @@ pub async fn start(platform: Arc<Platform>, root: RootRef) -> Result<root::Handl
         let message = match what {
             ToChild::View(view) => Msg::View(view),
             ToChild::Usage(reply) => Msg::Usage(reply),
+            ToChild::Stamp(stamp) => Msg::Stamped(stamp),
             _ => return,
         };
         // An actor that has ended is started again by root, with the view of then.
@@ -190,6 +194,7 @@ impl Actor for Container {
         while state.work.try_join_next().is_some() {}
         match message {
             Msg::View(view) => state.on_view(view, &myself).await?,
+            Msg::Stamped(stamp) => stamp.arrived(),
             Msg::Usage(reply) => state.usage(Some(reply)),
             Msg::Task(TaskEvent::Subscribed) => state.look(&myself),
             Msg::Task(event) => state.fleet.on_event(event),

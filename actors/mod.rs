@@ -6,6 +6,7 @@ pub mod api;
 pub mod clean;
 pub mod container;
 pub mod doctor;
+pub mod mailbox;
 pub mod peer;
 pub mod platform;
 pub mod raft;

@@ -26,6 +26,7 @@ pub use gone::says_removed;
 pub use post::Post;
 
 use crate::actors::api::Hall;
+use crate::actors::mailbox::Stamp;
 use crate::actors::root::{self, Child, Refusal, RootRef, ToChild, View};
 use crate::fsm::model::Node;
 use crate::id::{Incarnation, NodeId};
@@ -59,6 +60,8 @@ const REMOVED: &str = "removed";
 pub enum Msg {
     /// The newest state: who the members are, and where.
     View(View),
+    /// How long does a message wait here?
+    Stamped(Stamp),
     /// The task that serves the port, or renews the certificate, has ended or panicked.
     PortEnded,
 }
@@ -179,6 +182,7 @@ impl Actor for Peer {
     ) -> Result<(), ActorProcessingErr> {
         match message {
             Msg::View(view) => state.on_view(view),
+            Msg::Stamped(stamp) => stamp.arrived(),
             Msg::PortEnded => {
                 return Err(
                     "the peer port, the certificate or the keyring is looked after no more".into(),
@@ -303,6 +307,7 @@ pub async fn start(args: Args) -> Result<root::Handle, SpawnErr> {
     let tell = Box::new(move |what| match what {
         // One that has failed is started anew and shown everything.
         ToChild::View(view) => drop(actor.cast(Msg::View(view))),
+        ToChild::Stamp(stamp) => drop(actor.cast(Msg::Stamped(stamp))),
         ToChild::Consensus(raft) => post.set_raft(raft),
         ToChild::Settled(_, index) => post.beat(|pulse| pulse.settled = index),
         ToChild::Forward(leader, entries) => forward(&post, &root, leader, entries),

@@ -12,6 +12,7 @@ pub mod writer;
 pub use crate::raft::event::{Appended, Committed, Event, ProposeError, ReadError};
 pub use event::{Encode, EncodeError, RaftError, Sink};
 
+use crate::actors::mailbox::Stamp;
 use crate::id::{BootId, FIRST_NODE, Index, NodeId};
 use crate::raft::consensus::{Consensus, Identity, packed};
 use crate::raft::log::LogView;
@@ -89,6 +90,8 @@ pub enum Msg {
     Tick,
     /// Reads may have waited too long.
     ReadsDue,
+    /// How long does a message wait here?
+    Stamped(Stamp),
     /// Write out what is left and stop.
     Stop,
 }
@@ -239,6 +242,10 @@ impl State {
             Msg::ReadsDue => {
                 let now: Millis = self.begun.elapsed().into();
                 consensus.give_up_reads(now).into_iter().for_each(refuse);
+            }
+            Msg::Stamped(stamp) => {
+                stamp.arrived();
+                return false;
             }
             Msg::Pump => {}
             Msg::Stop => {

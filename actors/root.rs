@@ -12,6 +12,7 @@ mod vitals;
 #[cfg(test)]
 mod tests;
 
+use crate::actors::mailbox::{Mailbox, Stamp};
 use crate::actors::raft as consensus;
 use crate::clock::LeaderClock;
 use crate::fsm;
@@ -58,6 +59,8 @@ pub enum Msg {
     Usage(RpcReplyPort<NodeUsage>),
     /// What root has counted, for the metrics.
     Vitals(RpcReplyPort<Vitals>),
+    /// How long does a message wait here?
+    Stamped(Stamp),
     /// Confirm that this node's view is the newest: answered with the index to wait for.
     ReadIndex(RpcReplyPort<Option<Index>>),
     /// A failed child's backoff is over.
@@ -220,6 +223,7 @@ pub struct State {
     heard: Option<(Timestamp, Millis)>,
     started: Instant,
     vitals: Vitals,
+    mailbox: Mailbox,
     fatal: tokio::sync::mpsc::UnboundedSender<String>,
 }
 
@@ -233,6 +237,7 @@ impl Actor for Root {
         _myself: ActorRef<Msg>,
         args: Args,
     ) -> Result<State, ActorProcessingErr> {
+        let vitals = Vitals::default();
         Ok(State {
             boot: args.boot,
             life: args.boot,
@@ -243,12 +248,13 @@ impl Actor for Root {
             confirmed: None,
             introducing: false,
             waiting: Vec::new(),
-            family: Family::new(args.factories),
+            family: Family::new(args.factories, &vitals.waits),
             pending: Pending::default(),
             clock: None,
             heard: None,
             started: Instant::now(),
-            vitals: Vitals::default(),
+            mailbox: vitals.waits.of("root"),
+            vitals,
             fatal: args.fatal,
         })
     }
@@ -279,8 +285,12 @@ impl Actor for Root {
             Msg::Usage(reply) => state.family.tell(Child::Container, ToChild::Usage(reply)),
             Msg::Vitals(reply) => {
                 // Who asked may have gone.
-                let _ = reply.send(Vitals { conf: state.conf.clone(), ..state.vitals.clone() });
+                let _ = reply.send(state.vitals());
+                // What waits now shows in the next answer.
+                state.family.stamp_all();
+                state.stamp(&myself);
             }
+            Msg::Stamped(stamp) => stamp.arrived(),
             Msg::ReadIndex(reply) => state.read_index(reply),
             Msg::Restart(child) => state.restart_child(child, &myself),
             Msg::Restarted(child, result) => state.on_restarted(child, result, &myself),
@@ -322,6 +332,18 @@ impl State {
         for child in [Child::Raft, Child::Peer, Child::Container, Child::Scheduler] {
             self.start_child(child, myself).await;
         }
+    }
+
+    /// Sends a stamp through root's own mailbox, if none is in it.
+    fn stamp(&self, myself: &RootRef) {
+        if let Some(stamp) = self.mailbox.stamp() {
+            // Its own mailbox is there as long as root is.
+            let _ = myself.cast(Msg::Stamped(stamp));
+        }
+    }
+
+    fn vitals(&self) -> Vitals {
+        Vitals { conf: self.conf.clone(), ..self.vitals.clone() }
     }
 
     fn fail(&self, reason: String) {

@@ -5,6 +5,7 @@
 
 mod watch;
 
+use crate::actors::mailbox::Stamp;
 use crate::actors::root::{self, Child, Proposal, RootRef, View};
 use crate::fsm::Command;
 use crate::id::{AppName, Index, NodeId};
@@ -21,6 +22,8 @@ use watch::{Step, Watch};
 pub enum Msg {
     /// The newest state.
     View(View),
+    /// How long does a message wait here?
+    Stamped(Stamp),
     /// A node has made its view at this index true.
     Settled(NodeId, Index),
     /// Another node has let itself be heard; up to there it has made its view true.
@@ -97,6 +100,7 @@ impl Actor for Scheduler {
         state: &mut State,
     ) -> Result<(), ActorProcessingErr> {
         match message {
+            Msg::Stamped(stamp) => stamp.arrived(),
             Msg::View(view) => {
                 let nodes = view.touched.nodes || view.touched.all;
                 state.on_view(view);
@@ -345,6 +349,7 @@ pub async fn start(root: RootRef) -> Result<root::Handle, SpawnErr> {
             root::ToChild::Settled(node, index) => Msg::Settled(node, index),
             root::ToChild::Heard(node, index) => Msg::Heard(node, index),
             root::ToChild::Conf(conf) => Msg::Conf(conf),
+            root::ToChild::Stamp(stamp) => Msg::Stamped(stamp),
             _ => return,
         };
         // A scheduler that has failed is started anew and shown everything.

@@ -162,6 +162,7 @@ fn process(registry: &mut Registry, view: &View, vitals: Vitals) {
     for (actor, count) in vitals.restarts {
         restarts.get_or_create(&vec![("actor", actor.name().to_owned())]).inc_by(count as f64);
     }
+    vitals.waits.register(registry);
     let build = gauges(registry, "mill_build_info", "Always 1; the version is a label");
     let version = vec![("version", env!("CARGO_PKG_VERSION").to_owned())];
     build.get_or_create(&version).set(1.0);

@@ -3,6 +3,7 @@
 //! Owns the children's references. Never decides how long a restart waits: that is `supervise`.
 
 use super::{Child, Msg, NodeUsage, Refusal, RootRef, State, View};
+use crate::actors::mailbox::{Mailbox, Stamp, Waits};
 use crate::actors::raft as consensus;
 use crate::fsm::Touched;
 use crate::id::{BootId, Index, NodeId};
@@ -46,6 +47,8 @@ pub enum ToChild {
     },
     /// To raft.
     Raft(consensus::Msg),
+    /// To every child but raft: how long does a message wait?
+    Stamp(Stamp),
 }
 
 /// A running child: its cell and the way to talk to it.
@@ -70,6 +73,7 @@ pub type Factories = BTreeMap<Child, Factory>;
 pub(super) struct Family {
     factories: Factories,
     members: BTreeMap<Child, Kin>,
+    mailboxes: BTreeMap<Child, Mailbox>,
     stopping: bool,
 }
 
@@ -86,8 +90,10 @@ struct Kin {
 }
 
 impl Family {
-    pub(super) fn new(factories: Factories) -> Self {
-        Self { factories, members: BTreeMap::new(), stopping: false }
+    pub(super) fn new(factories: Factories, waits: &Waits) -> Self {
+        let mailbox = |child: &Child| (*child, waits.of(child.name()));
+        let mailboxes = factories.keys().map(mailbox).collect();
+        Self { factories, members: BTreeMap::new(), mailboxes, stopping: false }
     }
 
     pub(super) fn tell(&self, child: Child, what: ToChild) {
@@ -101,6 +107,22 @@ impl Family {
         self.members.get(&Child::Raft)?.handle.as_ref()?.raft.clone()
     }
 
+    /// Sends a stamp through a child's mailbox, if none is in it.
+    pub(super) fn stamp(&self, child: Child) {
+        if let Some(stamp) = self.mailboxes.get(&child).and_then(Mailbox::stamp) {
+            let what = match child {
+                Child::Raft => ToChild::Raft(consensus::Msg::Stamped(stamp)),
+                _ => ToChild::Stamp(stamp),
+            };
+            self.tell(child, what);
+        }
+    }
+
+    /// Sends one through each.
+    pub(super) fn stamp_all(&self) {
+        self.members.keys().for_each(|child| self.stamp(*child));
+    }
+
     pub(super) fn publish(&mut self, view: &View, touched: &Touched) {
         for (child, kin) in &mut self.members {
             if *child == Child::Raft {
@@ -108,14 +130,14 @@ impl Family {
             }
             kin.touched.merge(touched);
             kin.behind = true;
-            kin.show(view);
+            kin.show(self.mailboxes.get(child), view);
         }
     }
 
     pub(super) fn settled(&mut self, child: Child, view: &View) {
         if let Some(kin) = self.members.get_mut(&child) {
             kin.busy = false;
-            kin.show(view);
+            kin.show(self.mailboxes.get(&child), view);
         }
     }
 
@@ -145,10 +167,13 @@ fn has_ended(handle: &Handle) -> bool {
 
 impl Kin {
     /// Shows the view if there is something new and the last one is settled.
-    fn show(&mut self, view: &View) {
+    fn show(&mut self, mailbox: Option<&Mailbox>, view: &View) {
         let Some(handle) = self.handle.as_ref().filter(|_| self.behind && !self.busy) else {
             return;
         };
+        if let Some(stamp) = mailbox.and_then(Mailbox::stamp) {
+            (handle.tell)(ToChild::Stamp(stamp));
+        }
         let touched = Arc::new(std::mem::take(&mut self.touched));
         (handle.tell)(ToChild::View(View { touched, ..view.clone() }));
         self.behind = false;
@@ -199,7 +224,7 @@ impl State {
                 if let Some(view) = self.view().filter(|_| child != Child::Raft)
                     && let Some(kin) = self.family.members.get_mut(&child)
                 {
-                    kin.show(&view);
+                    kin.show(self.family.mailboxes.get(&child), &view);
                 }
             }
             Err(reason) => self.child_failed(child, &reason, myself),

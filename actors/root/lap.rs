@@ -89,6 +89,8 @@ impl State {
         }
         let applied = consensus::Msg::Applied(self.fsm.index);
         self.family.tell(Child::Raft, ToChild::Raft(applied));
+        self.family.stamp(Child::Raft);
+        self.stamp(myself);
         if self.is_current() && self.clock.is_none() {
             self.heard = Some((self.fsm.time, Millis::from(self.started.elapsed())));
         }

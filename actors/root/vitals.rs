@@ -3,6 +3,7 @@
 //! Never decides anything by them, and starts anew with the process.
 
 use super::Child;
+use crate::actors::mailbox::Waits;
 use crate::id::Term;
 use crate::raft::node::Conf;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
@@ -22,6 +23,8 @@ pub struct Vitals {
     pub removed: bool,
     /// How often each child that root starts again was.
     pub restarts: BTreeMap<Child, u64>,
+    /// How long messages waited in the actors' mailboxes.
+    pub waits: Waits,
 }
 
 impl Default for Vitals {
@@ -35,6 +38,7 @@ impl Default for Vitals {
             // From 100 µs, each twice the one before, to 1.6 s.
             commits: Histogram::new(exponential_buckets(0.0001, 2.0, 15)),
             restarts: restarts.into(),
+            waits: Waits::default(),
         }
     }
 }
