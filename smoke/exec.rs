@@ -122,14 +122,14 @@ fn ends_with_its_client(node: &mut TestDaemon, id: &str) {
 }
 
 /// A terminal that a command runs on, with all that it shows.
-struct Terminal {
+pub struct Terminal {
     keys: File,
     child: Child,
     shown: Arc<Mutex<String>>,
 }
 
 impl Terminal {
-    fn start(node: &TestDaemon, args: &[&str]) -> Self {
+    pub fn start(node: &TestDaemon, args: &[&str]) -> Self {
         let size = nix::pty::Winsize { ws_row: 30, ws_col: 90, ws_xpixel: 0, ws_ypixel: 0 };
         let pty = nix::pty::openpty(&size, None).unwrap();
         let side = || Stdio::from(pty.slave.try_clone().unwrap());
@@ -148,12 +148,27 @@ impl Terminal {
         Self { keys, child, shown }
     }
 
-    fn enter(&mut self, keys: &str) {
+    pub fn enter(&mut self, keys: &str) {
         self.keys.write_all(keys.as_bytes()).unwrap();
     }
 
+    /// It has another size from now on.
+    pub fn resize(&self, rows: u16, columns: u16) {
+        let (ws_row, ws_col) = (rows, columns);
+        let size = rustix::termios::Winsize { ws_row, ws_col, ws_xpixel: 0, ws_ypixel: 0 };
+        rustix::termios::tcsetwinsize(&self.keys, size).unwrap();
+        // The kernel tells only who has it as controlling terminal.
+        let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap());
+        kill(pid, Signal::SIGWINCH).unwrap();
+    }
+
+    /// The code that the command ends with.
+    pub fn code(mut self) -> Option<i32> {
+        self.child.wait().unwrap().code()
+    }
+
     #[track_caller]
-    fn shows(&self, text: &str) {
+    pub fn shows(&self, text: &str) {
         let shown = || {
             let shown = self.shown.lock().unwrap().clone();
             if shown.contains(text) { Ok(()) } else { Err(shown) }
@@ -170,11 +185,7 @@ fn a_terminal_is_a_terminal() {
     let mut terminal = Terminal::start(&node, &["-it", &id, "--", "sh"]);
     terminal.enter("echo at:$(tty):$(stty size):$TERM\r");
     terminal.shows("at:/dev/pts/0:30 90:xterm");
-    let size = rustix::termios::Winsize { ws_row: 11, ws_col: 44, ws_xpixel: 0, ws_ypixel: 0 };
-    rustix::termios::tcsetwinsize(&terminal.keys, size).unwrap();
-    // The kernel tells only who has it as controlling terminal.
-    let pid = Pid::from_raw(i32::try_from(terminal.child.id()).unwrap());
-    kill(pid, Signal::SIGWINCH).unwrap();
+    terminal.resize(11, 44);
     terminal.enter("until [ \"$(stty size)\" = \"11 44\" ]; do :; done; echo resi''zed\r");
     terminal.shows("resized");
     terminal.enter("echo wai''ting; sleep 5001; echo code:$?\r");
@@ -185,7 +196,7 @@ fn a_terminal_is_a_terminal() {
     terminal.shows("still here");
     assert_eq!(processes(&node, "sleep 5001"), 0, "Ctrl-C ended it");
     terminal.enter("exit 9\r");
-    assert_eq!(terminal.child.wait().unwrap().code(), Some(9));
+    assert_eq!(terminal.code(), Some(9));
     let no_terminal = exec(&node, &["-it", &id, "--", "sh"]).code(2);
     let _ = no_terminal.says("Standard input is no terminal");
 }

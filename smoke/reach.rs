@@ -1,7 +1,8 @@
 //! Whatever works on one node works for a replica on any other: logs, exec, cp, figures.
 
+use crate::exec::Terminal;
 use crate::poll::poll;
-use crate::support::{Outcome, TestCluster, files};
+use crate::support::{Fault, Outcome, TestCluster, files};
 use serde_json::Value;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -71,9 +72,11 @@ fn a_replica_on_any_node_is_reached_from_any_other() {
     figures(&cluster);
     history(&cluster);
     programs(&cluster, &third);
+    terminals(&cluster, &third);
     copies(&cluster, &third);
     streams_outlive_the_leader(&mut cluster);
     a_node_that_is_cut_off_is_told(&mut cluster);
+    a_node_that_stands_still_is_told(&mut cluster);
 }
 
 fn figures(cluster: &TestCluster) {
@@ -92,6 +95,41 @@ fn figures(cluster: &TestCluster) {
     let metrics = cluster.node(2).api().request("GET", "/v1/metrics").send().body;
     let memory = metrics.lines().filter(|line| line.starts_with("mill_alloc_memory_bytes{"));
     assert_eq!(memory.count(), 1, "{metrics}");
+    vitals(cluster);
+}
+
+/// What each node says of the cluster, and of itself.
+fn vitals(cluster: &TestCluster) {
+    let (mut leaders, mut terms) = (0.0, Vec::new());
+    for n in 1..=3 {
+        let text = cluster.node(n).api().request("GET", "/v1/metrics").send().body;
+        let value = |name: &str| {
+            let is_it =
+                |line: &&str| line.split(' ').next().unwrap().trim_end_matches("{}") == name;
+            let line = text.lines().find(is_it);
+            let line = line.unwrap_or_else(|| panic!("no {name} on n{n}: {text}"));
+            line.rsplit_once(' ').unwrap().1.parse::<f64>().unwrap()
+        };
+        for node in ["n1", "n2", "n3"] {
+            assert_eq!(value(&format!("mill_node_up{{node=\"{node}\"}}")), 1.0);
+            assert!(value(&format!("mill_node_cpu_available{{node=\"{node}\"}}")) > 0.0);
+            let memory = format!("mill_node_memory_available_bytes{{node=\"{node}\"}}");
+            assert!(value(&memory) > 1e6);
+        }
+        for actor in ["root", "raft", "peer", "container", "scheduler", "api"] {
+            let waits = format!("mill_actor_mailbox_seconds_count{{actor=\"{actor}\"}}");
+            assert!(value(&waits) >= 1.0, "{actor}");
+            if !["root", "raft"].contains(&actor) {
+                let restarts = format!("mill_actor_restarts_total{{actor=\"{actor}\"}}");
+                assert_eq!(value(&restarts), 0.0);
+            }
+        }
+        assert!(value("mill_raft_commit_seconds_count") >= 1.0);
+        leaders += value("mill_raft_is_leader");
+        terms.push(value("mill_raft_term"));
+    }
+    assert_eq!(leaders, 1.0);
+    assert!(terms[0] >= 1.0 && terms.iter().all(|term| *term == terms[0]), "{terms:?}");
 }
 
 fn history(cluster: &TestCluster) {
@@ -139,6 +177,17 @@ fn programs(cluster: &TestCluster, id: &str) {
     poll(|| !runs()).secs(20).expect("the program to end with its client");
 }
 
+fn terminals(cluster: &TestCluster, id: &str) {
+    let mut terminal = Terminal::start(cluster.node(1), &["-it", id, "--", "sh"]);
+    terminal.enter("echo at:$MILL_NODE:$(stty size)\r");
+    terminal.shows("at:n3:30 90");
+    terminal.resize(11, 44);
+    terminal.enter("until [ \"$(stty size)\" = \"11 44\" ]; do :; done; echo resi''zed\r");
+    terminal.shows("resized");
+    terminal.enter("exit 9\r");
+    assert_eq!(terminal.code(), Some(9));
+}
+
 fn copies(cluster: &TestCluster, id: &str) {
     let bytes: Vec<u8> = (0..5_000_000u32).map(|n| (n % 253) as u8).collect();
     let local = cluster.node(1).file("there", "");
@@ -178,8 +227,21 @@ fn streams_outlive_the_leader(cluster: &mut TestCluster) {
     poll(ready).secs(30).expect("all nodes ready");
 }
 
+/// More replicas, so that every node has one again: those of a node that was away may have moved.
+fn spread(cluster: &TestCluster, replicas: &str) {
+    let ready = || cluster.names_with("status", "ready").len() == 3;
+    poll(ready).secs(30).expect("all nodes ready");
+    let _ = cluster.node(1).mill(["scale", "web", replicas]).ok();
+    let on = |n: usize| {
+        let all = cluster.node(1).allocations("web");
+        all.iter().any(|one| one["node"] == format!("n{n}") && one["health"] == "healthy")
+    };
+    poll(|| (1..=3).all(on)).secs(30).expect("a replica on each node");
+}
+
 /// In the middle of a stream, of a program, and asked anew.
 fn a_node_that_is_cut_off_is_told(cluster: &mut TestCluster) {
+    spread(cluster, "6");
     let leader = cluster.leader();
     let [asked, cut] = match leader {
         1 => [2, 3],
@@ -195,8 +257,8 @@ fn a_node_that_is_cut_off_is_told(cluster: &mut TestCluster) {
     poll(runs).secs(20).expect("the program to run");
     cluster.hub().cut(cut);
     let name = format!("n{cut}");
-    let told = format!("{name} can't be reached");
-    seen.extend(until(&lines, |line| line.contains(&told)));
+    let told = [format!("{name} can't be reached"), format!("{name} has been silent for ")];
+    seen.extend(until(&lines, |line| told.iter().any(|words| line.contains(words))));
     let ended = exec.wait_with_output().unwrap();
     let said = String::from_utf8_lossy(&ended.stderr);
     assert!(ended.status.code() == Some(125) && said.contains("broke off"), "{said}");
@@ -216,6 +278,33 @@ fn a_node_that_is_cut_off_is_told(cluster: &mut TestCluster) {
     cluster.hub().heal(cut);
     seen.extend(until(&lines, |line| line.contains("answers again")));
     seen.extend(until(&lines, |line| line.contains(&id)));
+    logs.kill().unwrap();
+    logs.wait().unwrap();
+    let all = counted(&seen, &id);
+    assert!(all.windows(2).all(|two| two[1] == two[0] + 1), "{all:?}");
+}
+
+/// Its process stands still, and its system answers for it: what is under way ends once the node
+/// counts as down.
+fn a_node_that_stands_still_is_told(cluster: &mut TestCluster) {
+    spread(cluster, "9");
+    let asked = cluster.leader();
+    let still = if asked == 3 { 2 } else { 3 };
+    let (name, id) = (format!("n{still}"), replica(cluster, still));
+    let (mut logs, lines) = follow(cluster, asked, &["logs", "web", "-f", "-n", "1", "--json"]);
+    let mut seen = until(&lines, |line| line.contains(&id));
+    let mut exec = cluster.node(asked).command(["exec", &id, "--", "sleep", "4244"]);
+    let exec = exec.stderr(Stdio::piped()).spawn().unwrap();
+    let runs = || cluster.node(still).leftovers().iter().any(|line| line.contains("sleep 4244"));
+    poll(runs).secs(20).expect("the program to run");
+    cluster.strike(still, Fault::Pause);
+    let words = format!("{name} has been silent for ");
+    seen.extend(until(&lines, |line| line.contains(&words)));
+    let ended = exec.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&ended.stderr);
+    assert!(ended.status.code() == Some(125) && said.contains(&words), "{said}");
+    cluster.undo(still, Fault::Pause);
+    seen.extend(until(&lines, |line| line.contains("answers again")));
     logs.kill().unwrap();
     logs.wait().unwrap();
     let all = counted(&seen, &id);

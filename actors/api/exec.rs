@@ -53,7 +53,8 @@ pub async fn exec(context: Arc<Context>, mut request: Request) -> Result<Respons
     let path = format!("/v1/allocations/{}/exec?{}", allocation.id, request.raw_query);
     let ask = Ask::new(&view, allocation.node, request.role, Method::GET, &path)?;
     let name = view.state.nodes.get(&allocation.node).map(|node| node.name.clone());
-    let relay = Relay::begin(ask, name.unwrap_or_default(), &context, place).await?;
+    let node = (allocation.node, name.unwrap_or_default());
+    let relay = Relay::begin(ask, node, &context, place).await?;
     Ok(upgrade.on_upgrade(move |socket| relay.run(socket)).into_response())
 }
 

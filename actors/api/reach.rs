@@ -16,14 +16,17 @@ use crate::units::Millis;
 use crate::views;
 use crate::wire::{ErrorDocument, ErrorView};
 use bytes::Bytes;
-use futures_util::StreamExt as _;
+use futures_util::{Stream, StreamExt as _};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Empty, Limited, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use std::future::Future;
 use std::io;
+use std::pin::Pin;
 use std::time::Duration;
+use tokio::sync::watch;
 use warp::Reply as _;
 use warp::http::header::{CONTENT_TYPE, HOST};
 use warp::http::{Method, StatusCode, request as http};
@@ -231,6 +234,29 @@ fn nothing() -> Sent {
     Empty::new().map_err(|never| match never {}).boxed_unsync()
 }
 
+/// Until the cluster counts a node as down, or as none of its own: nothing that is asked of it
+/// comes any more. The system notices that only if the node's host is gone, too: for a process that
+/// stands still it answers.
+pub async fn lost(mut views: watch::Receiver<Option<View>>, node: NodeId) -> ReachError {
+    loop {
+        let why = views.borrow_and_update().as_ref().and_then(|view| why_lost(view, node));
+        if let Some(why) = why {
+            return why;
+        }
+        if views.changed().await.is_err() {
+            // The API stops, and ends what waits.
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+fn why_lost(view: &View, node: NodeId) -> Option<ReachError> {
+    match view.state.nodes.get(&node) {
+        None => Some(ReachError::Gone { node }),
+        Some(member) => (!member.is_there()).then(|| down(member)),
+    }
+}
+
 fn down(node: &Node) -> ReachError {
     let now = super::context::now();
     // It had been silent before it was taken for down.
@@ -262,17 +288,40 @@ pub async fn hand_over(
         // It ends when the body does, and that has its own deadlines.
         (Some(StreamBody::new(frames).boxed_unsync()), Duration::MAX)
     };
-    let answer = ask.send(&*context.doors.neighbours, body, patience).await?;
+    let answer = tokio::select! {
+        answer = ask.send(&*context.doors.neighbours, body, patience) => answer?,
+        error = lost(context.views.clone(), node) => return Err(error.into()),
+    };
     if answer.status() == StatusCode::NO_CONTENT {
         return Ok(request::empty());
     }
     let (head, body) = answer.into_parts();
-    let mut response = warp::reply::stream(body.into_data_stream()).into_response();
+    let lost = Box::pin(lost(context.views.clone(), node));
+    let mut response = warp::reply::stream(until(body, lost)).into_response();
     *response.status_mut() = head.status;
     if let Some(kind) = head.headers.get(CONTENT_TYPE) {
         response.headers_mut().insert(CONTENT_TYPE, kind.clone());
     }
     Ok(response)
+}
+
+/// An answer's body, which breaks off when its node is lost.
+fn until(
+    body: Incoming,
+    lost: Pin<Box<impl Future<Output = ReachError> + Send>>,
+) -> impl Stream<Item = io::Result<Bytes>> + Send {
+    let begun = Some((body.into_data_stream(), lost));
+    futures_util::stream::unfold(begun, |left| async move {
+        let (mut body, mut lost) = left?;
+        tokio::select! {
+            piece = body.next() => {
+                let piece = piece?.map_err(io::Error::other);
+                let left = piece.is_ok().then_some((body, lost));
+                Some((piece, left))
+            }
+            error = &mut lost => Some((Err(io::Error::other(error)), None)),
+        }
+    })
 }
 
 #[cfg(test)]

@@ -5,14 +5,16 @@
 
 use super::{FAILED, FromClient, ToClient, part};
 use crate::actors::api::context::Context;
-use crate::actors::api::reach::{Ask, ReachError};
+use crate::actors::api::reach::{Ask, ReachError, lost};
+use crate::actors::root::View;
+use crate::id::NodeId;
 use crate::limits;
 use crate::wire::ExecControl;
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt as _, StreamExt as _};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message as Frame;
 use tokio_tungstenite::tungstenite::handshake::client::generate_key;
@@ -25,7 +27,9 @@ type Node = WebSocketStream<TokioIo<Upgraded>>;
 /// A session on another node.
 pub(super) struct Relay {
     node: Node,
+    id: NodeId,
     name: String,
+    views: watch::Receiver<Option<View>>,
     stopping: CancellationToken,
     _place: OwnedSemaphorePermit,
 }
@@ -37,7 +41,7 @@ impl Relay {
     /// The node can't be reached, or refuses.
     pub(super) async fn begin(
         ask: Ask,
-        name: String,
+        (id, name): (NodeId, String),
         context: &Context,
         place: OwnedSemaphorePermit,
     ) -> Result<Self, ReachError> {
@@ -55,7 +59,8 @@ impl Relay {
         let upgraded = TokioIo::new(upgraded);
         let node = WebSocketStream::from_raw_socket(upgraded, Role::Client, Some(config)).await;
         let stopping = context.stopping.clone();
-        Ok(Self { node, name, stopping, _place: place })
+        let views = context.views.clone();
+        Ok(Self { node, id, name, views, stopping, _place: place })
     }
 
     pub(super) async fn run(self, client: WebSocket) {
@@ -63,6 +68,7 @@ impl Relay {
         let (mut to_node, mut from_node) = self.node.split();
         let ended = tokio::select! {
             ended = outwards(&mut from_node, &mut to_client, &self.name) => ended,
+            error = lost(self.views, self.id) => Some(broken_off(&self.name, &error.to_string())),
             // Dropped, the connection tells the node that nobody is there any more.
             () = inwards(&mut from_client, &mut to_node) => return,
             () = self.stopping.cancelled() => Some(ExecControl::Exit {
@@ -86,10 +92,7 @@ async fn outwards(
 ) -> Option<ExecControl> {
     loop {
         let next = tokio::time::timeout(limits::EXEC_SILENCE, from.next()).await;
-        let lost = |why: &str| {
-            let message = Some(format!("the connection to {name} broke off: {why}"));
-            Some(ExecControl::Exit { code: FAILED, message })
-        };
+        let lost = |why: &str| Some(broken_off(name, why));
         let frame = match next {
             Ok(Some(Ok(frame))) => frame,
             Ok(Some(Err(error))) => return lost(&error.to_string()),
@@ -107,6 +110,11 @@ async fn outwards(
             return None;
         }
     }
+}
+
+fn broken_off(name: &str, why: &str) -> ExecControl {
+    let message = Some(format!("the connection to {name} broke off: {why}"));
+    ExecControl::Exit { code: FAILED, message }
 }
 
 fn is_exit(frame: &[u8]) -> bool {

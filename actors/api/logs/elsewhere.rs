@@ -5,7 +5,7 @@
 
 use super::following::note;
 use crate::actors::api::context::{Lines, Neighbours};
-use crate::actors::api::reach::{Ask, ReachError};
+use crate::actors::api::reach::{Ask, ReachError, lost};
 use crate::actors::container::logs::{Event, LogLine, LogTime, Query, Stream};
 use crate::actors::root::View;
 use crate::fsm::model::Role;
@@ -188,12 +188,18 @@ impl Reading {
     }
 
     async fn once(&mut self, view: &View) -> Result<Ending, Gone> {
+        let lost = lost(self.of.views.clone(), self.of.node);
+        tokio::pin!(lost);
         let path = self.path();
         let asked = Ask::new(view, self.of.node, self.of.role, Method::GET, &path);
         let answer = match asked {
             Ok(ask) => {
                 let broken = ask.breaking();
-                let sent = ask.send(&*self.of.neighbours, None, limits::REACH_ANSWER).await;
+                let sent = ask.send(&*self.of.neighbours, None, limits::REACH_ANSWER);
+                let sent = tokio::select! {
+                    sent = sent => sent,
+                    error = &mut lost => Err(error),
+                };
                 sent.map(|answer| (answer, broken))
             }
             Err(error) => Err(error),
@@ -208,7 +214,11 @@ impl Reading {
         }
         let mut body = Frames { body: answer.into_body(), bytes: BytesMut::new() };
         loop {
-            match body.next().await {
+            let next = tokio::select! {
+                next = body.next() => next,
+                error = &mut lost => return Ok(Ending::Lost(error)),
+            };
+            match next {
                 Ok(Some(said)) => {
                     if self.take(said).await? {
                         return Ok(Ending::All);

@@ -122,6 +122,54 @@ async fn who_asks_is_let_in_or_told_why_not() {
     assert!(error.message.starts_with("n2 has been silent for "), "{}", error.message);
 }
 
+#[tokio::test]
+async fn lines_of_a_node_that_stands_still_are_missing_as_soon_as_it_counts_as_down() {
+    let (first, _second, _) = two().await;
+    let mut lines = first.local().events("GET", "/v1/logs/web?follow", "").await;
+    for _ in 0..6 {
+        assert_eq!(field(&lines.next().await.unwrap(), "stream"), "stdout");
+    }
+    // The connection stays open all the while.
+    first.apply(down()).unwrap();
+    let told = loop {
+        let line = lines.next().await.unwrap();
+        assert_eq!(field(&line, "stream"), "event");
+        // That its replica is lost is told too.
+        if field(&line, "allocation").is_empty() {
+            break line;
+        }
+    };
+    let line = field(&told, "line");
+    assert!(line.starts_with("n2 has been silent for "), "{line}");
+    assert!(line.ends_with("missing until it answers again"), "{line}");
+    let (node, boot, after) = (NodeId(2), BootId(3), Some(BootId(2)));
+    let back = Register { node, boot, after, ..fixture::register() };
+    first.apply(Command::Register(back)).unwrap();
+    while field(&lines.next().await.unwrap(), "line") != "n2 answers again" {}
+}
+
+#[yare::parameterized(out_of = { "GET", "" }, into = { "POST", "anything" })]
+#[test_macro(tokio::test)]
+async fn files_of_a_node_that_stands_still_are_waited_for_no_longer(method: &str, body: &str) {
+    let (first, _second, other) = two().await;
+    // It takes connections and answers nothing.
+    let hall = crate::actors::api::Hall::new();
+    first.neighbours.know(NodeId(2), NodeId(1), &hall);
+    let path = format!("/v1/allocations/{other}/files?path=/tmp");
+    let client = first.local();
+    let asking = client.send(method, &path, body);
+    let falls = async {
+        while !first.neighbours.is_open(NodeId(2)) {
+            tokio::task::yield_now().await;
+        }
+        first.apply(down()).unwrap();
+    };
+    let (answer, ()) = tokio::join!(asking, falls);
+    let ErrorDocument { error } = answer.json();
+    assert!(error.message.starts_with("n2 has been silent for "), "{}", error.message);
+    assert_eq!(answer.status, 503);
+}
+
 fn down() -> Command {
     Command::NodeDown { node: NodeId(2), boot: BootId(2) }
 }

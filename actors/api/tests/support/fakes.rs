@@ -207,6 +207,11 @@ impl FakeNeighbours {
         self.halls.lock().unwrap().insert(node, (me, Arc::clone(hall)));
     }
 
+    /// Whether a connection was opened to it.
+    pub fn is_open(&self, node: NodeId) -> bool {
+        self.open.lock().unwrap().contains_key(&node)
+    }
+
     /// From now on it isn't reached, and what is open breaks off.
     pub fn cut(&self, node: NodeId) {
         self.halls.lock().unwrap().remove(&node);
