@@ -90,7 +90,7 @@ pub async fn prepare(
     if context.dev {
         for_dev(&mut spec);
     }
-    guard(state, &spec)?;
+    guard(state, spec.cluster.as_deref())?;
     revise::override_images(&mut spec, images)?;
     let problems = revise::obstacles(state, &spec).into_iter().map(|found| {
         let kind = if spec.tasks.contains_key(&found.workload) { "task" } else { "service" };
@@ -156,9 +156,9 @@ fn for_dev(spec: &mut Spec) {
 }
 
 /// A file that is meant for one cluster is refused by every other.
-fn guard(state: &State, spec: &Spec) -> Result<(), ApiError> {
+pub(super) fn guard(state: &State, wanted: Option<&str>) -> Result<(), ApiError> {
     let ours = state.cluster.as_ref().map_or("", |cluster| cluster.name.as_str());
-    match &spec.cluster {
+    match wanted {
         Some(wanted) if wanted != ours => {
             let message = format!("the file is for cluster {wanted}; this is {ours}");
             let hint = Some("choose the other cluster by --address, or change the file".to_owned());

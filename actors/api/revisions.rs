@@ -153,6 +153,9 @@ pub async fn app(context: Arc<Context>, request: Request) -> Result<Response, Ap
 /// `DELETE /v1/apps/{app}`.
 pub async fn down(context: Arc<Context>, request: Request) -> Result<Response, ApiError> {
     let name = AppName::from(request.param("app"));
+    if !context.dev {
+        super::deploy::guard(context.read().await?.state(), request.one("cluster"))?;
+    }
     let key = context.key(&request, b"")?;
     change(&context, key, |state| revise::down(state, &name)).await
 }

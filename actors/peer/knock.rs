@@ -147,7 +147,9 @@ impl Knock {
 }
 
 /// A channel over the one connection that is there.
-async fn channel(stream: TlsStream<TcpStream>) -> Result<Channel, tonic::transport::Error> {
+pub(super) async fn channel(
+    stream: TlsStream<TcpStream>,
+) -> Result<Channel, tonic::transport::Error> {
     let stream = Arc::new(tokio::sync::Mutex::new(Some(stream)));
     let connector = tower::service_fn(move |_| {
         let stream = Arc::clone(&stream);

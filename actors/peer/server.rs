@@ -3,6 +3,9 @@
 //! Owns who a connection's other end is: TLS says it, once, for all calls on it. Never answers a
 //! call itself.
 
+#[cfg(test)]
+mod tests;
+
 use super::dial::watch;
 use super::service::Service;
 use super::tls::{API_PROTOCOL, Trust, TrustError};
@@ -23,6 +26,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
+use tonic::Status;
 use tonic::codegen::Service as _;
 use tonic::codegen::http::{Request, Response};
 
@@ -40,7 +44,8 @@ pub(super) struct Served {
 impl Served {
     pub(super) fn new(service: Service, door: Door) -> Self {
         let peer = PeerServer::new(service).max_decoding_message_size(limits::PEER_FRAME_MAX);
-        Self { peer, door: DoorServer::new(door) }
+        let door = DoorServer::new(door).max_decoding_message_size(limits::JOIN_MAX);
+        Self { peer, door }
     }
 
     async fn answer(
@@ -50,8 +55,20 @@ impl Served {
     ) -> Result<Response<tonic::body::Body>, Infallible> {
         let path = request.uri().path().trim_start_matches('/');
         let at_door = path.split('/').next() == Some(DOOR);
-        if let Some(caller) = caller {
-            request.extensions_mut().insert(caller);
+        match caller {
+            Some(_) if at_door => {
+                let why = "the door is for who is no member; this one is";
+                return Ok(Status::permission_denied(why).into_http());
+            }
+            Some(caller) => {
+                request.extensions_mut().insert(caller);
+            }
+            // Before anything of what is sent is taken in.
+            None if !at_door => {
+                let why = "only members may: show a member's certificate";
+                return Ok(Status::unauthenticated(why).into_http());
+            }
+            None => {}
         }
         if at_door { self.door.call(request).await } else { self.peer.call(request).await }
     }
@@ -151,11 +168,17 @@ async fn answer(
     served: &Served,
 ) -> Result<(), ConnectionError> {
     let served = served.clone();
+    // What one without a certificate can make this node keep is small.
+    let (streams, window) = match caller {
+        Some(_) => (limits::PEER_STREAMS, limits::PEER_WINDOW),
+        None => (limits::STRANGER_STREAMS, limits::STRANGER_WINDOW),
+    };
     let service = service_fn(move |request| served.clone().answer(caller.clone(), request));
     hyper::server::conn::http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
-        .initial_stream_window_size(limits::PEER_WINDOW)
-        .initial_connection_window_size(limits::PEER_WINDOW)
+        .max_concurrent_streams(streams)
+        .initial_stream_window_size(window)
+        .initial_connection_window_size(window)
         .keep_alive_interval(limits::PEER_PING)
         .keep_alive_timeout(limits::PEER_SILENCE)
         .serve_connection(TokioIo::new(stream), service)

@@ -72,10 +72,13 @@ impl State {
 
     /// Another node's proposals: into the log, or back.
     fn take_in(&mut self, from: NodeId, entries: Vec<Entry>) {
-        if self.leads() {
-            return entries.into_iter().for_each(|entry| self.append(entry));
-        }
         for entry in entries {
+            // A level that was not raised yet would end every node that doesn't know it. One that
+            // was raised just now, and isn't applied here, is tried again.
+            if self.leads() && entry.feature_level <= self.fsm.level() {
+                self.append(entry);
+                continue;
+            }
             let (boot, seq) = (BootId(entry.boot), entry.seq);
             self.turn_back(from, boot, seq, Refusal::NotLeader);
         }

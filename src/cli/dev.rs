@@ -324,7 +324,7 @@ impl Dev<'_> {
     /// Removes an app, also one whose deployment has to end first.
     async fn remove_app(&self, app: &str) -> Result<(), CliError> {
         let revision = loop {
-            match self.client.delete_app(app).await {
+            match self.client.delete_app(app, None).await {
                 Ok(accepted) => break accepted.revision,
                 Err(ClientError::Api { status: 404, .. }) => return Ok(()),
                 Err(ClientError::Api { status: 409, .. }) => {

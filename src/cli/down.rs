@@ -54,13 +54,14 @@ pub(super) async fn run(args: DownArgs, context: &Context) -> Result<(), CliErro
         return Ok(());
     }
     let file = MillFile::open(context, args.file.as_deref())?;
-    let app = file.parse()?.app.to_string();
+    let spec = file.parse()?;
+    let app = spec.app.to_string();
     let client = context.client()?;
     let before = Before::look(&client).await?;
     if !before.apps().contains(&app.as_str()) {
         return nothing(context, &format!("App {app} does not run: nothing to do"));
     }
-    remove_app(context, &client, &before, &app, time).await
+    remove_app(context, &client, &before, (&app, spec.cluster.as_deref()), time).await
 }
 
 async fn everything(context: &Context, time: Option<Millis>) -> Result<(), CliError> {
@@ -76,7 +77,7 @@ async fn everything(context: &Context, time: Option<Millis>) -> Result<(), CliEr
         return nothing(context, "Nothing runs: nothing to do");
     }
     for app in apps {
-        remove_app(context, &client, &before, app, time).await?;
+        remove_app(context, &client, &before, (app, None), time).await?;
     }
     runs_over(&client, |_| true).await
 }
@@ -101,12 +102,12 @@ async fn remove_app(
     context: &Context,
     client: &Client,
     before: &Before,
-    app: &str,
+    (app, cluster): (&str, Option<&str>),
     time: Option<Millis>,
 ) -> Result<(), CliError> {
     let own = before.services().iter().filter(|service| service.app == app);
     let changes = own.map(Change::removed).collect();
-    let revision = client.delete_app(app).await?.revision;
+    let revision = client.delete_app(app, cluster).await?.revision;
     follow(context, client, before, (app, revision), changes, time).await?;
     runs_over(client, |run| run.app.as_deref() == Some(app)).await
 }

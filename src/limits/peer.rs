@@ -2,7 +2,7 @@
 //!
 //! Never holds a value that a person sets.
 
-use super::{APPEND_MAX, ENTRY_MAX, NODE_DOWN};
+use super::{APPEND_MAX, ENTRY_MAX, LABEL_MAX, LABEL_VALUE_MAX, NODE_DOWN, NODE_LABELS_MAX};
 use std::time::Duration;
 
 /// How long a connection to another node may take to be there.
@@ -34,6 +34,15 @@ pub const PEER_STRANGERS: usize = 32;
 /// A connection that shows no certificate lasts so long at most: longer than joining takes.
 pub const PEER_STRANGER: Duration = Duration::from_secs(60);
 const _: () = assert!(PEER_STRANGERS < PEER_CONNECTIONS);
+/// Calls at once on a connection of a member.
+pub const PEER_STREAMS: u32 = 64;
+/// Calls at once on a connection that shows no certificate.
+pub const STRANGER_STREAMS: u32 = 4;
+/// Bytes that one without a certificate may have sent before it waits.
+pub const STRANGER_WINDOW: u32 = 64 << 10;
+/// Largest request to join, with all labels and the request for a certificate.
+pub const JOIN_MAX: usize = 64 << 10;
+const _: () = assert!(NODE_LABELS_MAX * (LABEL_MAX + LABEL_VALUE_MAX) * 2 < JOIN_MAX);
 /// What is large goes to another node in pieces of this size.
 pub const PEER_PIECE: usize = 256 << 10;
 /// How long a snapshot may take to another node.

@@ -178,13 +178,16 @@ pub static ROUTES: &[Route] = &[
         Gives::Json(shape::<wire::AppView>()),
         "An app's file and revision",
     ),
-    change(
-        Verb::Delete,
-        "/v1/apps/{app}",
-        |c, r| Box::pin(revisions::down(c, r)),
-        Gives::Json(shape::<wire::RevisionView>()),
-        "Stop and remove all of an app",
-    ),
+    Route {
+        query: &[parameter("cluster", "the file's guard: another cluster refuses")],
+        ..change(
+            Verb::Delete,
+            "/v1/apps/{app}",
+            |c, r| Box::pin(revisions::down(c, r)),
+            Gives::Json(shape::<wire::RevisionView>()),
+            "Stop and remove all of an app",
+        )
+    },
     get(
         "/v1/services",
         |c, r| Box::pin(read::services(c, r)),

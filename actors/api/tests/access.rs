@@ -53,6 +53,79 @@ async fn every_route_lets_in_exactly_its_roles() {
     }
 }
 
+/// Who may what, as docs/api.md has it. `-`: without a token; `local`: on the UNIX socket only.
+const CONTRACT: &str = "
+    GET /v1/health -
+    GET /v1/openapi.json -
+    POST /v1/init local
+    POST /v1/join local
+    POST /v1/leave local
+    GET /v1/status read
+    GET /v1/nodes read
+    GET /v1/nodes/{id} read
+    PATCH /v1/nodes/{id} admin
+    POST /v1/nodes/{id}/drain admin
+    POST /v1/nodes/{id}/undrain admin
+    DELETE /v1/nodes/{id} admin
+    POST /v1/plan read
+    POST /v1/deploy deploy
+    GET /v1/deployments read
+    GET /v1/deployments/{revision} read
+    GET /v1/deployments/{revision}/events read
+    POST /v1/rollback deploy
+    GET /v1/apps/{app} read
+    DELETE /v1/apps/{app} deploy
+    GET /v1/services read
+    GET /v1/services/{name} read
+    DELETE /v1/services/{name} deploy
+    POST /v1/services/{name}/restart deploy
+    POST /v1/services/{name}/scale deploy
+    GET /v1/allocations read
+    GET /v1/allocations/{id} read
+    POST /v1/allocations/{id}/restart deploy
+    GET /v1/allocations/{id}/exec admin
+    GET /v1/allocations/{id}/files admin
+    POST /v1/allocations/{id}/files admin
+    GET /v1/why/{name} read
+    GET /v1/events read
+    GET /v1/metrics read
+    GET /v1/tasks read
+    POST /v1/tasks deploy
+    GET /v1/tasks/{id} read
+    DELETE /v1/tasks/{id} deploy
+    GET /v1/logs read
+    GET /v1/logs/{name} read
+    GET /v1/images read
+    POST /v1/images deploy
+    DELETE /v1/images deploy
+    DELETE /v1/images/{reference*} deploy
+    GET /v1/registries read
+    PUT /v1/registries/{registry} deploy
+    DELETE /v1/registries/{registry} deploy
+    GET /v1/tokens admin
+    POST /v1/tokens admin
+    DELETE /v1/tokens/{id} admin
+";
+
+#[test]
+fn each_route_asks_for_the_role_of_the_contract() {
+    let roles = ROUTES.iter().map(|route| {
+        let role = match route.role {
+            None => "-",
+            Some(_) if route.local => "local",
+            Some(Role::Join) => "join",
+            Some(Role::Read) => "read",
+            Some(Role::Deploy) => "deploy",
+            Some(Role::Admin) => "admin",
+        };
+        format!("{} {} {role}", route.method.method(), route.path)
+    });
+    let asked: std::collections::BTreeSet<String> = roles.collect();
+    let lines = CONTRACT.lines().map(|line| line.trim().to_owned());
+    let contract = lines.filter(|line| !line.is_empty()).collect();
+    assert_eq!(asked, contract);
+}
+
 #[tokio::test]
 async fn wrong_expired_and_revoked_tokens_are_refused() {
     let node = Node::start().await;

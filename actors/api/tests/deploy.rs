@@ -203,6 +203,14 @@ async fn a_file_of_another_cluster_is_refused() {
     let ours = format!("cluster \"prod\"\n{FILE}");
     let json = node.local().header("accept", "application/json");
     assert_eq!(json.send("POST", "/v1/deploy", ours).await.status, 202);
+    // Nor is it taken down by the file of another.
+    let down = async |cluster: &str| {
+        let path = format!("/v1/apps/shop?cluster={cluster}");
+        let answer = node.local().send("DELETE", &path, "").await;
+        (answer.status, if answer.status == 202 { String::new() } else { answer.code() })
+    };
+    assert_eq!(down("staging").await, (409, "conflict".to_owned()));
+    assert_eq!(down("prod").await.0, 202);
 }
 
 #[tokio::test]

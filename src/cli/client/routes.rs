@@ -125,9 +125,10 @@ impl Client {
         self.get(&format!("/v1/apps/{}", escape(app))).await
     }
 
-    /// `DELETE /v1/apps/{app}`.
-    pub async fn delete_app(&self, app: &str) -> Answer<RevisionView> {
-        self.delete(format!("/v1/apps/{}", escape(app))).await
+    /// `DELETE /v1/apps/{app}`, if it is that cluster.
+    pub async fn delete_app(&self, app: &str, cluster: Option<&str>) -> Answer<RevisionView> {
+        let cluster = ("cluster", cluster.map(str::to_owned));
+        self.delete(query(&format!("/v1/apps/{}", escape(app)), &[cluster])).await
     }
 
     /// `GET /v1/services`.
