@@ -27,8 +27,10 @@ struct Scripted;
 
 struct ScriptArgs {
     child: Child,
+    /// How often it had been started before.
+    life: u32,
     root: RootRef,
-    views: mpsc::UnboundedSender<(Child, View)>,
+    views: mpsc::UnboundedSender<(Child, u32, View)>,
 }
 
 impl Actor for Scripted {
@@ -54,7 +56,7 @@ impl Actor for Scripted {
             Script::Panic => panic!("as the script says"),
             Script::View(view) => {
                 let (child, index) = (state.child, view.index);
-                state.views.send((child, view)).unwrap();
+                state.views.send((child, state.life, view)).unwrap();
                 state.root.cast(Msg::Settled { child, index }).unwrap();
             }
         }
@@ -66,7 +68,9 @@ impl Actor for Scripted {
 struct Tree {
     root: RootRef,
     fatal: mpsc::UnboundedReceiver<String>,
-    views: mpsc::UnboundedReceiver<(Child, View)>,
+    views: mpsc::UnboundedReceiver<(Child, u32, View)>,
+    /// How often a child was told to panic.
+    panics: BTreeMap<Child, u32>,
     scripts: Arc<Mutex<BTreeMap<Child, ActorRef<Script>>>>,
     starts: Arc<AtomicU32>,
     _dir: tempfile::TempDir,
@@ -82,8 +86,11 @@ impl Tree {
         for child in [Child::Api, Child::Container, Child::Scheduler] {
             let (views_to, scripts, starts) =
                 (views_to.clone(), Arc::clone(&scripts), Arc::clone(&starts));
+            let lives = AtomicU32::new(0);
             let factory: Factory = Arc::new(move |root: RootRef| {
-                let args = ScriptArgs { child, root: root.clone(), views: views_to.clone() };
+                let life = lives.fetch_add(1, Ordering::SeqCst);
+                let views = views_to.clone();
+                let args = ScriptArgs { child, life, root: root.clone(), views };
                 let (scripts, starts) = (Arc::clone(&scripts), Arc::clone(&starts));
                 Box::pin(async move {
                     let cell = root.get_cell();
@@ -110,7 +117,7 @@ impl Tree {
         let (fatal_to, fatal) = mpsc::unbounded_channel();
         let args = Args { boot: BootId(7), factories, fatal: fatal_to };
         let (root, _) = Root::spawn(None, Root, args).await.unwrap();
-        Self { root, fatal, views, scripts, starts, _dir: dir }
+        Self { root, fatal, views, panics: BTreeMap::new(), scripts, starts, _dir: dir }
     }
 
     fn begin(&self) {
@@ -143,12 +150,14 @@ impl Tree {
         self.root.cast(Msg::Begin(Box::new(member))).unwrap();
     }
 
-    /// The first view of a child that is as wanted.
+    /// The first view of a child that is as wanted; what it was shown before it panicked doesn't
+    /// count.
     async fn view(&mut self, of: Child, is_wanted: impl Fn(&View) -> bool) -> View {
         let wait = async {
             loop {
-                let (child, view) = self.views.recv().await.unwrap();
-                if child == of && is_wanted(&view) {
+                let (child, life, view) = self.views.recv().await.unwrap();
+                let panics = self.panics.get(&of).copied().unwrap_or_default();
+                if child == of && life >= panics && is_wanted(&view) {
                     return view;
                 }
             }
@@ -156,7 +165,8 @@ impl Tree {
         tokio::time::timeout(DEADLINE, wait).await.expect("such a view")
     }
 
-    fn panic(&self, child: Child) {
+    fn panic(&mut self, child: Child) {
+        *self.panics.entry(child).or_default() += 1;
         self.scripts.lock().unwrap()[&child].cast(Script::Panic).unwrap();
     }
 

@@ -9,7 +9,9 @@ use crate::actors::peer::keys::{KeysError, NodeKeys};
 use crate::actors::peer::tls::TrustError;
 use crate::config::{DaemonConfig, Mode};
 use crate::secret::Keyring;
+use nix::sys::socket::{Shutdown, shutdown};
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsRawFd as _;
 use std::sync::Arc;
 use tokio::net::TcpListener;
 
@@ -44,6 +46,16 @@ impl Equipment {
     #[must_use]
     pub fn peer_port(&self) -> Option<u16> {
         self.peer.as_ref().map(|peer| port_of(peer))
+    }
+
+    /// Gives the listeners' addresses back, also where a request that goes on still has them: the
+    /// node's next life opens them anew.
+    pub fn close(&self) {
+        for listener in self.api.iter().map(|api| &api.tcp).chain(&self.peer) {
+            if let Err(error) = shutdown(listener.as_raw_fd(), Shutdown::Both) {
+                tracing::warn!(%error, "a listener can't be closed");
+            }
+        }
     }
 }
 
@@ -125,4 +137,43 @@ fn api(
         Err(error) => return Err(error.into()),
     }
     Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::actors::peer::ca::{Authority, NodeKey, certificate_to_pem, peer};
+    use crate::id::NodeId;
+    use crate::secret::OwnKey;
+    use std::time::Duration;
+
+    #[tokio::test]
+    async fn addresses_are_free_again_though_somebody_holds_a_listener() {
+        let day = Duration::from_secs(86_400);
+        let (authority, key) = (Authority::new("t", "c").unwrap(), NodeKey::new().unwrap());
+        let (who, request) = (peer("c", NodeId(1)), key.request().unwrap());
+        let signed = authority.sign(&request, &who, "127.0.0.1", day).unwrap();
+        let keys = NodeKeys {
+            key: key.pem(),
+            certificate: certificate_to_pem(&signed),
+            ca: certificate_to_pem(authority.certificate()),
+            secret: OwnKey::new([7; 32]),
+        };
+        let credentials = Credentials::new(&keys, std::path::Path::new("/nowhere"), day).unwrap();
+        let open = |address| listener::open_tcp(address, "--api");
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let (tcp, port) = (Arc::new(open(any).unwrap()), Arc::new(open(any).unwrap()));
+        let places = [tcp.local_addr().unwrap(), port.local_addr().unwrap()];
+        let equipment = Equipment {
+            api: vec![Listening { tcp: Arc::clone(&tcp), plain: true, tls: None }],
+            peer: Some(Arc::clone(&port)),
+            credentials: Arc::new(credentials),
+            keyring: Keyring::new(keys.secret),
+        };
+        assert!(places.iter().all(|place| open(*place).is_err()));
+        equipment.close();
+        let again: Vec<_> = places.iter().map(|place| open(*place).unwrap()).collect();
+        assert_eq!(again.len(), 2);
+        drop((equipment, tcp, port));
+    }
 }

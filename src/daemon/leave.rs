@@ -31,6 +31,9 @@ impl Node {
         let who = self.shared.identity.get().cloned();
         let Self { shared, root, lock, .. } = self;
         super::stop(&root).await;
+        if let Some(equipment) = shared.equipment.get() {
+            equipment.close();
+        }
         drop(shared);
         let data = config.data_dir.clone();
         let wiped = tokio::task::spawn_blocking(move || wipe(&data)).await;

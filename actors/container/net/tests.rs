@@ -17,7 +17,8 @@ const OUTSIDE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 10);
 /// The host's address towards the outside.
 const HOST: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 const BRIDGE_RULES: &str = "/proc/sys/net/bridge/bridge-nf-call-iptables";
-const WAIT: Duration = Duration::from_secs(5);
+/// Longer than a loaded machine takes for what goes well.
+const WAIT: Duration = Duration::from_secs(20);
 const REFUSED: Duration = Duration::from_millis(400);
 
 /// A host of its own for a test, with a directory for its files.
