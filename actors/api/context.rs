@@ -283,6 +283,13 @@ impl Context {
         observed(view, own.map(|own| (view.node, own)).into_iter().chain(others))
     }
 
+    /// The same, as far as it was asked for a moment ago.
+    pub async fn observed_lately(&self, view: &View) -> Observed {
+        let own = usage::of_this_node(self).await;
+        let others = usage::known_of_others(self, view);
+        observed(view, own.map(|own| (view.node, own)).into_iter().chain(others))
+    }
+
     /// The same, but of this node only.
     pub async fn observed_here(&self, view: &View) -> Observed {
         let own = usage::of_this_node(self).await;

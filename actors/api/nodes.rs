@@ -5,8 +5,9 @@
 use super::context::{Context, now};
 use super::error::ApiError;
 use super::request::{self, Request, empty, json};
+use crate::actors::root::Done;
 use crate::fsm::model::Node;
-use crate::fsm::{Command, State};
+use crate::fsm::{Command, Rejection, State};
 use crate::id::NodeId;
 use crate::join;
 use crate::units::Millis;
@@ -38,55 +39,62 @@ pub async fn label(context: Arc<Context>, mut request: Request) -> Result<Respon
     for (label, value) in &wanted.labels {
         check(label, value.as_deref())?;
     }
-    let name = request.param("id").to_owned();
-    let node = asked(&context, &name).await?;
-    change(&context, &name, node, Command::Label { node, labels: wanted.labels }).await
+    let labels = wanted.labels;
+    let command = |node| Command::Label { node, labels: labels.clone() };
+    change(&context, request.param("id"), command).await
 }
 
 /// `POST /v1/nodes/{id}/drain`.
 pub async fn drain(context: Arc<Context>, mut request: Request) -> Result<Response, ApiError> {
     let wanted: DrainRequest = request.json_or_default("{\"timeout\": 600}").await?;
-    let name = request.param("id").to_owned();
-    let node = asked(&context, &name).await?;
     let after = |seconds: u64| now().plus(Millis(seconds.saturating_mul(1000)));
     let deadline = wanted.timeout.map(after);
-    change(&context, &name, node, Command::Drain { node, deadline }).await
+    change(&context, request.param("id"), |node| Command::Drain { node, deadline }).await
 }
 
 /// `POST /v1/nodes/{id}/undrain`.
 pub async fn undrain(context: Arc<Context>, request: Request) -> Result<Response, ApiError> {
-    let name = request.param("id").to_owned();
-    let node = asked(&context, &name).await?;
-    change(&context, &name, node, Command::Undrain { node }).await
+    change(&context, request.param("id"), |node| Command::Undrain { node }).await
 }
 
 /// `DELETE /v1/nodes/{id}`.
 pub async fn remove(context: Arc<Context>, request: Request) -> Result<Response, ApiError> {
-    let name = request.param("id").to_owned();
-    let node = asked(&context, &name).await?;
-    let done = context.propose(Command::Remove { node }, None).await?;
+    let (_, done) = propose(&context, request.param("id"), |node| Command::Remove { node }).await?;
     Ok(request::at(done.index, empty()))
-}
-
-/// The node that the path means.
-async fn asked(context: &Context, name: &str) -> Result<NodeId, ApiError> {
-    let reading = context.read().await?;
-    Ok(named(reading.state(), name)?.id)
 }
 
 /// Proposes a change of a node and shows what it is then.
 async fn change(
     context: &Context,
     name: &str,
-    node: NodeId,
-    command: Command,
+    command: impl Fn(NodeId) -> Command,
 ) -> Result<Response, ApiError> {
-    let done = context.propose(command, None).await?;
+    let (node, done) = propose(context, name, command).await?;
     let view = context.view().ok_or(ApiError::Starting)?;
-    let seen = context.observed(&view).await;
+    let seen = context.observed_lately(&view).await;
     let found = view.state.nodes.get(&node).ok_or_else(|| no_node(name))?;
     let shown = views::node(&view.state, found, &seen);
     Ok(request::at(done.index, json(StatusCode::OK, &shown)?))
+}
+
+/// Proposes a change of the node that the path means. This node's own view mostly knows it, and the
+/// log decides whether it is right: only where it is not, a leader is asked first.
+async fn propose(
+    context: &Context,
+    name: &str,
+    command: impl Fn(NodeId) -> Command,
+) -> Result<(NodeId, Done), ApiError> {
+    let known = context.view().and_then(|view| named(&view.state, name).ok().map(|node| node.id));
+    if let Some(node) = known {
+        match context.propose(command(node), None).await {
+            // Another node may have the name since.
+            Err(ApiError::Rejected(Rejection::NotFound { .. })) => {}
+            done => return Ok((node, done?)),
+        }
+    }
+    let reading = context.read().await?;
+    let node = named(reading.state(), name)?.id;
+    Ok((node, context.propose(command(node), None).await?))
 }
 
 /// The member of that name, or else with that id.

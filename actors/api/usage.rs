@@ -18,7 +18,7 @@ use ractor::rpc::CallResult;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use warp::http::{Method, StatusCode};
 use warp::reply::Response;
 
@@ -64,11 +64,32 @@ pub async fn here(context: Arc<Context>, _request: Request) -> Result<Response, 
     json(StatusCode::OK, &figures)
 }
 
-/// What this node uses, if its container actor answers.
+/// What this node uses, if its container actor answers or did so a moment ago.
 pub async fn of_this_node(context: &Context) -> Option<Figures> {
+    let last = &context.connections.own;
+    if let Some(figures) = last.within(limits::USAGE_FRESH) {
+        return Some(figures);
+    }
     match context.root.call(Msg::Usage, Some(limits::API_USAGE)).await {
-        Ok(CallResult::Success(usage)) => Some(usage.into()),
+        Ok(CallResult::Success(usage)) => Some(last.keep(usage.into())),
         _ => None,
+    }
+}
+
+/// The last figures of a node, and when they came.
+#[derive(Default)]
+struct Last(Mutex<Option<(Instant, Figures)>>);
+
+impl Last {
+    fn within(&self, most: Duration) -> Option<Figures> {
+        let last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        last.as_ref().filter(|(at, _)| at.elapsed() < most).map(|(_, figures)| figures.clone())
+    }
+
+    fn keep(&self, figures: Figures) -> Figures {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *last = Some((Instant::now(), figures.clone()));
+        figures
     }
 }
 
@@ -77,18 +98,13 @@ pub async fn of_this_node(context: &Context) -> Option<Figures> {
 struct Line {
     /// Only one question at a time; who waits finds the answer of the one before.
     sender: tokio::sync::Mutex<Option<Sender>>,
-    last: Mutex<Option<(Instant, Figures)>>,
+    last: Last,
 }
 
 impl Line {
-    fn last(&self, most: std::time::Duration) -> Option<Figures> {
-        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        last.as_ref().filter(|(at, _)| at.elapsed() < most).map(|(_, figures)| figures.clone())
-    }
-
     async fn ask(&self, ask: Ask, neighbours: &dyn Neighbours) -> Result<Figures, ReachError> {
         let mut kept = self.sender.lock().await;
-        if let Some(figures) = self.last(limits::USAGE_FRESH) {
+        if let Some(figures) = self.last.within(limits::USAGE_FRESH) {
             return Ok(figures);
         }
         // Left out where the question fails or is given up: the next one opens another.
@@ -102,31 +118,43 @@ impl Line {
         let bytes = body.map_err(|error| broken(&*error))?.to_bytes();
         let figures: Figures = serde_json::from_slice(&bytes).map_err(|error| broken(&error))?;
         *kept = Some(sender);
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        *last = Some((Instant::now(), figures.clone()));
-        Ok(figures)
+        Ok(self.last.keep(figures))
     }
 }
 
-/// The connections to other nodes that are kept for such questions.
+/// The connections to other nodes that are kept for such questions, and this node's last figures.
 #[derive(Default)]
-pub struct Connections(Mutex<BTreeMap<NodeId, Arc<Line>>>);
+pub struct Connections {
+    lines: Mutex<BTreeMap<NodeId, Arc<Line>>>,
+    own: Last,
+}
 
 impl Connections {
     /// One to each of these nodes, and to no other.
     fn to(&self, nodes: &[NodeId]) -> Vec<Arc<Line>> {
-        let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
         lines.retain(|id, _| nodes.contains(id));
         nodes.iter().map(|id| Arc::clone(lines.entry(*id).or_default())).collect()
     }
 }
 
-/// What the other nodes use, of those that answer in time or did so a moment ago.
-pub async fn of_others(context: &Context, view: &View) -> BTreeMap<NodeId, Figures> {
+/// The other nodes that may be asked, each with what is kept of it.
+fn lines(context: &Context, view: &View) -> impl Iterator<Item = (NodeId, Arc<Line>)> {
     let there = view.state.nodes.values().filter(|node| node.id != view.node && node.is_there());
     let nodes: Vec<NodeId> = there.map(|node| node.id).collect();
     let lines = context.connections.to(&nodes);
-    let each = nodes.into_iter().zip(lines).map(|(id, line)| async move {
+    nodes.into_iter().zip(lines)
+}
+
+/// What the other nodes were said to use, without asking them.
+pub fn known_of_others(context: &Context, view: &View) -> BTreeMap<NodeId, Figures> {
+    let known = |(id, line): (NodeId, Arc<Line>)| Some((id, line.last.within(limits::USAGE_OLD)?));
+    lines(context, view).filter_map(known).collect()
+}
+
+/// What the other nodes use, of those that answer in time or did so a moment ago.
+pub async fn of_others(context: &Context, view: &View) -> BTreeMap<NodeId, Figures> {
+    let each = lines(context, view).map(|(id, line)| async move {
         let ask = Ask::new(view, id, Role::Read, Method::GET, "/v1/usage").ok()?;
         let (asked, neighbours) = (Arc::clone(&line), Arc::clone(&context.doors.neighbours));
         // It goes on where the caller doesn't wait: the next one has its answer.
@@ -138,7 +166,7 @@ pub async fn of_others(context: &Context, view: &View) -> BTreeMap<NodeId, Figur
                 tracing::debug!(%error, "no figures of a node");
                 None
             }
-            _ => line.last(limits::USAGE_OLD),
+            _ => line.last.within(limits::USAGE_OLD),
         };
         Some((id, figures?))
     });
