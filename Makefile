@@ -50,6 +50,6 @@ crash: ## kill -9 under writes, then restart: ROUNDS=300 times
 	MILL_TEST_STRIDE=1 cargo test --test harness container::adoption -- --nocapture
 	MILL_TEST_LIVES=200 cargo test --test harness container::limits::many -- --nocapture
 
-bench: ## measure mill beside its peers, into docs/performance.md
+bench: ## measure mill beside its peers, into docs/performance.md: all, or PART=name
 	@harness/setup --bench
-	cargo bench --bench figures
+	cargo bench --bench figures -- $(PART)

@@ -37,46 +37,86 @@ mod side;
 #[path = "../../smoke/support/mod.rs"]
 mod support;
 
-use report::Row;
+use report::Part;
+use std::collections::BTreeMap;
+
+/// All parts, in the order of the page.
+const PARTS: &[Part] = &[
+    Part {
+        name: "members",
+        title: "Three nodes commit",
+        figures: members::figures,
+        notes: members::NOTES,
+    },
+    Part {
+        name: "failures",
+        title: "Three nodes, when one is lost",
+        figures: failures::figures,
+        notes: failures::NOTES,
+    },
+    Part {
+        name: "quiet",
+        title: "Three nodes, when nothing happens",
+        figures: failures::quiet,
+        notes: failures::QUIET_NOTES,
+    },
+    Part {
+        name: "commit",
+        title: "One node commits",
+        figures: commit::figures,
+        notes: commit::NOTES,
+    },
+    Part {
+        name: "planning",
+        title: "Planning",
+        figures: planning::figures,
+        notes: planning::NOTES,
+    },
+    Part {
+        name: "start",
+        title: "Replicas start",
+        figures: node::start_figures,
+        notes: node::START_NOTES,
+    },
+    Part {
+        name: "rolling",
+        title: "A rolling update",
+        figures: rolling::figures,
+        notes: rolling::NOTES,
+    },
+    Part {
+        name: "parallel",
+        title: "Many containers at once",
+        figures: parallel::figures,
+        notes: parallel::NOTES,
+    },
+    Part { name: "pull", title: "Images", figures: pull::figures, notes: pull::NOTES },
+    Part { name: "logs", title: "Logs", figures: logs::figures, notes: logs::NOTES },
+    Part {
+        name: "idle",
+        title: "One node, when nothing happens",
+        figures: node::idle_figures,
+        notes: node::IDLE_NOTES,
+    },
+];
 
 fn main() {
-    let only: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
-    let wanted = |part: &str| only.is_empty() || only.iter().any(|name| name == part);
-    let mut rows: Vec<Row> = Vec::new();
-    if wanted("commit") {
-        rows.extend(commit::figures());
+    let asked: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
+    if let Some(unknown) = asked.iter().find(|name| PARTS.iter().all(|part| part.name != **name)) {
+        let known: Vec<&str> = PARTS.iter().map(|part| part.name).collect();
+        eprintln!("no part {unknown}; there are: {}", known.join(" "));
+        std::process::exit(2);
     }
-    if wanted("members") {
-        rows.extend(members::figures());
-    }
-    if wanted("failures") {
-        rows.extend(failures::figures());
-    }
-    if wanted("planning") {
-        rows.extend(planning::figures());
-    }
-    if wanted("start") {
-        rows.extend(node::start_figures());
-    }
-    if wanted("rolling") {
-        rows.extend(rolling::figures());
-    }
-    if wanted("idle") {
-        rows.extend(node::idle_figures());
-    }
-    if wanted("pull") {
-        rows.extend(pull::figures());
-    }
-    if wanted("parallel") {
-        rows.extend(parallel::figures());
-    }
-    if wanted("logs") {
-        rows.extend(logs::figures());
-    }
-    let page = report::page(&rows);
-    println!("{page}");
-    if only.is_empty() {
-        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/performance.md");
-        std::fs::write(path, page).unwrap();
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/performance.md");
+    let mut measured = BTreeMap::new();
+    let wanted = |part: &&Part| asked.is_empty() || asked.iter().any(|name| name == part.name);
+    for part in PARTS.iter().filter(wanted) {
+        eprintln!("== {}", part.title);
+        let rows = (part.figures)();
+        println!("{}", report::section(part, &rows));
+        measured.insert(part.name, rows);
+        // What was measured is kept, whatever becomes of the parts after it.
+        let old = std::fs::read_to_string(&path).unwrap_or_default();
+        std::fs::write(&path, report::page(PARTS, &measured, &old)).unwrap();
     }
 }

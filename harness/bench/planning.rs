@@ -14,6 +14,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+/// How it was measured.
+pub const NOTES: &str = "
+- 50 services of 200 replicas in 5 apps, the functions themselves on one core: plan and apply in
+  turn until all are placed; entries with one reported change each; the plan of an app after one of
+  its replicas has died; the state to bytes and back. Medians where repeated.
+";
+
 const NODES: u64 = 1_000;
 const APPS: u64 = 5;
 const SERVICES: u64 = 10;

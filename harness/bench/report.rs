@@ -2,6 +2,7 @@
 //!
 //! Owns its look. Never measures.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::process::Command;
 use std::time::Duration;
@@ -41,60 +42,62 @@ pub fn median(times: &mut [Duration]) -> Duration {
     times[times.len() / 2]
 }
 
-/// The whole page.
+/// One part of the page: what is measured together.
+pub struct Part {
+    /// As it is asked for: `make bench PART=name`.
+    pub name: &'static str,
+    /// What it is about.
+    pub title: &'static str,
+    /// Measures it.
+    pub figures: fn() -> Vec<Row>,
+    /// How it was measured.
+    pub notes: &'static str,
+}
+
+const HEAD: &str = "# Performance
+
+Written by `make bench`, or a part of it by `make bench PART=name`. All figures of a part were
+measured in one run on one machine and disk, those of mill beside those that they are compared with.
+";
+
+/// The whole page: what was measured now, and of the other parts what the old page says.
 #[must_use]
-pub fn page(rows: &[Row]) -> String {
-    let mut page = format!(
-        "# Performance\n\n\
-         Written by `make bench`; every comparison was measured in the same run on the same\n\
-         machine and disk. {}\n\n\
+pub fn page(parts: &[Part], measured: &BTreeMap<&str, Vec<Row>>, old: &str) -> String {
+    let sections = parts.iter().filter_map(|part| match measured.get(part.name) {
+        Some(rows) => Some(section(part, rows)),
+        None => kept(part, old),
+    });
+    sections.fold(HEAD.to_owned(), |page, section| page + "\n" + &section)
+}
+
+/// What is said of a part.
+#[must_use]
+pub fn section(part: &Part, rows: &[Row]) -> String {
+    let mut text = format!(
+        "## {}\n\n{} `make bench PART={}`\n\n\
          | figure | mill | compared with | aim | met |\n|---|---|---|---|---|\n",
-        machine()
+        part.title,
+        machine(),
+        part.name
     );
     for row in rows {
         let met = row.met.map_or("", |met| if met { "yes" } else { "**no**" });
         let _ = writeln!(
-            page,
+            text,
             "| {} | {} | {} | {} | {met} |",
             row.figure, row.mill, row.peer, row.aim
         );
     }
-    page.push_str(NOTES);
-    page
+    text + "\n" + part.notes.trim() + "\n"
 }
 
-const NOTES: &str = "
-How it was measured
-
-- *One warm replica*: the image is unpacked already, the service has no port and no health check;
-  from sending the file to the API until the allocation is `running`. `ctr run -d` is containerd
-  1.6's own client with the same image, without network or logs. Medians.
-- *20 replicas*: from the request until all 20 run. Docker Swarm is Debian's docker.io with a
-  containerd and a bridge network of its own, in a network namespace without a way out, so that no
-  task waits for a registry; `docker service create --detach`, its state read from Docker's API.
-- *Commit*: a proposal to root until it is applied and answered, one voter, entries of 512 bytes.
-  The raw append writes 512 bytes at the end of a file and calls fdatasync.
-- *Rolling update*: 3 replicas, start-first, one at a time, warm image, an HTTP health check each
-  second; from the request until all new ones are healthy. Docker checks by a command in the
-  container; `--update-monitor 1s --update-order start-first`. Medians.
-- *Planning*: 50 services of 200 replicas in 5 apps, the functions themselves on one core: plan and
-  apply in turn until all are placed; entries with one reported change each; the plan of an app
-  after one of its replicas has died; the state to bytes and back. Medians where repeated.
-- *Idle*: 20 containers run, nothing is asked; the daemon's own process (proportional set size), and
-  its processor time over a minute. The logger is the largest of the 20 logger processes.
-- *Pull*: an image of ten layers, each 26 MB of letters and 20 MB packed by gzip, from a registry
-  on loopback into a containerd of its own for each side, until it is unpacked. Medians of five.
-- *Parallel*: 50 replicas of a service, each with a ceiling of 0.04 cores and 16 MB, from the
-  request until all are `running`; 50 processes of `ctr run -d` with the same image and the same
-  ceilings, started at once, until the last one has ended. mill's containers also have a network
-  and a log. Medians of three.
-- *Logs*: one container, lines of 100 bytes. The flood is 1 GB written in large pieces, as fast as
-  it is taken; at 10,000 lines a second the program writes each line by itself, in bursts of 100.
-  Processor time is that of the shim, with mill's logger; with `file://` the shim copies by itself,
-  without times, streams or rotation. Medians of three.
-- *Ready*: from starting the process until `/v1/health` answers on its socket. A restart finds its
-  containerd running; a first start makes the data directory.
-";
+/// The section of a part as the old page has it.
+fn kept(part: &Part, old: &str) -> Option<String> {
+    let begin = old.find(&format!("## {}\n", part.title))?;
+    let rest = &old[begin..];
+    let end = rest[2..].find("\n## ").map_or(rest.len(), |end| end + 2);
+    Some(format!("{}\n", rest[..end].trim_end()))
+}
 
 fn machine() -> String {
     let run = |program: &str, arguments: &[&str]| {

@@ -10,6 +10,13 @@ use crate::support::TestDaemon;
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+/// How it was measured.
+pub const NOTES: &str = "
+- 3 replicas, start-first, one at a time, warm image, an HTTP health check each second; from the
+  request until all new ones are healthy. Docker checks by a command in the container;
+  `--update-monitor 1s --update-order start-first`. Medians.
+";
+
 const RUNS: usize = 3;
 /// Replicas of the service.
 pub const REPLICAS: usize = 3;
