@@ -17,6 +17,7 @@ use crate::id::{BootId, FIRST_NODE, Index, NodeId};
 use crate::raft::consensus::{Consensus, Identity, packed};
 use crate::raft::log::LogView;
 use crate::raft::node::Member;
+use crate::raft::ticks::Ticks;
 use crate::raft::{Entry, Tuning};
 use crate::units::Millis;
 use bytes::Bytes;
@@ -71,6 +72,8 @@ pub enum Msg {
     Step(Vec<Bytes>),
     /// A peer couldn't be reached with the last message to it.
     Unreachable(NodeId),
+    /// The connection over which a peer sends has ended.
+    Unheard(NodeId),
     /// A snapshot sent to a peer has arrived, or has failed.
     SnapshotSent {
         /// The peer.
@@ -86,8 +89,11 @@ pub enum Msg {
     SnapshotRead(Option<Box<Snapshot>>),
     /// What came in before is to be carried out, all at once.
     Pump,
-    /// Time passed, while this node isn't alone.
-    Tick,
+    /// The time that raft's clock waited for has come.
+    Tick {
+        /// Which alarm it is.
+        generation: u64,
+    },
     /// Reads may have waited too long.
     ReadsDue,
     /// How long does a message wait here?
@@ -119,7 +125,7 @@ pub struct State {
     begun: Instant,
     /// A [`Msg::Pump`] is on its way.
     pumping: bool,
-    ticking: bool,
+    ticks: Ticks,
     failed: bool,
 }
 
@@ -155,7 +161,7 @@ impl Actor for Raft {
             sink: args.sink,
             begun: Instant::now(),
             pumping: false,
-            ticking: false,
+            ticks: Ticks::default(),
             failed: false,
         })
     }
@@ -226,8 +232,12 @@ impl State {
                     refuse(reply);
                 }
             }
-            Msg::Step(messages) => messages.into_iter().for_each(|bytes| consensus.step(bytes)),
+            Msg::Step(messages) => {
+                self.pass();
+                messages.into_iter().for_each(|bytes| self.consensus.step(bytes));
+            }
             Msg::Unreachable(node) => consensus.unreachable(node),
+            Msg::Unheard(node) => consensus.unheard(node),
             Msg::SnapshotSent { to, ok } => consensus.snapshot_sent(to, ok),
             Msg::Wrote(done) => self.wrote(done, myself),
             Msg::SnapshotFailed(error) => {
@@ -235,9 +245,9 @@ impl State {
                 tracing::error!(%error, %applied, "no snapshot was taken; the log goes on growing");
             }
             Msg::SnapshotRead(snapshot) => consensus.snapshot_read(snapshot.map(|s| *s)),
-            Msg::Tick => {
-                self.ticking = false;
-                consensus.tick();
+            Msg::Tick { generation } => {
+                self.ticks.rang(generation);
+                self.pass();
             }
             Msg::ReadsDue => {
                 let now: Millis = self.begun.elapsed().into();
@@ -254,6 +264,17 @@ impl State {
             }
         }
         true
+    }
+
+    /// Counts the ticks that have passed.
+    fn pass(&mut self) {
+        let now = self.begun.elapsed().into();
+        if !self.consensus.ticks() {
+            return self.ticks.begin(now);
+        }
+        for _ in 0..self.ticks.pass(now, self.consensus.due()) {
+            self.consensus.tick();
+        }
     }
 
     /// Encodes a state on a thread of its own and lets the writer make it durable.

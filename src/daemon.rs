@@ -6,6 +6,8 @@
 mod claim;
 mod doors;
 mod equipment;
+mod express;
+mod factories;
 mod identity;
 mod leave;
 
@@ -15,11 +17,11 @@ pub use identity::{Identity, IdentityError};
 use crate::actors::api::{self, Standing, listener};
 use crate::actors::container::daemon as private;
 use crate::actors::container::net::{Net, PublishOn};
+use crate::actors::peer;
 use crate::actors::platform::{Places, Platform, PlatformError};
 use crate::actors::raft::lock::{DataLock, LockError};
-use crate::actors::root::{self, Child, Factories, Factory, Member, RootRef};
-use crate::actors::{container, peer, raft, scheduler};
-use crate::config::{ContainerdChoice, DaemonConfig, Mode};
+use crate::actors::root::{self, Member, RootRef};
+use crate::config::{ContainerdChoice, DaemonConfig};
 use crate::fsm::FEATURE_LEVEL;
 use crate::fsm::command::Register;
 use crate::id::BootId;
@@ -51,6 +53,9 @@ pub enum DaemonError {
         #[source]
         source: std::io::Error,
     },
+    /// The system has none left.
+    #[error("cannot start a thread: {0}")]
+    Thread(#[source] std::io::Error),
     /// Namespaces, mounts and networks need it.
     #[error("mill needs root to run containers. Run: sudo mill daemon, or sudo mill dev")]
     NotRoot,
@@ -134,6 +139,8 @@ pub struct Shared {
     pub equipment: OnceCell<Arc<Equipment>>,
     /// Where connections wait that other members open to the API.
     pub hall: Arc<api::Hall>,
+    /// Where consensus and the links to other nodes run.
+    express: express::Express,
     /// Where raft puts what is meant for other nodes.
     pub post: Arc<peer::Post>,
     /// The same for the API, with the listeners that it then serves.
@@ -209,6 +216,7 @@ impl Node {
             platform: OnceCell::new(),
             identity: OnceCell::new(),
             equipment: OnceCell::new(),
+            express: express::Express::start().map_err(DaemonError::Thread)?,
             post: peer::Post::new(),
             hall: api::Hall::new(),
             standing: watch::Sender::new(standing),
@@ -217,7 +225,8 @@ impl Node {
             left: Notify::new(),
         });
         let (sender, fatal) = mpsc::unbounded_channel();
-        let args = root::Args { boot: shared.boot, factories: factories(&shared), fatal: sender };
+        let args =
+            root::Args { boot: shared.boot, factories: factories::all(&shared), fatal: sender };
         let spawned = root::Root::spawn(None, root::Root, args).await;
         let (root, _) = spawned.map_err(DaemonError::Root)?;
         if let (Some(identity), Some(equipment)) = (identity, equipment) {
@@ -333,85 +342,4 @@ fn total_memory() -> Bytes {
     let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"));
     let kibibytes = line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok());
     Bytes(kibibytes.unwrap_or(0u64) * 1024)
-}
-
-fn factories(shared: &Arc<Shared>) -> Factories {
-    let mut all = Factories::new();
-    let with = Arc::clone(shared);
-    all.insert(Child::Api, factory(move |root| start_api(Arc::clone(&with), root)));
-    let with = Arc::clone(shared);
-    all.insert(Child::Raft, factory(move |root| start_raft(Arc::clone(&with), root)));
-    let with = Arc::clone(shared);
-    all.insert(Child::Peer, factory(move |root| start_peer(Arc::clone(&with), root)));
-    let with = Arc::clone(shared);
-    all.insert(Child::Container, factory(move |root| start_container(Arc::clone(&with), root)));
-    all.insert(Child::Scheduler, factory(scheduler::start));
-    all
-}
-
-fn factory<F, R>(start: F) -> Factory
-where
-    F: Fn(RootRef) -> R + Send + Sync + 'static,
-    R: Future<Output = Result<root::Handle, ractor::SpawnErr>> + Send + 'static,
-{
-    Arc::new(move |root| Box::pin(start(root)))
-}
-
-async fn start_container(
-    shared: Arc<Shared>,
-    root: RootRef,
-) -> Result<root::Handle, ractor::SpawnErr> {
-    let missing = || ractor::SpawnErr::StartupFailed("the node is no member yet".into());
-    let platform = shared.platform.get().ok_or_else(missing)?;
-    container::start(Arc::clone(platform), root).await
-}
-
-async fn start_api(shared: Arc<Shared>, root: RootRef) -> Result<root::Handle, ractor::SpawnErr> {
-    let doors = doors::open(&shared, &root).map_err(DaemonError::Watch);
-    let doors = doors.map_err(|error| ractor::SpawnErr::StartupFailed(error.into()))?;
-    let args = api::Args {
-        root,
-        local: Arc::clone(&shared.local),
-        standing: shared.standing.subscribe(),
-        doors,
-        dev: shared.config.mode == Mode::Dev,
-        bounds: api::Bounds::default(),
-    };
-    api::start(args).await
-}
-
-async fn start_peer(shared: Arc<Shared>, root: RootRef) -> Result<root::Handle, ractor::SpawnErr> {
-    let missing = || ractor::SpawnErr::StartupFailed("the node is no member yet".into());
-    let who = shared.identity.get().ok_or_else(missing)?;
-    let equipment = shared.equipment.get().ok_or_else(missing)?;
-    let Some(listener) = &equipment.peer else { return peer::start_alone(root).await };
-    let args = peer::Args {
-        root,
-        node: who.node,
-        incarnation: who.cluster.incarnation,
-        credentials: Arc::clone(&equipment.credentials),
-        listener: Arc::clone(listener),
-        known: who.members.clone(),
-        post: Arc::clone(&shared.post),
-        dial: peer::tcp(),
-        hall: Arc::clone(&shared.hall),
-    };
-    peer::start(args).await
-}
-
-async fn start_raft(shared: Arc<Shared>, root: RootRef) -> Result<root::Handle, ractor::SpawnErr> {
-    let missing = || ractor::SpawnErr::StartupFailed("the node is no member yet".into());
-    let who = shared.identity.get().ok_or_else(missing)?;
-    let sink = root::sink(root.clone(), Arc::clone(&shared.post), FEATURE_LEVEL);
-    let dir = Places::of(&shared.config.data_dir).data.join(LOG);
-    let args = raft::Args { node: who.node, dir, sink };
-    let (actor, _) = raft::Raft::spawn_linked(None, raft::Raft, args, root.get_cell()).await?;
-    let (cell, raft) = (actor.get_cell(), Some(actor.clone()));
-    let tell = Box::new(move |what| {
-        if let root::ToChild::Raft(message) = what {
-            // A raft that has ended ends the process: root is told by its supervision.
-            let _ = actor.cast(message);
-        }
-    });
-    Ok(root::Handle { cell, tell, raft })
 }

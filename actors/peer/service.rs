@@ -149,7 +149,10 @@ impl Peer for Service {
         let service = self.clone();
         let frames = request.into_inner();
         // Ends with the connection, whose end the stream of frames tells.
-        tokio::spawn(async move { service.read(from, frames, answers).await });
+        tokio::spawn(async move {
+            service.read(from, frames, answers).await;
+            service.post.tell_raft(consensus::Msg::Unheard(from));
+        });
         Ok(Response::new(ReceiverStream::new(heard)))
     }
 

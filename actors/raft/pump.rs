@@ -4,7 +4,6 @@
 
 use super::writer::Job;
 use super::{Msg, State, wal};
-use crate::limits;
 use crate::raft::consensus::Todo;
 use ractor::ActorRef;
 
@@ -27,9 +26,11 @@ impl State {
     }
 
     fn arm(&mut self, myself: &ActorRef<Msg>) {
-        if self.consensus.ticks() && !self.ticking {
-            self.ticking = true;
-            myself.send_after(limits::RAFT_TICK, || Msg::Tick);
+        let now = self.begun.elapsed().into();
+        if !self.consensus.ticks() {
+            self.ticks.begin(now);
+        } else if let Some((after, generation)) = self.ticks.arm(now, self.consensus.due()) {
+            myself.send_after(after.duration(), move || Msg::Tick { generation });
         }
         if let Some(after) = self.consensus.watch_reads(self.begun.elapsed().into()) {
             myself.send_after(after.duration(), || Msg::ReadsDue);

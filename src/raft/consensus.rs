@@ -179,6 +179,11 @@ impl<R> Consensus<R> {
         self.node.unreachable(node);
     }
 
+    /// The connection over which a peer sends has ended.
+    pub fn unheard(&mut self, node: NodeId) {
+        self.node.unheard(node);
+    }
+
     /// A snapshot for a peer has arrived, or has failed.
     pub fn snapshot_sent(&mut self, to: NodeId, ok: bool) {
         self.node.snapshot_sent(to, ok);
@@ -205,6 +210,14 @@ impl<R> Consensus<R> {
         self.conf_due = true;
         self.node.tick();
         self.ask_again();
+    }
+
+    /// After how many ticks there is something to do, if nothing else happens before.
+    #[must_use]
+    pub fn due(&self) -> u64 {
+        // A question may have been lost: it is asked again at every tick.
+        let asks = self.reads.wait() || !self.confirmed;
+        if asks { 1 } else { self.node.due() as u64 }
     }
 
     /// Whether a tick is due sometime.

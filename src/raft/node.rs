@@ -172,6 +172,23 @@ impl Node {
         self.set_patience();
     }
 
+    /// After how many ticks the clock has something to do, one at least.
+    #[must_use]
+    pub fn due(&self) -> usize {
+        let raft = &self.raw.raft;
+        let wait = match raft.state {
+            StateRole::Leader => {
+                let heartbeat = raft.heartbeat_timeout().saturating_sub(raft.heartbeat_elapsed());
+                heartbeat.min(raft.election_timeout().saturating_sub(raft.election_elapsed))
+            }
+            _ if raft.promotable() => {
+                raft.randomized_election_timeout().saturating_sub(raft.election_elapsed)
+            }
+            _ => limits::ELECTION_TICKS,
+        };
+        wait.max(1)
+    }
+
     /// A sole voter need not wait for an election timeout: becomes the leader as soon as it has
     /// applied what it knows to be committed.
     pub fn lead_if_alone(&mut self) {
@@ -400,6 +417,16 @@ impl Node {
     /// A peer couldn't be reached.
     pub fn unreachable(&mut self, node: NodeId) {
         self.raw.report_unreachable(node.0);
+    }
+
+    /// The connection over which a peer sends has ended. If that is the leader, it most likely has
+    /// died: its time is over now, and only the patience that keeps followers apart is left. One
+    /// that lives lets itself be heard before, or is believed by the others.
+    pub fn unheard(&mut self, node: NodeId) {
+        let raft = &mut self.raw.raft;
+        if raft.leader_id == node.0 && raft.state == StateRole::Follower {
+            raft.election_elapsed = raft.election_elapsed.max(raft.election_timeout());
+        }
     }
 
     /// A snapshot for a peer has arrived, or has failed.

@@ -52,6 +52,11 @@ impl<R> Reads<R> {
         None
     }
 
+    /// Whether there are any.
+    pub(super) fn wait(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
     /// Asks for all that wait once more.
     pub(super) fn again(&mut self, node: &mut Node) {
         let ids: Vec<u64> = self.pending.keys().copied().collect();

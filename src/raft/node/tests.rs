@@ -287,3 +287,55 @@ fn a_change_that_is_committed_together_with_new_entries_comes_into_force() {
     let conf = peers[1].node.conf_at(u64::MAX).unwrap();
     assert_eq!((conf.voters.as_slice(), conf.learners.len()), (&[1, 2][..], 0));
 }
+
+/// Ticks a follower until it asks for votes; answers how often.
+fn ticks_until_it_asks(peer: &mut Peer) -> usize {
+    for tick in 0..2 * limits::ELECTION_TICKS {
+        peer.pump();
+        if peer.outbox.iter().any(|m| m.get_msg_type() == MessageType::MsgRequestPreVote) {
+            return tick;
+        }
+        assert!(peer.node.due() <= 2 * limits::ELECTION_TICKS - tick, "the clock is looked at");
+        peer.node.tick();
+    }
+    panic!("it never asks");
+}
+
+#[test]
+fn a_leader_whose_connection_ended_is_not_waited_for() {
+    let mut peers: Vec<Peer> = (1..=3).map(|id| Peer::new(id, &[1, 2, 3])).collect();
+    let leader = elect(&mut peers);
+    let (one, other) = ((leader + 1) % 3, (leader + 2) % 3);
+    let bystander = NodeId(peers[other].id);
+    peers[one].node.unheard(bystander);
+    assert!(ticks_until_it_asks(&mut peers[one]) >= limits::ELECTION_TICKS, "it doesn't lead");
+    peers[one].outbox.clear();
+    peers[leader].node.propose(b"here".to_vec()).unwrap();
+    exchange(&mut peers);
+
+    // Both have lost the leader: the one that asks first is given its vote by the other.
+    let dead = NodeId(peers[leader].id);
+    peers[one].node.unheard(dead);
+    peers[other].node.unheard(dead);
+    assert!(ticks_until_it_asks(&mut peers[one]) < limits::ELECTION_TICKS);
+    let mut alive = vec![peers.remove(one.max(other)), peers.remove(one.min(other))];
+    exchange(&mut alive);
+    assert!(alive.iter().any(|peer| peer.node.lead().is_leader));
+}
+
+#[test]
+fn a_leader_that_lives_is_believed_by_who_still_hears_it() {
+    let mut peers: Vec<Peer> = (1..=3).map(|id| Peer::new(id, &[1, 2, 3])).collect();
+    let leader = elect(&mut peers);
+    let (term, one) = (peers[leader].node.lead().term, (leader + 1) % 3);
+    let id = NodeId(peers[leader].id);
+    peers[one].node.unheard(id);
+    let _ = ticks_until_it_asks(&mut peers[one]);
+    exchange(&mut peers);
+    for _ in 0..limits::HEARTBEAT_TICKS {
+        peers[leader].node.tick();
+    }
+    exchange(&mut peers);
+    assert!(peers.iter().all(|peer| peer.node.lead().leader == id.0));
+    assert_eq!(peers[leader].node.lead().term, term, "nobody was disturbed");
+}

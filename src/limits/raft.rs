@@ -1,0 +1,44 @@
+//! Bounds and durations of consensus and its log.
+//!
+//! Never holds a value that a person sets.
+
+use std::time::Duration;
+
+/// Largest entry of the raft log, in bytes.
+pub const ENTRY_MAX: u64 = 4 << 20;
+/// Bytes of entries that may be appended and not yet applied, before proposals are refused.
+pub const UNAPPLIED_MAX: u64 = 16 << 20;
+/// Bytes of committed entries that root may be handed before it has applied them.
+pub const HANDED_OUT_MAX: u64 = 4 << 20;
+/// Bytes of committed entries handed out at once.
+pub const READY_MAX: u64 = 1 << 20;
+/// Bytes of entries in one message to a peer.
+pub const APPEND_MAX: u64 = 1 << 20;
+/// Messages with entries that may be on their way to one peer.
+pub const APPENDS_IN_FLIGHT: usize = 64;
+/// Bytes of durable entries kept in memory, for peers that are slightly behind.
+pub const LOG_CACHE_MAX: u64 = 1 << 20;
+/// Bytes that one write to the log may gather.
+pub const WRITE_GROUP_MAX: u64 = 4 << 20;
+/// Size to which a segment of the log is allocated in advance, in bytes.
+pub const SEGMENT_SIZE: u64 = 4 << 20;
+/// Applied entries after which a snapshot is taken.
+pub const SNAPSHOT_ENTRIES: u64 = 10_000;
+/// Bytes of applied entries after which a snapshot is taken.
+pub const SNAPSHOT_BYTES: u64 = 8 << 20;
+/// Entries kept behind a snapshot for peers that are slightly behind.
+pub const ENTRIES_KEPT: u64 = 1_000;
+/// Length of raft's tick; there are none while a node is alone. Shorter ones cost an idle node more
+/// processor time, longer ones leave a cluster longer without a leader that was cut off.
+pub const RAFT_TICK: Duration = Duration::from_millis(60);
+/// Ticks between heartbeats of the leader.
+pub const HEARTBEAT_TICKS: usize = 2;
+/// Ticks without a heartbeat after which an election starts.
+pub const ELECTION_TICKS: usize = 10;
+/// Who lacks no more entries than this at the log's end has caught up.
+pub const CAUGHT_UP: u64 = 256;
+/// Reads that may wait for a confirmation at once.
+pub const READS_MAX: usize = 10_000;
+
+const _: () = assert!(ENTRY_MAX <= UNAPPLIED_MAX && READY_MAX <= HANDED_OUT_MAX);
+const _: () = assert!(ELECTION_TICKS >= 5 * HEARTBEAT_TICKS);
