@@ -42,10 +42,8 @@ async fn two() -> (Node, Node) {
 
 /// Loads `web:v1` on the first node, and tells the second.
 async fn load(first: &Node, second: &Node, digest: &str) {
-    let mut known = first.images.known.lock().unwrap();
-    known.clear();
-    known.insert(WEB.to_owned(), Ok(digest.into()));
-    drop(known);
+    first.images.known.lock().unwrap().clear();
+    first.images.know(WEB, digest);
     let loaded = first.local().send("POST", "/v1/images", "archive").await;
     assert_eq!(loaded.status, 200, "{}", loaded.body);
     assert_eq!(loaded.header("mill-index"), first.state().index.0.to_string(), "all know by then");

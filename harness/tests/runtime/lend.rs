@@ -195,7 +195,6 @@ async fn a_loaded_image_is_borrowed_whole_and_lent_on() {
     second.images.hold(&pin).await.unwrap();
     assert_eq!(other.asked.lock().unwrap().len(), asked.len());
     for host in [&first, &second] {
-        host.images.settle(&[], None);
         host.images.settle(std::slice::from_ref(&pin), Some(Index(0)));
         host.images.forget(vec![pin.clone()], state.index).await.unwrap();
         host.assert_empty();
