@@ -8,7 +8,7 @@ ROUNDS ?= 300
 SEEDS ?= 1000
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dev test check sim crash smoke bench
+.PHONY: help setup demo dev test check sim crash record smoke bench
 
 help: ## show this help
 	@echo 'mill: make TARGET'
@@ -49,6 +49,10 @@ crash: ## kill -9 under writes, then restart: ROUNDS=300 times
 	CRASH_ROUNDS=$$(( $(ROUNDS) / 10 )) cargo test --test smoke crash::a_killed -- --nocapture
 	MILL_TEST_STRIDE=1 cargo test --test harness container::adoption -- --nocapture
 	MILL_TEST_LIVES=200 cargo test --test harness container::limits::many -- --nocapture
+
+record: ## write this version's log into harness/recorded/, for later versions to read
+	@harness/setup --test
+	cargo nextest run --run-ignored only -E 'test(recorded::record::record)'
 
 bench: ## measure mill beside its peers, into docs/performance.md: all, or PART=name
 	@harness/setup --bench

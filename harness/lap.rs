@@ -7,10 +7,11 @@ use mill::actors::root::{
     Args, Child, Done, Factories, Handle, Member, Msg, Proposal, ProposeError, RaftEvent, Root,
     RootRef, ToChild, View,
 };
-use mill::fsm::Command;
 use mill::fsm::command::{Init, Register};
 use mill::fsm::model::Role;
+use mill::fsm::{Command, FEATURE_LEVEL};
 use mill::id::{BootId, Incarnation, NodeId};
+use mill::secret::Sealed;
 use mill::units::{Bytes, MilliCpu};
 use ractor::{Actor, ActorProcessingErr, ActorRef, SpawnErr};
 use std::path::{Path, PathBuf};
@@ -47,10 +48,10 @@ impl Actor for Onlooker {
     }
 }
 
-async fn start_raft(dir: PathBuf, root: RootRef) -> Result<Handle, SpawnErr> {
+async fn start_raft(dir: PathBuf, level: u32, root: RootRef) -> Result<Handle, SpawnErr> {
     let to = root.clone();
     let sink: raft::Sink = Box::new(move |event| {
-        if let Some(event) = RaftEvent::decode(event, 1) {
+        if let Some(event) = RaftEvent::decode(event, level) {
             let _ = to.cast(Msg::Raft(event));
         }
     });
@@ -91,12 +92,36 @@ pub struct Lap {
 impl Lap {
     /// Starts node 1 of a cluster of its own, with its log in `dir`, and waits until it is current.
     pub async fn start(dir: &Path, boot: u64) -> Self {
+        Self::start_at(dir, boot, FEATURE_LEVEL).await
+    }
+
+    /// The same with a build that knows this feature level.
+    pub async fn start_at(dir: &Path, boot: u64, level: u32) -> Self {
+        let lap = Self::begin(dir, boot, level).await;
+        let boot = BootId(boot);
+        lap.until("registered and current", |v| {
+            v.current && v.state.nodes.values().any(|n| n.boot == boot)
+        })
+        .await;
+        lap
+    }
+
+    /// Why a build that knows this feature level ends by itself.
+    pub async fn refusal(dir: &Path, boot: u64, level: u32) -> String {
+        let mut lap = Self::begin(dir, boot, level).await;
+        let why = tokio::time::timeout(Duration::from_secs(20), lap.fatal.recv()).await;
+        let why = why.expect("it ends in 20 s").expect("root lives");
+        lap.stop().await;
+        why
+    }
+
+    async fn begin(dir: &Path, boot: u64, level: u32) -> Self {
         let (seen, view) = watch::channel(None);
         let (told, fatal) = mpsc::unbounded_channel();
         let mut factories = Factories::new();
         let dir = dir.to_owned();
         let raft = move |root| -> std::pin::Pin<Box<dyn Future<Output = _> + Send>> {
-            Box::pin(start_raft(dir.clone(), root))
+            Box::pin(start_raft(dir.clone(), level, root))
         };
         factories.insert(Child::Raft, Arc::new(raft));
         factories
@@ -117,7 +142,7 @@ impl Lap {
             public_key: String::new(),
             keyring: String::new(),
             ca: String::new(),
-            ca_key: None,
+            ca_key: Some(Sealed { key: "k1".to_owned(), text: "the authority's".to_owned() }),
         };
         let register = Register {
             after: None,
@@ -126,16 +151,16 @@ impl Lap {
             cpu: MilliCpu(1000),
             memory: Bytes(1 << 30),
             version: "test".to_owned(),
-            feature_level: 1,
+            feature_level: level,
         };
         let member = Member { node: NodeId(1), init: Some(init), register };
         root.cast(Msg::Begin(Box::new(member))).expect("root lives");
-        let lap = Self { root, view, fatal };
-        lap.until("registered and current", |v| {
-            v.current && v.state.nodes.values().any(|n| n.boot == boot)
-        })
-        .await;
-        lap
+        Self { root, view, fatal }
+    }
+
+    /// The newest view.
+    pub fn view(&self) -> View {
+        self.view.borrow().clone().expect("a view")
     }
 
     /// Waits for a view; fails after 20 s.
@@ -152,7 +177,12 @@ impl Lap {
         let hash = "0".repeat(size.saturating_sub(120));
         let command =
             Command::CreateToken { id: id.into(), role: Role::Read, hash, expires_at: None };
-        let proposal = |reply| Msg::Propose(Proposal::new(&command, None, reply));
+        self.propose(&command).await
+    }
+
+    /// Proposes, and waits for the outcome.
+    pub async fn propose(&self, command: &Command) -> Result<Done, ProposeError> {
+        let proposal = |reply| Msg::Propose(Proposal::new(command, None, reply));
         let answer = self.root.call(proposal, None).await.expect("root lives");
         answer.success_or(ProposeError::Stopping)?
     }

@@ -8,6 +8,7 @@ mod logger;
 mod poll;
 mod raft;
 mod raft_cluster;
+mod recorded;
 mod registry;
 mod runtime;
 mod sweep;
