@@ -22,7 +22,7 @@ pub mod wire;
 
 pub use alone::start_alone;
 pub use dial::{Dial, DialError, dial_api, tcp};
-pub use gone::says_removed;
+pub use gone::{Standing, ask_members, says_removed};
 pub use post::Post;
 
 use crate::actors::api::Hall;
@@ -55,6 +55,8 @@ fn call<T>(content: T, incarnation: Incarnation) -> tonic::Request<T> {
 
 /// What a removed node is answered.
 const REMOVED: &str = "removed";
+/// What a node of an earlier life of the cluster is answered.
+const RECOVERED: &str = "the cluster was restored since";
 
 /// What the peer actor is told.
 pub enum Msg {

@@ -23,7 +23,7 @@ use crate::raft::node::Conf;
 use crate::units::{Bytes, MilliCpu, Millis, Timestamp};
 use family::Family;
 pub use family::{Factories, Factory, Handle, ToChild};
-pub use lap::sink;
+pub use lap::{replayed, sink};
 pub use peers::{MembersStep, PeerEvent};
 use propose::Pending;
 pub use propose::{Done, Proposal, ProposeError, Refusal};

@@ -17,6 +17,7 @@ mod crash;
 mod deploy;
 mod deploy_overlap;
 mod dev;
+mod disks;
 mod drain;
 mod exec;
 mod explain;
@@ -32,16 +33,20 @@ mod membership;
 mod node;
 mod node_failure;
 mod partial_deploy_failure;
+mod partition;
 #[path = "../harness/poll.rs"]
 #[allow(dead_code, reason = "shared with harness/, which uses other parts of it")]
 mod poll;
+mod quorum_loss;
 mod reach;
 #[path = "../harness/registry.rs"]
 #[allow(dead_code, reason = "shared with harness/, which uses other parts of it")]
 mod registry;
+mod rejoin;
 mod rollback;
 mod rolling_update;
 mod software;
+mod standstill;
 #[allow(dead_code, reason = "for tests to come")]
 mod support;
 mod survival;

@@ -93,6 +93,8 @@ pub struct DaemonConfig {
     pub log_format: LogFormat,
     /// Become a cluster of one, keeping the state.
     pub recover_single: bool,
+    /// That somebody has said so.
+    pub yes: bool,
     /// How long certificates are good that this node signs. `MILL_CERTIFICATE_LIFE`, for tests.
     pub certificate_life: Duration,
 }
@@ -128,6 +130,8 @@ pub struct DaemonFlags {
     pub log_format: Option<String>,
     /// `--recover-single`.
     pub recover_single: bool,
+    /// `--yes`.
+    pub yes: bool,
 }
 
 /// A setting that can't be used.
@@ -192,6 +196,7 @@ impl DaemonConfig {
                 .parse(&flags.log_format, "log-format", log_format)?
                 .unwrap_or(LogFormat::Text),
             recover_single: flags.recover_single,
+            yes: flags.yes,
             certificate_life: given
                 .parse(&None, "certificate-life", life)?
                 .unwrap_or(limits::CERTIFICATE_LIFE),

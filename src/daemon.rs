@@ -10,9 +10,11 @@ mod express;
 mod factories;
 mod identity;
 mod leave;
+mod recover;
 
 pub use equipment::{EquipError, Equipment};
 pub use identity::{Identity, IdentityError};
+pub use recover::RecoverError;
 
 use crate::actors::api::{self, Standing, listener};
 use crate::actors::container::daemon as private;
@@ -83,6 +85,9 @@ pub enum DaemonError {
     /// Who this node is can't be read or written.
     #[error(transparent)]
     Identity(#[from] IdentityError),
+    /// It doesn't become a cluster of one.
+    #[error(transparent)]
+    Recover(#[from] RecoverError),
     /// Containers can't be run here.
     #[error(transparent)]
     Platform(#[from] PlatformError),
@@ -179,6 +184,9 @@ impl Node {
         let unusable = |source| DaemonError::DataDir { path: data.clone(), source };
         std::fs::create_dir_all(&data).map_err(unusable)?;
         let lock = DataLock::acquire(&data)?;
+        if config.recover_single {
+            recover::recover(&config).await?;
+        }
         let local = Arc::new(listener::LocalSocket::open(&config.socket)?);
         Self::live(Arc::new(config), lock, local).await
     }
@@ -191,6 +199,7 @@ impl Node {
     ) -> Result<Self, DaemonError> {
         let data = config.data_dir.clone();
         let mut identity = Identity::read(&data)?;
+        recover::finish(&data, identity.as_ref())?;
         let log = data.join(LOG);
         if let Some(who) = identity.as_mut().filter(|who| !who.begun && log.exists()) {
             // It became ready after the one who asked had gone.

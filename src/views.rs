@@ -22,15 +22,39 @@ pub use happened::event;
 pub use node::{left, node, nodes};
 pub use service::{replicas, service, service_named, services};
 pub use task::{run, runs, tasks};
-pub use warnings::trouble;
+pub use warnings::{no_leader, trouble};
 
 use crate::fsm::State;
 use crate::fsm::login::RegistryLogin;
 use crate::fsm::model::{Role, Token};
 use crate::id::{AllocId, NodeId};
-use crate::units::{Bytes, MilliCpu, Timestamp};
+use crate::units::{Bytes, MilliCpu, Millis, Timestamp};
 use crate::wire::{AppStatusView, LoginView, StatusView, TokenView};
 use std::collections::BTreeMap;
+use std::fmt;
+
+/// Why a node is no member any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expelled {
+    /// It was removed.
+    Removed,
+    /// The cluster has begun another life without it.
+    Recovered,
+}
+
+impl fmt::Display for Expelled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let what = match self {
+            Self::Removed => "this node was removed from the cluster",
+            Self::Recovered => "the cluster was recovered or restored without this node",
+        };
+        write!(
+            f,
+            "{what}: nothing that changes there reaches it, its containers run on. To use the \
+             host again: stop the daemon, mill clean, then mill join"
+        )
+    }
+}
 
 /// What is known beside the state when it is shown.
 #[derive(Clone, Debug, Default)]
@@ -39,8 +63,10 @@ pub struct Observed {
     pub now: Timestamp,
     /// Who leads, if that is known.
     pub leader: Option<NodeId>,
-    /// The other members say that this node is none any more.
-    pub removed: bool,
+    /// Another member says that this node is none any more.
+    pub expelled: Option<Expelled>,
+    /// The other nodes that this one can't reach, and for how long.
+    pub silent: BTreeMap<NodeId, Millis>,
     /// Use of the allocations whose nodes answered.
     pub allocations: BTreeMap<AllocId, (MilliCpu, Bytes)>,
     /// Use of the nodes that answered.

@@ -12,7 +12,7 @@ use super::usage::{self, Connections, Figures};
 use crate::actors::container::exec::Execs;
 use crate::actors::container::image::Lent;
 use crate::actors::container::logs::{Event, LogReader, Query};
-use crate::actors::root::{Done, Msg, Proposal, RootRef, View};
+use crate::actors::root::{Done, Msg, Proposal, RootRef, View, Vitals};
 use crate::fsm::loaded::Pin as ImagePin;
 use crate::fsm::login::Logins;
 use crate::fsm::{Command, State};
@@ -24,7 +24,7 @@ use crate::oci::pull::Pulls;
 use crate::revise::ResolveError;
 use crate::secret::Sealed;
 use crate::units::{Millis, Timestamp};
-use crate::views::Observed;
+use crate::views::{self, Observed};
 use crate::wire::{ImageView, InitRequest, InitView, JoinRequest, JoinView};
 use futures_util::Stream;
 use futures_util::future::BoxFuture;
@@ -277,6 +277,25 @@ impl Context {
         Ok(done)
     }
 
+    /// What root has counted, unless it is busy.
+    pub async fn vitals(&self) -> Option<Vitals> {
+        match self.root.call(Msg::Vitals, Some(limits::API_USAGE)).await {
+            Ok(CallResult::Success(vitals)) => Some(vitals),
+            _ => None,
+        }
+    }
+
+    /// What a caller is told whose change no leader took.
+    pub async fn no_leader(&self) -> ApiError {
+        match (self.view(), self.vitals().await) {
+            (Some(view), Some(vitals)) => {
+                let silent = silent(&view, &vitals);
+                ApiError::Silent { message: views::no_leader(&view.state, &silent) }
+            }
+            _ => ApiError::NoLeader,
+        }
+    }
+
     /// What is known beside the state, of all nodes.
     pub async fn observed(&self, view: &View) -> Observed {
         let (own, others) = tokio::join!(usage::of_this_node(self), usage::of_others(self, view));
@@ -332,6 +351,12 @@ fn observed(view: &View, figures: impl Iterator<Item = (NodeId, Figures)>) -> Ob
         seen.allocations.extend(figures.allocations());
     }
     seen
+}
+
+/// The other nodes that this one can't reach, and for how long.
+pub fn silent(view: &View, vitals: &Vitals) -> BTreeMap<NodeId, Millis> {
+    let others = view.state.nodes.keys().filter(|id| **id != view.node);
+    others.filter_map(|id| Some((*id, vitals.silence(*id)?.into()))).collect()
 }
 
 fn hex(bytes: &[u8]) -> String {

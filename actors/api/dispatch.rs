@@ -62,8 +62,10 @@ struct Parts {
 }
 
 async fn answer(context: Arc<Context>, entrance: Entrance, parts: Parts) -> Response {
-    let handled = AssertUnwindSafe(handle(context, entrance, parts)).catch_unwind();
+    let handling = handle(Arc::clone(&context), entrance, parts);
+    let handled = AssertUnwindSafe(handling).catch_unwind();
     match handled.await {
+        Ok(Err(ApiError::NoLeader)) => context.no_leader().await.response(),
         Ok(Ok(response)) => response.into_response(),
         Ok(Err(error)) => error.response(),
         Err(_) => {

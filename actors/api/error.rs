@@ -124,6 +124,12 @@ pub enum ApiError {
     /// No leader confirmed the change.
     #[error("no leader: changes are refused; containers run on")]
     NoLeader,
+    /// The same, and who is missing.
+    #[error("{message}")]
+    Silent {
+        /// In a person's words.
+        message: String,
+    },
     /// It isn't known whether the change was carried out.
     #[error("the change was not confirmed in time; it may still be carried out")]
     Unconfirmed,
@@ -219,9 +225,11 @@ impl ApiError {
             Self::TooMany { .. } | Self::TooManyFailures => {
                 (StatusCode::TOO_MANY_REQUESTS, "rate_limited")
             }
-            Self::NoLeader | Self::Unconfirmed | Self::Starting | Self::Stopping => {
-                (StatusCode::SERVICE_UNAVAILABLE, "no_leader")
-            }
+            Self::NoLeader
+            | Self::Silent { .. }
+            | Self::Unconfirmed
+            | Self::Starting
+            | Self::Stopping => (StatusCode::SERVICE_UNAVAILABLE, "no_leader"),
             Self::Unreachable { .. } => (StatusCode::SERVICE_UNAVAILABLE, "unreachable"),
             Self::Relayed { status, .. } => {
                 // Its code is in its own words.

@@ -3,15 +3,12 @@
 //! Owns no projection: those are in `views`.
 
 use super::Standing;
-use super::context::Context;
+use super::context::{Context, silent};
 use super::error::ApiError;
 use super::request::{self, Request, json};
-use crate::actors::root::Msg;
 use crate::id::WorkloadName;
-use crate::limits;
 use crate::views;
 use crate::wire::HealthView;
-use ractor::rpc::CallResult;
 use std::sync::Arc;
 use warp::http::StatusCode;
 use warp::reply::Response;
@@ -44,8 +41,10 @@ pub async fn health(context: Arc<Context>, _request: Request) -> Result<Response
 pub async fn status(context: Arc<Context>, _request: Request) -> Result<Response, ApiError> {
     let reading = context.read().await?;
     let mut seen = context.observed(&reading.view).await;
-    let vitals = context.root.call(Msg::Vitals, Some(limits::API_USAGE)).await;
-    seen.removed = matches!(vitals, Ok(CallResult::Success(vitals)) if vitals.removed);
+    if let Some(vitals) = context.vitals().await {
+        seen.expelled = vitals.expelled;
+        seen.silent = silent(&reading.view, &vitals);
+    }
     Ok(reading.mark(json(StatusCode::OK, &views::status(reading.state(), &seen))?))
 }
 

@@ -57,13 +57,14 @@ impl Link {
             let begun = Instant::now();
             let ended = self.session().await;
             self.letterbox.close();
+            // Root outlives its children, here and below.
+            let _ = self.root.cast(Msg::Peer(PeerEvent::Lost(self.to)));
             let (to, address) = (self.to, &self.address);
             match ended {
                 Err(LinkError::Status(status)) if status.code() == Code::PermissionDenied => {
                     tracing::warn!(%to, %address, reason = status.message(), "a member refuses");
-                    if status.message() == super::REMOVED {
-                        // Root outlives its children.
-                        let _ = self.root.cast(Msg::Peer(PeerEvent::Removed));
+                    if let Some(why) = super::gone::expelled(&status) {
+                        let _ = self.root.cast(Msg::Peer(PeerEvent::Expelled(why)));
                     }
                     pause = limits::PEER_RETRY[1];
                 }

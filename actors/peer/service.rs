@@ -8,7 +8,7 @@ use super::post::Post;
 use super::server::Caller;
 use super::wire::peer_server::Peer;
 use super::wire::{self, Frame, Heard, Piece, Taken};
-use super::{INCARNATION, REMOVED, door, wire_refusal};
+use super::{INCARNATION, RECOVERED, REMOVED, door, wire_refusal};
 use crate::actors::raft as consensus;
 use crate::actors::root::{Msg, PeerEvent, Refusal, RootRef, View};
 use crate::id::{BootId, Incarnation, Index, NodeId};
@@ -67,7 +67,7 @@ impl Service {
             caller.ok_or_else(|| Status::unauthenticated("show a member's certificate"))?;
         let told = request.metadata().get(INCARNATION).and_then(|told| told.to_str().ok());
         if told != Some(self.incarnation.0.to_string().as_str()) {
-            return Err(Status::permission_denied("the cluster was restored since"));
+            return Err(Status::permission_denied(RECOVERED));
         }
         let node = caller.0.node;
         if self.is_removed(node) {

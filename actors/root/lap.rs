@@ -207,7 +207,8 @@ impl State {
 }
 
 /// The state after entries that may have panicked: each is applied on a copy.
-fn replayed(start: &fsm::State, entries: &[super::CommittedEntry]) -> fsm::State {
+#[must_use]
+pub fn replayed(start: &fsm::State, entries: &[super::CommittedEntry]) -> fsm::State {
     let mut state = start.clone();
     for super::CommittedEntry { index, entry } in entries {
         let mut next = state.clone();

@@ -8,6 +8,7 @@ use crate::actors::raft as consensus;
 use crate::id::{BootId, Index, NodeId};
 use crate::raft::Entry;
 use crate::raft::node::Member;
+use crate::views::Expelled;
 
 /// What the peer actor tells.
 #[derive(Debug)]
@@ -30,8 +31,10 @@ pub enum PeerEvent {
     },
     /// Another node can be reached again: what was on its way to it is lost.
     Reached(NodeId),
-    /// The cluster says that this node was removed.
-    Removed,
+    /// Another node can't be reached any more, or still not.
+    Lost(NodeId),
+    /// Another member says that this node is none any more.
+    Expelled(Expelled),
 }
 
 /// A step of changing who takes part in raft.
@@ -64,9 +67,14 @@ impl State {
                 self.family.tell(Child::Scheduler, ToChild::Heard(node, settled));
             }
             PeerEvent::Heard { .. } => {}
-            PeerEvent::Reached(node) if self.leader == Some(node) => self.hand_over_all(),
-            PeerEvent::Reached(_) => {}
-            PeerEvent::Removed => self.removed(),
+            PeerEvent::Reached(node) => {
+                self.vitals.reached(node);
+                if self.leader == Some(node) {
+                    self.hand_over_all();
+                }
+            }
+            PeerEvent::Lost(node) => self.vitals.lost(node),
+            PeerEvent::Expelled(why) => self.expelled(why),
         }
     }
 
@@ -89,13 +97,10 @@ impl State {
         self.family.tell(Child::Peer, ToChild::Refused { node, boot, seq, refusal });
     }
 
-    fn removed(&mut self) {
-        if !self.vitals.removed {
-            self.vitals.removed = true;
-            tracing::error!(
-                "the cluster says that this node was removed: nothing that changes reaches it, its \
-                 containers run on. To use the host again: stop mill, run mill clean, then join"
-            );
+    fn expelled(&mut self, why: Expelled) {
+        if self.vitals.expelled != Some(why) {
+            self.vitals.expelled = Some(why);
+            tracing::error!("{why}");
         }
     }
 

@@ -4,11 +4,12 @@
 
 use super::Child;
 use crate::actors::mailbox::Waits;
-use crate::id::Term;
+use crate::id::{NodeId, Term};
 use crate::raft::node::Conf;
+use crate::views::Expelled;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What root has counted in this boot.
 #[derive(Clone, Debug)]
@@ -19,8 +20,12 @@ pub struct Vitals {
     pub commits: Histogram,
     /// The configuration of raft, while this node leads.
     pub conf: Option<Conf>,
-    /// The cluster has said that this node was removed.
-    pub removed: bool,
+    /// Another member has said that this node is none any more.
+    pub expelled: Option<Expelled>,
+    /// Which other nodes can be reached, and since when they can or can't.
+    pub(super) links: BTreeMap<NodeId, (bool, Instant)>,
+    /// When the process began.
+    pub(super) begun: Instant,
     /// How often each child that root starts again was.
     pub restarts: BTreeMap<Child, u64>,
     /// How long messages waited in the actors' mailboxes.
@@ -34,7 +39,9 @@ impl Default for Vitals {
         Self {
             term: Term::default(),
             conf: None,
-            removed: false,
+            expelled: None,
+            links: BTreeMap::new(),
+            begun: Instant::now(),
             // From 100 µs, each twice the one before, to 1.6 s.
             commits: Histogram::new(exponential_buckets(0.0001, 2.0, 15)),
             restarts: restarts.into(),
@@ -47,6 +54,26 @@ impl Vitals {
     /// A change of this node was committed and applied so long after it was proposed.
     pub(super) fn committed(&self, took: Duration) {
         self.commits.observe(took.as_secs_f64());
+    }
+
+    /// Another node can be reached.
+    pub(super) fn reached(&mut self, node: NodeId) {
+        self.links.insert(node, (true, Instant::now()));
+    }
+
+    /// Another node can't be reached.
+    pub(super) fn lost(&mut self, node: NodeId) {
+        let link = self.links.entry(node).or_insert((false, self.begun));
+        if link.0 {
+            *link = (false, Instant::now());
+        }
+    }
+
+    /// For how long another node could not be reached; absent where it can be.
+    #[must_use]
+    pub fn silence(&self, node: NodeId) -> Option<Duration> {
+        let (up, since) = self.links.get(&node).copied().unwrap_or((false, self.begun));
+        (!up).then(|| since.elapsed())
     }
 
     /// A child is started again.

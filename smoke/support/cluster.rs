@@ -125,6 +125,23 @@ impl TestCluster {
         &mut self.nodes[n - 1]
     }
 
+    /// The registry, to stop it and start it again.
+    pub fn registry_mut(&mut self) -> &mut Registry {
+        &mut self.registry
+    }
+
+    /// Lets an unclaimed node join at node number `at` as `nN`; what it was told.
+    #[track_caller]
+    pub fn join_at(&self, n: usize, at: usize) -> Value {
+        let made = self.node(at).mill(["token", "create", "--role", "join", "--json"]).json();
+        let token = made["token"].as_str().expect("a token").to_owned();
+        let name = format!("n{n}");
+        let (there, here) = (address(at), address(n));
+        let to = ["join", &there, "--token", &token, "--json"];
+        let own = ["--node", &name, "--advertise", &here];
+        self.node(n).mill(to.into_iter().chain(own)).json()
+    }
+
     /// The wire.
     #[must_use]
     pub fn hub(&self) -> &Hub {

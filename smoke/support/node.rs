@@ -147,9 +147,18 @@ impl TestDaemon {
     /// # Panics
     /// When it is running already.
     pub fn launch(&mut self) {
+        self.launch_with(&[]);
+    }
+
+    /// The same with further flags, this once.
+    ///
+    /// # Panics
+    /// When it is running already.
+    pub fn launch_with(&mut self, more: &[&str]) {
         assert!(self.process.is_none(), "the daemon runs already");
         let log = File::options().create(true).append(true).open(self.log_path()).unwrap();
         let mut command = self.daemon_command();
+        command.args(more);
         let process = command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
         self.process = Some(process);
     }
@@ -166,8 +175,22 @@ impl TestDaemon {
         }
     }
 
+    /// Wipes the node, whose daemon has ended, and starts it again, unclaimed.
     #[track_caller]
-    fn wait_for_socket(&mut self) {
+    pub fn wipe(&mut self) {
+        let mut clean = match &self.machine {
+            Some((namespace, _)) => namespace.command(MILL),
+            None => Command::new(MILL),
+        };
+        clean.args(["clean", "--yes", "--containerd", "private", "--data-dir"]);
+        run(clean.arg(self.data()));
+        self.init = None;
+        self.launch();
+        self.wait_for_socket();
+    }
+
+    #[track_caller]
+    pub(super) fn wait_for_socket(&mut self) {
         let api = self.api();
         let process = self.process.as_mut().unwrap();
         let ended = poll(|| match process.try_wait().unwrap() {

@@ -100,6 +100,17 @@ struct Places {
 }
 
 impl Places {
+    /// One place for ever.
+    fn one(place: SocketAddr) -> Self {
+        Self {
+            now: Mutex::new(vec![place]),
+            turn: AtomicU64::default(),
+            apis: Vec::new(),
+            service: String::new(),
+            published: None,
+        }
+    }
+
     /// The next one; the last known if there is none.
     fn next(&self) -> SocketAddr {
         let now = self.now.lock().unwrap();
@@ -144,14 +155,26 @@ impl Traffic {
     #[must_use]
     pub fn at(place: SocketAddr, load: Load) -> Self {
         let mut traffic = Self { seen: Arc::default(), threads: Vec::new() };
-        let places = Places {
-            now: Mutex::new(vec![place]),
-            turn: AtomicU64::default(),
-            apis: Vec::new(),
-            service: String::new(),
-            published: None,
-        };
-        traffic.begin(None, places, load);
+        traffic.begin(None, Places::one(place), load);
+        traffic
+    }
+
+    /// Clients of one place on a node of a cluster.
+    #[must_use]
+    pub fn on(cluster: &TestCluster, n: usize, place: SocketAddr) -> Self {
+        let mut traffic = Self { seen: Arc::default(), threads: Vec::new() };
+        let namespace = cluster.node(n).namespace().path();
+        traffic.begin(Some(namespace), Places::one(place), SHARED);
+        traffic
+    }
+
+    /// Clients outside of all nodes, at the port that is published on one of them.
+    #[must_use]
+    pub fn outside(cluster: &TestCluster, n: usize, published: u16) -> Self {
+        let mut traffic = Self { seen: Arc::default(), threads: Vec::new() };
+        let place = format!("{}:{published}", address(n)).parse().unwrap();
+        let outside = cluster.hub().namespace.path();
+        traffic.begin(Some(outside), Places::one(place), SHARED);
         traffic
     }
 

@@ -2,7 +2,7 @@
 
 use super::{Context, error::CliError};
 use crate::config::{DaemonConfig, DaemonFlags, LogFormat, Mode};
-use crate::daemon::{DaemonError, Ending, Node};
+use crate::daemon::{DaemonError, Ending, Node, RecoverError};
 use argh::{ArgsInfo, FromArgs};
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
@@ -47,10 +47,10 @@ pub struct DaemonArgs {
     /// text or json
     #[argh(option)]
     pub log_format: Option<String>,
-    /// become a cluster of one after a lost quorum, keeping the state (not built yet)
+    /// become a cluster of one after a lost quorum, keeping the state
     #[argh(switch)]
     pub recover_single: bool,
-    /// don't ask
+    /// do what --recover-single says that it would do
     #[argh(switch, short = 'y')]
     pub yes: bool,
 }
@@ -61,9 +61,6 @@ impl DaemonArgs {
     /// # Errors
     /// The first setting that can't be used.
     pub(super) fn config(self, mode: Mode, context: &Context) -> Result<DaemonConfig, CliError> {
-        if self.recover_single {
-            return Err(CliError::NotBuilt { what: "mill daemon --recover-single".to_owned() });
-        }
         let flags = DaemonFlags {
             data_dir: self.data_dir,
             // Of the environment's the settings know themselves.
@@ -80,6 +77,7 @@ impl DaemonArgs {
             acme_ca: self.acme_ca,
             log_format: self.log_format,
             recover_single: self.recover_single,
+            yes: self.yes,
         };
         Ok(DaemonConfig::new(mode, &flags, &context.env)?)
     }
@@ -164,5 +162,10 @@ pub(super) fn failed(error: &DaemonError) -> CliError {
         }
         source = reason.source();
     }
-    CliError::failed(message)
+    match error {
+        DaemonError::Recover(RecoverError::Unasked { .. }) => {
+            CliError::usage(message, "Pass --yes to do it")
+        }
+        _ => CliError::failed(message),
+    }
 }

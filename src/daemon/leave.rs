@@ -10,7 +10,6 @@ use crate::actors::peer;
 use crate::actors::peer::keys::NodeKeys;
 use crate::actors::platform::Places;
 use crate::id::NodeId;
-use crate::limits;
 use crate::network::Subnet;
 use std::collections::BTreeMap;
 use std::io;
@@ -71,6 +70,5 @@ pub(super) async fn is_removed(shared: &Shared, places: BTreeMap<NodeId, String>
     let (Some(who), Some(equipment)) = (shared.identity.get(), shared.equipment.get()) else {
         return false;
     };
-    let asking = peer::says_removed(&equipment.credentials, who.cluster.incarnation, places);
-    tokio::time::timeout(limits::REMOVED_ANSWER, asking).await.unwrap_or(false)
+    peer::says_removed(&equipment.credentials, who.cluster.incarnation, places).await
 }

@@ -172,7 +172,7 @@ impl State {
     }
 
     /// Takes a node out of the table for ever; nothing is live on it any more.
-    fn bury(&mut self, id: NodeId, touched: &mut Touched) {
+    pub(super) fn bury(&mut self, id: NodeId, touched: &mut Touched) {
         self.nodes.remove(&id);
         self.reports.remove(&id);
         self.removed.insert(id);

@@ -16,6 +16,7 @@ pub mod login;
 mod members;
 pub mod model;
 mod nodes;
+mod recover;
 mod runs;
 mod steps;
 

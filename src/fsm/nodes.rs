@@ -43,9 +43,15 @@ impl State {
         let mut node = (**old).clone();
         node.status = NodeStatus::Down;
         node.down_since = Some(self.time);
-        let name = node.name.clone();
+        let why = format!("node {} is down", node.name);
         self.nodes.insert(id, Arc::new(node));
         touched.nodes = true;
+        self.lose_all(id, &why, touched);
+        Ok(Outcome::Done)
+    }
+
+    /// What runs on a node is lost.
+    pub(super) fn lose_all(&mut self, id: NodeId, why: &str, touched: &mut Touched) {
         let live: Vec<Allocation> = self
             .allocations_on(id)
             .filter(|allocation| allocation.is_live())
@@ -53,17 +59,16 @@ impl State {
             .collect();
         let apps: BTreeSet<AppName> = live.iter().map(|a| a.app.clone()).collect();
         for allocation in live {
-            self.lose(allocation, &name, touched);
+            self.lose(allocation, why, touched);
         }
         // What was planned with them is stale.
         for app in apps {
             self.outdate(&app, touched);
         }
-        Ok(Outcome::Done)
     }
 
-    fn lose(&mut self, mut allocation: Allocation, node: &str, touched: &mut Touched) {
-        let message = Some(format!("node {node} is down"));
+    fn lose(&mut self, mut allocation: Allocation, why: &str, touched: &mut Touched) {
+        let message = Some(why.to_owned());
         let seen = &mut allocation.observed;
         seen.phase = Phase::Lost;
         seen.health = Health::None;

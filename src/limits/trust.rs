@@ -37,7 +37,9 @@ pub const RENEW_ASKS: usize = 3;
 pub const LEAVE: Duration = Duration::from_secs(4 * 3_600);
 /// How long a daemon may take to wipe what a member has.
 pub const LEAVE_WIPED: Duration = Duration::from_secs(60);
-/// How long the others may take to say that a node is removed.
-pub const REMOVED_ANSWER: Duration = Duration::from_secs(5);
+/// How long a member may take to say whether a node is one of them.
+pub const MEMBER_ANSWER: Duration = Duration::from_secs(5);
+/// So many ids are left out after a lost quorum: the lost nodes may have given them.
+pub const UNHEARD_NODES: u64 = 100;
 /// A keyring that could not be changed is tried again after this long.
 pub const ROTATE_AGAIN: Duration = Duration::from_secs(1);

@@ -329,33 +329,17 @@ impl<R> Consensus<R> {
         if entries.is_empty() {
             return;
         }
-        let mut committed = Vec::with_capacity(entries.len());
-        for entry in entries {
-            self.snapshots.grown(&entry);
-            match decode(&entry) {
-                Ok(decoded) => committed.push(Committed {
-                    index: Index(entry.index),
-                    term: Term(entry.term),
-                    entry: decoded,
-                }),
-                Err(error) => return self.fail(error),
-            }
+        entries.iter().for_each(|entry| self.snapshots.grown(entry));
+        match entries.iter().map(committed).collect() {
+            Ok(committed) => self.tell(Event::Committed(committed)),
+            Err(error) => self.fail(error),
         }
-        self.tell(Event::Committed(committed));
     }
 
     fn tell_installed(&mut self, snapshot: &eraftpb::Snapshot) {
-        let index = Index(snapshot.get_metadata().index);
-        match Snapshot::decode(snapshot.data.as_slice()) {
-            Ok(Snapshot { format, state }) if format <= SNAPSHOT_FORMAT => {
-                self.tell(Event::Installed { index, state });
-            }
-            Ok(Snapshot { format, .. }) => {
-                self.fail(Unreadable::Format { index, format, newest: SNAPSHOT_FORMAT });
-            }
-            Err(source) => {
-                self.fail(Unreadable::Decode { what: "the snapshot", index, source });
-            }
+        match installed(snapshot) {
+            Ok(event) => self.tell(event),
+            Err(error) => self.fail(error),
         }
     }
 
@@ -396,6 +380,32 @@ impl<R> Consensus<R> {
             self.reads.ask_gate(&mut self.node);
         }
     }
+}
+
+/// What root is told of a snapshot.
+///
+/// # Errors
+/// It can't be understood.
+pub fn installed(snapshot: &eraftpb::Snapshot) -> Result<Event, Unreadable> {
+    let index = Index(snapshot.get_metadata().index);
+    match Snapshot::decode(snapshot.data.as_slice()) {
+        Ok(Snapshot { format, state }) if format <= SNAPSHOT_FORMAT => {
+            Ok(Event::Installed { index, state })
+        }
+        Ok(Snapshot { format, .. }) => {
+            Err(Unreadable::Format { index, format, newest: SNAPSHOT_FORMAT })
+        }
+        Err(source) => Err(Unreadable::Decode { what: "the snapshot", index, source }),
+    }
+}
+
+/// What root is told of an entry.
+///
+/// # Errors
+/// It can't be understood.
+pub fn committed(entry: &eraftpb::Entry) -> Result<Committed, Unreadable> {
+    let decoded = decode(entry)?;
+    Ok(Committed { index: Index(entry.index), term: Term(entry.term), entry: decoded })
 }
 
 /// A command's envelope; a change of the members carries it beside. What a leader begins its term

@@ -112,9 +112,41 @@ fn a_replica_out_of_memory_is_the_first_thing_in_the_status() {
         (5, &"oom".into())
     );
     assert_eq!(super::status(&state, &Observed::default()).warnings[0].subject, "cluster");
-    let removed = super::status(&state, &Observed { removed: true, ..seen() });
-    let message = &removed.warnings[0].message;
-    assert!(message.starts_with("this node was removed") && message.ends_with("then mill join"));
+    for (why, begin) in [
+        (Expelled::Removed, "this node was removed from the cluster: "),
+        (Expelled::Recovered, "the cluster was recovered or restored without this node: "),
+    ] {
+        let told = super::status(&state, &Observed { expelled: Some(why), ..seen() });
+        let message = &told.warnings[0].message;
+        assert!(message.starts_with(begin) && message.ends_with("then mill join"), "{message}");
+    }
+}
+
+/// What is said without a leader, of a cluster with so many voters of which these are silent.
+fn leaderless(voters: u64, silent: &[(u64, u64)]) -> String {
+    let mut state = cluster();
+    let first = state.nodes[&NodeId(1)].clone();
+    for id in 1..=voters {
+        let node = model::Node { id: NodeId(id), name: format!("n{id}"), ..(*first).clone() };
+        state.nodes.insert(node.id, std::sync::Arc::new(node));
+    }
+    let silent = silent.iter().map(|(id, ms)| (NodeId(*id), Millis(*ms))).collect();
+    super::no_leader(&state, &silent)
+}
+
+#[test]
+fn without_a_leader_it_is_said_who_is_missing() {
+    let after = "Containers run on; changes refused";
+    for (voters, silent, said) in [
+        (3, &[(2, 41_000), (3, 40_999)][..], "1 of 3 voters answers (n2, n3 silent 40s)"),
+        (3, &[(2, 600_000)], "2 of 3 voters answer (n2 silent 10m)"),
+        (5, &[(2, 7_200_000), (3, 0), (4, 1_000)], "2 of 5 voters answer (n2, n3, n4 silent 0s)"),
+        (3, &[], "3 of 3 voters answer"),
+        // Not a voter.
+        (3, &[(9, 1_000)], "3 of 3 voters answer"),
+    ] {
+        assert_eq!(leaderless(voters, silent), format!("No leader: {said}. {after}"));
+    }
 }
 
 fn status_of(state: &State) -> StatusView {

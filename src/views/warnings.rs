@@ -6,26 +6,24 @@ use super::service::{self, replicas};
 use super::{Observed, allocation};
 use crate::fsm::State;
 use crate::fsm::model::{
-    Allocation, App, DeployStatus, ExitReason, Node, NodeStatus, Phase, Service,
+    Allocation, App, DeployStatus, ExitReason, Node, NodeStatus, Part, Phase, Service,
 };
-use crate::id::WorkloadName;
+use crate::id::{NodeId, WorkloadName};
 use crate::place;
 use crate::plan::Unplaced;
-use crate::units::Timestamp;
+use crate::units::{Millis, Timestamp};
 use crate::wire::WarningView;
+use std::collections::BTreeMap;
 
 /// What is wrong, the worst first.
 pub(super) fn warnings(state: &State, seen: &Observed) -> Vec<WarningView> {
     let mut all = Vec::new();
-    if seen.removed {
-        let message = "this node was removed from the cluster: nothing that changes reaches it, \
-                       its containers run on. To use the host again: stop the daemon, mill clean, \
-                       then mill join"
-            .to_owned();
+    if let Some(why) = seen.expelled {
+        let message = why.to_string();
         all.push(WarningView { subject: "cluster".to_owned(), message, command: None });
     }
     if seen.leader.is_none() {
-        let message = "no leader: containers run on, changes are refused".to_owned();
+        let message = no_leader(state, &seen.silent);
         all.push(WarningView { subject: "cluster".to_owned(), message, command: None });
     }
     for node in state.nodes.values().filter(|node| node.status == NodeStatus::Down) {
@@ -41,6 +39,31 @@ pub(super) fn warnings(state: &State, seen: &Observed) -> Vec<WarningView> {
         all.extend(of_deployment(state, app));
     }
     all
+}
+
+/// That nobody leads, and who is missing: `silent` are the nodes that this one can't reach.
+#[must_use]
+pub fn no_leader(state: &State, silent: &BTreeMap<NodeId, Millis>) -> String {
+    let voters = state.nodes.values().filter(|node| node.part == Part::Voter);
+    let (missing, there): (Vec<_>, Vec<_>) = voters.partition(|one| silent.contains_key(&one.id));
+    let (there, all) = (there.len(), there.len() + missing.len());
+    let verb = if there == 1 { "answers" } else { "answer" };
+    let names: Vec<&str> = missing.iter().map(|node| node.name.as_str()).collect();
+    let least = missing.iter().filter_map(|node| silent.get(&node.id)).min();
+    let missing = least.map(|least| format!(" ({} silent {})", names.join(", "), short(*least)));
+    format!(
+        "No leader: {there} of {all} voters {verb}{}. Containers run on; changes refused",
+        missing.unwrap_or_default()
+    )
+}
+
+/// A time in one unit: `40s`, `5m`, `3h`.
+fn short(time: Millis) -> String {
+    match time.0 / 1_000 {
+        seconds @ 0..=119 => format!("{seconds}s"),
+        seconds @ 120..=7_199 => format!("{}m", seconds / 60),
+        seconds => format!("{}h", seconds / 3_600),
+    }
 }
 
 /// A drain that goes no further by itself.

@@ -1,0 +1,94 @@
+//! What is left of a cluster whose other nodes are lost for good: the state with one node.
+//!
+//! Owns what becomes of the others and of what ran there. Never goes through the log: it is for a
+//! node that begins a new one with it.
+
+use super::model::{Node, Part};
+use super::{State, Touched};
+use crate::id::{Incarnation, NodeId};
+use crate::limits;
+use std::sync::Arc;
+
+impl State {
+    /// The state as this one node goes on with it, in a new life of the cluster: the others are no
+    /// members any more, and what ran there is lost. What runs on the node itself is as it was.
+    /// Absent where it is no member.
+    #[must_use]
+    pub fn alone(&self, me: NodeId, incarnation: Incarnation) -> Option<Self> {
+        let mut after = self.clone();
+        after.cluster.as_mut()?.incarnation = incarnation;
+        let own = Node { part: Part::Voter, ..Node::clone(self.nodes.get(&me)?) };
+        after.nodes.insert(me, Arc::new(own));
+        let mut touched = Touched { nodes: true, ..Touched::default() };
+        for other in self.nodes.values().filter(|node| node.id != me) {
+            let why = format!("node {} was given up", other.name);
+            after.lose_all(other.id, &why, &mut touched);
+            after.bury(other.id, &mut touched);
+        }
+        // The others may have let in nodes that this one never heard of.
+        after.last_node = NodeId(self.last_node.0 + limits::UNHEARD_NODES);
+        crate::events::record(self, &mut after, &touched);
+        Some(after)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::events::EventKind;
+    use crate::fsm::command::{Action, Place};
+    use crate::fsm::deploy::tests::{change, running, shop, step};
+    use crate::fsm::model::{Desired, ExitReason, Phase};
+    use crate::fsm::{Command, Outcome, fixture};
+    use crate::id::{AllocId, WorkloadName};
+
+    /// Three nodes, with a replica of web on one of them.
+    fn three(on: u64) -> State {
+        let mut state = running();
+        for name in ["n2", "n3"] {
+            change(&mut state, Command::Join(fixture::join(name, name))).unwrap();
+        }
+        let spec = shop(&state).services[&WorkloadName::from("web")].target.clone().unwrap();
+        let (id, workload, node) = (AllocId::from("web-0-aaaa"), "web".into(), NodeId(on));
+        let place = Place { id, workload, replica: 0, node, spec, replaces: None };
+        step(&mut state, Action::Place(place));
+        state
+    }
+
+    #[test]
+    fn what_runs_on_the_survivor_is_left_and_the_rest_is_lost() {
+        let before = three(1);
+        let alone = before.alone(NodeId(1), Incarnation(9)).unwrap();
+        assert_eq!(alone.allocations, before.allocations);
+        assert_eq!(alone.cluster.as_ref().unwrap().incarnation, Incarnation(9));
+        assert_eq!(alone.nodes.keys().copied().collect::<Vec<_>>(), [NodeId(1)]);
+        assert!([2, 3].into_iter().all(|id| alone.removed.contains(&NodeId(id))));
+
+        let before = three(2);
+        assert!(before.derived.reserved.contains_key(&NodeId(2)));
+        let alone = before.alone(NodeId(1), Incarnation(9)).unwrap();
+        let one = &alone.allocations[&AllocId::from("web-0-aaaa")];
+        assert_eq!((one.observed.phase, &one.desired), (Phase::Lost, &Desired::Run));
+        let exit = one.observed.exit.as_ref().unwrap();
+        assert_eq!(exit.reason, ExitReason::Lost);
+        assert_eq!(exit.message.as_deref(), Some("node n2 was given up"));
+        let kinds: Vec<EventKind> = alone.events.values().map(|event| event.kind).collect();
+        let count = |kind| kinds.iter().filter(|one| **one == kind).count();
+        assert_eq!(count(EventKind::NodeRemoved), 2);
+        assert_eq!(count(EventKind::AllocationLost), 1);
+        assert!(!alone.derived.reserved.contains_key(&NodeId(2)));
+        assert!(shop(&alone).version > shop(&before).version, "what was planned is stale");
+    }
+
+    #[test]
+    fn a_learner_votes_and_no_id_is_given_twice() {
+        let before = three(1);
+        let mut alone = before.alone(NodeId(3), Incarnation(9)).unwrap();
+        assert_eq!(alone.nodes[&NodeId(3)].part, Part::Voter);
+        // One whose name a lost node had.
+        let joined = change(&mut alone, Command::Join(fixture::join("n2", "x"))).unwrap();
+        let Outcome::Node { id, .. } = joined else { panic!("{joined:?}") };
+        assert!(id.0 > before.last_node.0 + 1, "{id}");
+        assert!(before.alone(NodeId(7), Incarnation(9)).is_none(), "no member");
+    }
+}
