@@ -16,7 +16,7 @@ use keys::Founder;
 use mill::actors::root::View;
 use mill::fsm::Command;
 use mill::fsm::model::{NodeStatus, Part, Role};
-use mill::id::NodeId;
+use mill::id::{Incarnation, NodeId};
 use mill::trust::Fingerprint;
 use std::collections::BTreeMap;
 
@@ -140,6 +140,15 @@ impl TestCluster {
         node.install(level);
         node.start().await;
         node
+    }
+
+    /// A node is ended, and started as one of that life of the cluster. The life before.
+    pub async fn reincarnate(&mut self, id: u64, incarnation: Incarnation) -> Incarnation {
+        self.kill(id).await;
+        let node = self.nodes.get_mut(&id).expect("a node");
+        let before = node.reincarnate(incarnation);
+        node.start().await;
+        before
     }
 
     /// Ends all.

@@ -284,6 +284,11 @@ impl TestNode {
         self.kept.level = level;
     }
 
+    /// From the next start on it is of that life of the cluster; the one before.
+    pub(super) fn reincarnate(&mut self, incarnation: Incarnation) -> Incarnation {
+        std::mem::replace(&mut self.kept.incarnation, incarnation)
+    }
+
     /// Waits until the process would end of itself, ends it, and says why.
     pub async fn failed(&mut self) -> String {
         let mut running = self.running.take().expect("the node runs");

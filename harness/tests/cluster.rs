@@ -1,11 +1,13 @@
 //! Nodes of one cluster together: leaders, proposals from anywhere, silence, partitions.
 
 use crate::cluster::TestCluster;
+use crate::poll::poll_async;
 use mill::actors::root::View;
 use mill::fsm::model::{NodeStatus, Role};
 use mill::fsm::{Command, FEATURE_LEVEL};
-use mill::id::{NodeId, TokenId};
+use mill::id::{Incarnation, NodeId, TokenId};
 use mill::secret::Sealed;
+use mill::views::Expelled;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -172,6 +174,39 @@ async fn once_a_node_is_removed_the_others_have_another_keyring() {
     // The authority's key is sealed by it: a new node's certificate is signed.
     let joined = cluster.join().await;
     cluster.node(joined).ready().await;
+    cluster.end().await;
+}
+
+/// Its certificate is as good as ever, both times.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_of_another_life_or_removed_is_refused_and_told() {
+    let mut cluster = TestCluster::new(3).await;
+    let leader = cluster.leader(&[1, 2, 3]).await;
+    let gone = if leader == 3 { 2 } else { 3 };
+    let told = async |cluster: &TestCluster, why: Expelled| {
+        let told = || async { cluster.node(gone).vitals().await.expelled == Some(why) };
+        poll_async(told).secs(20).expect_async("the refusal").await;
+    };
+    let is_down = |view: &View| !view.state.nodes[&NodeId(gone)].is_there();
+    let life = cluster.reincarnate(gone, Incarnation(99)).await;
+    told(&cluster, Expelled::Recovered).await;
+    cluster.node(leader).until("it is missed", is_down).await;
+    let missed = cluster.node(leader).propose(&token("missed")).await.unwrap().index;
+    assert!(cluster.node(gone).view().index < missed, "nothing reaches it");
+
+    cluster.reincarnate(gone, life).await;
+    cluster.node(gone).ready().await;
+    cluster.settled().await;
+    cluster.kill(gone).await;
+    let leader = cluster
+        .leader(&cluster.ids().into_iter().filter(|id| *id != gone).collect::<Vec<_>>())
+        .await;
+    cluster.node(leader).until("it is down", is_down).await;
+    cluster.node(leader).propose(&Command::Remove { node: NodeId(gone) }).await.unwrap();
+    cluster.start(gone).await;
+    told(&cluster, Expelled::Removed).await;
+    let last = cluster.node(leader).propose(&token("last")).await.unwrap().index;
+    assert!(cluster.node(gone).view().index < last, "nothing reaches it");
     cluster.end().await;
 }
 

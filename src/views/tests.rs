@@ -112,11 +112,13 @@ fn a_replica_out_of_memory_is_the_first_thing_in_the_status() {
         (5, &"oom".into())
     );
     assert_eq!(super::status(&state, &Observed::default()).warnings[0].subject, "cluster");
-    for (why, begin) in [
-        (Expelled::Removed, "this node was removed from the cluster: "),
-        (Expelled::Recovered, "the cluster was recovered or restored without this node: "),
+    let leader = seen().leader;
+    for (why, leader, begin) in [
+        (Expelled::Removed, leader, "this node was removed from the cluster: "),
+        (Expelled::Recovered, None, "the cluster was recovered or restored without this node: "),
+        (Expelled::Recovered, leader, "another member was recovered or restored as a cluster "),
     ] {
-        let told = super::status(&state, &Observed { expelled: Some(why), ..seen() });
+        let told = super::status(&state, &Observed { expelled: Some(why), leader, ..seen() });
         let message = &told.warnings[0].message;
         assert!(message.starts_with(begin) && message.ends_with("then mill join"), "{message}");
     }

@@ -3,7 +3,7 @@
 //! Owns what is worth a line at the top of the status. Never suggests what this build can't do.
 
 use super::service::{self, replicas};
-use super::{Observed, allocation};
+use super::{Expelled, Observed, allocation};
 use crate::fsm::State;
 use crate::fsm::model::{
     Allocation, App, DeployStatus, ExitReason, Node, NodeStatus, Part, Phase, Service,
@@ -15,11 +15,19 @@ use crate::units::{Millis, Timestamp};
 use crate::wire::WarningView;
 use std::collections::BTreeMap;
 
+/// What is said where others go on too.
+const TWO_CLUSTERS: &str = "another member was recovered or restored as a cluster of its own, and \
+                            refuses this one. Wipe whichever is wrong: stop its daemons, mill \
+                            clean, then mill join";
+
 /// What is wrong, the worst first.
 pub(super) fn warnings(state: &State, seen: &Observed) -> Vec<WarningView> {
     let mut all = Vec::new();
     if let Some(why) = seen.expelled {
-        let message = why.to_string();
+        let message = match (why, seen.leader) {
+            (Expelled::Recovered, Some(_)) => TWO_CLUSTERS.to_owned(),
+            _ => why.to_string(),
+        };
         all.push(WarningView { subject: "cluster".to_owned(), message, command: None });
     }
     if seen.leader.is_none() {
