@@ -18,7 +18,7 @@ fn slow_disks_and_full_ones() {
 
 fn term(cluster: &TestCluster, at: usize) -> String {
     let text = cluster.node(at).api().request("GET", "/v1/metrics").send().status(200).body;
-    let line = text.lines().find(|line| line.starts_with("mill_raft_term ")).expect("the term");
+    let line = text.lines().find(|line| line.starts_with("mill_raft_term")).expect("the term");
     line.to_owned()
 }
 

@@ -32,7 +32,7 @@ fn rejoin() {
     cluster.await_voters(3);
     poll(|| healthy(&cluster, None) == 3).secs(30).expect("three replicas");
     let _ = cluster.node(3).up(&files::hello(&cluster.image("hello:v2"), 3)).ok();
-    assert_eq!(healthy(&cluster, Some("n3")), 1, "it takes work as any other");
+    assert!(healthy(&cluster, Some("n3")) > 0, "it takes work as any other");
 
     // Removed while it was away, it is told so by whomever it asks.
     cluster.node_mut(2).kill();

@@ -35,7 +35,9 @@ fn await_all(cluster: &TestCluster, at: usize) {
     poll(|| cluster.names_with("status", "ready").len() == 3).secs(40).expect("all ready");
     let live = || {
         let all = cluster.node(at).allocations("hello");
-        all.iter().filter(|one| one["exit"].is_null()).count()
+        let is_over =
+            |one: &&Value| ["stopped", "failed", "lost"].map(Value::from).contains(&one["status"]);
+        all.len() - all.iter().filter(is_over).count()
     };
     let settled = || healthy(cluster, at).len() == 3 && live() == 3;
     poll(settled).secs(40).expect("three replicas, no more");
@@ -49,7 +51,7 @@ fn events(cluster: &TestCluster, at: usize, kind: &str) -> usize {
 
 fn term(cluster: &TestCluster, at: usize) -> String {
     let text = cluster.node(at).api().request("GET", "/v1/metrics").send().status(200).body;
-    let line = text.lines().find(|line| line.starts_with("mill_raft_term ")).expect("the term");
+    let line = text.lines().find(|line| line.starts_with("mill_raft_term")).expect("the term");
     line.to_owned()
 }
 
