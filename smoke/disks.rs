@@ -1,7 +1,7 @@
 //! Disks that are slow or full, under the leader and under a follower.
 //!
-//! Owns what a cluster makes of them: nothing that was acknowledged is lost, and nobody is taken for
-//! lost who only waits for a disk.
+//! Owns what a cluster makes of them: nothing that was acknowledged is lost, nor is anybody taken
+//! for lost who only waits for a disk. Never restarts a daemon that goes on by itself.
 
 use crate::poll::poll;
 use crate::support::{Fault, TestCluster, files};

@@ -37,7 +37,7 @@ mod tests {
     use super::*;
     use crate::events::EventKind;
     use crate::fsm::command::{Action, Place};
-    use crate::fsm::deploy::tests::{change, running, shop, step};
+    use crate::fsm::deploy::tests::{change, put, running, shop, step};
     use crate::fsm::model::{Desired, ExitReason, Phase};
     use crate::fsm::{Command, Outcome, fixture};
     use crate::id::{AllocId, WorkloadName};
@@ -48,6 +48,7 @@ mod tests {
         for name in ["n2", "n3"] {
             change(&mut state, Command::Join(fixture::join(name, name))).unwrap();
         }
+        put(&mut state, &[("web", "web:2"), ("db", "db:1")]);
         let spec = shop(&state).services[&WorkloadName::from("web")].target.clone().unwrap();
         let (id, workload, node) = (AllocId::from("web-0-aaaa"), "web".into(), NodeId(on));
         let place = Place { id, workload, replica: 0, node, spec, replaces: None };

@@ -1,3 +1,5 @@
+//! Tests of who may go on alone, and of what a crash on the way leaves.
+
 use super::*;
 use crate::actors::raft::wal::{self, Store as _};
 use crate::fsm::{Cluster, Command, fixture};
