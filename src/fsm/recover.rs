@@ -40,13 +40,17 @@ mod tests {
     use crate::fsm::deploy::tests::{change, put, running, shop, step};
     use crate::fsm::model::{Desired, ExitReason, Phase};
     use crate::fsm::{Command, Outcome, fixture};
-    use crate::id::{AllocId, WorkloadName};
+    use crate::id::{AllocId, BootId, WorkloadName};
 
     /// Three nodes, with a replica of web on one of them.
     fn three(on: u64) -> State {
         let mut state = running();
-        for name in ["n2", "n3"] {
-            change(&mut state, Command::Join(fixture::join(name, name))).unwrap();
+        let first = state.nodes[&NodeId(1)].clone();
+        for id in [2, 3] {
+            let (name, boot) = (format!("n{id}"), BootId(id));
+            let node = Node { id: NodeId(id), name, boot, part: Part::Learner, ..(*first).clone() };
+            state.nodes.insert(node.id, Arc::new(node));
+            state.last_node = NodeId(id);
         }
         put(&mut state, &[("web", "web:2"), ("db", "db:1")]);
         let spec = shop(&state).services[&WorkloadName::from("web")].target.clone().unwrap();
