@@ -6,9 +6,10 @@ export PATH := $(HOME)/.cargo/bin:$(PATH)
 FILE ?= examples/hello.mill
 ROUNDS ?= 300
 SEEDS ?= 1000
+MINUTES ?= 10
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dev test check sim crash record smoke bench
+.PHONY: help setup demo dev test check sim crash record jepsen smoke bench
 
 help: ## show this help
 	@echo 'mill: make TARGET'
@@ -53,6 +54,10 @@ crash: ## kill -9 under writes, then restart: ROUNDS=300 times
 record: ## write this version's log into harness/recorded/, for later versions to read
 	@harness/setup --test
 	cargo nextest run --run-ignored only -E 'test(recorded::record::record)'
+
+jepsen: ## histories under faults are linearizable: MINUTES=10 of them, what breaks chosen by SEED=n
+	@harness/setup --test
+	JEPSEN_MINUTES=$(MINUTES) JEPSEN_SEED=$(SEED) cargo test --test smoke linearizable::histories -- --nocapture
 
 bench: ## measure mill beside its peers, into docs/performance.md: all, or PART=name
 	@harness/setup --bench

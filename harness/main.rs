@@ -12,6 +12,7 @@
 #[allow(dead_code, reason = "shared with the benchmarks")]
 mod cluster;
 mod crash;
+mod history;
 mod lap;
 #[allow(dead_code, reason = "shared with smoke/, which uses other parts of it")]
 mod poll;

@@ -23,9 +23,12 @@ mod exec;
 mod explain;
 mod faults;
 mod first_deploy;
+#[path = "../harness/history.rs"]
+mod history;
 mod images;
 mod install;
 mod leader_failover;
+mod linearizable;
 mod loaded;
 mod logs;
 mod machines;

@@ -48,7 +48,7 @@ pub async fn restart(context: Arc<Context>, request: Request) -> Result<Response
     let key = context.key(&request, b"")?;
     let command = Command::RestartAllocation { allocation: allocation.clone() };
     let done = context.propose(command, key).await?;
-    let view = context.view().ok_or(ApiError::Starting)?;
+    let view = context.view_after(&done)?;
     let seen = context.observed(&view).await;
     let found = by_id(&view.state, allocation.as_str())?;
     let shown = views::allocation(&view.state, found, &seen);

@@ -30,7 +30,9 @@ use futures_util::Stream;
 use futures_util::future::BoxFuture;
 use ractor::rpc::CallResult;
 use sha2::{Digest as _, Sha256};
+use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::future::Future;
 use std::io;
 use std::net::IpAddr;
 use std::pin::Pin;
@@ -204,12 +206,41 @@ impl Reading {
 
     /// The answer with what is known of its age.
     pub fn mark(&self, response: Response) -> Response {
-        let mut response = request::at(self.view.index, response);
-        if self.stale {
-            response.headers_mut().insert(request::MILL_STALE, HeaderValue::from_static("true"));
-        }
-        response
+        marked(self.view.index, self.stale, response)
     }
+}
+
+fn marked(index: Index, stale: bool, response: Response) -> Response {
+    let mut response = request::at(index, response);
+    if stale {
+        response.headers_mut().insert(request::MILL_STALE, HeaderValue::from_static("true"));
+    }
+    response
+}
+
+tokio::task_local! {
+    /// What the request being answered was last shown, and whether that was stale.
+    static SHOWN: Cell<Option<(Index, bool)>>;
+}
+
+/// Answers a request. A failure that hangs on a reading is marked as that reading is: what a stale
+/// one doesn't have may be there all the same.
+pub async fn answering(handled: impl Future<Output = Result<Response, ApiError>>) -> Response {
+    let answer = async {
+        match handled.await {
+            Ok(response) => response,
+            Err(error) => match SHOWN.with(Cell::get) {
+                Some((index, stale)) => marked(index, stale, error.response()),
+                None => error.response(),
+            },
+        }
+    };
+    SHOWN.scope(Cell::default(), answer).await
+}
+
+/// From here on the answer hangs on this reading, or on none. Outside of a request nobody asks.
+fn hangs_on(reading: Option<(Index, bool)>) {
+    let _ = SHOWN.try_with(|shown| shown.set(reading));
 }
 
 /// The time by this host's clock.
@@ -238,13 +269,12 @@ impl Context {
                 _ => None,
             }
         });
-        match confirmed.await {
-            Ok(Some(view)) => Ok(Reading { view, stale: false }),
-            _ => {
-                let view = self.view().ok_or(ApiError::Starting)?;
-                Ok(Reading { view, stale: true })
-            }
-        }
+        let reading = match confirmed.await {
+            Ok(Some(view)) => Reading { view, stale: false },
+            _ => Reading { view: self.view().ok_or(ApiError::Starting)?, stale: true },
+        };
+        hangs_on(Some((reading.view.index, reading.stale)));
+        Ok(reading)
     }
 
     /// Waits until this node's view is as new as that of the member that asks, for a moment.
@@ -266,11 +296,13 @@ impl Context {
         command: Command,
         idempotency_key: Option<String>,
     ) -> Result<Done, ApiError> {
+        hangs_on(None);
         let ask = |reply| Msg::Propose(Proposal::new(&command, idempotency_key, reply));
         let done = match self.root.call(ask, Some(limits::API_PROPOSE)).await {
             Ok(CallResult::Success(result)) => result?,
-            Ok(CallResult::Timeout) => return Err(ApiError::Unconfirmed),
-            Ok(CallResult::SenderError) | Err(_) => return Err(ApiError::Stopping),
+            // Whom it was given to may have passed it on before its end.
+            Ok(CallResult::Timeout | CallResult::SenderError) => return Err(ApiError::Unconfirmed),
+            Err(_) => return Err(ApiError::Stopping),
         };
         // If it takes too long the change is done all the same.
         let _ = tokio::time::timeout(limits::API_VIEW, self.reach(done.index)).await;
@@ -294,6 +326,12 @@ impl Context {
             }
             _ => ApiError::NoLeader,
         }
+    }
+
+    /// A view that has a change: what doesn't have it would say that the change was never made.
+    pub fn view_after(&self, done: &Done) -> Result<View, ApiError> {
+        let view = self.view().filter(|view| view.index >= done.index);
+        view.ok_or(ApiError::Unconfirmed)
     }
 
     /// What is known beside the state, of all nodes.

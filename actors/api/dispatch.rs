@@ -3,7 +3,7 @@
 //! Owns who may do what. Never lets anything but JSON out for a failure, not even for a panic.
 
 use super::Standing;
-use super::context::{Context, now};
+use super::context::{self, Context, now};
 use super::error::ApiError;
 use super::request::{self, Body, Entrance, MILL_INCARNATION, MILL_ROLE, Request};
 use super::routes::{LATER, MEMBER_ROUTES, ROUTES, Route};
@@ -62,12 +62,14 @@ struct Parts {
 }
 
 async fn answer(context: Arc<Context>, entrance: Entrance, parts: Parts) -> Response {
-    let handling = handle(Arc::clone(&context), entrance, parts);
-    let handled = AssertUnwindSafe(handling).catch_unwind();
-    match handled.await {
-        Ok(Err(ApiError::NoLeader)) => context.no_leader().await.response(),
-        Ok(Ok(response)) => response.into_response(),
-        Ok(Err(error)) => error.response(),
+    let handling = async {
+        match handle(Arc::clone(&context), entrance, parts).await {
+            Err(ApiError::NoLeader) => Err(context.no_leader().await),
+            handled => handled,
+        }
+    };
+    match AssertUnwindSafe(context::answering(handling)).catch_unwind().await {
+        Ok(response) => response.into_response(),
         Err(_) => {
             tracing::error!("a request's handler panicked");
             let doing = "carrying out the request";

@@ -3,6 +3,7 @@
 //! Owns the mapping from every failure to a status and the error document. Never lets a failure out
 //! in another form.
 
+use super::request::MILL_UNCONFIRMED;
 use crate::actors::root::ProposeError;
 use crate::fsm::Rejection;
 use crate::fsm::model::Role;
@@ -349,6 +350,9 @@ impl ApiError {
                 if let Ok(value) = HeaderValue::from_str(&all.join(", ")) {
                     headers.insert(ALLOW, value);
                 }
+            }
+            Self::Unconfirmed => {
+                headers.insert(MILL_UNCONFIRMED, HeaderValue::from_static("true"));
             }
             _ => {}
         }

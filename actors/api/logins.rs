@@ -42,7 +42,7 @@ pub async fn set(context: Arc<Context>, mut request: Request) -> Result<Response
     let password = context.doors.images.login(registry.clone(), login).await?;
     let command = Command::SetLogin { registry: registry.clone(), user, password };
     let done = context.propose(command, None).await?;
-    let view = context.view().ok_or(ApiError::Starting)?;
+    let view = context.view_after(&done)?;
     // Whoever deploys next means the new one already.
     context.doors.images.use_logins(&view.state.logins);
     let kept = view.state.logins.get(&registry).ok_or(ApiError::Unconfirmed)?;

@@ -70,7 +70,7 @@ async fn change(
     command: impl Fn(NodeId) -> Command,
 ) -> Result<Response, ApiError> {
     let (node, done) = propose(context, name, command).await?;
-    let view = context.view().ok_or(ApiError::Starting)?;
+    let view = context.view_after(&done)?;
     let seen = context.observed_lately(&view).await;
     let found = view.state.nodes.get(&node).ok_or_else(|| no_node(name))?;
     let shown = views::node(&view.state, found, &seen);

@@ -196,7 +196,7 @@ pub async fn restart(context: Arc<Context>, request: Request) -> Result<Response
     let seen = context.observed(&reading.view).await;
     views::service_named(reading.state(), &service, &seen).ok_or_else(not_found)?;
     let done = context.propose(Command::RestartService { service: service.clone() }, key).await?;
-    let view = context.view().ok_or(ApiError::Starting)?;
+    let view = context.view_after(&done)?;
     let shown = views::service_named(&view.state, &service, &seen).ok_or_else(not_found)?;
     Ok(request::at(done.index, json(StatusCode::ACCEPTED, &shown)?))
 }

@@ -51,7 +51,7 @@ pub async fn spawn(context: Arc<Context>, mut request: Request) -> Result<Respon
         let reason = "the state answered without a run".to_owned();
         return Err(ApiError::Internal { doing: "spawning", reason });
     };
-    let view = context.view().ok_or(ApiError::Starting)?;
+    let view = context.view_after(&done)?;
     answer(&view.state, id, done.index)
 }
 
@@ -110,7 +110,7 @@ pub async fn kill(context: Arc<Context>, request: Request) -> Result<Response, A
     let reading = context.read().await?;
     let run = find(reading.state(), &request)?.id.clone();
     let done = context.propose(Command::Kill { run: run.clone() }, key).await?;
-    let view = context.view().ok_or(ApiError::Starting)?;
+    let view = context.view_after(&done)?;
     answer(&view.state, &run, done.index)
 }
 

@@ -52,8 +52,7 @@ pub async fn create(context: Arc<Context>, mut request: Request) -> Result<Respo
     };
     let is_repeat = key.is_some();
     let done = context.propose(command, key).await?;
-    let made = context.view().is_some_and(|view| view.state.tokens.contains_key(&minted.id));
-    if is_repeat && !made {
+    if is_repeat && !context.view_after(&done)?.state.tokens.contains_key(&minted.id) {
         let message = "a token was made with this Idempotency-Key, and was shown then".to_owned();
         let hint = Some("revoke it and make another: mill token list".to_owned());
         return Err(ApiError::Conflict { message, hint });

@@ -3,6 +3,7 @@
 mod cluster;
 mod container;
 mod crash;
+mod history;
 mod lap;
 mod logger;
 mod poll;

@@ -24,6 +24,7 @@ enum Address {
 pub struct Api {
     address: Address,
     token: Option<String>,
+    patience: Duration,
 }
 
 /// An answer that was read whole.
@@ -90,12 +91,19 @@ pub struct Request<'a> {
 impl Api {
     /// Over a UNIX socket, where no token is needed.
     pub fn socket(path: impl Into<PathBuf>) -> Self {
-        Self { address: Address::Socket(path.into()), token: None }
+        Self { address: Address::Socket(path.into()), token: None, patience: ANSWER }
     }
 
     /// Over plain TCP, to `HOST:PORT`.
     pub fn tcp(address: impl Into<String>, token: Option<&str>) -> Self {
-        Self { address: Address::Tcp(address.into()), token: token.map(str::to_owned) }
+        let (address, token) = (Address::Tcp(address.into()), token.map(str::to_owned));
+        Self { address, token, patience: ANSWER }
+    }
+
+    /// The same for a client that waits so long for something to come, and no longer.
+    #[must_use]
+    pub fn within(self, patience: Duration) -> Self {
+        Self { patience, ..self }
     }
 
     /// Begins any request.
@@ -118,12 +126,12 @@ impl Api {
         Ok(match &self.address {
             Address::Socket(path) => {
                 let stream = UnixStream::connect(path)?;
-                stream.set_read_timeout(Some(ANSWER))?;
+                stream.set_read_timeout(Some(self.patience))?;
                 Box::new(stream)
             }
             Address::Tcp(address) => {
                 let stream = TcpStream::connect(address)?;
-                stream.set_read_timeout(Some(ANSWER))?;
+                stream.set_read_timeout(Some(self.patience))?;
                 Box::new(stream)
             }
         })

@@ -280,6 +280,13 @@ async fn a_reading_that_nobody_confirms_is_marked() {
     assert_eq!((stale.status, stale.body), (200, fresh.body));
     assert_eq!(stale.headers["mill-index"], "2");
     assert_eq!(stale.headers["mill-stale"], "true");
+    // What isn't there may have come since.
+    let missing = node.local().get("/v1/services/none").await;
+    assert_eq!((missing.status, missing.header("mill-stale")), (404, "true"));
+    node.shared.lock().unwrap().unconfirmed = false;
+    let missing = node.local().get("/v1/services/none").await;
+    assert_eq!((missing.status, missing.header("mill-stale")), (404, ""));
+    assert_eq!(missing.header("mill-index"), "2");
 }
 
 #[tokio::test]

@@ -294,4 +294,21 @@ async fn a_lost_leader_is_no_leader_with_a_time_to_try_again() {
     let answer = node.local().send("POST", "/v1/deploy", FILE).await;
     assert_eq!((answer.status, answer.code().as_str()), (503, "no_leader"));
     assert_eq!(answer.header("retry-after"), "1");
+    assert_eq!(answer.header("mill-unconfirmed"), "", "it is certain that nothing was done");
+}
+
+#[tokio::test]
+async fn a_change_that_may_have_been_carried_out_is_marked() {
+    let node = Node::start().await;
+    node.shared.lock().unwrap().refuse = Some(ProposeError::Unconfirmed);
+    let answer = node.local().send("POST", "/v1/deploy", FILE).await;
+    assert_eq!((answer.status, answer.code().as_str()), (503, "no_leader"));
+    assert_eq!(answer.header("mill-unconfirmed"), "true");
+    // Whoever had it ended without a word.
+    node.shared.lock().unwrap().refuse = None;
+    node.shared.lock().unwrap().silent = true;
+    let before = node.shared.lock().unwrap().state.tokens.len();
+    let answer = node.local().send("POST", "/v1/tokens", r#"{"role": "read"}"#).await;
+    assert_eq!((answer.status, answer.header("mill-unconfirmed")), (503, "true"));
+    assert_eq!(node.shared.lock().unwrap().state.tokens.len(), before + 1, "it was carried out");
 }

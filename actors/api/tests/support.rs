@@ -43,6 +43,8 @@ pub struct Shared {
     pub race: Vec<Command>,
     /// Every proposal is refused so.
     pub refuse: Option<ProposeError>,
+    /// Changes are carried out, and nobody is told.
+    pub silent: bool,
 }
 
 impl Shared {
@@ -112,7 +114,9 @@ impl Actor for FakeRoot {
                     let command = serde_json::from_slice(&proposal.command.unwrap()).unwrap();
                     shared.apply(command, proposal.idempotency_key)
                 };
-                let _ = proposal.reply.send(result);
+                if !shared.silent {
+                    let _ = proposal.reply.send(result);
+                }
             }
             Msg::Usage(reply) => {
                 let mut usage =
