@@ -402,6 +402,8 @@ pub const RECONNECT_FOR: Duration = Duration::from_secs(60);
 const _: () = assert!(LOG_LINE_MAX * 2 < EVENT_MAX);
 /// How long the command line follows a drain beyond its deadline.
 pub const DRAIN_FOLLOWED: Duration = Duration::from_secs(60);
+/// And looks again after so long without an event.
+pub const DRAIN_LOOK: Duration = Duration::from_secs(5);
 /// How often the command line looks again where there is no stream to follow.
 pub const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 /// How often the command line looks whether a restart is done.

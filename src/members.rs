@@ -3,9 +3,9 @@
 //! Owns which part every node takes, and in which steps. Never changes the configuration itself,
 //! and remembers nothing between calls: any leader, at any moment, finds the same next step.
 //!
-//! A leader asks whenever the node table, the configuration, who is caught up, or the time of the
-//! last [`Next::Wait`] has changed, and carries out one answer at a time: a change or a leave until
-//! it shows in the configuration or as an empty entry, a hand-over until another leads or
+//! A leader asks whenever the node table, the configuration or who is caught up has changed, and at
+//! each look at who is silent. It carries out one answer at a time: a change or a leave until it
+//! shows in the configuration or as an empty entry, a hand-over until another leads or
 //! [`limits::MEMBERS_RETRY`] is over. Then it asks again; a refused step is simply found again.
 //!
 //! The rules: one voter for up to two nodes, three for up to four, five from five on. Every member
@@ -23,16 +23,8 @@ use crate::fsm::{Command, State};
 use crate::id::NodeId;
 use crate::limits;
 use crate::raft::node::{Conf, Member};
-use crate::units::{Millis, Timestamp};
-use std::collections::{BTreeMap, BTreeSet};
-
-/// What the leader knows that is not in the log.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Observed {
-    /// Since when a node is silent, in replicated time, where the state does not say that it is
-    /// down (no more than a third ever is).
-    pub down_since: BTreeMap<NodeId, Timestamp>,
-}
+use crate::units::Timestamp;
+use std::collections::BTreeSet;
 
 /// What to do next.
 #[must_use]
@@ -51,28 +43,26 @@ pub enum Next {
     Record(Command),
     /// Hand leadership over to this voter.
     TransferLeader(NodeId),
-    /// Ask again at this time.
-    Wait(Timestamp),
     /// All is as it should be, or nothing helps but a change from outside.
     Nothing,
 }
 
 /// Says what comes next. `me` leads, and `conf` is what its raft told last. The same inputs give
 /// the same answer.
-pub fn plan(state: &State, conf: &Conf, observed: &Observed, me: NodeId, now: Timestamp) -> Next {
+pub fn plan(state: &State, conf: &Conf, me: NodeId, now: Timestamp) -> Next {
     if !conf.outgoing.is_empty() {
         return Next::Leave;
     }
     if !conf.voters.contains(&me) {
         return Next::Nothing;
     }
-    let planner = Planner { state, conf, observed, me, now };
+    let planner = Planner { state, conf, me, now };
     if let Some(heir) = planner.heir() {
         return Next::TransferLeader(heir);
     }
     let voters = planner.voters();
     if !planner.would_go_on(&voters) {
-        return planner.wait();
+        return Next::Nothing;
     }
     let learners: BTreeSet<NodeId> =
         state.nodes.keys().filter(|id| !voters.contains(id)).copied().collect();
@@ -81,7 +71,7 @@ pub fn plan(state: &State, conf: &Conf, observed: &Observed, me: NodeId, now: Ti
     if !members.is_empty() {
         return Next::Change { members, command };
     }
-    if planner.is_recorded() { planner.wait() } else { Next::Record(command) }
+    if planner.is_recorded() { Next::Nothing } else { Next::Record(command) }
 }
 
 /// The feature level that every node knows, if entries may not need it yet. Before that each
@@ -122,7 +112,6 @@ enum Rank {
 struct Planner<'a> {
     state: &'a State,
     conf: &'a Conf,
-    observed: &'a Observed,
     me: NodeId,
     now: Timestamp,
 }
@@ -134,13 +123,8 @@ impl Planner<'_> {
 
     /// Since when a node is down, if it is.
     fn down_since(&self, id: NodeId) -> Option<Timestamp> {
-        let silent = self.observed.down_since.get(&id).copied();
         let down = self.node(id).filter(|node| !node.is_there());
-        let judged = down.map(|node| node.down_since.unwrap_or(node.joined_at));
-        match (silent, judged) {
-            (Some(one), Some(other)) => Some(one.min(other)),
-            (one, other) => one.or(other),
-        }
+        down.map(|node| node.down_since.unwrap_or(node.joined_at))
     }
 
     fn is_there(&self, id: NodeId) -> bool {
@@ -233,16 +217,4 @@ impl Planner<'_> {
             node.part == part
         })
     }
-
-    /// Until a voter has been down for long enough that a learner takes its place.
-    fn wait(&self) -> Next {
-        let has_spare = self.conf.learners.iter().any(|id| self.rank(*id).is_some());
-        let voters = self.conf.voters.iter().filter(|id| has_spare && **id != self.me);
-        let due = voters.filter_map(|id| Some(self.down_since(*id)?.plus(after())));
-        due.filter(|at| *at > self.now).min().map_or(Next::Nothing, Next::Wait)
-    }
-}
-
-fn after() -> Millis {
-    limits::VOTER_DOWN.into()
 }

@@ -18,7 +18,7 @@ mod tests;
 pub use allocation::{allocation, allocations, ending};
 pub use deployment::{app, deployment, deployments};
 pub use events::{Event, EventId, Followed, events_after, fill_in, pulling};
-pub use happened::event;
+pub use happened::{event, missed};
 pub use node::{left, node, nodes};
 pub use service::{replicas, service, service_named, services};
 pub use task::{run, runs, tasks};

@@ -3,6 +3,8 @@
 //! Owns the mapping from every failure to a status and the error document. Never lets a failure out
 //! in another form.
 
+mod hint;
+
 use super::request::MILL_UNCONFIRMED;
 use crate::actors::root::ProposeError;
 use crate::fsm::Rejection;
@@ -264,60 +266,6 @@ impl ApiError {
         }
     }
 
-    /// What to do next.
-    fn hint(&self) -> Option<String> {
-        let text = match self {
-            Self::BadRequest { hint, .. }
-            | Self::Conflict { hint, .. }
-            | Self::Denied { hint, .. } => return hint.clone(),
-            Self::NoToken => "send the header: Authorization: Bearer TOKEN",
-            Self::Token(TokenError::Unknown) => "list the tokens: mill token list",
-            Self::Token(TokenError::Expired) => "make another: mill token create --role ROLE",
-            Self::LocalOnly => "run the command on the machine itself, as root",
-            Self::NoRoute { later: Some(what), .. } => {
-                return Some(format!("this build has no {what} yet"));
-            }
-            Self::NoRoute { later: None, .. } => "the routes are listed at /v1/openapi.json",
-            Self::NoMethod { allowed, .. } => {
-                let all: Vec<&str> = allowed.iter().map(Method::as_str).collect();
-                return Some(format!("it has {}", all.join(", ")));
-            }
-            Self::PlanStale { .. } => "look at it again: mill plan",
-            Self::Ambiguous { .. } => "write more of the id",
-            Self::Unclaimed => {
-                "make it the first node of a cluster: mill init; or a member: mill join"
-            }
-            Self::WantsTls => "write https:// instead of http://",
-            Self::TooManyFailures => "wait a moment, and send a token that this cluster knows",
-            Self::TooMany { .. } => "try again in a moment",
-            Self::Unconfirmed => "look whether it was: mill status",
-            Self::Starting | Self::Stopping => "try again in a moment",
-            Self::Unreachable { .. } => "how the nodes stand: mill nodes",
-            Self::Rejected(rejection) => return hint_of(rejection),
-            Self::Revise(ReviseError::Image { source: ResolveError::NotFound { .. }, .. }) => {
-                "Pushed? Local: docker save IMAGE | mill image load -"
-            }
-            Self::Revise(ReviseError::Image { source: ResolveError::Lost { .. }, .. }) => {
-                "load it again: docker save IMAGE | mill image load -"
-            }
-            Self::Revise(ReviseError::WhichApp { .. }) => "name one: mill rollback --app APP",
-            Self::Revise(ReviseError::OtherApp { revision, owner, .. }) => {
-                return Some(format!("mill rollback {revision} --app {owner}"));
-            }
-            Self::Revise(ReviseError::NeverWorked { .. }) => {
-                "go back to one that succeeded (mill history), or deploy its file again: mill up"
-            }
-            Self::Revise(ReviseError::NoneBefore { app }) => {
-                return Some(format!("its revisions: mill history --app {app}"));
-            }
-            Self::Revise(ReviseError::NoRevision { .. } | ReviseError::NotKept { .. }) => {
-                "what there is: mill history"
-            }
-            _ => return None,
-        };
-        Some(text.to_owned())
-    }
-
     /// The error document.
     #[must_use]
     pub fn document(&self) -> ErrorDocument {
@@ -368,44 +316,3 @@ const BAD_REQUEST: (StatusCode, &str) = (StatusCode::BAD_REQUEST, "bad_request")
 const NOT_FOUND: (StatusCode, &str) = (StatusCode::NOT_FOUND, "not_found");
 const CONFLICT: (StatusCode, &str) = (StatusCode::CONFLICT, "conflict");
 const INTERNAL: (StatusCode, &str) = (StatusCode::INTERNAL_SERVER_ERROR, "internal");
-
-fn hint_of(rejection: &Rejection) -> Option<String> {
-    Some(match rejection {
-        Rejection::Moved { .. } | Rejection::Stale => {
-            "somebody changed it meanwhile: try again".to_owned()
-        }
-        Rejection::NameOwned { name, .. } => {
-            format!("give {name} another name, or take it out of the other app first")
-        }
-        Rejection::NothingShared { app } => {
-            format!("if this file shall replace all of app {app}: --replace")
-        }
-        Rejection::NodeNameTaken { name, .. } => {
-            format!(
-                "join under another name: --node NAME; or stop that node first and wait until \
-                     mill nodes shows {name} down"
-            )
-        }
-        Rejection::NoSubnet { .. } => "remove a node that is gone: mill remove NODE".to_owned(),
-        Rejection::NodeBusy { name, .. } => {
-            format!("mill drain {name} moves them to other nodes; then remove it")
-        }
-        Rejection::NodeReady { name } => {
-            format!(
-                "mill drain {name} moves its work, and its vote, to other nodes; then remove it"
-            )
-        }
-        Rejection::VoteNeeded { name, .. } => {
-            format!(
-                "wait until another node has its vote, or bring the others back: mill nodes; \
-                 {name} gives its vote away while it drains, if a node is ready to take it"
-            )
-        }
-        Rejection::LastNode { .. } => {
-            "join another node first; to end the cluster: mill down --all, stop the daemon, \
-             mill clean"
-                .to_owned()
-        }
-        _ => return None,
-    })
-}

@@ -84,6 +84,8 @@ pub async fn events(context: Arc<Context>, request: Request) -> Result<Response,
         })?,
         None => 0,
     };
+    // Who saw some is told of those that are gone since.
+    let was_there = last > 0;
     let reading = context.read().await?;
     let last = match limit {
         Some(limit) => last.max(reading.state().last_event.saturating_sub(limit as u64)),
@@ -91,24 +93,33 @@ pub async fn events(context: Arc<Context>, request: Request) -> Result<Response,
     };
     if follow {
         let views = context.views.clone();
-        let response = stream::open(&context, move |feed| feed_events(views, last, feed))?;
+        let response =
+            stream::open(&context, move |feed| feed_events(views, (last, was_there), feed))?;
         return Ok(reading.mark(response));
     }
     let state = reading.state();
-    let all: Vec<EventView> =
-        events::after(state, last).map(|event| views::event(state, event)).collect();
+    let kept = events::after(state, last).map(|event| views::event(state, event));
+    let missed = views::missed(state, last).filter(|_| was_there);
+    let all: Vec<EventView> = missed.into_iter().chain(kept).collect();
     Ok(reading.mark(json(StatusCode::OK, &all)?))
 }
 
-/// Feeds the events behind one, for as long as the client stays.
+/// Feeds the events behind one, for as long as the client stays. A client that was there before is
+/// told of those that it missed: this node may have been brought far ahead at once.
 async fn feed_events(
     mut views: watch::Receiver<Option<View>>,
-    mut last: u64,
+    (mut last, mut was_there): (u64, bool),
     feed: Feed,
 ) -> Result<(), Left> {
     loop {
         let view = views.borrow_and_update().clone();
         if let Some(view) = view {
+            let missed = views::missed(&view.state, last).filter(|_| was_there);
+            was_there = true;
+            if let Some(missed) = missed {
+                last = missed.id;
+                feed.send(None, &missed.id.to_string(), &missed).await?;
+            }
             for event in events::after(&view.state, last) {
                 last = event.id;
                 let data = views::event(&view.state, event);

@@ -198,12 +198,11 @@ struct Beats {
     pulse: watch::Receiver<Pulse>,
     last: Option<Instant>,
     told: Pulse,
-    number: u64,
 }
 
 impl Beats {
     fn new(to: NodeId, pulse: watch::Receiver<Pulse>) -> Self {
-        Self { to, pulse, last: None, told: Pulse::default(), number: 0 }
+        Self { to, pulse, last: None, told: Pulse::default() }
     }
 
     /// The next one, while the other end leads: at an interval, and soon when something new is
@@ -232,9 +231,7 @@ impl Beats {
     fn beat(&mut self, pulse: Pulse) -> Heartbeat {
         self.last = Some(Instant::now());
         self.told = pulse;
-        self.number += 1;
-        let (boot, settled) = (pulse.boot.0, pulse.settled.0);
-        Heartbeat { boot, settled, number: self.number }
+        Heartbeat { boot: pulse.boot.0, settled: pulse.settled.0 }
     }
 }
 
@@ -251,9 +248,9 @@ mod tests {
         assert!(none.is_err(), "it doesn't lead");
         to.send_modify(|pulse| pulse.leader = Some(NodeId(2)));
         let begun = Instant::now();
-        assert_eq!(beats.next().await.unwrap().number, 1);
+        assert_eq!(beats.next().await.unwrap().settled, 0);
         assert!(begun.elapsed() < limits::HEARTBEAT);
-        assert_eq!(beats.next().await.unwrap().number, 2);
+        assert_eq!(beats.next().await.unwrap().settled, 0);
         assert!(begun.elapsed() >= limits::HEARTBEAT);
         to.send_modify(|pulse| pulse.settled = Index(7));
         let begun = Instant::now();

@@ -35,7 +35,7 @@ impl Desk {
         let refusal = wire_refusal(refusal).into();
         let refused = vec![wire::Refused { boot: boot.0, seq, refusal }];
         if let Some(answers) = desk.get(&node) {
-            let _ = answers.try_send(Ok(Heard { number: 0, refused }));
+            let _ = answers.try_send(Ok(Heard { refused }));
         }
     }
 
@@ -80,12 +80,8 @@ impl Service {
         self.views.borrow().as_ref().is_some_and(|view| view.state.removed.contains(&node))
     }
 
-    fn leads(&self) -> bool {
-        self.views.borrow().as_ref().is_some_and(|view| view.leader == Some(view.node))
-    }
-
-    /// Takes a frame in; answers what is to be said at once.
-    fn take(&self, from: NodeId, frame: Frame) -> Result<Option<Heard>, Status> {
+    /// Takes a frame in.
+    fn take(&self, from: NodeId, frame: Frame) -> Result<(), Status> {
         if self.is_removed(from) {
             return Err(Status::permission_denied(REMOVED));
         }
@@ -98,11 +94,11 @@ impl Service {
             // Root outlives its children, here and below.
             let _ = self.root.cast(Msg::Peer(PeerEvent::Proposed { from, entries }));
         }
-        let Some(beat) = frame.heartbeat else { return Ok(None) };
-        let heard = PeerEvent::Heard { node: from, settled: Index(beat.settled) };
-        let _ = self.root.cast(Msg::Peer(heard));
-        let heard = Heard { number: beat.number, refused: Vec::new() };
-        Ok(self.leads().then_some(heard))
+        if let Some(beat) = frame.heartbeat {
+            let heard = PeerEvent::Heard { node: from, settled: Index(beat.settled) };
+            let _ = self.root.cast(Msg::Peer(heard));
+        }
+        Ok(())
     }
 
     async fn read(&self, from: NodeId, mut frames: Streaming<Frame>, answers: Answers) {
@@ -111,16 +107,12 @@ impl Service {
                 Ok(Some(frame)) => self.take(from, frame),
                 Ok(None) | Err(_) => return,
             };
-            let said = match taken {
-                Ok(None) => continue,
-                Ok(Some(heard)) => answers.try_send(Ok(heard)),
-                Err(status) => {
-                    // The link ends with it.
-                    let _ = answers.send(Err(status)).await;
-                    return;
-                }
-            };
-            if let Err(mpsc::error::TrySendError::Closed(_)) = said {
+            if let Err(status) = taken {
+                // The link ends with it.
+                let _ = answers.send(Err(status)).await;
+                return;
+            }
+            if answers.is_closed() {
                 return;
             }
         }

@@ -18,6 +18,7 @@ impl State {
     pub(super) fn on_raft(&mut self, event: RaftEvent, myself: &RootRef) {
         match event {
             RaftEvent::Installed(state) => {
+                tracing::info!(index = %state.index, "a snapshot is taken over");
                 self.fsm = Arc::from(state);
                 self.publish(&Touched::everything());
             }

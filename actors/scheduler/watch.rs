@@ -7,7 +7,7 @@ use crate::actors::root::{MembersStep, View};
 use crate::fsm::Command;
 use crate::id::NodeId;
 use crate::limits;
-use crate::members::{self, Next, Observed};
+use crate::members::{self, Next};
 use crate::raft::node::Conf;
 use crate::silence::Silence;
 use crate::units::{Millis, Timestamp};
@@ -68,9 +68,9 @@ impl Watch {
     /// The next step toward the configuration that should be. `now` is replicated time.
     pub(super) fn plan(&mut self, view: &View, now: Timestamp) -> Option<Step> {
         let conf = self.conf.as_ref()?;
-        let next = members::plan(&view.state, conf, &Observed::default(), view.node, now);
+        let next = members::plan(&view.state, conf, view.node, now);
         let next = match next {
-            Next::Wait(_) | Next::Nothing => members::raise(&view.state).map_or(next, Next::Record),
+            Next::Nothing => members::raise(&view.state).map_or(next, Next::Record),
             next => next,
         };
         let is_asked =
@@ -91,7 +91,7 @@ impl Watch {
             }
             Next::Record(command) => Step::Propose(command.clone()),
             // Asked again at each tick of the watch.
-            Next::Wait(_) | Next::Nothing => return None,
+            Next::Nothing => return None,
         };
         self.asked = Some((next, Instant::now()));
         Some(step)

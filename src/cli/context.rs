@@ -7,9 +7,11 @@ use super::error::CliError;
 use super::globals::Globals;
 use super::ui::Ui;
 use crate::config::Env;
+use crate::limits;
 use crate::units::Timestamp;
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 /// What every command has.
 #[derive(Clone, Debug)]
@@ -60,26 +62,44 @@ impl Context {
         }
     }
 
-    /// Repeats `show` every second on a terminal, until Ctrl-C; elsewhere shows each change.
+    /// Repeats `show` every second on a terminal, until Ctrl-C; elsewhere shows each change. Goes on
+    /// over a daemon that is away for a while, and says so.
     ///
     /// # Errors
-    /// Those of `show`, and of writing.
-    pub async fn watch<F, Fut>(&self, mut show: F) -> Result<(), CliError>
+    /// Those of the first `show`, of any that can't pass, and of writing.
+    pub async fn watch<F, Fut>(&self, client: &Client, mut show: F) -> Result<(), CliError>
     where
         F: FnMut() -> Fut,
         Fut: Future<Output = Result<String, CliError>>,
     {
-        let mut last = String::new();
+        let mut last: Option<String> = None;
+        let (mut away, mut stale) = (None, false);
         loop {
-            let text = show().await?;
-            if self.ui.live {
-                // Home, clear to the end, then the text: no flicker.
-                self.ui.print(&format!("\u{1b}[H\u{1b}[2J{text}"))?;
-            } else if text != last {
-                self.ui.print(&text)?;
+            match show().await {
+                Ok(text) => {
+                    if self.ui.live {
+                        // Home, clear to the end, then the text: no flicker.
+                        self.ui.print(&format!("\u{1b}[H\u{1b}[2J{text}"))?;
+                    } else if last.as_ref() != Some(&text) {
+                        self.ui.print(&text)?;
+                    }
+                    (last, away) = (Some(text), None);
+                    let was = std::mem::replace(&mut stale, client.take_stale());
+                    if stale && (self.ui.live || !was) {
+                        self.ui.note("No leader confirmed this: it may be out of date");
+                    }
+                }
+                Err(CliError::Client(error)) if last.is_some() && error.may_pass() => {
+                    if away.is_none() {
+                        self.ui.note(&format!("{}. Trying again", error.text()));
+                    }
+                    if away.get_or_insert_with(Instant::now).elapsed() > limits::RECONNECT_FOR {
+                        return Err(error.into());
+                    }
+                }
+                Err(error) => return Err(error),
             }
-            last = text;
-            tokio::time::sleep(crate::limits::WATCH_INTERVAL).await;
+            tokio::time::sleep(limits::WATCH_INTERVAL).await;
         }
     }
 }

@@ -1,9 +1,9 @@
 //! `mill drain`: a node gives its work away, followed until nothing is left on it.
 //!
-//! Never decides what moves where.
+//! Owns when the node is looked at again: when something happened. Never decides what moves where.
 
 use super::args::DurationArg;
-use super::client::{Client, ClientError};
+use super::client::{Client, ClientError, Resuming, query};
 use super::table;
 use super::ui::GOOD;
 use super::{Context, error::CliError};
@@ -12,6 +12,7 @@ use crate::wire::{DrainRequest, LeftView, NodeView};
 use argh::{ArgsInfo, FromArgs};
 use std::collections::BTreeMap;
 use std::time::Instant;
+use tokio::time::timeout;
 
 /// Move a node's work to other nodes, within each service's update policy, and give it none.
 #[derive(Debug, FromArgs, ArgsInfo)]
@@ -27,16 +28,19 @@ pub struct DrainArgs {
 
 pub(super) async fn run(args: DrainArgs, context: &Context) -> Result<(), CliError> {
     let client = context.client()?;
-    let timeout = args.timeout.map(|timeout| timeout.0.0.div_ceil(1000).max(1));
-    let node = client.drain(&args.node, &DrainRequest { timeout }).await?;
+    let seconds = args.timeout.map(|timeout| timeout.0.0.div_ceil(1000).max(1));
+    let node = client.drain(&args.node, &DrainRequest { timeout: seconds }).await?;
     let name = node.name.clone();
     let bye = format!("{name} goes on draining: mill nodes. Take it back: mill undrain {name}");
     context.farewell(Some(bye));
-    let mut follow =
-        Follow { context, client: &client, told: BTreeMap::new(), begun: Instant::now() };
-    let Some(timeout) = args.timeout else { return follow.until_drained(node).await };
-    let most = timeout.0.duration() + limits::DRAIN_FOLLOWED;
-    let followed = tokio::time::timeout(most, follow.until_drained(node)).await;
+    // The last event comes at once: from then on none is missed.
+    let pairs = [("follow", Some("true".to_owned())), ("limit", Some("1".to_owned()))];
+    let events = Resuming::new(&client, query("/v1/events", &pairs), true);
+    let (told, begun) = (BTreeMap::new(), Instant::now());
+    let mut follow = Follow { context, client: &client, events, told, begun };
+    let Some(time) = args.timeout else { return follow.until_drained(node).await };
+    let most = time.0.duration() + limits::DRAIN_FOLLOWED;
+    let followed = timeout(most, follow.until_drained(node)).await;
     let left = || {
         let left: Vec<&str> = follow.told.keys().map(String::as_str).collect();
         let left = left.join(", ");
@@ -51,6 +55,7 @@ pub(super) async fn run(args: DrainArgs, context: &Context) -> Result<(), CliErr
 struct Follow<'a> {
     context: &'a Context,
     client: &'a Client,
+    events: Resuming<'a>,
     /// What was last said of each allocation that is left.
     told: BTreeMap<String, String>,
     begun: Instant,
@@ -78,7 +83,7 @@ impl Follow<'_> {
             if drain.left.is_empty() {
                 return self.end(&node);
             }
-            tokio::time::sleep(limits::WATCH_INTERVAL).await;
+            self.happens().await?;
             node = match self.client.node(&node.name).await {
                 Err(ClientError::Api { status: 404, .. }) => {
                     let text = format!("{} was removed meanwhile", node.name);
@@ -87,6 +92,21 @@ impl Follow<'_> {
                 answer => answer?,
             };
         }
+    }
+
+    /// Ends when something happened in the cluster, and what came with it; or after a while, since
+    /// why something stays may change without an event.
+    async fn happens(&mut self) -> Result<(), CliError> {
+        let events = &mut self.events;
+        let Ok(first) = timeout(limits::DRAIN_LOOK, events.next()).await else { return Ok(()) };
+        let rest = async {
+            let mut last = first?;
+            while last.is_some() {
+                last = events.next().await?;
+            }
+            Err(CliError::failed("The daemon ended the stream before the node was drained"))
+        };
+        timeout(limits::FOLLOW_INTERVAL, rest).await.unwrap_or(Ok(()))
     }
 
     /// Says what is new: an allocation that is gone, or stands otherwise than before.

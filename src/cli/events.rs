@@ -76,7 +76,7 @@ fn style(word: &str) -> Style {
     match word {
         "succeeded" | "healthy" | "up" => GOOD,
         "failed" | "reverting" | "waiting" | "unhealthy" | "exited" | "lost" | "down"
-        | "unsettled" => BAD,
+        | "unsettled" | "missed" => BAD,
         _ => Style::new(),
     }
 }

@@ -15,7 +15,9 @@ use crate::units::Millis;
 use crate::wire::{AcceptedEvent, DoneEvent, FailedEvent, ProgressEvent, ServiceView, StatusView};
 use live::Live;
 use serde_json::Value;
+use std::collections::BTreeSet;
 use story::{Change, Story};
+use tasks::Tasks;
 
 /// The cluster before a deployment, for its story.
 pub struct Before {
@@ -35,6 +37,21 @@ impl Before {
     #[must_use]
     pub fn services(&self) -> &[ServiceView] {
         &self.status.services
+    }
+
+    /// The tasks that an app has, as its file says. None where this version of mill doesn't take the
+    /// file.
+    pub async fn tasks_of(&self, client: &Client, app: &str) -> Option<Tasks> {
+        let own: BTreeSet<&str> =
+            self.tasks().iter().filter(|t| t.app == app).map(|t| t.name.as_str()).collect();
+        if own.is_empty() {
+            return Some(Tasks::new());
+        }
+        let file = client.app(app).await.ok()?.file;
+        let mut spec = crate::spec::parse(app, &file).ok()?;
+        // Some may have been taken down since.
+        spec.tasks.retain(|name, _| own.contains(name.as_str()));
+        Some(spec.tasks)
     }
 
     /// All tasks of files.

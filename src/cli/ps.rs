@@ -30,7 +30,7 @@ pub struct PsArgs {
 pub(super) async fn run(args: PsArgs, context: &Context) -> Result<(), CliError> {
     let client = context.client()?;
     if args.watch {
-        return context.watch(|| show(&client, &args, context)).await;
+        return context.watch(&client, || show(&client, &args, context)).await;
     }
     let text = show(&client, &args, context).await?;
     context.ui.print(&text)?;
@@ -40,6 +40,10 @@ pub(super) async fn run(args: PsArgs, context: &Context) -> Result<(), CliError>
 
 async fn show(client: &Client, args: &PsArgs, context: &Context) -> Result<String, CliError> {
     let all = client.allocations().await?;
+    if let Some(node) = args.node.as_deref().filter(|node| !all.iter().any(|a| a.node == *node)) {
+        // Nothing runs there; or there is no such node, which is said.
+        client.node(node).await?;
+    }
     if context.ui.json {
         let found = select(all, args)?;
         let json = if args.watch {

@@ -2,6 +2,7 @@
 
 use super::args::DurationArg;
 use super::client::{Client, Resuming};
+use super::follow::tasks::{self, Tasks};
 use super::follow::{Before, Follow, story};
 use super::up::fresh_key;
 use super::{Context, error::CliError};
@@ -31,6 +32,7 @@ pub(super) async fn run(args: RollbackArgs, context: &Context) -> Result<(), Cli
     let wanted = args.revision.as_deref().map(super::show::parse_revision).transpose()?;
     let client = context.client()?;
     let before = Before::look(&client).await?;
+    let old = tasks_before(&client, &before, args.app.as_deref(), wanted).await;
     let request = RollbackRequest { revision: wanted, app: args.app };
     let revision = client.rollback(&request, &fresh_key()).await?.revision;
     if args.detach {
@@ -41,9 +43,12 @@ pub(super) async fn run(args: RollbackArgs, context: &Context) -> Result<(), Cli
         return context.ui.print(&text);
     }
     let deployment = client.deployment(revision).await?;
-    let after = client.services().await?;
-    let changes = story::between(&deployment, before.services(), &after);
+    let after = Before::look(&client).await?;
+    let mut changes = story::between(&deployment, before.services(), after.services());
     let app = deployment.app;
+    if let (Some(old), Some(new)) = (old, after.tasks_of(&client, &app).await) {
+        changes.extend(tasks::changes(&new, &old));
+    }
     let follow = Follow {
         context,
         client: &client,
@@ -54,4 +59,19 @@ pub(super) async fn run(args: RollbackArgs, context: &Context) -> Result<(), Cli
     };
     let events = Resuming::new(&client, Client::deployment_events(revision), true);
     follow.run(events, args.timeout.map(|timeout| timeout.0)).await
+}
+
+/// The tasks that the app has before it goes back, if it is clear which app that is.
+async fn tasks_before(
+    client: &Client,
+    before: &Before,
+    app: Option<&str>,
+    revision: Option<u64>,
+) -> Option<Tasks> {
+    let app = match (app, revision) {
+        (Some(app), _) => app.to_owned(),
+        (None, Some(revision)) => client.deployment(revision).await.ok()?.app,
+        (None, None) => (*before.apps().first()?).to_owned(),
+    };
+    before.tasks_of(client, &app).await
 }

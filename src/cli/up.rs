@@ -89,16 +89,8 @@ pub(super) async fn deploy(
     let before = Before::look(client).await?;
     let app = spec.app.to_string();
     let mut changes = story::changes(spec, before.services());
-    let old = match before.apps().contains(&app.as_str()) {
-        true => client.app(&app).await.ok(),
-        false => None,
-    };
-    // One that an earlier version of mill took, and this one doesn't: its tasks are not compared.
-    let old = old.map(|old| crate::spec::parse(&file.name, &old.file));
-    match &old {
-        Some(Ok(old)) => changes.extend(tasks::changes(spec, Some(old))),
-        Some(Err(_)) => {}
-        None => changes.extend(tasks::changes(spec, None)),
+    if let Some(old) = before.tasks_of(client, &app).await {
+        changes.extend(tasks::changes(&spec.tasks, &old));
     }
     let begun = begin(client, &file.text, options).await;
     let (revision, events) = begun.map_err(|error| placed(error, file))?;

@@ -5,7 +5,7 @@ use crate::fsm::command::{Action, Deploy, Members, Place, Register, Report, Step
 use crate::fsm::model::{DeployKind, Observed, Role, WorkloadSpec};
 use crate::fsm::{Command, apply_next, fixture};
 use crate::id::{Attempt, BootId};
-use crate::spec;
+use crate::{spec, views};
 use std::collections::BTreeMap;
 
 const FILE: &str = "app \"shop\"\nservice \"web\" {\n    image \"web:1\"\n    port 80\n}\n";
@@ -160,6 +160,10 @@ fn the_ring_is_bounded_and_its_ids_go_on() {
     assert_eq!(after(&state, last + 5).count(), 0);
     assert_eq!(after(&state, last - 1).next().unwrap().id, last);
     assert_eq!(after(&state, 0).next().unwrap().id, 3, "the oldest went");
+    let missed = views::missed(&state, 1).unwrap();
+    assert_eq!((missed.id, missed.kind.as_str()), (2, "events-missed"));
+    assert_eq!(missed.message.unwrap(), "1 event is missing: the newest 1000 are kept");
+    assert_eq!(views::missed(&state, 2), None);
     let decoded = State::decode(&state.encode().unwrap()).unwrap();
     assert_eq!((decoded.last_event, decoded.events.len()), (last, limits::EVENTS_KEPT));
 }

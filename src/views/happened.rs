@@ -5,6 +5,7 @@
 use super::node_name;
 use crate::events::Event;
 use crate::fsm::State;
+use crate::limits;
 use crate::wire::EventView;
 
 /// An event.
@@ -21,4 +22,23 @@ pub fn event(state: &State, event: &Event) -> EventView {
         node: event.node.map(|id| node_name(state, id)),
         message: event.message.clone(),
     }
+}
+
+/// What is told in the place of events behind this one that are not kept any more, if there are any.
+#[must_use]
+pub fn missed(state: &State, last: u64) -> Option<EventView> {
+    let (next, oldest) = state.events.get_min()?;
+    let missed = next.saturating_sub(last.saturating_add(1));
+    let (verb, kept) = (if missed == 1 { "event is" } else { "events are" }, limits::EVENTS_KEPT);
+    (missed > 0).then(|| EventView {
+        id: next - 1,
+        ts: oldest.time.to_string(),
+        kind: "events-missed".to_owned(),
+        app: None,
+        revision: None,
+        service: None,
+        allocation: None,
+        node: None,
+        message: Some(format!("{missed} {verb} missing: the newest {kept} are kept")),
+    })
 }

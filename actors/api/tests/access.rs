@@ -238,7 +238,11 @@ async fn every_rejection_is_an_error_document() {
         let what = format!("{method} {path} {body}: {}", answer.body);
         assert_eq!((answer.status, answer.code().as_str()), (status, code), "{what}");
         assert_eq!(answer.header("content-type"), "application/json", "{what}");
+        let hint = answer.json::<ErrorDocument>().error.hint;
+        assert!(status != 404 || hint.is_some(), "what to do next: {what}");
     }
+    let no_node = node.local().get("/v1/nodes/n9").await.json::<ErrorDocument>();
+    assert_eq!(no_node.error.hint.as_deref(), Some("mill nodes lists them"));
     let wrong = node.local().send("PUT", "/v1/images", "").await;
     assert_eq!(wrong.header("allow"), "GET, POST, DELETE");
     let later = node.local().get("/v1/secrets").await.json::<ErrorDocument>();

@@ -145,7 +145,7 @@ impl<'a> Resuming<'a> {
                 call = call.header("last-event-id", last.clone());
             }
             match self.client.events(call).await {
-                Err(error) if again && may_come_back(&error) => {
+                Err(error) if again && error.may_pass() => {
                     if since.elapsed() > limits::RECONNECT_FOR {
                         return Err(error);
                     }
@@ -155,14 +155,5 @@ impl<'a> Resuming<'a> {
             sleep(pause).await;
             pause = (pause * 2).min(Duration::from_secs(1));
         }
-    }
-}
-
-/// Whether the daemon is perhaps only about to start again, or has no leader for a moment.
-fn may_come_back(error: &ClientError) -> bool {
-    match error {
-        ClientError::NoDaemon { .. } => true,
-        ClientError::Api { status, .. } => *status == 503,
-        other => other.is_lost(),
     }
 }

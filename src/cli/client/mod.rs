@@ -138,6 +138,16 @@ impl ClientError {
     pub fn is_lost(&self) -> bool {
         matches!(self, Self::Lost { .. } | Self::Silent { .. })
     }
+
+    /// Whether the daemon is perhaps only about to start again, or has no leader for a moment.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::NoDaemon { .. } => true,
+            Self::Api { status, .. } => *status == 503,
+            other => other.is_lost(),
+        }
+    }
 }
 
 /// A request that is being made up.
@@ -223,6 +233,11 @@ impl Client {
     #[must_use]
     pub fn saw_stale(&self) -> bool {
         self.stale.load(Ordering::Relaxed)
+    }
+
+    /// The same since it was last asked.
+    pub fn take_stale(&self) -> bool {
+        self.stale.swap(false, Ordering::Relaxed)
     }
 
     /// The typed answer of a request.

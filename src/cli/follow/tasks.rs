@@ -1,17 +1,21 @@
-//! What a file changes in its app's tasks, for the first lines of a deployment.
+//! What a revision changes in its app's tasks, for the first lines of a deployment.
 //!
-//! Never asks the daemon: the file that runs is an input.
+//! Never asks the daemon: what the app has is an input.
 
 use super::story::{Change, image, tag};
-use crate::spec::Spec;
+use crate::id::WorkloadName;
 use crate::spec::model::TaskSpec;
+use std::collections::BTreeMap;
 
-/// Tasks that come, change or go. `old`: the file that the app has now, if it has one.
+/// An app's tasks by name.
+pub type Tasks = BTreeMap<WorkloadName, TaskSpec>;
+
+/// Tasks that come, change or go.
 #[must_use]
-pub fn changes(new: &Spec, old: Option<&Spec>) -> Vec<Change> {
-    let known = |name| old.and_then(|old| old.tasks.get(name));
+pub fn changes(new: &Tasks, old: &Tasks) -> Vec<Change> {
+    let known = |name| old.get(name);
     let mut all = Vec::new();
-    for (name, task) in &new.tasks {
+    for (name, task) in new {
         let facts = match known(name) {
             Some(old) if old == task => continue,
             Some(old) => differences(old, task),
@@ -19,8 +23,7 @@ pub fn changes(new: &Spec, old: Option<&Spec>) -> Vec<Change> {
         };
         all.push(change(name.as_str(), known(name).map(|_| 0), Some(0), facts));
     }
-    let gone = old.into_iter().flat_map(|old| old.tasks.keys());
-    let gone = gone.filter(|name| !new.tasks.contains_key(*name));
+    let gone = old.keys().filter(|name| !new.contains_key(*name));
     all.extend(gone.map(|name| change(name.as_str(), Some(0), None, vec!["removed".to_owned()])));
     all
 }
@@ -48,8 +51,8 @@ mod tests {
     use crate::cli::follow::story::Story;
     use crate::cli::ps::tests::PLAIN;
 
-    fn file(tasks: &str) -> Spec {
-        crate::spec::parse("file", &format!("app \"shop\"\n{tasks}")).unwrap()
+    fn file(tasks: &str) -> Tasks {
+        crate::spec::parse("file", &format!("app \"shop\"\n{tasks}")).unwrap().tasks
     }
 
     #[test]
@@ -63,7 +66,7 @@ mod tests {
              task \"new-image\" { image \"a:2\"; schedule \"@daily\" }\n\
              task \"other\" { image \"a:1\"; timeout \"5m\" }\n",
         );
-        let mut story = Story::new(PLAIN, "shop", "prod", changes(&new, Some(&old)), &[]);
+        let mut story = Story::new(PLAIN, "shop", "prod", changes(&new, &old), &[]);
         let expected = "\
 shop r8 → prod
 + come       task, image 1
@@ -71,7 +74,7 @@ shop r8 → prod
 ~ other      task, changed
 - gone       task, removed";
         assert_eq!(story.accepted(8).join("\n"), expected);
-        assert_eq!(changes(&new, Some(&new)), []);
-        assert_eq!(changes(&new, None).len(), 4);
+        assert_eq!(changes(&new, &new), []);
+        assert_eq!(changes(&new, &Tasks::new()).len(), 4);
     }
 }
