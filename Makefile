@@ -15,6 +15,15 @@ help: ## show this help
 	@echo 'mill: make TARGET'
 	@sed -nE 's/^([a-z]+):.*## (.*)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
 
+# Containers need Linux: elsewhere all of it is done in a virtual machine.
+ifeq ($(shell uname -s),Darwin)
+
+setup demo dev test check sim crash record jepsen smoke bench:
+	@FILE='$(FILE)' ROUNDS='$(ROUNDS)' SEEDS='$(SEEDS)' SEED='$(SEED)' MINUTES='$(MINUTES)' \
+	PART='$(PART)' harness/lima $@
+
+else
+
 setup: ## install what building and testing need (Debian or Ubuntu, root)
 	@harness/setup --test
 
@@ -38,7 +47,7 @@ check: ## formatting, lints and style rules
 
 smoke: ## only the end-to-end tests, or those with MILL_TEST_FILTER=name in their names
 	@harness/setup --test
-	cargo nextest run -E 'binary(smoke)' $(MILL_TEST_FILTER)
+	@harness/smoke
 
 sim: ## the seeded simulation: SEEDS=1000 runs, or the one of SEED=n
 	@harness/setup --test
@@ -62,3 +71,5 @@ jepsen: ## histories under faults are linearizable: MINUTES=10 of them, what bre
 bench: ## measure mill beside its peers, into docs/performance.md: all, or PART=name
 	@harness/setup --bench
 	cargo bench --bench figures -- $(PART)
+
+endif

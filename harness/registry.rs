@@ -306,13 +306,20 @@ fn pushed_images() -> PathBuf {
 }
 
 /// What is made once for one version of the images, however many tests run at a time.
+/// Where all tests of this machine have what they share: `MILL_TEST_SHARED`, or the folder for what
+/// is temporary.
+#[must_use]
+pub fn shared() -> PathBuf {
+    std::env::var_os("MILL_TEST_SHARED").map_or_else(std::env::temp_dir, PathBuf::from)
+}
+
 fn cache() -> PathBuf {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("harness/images");
     let version = fs::read(&script).unwrap();
     let version = version.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, &byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3) // FNV-1a
     });
-    let folder = std::env::temp_dir().join(format!("mill-test-images-{version:016x}"));
+    let folder = shared().join(format!("mill-test-images-{version:016x}"));
     fs::create_dir_all(&folder).unwrap();
     let lock = File::create(folder.join("lock")).unwrap();
     let _lock = Flock::lock(lock, FlockArg::LockExclusive).map_err(|(_, error)| error).unwrap();

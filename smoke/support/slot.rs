@@ -3,6 +3,7 @@
 //! Owns the claim on it, a lock that ends with the process. Never cleans the place: its holder
 //! does.
 
+use crate::registry::shared;
 use nix::fcntl::{Flock, FlockArg};
 use std::fs::{self, File};
 use std::path::PathBuf;
@@ -25,7 +26,7 @@ impl Slot {
     /// When none is free.
     #[must_use]
     pub fn claim() -> Self {
-        let base = std::env::temp_dir().join("mill-smoke");
+        let base = shared().join("mill-smoke");
         fs::create_dir_all(&base).unwrap();
         (FIRST..=LAST)
             .find_map(|number| {
