@@ -2,8 +2,8 @@
 
 use crate::poll::poll;
 use crate::registry::Registry;
+use crate::support::inventory::ctr;
 use crate::support::{Outcome, TestDaemon, files};
-use std::process::Command;
 
 /// Runs a command that needs the node's settings rather than its daemon.
 fn offline(node: &TestDaemon, args: &[&str]) -> Outcome {
@@ -47,21 +47,6 @@ fn without_leave_nothing_is_wiped() {
     node.stop();
     let _ = offline(&node, &["clean"]).code(2);
     assert!(node.data().exists());
-}
-
-/// Lines that `ctr` prints about the node's namespace in its private containerd.
-fn ctr(node: &TestDaemon, args: &[&str]) -> Vec<String> {
-    let left = node.leftovers();
-    let run = left.iter().find_map(|line| line.split_once("folder /run/mill/")).unwrap().1;
-    let instance = run.trim_start_matches("runc-").to_owned();
-    let socket = format!("/run/mill/{instance}/containerd/containerd.sock");
-    let output = Command::new("ctr")
-        .args(["--address", &socket, "--namespace", &format!("mill-{instance}")])
-        .args(args)
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap().lines().map(|l| l.trim_end().to_owned()).collect()
 }
 
 #[test]

@@ -9,6 +9,7 @@
     reason = "a test tells by panicking; to clippy only `#[test]` functions are tests"
 )]
 
+mod allocation_leak;
 mod api;
 mod clean;
 mod cli;
@@ -19,6 +20,7 @@ mod deploy_overlap;
 mod dev;
 mod disks;
 mod drain;
+mod drain_and_remove;
 mod exec;
 mod explain;
 mod faults;
@@ -49,9 +51,11 @@ mod rejoin;
 mod rollback;
 mod rolling_update;
 mod software;
+mod stale_watchers;
 mod standstill;
 #[allow(dead_code, reason = "for tests to come")]
 mod support;
 mod survival;
+mod task_lifecycle;
 mod tasks;
 mod traffic;

@@ -88,8 +88,11 @@ pub async fn events(context: Arc<Context>, request: Request) -> Result<Response,
     let was_there = last > 0;
     let reading = context.read().await?;
     let last = match limit {
-        Some(limit) => last.max(reading.state().last_event.saturating_sub(limit as u64)),
-        None => last,
+        // Who resumes a stream has those already that it began with.
+        Some(limit) if !(follow && was_there) => {
+            last.max(reading.state().last_event.saturating_sub(limit as u64))
+        }
+        _ => last,
     };
     if follow {
         let views = context.views.clone();

@@ -122,7 +122,7 @@ impl Api {
         self.request("GET", path).send().status(200).json()
     }
 
-    fn connect(&self) -> std::io::Result<Box<dyn Stream>> {
+    fn connect(&self) -> std::io::Result<Box<dyn Stream + Send>> {
         Ok(match &self.address {
             Address::Socket(path) => {
                 let stream = UnixStream::connect(path)?;
@@ -218,9 +218,9 @@ impl Request<'_> {
 }
 
 /// Status, header fields, and the body to be read.
-type Opened = (u16, Vec<(String, String)>, Box<dyn Read>);
+type Opened = (u16, Vec<(String, String)>, Box<dyn Read + Send>);
 
-fn read_head(mut stream: BufReader<Box<dyn Stream>>) -> std::io::Result<Opened> {
+fn read_head(mut stream: BufReader<Box<dyn Stream + Send>>) -> std::io::Result<Opened> {
     let mut line = String::new();
     stream.read_line(&mut line)?;
     let status = line.split(' ').nth(1).and_then(|code| code.parse().ok());
@@ -233,7 +233,7 @@ fn read_head(mut stream: BufReader<Box<dyn Stream>>) -> std::io::Result<Opened> 
         headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
     }
     let has = |name: &str| headers.iter().find(|(field, _)| field == name).map(|(_, v)| v.clone());
-    let rest: Box<dyn Read> = match has("content-length").and_then(|n| n.parse().ok()) {
+    let rest: Box<dyn Read + Send> = match has("content-length").and_then(|n| n.parse().ok()) {
         Some(length) => Box::new(stream.take(length)),
         None if has("transfer-encoding").is_some() => Box::new(Chunked { stream, left: 0 }),
         None => Box::new(stream),
@@ -271,7 +271,7 @@ impl<R: Read> Read for Chunked<R> {
 
 /// The events of a stream, as they come; ends when the server ends it.
 pub struct Events {
-    lines: BufReader<Box<dyn Read>>,
+    lines: BufReader<Box<dyn Read + Send>>,
 }
 
 impl Iterator for Events {

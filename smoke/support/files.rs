@@ -33,3 +33,12 @@ pub fn patient(image: &str, port: u16, replicas: u32, version: &str, more: &str)
          env {{ VERSION \"{version}\"{more} }}\n}}\n"
     )
 }
+
+/// A task of busybox with a shell script; `more` are further lines of its block.
+#[must_use]
+pub fn task(name: &str, image: &str, script: &str, more: &str) -> String {
+    format!(
+        "task \"{name}\" {{\n    image \"{image}\"\n    cpu 0.05\n    memory \"32M\"\n    \
+         command \"sh\" \"-c\" #\"{script}\"#\n    {more}\n}}\n"
+    )
+}

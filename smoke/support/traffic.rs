@@ -14,15 +14,21 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 use tokio::time::interval;
 
 /// An answer that takes longer is a dropped request.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How often clients learn anew who is there: as whoever asks for a name would.
 const REFRESH: Duration = Duration::from_millis(250);
+/// What was learnt longer ago is not acted on: who balances looks once a second or more often, and
+/// on a busy machine the answer may take its time.
+const FRESH: Duration = Duration::from_secs(1);
+/// Where nobody has anything new to tell, clients go on with what they know after so long.
+const NO_NEWS: Duration = Duration::from_secs(5);
 
 /// How much is asked.
 #[derive(Clone, Copy)]
@@ -92,6 +98,8 @@ impl Seen {
 /// Where clients may go: one place, or what the API says.
 struct Places {
     now: Mutex<Vec<SocketAddr>>,
+    /// As of when that is.
+    seen: watch::Sender<Instant>,
     turn: AtomicU64,
     /// Whom to ask, the nearest first; nobody if there is one place for ever.
     apis: Vec<Api>,
@@ -102,17 +110,22 @@ struct Places {
 impl Places {
     /// One place for ever.
     fn one(place: SocketAddr) -> Self {
-        Self {
-            now: Mutex::new(vec![place]),
-            turn: AtomicU64::default(),
-            apis: Vec::new(),
-            service: String::new(),
-            published: None,
-        }
+        Self::new(vec![place], Vec::new(), "", None)
+    }
+
+    fn new(now: Vec<SocketAddr>, apis: Vec<Api>, service: &str, published: Option<u16>) -> Self {
+        let (turn, service) = (AtomicU64::default(), service.to_owned());
+        let (now, seen) = (Mutex::new(now), watch::Sender::new(Instant::now()));
+        Self { now, seen, turn, apis, service, published }
     }
 
     /// The next one; the last known if there is none.
-    fn next(&self) -> SocketAddr {
+    async fn next(&self) -> SocketAddr {
+        if !self.apis.is_empty() {
+            let mut seen = self.seen.subscribe();
+            let fresh = seen.wait_for(|seen| seen.elapsed() < FRESH);
+            let _ = tokio::time::timeout(NO_NEWS, fresh).await;
+        }
         let now = self.now.lock().unwrap();
         let turn = self.turn.fetch_add(1, Ordering::SeqCst);
         now[usize::try_from(turn).unwrap_or_default() % now.len()]
@@ -120,17 +133,23 @@ impl Places {
 
     /// Asks who is there. Where nobody answers, or nobody is there, all stays as it was.
     fn refresh(&self) {
+        let mut begun = Instant::now();
         let request = |api: &Api| {
+            begun = Instant::now();
             let answer = api.request("GET", "/v1/allocations").try_send().ok()?;
-            (answer.status == 200).then(|| answer.json())
+            (answer.status == 200).then_some(answer)
         };
-        let Some(all) = self.apis.iter().find_map(request) else { return };
+        let Some(answer) = self.apis.iter().find_map(request) else { return };
+        let all = answer.json();
         let mut places: Vec<SocketAddr> =
             all.as_array().unwrap().iter().filter_map(|one| self.place(one)).collect();
         places.dedup();
         if !places.is_empty() {
             *self.now.lock().unwrap() = places;
         }
+        // Without a leader nothing moves, and an answer takes its second.
+        let is_stale = answer.header("mill-stale").is_some();
+        self.seen.send_replace(if is_stale { Instant::now() } else { begun });
     }
 
     fn place(&self, one: &Value) -> Option<SocketAddr> {
@@ -186,13 +205,8 @@ impl Traffic {
         let numbers = 1..=cluster.len();
         let places = |first: usize, published| {
             let apis = std::iter::once(first).chain(numbers.clone().filter(|n| *n != first));
-            let places = Places {
-                now: Mutex::default(),
-                turn: AtomicU64::default(),
-                apis: apis.map(|n| cluster.node(n).api()).collect(),
-                service: service.to_owned(),
-                published,
-            };
+            let apis = apis.map(|n| cluster.node(n).api()).collect();
+            let places = Places::new(Vec::new(), apis, service, published);
             places.refresh();
             assert!(!places.now.lock().unwrap().is_empty(), "no replica of {service}");
             places
@@ -289,7 +303,7 @@ async fn keeping(places: Arc<Places>, seen: Arc<Seen>) {
         let (place, mut stream) = match kept.take() {
             Some(kept) => kept,
             None => {
-                let place = places.next();
+                let place = places.next().await;
                 match TcpStream::connect(place).await {
                     Ok(stream) => (place, stream),
                     Err(error) => {
@@ -312,7 +326,7 @@ async fn arriving(places: Arc<Places>, seen: Arc<Seen>, every: Duration, path: &
     let mut under_way = tokio::task::JoinSet::new();
     while seen.goes_on() {
         tick.tick().await;
-        let (seen, place) = (Arc::clone(&seen), places.next());
+        let (seen, place) = (Arc::clone(&seen), places.next().await);
         under_way.spawn(async move {
             let result = ask_anew(place, path).await;
             let counter = if path == "/slow" { &seen.slow } else { &seen.new };
