@@ -19,6 +19,7 @@ use crate::fsm;
 use crate::fsm::command::{Init, Register};
 use crate::id::{AllocId, BootId, Index, NodeId, Term};
 use crate::limits;
+use crate::propose::CommittedEntry;
 use crate::raft::node::Conf;
 use crate::units::{Bytes, MilliCpu, Millis, Timestamp};
 use family::Family;
@@ -94,15 +95,6 @@ pub enum RaftEvent {
     SnapshotWanted,
     /// The log can't be trusted any further, or it holds what this build can't apply.
     Fatal(String),
-}
-
-/// A committed entry; without a body where a leader began its term.
-#[derive(Debug)]
-pub struct CommittedEntry {
-    /// Its place in the log.
-    pub index: Index,
-    /// What to apply.
-    pub entry: Option<fsm::Entry>,
 }
 
 /// The children of root, in the order in which they start.

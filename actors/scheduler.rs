@@ -3,20 +3,19 @@
 //! Owns when to plan. Never decides what to do: that is `plan`, and it remembers nothing that a new
 //! leader would miss.
 
-mod watch;
-
 use crate::actors::mailbox::Stamp;
-use crate::actors::root::{self, Child, Proposal, RootRef, View};
+use crate::actors::root::{self, Child, MembersStep, Proposal, RootRef, View};
 use crate::fsm::Command;
 use crate::id::{AppName, Index, NodeId};
 use crate::limits;
+use crate::members::Next;
 use crate::plan::{self, Observed, Scope};
 use crate::raft::node::Conf;
-use crate::units::Timestamp;
+use crate::units::{Millis, Timestamp};
+use crate::watch::Watch;
 use ractor::{Actor, ActorProcessingErr, ActorRef, SpawnErr};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
-use watch::{Step, Watch};
 
 /// What the scheduler is told.
 pub enum Msg {
@@ -64,6 +63,8 @@ pub struct State {
     generation: u64,
     /// While this node leads.
     watch: Option<Watch>,
+    /// What the watch's clock counts from.
+    begun: Instant,
     conf: Option<Conf>,
     watches: u64,
 }
@@ -88,6 +89,7 @@ impl Actor for Scheduler {
             on_their_way: BTreeMap::new(),
             generation: 0,
             watch: None,
+            begun: Instant::now(),
             conf: None,
             watches: 0,
         })
@@ -110,8 +112,9 @@ impl Actor for Scheduler {
             }
             Msg::Settled(node, index) => drop(state.on_settled(node, index)),
             Msg::Heard(node, index) => {
+                let now = state.elapsed();
                 if let Some(watch) = &mut state.watch {
-                    watch.heard(node);
+                    watch.heard(node, now);
                 }
                 if !state.on_settled(node, index) {
                     return Ok(());
@@ -177,11 +180,15 @@ impl State {
         self.view.as_ref().is_some_and(|v| v.current && v.leader == Some(v.node))
     }
 
+    fn elapsed(&self) -> Millis {
+        self.begun.elapsed().into()
+    }
+
     /// Begins the watch when this node leads, ends it when it doesn't.
     fn keep_watch(&mut self, myself: &ActorRef<Msg>) {
         match (self.leads(), &self.watch) {
             (true, None) => {
-                self.watch = Some(Watch::new(self.conf.clone()));
+                self.watch = Some(Watch::new(self.conf.clone(), self.elapsed()));
                 self.look(myself);
             }
             (false, Some(_)) => self.watch = None,
@@ -201,8 +208,9 @@ impl State {
 
     /// Looks who is silent, and again a tick later.
     fn look(&mut self, myself: &ActorRef<Msg>) {
+        let now = self.elapsed();
         let (Some(watch), Some(view)) = (&mut self.watch, &self.view) else { return };
-        let lost = watch.lost(view);
+        let lost = watch.lost(&view.state, view.node, now);
         self.watches += 1;
         let generation = self.watches;
         myself.send_after(limits::SILENCE_TICK, move || Msg::Watch(generation));
@@ -213,14 +221,27 @@ impl State {
     /// Takes the next step toward the members that raft should have.
     fn plan_members(&mut self) {
         let Some(view) = self.view.as_ref().filter(|_| self.leads()) else { return };
-        let now = self.now(view);
-        let step = self.watch.as_mut().and_then(|watch| watch.plan(view, now));
-        match step {
-            Some(Step::Propose(command)) => self.ask(&command),
-            // Root outlives its children.
-            Some(Step::Members(step)) => drop(self.root.cast(root::Msg::Members(step))),
-            None => {}
-        }
+        let (now, time) = (self.elapsed(), self.now(view));
+        let Some(watch) = &mut self.watch else { return };
+        let step = match watch.plan(&view.state, view.node, now, time) {
+            Some(Next::Change { members, command }) => {
+                tracing::info!(?members, "the members of raft change");
+                let command = serde_json::to_vec(command);
+                MembersStep::Change(members.clone(), command)
+            }
+            Some(Next::Leave) => MembersStep::Leave,
+            Some(Next::TransferLeader(to)) => {
+                tracing::info!(%to, "the lead is handed over");
+                MembersStep::TransferLeader(*to)
+            }
+            Some(Next::Record(command)) => {
+                let command = command.clone();
+                return self.ask(&command);
+            }
+            Some(Next::Wait(_) | Next::Nothing) | None => return,
+        };
+        // Root outlives its children.
+        let _ = self.root.cast(root::Msg::Members(step));
     }
 
     /// Proposes what nothing waits for: it is found again at the next look.

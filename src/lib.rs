@@ -25,6 +25,7 @@ pub mod place;
 pub mod plan;
 pub mod preview;
 pub mod project;
+pub mod propose;
 pub mod raft;
 pub mod retain;
 pub mod revise;
@@ -37,6 +38,7 @@ pub mod token;
 pub mod trust;
 pub mod units;
 pub mod views;
+mod watch;
 pub mod why;
 pub mod wire;
 

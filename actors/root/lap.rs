@@ -7,9 +7,10 @@ use crate::actors::peer::Post;
 use crate::actors::raft as consensus;
 use crate::actors::raft::EncodeError;
 use crate::fsm::model::Node;
-use crate::fsm::{self, Applied, Command, Rejection, SessionStep, Touched};
+use crate::fsm::{self, Applied, Command, Rejection, Touched};
 use crate::id::{BootId, Index, NodeId, Term};
 use crate::limits;
+use crate::propose::{CommittedEntry, too_old};
 use crate::units::{Millis, Timestamp};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -20,6 +21,7 @@ impl State {
             RaftEvent::Installed(state) => {
                 tracing::info!(index = %state.index, "a snapshot is taken over");
                 self.fsm = Arc::from(state);
+                self.answer_covered();
                 self.publish(&Touched::everything());
             }
             RaftEvent::Committed(entries) => self.on_committed(entries, myself),
@@ -66,12 +68,12 @@ impl State {
         self.arm_again(myself);
     }
 
-    fn on_committed(&mut self, entries: Vec<super::CommittedEntry>, myself: &RootRef) {
+    fn on_committed(&mut self, entries: Vec<CommittedEntry>, myself: &RootRef) {
         let was_current = self.is_current();
         let mut touched = Touched::default();
         let own = self.member.as_ref().map(|member| member.node);
         let start = Arc::clone(&self.fsm);
-        for (n, super::CommittedEntry { index, entry }) in entries.iter().enumerate() {
+        for (n, CommittedEntry { index, entry }) in entries.iter().enumerate() {
             let index = *index;
             let Some(entry) = entry else {
                 Arc::make_mut(&mut self.fsm).index = index;
@@ -209,9 +211,9 @@ impl State {
 
 /// The state after entries that may have panicked: each is applied on a copy.
 #[must_use]
-pub fn replayed(start: &fsm::State, entries: &[super::CommittedEntry]) -> fsm::State {
+pub fn replayed(start: &fsm::State, entries: &[CommittedEntry]) -> fsm::State {
     let mut state = start.clone();
-    for super::CommittedEntry { index, entry } in entries {
+    for CommittedEntry { index, entry } in entries {
         let mut next = state.clone();
         let apply = || entry.clone().map(|entry| fsm::apply(&mut next, *index, entry));
         if std::panic::catch_unwind(AssertUnwindSafe(apply)).is_ok() {
@@ -258,7 +260,7 @@ impl RaftEvent {
                 Err(error) => Self::Fatal(format!("reading the state's snapshot: {error}")),
             },
             consensus::Event::Committed(entries) => {
-                match entries.into_iter().map(|one| decode_entry(one, level)).collect() {
+                match entries.into_iter().map(|one| CommittedEntry::decode(one, level)).collect() {
                     Ok(entries) => Self::Committed(entries),
                     Err(reason) => Self::Fatal(reason),
                 }
@@ -274,36 +276,4 @@ impl RaftEvent {
             consensus::Event::Send { .. } => return None,
         })
     }
-}
-
-fn too_old(what: &str, needed: u32, level: u32) -> String {
-    format!(
-        "{what} needs feature level {needed}, this build has {level}: install the version of mill \
-         that the other nodes have (mill nodes --json)"
-    )
-}
-
-fn decode_entry(
-    committed: consensus::Committed,
-    level: u32,
-) -> Result<super::CommittedEntry, String> {
-    let index = committed.index;
-    let Some(entry) = committed.entry else {
-        return Ok(super::CommittedEntry { index, entry: None });
-    };
-    if entry.feature_level > level {
-        return Err(too_old(&format!("entry {index} of the log"), entry.feature_level, level));
-    }
-    let command = serde_json::from_slice(&entry.command)
-        .map_err(|error| format!("reading entry {index} of the log: {error}"))?;
-    let session = SessionStep {
-        node: crate::id::NodeId(entry.node),
-        boot: crate::id::BootId(entry.boot),
-        seq: entry.seq,
-        low_water: entry.low_water,
-    };
-    let idempotency_key = Some(entry.idempotency_key).filter(|key| !key.is_empty());
-    let time = crate::units::Timestamp(entry.time_ms);
-    let entry = fsm::Entry { time, session, idempotency_key, command };
-    Ok(super::CommittedEntry { index, entry: Some(entry) })
 }

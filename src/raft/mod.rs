@@ -9,6 +9,7 @@ pub mod log;
 mod logger;
 pub mod node;
 pub mod proto;
+pub mod recover;
 pub mod ticks;
 
 pub use proto::{Entry, Snapshot};

@@ -8,6 +8,7 @@ use super::segment::{Segment, sync_dir};
 use super::{Reader, Wal, WalError, io};
 use crate::raft::frame::{self, Found, Item, SEGMENT_HEADER};
 use crate::raft::log::Recovered;
+use crate::raft::recover::Replayed;
 use raft::eraftpb::{ConfState, HardState, Snapshot};
 use std::collections::VecDeque;
 use std::fs::OpenOptions;
@@ -112,15 +113,24 @@ impl Replay {
         true
     }
 
-    fn last(&self) -> u64 {
-        self.places.first + self.places.list.len() as u64 - 1
+    fn replayed(&self) -> Replayed {
+        Replayed {
+            first: self.places.first,
+            count: self.places.list.len() as u64,
+            terms: self.terms.clone(),
+            hard: self.hard.clone(),
+            conf: self.conf.clone(),
+        }
     }
 
-    fn term_at(&self, index: u64) -> Option<u64> {
-        if self.places.list.is_empty() || index < self.places.first || index > self.last() {
-            return None;
+    /// Keeps of the places what is left of the log.
+    fn settled(&mut self, left: Replayed) {
+        if left.count == 0 {
+            self.places.clear(left.first);
+        } else {
+            self.places.drop_to(left.first - 1);
         }
-        self.terms.iter().rev().find(|(first, _)| *first <= index).map(|(_, term)| *term)
+        (self.hard, self.conf) = (left.hard, left.conf);
     }
 }
 
@@ -167,61 +177,6 @@ fn read_segment(
     Ok((segment, sequence))
 }
 
-/// Puts together what the snapshot and the log say.
-fn settle(
-    mut replay: Replay,
-    snapshot: Option<&(Snapshot, HardState)>,
-    first: impl Fn(&'static str) -> WalError,
-) -> Result<(Recovered, Replay), WalError> {
-    let mut found = Recovered::default();
-    if let Some((snapshot, hard)) = snapshot {
-        let meta = snapshot.get_metadata();
-        found.snapshot = (meta.index, meta.term);
-        found.snapshot_conf = meta.get_conf_state().clone();
-        if replay.conf.0 < meta.index {
-            replay.conf = (meta.index, found.snapshot_conf.clone());
-        }
-        if hard.term > replay.hard.term {
-            replay.hard = hard.clone();
-        }
-        if replay.term_at(meta.index).is_none_or(|term| term != meta.term)
-            && replay.places.first != meta.index + 1
-        {
-            // A leader's snapshot whose write to the log was cut off: it replaces what is there.
-            if !replay.places.list.is_empty() && replay.places.first > meta.index + 1 {
-                return Err(first("entries between it and the snapshot are missing"));
-            }
-            replay.places.clear(meta.index + 1);
-            replay.terms.clear();
-        }
-    } else if !replay.places.list.is_empty() && replay.places.first != 1 {
-        return Err(first("the snapshot before it is missing"));
-    } else {
-        found.snapshot_conf = ConfState::default();
-    }
-    let start = replay.places.first.max(1);
-    replay.places.first = start;
-    found.compacted = match replay.term_at(start) {
-        // The term before the first entry isn't kept: the first one itself stands for it.
-        Some(term) if start <= found.snapshot.0 => {
-            replay.places.drop_to(start);
-            (start, term)
-        }
-        _ => found.snapshot,
-    };
-    found.last = replay.last();
-    found.hard = replay.hard.clone();
-    found.hard.commit = found.hard.commit.max(found.snapshot.0);
-    if found.hard.commit > found.last {
-        return Err(first("entries that were committed are missing"));
-    }
-    found.terms = replay.terms.clone();
-    (found.conf_index, found.conf) = replay.conf.clone();
-    let covered = (found.snapshot.0 + 1).saturating_sub(replay.places.first) as usize;
-    found.bytes = replay.places.list.iter().skip(covered).map(|p| p.length as u64).sum();
-    Ok((found, replay))
-}
-
 /// Opens the log in `dir`, which is made if it doesn't exist. A new log begins with `conf`.
 pub fn open(dir: &Path, conf: &ConfState) -> Result<Opened, WalError> {
     std::fs::create_dir_all(dir).map_err(io("making the log's directory", dir))?;
@@ -248,15 +203,15 @@ pub fn open(dir: &Path, conf: &ConfState) -> Result<Opened, WalError> {
         }
         replay.conf = (0, conf.clone());
     }
-    let damaged_path = files.first().map_or_else(|| dir.to_owned(), |(_, path)| path.clone());
-    let (mut found, replay) = settle(replay, snapshot.as_ref(), |what| WalError::Damaged {
-        path: damaged_path.clone(),
-        at: 0,
-        what,
+    let mut left = replay.replayed();
+    let found = left.settle(snapshot.as_ref().map(|(found, hard)| (found.get_metadata(), hard)));
+    let mut found = found.map_err(|what| {
+        let path = files.first().map_or_else(|| dir.to_owned(), |(_, path)| path.clone());
+        WalError::Damaged { path, at: 0, what }
     })?;
-    if found.snapshot.0 == 0 && found.conf_index == 0 {
-        found.snapshot_conf = found.conf.clone();
-    }
+    replay.settled(left);
+    let covered = (found.snapshot.0 + 1).saturating_sub(replay.places.first) as usize;
+    found.bytes = replay.places.list.iter().skip(covered).map(|p| p.length as u64).sum();
     sync_dir(dir)?;
     let places = Arc::new(Mutex::new(replay.places));
     let reader = Reader(Arc::clone(&places));
