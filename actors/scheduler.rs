@@ -238,7 +238,7 @@ impl State {
                 let command = command.clone();
                 return self.ask(&command);
             }
-            Some(Next::Wait(_) | Next::Nothing) | None => return,
+            Some(Next::Nothing) | None => return,
         };
         // Root outlives its children.
         let _ = self.root.cast(root::Msg::Members(step));

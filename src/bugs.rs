@@ -30,6 +30,14 @@ pub enum Bug {
     ForgetVote,
     /// Does not carry out that a joint configuration is left.
     LoseJointLeave,
+    /// Takes what it has applied for the newest, without asking a leader.
+    SkipGate,
+    /// Carries out anew what was carried out before.
+    ForgetOutcomes,
+    /// Puts an earlier configuration into a snapshot.
+    StaleConf,
+    /// Leaves who was removed in raft's configuration.
+    KeepRemoved,
     /// Answers reads without asking whether it still leads.
     ReadWithoutQuorum,
     /// Panics in the middle of applying a report with this number.

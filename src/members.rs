@@ -17,6 +17,7 @@
 #[cfg(test)]
 mod tests;
 
+use crate::bugs::{Bug, is_on};
 use crate::fsm::command::Members;
 use crate::fsm::model::{Node, NodeStatus, Part};
 use crate::fsm::{Command, State};
@@ -200,7 +201,7 @@ impl Planner<'_> {
         let learning = learners.difference(&conf.learners).map(|id| Member::Learner(*id));
         let all = conf.voters.union(&conf.learners);
         let gone = all.filter(|id| !voters.contains(id) && !learners.contains(id));
-        let gone = gone.map(|id| Member::Removed(*id));
+        let gone = gone.filter(|_| !is_on(Bug::KeepRemoved)).map(|id| Member::Removed(*id));
         promoted.chain(learning).chain(gone).collect()
     }
 

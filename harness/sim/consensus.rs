@@ -1,120 +1,215 @@
-//! The simulator of consensus: the real glue over a simulated network and disk.
+//! The simulator of consensus: the real glue and the real state machine, a simulated network and
+//! disk.
 //!
-//! One seed decides everything. Owns the faults and what must hold whatever they are. Never sleeps
-//! and never reads a clock. A write to the log is there as a whole or not at all, and only what was
+//! One seed decides everything. Owns the nodes' processes and when they do what. Never sleeps and
+//! never reads a clock. A write to the log is there as a whole or not at all, and only what was
 //! reported must be: so the log store promises.
 
+mod check;
+mod client;
 mod disk;
 mod fault;
+mod life;
+mod network;
+mod people;
 mod tests;
 
 use super::Dice;
 use crate::bugs::{Bug, is_on};
-use crate::id::{Index, NodeId};
-use crate::limits;
-use crate::raft::Tuning;
+use crate::fsm::State;
+use crate::id::{BootId, NodeId, SpecHash};
+use crate::propose::{Proposals, Refusal};
 use crate::raft::consensus::{Consensus, Identity, Todo};
-use crate::raft::event::Event as Told;
+use crate::raft::event::Committed;
 use crate::raft::log::LogView;
-use crate::raft::node::{Conf, Write};
+use crate::raft::{Entry, Tuning};
 use crate::units::Millis;
 use bytes::Bytes;
-use disk::Shared;
-use prost011::Message as _;
-use raft::eraftpb::{Message, MessageType};
+use client::Ledger;
+use disk::{Job, Shared};
+use life::Life;
+use people::Machine;
+use raft::eraftpb::ConfState;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-const NODES: u64 = 3;
+/// Machines, each with one node at a time.
+const MACHINES: u64 = 6;
 /// Faults end after so long; then there is so much time to come to rest.
 const TROUBLE: u64 = 20_000;
-const QUIET: u64 = 15_000;
-
-struct Life {
-    boot: u64,
-    consensus: Consensus<u64>,
-    writes: VecDeque<Write>,
-    applied: u64,
-    conf: Option<Conf>,
-    gate: Option<u64>,
-    committed_before: u64,
-    /// Reads that were confirmed at an index and wait for it: the least that they must see.
-    reads: Vec<(u64, u64)>,
-}
+const QUIET: u64 = 16_000;
+/// So much faster than raft's go the clocks of deadlines: a minute is ten seconds.
+const HASTE: u64 = 6;
+/// After so many rounds there must be nothing to do before something else happens.
+const PUMPS: u32 = 1_000;
+/// Snapshots and a short log come about within a seed.
+const TUNING: Tuning = Tuning { snapshot_entries: 40, snapshot_bytes: 1 << 20, entries_kept: 15 };
 
 enum Event {
-    Tick(u64, u64),
-    Arrive(u64, Bytes),
-    Wrote(u64, u64),
+    Tick { id: u64, boot: u64 },
+    Arrive { from: u64, to: u64, bytes: Bytes },
+    Bulk { from: u64, boot: u64, to: u64, bytes: Bytes },
+    Proposal { from: u64, to: u64, epoch: u64, entry: Box<Entry> },
+    Refused { to: u64, boot: u64, seq: u64, refusal: Refusal },
+    Beat { id: u64, boot: u64 },
+    Heard { from: u64, to: u64 },
+    Dial { from: u64, boot: u64, to: u64 },
+    Notice { from: u64, boot: u64, to: u64 },
+    Wrote { id: u64, boot: u64 },
+    Encoded { id: u64, boot: u64, job: Box<Job> },
+    ReadSnapshot { id: u64, boot: u64 },
+    Again { id: u64, boot: u64 },
+    Introduced { id: u64, boot: u64 },
+    Look { id: u64, boot: u64, watches: u64 },
     Start(u64),
+    Machine(u64),
     Client,
+    People,
     Trouble,
 }
 
-#[derive(Default)]
-struct Cut(BTreeSet<(u64, u64)>);
+impl Event {
+    /// The node whose process is needed for it.
+    fn node(&self) -> Option<u64> {
+        Some(match self {
+            Self::Arrive { to, .. } | Self::Proposal { to, .. } => *to,
+            Self::Refused { to, .. } | Self::Heard { to, .. } => *to,
+            Self::Bulk { from, .. } | Self::Dial { from, .. } | Self::Notice { from, .. } => *from,
+            Self::Tick { id, .. } | Self::Beat { id, .. } | Self::Wrote { id, .. } => *id,
+            Self::Encoded { id, .. } | Self::ReadSnapshot { id, .. } => *id,
+            Self::Again { id, .. } | Self::Introduced { id, .. } | Self::Look { id, .. } => *id,
+            Self::Start(_) | Self::Machine(_) | Self::Client | Self::People | Self::Trouble => {
+                return None;
+            }
+        })
+    }
+
+    /// The process that it is for; one that has ended since needs it no more.
+    fn process(&self) -> Option<(u64, u64)> {
+        match self {
+            Self::Tick { id, boot } | Self::Beat { id, boot } | Self::Wrote { id, boot } => {
+                Some((*id, *boot))
+            }
+            Self::Encoded { id, boot, .. } | Self::ReadSnapshot { id, boot } => Some((*id, *boot)),
+            Self::Again { id, boot } | Self::Introduced { id, boot } => Some((*id, *boot)),
+            Self::Look { id, boot, .. } => Some((*id, *boot)),
+            _ => None,
+        }
+    }
+}
 
 struct World {
     now: u64,
     dice: Dice,
     events: BTreeMap<(u64, u64), Event>,
     next: u64,
+    machines: BTreeMap<u64, Machine>,
     disks: BTreeMap<u64, Shared>,
     lives: BTreeMap<u64, Life>,
-    cut: Cut,
-    /// What was committed first at each index; who led each term; whom each node voted for.
-    canon: BTreeMap<u64, (u64, Vec<u8>)>,
+    /// Who doesn't reach whom.
+    cut: BTreeSet<(u64, u64)>,
+    /// What was committed first at each index, and the last index that some node has applied.
+    canon: BTreeMap<u64, Committed>,
+    frontier: u64,
+    hashes: BTreeMap<u64, SpecHash>,
+    /// The configurations, by the index of what made them.
+    confs: BTreeMap<u64, ConfState>,
+    /// The newest state in which the nodes have changed.
+    table: State,
+    /// Who led each term; whom each node voted for; whose votes a candidate has.
     leaders: BTreeMap<u64, u64>,
     votes: BTreeMap<(u64, u64), u64>,
+    electors: BTreeMap<(u64, u64), BTreeSet<NodeId>>,
+    led_since: u64,
+    /// The newest state that a node's containers were made by.
+    made: BTreeMap<u64, u64>,
     /// The least that a read must see, by its number.
     floors: BTreeMap<u64, u64>,
-    told: u64,
-    proposed: u64,
+    ledger: Ledger,
+    removed_at: u64,
     confirmed_reads: u64,
+    installed: u64,
+    removals: u64,
     trace: Vec<String>,
     broken: Option<String>,
 }
 
-/// Runs a seed to its end; answers its trace and what was committed and read.
-pub(super) fn run(seed: u64) -> Result<(Vec<String>, usize, u64), String> {
-    let mut world = World {
-        now: 0,
-        dice: Dice(seed),
-        events: BTreeMap::new(),
-        next: 0,
-        disks: (1..=NODES).map(|id| (id, Shared::default())).collect(),
-        lives: BTreeMap::new(),
-        cut: Cut::default(),
-        canon: BTreeMap::new(),
-        leaders: BTreeMap::new(),
-        votes: BTreeMap::new(),
-        floors: BTreeMap::new(),
-        told: 0,
-        proposed: 0,
-        confirmed_reads: 0,
-        trace: Vec::new(),
-        broken: None,
-    };
-    (1..=NODES).for_each(|id| world.start(id));
-    world.after(500, Event::Client);
-    world.after(3_000, Event::Trouble);
+/// What a seed came to.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Outcome {
+    trace: Vec<String>,
+    committed: usize,
+    acknowledged: u64,
+    reads: u64,
+    installed: u64,
+    removals: u64,
+}
+
+/// Runs a seed to its end.
+pub(super) fn run(seed: u64) -> Result<Outcome, String> {
+    let mut world = World::new(seed);
     let ended = catch_unwind(AssertUnwindSafe(|| while world.broken.is_none() && world.step() {}));
     if ended.is_err() {
-        world.fail("raft-rs found itself in a state that can't be".to_owned());
+        world.fail("something found itself in a state that can't be".to_owned());
     }
     if world.broken.is_none() {
         world.check_rest();
     }
     match world.broken {
-        None => Ok((world.trace, world.canon.len(), world.confirmed_reads)),
+        None => Ok(Outcome {
+            committed: world.canon.len(),
+            acknowledged: world.ledger.acknowledged,
+            reads: world.confirmed_reads,
+            installed: world.installed,
+            removals: world.removals,
+            trace: world.trace,
+        }),
         Some(what) => {
-            let tail = world.trace[world.trace.len().saturating_sub(60)..].join("\n");
+            let shown = std::env::var("TRACE").ok().and_then(|lines| lines.parse().ok());
+            let start = world.trace.len().saturating_sub(shown.unwrap_or(60));
+            let tail = world.trace[start..].join("\n");
             Err(format!("seed {seed}: {what}\n{tail}\nAgain: make sim SEED={seed}"))
         }
     }
 }
 
 impl World {
+    fn new(seed: u64) -> Self {
+        let mut world = Self {
+            now: 0,
+            dice: Dice(seed),
+            events: BTreeMap::new(),
+            next: 0,
+            machines: BTreeMap::new(),
+            disks: BTreeMap::new(),
+            lives: BTreeMap::new(),
+            cut: BTreeSet::new(),
+            canon: BTreeMap::new(),
+            frontier: 0,
+            hashes: BTreeMap::new(),
+            confs: [(0, ConfState { voters: vec![1], ..ConfState::default() })].into(),
+            table: State::default(),
+            leaders: BTreeMap::new(),
+            votes: BTreeMap::new(),
+            electors: BTreeMap::new(),
+            led_since: 0,
+            made: BTreeMap::new(),
+            floors: BTreeMap::new(),
+            ledger: Ledger::default(),
+            removed_at: 0,
+            confirmed_reads: 0,
+            installed: 0,
+            removals: 0,
+            trace: Vec::new(),
+            broken: None,
+        };
+        world.found();
+        world.after(500, Event::Client);
+        world.after(2_000, Event::People);
+        world.after(2_500, Event::Trouble);
+        world
+    }
+
     fn after(&mut self, delay: u64, event: Event) {
         self.next += 1;
         self.events.insert((self.now + delay, self.next), event);
@@ -132,214 +227,218 @@ impl World {
         self.now > TROUBLE
     }
 
+    fn is_paused(&self, id: u64) -> bool {
+        self.lives.get(&id).is_some_and(|life| life.paused_until > self.now)
+    }
+
     fn step(&mut self) -> bool {
         let Some(((at, _), event)) = self.events.pop_first() else { return false };
         self.now = at;
         if at > TROUBLE + QUIET {
             return false;
         }
-        match event {
-            Event::Tick(id, boot) => {
-                if let Some(life) = self.lives.get_mut(&id).filter(|life| life.boot == boot) {
-                    life.consensus.tick();
-                    drop(life.consensus.give_up_reads(Millis(self.now)));
-                    self.after(40, Event::Tick(id, boot));
-                    self.plan_members(id);
-                    self.pump(id);
-                }
-            }
-            Event::Arrive(id, bytes) => {
-                if let Some(life) = self.lives.get_mut(&id) {
-                    life.consensus.step(bytes);
-                    self.pump(id);
-                }
-            }
-            Event::Wrote(id, boot) => self.wrote(id, boot),
-            Event::Start(id) => self.start(id),
-            Event::Client => self.client(),
-            Event::Trouble => self.trouble(),
+        // What comes for a process that stands still waits for it, in order.
+        let paused = event.node().and_then(|id| self.lives.get(&id)).map(|life| life.paused_until);
+        if let Some(until) = paused.filter(|until| *until > at) {
+            self.next += 1;
+            self.events.insert((until, self.next), event);
+            return true;
+        }
+        let of = |(id, boot)| self.lives.get(&id).is_some_and(|life| life.boot == boot);
+        if event.process().is_none_or(of) {
+            self.take(event);
         }
         true
     }
 
-    fn start(&mut self, id: u64) {
-        if self.lives.contains_key(&id) {
-            return;
-        }
-        let disk = self.disks[&id].clone();
-        let found = disk.found();
-        let boot = self.dice.roll();
-        let me = Identity { node: NodeId(id), draw: boot };
-        let view = LogView::new(&found, Box::new(disk));
-        let (writes, reads) = (VecDeque::new(), Vec::new());
-        let made = Consensus::new(me, &found, view, None, Tuning::default());
-        let consensus = match made {
-            Ok(consensus) => consensus,
-            Err(error) => return self.fail(format!("n{id} can't start: {error}")),
-        };
-        let committed_before = self.canon.keys().next_back().copied().unwrap_or(0);
-        let (conf, gate) = (None, None);
-        let life =
-            Life { boot, consensus, writes, applied: 0, conf, gate, committed_before, reads };
-        self.lives.insert(id, life);
-        self.note(format!("n{id} starts, log up to {}", found.last));
-        self.after(1 + id, Event::Tick(id, boot));
-        self.pump(id);
-    }
-
-    /// The power of a node goes: of what waits for the disk, some may have reached it, in order.
-    fn crash(&mut self, id: u64) {
-        let Some(life) = self.lives.remove(&id) else { return };
-        let kept = self.dice.below(life.writes.len() as u64 + 1) as usize;
-        life.writes.iter().take(kept).for_each(|write| self.disks[&id].put(write));
-        self.note(format!("n{id} crashes, {kept} of {} writes remain", life.writes.len()));
-        let away = self.dice.between(10, 3_000);
-        self.after(away, Event::Start(id));
-    }
-
-    fn wrote(&mut self, id: u64, boot: u64) {
-        let disk = self.disks[&id].clone();
-        let Some(life) = self.lives.get_mut(&id).filter(|life| life.boot == boot) else { return };
-        let Some(write) = life.writes.pop_front() else { return };
-        disk.put(&write);
-        life.consensus.written(write.number);
-        if !life.writes.is_empty() {
-            self.disk_soon(id, boot);
-        }
-        self.pump(id);
-    }
-
-    fn disk_soon(&mut self, id: u64, boot: u64) {
-        let slow = !self.calm() && self.dice.chance(5);
-        let delay = self.dice.between(1, if slow { 600 } else { 8 });
-        self.after(delay, Event::Wrote(id, boot));
-    }
-
-    fn pump(&mut self, id: u64) {
-        let Some(life) = self.lives.get_mut(&id) else { return };
-        let boot = life.boot;
-        let todos = life.consensus.pump();
-        let more = !todos.is_empty();
-        for todo in todos {
-            match todo {
-                Todo::Tell(event) => self.told(id, event),
-                Todo::Write(write) => {
-                    let Some(life) = self.lives.get_mut(&id) else { return };
-                    if is_on(Bug::AcknowledgeEarly) {
-                        life.consensus.written(write.number);
-                    }
-                    life.writes.push_back(write);
-                    if life.writes.len() == 1 {
-                        self.disk_soon(id, boot);
-                    }
-                }
-                Todo::Answer(read, Index(index)) => {
-                    let Some(life) = self.lives.get_mut(&id) else { return };
-                    life.reads.push((read, index));
-                }
-                Todo::ReadSnapshot => {}
-                Todo::Fail(error) => self.fail(format!("n{id}: {error}")),
+    fn take(&mut self, event: Event) {
+        match event {
+            Event::Tick { id, boot } => self.tick(id, boot),
+            Event::Arrive { from, to, bytes } => self.arrive(from, to, bytes),
+            Event::Bulk { from, boot, to, bytes } => self.bulk(from, boot, to, bytes),
+            Event::Proposal { from, to, epoch, entry } => self.proposal(from, to, epoch, *entry),
+            Event::Refused { to, boot, seq, refusal } => {
+                self.refused(to, boot, seq, refusal);
+                self.pump(to);
             }
+            Event::Beat { id, boot } => {
+                self.beat(id);
+                let pause = crate::limits::HEARTBEAT.as_millis() as u64 / HASTE;
+                self.after(pause, Event::Beat { id, boot });
+            }
+            Event::Heard { from, to } => self.heard(from, to),
+            Event::Dial { from, boot, to } => self.dial(from, boot, to),
+            Event::Notice { from, boot, to } => self.notice(from, boot, to),
+            Event::Wrote { id, .. } => self.wrote(id),
+            Event::Encoded { id, job, .. } => self.ask(id, *job),
+            Event::ReadSnapshot { id, .. } => {
+                let snapshot = self.disks[&id].snapshot();
+                if let Some(life) = self.lives.get_mut(&id) {
+                    life.consensus.snapshot_read(snapshot);
+                    self.pump(id);
+                }
+            }
+            Event::Again { id, .. } => {
+                self.send_again(id);
+                self.pump(id);
+            }
+            Event::Introduced { id, boot } => self.introduced(id, boot),
+            Event::Look { id, watches, .. } => {
+                if self.lives.get(&id).is_some_and(|life| life.watches == watches) {
+                    self.look(id);
+                    self.pump(id);
+                }
+            }
+            Event::Start(id) => self.start(id),
+            Event::Machine(machine) => self.machine(machine),
+            Event::Client => self.client(),
+            Event::People => self.people(),
+            Event::Trouble => self.trouble(),
         }
-        self.answer_reads(id);
-        if more {
+    }
+
+    fn tick(&mut self, id: u64, boot: u64) {
+        if let Some(life) = self.lives.get_mut(&id) {
+            life.consensus.tick();
+            drop(life.consensus.give_up_reads(Millis(self.now)));
+            self.after(40, Event::Tick { id, boot });
             self.pump(id);
         }
     }
 
-    /// What a read sees holds all that was told to anybody before it began.
-    fn answer_reads(&mut self, id: u64) {
-        let Some(life) = self.lives.get_mut(&id) else { return };
-        let applied = life.applied;
-        let (ready, wait) = life.reads.drain(..).partition(|(_, index)| *index <= applied);
-        life.reads = wait;
-        let ready: Vec<(u64, u64)> = ready;
-        for (read, _) in ready {
-            let floor = self.floors.remove(&read).unwrap_or(0);
-            if applied < floor {
-                self.fail(format!("n{id} read at {applied} what had to show {floor}"));
-            }
-            self.confirmed_reads += 1;
-            self.told = self.told.max(applied);
-        }
-    }
-
-    fn told(&mut self, id: u64, event: Told) {
-        match event {
-            Told::Send { to, bytes, .. } => self.send(id, to.0, bytes),
-            Told::Committed(entries) => {
-                for entry in entries {
-                    let body = entry.entry.map(|e| e.command).unwrap_or_default();
-                    self.committed(id, entry.index.0, (entry.term.0, body));
-                }
-                let Some(life) = self.lives.get_mut(&id) else { return };
-                life.consensus.applied(Index(life.applied));
-            }
-            Told::Leader { is_leader: true, term, .. } => {
-                self.note(format!("n{id} leads term {term}"));
-                if *self.leaders.entry(term.0).or_insert(id) != id {
-                    self.fail(format!("n{id} is a second leader of term {term}"));
-                }
-            }
-            Told::Conf(conf) => {
-                self.note(format!("n{id} sees {conf:?}"));
-                if let Some(life) = self.lives.get_mut(&id) {
-                    life.conf = Some(conf);
-                }
-            }
-            Told::Confirmed(index) => {
-                if let Some(life) = self.lives.get_mut(&id) {
-                    life.gate = Some(index.0);
-                    if index.0 < life.committed_before {
-                        self.fail(format!("n{id} takes {index} for all that was committed"));
-                    }
-                }
-            }
-            _ => {}
-        }
-    }
-
-    fn committed(&mut self, id: u64, index: u64, what: (u64, Vec<u8>)) {
-        let Some(life) = self.lives.get_mut(&id) else { return };
-        if index != life.applied + 1 {
-            let applied = life.applied;
-            return self.fail(format!("n{id} is handed {index} after {applied}"));
-        }
-        life.applied = index;
-        if *self.canon.entry(index).or_insert_with(|| what.clone()) != what {
-            self.fail(format!("n{id} has another entry {index} than was committed"));
-        }
-        // Whoever proposed it is told now.
-        self.told = self.told.max(index);
-    }
-
-    fn send(&mut self, from: u64, to: u64, bytes: Bytes) {
-        self.check_vote(from, &bytes);
-        if self.cut.0.contains(&(from, to)) || !self.calm() && self.dice.chance(3) {
+    fn start(&mut self, id: u64) {
+        let Some(disk) = self.disks.get(&id).cloned().filter(|_| !self.lives.contains_key(&id))
+        else {
             return;
+        };
+        let found = match disk.found() {
+            Ok(found) => found,
+            Err(what) => return self.fail(format!("n{id} can't read its log: {what}")),
+        };
+        let boot = self.dice.roll();
+        let me = Identity { node: NodeId(id), draw: boot };
+        let snapshot = disk.snapshot();
+        let view = LogView::new(&found, Box::new(disk)).keeping(2_000);
+        let consensus = match Consensus::new(me, &found, view, snapshot, TUNING) {
+            Ok(consensus) => consensus,
+            Err(error) => return self.fail(format!("n{id} can't start: {error}")),
+        };
+        let life = Life {
+            boot,
+            life: BootId(boot),
+            consensus,
+            jobs: VecDeque::new(),
+            batch: Vec::new(),
+            state: State::default(),
+            leader: None,
+            conf: None,
+            gate: None,
+            committed_before: self.frontier,
+            reads: Vec::new(),
+            proposals: Proposals::default(),
+            looking: false,
+            introducing: false,
+            clock: None,
+            heard: None,
+            read_at: self.clock(),
+            watch: None,
+            watches: 0,
+            plan_due: false,
+            paused_until: 0,
+            links: BTreeMap::new(),
+        };
+        self.lives.insert(id, life);
+        self.note(format!("n{id} starts, log {:?} to {}", found.compacted, found.last));
+        let soon = self.dice.between(1, 40);
+        self.after(soon, Event::Tick { id, boot });
+        self.after(soon, Event::Beat { id, boot });
+        self.keep_links(id);
+        self.pump(id);
+    }
+
+    /// Asks the writer for something.
+    fn ask(&mut self, id: u64, job: Job) {
+        let Some(life) = self.lives.get_mut(&id) else { return };
+        if is_on(Bug::AcknowledgeEarly)
+            && let Job::Write(write) = &job
+        {
+            life.consensus.written(write.number);
         }
-        let copies = 1 + u64::from(!self.calm() && self.dice.chance(3));
-        for _ in 0..copies {
+        life.jobs.push_back(job);
+        self.write_on(id);
+    }
+
+    fn write_on(&mut self, id: u64) {
+        let Some(life) = self.lives.get_mut(&id).filter(|life| life.batch.is_empty()) else {
+            return;
+        };
+        life.batch = Job::batch(&mut life.jobs);
+        if !life.batch.is_empty() {
+            let boot = life.boot;
             let slow = !self.calm() && self.dice.chance(5);
-            let delay = self.dice.between(1, if slow { 900 } else { 10 });
-            self.after(delay, Event::Arrive(to, bytes.clone()));
+            let delay = self.dice.between(1, if slow { 600 } else { 8 });
+            self.after(delay, Event::Wrote { id, boot });
         }
     }
 
-    /// One vote a term, whatever happened in between.
-    fn check_vote(&mut self, from: u64, bytes: &Bytes) {
-        let Ok(message) = Message::decode(bytes.clone()) else { return };
-        let whom = match message.get_msg_type() {
-            MessageType::MsgRequestVote => from,
-            MessageType::MsgRequestVoteResponse if !message.reject => message.to,
-            _ => return,
-        };
-        let term = message.term;
-        let first = *self.votes.entry((from, term)).or_insert(whom);
-        if first != whom {
-            self.fail(format!("n{from} votes for n{first} and n{whom} in term {term}"));
+    fn wrote(&mut self, id: u64) {
+        let disk = self.disks[&id].clone();
+        let Some(life) = self.lives.get_mut(&id) else { return };
+        let batch = std::mem::take(&mut life.batch);
+        batch.iter().for_each(|job| disk.carry_out(job));
+        match batch.last() {
+            Some(Job::Write(write)) => life.consensus.written(write.number),
+            Some(Job::Snapshot(meta, _)) => {
+                let to = life.consensus.snapshot_saved(meta.index);
+                life.jobs.push_back(Job::Compact(to));
+            }
+            Some(Job::Compact(_)) | None => {}
+        }
+        self.write_on(id);
+        self.pump(id);
+    }
+
+    /// Carries out what consensus wants, until it wants nothing.
+    fn pump(&mut self, id: u64) {
+        for _ in 0..PUMPS {
+            let Some(life) = self.lives.get_mut(&id) else { return };
+            let todos = life.consensus.pump();
+            let plan = std::mem::take(&mut life.plan_due);
+            if todos.is_empty() && !plan || self.broken.is_some() {
+                return self.answer_reads(id);
+            }
+            for todo in todos {
+                self.carry_out(id, todo);
+            }
+            if plan {
+                self.plan_members(id);
+            }
+        }
+        self.fail(format!("n{id} finds no end of what is to be done"));
+    }
+
+    fn carry_out(&mut self, id: u64, todo: Todo<u64>) {
+        match todo {
+            Todo::Tell(event) => self.told(id, event),
+            Todo::Write(write) => {
+                if let Some((index, conf)) = &write.conf {
+                    self.check_conf(id, *index, conf);
+                }
+                self.ask(id, Job::Write(write));
+            }
+            Todo::Answer(read, index) => {
+                if let Some(life) = self.lives.get_mut(&id) {
+                    life.reads.push((read, index.0));
+                }
+            }
+            Todo::ReadSnapshot => {
+                let Some(boot) = self.lives.get(&id).map(|life| life.boot) else { return };
+                let delay = self.dice.between(1, 30);
+                self.after(delay, Event::ReadSnapshot { id, boot });
+            }
+            Todo::Fail(error) => self.fail(format!("n{id}: {error}")),
         }
     }
 }
 
-const _: () = assert!(QUIET > 10 * limits::RAFT_TICK.as_millis() as u64);
+const _: () = assert!(QUIET > 10 * crate::limits::RAFT_TICK.as_millis() as u64);

@@ -12,7 +12,12 @@ fn number(name: &str) -> Option<u64> {
 }
 
 /// The first failure among the seeds, found on all processors.
-fn first_failure(first: u64, count: u64, bug: Option<Bug>) -> Option<String> {
+pub(super) fn first_failure(
+    first: u64,
+    count: u64,
+    bug: Option<Bug>,
+    failure: impl Fn(u64) -> Option<String> + Sync,
+) -> Option<String> {
     let next = AtomicU64::new(first);
     let failed = std::sync::Mutex::new(None);
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
@@ -25,7 +30,7 @@ fn first_failure(first: u64, count: u64, bug: Option<Bug>) -> Option<String> {
                     if seed >= first + count || failed.lock().unwrap().is_some() {
                         return;
                     }
-                    if let Err(why) = run(seed) {
+                    if let Some(why) = failure(seed) {
                         failed.lock().unwrap().get_or_insert(why);
                     }
                 }
@@ -41,7 +46,7 @@ fn every_seed_keeps_the_invariants() {
         Some(seed) => (seed, 1),
         None => (0, number("SEEDS").unwrap_or(SEEDS)),
     };
-    if let Some(why) = first_failure(first, count, None) {
+    if let Some(why) = first_failure(first, count, None, |seed| run(seed).err()) {
         panic!("{why}");
     }
 }
@@ -88,5 +93,6 @@ fn a_seed_replays_identically() {
     depart_at_once = { Bug::DepartAtOnce },
 )]
 fn a_deliberate_bug_is_found(bug: Bug) {
-    assert!(first_failure(0, 500, Some(bug)).is_some(), "no seed finds {bug:?}");
+    let found = first_failure(0, 500, Some(bug), |seed| run(seed).err());
+    assert!(found.is_some(), "no seed finds {bug:?}");
 }

@@ -78,6 +78,7 @@ impl Session {
 /// The outcome of an entry that was applied before.
 fn remembered(state: &State, entry: &Entry) -> Option<Result<Outcome, Rejection>> {
     if entry.session.seq > 0
+        && !is_on(Bug::ForgetOutcomes)
         && let Some(session) = state.sessions.get(&entry.session.node)
         && let Some(outcome) = session.remembered(entry.session)
     {

@@ -1,91 +1,120 @@
-//! What people do and what breaks while consensus is simulated, and what must hold at rest.
+//! What breaks while consensus is simulated.
 //!
 //! Never repairs anything but in its time.
 
-use super::{Event, NODES, World};
+use super::{Event, World};
 use crate::id::NodeId;
-use crate::raft::Entry;
-use crate::raft::node::{Conf, Member};
-use crate::units::Millis;
 
 impl World {
-    /// All learn first, then all vote, by a joint change that is to be left.
-    pub(super) fn plan_members(&mut self, id: u64) {
-        let Some(life) = self.lives.get_mut(&id) else { return };
-        let Some(conf) = life.conf.clone() else { return };
-        let all: Vec<NodeId> = (1..=NODES).map(NodeId).collect();
-        let entry = Entry { command: b"members".to_vec(), ..Entry::default() };
-        if !conf.outgoing.is_empty() {
-            return life.consensus.change(&[], None);
-        }
-        let known = |n: &&NodeId| conf.learners.contains(n) || conf.voters.contains(n);
-        if let Some(new) = all.iter().find(|n| !known(n)) {
-            life.consensus.change(&[Member::Learner(*new)], Some(&entry));
-        } else if !conf.learners.is_empty() && conf.caught_up.len() == all.len() {
-            let voters: Vec<_> = conf.learners.iter().map(|n| Member::Voter(*n)).collect();
-            life.consensus.change(&voters, Some(&entry));
-        }
-    }
-
-    pub(super) fn client(&mut self) {
-        for id in 1..=NODES {
-            let Some(life) = self.lives.get_mut(&id) else { continue };
-            self.proposed += 1;
-            let command = self.proposed.to_le_bytes().to_vec();
-            // Whether it was taken shows when it is committed.
-            let _ = life.consensus.propose(&Entry { command, ..Entry::default() });
-            self.floors.insert(self.proposed, self.told);
-            let _ = life.consensus.read(self.proposed, Millis(self.now));
-            self.pump(id);
-        }
-        let pause = self.dice.between(20, 200);
-        self.after(pause, Event::Client);
-    }
-
     pub(super) fn trouble(&mut self) {
         if self.calm() {
             self.note("the faults end".to_owned());
-            self.cut.0.clear();
+            self.cut.clear();
             return;
         }
-        let (one, other) = (self.dice.between(1, NODES), self.dice.between(1, NODES));
-        match self.dice.below(6) {
-            0 => self.cut.0.clear(),
-            1 => {
-                self.note(format!("n{one} is cut off"));
-                let others = (1..=NODES).filter(|n| *n != one);
-                self.cut.0.extend(others.flat_map(|n| [(one, n), (n, one)]));
-            }
-            2 => {
+        let pause = self.dice.between(50, 1_200);
+        self.after(pause, Event::Trouble);
+        let (Some(one), Some(other)) = (self.some_node(), self.some_node()) else { return };
+        match self.dice.below(16) {
+            0..=2 => self.cut.clear(),
+            3 => self.isolate(one),
+            4 => {
                 self.note(format!("n{one} does not reach n{other}"));
-                self.cut.0.insert((one, other));
+                self.cut(one, other);
             }
-            3 => {
+            5 => self.divide(),
+            6 => {
                 if let Some(life) = self.lives.get_mut(&one) {
                     life.consensus.transfer(NodeId(other));
                     self.pump(one);
                 }
             }
+            7 => self.sever(one, other),
+            8 | 9 => self.pause(one),
+            10 => self.wipe(),
+            11 => self.stop(one),
+            12 => self.blackout(),
             _ => self.crash(one),
         }
-        let pause = self.dice.between(50, 1_500);
-        self.after(pause, Event::Trouble);
     }
 
-    /// One leads, all have applied the same, all vote and no joint configuration is left over.
-    pub(super) fn check_rest(&mut self) {
-        let last = self.canon.keys().next_back().copied().unwrap_or(0);
-        let late = self.lives.iter().find(|(_, life)| life.applied + 64 < last);
-        let late = late.map(|(id, life)| format!("n{id} is at {} of {last}", life.applied));
-        let settled = |conf: &Conf| conf.outgoing.is_empty() && conf.voters.len() as u64 == NODES;
-        let shut = self.lives.values().any(|life| life.gate.is_none_or(|g| g > life.applied));
-        let newest = self.leaders.last_key_value().and_then(|(_, id)| self.lives.get(id));
-        if let Some(what) = late {
-            self.fail(what);
-        } else if self.lives.len() as u64 != NODES || last < 20 || shut {
-            self.fail(format!("no rest: {} nodes, {last} entries, gate {shut}", self.lives.len()));
-        } else if !newest.and_then(|life| life.conf.as_ref()).is_some_and(settled) {
-            self.fail("the members never came to rest".to_owned());
+    fn cut(&mut self, from: u64, to: u64) {
+        self.cut.insert((from, to));
+        self.sever(from, to);
+        self.sever(to, from);
+    }
+
+    fn isolate(&mut self, one: u64) {
+        self.note(format!("n{one} is cut off"));
+        let others: Vec<u64> = self.disks.keys().copied().filter(|id| *id != one).collect();
+        for other in others {
+            self.cut(one, other);
+            self.cut(other, one);
         }
+    }
+
+    fn divide(&mut self) {
+        let ids: Vec<u64> = self.disks.keys().copied().collect();
+        let sides = self.dice.roll();
+        let (left, right): (Vec<u64>, Vec<u64>) =
+            ids.into_iter().partition(|id| sides >> (id % 64) & 1 == 0);
+        self.note(format!("{left:?} and {right:?} are apart"));
+        for (one, other) in left.iter().flat_map(|one| right.iter().map(move |o| (*one, *o))) {
+            self.cut(one, other);
+            self.cut(other, one);
+        }
+    }
+
+    /// A process stands still: what comes for it waits.
+    fn pause(&mut self, id: u64) {
+        let longest = if self.dice.chance(20) { 6_000 } else { 1_500 };
+        let until = self.now + self.dice.between(20, longest);
+        self.note(format!("n{id} stands still until {until}"));
+        if let Some(life) = self.lives.get_mut(&id) {
+            life.paused_until = until;
+        }
+    }
+
+    /// The power of a node goes: what the disk was busy with is there as a whole or not at all.
+    fn crash(&mut self, id: u64) {
+        let Some(life) = self.lives.remove(&id) else { return };
+        let kept = self.dice.below(3);
+        let disk = &self.disks[&id];
+        match kept {
+            0 => {}
+            1 => life.batch.iter().for_each(|job| disk.carry_out(job)),
+            _ => life.batch.iter().for_each(|job| disk.carry_out_half(job)),
+        }
+        let waits = life.batch.len() + life.jobs.len();
+        self.note(format!("n{id} crashes, {waits} writes on their way, kept: {kept}"));
+        self.come_back(id);
+    }
+
+    /// The power of most nodes goes at the same time.
+    fn blackout(&mut self) {
+        for id in self.lives.keys().copied().collect::<Vec<_>>() {
+            if self.dice.chance(80) {
+                self.crash(id);
+            }
+        }
+    }
+
+    /// A process ends in order: what it had to write is written.
+    fn stop(&mut self, id: u64) {
+        let Some(mut life) = self.lives.remove(&id) else { return };
+        let disk = &self.disks[&id];
+        life.batch.iter().chain(&life.jobs).for_each(|job| disk.carry_out(job));
+        if let Some(write) = life.consensus.last_write() {
+            disk.carry_out(&super::Job::Write(write));
+        }
+        self.note(format!("n{id} stops"));
+        self.come_back(id);
+    }
+
+    fn come_back(&mut self, id: u64) {
+        self.sever_all(id);
+        let latest = if self.dice.chance(10) { 14_000 } else { 2_500 };
+        let away = self.dice.between(10, latest);
+        self.after(away, Event::Start(id));
     }
 }

@@ -19,6 +19,8 @@ pub(super) struct Snapshots {
     bytes: u64,
     /// One was asked for and isn't durable yet.
     underway: bool,
+    /// There was none to be had at the applied index: nobody is asked before that may be otherwise.
+    refused: bool,
     /// The file is being read for a peer.
     reading: bool,
 }
@@ -26,7 +28,7 @@ pub(super) struct Snapshots {
 impl Snapshots {
     /// The one found at start.
     pub(super) fn new(index: u64) -> Self {
-        Self { index, entries: 0, bytes: 0, underway: false, reading: false }
+        Self { index, entries: 0, bytes: 0, underway: false, refused: false, reading: false }
     }
 
     /// An entry was handed out.
@@ -40,9 +42,13 @@ impl Snapshots {
         (self.index, self.entries, self.bytes) = (index, 0, 0);
     }
 
+    /// Time passed, or entries were applied.
+    pub(super) fn look_again(&mut self) {
+        self.refused = false;
+    }
+
     fn due(&self, tuning: &Tuning) -> bool {
-        let grown = self.entries >= tuning.snapshot_entries || self.bytes >= tuning.snapshot_bytes;
-        grown && !self.underway
+        self.entries >= tuning.snapshot_entries || self.bytes >= tuning.snapshot_bytes
     }
 }
 
@@ -62,7 +68,8 @@ impl<R> Consensus<R> {
             self.todo.push(Todo::ReadSnapshot);
         }
         let newer = wanted == Wanted::Newer || wanted == Wanted::Snapshot && none;
-        if newer && !self.snapshots.underway || self.snapshots.due(&self.tuning) {
+        let may_ask = !self.snapshots.underway && !self.snapshots.refused;
+        if may_ask && (newer || self.snapshots.due(&self.tuning)) {
             self.snapshots.underway = true;
             self.tell(Event::SnapshotWanted);
         }
@@ -75,6 +82,7 @@ impl<R> Consensus<R> {
         let term = self.node.log().term_at(index);
         let known = term.zip(self.node.conf_at(index)).filter(|_| index > self.snapshots.index);
         self.snapshots.underway = known.is_some();
+        self.snapshots.refused = known.is_none();
         let (term, conf) = known?;
         (self.snapshots.entries, self.snapshots.bytes) = (0, 0);
         Some(SnapshotMetadata { conf_state: Some(conf), index, term })

@@ -15,6 +15,7 @@ use raft::eraftpb::{
 };
 use raft::{ProgressState, RawNode, StateRole};
 use std::collections::{BTreeSet, VecDeque};
+use std::ops::Range;
 
 /// One node's part in a change of the configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,6 +94,9 @@ struct Due {
 /// The configurations since the snapshot, and the changes on their way.
 pub(super) struct Members {
     history: VecDeque<(u64, ConfState)>,
+    /// Between the snapshot and the newest configuration that were found at start there may have
+    /// been others.
+    unknown: Range<u64>,
     due: VecDeque<Due>,
     to_write: Option<(u64, ConfState)>,
 }
@@ -111,7 +115,8 @@ impl Members {
         if found.conf_index > found.snapshot.0 {
             history.push_back((found.conf_index, found.conf.clone()));
         }
-        Self { history, due: VecDeque::new(), to_write: None }
+        let unknown = found.snapshot.0 + 1..found.conf_index;
+        Self { history, unknown, due: VecDeque::new(), to_write: None }
     }
 
     /// Notes the changes among newly committed entries; true if their commit must become durable.
@@ -163,6 +168,7 @@ impl Members {
     pub(super) fn installed(&mut self, snapshot: &Snapshot) {
         let meta = snapshot.get_metadata();
         self.due.clear();
+        self.unknown = 0..0;
         self.history = VecDeque::from([(meta.index, meta.get_conf_state().clone())]);
         self.to_write = None;
     }
@@ -172,10 +178,18 @@ impl Members {
         self.due.front().map_or(acknowledged, |due| acknowledged.min(due.index - 1))
     }
 
-    /// The configuration at `index`, if it is settled by now.
+    /// The configuration at `index`, if it is settled by now and known.
     pub(super) fn at(&self, index: u64) -> Option<ConfState> {
+        if self.unknown.contains(&index) {
+            return None;
+        }
         let unsettled = self.due.front().is_some_and(|due| due.index <= index);
-        let newest = self.history.iter().rev().find(|(from, _)| *from <= index);
+        let mut known = self.history.iter();
+        let fits = |(from, _): &&(u64, ConfState)| *from <= index;
+        let newest = match is_on(Bug::StaleConf) {
+            true => known.find(fits),
+            false => known.rfind(fits),
+        };
         newest.filter(|_| !unsettled).map(|(_, conf)| conf.clone())
     }
 

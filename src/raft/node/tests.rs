@@ -339,3 +339,19 @@ fn a_leader_that_lives_is_believed_by_who_still_hears_it() {
     assert!(peers.iter().all(|peer| peer.node.lead().leader == id.0));
     assert_eq!(peers[leader].node.lead().term, term, "nobody was disturbed");
 }
+
+/// Those between are in the log, and come into force no second time: a snapshot there would have
+/// the wrong one.
+#[test]
+fn after_a_start_no_configuration_is_known_before_the_newest_one() {
+    let conf = |voters: &[u64]| ConfState { voters: voters.to_vec(), ..ConfState::default() };
+    let hard = HardState { term: 1, vote: 1, commit: 6 };
+    let (terms, last) = (vec![(1, 1)], 6);
+    let (snapshot_conf, conf, conf_index) = (conf(&[1]), conf(&[1, 2, 3]), 5);
+    let found =
+        Recovered { hard, conf, conf_index, snapshot_conf, terms, last, ..Recovered::default() };
+    let peer = Peer::from(1, &found, Disk::default());
+    let voters = |index| peer.node.conf_at(index).map(|conf| conf.voters);
+    assert_eq!([voters(0), voters(1), voters(4)], [Some(vec![1]), None, None]);
+    assert_eq!([voters(5), voters(6)], [Some(vec![1, 2, 3]), Some(vec![1, 2, 3])]);
+}
