@@ -1,5 +1,5 @@
-//! `docs/workflows/allocation-leak.md`: after much that went well and much that didn't, each node has
-//! what the state says, and nothing else.
+//! `docs/workflows/allocation-leak.md`: after much that went well and much that didn't, each node
+//! has what the state says, and nothing else.
 
 use crate::poll::poll;
 use crate::support::{Fault, Followed, Inventory, TestCluster, TestDaemon, files};

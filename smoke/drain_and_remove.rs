@@ -1,5 +1,5 @@
-//! `docs/workflows/drain-and-remove.md`: the leader is drained while clients go on, another node for
-//! a while only, and the first is removed for good.
+//! `docs/workflows/drain-and-remove.md`: the leader is drained while clients go on, another node
+//! for a while only, and the first is removed for good.
 
 use crate::poll::poll;
 use crate::support::netns::address;

@@ -117,7 +117,8 @@ impl<R> Proposals<R> {
         self.waiting.is_empty()
     }
 
-    /// The numbers of all that wait: a new leader, or one that can be reached again, is handed them.
+    /// The numbers of all that wait: a new leader, or one that can be reached again, is handed
+    /// them.
     #[must_use]
     pub fn all(&self) -> Vec<u64> {
         self.waiting.keys().copied().collect()

@@ -62,8 +62,8 @@ impl Context {
         }
     }
 
-    /// Repeats `show` every second on a terminal, until Ctrl-C; elsewhere shows each change. Goes on
-    /// over a daemon that is away for a while, and says so.
+    /// Repeats `show` every second on a terminal, until Ctrl-C; elsewhere shows each change. Goes
+    /// on over a daemon that is away for a while, and says so.
     ///
     /// # Errors
     /// Those of the first `show`, of any that can't pass, and of writing.

@@ -39,8 +39,8 @@ impl Before {
         &self.status.services
     }
 
-    /// The tasks that an app has, as its file says. None where this version of mill doesn't take the
-    /// file.
+    /// The tasks that an app has, as its file says. None where this version of mill doesn't take
+    /// the file.
     pub async fn tasks_of(&self, client: &Client, app: &str) -> Option<Tasks> {
         let own: BTreeSet<&str> =
             self.tasks().iter().filter(|t| t.app == app).map(|t| t.name.as_str()).collect();
