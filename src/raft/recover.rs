@@ -60,7 +60,7 @@ impl Replayed {
             if self.term_at(meta.index).is_none_or(|term| term != meta.term)
                 && self.first != meta.index + 1
             {
-                // A leader's snapshot whose write to the log was cut off: it replaces what is there.
+                // A leader's snapshot whose write to the log was cut off: it replaces the log.
                 if self.count > 0 && self.first > meta.index + 1 {
                     return Err("entries between it and the snapshot are missing");
                 }

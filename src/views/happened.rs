@@ -24,7 +24,8 @@ pub fn event(state: &State, event: &Event) -> EventView {
     }
 }
 
-/// What is told in the place of events behind this one that are not kept any more, if there are any.
+/// What is told in the place of events behind this one that are not kept any more, if there are
+/// any.
 #[must_use]
 pub fn missed(state: &State, last: u64) -> Option<EventView> {
     let (next, oldest) = state.events.get_min()?;
