@@ -53,6 +53,10 @@ fn call<T>(content: T, incarnation: Incarnation) -> tonic::Request<T> {
     request
 }
 
+/// The metadata of a link's call: where the caller is (`HOST:PORT`). Whoever is called may not know
+/// it yet: it may have been away when the caller joined, and the caller may be the leader now.
+const PLACE: &str = "mill-place";
+
 /// What a removed node is answered.
 const REMOVED: &str = "removed";
 /// What a node of an earlier life of the cluster is answered.
@@ -64,6 +68,8 @@ pub enum Msg {
     View(View),
     /// How long does a message wait here?
     Stamped(Stamp),
+    /// A member has called from there (`HOST:PORT`).
+    Called(NodeId, String),
     /// The task that serves the port, or renews the certificate, has ended or panicked.
     PortEnded,
 }
@@ -99,6 +105,10 @@ pub struct State {
     args: Args,
     views: watch::Sender<Option<View>>,
     links: BTreeMap<NodeId, Running>,
+    /// Where the state says that members are.
+    places: BTreeMap<NodeId, String>,
+    /// Where members have called from that the state doesn't have yet.
+    callers: BTreeMap<NodeId, String>,
     /// The port; ended with the actor.
     _server: JoinSet<()>,
 }
@@ -138,6 +148,7 @@ impl Actor for Peer {
             incarnation: args.incarnation,
             views: seen.clone(),
             desk,
+            peer: myself.clone(),
         };
         let renewal = renew::Renewal {
             credentials: Arc::clone(&args.credentials),
@@ -170,9 +181,10 @@ impl Actor for Peer {
             let _ended = also;
             tokio::join!(renewal.keep(), rotation.keep());
         });
-        let known = args.known.clone();
-        let mut state = State { args, views, links: BTreeMap::new(), _server: server };
-        state.link(known);
+        let (links, callers) = (BTreeMap::new(), BTreeMap::new());
+        let places = args.known.clone();
+        let mut state = State { args, views, links, places, callers, _server: server };
+        state.link();
         Ok(state)
     }
 
@@ -184,6 +196,7 @@ impl Actor for Peer {
     ) -> Result<(), ActorProcessingErr> {
         match message {
             Msg::View(view) => state.on_view(view),
+            Msg::Called(node, place) => state.on_called(node, place),
             Msg::Stamped(stamp) => stamp.arrived(),
             Msg::PortEnded => {
                 return Err(
@@ -222,7 +235,10 @@ impl State {
                 let known = self.args.known.iter().map(|(id, place)| (*id, place.clone()));
                 places.extend(known.filter(|(id, _)| !view.state.removed.contains(id)));
             }
-            self.link(places);
+            let is_new = |id: &NodeId| !places.contains_key(id) && !view.state.removed.contains(id);
+            self.callers.retain(|id, _| is_new(id));
+            self.places = places;
+            self.link();
         }
         let settled = root::Msg::Settled { child: Child::Peer, index: view.index };
         self.views.send_replace(Some(view));
@@ -230,9 +246,19 @@ impl State {
         let _ = self.args.root.cast(settled);
     }
 
-    /// Keeps links to exactly these nodes.
-    fn link(&mut self, places: BTreeMap<NodeId, String>) {
+    /// What raft asks can only be answered over a link of one's own.
+    fn on_called(&mut self, node: NodeId, place: String) {
+        if !self.places.contains_key(&node) {
+            self.callers.insert(node, place);
+            self.link();
+        }
+    }
+
+    /// Keeps links to exactly the members, and to those that have called.
+    fn link(&mut self) {
         let me = self.args.node;
+        let mut places = self.places.clone();
+        places.extend(self.callers.clone());
         let old = self.links.len();
         self.links.retain(|id, running| places.get(id) == Some(&running.address));
         let mut changed = self.links.len() != old;
@@ -257,6 +283,7 @@ impl State {
             credentials: Arc::clone(&self.args.credentials),
             dial: Arc::clone(&self.args.dial),
             incarnation: self.args.incarnation,
+            views: self.views.subscribe(),
             to,
             address: address.clone(),
             letterbox: Arc::clone(&letterbox),

@@ -9,7 +9,7 @@ use super::refusal_of;
 use super::wire::peer_client::PeerClient;
 use super::wire::{Frame, Heard, Heartbeat, Piece};
 use crate::actors::raft as consensus;
-use crate::actors::root::{Msg, PeerEvent, RootRef};
+use crate::actors::root::{Msg, PeerEvent, RootRef, View};
 use crate::id::{BootId, Incarnation, NodeId};
 use crate::limits;
 use bytes::Bytes;
@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
+use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
@@ -30,6 +31,8 @@ pub(super) struct Link {
     pub(super) credentials: Arc<Credentials>,
     pub(super) dial: Dial,
     pub(super) incarnation: Incarnation,
+    /// What this node has made of the log: also where it is itself.
+    pub(super) views: watch::Receiver<Option<View>>,
     /// The other end.
     pub(super) to: NodeId,
     pub(super) address: String,
@@ -91,13 +94,24 @@ impl Link {
         Ok(PeerClient::new(channel).max_encoding_message_size(limits::PEER_FRAME_MAX))
     }
 
+    /// Where this node is itself, if the state says so.
+    fn here(&self) -> Option<MetadataValue<Ascii>> {
+        let view = self.views.borrow();
+        let view = view.as_ref()?;
+        super::place(view.state.nodes.get(&view.node)?)?.parse().ok()
+    }
+
     /// Until the connection breaks.
     async fn session(&self) -> Result<(), LinkError> {
         let mut client = self.client().await?;
         let letters = self.letterbox.open();
         let beats = Beats::new(self.to, self.post.pulse());
         let frames = frames(letters, beats, Arc::clone(&self.letterbox));
-        let call = client.link(super::call(frames, self.incarnation));
+        let mut call = super::call(frames, self.incarnation);
+        if let Some(here) = self.here() {
+            call.metadata_mut().insert(super::PLACE, here);
+        }
+        let call = client.link(call);
         let answer = tokio::time::timeout(limits::PEER_CONNECT, call).await;
         let answer = answer.map_err(|_| LinkError::Late)?.map_err(Box::new)?;
         let mut heard = answer.into_inner();

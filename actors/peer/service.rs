@@ -8,7 +8,7 @@ use super::post::Post;
 use super::server::Caller;
 use super::wire::peer_server::Peer;
 use super::wire::{self, Frame, Heard, Piece, Taken};
-use super::{INCARNATION, RECOVERED, REMOVED, door, wire_refusal};
+use super::{INCARNATION, PLACE, RECOVERED, REMOVED, door, wire_refusal};
 use crate::actors::raft as consensus;
 use crate::actors::root::{Msg, PeerEvent, Refusal, RootRef, View};
 use crate::id::{BootId, Incarnation, Index, NodeId};
@@ -16,6 +16,7 @@ use crate::limits;
 use crate::raft::Entry;
 use bytes::{Bytes, BytesMut};
 use prost::Message as _;
+use ractor::ActorRef;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use tokio::sync::{mpsc, watch};
@@ -57,6 +58,7 @@ pub(super) struct Service {
     pub(super) incarnation: Incarnation,
     pub(super) views: watch::Receiver<Option<View>>,
     pub(super) desk: Desk,
+    pub(super) peer: ActorRef<super::Msg>,
 }
 
 impl Service {
@@ -136,6 +138,10 @@ impl Peer for Service {
         request: Request<Streaming<Frame>>,
     ) -> Result<Response<Self::LinkStream>, Status> {
         let from = self.caller(&request)?;
+        if let Some(Ok(place)) = request.metadata().get(PLACE).map(|place| place.to_str()) {
+            // An actor that has stopped serves nobody.
+            let _ = self.peer.cast(super::Msg::Called(from, place.to_owned()));
+        }
         let (answers, heard) = self.desk.open(from);
         self.post.knock(from);
         let service = self.clone();

@@ -20,6 +20,7 @@ use crate::units::Timestamp;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use rustls::pki_types::ServerName;
 use std::collections::BTreeMap;
+use std::marker::PhantomData;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio_rustls::TlsConnector;
@@ -29,15 +30,15 @@ use tonic::transport::Channel;
 
 const DAY: Duration = Duration::from_secs(86_400);
 
-/// A root that answers nothing.
-struct Silent;
+/// An actor that answers nothing.
+struct Silent<M>(PhantomData<fn() -> M>);
 
-impl Actor for Silent {
-    type Msg = Msg;
+impl<M: Send + 'static> Actor for Silent<M> {
+    type Msg = M;
     type State = ();
     type Arguments = ();
 
-    async fn pre_start(&self, _: ActorRef<Msg>, (): ()) -> Result<(), ActorProcessingErr> {
+    async fn pre_start(&self, _: ActorRef<M>, (): ()) -> Result<(), ActorProcessingErr> {
         Ok(())
     }
 }
@@ -47,6 +48,7 @@ struct Site {
     authority: Authority,
     address: String,
     root: ActorRef<Msg>,
+    peer: ActorRef<super::super::Msg>,
     _port: JoinSet<()>,
     _views: watch::Sender<Option<View>>,
 }
@@ -54,6 +56,7 @@ struct Site {
 impl Drop for Site {
     fn drop(&mut self) {
         self.root.stop(None);
+        self.peer.stop(None);
     }
 }
 
@@ -87,7 +90,8 @@ impl Site {
             boot: BootId(1),
         };
         let (sender, views) = watch::channel(Some(view));
-        let (root, _) = Silent::spawn(None, Silent, ()).await.unwrap();
+        let (root, _) = Silent::spawn(None, Silent(PhantomData), ()).await.unwrap();
+        let (peer, _) = Silent::spawn(None, Silent(PhantomData), ()).await.unwrap();
         let credentials = Arc::new(credentials(&authority, 1));
         let service = Service {
             root: root.clone(),
@@ -96,6 +100,7 @@ impl Site {
             incarnation: Incarnation(4),
             views: views.clone(),
             desk: Desk::default(),
+            peer: peer.clone(),
         };
         let door = Door::new(Arc::clone(&credentials), root.clone(), views);
         let listener = Arc::new(TcpListener::bind("127.0.0.1:0").await.unwrap());
@@ -105,7 +110,7 @@ impl Site {
         port.spawn(async move {
             let _ = serve(Port { listener, credentials, served, hall: Hall::new() }).await;
         });
-        Self { authority, address, root, _port: port, _views: sender }
+        Self { authority, address, root, peer, _port: port, _views: sender }
     }
 
     /// A connection with the certificate of a node.
