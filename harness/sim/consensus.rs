@@ -12,10 +12,11 @@ mod fault;
 mod life;
 mod network;
 mod people;
+mod proposals;
 mod tests;
+mod writer;
 
 use super::Dice;
-use crate::bugs::{Bug, is_on};
 use crate::fsm::State;
 use crate::id::{BootId, NodeId, SpecHash};
 use crate::propose::{Proposals, Refusal};
@@ -42,6 +43,8 @@ const QUIET: u64 = 16_000;
 const HASTE: u64 = 6;
 /// After so many rounds there must be nothing to do before something else happens.
 const PUMPS: u32 = 1_000;
+/// More never happens while all is well: some tens of thousands.
+const EVENTS: u64 = 500_000;
 /// Snapshots and a short log come about within a seed.
 const TUNING: Tuning = Tuning { snapshot_entries: 40, snapshot_bytes: 1 << 20, entries_kept: 15 };
 
@@ -53,6 +56,7 @@ enum Event {
     Refused { to: u64, boot: u64, seq: u64, refusal: Refusal },
     Beat { id: u64, boot: u64 },
     Heard { from: u64, to: u64 },
+    Unheard { from: u64, to: u64 },
     Dial { from: u64, boot: u64, to: u64 },
     Notice { from: u64, boot: u64, to: u64 },
     Wrote { id: u64, boot: u64 },
@@ -74,6 +78,7 @@ impl Event {
         Some(match self {
             Self::Arrive { to, .. } | Self::Proposal { to, .. } => *to,
             Self::Refused { to, .. } | Self::Heard { to, .. } => *to,
+            Self::Unheard { to, .. } => *to,
             Self::Bulk { from, .. } | Self::Dial { from, .. } | Self::Notice { from, .. } => *from,
             Self::Tick { id, .. } | Self::Beat { id, .. } | Self::Wrote { id, .. } => *id,
             Self::Encoded { id, .. } | Self::ReadSnapshot { id, .. } => *id,
@@ -127,6 +132,8 @@ struct World {
     floors: BTreeMap<u64, u64>,
     ledger: Ledger,
     removed_at: u64,
+    /// All disks are slow.
+    slow_until: u64,
     confirmed_reads: u64,
     installed: u64,
     removals: u64,
@@ -197,6 +204,7 @@ impl World {
             floors: BTreeMap::new(),
             ledger: Ledger::default(),
             removed_at: 0,
+            slow_until: 0,
             confirmed_reads: 0,
             installed: 0,
             removals: 0,
@@ -237,6 +245,9 @@ impl World {
         if at > TROUBLE + QUIET {
             return false;
         }
+        if self.next > EVENTS {
+            self.fail("messages without end".to_owned());
+        }
         // What comes for a process that stands still waits for it, in order.
         let paused = event.node().and_then(|id| self.lives.get(&id)).map(|life| life.paused_until);
         if let Some(until) = paused.filter(|until| *until > at) {
@@ -267,6 +278,7 @@ impl World {
                 self.after(pause, Event::Beat { id, boot });
             }
             Event::Heard { from, to } => self.heard(from, to),
+            Event::Unheard { from, to } => self.unheard(from, to),
             Event::Dial { from, boot, to } => self.dial(from, boot, to),
             Event::Notice { from, boot, to } => self.notice(from, boot, to),
             Event::Wrote { id, .. } => self.wrote(id),
@@ -346,6 +358,7 @@ impl World {
             plan_due: false,
             paused_until: 0,
             links: BTreeMap::new(),
+            callers: BTreeSet::new(),
         };
         self.lives.insert(id, life);
         self.note(format!("n{id} starts, log {:?} to {}", found.compacted, found.last));
@@ -353,48 +366,6 @@ impl World {
         self.after(soon, Event::Tick { id, boot });
         self.after(soon, Event::Beat { id, boot });
         self.keep_links(id);
-        self.pump(id);
-    }
-
-    /// Asks the writer for something.
-    fn ask(&mut self, id: u64, job: Job) {
-        let Some(life) = self.lives.get_mut(&id) else { return };
-        if is_on(Bug::AcknowledgeEarly)
-            && let Job::Write(write) = &job
-        {
-            life.consensus.written(write.number);
-        }
-        life.jobs.push_back(job);
-        self.write_on(id);
-    }
-
-    fn write_on(&mut self, id: u64) {
-        let Some(life) = self.lives.get_mut(&id).filter(|life| life.batch.is_empty()) else {
-            return;
-        };
-        life.batch = Job::batch(&mut life.jobs);
-        if !life.batch.is_empty() {
-            let boot = life.boot;
-            let slow = !self.calm() && self.dice.chance(5);
-            let delay = self.dice.between(1, if slow { 600 } else { 8 });
-            self.after(delay, Event::Wrote { id, boot });
-        }
-    }
-
-    fn wrote(&mut self, id: u64) {
-        let disk = self.disks[&id].clone();
-        let Some(life) = self.lives.get_mut(&id) else { return };
-        let batch = std::mem::take(&mut life.batch);
-        batch.iter().for_each(|job| disk.carry_out(job));
-        match batch.last() {
-            Some(Job::Write(write)) => life.consensus.written(write.number),
-            Some(Job::Snapshot(meta, _)) => {
-                let to = life.consensus.snapshot_saved(meta.index);
-                life.jobs.push_back(Job::Compact(to));
-            }
-            Some(Job::Compact(_)) | None => {}
-        }
-        self.write_on(id);
         self.pump(id);
     }
 

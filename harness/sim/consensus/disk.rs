@@ -84,6 +84,13 @@ impl Shared {
         }
     }
 
+    /// Up to where entries are durable.
+    pub(super) fn last(&self) -> u64 {
+        let disk = self.0.lock().unwrap();
+        let entry = disk.entries.keys().next_back().copied().unwrap_or(0);
+        entry.max(disk.snapshot.as_ref().map_or(0, |(s, _)| s.get_metadata().index))
+    }
+
     pub(super) fn snapshot(&self) -> Option<Snapshot> {
         self.0.lock().unwrap().snapshot.as_ref().map(|(snapshot, _)| snapshot.clone())
     }

@@ -2,7 +2,7 @@
 //!
 //! Never repairs anything but in its time.
 
-use super::{Event, World};
+use super::{Event, TROUBLE, World};
 use crate::id::NodeId;
 
 impl World {
@@ -34,8 +34,15 @@ impl World {
             10 => self.wipe(),
             11 => self.stop(one),
             12 => self.blackout(),
+            13 => self.slow_until = self.now + 1_500,
+            14 if self.slow_until > self.now => self.blackout(),
             _ => self.crash(one),
         }
+    }
+
+    /// The last of what broke is whole again soon after the faults end.
+    fn until_calm(&self) -> u64 {
+        TROUBLE + 500 - self.now
     }
 
     fn cut(&mut self, from: u64, to: u64) {
@@ -68,7 +75,7 @@ impl World {
     /// A process stands still: what comes for it waits.
     fn pause(&mut self, id: u64) {
         let longest = if self.dice.chance(20) { 6_000 } else { 1_500 };
-        let until = self.now + self.dice.between(20, longest);
+        let until = self.now + self.dice.between(20, longest).min(self.until_calm());
         self.note(format!("n{id} stands still until {until}"));
         if let Some(life) = self.lives.get_mut(&id) {
             life.paused_until = until;
@@ -115,6 +122,6 @@ impl World {
         self.sever_all(id);
         let latest = if self.dice.chance(10) { 14_000 } else { 2_500 };
         let away = self.dice.between(10, latest);
-        self.after(away, Event::Start(id));
+        self.after(away.min(self.until_calm()), Event::Start(id));
     }
 }

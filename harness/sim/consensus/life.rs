@@ -1,7 +1,7 @@
 //! A node's process in the simulation: consensus, and root's lap around it.
 //!
-//! Owns what `actors/root` and `actors/scheduler` do with proposals, entries, snapshots and the
-//! members, in the same order. Never decides what they do: that is the core's.
+//! Owns what `actors/root` and `actors/scheduler` do with entries, snapshots and the members, in
+//! the same order. Never decides what they do: that is the core's.
 
 use super::check::sorted;
 use super::disk::Job;
@@ -13,7 +13,7 @@ use crate::fsm::{self, Command, FEATURE_LEVEL, State, fixture};
 use crate::id::{BootId, Index, NodeId};
 use crate::limits;
 use crate::members::Next;
-use crate::propose::{Answer, CommittedEntry, Proposals, Refusal};
+use crate::propose::{CommittedEntry, Proposals};
 use crate::raft::Entry;
 use crate::raft::consensus::{Consensus, packed};
 use crate::raft::event::{Committed, Event as Told};
@@ -21,7 +21,7 @@ use crate::raft::node::Conf;
 use crate::units::{Millis, Timestamp};
 use crate::watch::Watch;
 use raft::eraftpb::SnapshotMetadata;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Who waits for a proposal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +62,8 @@ pub(super) struct Life {
     pub(super) plan_due: bool,
     pub(super) paused_until: u64,
     pub(super) links: BTreeMap<u64, Link>,
+    /// Who has called.
+    pub(super) callers: BTreeSet<u64>,
 }
 
 impl Life {
@@ -81,7 +83,7 @@ impl World {
     }
 
     /// What a leader stamps entries with.
-    fn stamp(&mut self, id: u64) -> u64 {
+    pub(super) fn stamp(&mut self, id: u64) -> u64 {
         let now = self.clock();
         let wall = Timestamp(super::super::EPOCH + now.0);
         let Some(life) = self.lives.get_mut(&id) else { return 0 };
@@ -282,118 +284,6 @@ impl World {
             self.introduce(id);
             self.pump(id);
         }
-    }
-
-    pub(super) fn propose(&mut self, id: u64, who: Who, command: &Command, key: Option<String>) {
-        let now = self.clock();
-        let Some(life) = self.lives.get_mut(&id) else { return };
-        let boot = life.boot;
-        let entry = Entry {
-            feature_level: life.state.level(),
-            node: id,
-            boot,
-            idempotency_key: key.unwrap_or_default(),
-            command: serde_json::to_vec(command).unwrap(),
-            ..Entry::default()
-        };
-        match life.proposals.add(who, entry, now) {
-            Ok(seq) => {
-                self.ledger.proposed(who, (id, boot, seq));
-                self.hand_over(id, &[seq]);
-                self.look_again(id);
-            }
-            Err(who) => self.fail(format!("n{id} has no room for what {who:?} wants")),
-        }
-    }
-
-    fn settle(&mut self, id: u64, seq: u64, answer: Answer) {
-        let Some(life) = self.lives.get_mut(&id) else { return };
-        if let Some((who, _)) = life.proposals.remove(seq) {
-            self.answer(id, who, answer);
-        }
-    }
-
-    fn answer(&mut self, id: u64, who: Who, answer: Answer) {
-        match who {
-            Who::Client(op) => self.on_answer(op, answer),
-            Who::Joining(machine, draw) => self.on_joined(id, machine, draw, answer),
-            Who::Introduction => {
-                let Some(boot) = self.lives.get(&id).map(|life| life.boot) else { return };
-                let again = limits::INTRODUCE_AGAIN.as_millis() as u64 / HASTE;
-                let pause = if answer.is_ok() { 1 } else { again };
-                self.after(pause, Event::Introduced { id, boot });
-            }
-            Who::Nobody => {}
-        }
-    }
-
-    pub(super) fn hand_over_all(&mut self, id: u64) {
-        let Some(life) = self.lives.get_mut(&id) else { return };
-        let all = life.proposals.all();
-        self.hand_over(id, &all);
-    }
-
-    fn hand_over(&mut self, id: u64, which: &[u64]) {
-        let Some(life) = self.lives.get_mut(&id) else { return };
-        let Some(leader) = life.leader else { return };
-        for entry in life.proposals.hand_over(which) {
-            if leader == id {
-                self.append(id, entry);
-            } else if !self.forward(id, leader, &entry) {
-                self.refused(id, entry.boot, entry.seq, Refusal::NotLeader);
-            }
-        }
-    }
-
-    /// Another node's proposal: into the log, or back.
-    pub(super) fn take_in(&mut self, id: u64, entry: Entry) {
-        if self.lives.get(&id).is_some_and(|life| life.leads(id)) {
-            return self.append(id, entry);
-        }
-        self.turn_back(id, entry.node, entry.boot, entry.seq, Refusal::NotLeader);
-    }
-
-    fn append(&mut self, id: u64, mut entry: Entry) {
-        entry.time_ms = self.stamp(id);
-        let Some(life) = self.lives.get_mut(&id) else { return };
-        if let Err(error) = life.consensus.propose(&entry) {
-            if entry.node == id {
-                self.refused(id, entry.boot, entry.seq, error.into());
-            } else {
-                self.turn_back(id, entry.node, entry.boot, entry.seq, error.into());
-            }
-        }
-    }
-
-    pub(super) fn refused(&mut self, id: u64, boot: u64, seq: u64, refusal: Refusal) {
-        let Some(life) = self.lives.get_mut(&id).filter(|life| life.boot == boot) else { return };
-        match life.proposals.refused(seq, refusal) {
-            Some((who, error)) => self.answer(id, who, Err(error)),
-            None => self.look_again(id),
-        }
-    }
-
-    pub(super) fn look_again(&mut self, id: u64) {
-        let Some(life) = self.lives.get_mut(&id) else { return };
-        if !life.looking && life.proposals.need_a_look(life.leads(id)) {
-            life.looking = true;
-            let boot = life.boot;
-            self.after(limits::PROPOSE_AGAIN.as_millis() as u64, Event::Again { id, boot });
-        }
-    }
-
-    pub(super) fn send_again(&mut self, id: u64) {
-        let now = self.clock();
-        let Some(life) = self.lives.get_mut(&id) else { return };
-        life.looking = false;
-        if !life.leads(id) {
-            let late = life.proposals.late(now);
-            late.into_iter().for_each(|(who, error)| self.answer(id, who, Err(error)));
-        }
-        let Some(life) = self.lives.get_mut(&id) else { return };
-        let refused = life.proposals.take_refused();
-        self.hand_over(id, &refused);
-        self.look_again(id);
     }
 
     /// Begins the watch when this node leads, ends it when it doesn't.

@@ -5,6 +5,7 @@
 //! does. Owns who reaches whom, and that a member doesn't listen to one that was removed. Never
 //! decides what is said.
 
+use super::disk::Shared;
 use super::{Event, World};
 use crate::id::NodeId;
 use crate::propose::Refusal;
@@ -33,14 +34,23 @@ pub(super) struct Link {
 }
 
 impl World {
-    /// The others that a node talks to: those in its table; before it finds itself there, all.
+    /// The others that a node talks to: those in its table, and those that have called; before it
+    /// finds itself there, all.
     fn talks_to(&self, from: u64, to: u64) -> bool {
         let Some(life) = self.lives.get(&from) else { return false };
-        let (nodes, state) = (&life.state.nodes, &life.state);
-        if nodes.contains_key(&NodeId(from)) {
-            nodes.contains_key(&NodeId(to))
-        } else {
-            !state.removed.contains(&NodeId(to))
+        let (nodes, removed) = (&life.state.nodes, &life.state.removed);
+        let has_called = life.callers.contains(&to) || !nodes.contains_key(&NodeId(from));
+        nodes.contains_key(&NodeId(to)) || has_called && !removed.contains(&NodeId(to))
+    }
+
+    /// A node learns of one that it doesn't know yet when that one calls.
+    fn called(&mut self, from: u64, to: u64) {
+        let can_tell =
+            self.lives.get(&from).is_some_and(|l| l.state.nodes.contains_key(&NodeId(from)));
+        if let Some(life) = self.lives.get_mut(&to).filter(|_| can_tell)
+            && life.callers.insert(from)
+        {
+            self.keep_links(to);
         }
     }
 
@@ -91,6 +101,7 @@ impl World {
             self.hand_over_all(from);
             self.pump(from);
         }
+        self.called(from, to);
     }
 
     /// A link breaks: what is on its way is lost, and that is noticed later.
@@ -105,10 +116,14 @@ impl World {
         self.after(late, Event::Notice { from, boot, to });
     }
 
-    /// All links to a node break.
-    pub(super) fn sever_all(&mut self, to: u64) {
-        let others: Vec<u64> = self.lives.keys().copied().filter(|id| *id != to).collect();
-        others.into_iter().for_each(|from| self.sever(from, to));
+    /// All links to a node break, and those from it, since its process is no more.
+    pub(super) fn sever_all(&mut self, id: u64) {
+        let others: Vec<u64> = self.lives.keys().copied().filter(|other| *other != id).collect();
+        for other in others {
+            self.sever(other, id);
+            let late = self.dice.between(1, 100);
+            self.after(late, Event::Unheard { from: id, to: other });
+        }
     }
 
     pub(super) fn notice(&mut self, from: u64, boot: u64, to: u64) {
@@ -118,11 +133,21 @@ impl World {
         };
         link.stand = Stand::Down;
         self.dial(from, boot, to);
+        self.unheard(from, to);
+    }
+
+    /// The connection over which a node sends has ended at its other end.
+    pub(super) fn unheard(&mut self, from: u64, to: u64) {
+        if let Some(life) = self.lives.get_mut(&to).filter(|life| life.paused_until <= self.now) {
+            life.consensus.unheard(NodeId(from));
+            self.pump(to);
+        }
     }
 
     /// Sends a raft message.
     pub(super) fn send(&mut self, from: u64, to: u64, bytes: Bytes, bulk: bool) {
         self.check_vote(from, &bytes);
+        self.check_acknowledged(from, &bytes);
         if bulk {
             return self.send_bulk(from, to, bytes);
         }
@@ -254,6 +279,16 @@ impl World {
         }
     }
 
+    /// What a node says that it has is on its disk.
+    fn check_acknowledged(&mut self, from: u64, bytes: &Bytes) {
+        let kinds = [MessageType::MsgAppendResponse];
+        let Some(index) = one_of(kinds, bytes).map(|message| message.index) else { return };
+        let last = self.disks.get(&from).map_or(0, Shared::last);
+        if index > last {
+            self.fail(format!("n{from} says that it has {index}, its disk has {last}"));
+        }
+    }
+
     /// Who has voted for a candidate, as far as it was told.
     fn count_vote(&mut self, from: u64, to: u64, bytes: &Bytes) {
         let Some(message) = vote(bytes) else { return };
@@ -265,9 +300,15 @@ impl World {
     }
 }
 
-/// A candidate's question, or a vote for it. The first field says which: most messages are neither.
+/// A candidate's question, or a vote for it.
 fn vote(bytes: &Bytes) -> Option<Message> {
-    let kinds = [MessageType::MsgRequestVote, MessageType::MsgRequestVoteResponse];
+    one_of([MessageType::MsgRequestVote, MessageType::MsgRequestVoteResponse], bytes)
+}
+
+/// A message of these kinds that refuses nothing. The first field says which kind it is: most
+/// messages are none of them.
+fn one_of<const N: usize>(kinds: [MessageType; N], bytes: &Bytes) -> Option<Message> {
     let is_one = |kind: &MessageType| bytes.starts_with(&[0x08, *kind as u8]);
-    kinds.iter().any(is_one).then(|| Message::decode(bytes.clone()).ok())?.filter(|m| !m.reject)
+    let is_any = kinds.iter().any(is_one);
+    is_any.then(|| Message::decode(bytes.clone()).ok())?.filter(|message| !message.reject)
 }

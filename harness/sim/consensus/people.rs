@@ -68,7 +68,7 @@ impl World {
         self.lives.get(&id).is_some_and(|life| life.state.nodes.contains_key(&NodeId(id)))
     }
 
-    pub(super) fn on_joined(&mut self, _door: u64, number: u64, tried: u64, answer: Answer) {
+    pub(super) fn on_joined(&mut self, number: u64, tried: u64, answer: Answer) {
         let Ok(done) = answer else { return };
         let Outcome::Node { id, .. } = done.outcome else { return };
         let Some(machine) = self.machines.get_mut(&number) else { return };
