@@ -31,7 +31,7 @@ impl World {
     pub(super) fn check_hash(&mut self, id: u64, at_once: bool) {
         let state = &self.lives[&id].state;
         let index = state.index.0;
-        if index == 0 || !at_once && index % COMPARED != 0 {
+        if index == 0 || !at_once && !index.is_multiple_of(COMPARED) {
             return;
         }
         let hash = state.hash();

@@ -140,7 +140,8 @@ impl World {
         });
         let calm = self.now > self.removed_at + REMOVAL || self.removed_at == 0;
         let is_over = !is_known && !votes;
-        if !is_over && !(enough && calm && self.all_are_whole()) {
+        let may_go = is_over || enough && calm && self.all_are_whole();
+        if !may_go {
             return;
         }
         self.note(format!("machine {number} loses n{id}"));
