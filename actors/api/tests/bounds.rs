@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 const FILE: &str = "service \"web\" {\n    image \"nginx:1\"\n}\n";
 
@@ -132,7 +132,10 @@ async fn silent_and_slow_clients_are_cut_off() {
 #[tokio::test]
 async fn a_client_that_takes_nothing_of_a_stream_is_cut_off() {
     let node = Node::with(bounds()).await;
-    let mut socket = TcpStream::connect(node.tcp).await.unwrap();
+    // With room for little, so that it is soon full.
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    let mut socket = socket.connect(node.tcp).await.unwrap();
     let token = node.token(crate::fsm::model::Role::Read);
     let request =
         format!("GET /v1/logs?follow HTTP/1.1\r\nhost: m\r\nauthorization: Bearer {token}\r\n\r\n");
