@@ -13,7 +13,6 @@ use crate::id::{AllocId, AppName, NodeId, Revision, TokenId, WorkloadName};
 use crate::limits;
 use crate::units::Timestamp;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Something that happened.
@@ -220,7 +219,7 @@ impl Found {
                 continue;
             }
             for kind in kinds_of_node(old.map(|old| &**old), new) {
-                let message = Some(message_of_node(kind, old.map(|old| &**old), new));
+                let message = Some(message_of_node(kind, new));
                 self.push(kind, |event| (event.node, event.message) = (Some(*id), message));
             }
         }
@@ -368,23 +367,18 @@ fn kinds_of_node(old: Option<&Node>, new: &Node) -> Vec<EventKind> {
     kinds
 }
 
-/// What is told of a node beside the event: its changed labels, how long its tasks may go on, its
-/// name.
-fn message_of_node(kind: EventKind, old: Option<&Node>, new: &Node) -> String {
-    let deadline = new.drain.and_then(|drain| drain.deadline);
-    match (kind, deadline, old) {
-        (EventKind::NodeLabelled, _, Some(old)) => changed_labels(&old.labels, &new.labels),
-        (EventKind::NodeDraining, Some(at), _) => format!("tasks until {at}"),
-        _ => new.name.clone(),
+/// What is told of a node beside the event: its labels, how long its tasks may go on, its name.
+fn message_of_node(kind: EventKind, node: &Node) -> String {
+    let deadline = node.drain.and_then(|drain| drain.deadline);
+    match (kind, deadline) {
+        (EventKind::NodeLabelled, _) if node.labels.is_empty() => "no labels".to_owned(),
+        (EventKind::NodeLabelled, _) => {
+            let labels = node.labels.iter().map(|(label, value)| format!("{label}={value}"));
+            labels.collect::<Vec<_>>().join(" ")
+        }
+        (EventKind::NodeDraining, Some(at)) => format!("tasks until {at}"),
+        _ => node.name.clone(),
     }
-}
-
-/// Only what has changed: all labels of a node may be many.
-fn changed_labels(old: &BTreeMap<String, String>, new: &BTreeMap<String, String>) -> String {
-    let set = new.iter().filter(|(label, value)| old.get(*label) != Some(*value));
-    let set = set.map(|(label, value)| format!("{label}={value}"));
-    let gone = old.keys().filter(|label| !new.contains_key(*label));
-    set.chain(gone.map(|label| format!("{label} removed"))).collect::<Vec<_>>().join(" ")
 }
 
 /// A draining that was called settled only since its time was over.

@@ -188,11 +188,8 @@ fn what_becomes_of_nodes_is_told() {
     let told = change(&mut state, label(Some("eu-1")));
     assert_eq!(told, [("node-labelled", "zone=eu-1".to_owned())]);
     assert_eq!(change(&mut state, label(Some("eu-1"))), [], "as it was");
-    let other = [("disk".to_owned(), Some("ssd".to_owned()))].into();
-    let told = change(&mut state, Command::Label { node: two, labels: other });
-    assert_eq!(told, [("node-labelled", "disk=ssd".to_owned())]);
     let told = change(&mut state, label(None));
-    assert_eq!(told, [("node-labelled", "zone removed".to_owned())]);
+    assert_eq!(told, [("node-labelled", "no labels".to_owned())]);
     let deadline = Some(Timestamp(60_000));
     let told = change(&mut state, Command::Drain { node: two, deadline });
     let until = "tasks until 1970-01-01T00:01:00.000Z".to_owned();

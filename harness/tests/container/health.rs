@@ -101,6 +101,7 @@ async fn probes_leave_nothing_behind() {
         left if left.is_empty() => Ok(()),
         left => Err(left),
     })
+    .secs(60)
     .expect("no process is left");
     let folder = node.platform.places.execs();
     let own = || match std::fs::read_dir(&folder) {
