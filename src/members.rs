@@ -54,12 +54,12 @@ pub fn plan(state: &State, conf: &Conf, me: NodeId, now: Timestamp) -> Next {
     if !conf.outgoing.is_empty() {
         return Next::Leave;
     }
-    if !conf.voters.contains(&me) {
-        return Next::Nothing;
-    }
     let planner = Planner { state, conf, me, now };
     if let Some(heir) = planner.heir() {
         return Next::TransferLeader(heir);
+    }
+    if !planner.votes() {
+        return Next::Nothing;
     }
     let voters = planner.voters();
     if !planner.would_go_on(&voters) {
@@ -137,18 +137,23 @@ impl Planner<'_> {
         self.node(id).is_none_or(|node| node.drain.is_some())
     }
 
-    /// Who takes leadership over from one that is leaving.
+    /// This node votes. One that leads may have lost its vote by a change of the leader before it.
+    fn votes(&self) -> bool {
+        self.conf.voters.contains(&self.me)
+    }
+
+    /// Who takes leadership over from one that is leaving, or doesn't vote.
     fn heir(&self) -> Option<NodeId> {
-        let me = self.node(self.me);
-        if !self.is_leaving(self.me) {
+        if self.votes() && !self.is_leaving(self.me) {
             return None;
         }
+        let must_go = !self.votes() || self.node(self.me).is_none();
         let can = |id: &&NodeId| {
             **id != self.me && self.is_there(**id) && self.conf.caught_up.contains(*id)
         };
         let able = self.conf.voters.iter().filter(can);
-        // One that is removed must go; one that drains stays rather than burden another such.
-        let able = able.filter(|id| me.is_none() || !self.is_leaving(**id));
+        // One that drains stays rather than burden another such.
+        let able = able.filter(|id| must_go || !self.is_leaving(**id));
         able.copied().min_by_key(|id| (self.is_leaving(*id), *id))
     }
 

@@ -137,7 +137,8 @@ fn tell(next: &Next) -> String {
     a_removed_leader_waits_for_the_other = { "2~", "1 | 2", "" },
     everything_down_but_one = { "1 2!90 3!90", "1 2 3", "" },
     everything_down_but_one_with_spares_down = { "1 2!90 3!90 4!90 5!90", "1 2 3 | 4 5", "" },
-    one_that_does_not_vote_plans_nothing = { "1 2 3", "2 3 | 1", "" },
+    one_that_does_not_vote_hands_over = { "1 2 3 4", "2 3 | 1", "lead 2" },
+    one_that_does_not_vote_waits_for_a_voter = { "1 2~ 3~", "2 3 | 1", "" },
 )]
 fn cases(nodes: &str, configuration: &str, want: &str) {
     let (mut state, near) = table(nodes);

@@ -7,7 +7,7 @@ use super::log::{LogView, Recovered};
 use crate::bugs::{Bug, is_on};
 use crate::id::NodeId;
 use crate::limits;
-use raft::eraftpb::{ConfState, Entry, HardState, Message, Snapshot};
+use raft::eraftpb::{ConfState, Entry, HardState, Message, MessageType, Snapshot};
 use raft::{Config, RawNode, ReadOnlyOption, ReadState, SnapshotStatus, StateRole};
 use std::collections::VecDeque;
 
@@ -160,14 +160,26 @@ impl Node {
 
     /// A peer's message. One that can't be used is dropped, as the network might have done.
     pub fn step(&mut self, message: Message) {
+        if message.get_msg_type() == MessageType::MsgTimeoutNow && self.is_installing() {
+            return;
+        }
         if let Err(error) = self.raw.step(message) {
             tracing::debug!(%error, "a peer's raft message is of no use");
         }
         self.set_patience();
     }
 
+    /// A leader's snapshot isn't durable yet. raft-rs would look for changes of the configuration
+    /// in entries that are no more, if it asked for votes now.
+    fn is_installing(&self) -> bool {
+        self.raw.raft.raft_log.applied < self.raw.store().compacted()
+    }
+
     /// A tick of the clock.
     pub fn tick(&mut self) {
+        if self.is_installing() {
+            return;
+        }
         self.raw.tick();
         self.set_patience();
     }
@@ -242,6 +254,8 @@ impl Node {
         if let Some(snapshot) = &snapshot {
             self.raw.mut_store().install(snapshot);
             self.members.installed(snapshot);
+            // Root is told of it before all that comes behind it.
+            self.acknowledged = self.acknowledged.max(snapshot.get_metadata().index);
         }
         self.raw.mut_store().append(&entries);
         self.raw.advance_append_async(ready);
@@ -399,12 +413,6 @@ impl Node {
         self.members.compact(index);
         self.raw.mut_store().compact(to);
         self.raw.store().compacted()
-    }
-
-    /// The configuration at an applied index, if it is known.
-    #[must_use]
-    pub fn conf_at(&self, index: u64) -> Option<ConfState> {
-        self.members.at(index)
     }
 
     /// What a last write before stopping holds, if the commit index on the disk lags.

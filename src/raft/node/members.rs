@@ -202,6 +202,12 @@ impl Members {
 }
 
 impl super::Node {
+    /// The configuration at an applied index, if it is known.
+    #[must_use]
+    pub fn conf_at(&self, index: u64) -> Option<ConfState> {
+        self.members.at(index)
+    }
+
     /// The configuration in force, and who is near the end of the log; only a leader knows.
     #[must_use]
     pub fn conf(&self) -> Option<Conf> {
