@@ -71,7 +71,11 @@ impl Shared {
             Job::Snapshot(meta, data) => {
                 let hard = disk.hard.clone();
                 let (metadata, data) = (Some(meta.clone()), data.clone());
-                disk.snapshot = Some((Snapshot { metadata, data }, hard));
+                // A leader's that came meanwhile is newer: that one is found.
+                let newest = disk.snapshot.as_ref().map_or(0, |(s, _)| s.get_metadata().index);
+                if newest < meta.index {
+                    disk.snapshot = Some((Snapshot { metadata, data }, hard));
+                }
             }
             Job::Compact(to) => disk.compact(to - to % SEGMENT),
         }
