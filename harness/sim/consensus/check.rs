@@ -58,7 +58,10 @@ impl World {
             self.fail(format!("n{id} is a second leader of term {term}"));
         }
         let conf = self.confs.values().next_back();
-        let votes = conf.is_some_and(|conf| conf.voters.contains(&id));
+        let votes = conf.is_some_and(|conf| {
+            // Until a joint change is left, it votes.
+            conf.voters.contains(&id) || conf.voters_outgoing.contains(&id)
+        });
         if self.table.removed.contains(&NodeId(id)) && !votes {
             self.fail(format!("n{id} leads term {term} and was removed"));
         }
