@@ -88,11 +88,12 @@ impl Shared {
         }
     }
 
-    /// Up to where entries are durable.
-    pub(super) fn last(&self) -> u64 {
+    /// Up to where entries are durable, and in which term the node was then.
+    pub(super) fn last(&self) -> (u64, u64) {
         let disk = self.0.lock().unwrap();
         let entry = disk.entries.keys().next_back().copied().unwrap_or(0);
-        entry.max(disk.snapshot.as_ref().map_or(0, |(s, _)| s.get_metadata().index))
+        let snapshot = disk.snapshot.as_ref().map_or(0, |(s, _)| s.get_metadata().index);
+        (entry.max(snapshot), disk.hard.term)
     }
 
     pub(super) fn snapshot(&self) -> Option<Snapshot> {

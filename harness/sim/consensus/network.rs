@@ -279,13 +279,13 @@ impl World {
         }
     }
 
-    /// What a node says that it has is on its disk.
+    /// What a node says that it has is on its disk. What it says of an earlier term may have been
+    /// replaced by the same write: who leads now could not have won if it mattered.
     fn check_acknowledged(&mut self, from: u64, bytes: &Bytes) {
-        let kinds = [MessageType::MsgAppendResponse];
-        let Some(index) = one_of(kinds, bytes).map(|message| message.index) else { return };
-        let last = self.disks.get(&from).map_or(0, Shared::last);
-        if index > last {
-            self.fail(format!("n{from} says that it has {index}, its disk has {last}"));
+        let Some(said) = one_of([MessageType::MsgAppendResponse], bytes) else { return };
+        let (last, term) = self.disks.get(&from).map_or((0, 0), Shared::last);
+        if said.index > last && said.term >= term {
+            self.fail(format!("n{from} says that it has {}, its disk has {last}", said.index));
         }
     }
 
