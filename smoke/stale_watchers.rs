@@ -160,7 +160,7 @@ fn cut_off(cluster: &TestCluster, leader: usize, stale: usize) {
     poll(|| ids(&events.events()).last() >= Some(&last)).secs(40).expect("the newest event");
     let all = ids(&events.events());
     assert!(all.iter().copied().eq(all[0]..all[0] + all.len() as u64), "{all:?}");
-    each_line_once(&lines);
+    each_line_once(behind, &lines);
 }
 
 /// A deployment that waits for a task, which waits for a file.
@@ -185,7 +185,7 @@ fn told(events: &[Event]) -> Vec<(String, String, Value)> {
 }
 
 /// No line of a replica is missing and none comes twice, from the first that was told of it.
-fn each_line_once(lines: &Followed) {
+fn each_line_once(node: &TestDaemon, lines: &Followed) {
     let seen = || {
         let mut seen: BTreeMap<String, Vec<u64>> = BTreeMap::new();
         for line in lines.lines() {
@@ -199,12 +199,20 @@ fn each_line_once(lines: &Followed) {
         }
         seen
     };
-    // All that goes on is told of again.
-    let before: BTreeMap<String, usize> =
-        seen().iter().map(|(id, n)| (id.clone(), n.len())).collect();
+    // All that goes on is told of again, and what came meanwhile is told of.
+    let count = |id: &str| seen().get(id).map_or(0, Vec::len);
+    let mut before = BTreeMap::new();
     let grown = || {
-        let now = seen();
-        before.iter().filter(|(id, count)| now[*id].len() > **count).count() >= 3
+        let all = node.api().get("/v1/allocations");
+        let of_count = |one: &&Value| one["name"] == "count" && one["status"] == "running";
+        let now = all.as_array().unwrap().iter().filter(of_count);
+        let now: Vec<String> = now.map(|one| one["id"].as_str().unwrap().to_owned()).collect();
+        let grew = |id: &String| {
+            let lines = count(id);
+            lines > *before.entry(id.clone()).or_insert(lines)
+        };
+        let grown: Vec<bool> = now.iter().map(grew).collect();
+        if grown == [true; 3] { Ok(()) } else { Err((now, grown)) }
     };
     poll(grown).secs(40).expect("further lines of three replicas");
     for (id, numbers) in seen() {

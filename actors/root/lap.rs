@@ -22,7 +22,7 @@ impl State {
                 tracing::info!(index = %state.index, "a snapshot is taken over");
                 self.fsm = Arc::from(state);
                 self.answer_covered();
-                self.publish(&Touched::everything());
+                self.on_advanced(&Touched::everything(), myself);
             }
             RaftEvent::Committed(entries) => self.on_committed(entries, myself),
             RaftEvent::Refused(node, boot, seq, refusal) => {
@@ -100,10 +100,15 @@ impl State {
         if self.is_current() != was_current {
             touched.merge(&Touched::everything());
         }
+        self.on_advanced(&touched, myself);
+    }
+
+    /// The state is further, by entries or by a snapshot, after which no entry need come.
+    fn on_advanced(&mut self, touched: &Touched, myself: &RootRef) {
         if self.is_current() {
             self.introduce(myself);
         }
-        self.publish(&touched);
+        self.publish(touched);
         self.tell_ready();
     }
 
