@@ -68,7 +68,7 @@ enum Event {
     Trouble,
     /// A proposal reaches the log.
     Commit(Box<Entry>),
-    /// The leader plans. An older term's is ignored.
+    /// The leader plans, if it still means to at this time. An older term's is ignored.
     Plan(u64),
     /// A node sees the state.
     View(NodeId),
@@ -246,7 +246,7 @@ impl World {
             Event::LastDrains => self.take_back_drains(),
             Event::Trouble => self.trouble(),
             Event::Commit(entry) => self.on_commit(*entry),
-            Event::Plan(term) if term == self.term => self.plan(),
+            Event::Plan(term) if term == self.term && self.planned_at == Some(at) => self.plan(),
             Event::Plan(_) => {}
             Event::View(node) => self.on_view(node),
             Event::Container(node, id, turn) => self.on_container(node, &id, turn),

@@ -146,13 +146,15 @@ impl World {
                 return self.set(node, id, Phase::Failed, Health::None);
             }
             container.observed.attempt = attempt.max(Attempt(last.attempt.0 + 1));
-            container.observed.restarts += 1;
-            self.set(node, id, Phase::Starting, Health::None);
         } else if container.observed.attempt < attempt {
             container.observed.attempt = attempt;
-            container.observed.restarts += 1;
-            self.set(node, id, Phase::Starting, Health::None);
+        } else {
+            return;
         }
+        container.observed.restarts += 1;
+        let has_image = container.observed.phase != Phase::Pulling;
+        let from = if has_image { Phase::Starting } else { Phase::Pulling };
+        self.set(node, id, from, Health::None);
     }
 
     fn stop(&mut self, node: NodeId, id: &AllocId, last: &Observed) {
