@@ -108,7 +108,7 @@ fn returns(cluster: &mut TestCluster) {
         .expect("n2 to be told");
     assert!(told().contains("mill clean"), "{}", told());
     let change = ["label", "n1", "zone=old"];
-    let _ = cluster.node(2).mill(change).code(1);
+    let _ = cluster.node(2).mill(change).code(1).says("without this node");
     let nodes = cluster.node(1).api().get("/v1/nodes");
     assert_eq!(nodes.as_array().map(Vec::len), Some(1), "{nodes}");
     assert!(nodes[0]["labels"]["zone"].is_null(), "{nodes}");

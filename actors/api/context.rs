@@ -320,6 +320,9 @@ impl Context {
     /// What a caller is told whose change no leader took.
     pub async fn no_leader(&self) -> ApiError {
         match (self.view(), self.vitals().await) {
+            (_, Some(Vitals { expelled: Some(why), .. })) => {
+                ApiError::Silent { message: why.to_string() }
+            }
             (Some(view), Some(vitals)) => {
                 let silent = silent(&view, &vitals);
                 ApiError::Silent { message: views::no_leader(&view.state, &silent) }

@@ -29,7 +29,13 @@ pub async fn list(context: Arc<Context>, request: Request) -> Result<Response, A
     let app = request.one("app").map(AppName::from);
     let reading = context.read().await?;
     let limit = limit.min(limits::DEPLOYMENTS_LISTED_MAX);
-    let all = views::deployments(reading.state(), app.as_ref(), before, limit);
+    let state = reading.state();
+    if let Some(app) = app.as_ref().filter(|app| !state.apps.contains_key(*app))
+        && state.deployments.values().all(|one| one.app != *app)
+    {
+        return Err(ApiError::NotFound { what: "app", name: app.to_string() });
+    }
+    let all = views::deployments(state, app.as_ref(), before, limit);
     Ok(reading.mark(json(StatusCode::OK, &all)?))
 }
 

@@ -142,6 +142,11 @@ async fn a_failed_deployment_says_why_and_what_runs_again() {
     assert_eq!(all.iter().map(|d| d.revision).collect::<Vec<_>>(), [2]);
     let older: Vec<DeploymentView> = node.local().get("/v1/deployments?before=r2").await.json();
     assert_eq!(older.iter().map(|d| d.revision).collect::<Vec<_>>(), [1]);
+    let of_app: Vec<DeploymentView> = node.local().get("/v1/deployments?app=shop").await.json();
+    assert_eq!(of_app.len(), 2);
+    let unknown = node.local().get("/v1/deployments?app=nope").await;
+    let error = unknown.json::<ErrorDocument>().error;
+    assert_eq!((unknown.status, error.message.as_str()), (404, "no app nope"));
 }
 
 #[tokio::test]
