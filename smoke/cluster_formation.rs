@@ -33,3 +33,29 @@ fn cluster_formation() {
         }
     }
 }
+
+#[test]
+fn who_does_not_fit_is_told_why_and_may_join_once_it_does() {
+    let mut cluster = TestCluster::unclaimed(3);
+    let _ = cluster.init();
+    // A cluster of its own.
+    let _ = cluster.node_mut(2).init(&["--node", "n2", "--advertise", &address(2)]);
+    let token = |n: usize| {
+        let made = cluster.node(n).mill(["token", "create", "--role", "join", "--json"]).json();
+        made["token"].as_str().unwrap().to_owned()
+    };
+    let (ours, theirs, place) = (token(1), token(2), address(1));
+    let third = cluster.node(3);
+    let join = |token: &str| {
+        let own = ["--node", "n3", "--advertise", &address(3)];
+        third.mill(["join", &place, "--token", token].into_iter().chain(own))
+    };
+    let _ = join(&theirs).code(1).says("has another CA");
+    for (seconds, text) in [(86_400, "24 h ahead of"), (-86_400, "clocks is wrong")] {
+        third.dials().set_clock(seconds);
+        let _ = join(&ours).code(1).says(text).says("clock");
+    }
+    third.dials().set_clock(0);
+    let _ = join(&ours).ok();
+    assert_eq!(cluster.node(1).api().get("/v1/nodes").as_array().map(Vec::len), Some(2));
+}
