@@ -121,6 +121,9 @@ pub struct State {
     dir: PathBuf,
     consensus: Consensus<Reader>,
     writer: Option<Writer>,
+    /// The number of the last write, and of the last one that is durable.
+    asked: u64,
+    written: u64,
     sink: Sink,
     begun: Instant,
     /// A [`Msg::Pump`] is on its way.
@@ -158,6 +161,8 @@ impl Actor for Raft {
             dir: args.dir,
             consensus,
             writer: Some(writer),
+            asked: 0,
+            written: 0,
             sink: args.sink,
             begun: Instant::now(),
             pumping: false,
@@ -295,7 +300,10 @@ impl State {
 
     fn wrote(&mut self, done: Done, myself: &ActorRef<Msg>) {
         match done {
-            Done::Written(number) => self.consensus.written(number),
+            Done::Written(number) => {
+                self.written = number;
+                self.consensus.written(number);
+            }
             Done::Snapshot(index) => {
                 let compacted = self.consensus.snapshot_saved(index);
                 self.ask(Job::Compact(compacted));

@@ -144,7 +144,7 @@ pub struct Shared {
     pub equipment: OnceCell<Arc<Equipment>>,
     /// Where connections wait that other members open to the API.
     pub hall: Arc<api::Hall>,
-    /// Where consensus and the links to other nodes run.
+    /// Where root, consensus and the links to other nodes run.
     express: express::Express,
     /// Where raft puts what is meant for other nodes.
     pub post: Arc<peer::Post>,
@@ -236,7 +236,8 @@ impl Node {
         let (sender, fatal) = mpsc::unbounded_channel();
         let args =
             root::Args { boot: shared.boot, factories: factories::all(&shared), fatal: sender };
-        let spawned = root::Root::spawn(None, root::Root, args).await;
+        let start = root::Root::spawn(None, root::Root, args);
+        let spawned = express::start_on(shared.express.handle(), start).await;
         let (root, _) = spawned.map_err(DaemonError::Root)?;
         if let (Some(identity), Some(equipment)) = (identity, equipment) {
             begin(&shared, &root, identity, equipment).await?;

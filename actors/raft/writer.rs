@@ -1,13 +1,19 @@
 //! The writer thread: makes writes durable, several at once when they come faster than the disk.
 //!
+//! A write that is small, of a disk that is quick, may be made by who asks instead: waking the
+//! thread and being woken by it take longer than such a disk.
+//!
 //! Owns the store. Never goes on after a failure: it reports it and ends.
 
 use super::wal::{Store, WalError};
 use crate::limits;
 use crate::raft::node::Write;
 use raft::eraftpb::SnapshotMetadata;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 /// What the thread is asked to do, in order.
 pub enum Job {
@@ -39,8 +45,24 @@ pub enum Done {
     Ended,
 }
 
+/// The store, and whether its last write was quick.
+struct Desk {
+    store: Mutex<Box<dyn Store>>,
+    quick: AtomicBool,
+}
+
+impl Desk {
+    fn write(&self, store: &mut dyn Store, write: &Write) -> Result<Done, WalError> {
+        let begun = Instant::now();
+        store.write(write)?;
+        self.quick.store(begun.elapsed() <= limits::WRITE_QUICK, Ordering::Relaxed);
+        Ok(Done::Written(write.number))
+    }
+}
+
 /// The thread's handle.
 pub struct Writer {
+    desk: Arc<Desk>,
     jobs: Sender<Job>,
     thread: Option<JoinHandle<()>>,
 }
@@ -52,16 +74,32 @@ impl Writer {
         report: impl Fn(Done) + Send + 'static,
     ) -> std::io::Result<Self> {
         let (jobs, queue) = channel();
+        let quick = AtomicBool::new(false);
+        let desk = Arc::new(Desk { store: Mutex::new(Box::new(store)), quick });
+        let its = Arc::clone(&desk);
         let thread = std::thread::Builder::new().name("mill-log".to_owned()).spawn(move || {
             let ended = Ended(report);
-            run(store, &queue, &ended.0);
+            run(&its, &queue, &ended.0);
         })?;
-        Ok(Self { jobs, thread: Some(thread) })
+        Ok(Self { desk, jobs, thread: Some(thread) })
     }
 
     /// Asks for something; if the thread is gone, its [`Done::Ended`] tells.
     pub fn ask(&self, job: Job) {
         let _ = self.jobs.send(job);
+    }
+
+    /// Makes a write durable here and now, before which all others have been reported; none if it
+    /// had better be asked for.
+    pub fn write_here(&self, write: &Write) -> Option<Done> {
+        let size: usize = write.entries.iter().map(|entry| entry.data.len()).sum();
+        let fits = write.snapshot.is_none() && size <= limits::WRITE_HERE_MAX;
+        if !fits || !self.desk.quick.load(Ordering::Relaxed) {
+            return None;
+        }
+        // The thread may be at work on a snapshot.
+        let mut store = self.desk.store.try_lock().ok()?;
+        Some(self.desk.write(store.as_mut(), write).unwrap_or_else(Done::Failed))
     }
 
     /// A sender for another thread.
@@ -88,14 +126,16 @@ impl<F: Fn(Done)> Drop for Ended<F> {
     }
 }
 
-fn run(mut store: impl Store, queue: &Receiver<Job>, report: &impl Fn(Done)) {
+fn run(desk: &Desk, queue: &Receiver<Job>, report: &impl Fn(Done)) {
     let mut next = None;
     while let Some(job) = next.take().or_else(|| queue.recv().ok()) {
+        // Poisoned by a panic amid a write: nothing can be trusted after it.
+        let Ok(mut store) = desk.store.lock() else { return };
         let done = match job {
             Job::Write(write) => {
                 let (write, after) = gather(write, queue);
                 next = after;
-                store.write(&write).map(|()| Some(Done::Written(write.number)))
+                desk.write(store.as_mut(), &write).map(Some)
             }
             Job::Snapshot { meta, data } => {
                 store.save_snapshot(&meta, &data).map(|()| Some(Done::Snapshot(meta.index)))
@@ -103,6 +143,7 @@ fn run(mut store: impl Store, queue: &Receiver<Job>, report: &impl Fn(Done)) {
             Job::Compact(to) => store.compact(to).map(|()| None),
             Job::Stop => return,
         };
+        drop(store);
         match done {
             Ok(None) => {}
             Ok(Some(done)) => report(done),

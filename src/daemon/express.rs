@@ -1,8 +1,9 @@
-//! A thread for consensus and the links to other nodes: nothing else delays a heartbeat, and what
-//! one of them hands to the other wakes nobody.
+//! A thread for root, consensus and the links to other nodes: nothing else delays a heartbeat, and
+//! what one of them hands to the other wakes nobody.
 //!
 //! Owns the thread, which ends with the node. Never runs anything that computes for long.
 
+use ractor::SpawnErr;
 use std::io;
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
@@ -28,8 +29,17 @@ impl Express {
         Ok(Self { handle, _end: end })
     }
 
-    /// Where to spawn.
+    /// Where to spawn: see [`start_on`].
     pub(super) fn handle(&self) -> Handle {
         self.handle.clone()
     }
+}
+
+/// Starts an actor where it is to run.
+pub(super) async fn start_on<T: Send + 'static>(
+    thread: Handle,
+    start: impl Future<Output = Result<T, SpawnErr>> + Send + 'static,
+) -> Result<T, SpawnErr> {
+    let started = thread.spawn(start).await;
+    started.unwrap_or_else(|error| Err(SpawnErr::StartupFailed(error.into())))
 }

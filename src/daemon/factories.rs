@@ -2,6 +2,7 @@
 //!
 //! Owns which parts of the node a child is given, and which thread it runs on. Never keeps one.
 
+use super::express::start_on;
 use super::{DaemonError, LOG, Shared};
 use crate::actors::platform::Places;
 use crate::actors::root::{self, Child, Factories, Factory, RootRef};
@@ -10,44 +11,32 @@ use crate::config::Mode;
 use crate::fsm::FEATURE_LEVEL;
 use ractor::Actor as _;
 use std::sync::Arc;
+use tokio::runtime::Handle;
 
-/// All of a node.
+/// All of a node. What isn't on the express thread runs where this is called.
 pub(super) fn all(shared: &Arc<Shared>) -> Factories {
+    let (here, express) = (Handle::current(), shared.express.handle());
     let mut all = Factories::new();
     let with = Arc::clone(shared);
-    all.insert(Child::Api, factory(move |root| start_api(Arc::clone(&with), root)));
+    all.insert(Child::Api, factory(&here, move |root| start_api(Arc::clone(&with), root)));
     let with = Arc::clone(shared);
-    all.insert(Child::Raft, express(shared, move |root| start_raft(Arc::clone(&with), root)));
+    all.insert(Child::Raft, factory(&express, move |root| start_raft(Arc::clone(&with), root)));
     let with = Arc::clone(shared);
-    all.insert(Child::Peer, express(shared, move |root| start_peer(Arc::clone(&with), root)));
+    all.insert(Child::Peer, factory(&express, move |root| start_peer(Arc::clone(&with), root)));
     let with = Arc::clone(shared);
-    all.insert(Child::Container, factory(move |root| start_container(Arc::clone(&with), root)));
-    all.insert(Child::Scheduler, factory(scheduler::start));
+    let start = move |root| start_container(Arc::clone(&with), root);
+    all.insert(Child::Container, factory(&here, start));
+    all.insert(Child::Scheduler, factory(&here, scheduler::start));
     all
 }
 
-fn factory<F, R>(start: F) -> Factory
+fn factory<F, R>(thread: &Handle, start: F) -> Factory
 where
     F: Fn(RootRef) -> R + Send + Sync + 'static,
     R: Future<Output = Result<root::Handle, ractor::SpawnErr>> + Send + 'static,
 {
-    Arc::new(move |root| Box::pin(start(root)))
-}
-
-/// One that runs on the thread that nothing else holds up.
-fn express<F, R>(shared: &Arc<Shared>, start: F) -> Factory
-where
-    F: Fn(RootRef) -> R + Send + Sync + 'static,
-    R: Future<Output = Result<root::Handle, ractor::SpawnErr>> + Send + 'static,
-{
-    let thread = shared.express.handle();
-    Arc::new(move |root| {
-        let starting = thread.spawn(start(root));
-        Box::pin(async move {
-            let started = starting.await;
-            started.unwrap_or_else(|error| Err(ractor::SpawnErr::StartupFailed(error.into())))
-        })
-    })
+    let thread = thread.clone();
+    Arc::new(move |root| Box::pin(start_on(thread.clone(), start(root))))
 }
 
 async fn start_container(

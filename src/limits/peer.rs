@@ -50,7 +50,7 @@ pub const PEER_BULK: Duration = Duration::from_secs(120);
 /// Largest snapshot that is taken from another node.
 pub const PEER_SNAPSHOT_MAX: usize = 1 << 30;
 /// A node lets itself be heard by the leader so often.
-pub const HEARTBEAT: Duration = Duration::from_millis(500);
+pub const HEARTBEAT: Duration = Duration::from_secs(1);
 /// What a node has newly settled is told after this long at the earliest.
 pub const HEARTBEAT_MIN: Duration = Duration::from_millis(10);
 const _: () = assert!(HEARTBEAT.as_millis() * 4 < NODE_DOWN.as_millis());

@@ -26,19 +26,24 @@ pub const SEGMENT_SIZE: u64 = 4 << 20;
 pub const SNAPSHOT_ENTRIES: u64 = 10_000;
 /// Bytes of applied entries after which a snapshot is taken.
 pub const SNAPSHOT_BYTES: u64 = 8 << 20;
+/// A disk is quick that made its last write durable in this time.
+pub const WRITE_QUICK: Duration = Duration::from_millis(2);
+/// Most bytes of entries that are written while heartbeats wait.
+pub const WRITE_HERE_MAX: usize = 256 << 10;
 /// Entries kept behind a snapshot for peers that are slightly behind.
 pub const ENTRIES_KEPT: u64 = 1_000;
 /// Length of raft's tick; there are none while a node is alone. Shorter ones cost an idle node more
 /// processor time, longer ones leave a cluster longer without a leader that was cut off.
-pub const RAFT_TICK: Duration = Duration::from_millis(60);
+pub const RAFT_TICK: Duration = Duration::from_millis(66);
 /// Ticks between heartbeats of the leader.
-pub const HEARTBEAT_TICKS: usize = 2;
-/// Ticks without a heartbeat after which an election starts.
-pub const ELECTION_TICKS: usize = 10;
+pub const HEARTBEAT_TICKS: usize = 3;
+/// Ticks without a heartbeat after which an election starts. A multiple: the leader looks who has
+/// answered when it is awake anyway.
+pub const ELECTION_TICKS: usize = 9;
 /// Who lacks no more entries than this at the log's end has caught up.
 pub const CAUGHT_UP: u64 = 256;
 /// Reads that may wait for a confirmation at once.
 pub const READS_MAX: usize = 10_000;
 
 const _: () = assert!(ENTRY_MAX <= UNAPPLIED_MAX && READY_MAX <= HANDED_OUT_MAX);
-const _: () = assert!(ELECTION_TICKS >= 5 * HEARTBEAT_TICKS);
+const _: () = assert!(ELECTION_TICKS == 3 * HEARTBEAT_TICKS);

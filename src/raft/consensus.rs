@@ -229,6 +229,12 @@ impl<R> Consensus<R> {
         !self.node.is_alone()
     }
 
+    /// Whether this node leads.
+    #[must_use]
+    pub fn leads(&self) -> bool {
+        self.lead.is_leader
+    }
+
     /// Whether a write is on its way to the disk: what comes now goes with the next one.
     #[must_use]
     pub fn is_writing(&self) -> bool {
@@ -292,7 +298,12 @@ impl<R> Consensus<R> {
         if !std::mem::take(&mut self.conf_due) {
             return;
         }
-        let conf = self.node.conf();
+        let mut conf = self.node.conf();
+        if let (Some(conf), Some(known)) = (&mut conf, &self.conf)
+            && self.node.asks_anew()
+        {
+            conf.keep(known);
+        }
         if conf != self.conf {
             self.conf.clone_from(&conf);
             if let Some(conf) = conf {

@@ -62,6 +62,13 @@ impl Conf {
             caught_up: near.map(|(id, _)| NodeId(*id)).collect(),
         }
     }
+
+    /// Who has caught up by what was known before, of those that still take part.
+    pub(in crate::raft) fn keep(&mut self, known: &Self) {
+        let takes_part = |id: &&NodeId| self.voters.contains(*id) || self.learners.contains(*id);
+        let kept: Vec<NodeId> = known.caught_up.iter().filter(takes_part).copied().collect();
+        self.caught_up.extend(kept);
+    }
 }
 
 /// The change as raft-rs takes it; none at all leaves a joint configuration.
@@ -212,6 +219,11 @@ impl super::Node {
     #[must_use]
     pub fn conf(&self) -> Option<Conf> {
         (self.raw.raft.state == StateRole::Leader).then(|| Conf::of(&self.raw))
+    }
+
+    /// Nobody can have answered yet since the leader last looked who does.
+    pub(in crate::raft) fn asks_anew(&self) -> bool {
+        self.raw.raft.election_elapsed <= self.raw.raft.heartbeat_timeout()
     }
 
     /// Hands the lead over to a voter that is near the end of the log, if this node has it.
