@@ -75,8 +75,13 @@ pub enum Msg {
     Reroute,
     /// What this node has of loaded images has changed, or something is to be done about them.
     Keep,
-    /// Loaded images are as they should be here, but for these.
-    Kept(Vec<Pin>),
+    /// A round over loaded images is over.
+    Kept {
+        /// What is missing here.
+        fetch: Vec<Pin>,
+        /// Everything else was done.
+        whole: bool,
+    },
     /// A loaded image was fetched, so that more nodes have it, or not.
     Fetched(Pin, Result<(), ImageError>),
     /// A failed allocation's actor may start again.
@@ -217,7 +222,7 @@ impl Actor for Container {
             Msg::Routed(complete) => state.on_routed(complete, &myself),
             Msg::Reroute => state.reroute(&myself),
             Msg::Keep => state.keep(&myself),
-            Msg::Kept(fetch) => state.on_kept(fetch, &myself),
+            Msg::Kept { fetch, whole } => state.on_kept(fetch, whole, &myself),
             Msg::Fetched(pin, held) => state.on_fetched(pin, held, &myself),
             Msg::Revive(id) => {
                 state.fleet.revive(&id);

@@ -142,6 +142,16 @@ fn lasts(state: &State, node: &Node) -> bool {
     }
 }
 
+/// A node, and whether it is there, takes allocations, and its copies count.
+pub type Standing = (NodeId, [bool; 3]);
+
+/// All that the duties depend on of the nodes.
+#[must_use]
+pub fn standings(state: &State) -> Vec<Standing> {
+    let standing = |node: &Arc<Node>| [node.is_there(), node.is_ready(), lasts(state, node)];
+    state.nodes.values().map(|node| (node.id, standing(node))).collect()
+}
+
 /// Who can lend an image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lenders {

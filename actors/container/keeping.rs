@@ -6,23 +6,20 @@
 use super::image::{ImageError, Images};
 use super::{Msg, State};
 use crate::actors::root::{self, RootRef, View};
-use crate::copies::{self, Duties};
+use crate::copies::{self, Duties, Standing};
 use crate::fsm::Command;
 use crate::fsm::loaded::{ImageChange, LoadedImages, Pin};
-use crate::fsm::model::Node;
-use crate::id::NodeId;
 use crate::limits;
-use imbl::OrdMap;
+use crate::propose::ProposeError;
 use ractor::ActorRef;
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Instant;
 
 /// What is under way.
 #[derive(Default)]
 pub(super) struct Keeping {
-    /// What the last round was made for.
-    seen: Option<(LoadedImages, OrdMap<NodeId, Arc<Node>>)>,
+    /// What the last round was made for, if it was made whole.
+    seen: Option<(LoadedImages, Vec<Standing>)>,
     busy: bool,
     /// Something has changed during the round.
     again: bool,
@@ -36,7 +33,7 @@ impl State {
     pub(super) fn keep_if_changed(&mut self, myself: &ActorRef<Msg>) {
         let Some(view) = &self.view else { return };
         let is_same = self.keeping.seen.as_ref().is_some_and(|(images, nodes)| {
-            images.ptr_eq(&view.state.loaded) && nodes.ptr_eq(&view.state.nodes)
+            images.ptr_eq(&view.state.loaded) && *nodes == copies::standings(&view.state)
         });
         if !is_same {
             self.keep(myself);
@@ -55,22 +52,26 @@ impl State {
         }
         self.keeping.busy = true;
         self.keeping.again = false;
-        self.keeping.seen = Some((view.state.loaded.clone(), view.state.nodes.clone()));
+        let standings = copies::standings(&view.state);
+        self.keeping.seen = Some((view.state.loaded.clone(), standings));
         let (images, root, view) = (self.platform.images.clone(), self.root.clone(), view.clone());
         let myself = myself.clone();
         self.work.spawn(async move {
-            let fetch = round(&images, &root, &view).await.unwrap_or_else(|error| {
+            let made = round(&images, &root, &view).await;
+            let (fetch, whole) = made.unwrap_or_else(|error| {
                 tracing::warn!(%error, "loaded images can't be looked after");
-                Vec::new()
+                (Vec::new(), false)
             });
             // The actor has ended, and this task with it.
-            let _ = myself.cast(Msg::Kept(fetch));
+            let _ = myself.cast(Msg::Kept { fetch, whole });
         });
     }
 
-    /// A round has ended; these images should be fetched.
-    pub(super) fn on_kept(&mut self, fetch: Vec<Pin>, myself: &ActorRef<Msg>) {
+    /// A round has ended; these images should be fetched. One that was not made whole is made again
+    /// with the next view.
+    pub(super) fn on_kept(&mut self, fetch: Vec<Pin>, whole: bool, myself: &ActorRef<Msg>) {
         self.keeping.busy = false;
+        self.keeping.seen.take_if(|_| !whole);
         if self.keeping.again {
             self.keep(myself);
         }
@@ -103,8 +104,13 @@ impl State {
     }
 }
 
-/// Does everything that takes no longer than a moment; what is to be fetched is left.
-async fn round(images: &Images, root: &RootRef, view: &View) -> Result<Vec<Pin>, ImageError> {
+/// Does everything that takes no longer than a moment. Answers what is to be fetched, and whether
+/// the cluster was told all.
+async fn round(
+    images: &Images,
+    root: &RootRef,
+    view: &View,
+) -> Result<(Vec<Pin>, bool), ImageError> {
     let held = images.held().await?;
     let Duties { drop, mark, tell, has, lacks, fetch } =
         copies::duties(&view.state, view.node, &held);
@@ -112,23 +118,26 @@ async fn round(images: &Images, root: &RootRef, view: &View) -> Result<Vec<Pin>,
     if let Some(cluster) = &view.state.cluster {
         images.mark(&mark, &cluster.id).await?;
     }
-    let node = view.node;
+    let (node, mut whole) = (view.node, true);
     if !tell.is_empty() {
-        propose(root, ImageChange::Load { node, images: tell, late: true }).await;
+        whole &= propose(root, ImageChange::Load { node, images: tell, late: true }).await;
     }
     if !has.is_empty() || !lacks.is_empty() {
-        propose(root, ImageChange::Hold { node, has, lacks }).await;
+        whole &= propose(root, ImageChange::Hold { node, has, lacks }).await;
     }
-    Ok(fetch)
+    Ok((fetch, whole))
 }
 
-/// Changes the state; if that fails the next round will tell it again.
-async fn propose(root: &RootRef, change: ImageChange) {
+/// Changes the state. If that fails the next round will tell it again; what was refused is not
+/// worth a round of its own.
+async fn propose(root: &RootRef, change: ImageChange) -> bool {
     let (sender, receiver) = tokio::sync::oneshot::channel();
     let proposal = root::Proposal::new(&Command::Images(change), None, sender.into());
     // Root outlives its children.
     let _ = root.cast(root::Msg::Propose(proposal));
-    if let Ok(Err(error)) = receiver.await {
+    let answer = receiver.await;
+    if let Ok(Err(error)) = &answer {
         tracing::info!(%error, "the cluster was not told what this node has of loaded images");
     }
+    matches!(answer, Ok(Ok(_) | Err(ProposeError::Rejected(_))))
 }
