@@ -11,6 +11,7 @@ use crate::propose::{Answer, Proposals};
 pub use crate::propose::{Done, ProposeError, Refusal};
 use crate::raft::Entry;
 use crate::units::Millis;
+use crate::views::Expelled;
 use ractor::RpcReplyPort;
 
 /// A change that somebody wants.
@@ -47,7 +48,9 @@ impl State {
     pub(super) fn propose(&mut self, proposal: Proposal, myself: &RootRef) {
         let Proposal { command, idempotency_key, reply } = proposal;
         let node = self.member.as_ref().map(|member| member.node);
-        let Some(node) = node.filter(|_| self.family.raft().is_some()) else {
+        // A leader that it may still know doesn't listen to it any more.
+        let is_member = self.vitals.expelled != Some(Expelled::Removed);
+        let Some(node) = node.filter(|_| is_member && self.family.raft().is_some()) else {
             return answer(reply, Err(ProposeError::NoLeader));
         };
         let Ok(command) = command else {

@@ -5,14 +5,16 @@ use raft::eraftpb::Entry;
 use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 
-/// Says what it wrote after it was let go.
+/// Says when it begins, and what it wrote after it was let go.
 struct Slow {
+    begun: Sender<()>,
     go: Receiver<bool>,
     wrote: Sender<Write>,
 }
 
 impl Store for Slow {
     fn write(&mut self, write: &Write) -> Result<(), WalError> {
+        let _ = self.begun.send(());
         if !self.go.recv().unwrap_or(false) {
             return Err(WalError::Stopped);
         }
@@ -44,7 +46,7 @@ fn what_waits_is_written_at_once_and_reported_after() {
     let (wrote, written) = channel();
     let (report, done) = channel();
     let tell = move |what| drop(report.send(what));
-    let writer = Writer::spawn(Slow { go: let_go, wrote }, tell).unwrap();
+    let writer = Writer::spawn(Slow { begun: channel().0, go: let_go, wrote }, tell).unwrap();
     for number in 1..=10 {
         writer.ask(Job::Write(write(number)));
     }
@@ -71,7 +73,7 @@ fn a_failed_write_is_the_last_thing_that_happens() {
     let (wrote, written) = channel();
     let (report, done) = channel();
     let tell = move |what| drop(report.send(what));
-    let writer = Writer::spawn(Slow { go: let_go, wrote }, tell).unwrap();
+    let writer = Writer::spawn(Slow { begun: channel().0, go: let_go, wrote }, tell).unwrap();
     go.send(false).unwrap();
     writer.ask(Job::Write(write(1)));
     assert!(matches!(next(&done), Done::Failed(_)));
@@ -80,4 +82,41 @@ fn a_failed_write_is_the_last_thing_that_happens() {
     writer.finish();
     assert!(written.try_recv().is_err());
     assert!(done.try_recv().is_err(), "nothing after the end");
+}
+
+#[test]
+fn a_quick_disk_is_written_to_by_who_asks_and_a_slow_one_by_the_thread() {
+    let (go, let_go) = sync_channel(9);
+    let (begun, begins) = channel();
+    let (wrote, written) = channel();
+    let (report, done) = channel();
+    let tell = move |what| drop(report.send(what));
+    let writer = Writer::spawn(Slow { begun, go: let_go, wrote }, tell).unwrap();
+    assert!(writer.write_here(&write(1)).is_none(), "nobody knows yet how quick it is");
+    let mut number = 0;
+    let here = loop {
+        number += 1;
+        go.send(true).unwrap();
+        // On a busy machine the thread may have been slow, several times.
+        match writer.write_here(&write(number)) {
+            Some(done) => break done,
+            None => writer.ask(Job::Write(write(number))),
+        }
+        assert!(matches!(next(&done), Done::Written(n) if n == number));
+    };
+    assert!(matches!(here, Done::Written(n) if n == number), "{here:?}");
+    assert!(done.try_recv().is_err(), "the thread had no part in it");
+    let numbers: Vec<u64> = written.try_iter().map(|write: Write| write.number).collect();
+    assert_eq!(numbers, (1..=number).collect::<Vec<_>>());
+
+    begins.try_iter().for_each(drop);
+    writer.ask(Job::Write(write(number + 1)));
+    begins.recv().unwrap();
+    let since = Instant::now();
+    while since.elapsed() <= limits::WRITE_QUICK {
+        std::hint::spin_loop();
+    }
+    go.send(true).unwrap();
+    assert!(matches!(next(&done), Done::Written(_)));
+    assert!(writer.write_here(&write(number + 2)).is_none(), "it was slow");
 }
