@@ -20,6 +20,8 @@ use bytes::Bytes;
 use client::{Ask, Client};
 use errors::Why;
 use reqwest::{Method, Response, StatusCode};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -282,8 +284,9 @@ impl Registries {
         let failed = |error: std::io::Error| ImageError::Client(Arc::new(error));
         let pem = std::fs::read(path).map_err(failed)?;
         let mut all = Vec::new();
-        for der in rustls_pemfile::certs(&mut pem.as_slice()) {
-            let certificate = reqwest::Certificate::from_der(&der.map_err(failed)?);
+        for der in CertificateDer::pem_slice_iter(&pem) {
+            let der = der.map_err(|error| failed(std::io::Error::other(error)))?;
+            let certificate = reqwest::Certificate::from_der(&der);
             all.push(certificate.map_err(|error| ImageError::Client(Arc::new(error)))?);
         }
         Ok(all)

@@ -7,14 +7,16 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::{Value, json};
 use std::fs;
 
 /// A token for one who may pull this repository of that registry.
 pub(super) fn sign(registry: &Registry, repository: &str) -> String {
     let [certificate, key] = registry.token_keys().map(|path| fs::read(path).unwrap());
-    let certificate = rustls_pemfile::certs(&mut certificate.as_slice()).next().unwrap().unwrap();
-    let key = rustls_pemfile::private_key(&mut key.as_slice()).unwrap().unwrap();
+    let certificate = CertificateDer::from_pem_slice(&certificate).unwrap();
+    let key = PrivateKeyDer::from_pem_slice(&key).unwrap();
     let random = SystemRandom::new();
     let algorithm = &ECDSA_P256_SHA256_FIXED_SIGNING;
     let pair = EcdsaKeyPair::from_pkcs8(algorithm, key.secret_der(), &random).unwrap();
