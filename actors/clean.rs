@@ -8,13 +8,13 @@ mod namespace;
 #[cfg(test)]
 mod tests;
 
-use crate::actors::container::containerd::Containerd;
-use crate::actors::container::daemon as private;
-use crate::actors::container::net::{Net, PublishOn};
+use crate::actors::platform::containerd::Containerd;
+use crate::actors::platform::net::{Net, PublishOn};
+use crate::actors::platform::private_containerd as private;
 use crate::actors::platform::{Places, SYSTEM_SOCKET};
 use crate::actors::raft::lock::{DataLock, LockError};
 use crate::config::{ContainerdChoice, DaemonConfig};
-use crate::network::Subnet;
+use crate::node::network::Subnet;
 use serde::Serialize;
 use std::fmt::Display;
 use std::io;

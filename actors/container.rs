@@ -5,36 +5,28 @@
 //! neither creates nor removes anything.
 
 pub mod alloc;
-pub mod containerd;
-pub mod daemon;
-mod disk;
-pub mod exec;
 mod fleet;
 pub mod health;
-pub mod image;
 mod keeping;
-pub mod logs;
-pub mod net;
 mod publish;
 mod reports;
-pub mod runc_shim;
-pub mod transfer;
 mod upkeep;
-pub mod usage;
 mod ways;
 
 use crate::actors::mailbox::Stamp;
 use crate::actors::platform::Platform;
+use crate::actors::platform::containerd::{self, Found, TaskEvent};
+use crate::actors::platform::image::ImageError;
+use crate::actors::platform::net;
+use crate::actors::platform::usage::Meter;
 use crate::actors::root::{self, NodeUsage, RootRef, ToChild, View};
 use crate::fsm::Command;
 use crate::fsm::command::Report;
 use crate::fsm::loaded::Pin;
 use crate::fsm::model::Observed;
 use crate::id::AllocId;
-use crate::project::PublishMap;
-use containerd::{Found, TaskEvent};
+use crate::node::project::PublishMap;
 use fleet::Fleet;
-use image::ImageError;
 use keeping::Keeping;
 use publish::Publishing;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort, SpawnErr, SupervisionEvent};
@@ -42,7 +34,6 @@ use reports::{Next, Reports};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 use tokio::task::JoinSet;
-use usage::Meter;
 use ways::Ways;
 
 /// What the container actor is told and asked.
@@ -258,12 +249,12 @@ impl Actor for Container {
         };
         let Some(id) = state.fleet.id_of(&cell) else { return Ok(()) };
         match state.fleet.failed(&id) {
-            crate::supervise::Decision::RestartAfter(delay) => {
+            crate::node::supervise::Decision::RestartAfter(delay) => {
                 tracing::warn!(alloc = %id, %reason, ?delay, "its actor failed and starts again");
                 myself.send_after(delay, move || Msg::Revive(id));
                 Ok(())
             }
-            crate::supervise::Decision::GiveUp => {
+            crate::node::supervise::Decision::GiveUp => {
                 Err(format!("the actor of {id} failed too often: {reason}").into())
             }
         }

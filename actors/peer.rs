@@ -348,7 +348,12 @@ pub async fn start(args: Args) -> Result<root::Handle, SpawnErr> {
 
 /// Sends proposals on their way. What finds no room comes back as refused; with a link that is
 /// down, root hands them over again when it is up.
-fn forward(post: &Post, root: &RootRef, leader: NodeId, entries: Vec<crate::raft::Entry>) {
+fn forward(
+    post: &Post,
+    root: &RootRef,
+    leader: NodeId,
+    entries: Vec<crate::consensus::raft::Entry>,
+) {
     for entry in entries {
         let (boot, seq) = (crate::id::BootId(entry.boot), entry.seq);
         if !post.propose(leader, entry) {

@@ -3,15 +3,25 @@
 //! Owns where an instance keeps its things and opens them once for all actors. Never starts a
 //! container.
 
-use crate::actors::container::containerd::{self, Containerd};
-use crate::actors::container::daemon as private;
-use crate::actors::container::exec::Execs;
-use crate::actors::container::image::{Images, RegistryConfig};
-use crate::actors::container::logs;
-use crate::actors::container::net::{Net, NetConfig, NetError, PublishOn};
+pub mod containerd;
+mod disk;
+pub mod exec;
+pub mod image;
+pub mod logs;
+pub mod net;
+pub mod private_containerd;
+pub mod runc_shim;
+pub mod transfer;
+pub mod usage;
+
+use self::containerd::Containerd;
+use self::exec::Execs;
+use self::image::{Images, RegistryConfig};
+use self::net::{Net, NetConfig, NetError, PublishOn};
 use crate::config::{ContainerdChoice, DaemonConfig, Mode};
-use crate::network::Subnet;
+use crate::node::network::Subnet;
 use crate::secret::Keyring;
+use private_containerd as private;
 use sha2::Digest as _;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};

@@ -9,16 +9,16 @@ mod pump;
 pub mod wal;
 pub mod writer;
 
-pub use crate::raft::event::{Appended, Committed, Event, ProposeError, ReadError};
+pub use crate::consensus::raft::event::{Appended, Committed, Event, ProposeError, ReadError};
 pub use event::{Encode, EncodeError, RaftError, Sink};
 
 use crate::actors::mailbox::Stamp;
+use crate::consensus::raft::consensus::{Consensus, Identity, packed};
+use crate::consensus::raft::log::LogView;
+use crate::consensus::raft::node::Member;
+use crate::consensus::raft::ticks::Ticks;
+use crate::consensus::raft::{Entry, Tuning};
 use crate::id::{BootId, FIRST_NODE, Index, NodeId};
-use crate::raft::consensus::{Consensus, Identity, packed};
-use crate::raft::log::LogView;
-use crate::raft::node::Member;
-use crate::raft::ticks::Ticks;
-use crate::raft::{Entry, Tuning};
 use crate::units::Millis;
 use bytes::Bytes;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};

@@ -14,13 +14,13 @@ mod tests;
 
 use crate::actors::mailbox::{Mailbox, Stamp};
 use crate::actors::raft as consensus;
-use crate::clock::LeaderClock;
+use crate::cluster::clock::LeaderClock;
+use crate::consensus::propose::CommittedEntry;
+use crate::consensus::raft::node::Conf;
 use crate::fsm;
 use crate::fsm::command::{Init, Register};
 use crate::id::{AllocId, BootId, Index, NodeId, Term};
 use crate::limits;
-use crate::propose::CommittedEntry;
-use crate::raft::node::Conf;
 use crate::units::{Bytes, MilliCpu, Millis, Timestamp};
 use family::Family;
 pub use family::{Factories, Factory, Handle, ToChild};

@@ -5,14 +5,14 @@
 
 use crate::actors::mailbox::Stamp;
 use crate::actors::root::{self, Child, MembersStep, Proposal, RootRef, View};
+use crate::cluster::members::Next;
+use crate::cluster::watch::Watch;
+use crate::consensus::raft::node::Conf;
 use crate::fsm::Command;
 use crate::id::{AppName, Index, NodeId};
 use crate::limits;
-use crate::members::Next;
-use crate::plan::{self, Observed, Scope};
-use crate::raft::node::Conf;
+use crate::scheduler::plan::{self, Observed, Scope};
 use crate::units::{Millis, Timestamp};
-use crate::watch::Watch;
 use ractor::{Actor, ActorProcessingErr, ActorRef, SpawnErr};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};

@@ -4,7 +4,7 @@
 //! parent kills it and checks the next one. Never trusts a child about what it had said before.
 
 use crate::raft::ListNode;
-use mill::raft::frame::{self, Found};
+use mill::consensus::raft::frame::{self, Found};
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::FileExt;

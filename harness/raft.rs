@@ -4,9 +4,9 @@
 //! mill's own machine.
 
 use mill::actors::raft::{Appended, Args, Committed, Event, Msg, ProposeError, Raft};
+use mill::consensus::raft::Entry;
+use mill::consensus::raft::node::{Conf, Member};
 use mill::id::{Index, NodeId};
-use mill::raft::Entry;
-use mill::raft::node::{Conf, Member};
 use ractor::{Actor, ActorRef, RpcReplyPort};
 use std::collections::{HashMap, HashSet};
 use std::path::Path;

@@ -3,8 +3,8 @@
 use crate::poll::poll;
 use crate::support::{Api, TestDaemon};
 use mill::actors::raft::wal::{self, Store};
+use mill::consensus::raft::node::Write;
 use mill::limits;
-use mill::raft::node::Write;
 use raft::eraftpb::{ConfState, Entry};
 use serde_json::json;
 use std::collections::BTreeSet;

@@ -5,42 +5,22 @@
 
 #[path = "../actors/mod.rs"]
 pub mod actors;
+pub mod allocation;
+pub mod api;
 mod bugs;
 pub mod cli;
-pub mod clock;
+pub mod cluster;
 pub mod config;
-pub mod copies;
+pub mod consensus;
 pub mod daemon;
-pub mod events;
 pub mod fsm;
-pub mod guard;
 pub mod id;
-pub mod join;
-pub mod life;
 pub mod limits;
-pub mod members;
-pub mod network;
-pub mod oci;
-pub mod place;
-pub mod plan;
-pub mod preview;
-pub mod project;
-pub mod propose;
-pub mod raft;
-pub mod retain;
-pub mod revise;
+pub mod node;
+pub mod scheduler;
 pub mod secret;
-pub mod silence;
-pub mod spawn;
 pub mod spec;
-pub mod supervise;
-pub mod token;
-pub mod trust;
 pub mod units;
-pub mod views;
-mod watch;
-pub mod why;
-pub mod wire;
 
 #[cfg(test)]
 #[path = "../harness/sim/mod.rs"]

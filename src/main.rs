@@ -2,8 +2,8 @@
 //!
 //! Never holds logic of its own.
 
-use mill::actors::container::logs::logger;
-use mill::actors::container::runc_shim;
+use mill::actors::platform::logs::logger;
+use mill::actors::platform::runc_shim;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {

@@ -84,7 +84,7 @@ impl SealKey {
     /// A key of random bytes.
     #[must_use]
     pub fn new(bytes: [u8; KEY_LEN]) -> Self {
-        let digest = crate::oci::image::sha256(&bytes);
+        let digest = crate::node::oci::image::sha256(&bytes);
         let id = digest.as_str().chars().skip("sha256:".len()).take(16).collect();
         Self { bytes, id }
     }

@@ -6,7 +6,7 @@ use super::Standing;
 use super::context::Context;
 use super::error::ApiError;
 use super::request::{Request, json};
-use crate::wire::{InitRequest, JoinRequest};
+use crate::api::wire::{InitRequest, JoinRequest};
 use std::sync::Arc;
 use warp::http::StatusCode;
 use warp::reply::Response;

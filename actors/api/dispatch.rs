@@ -9,9 +9,9 @@ use super::request::{self, Body, Entrance, MILL_INCARNATION, MILL_ROLE, Request}
 use super::routes::{LATER, MEMBER_ROUTES, ROUTES, Route};
 use super::serve::{Origin, Routes};
 use super::tokens;
+use crate::cluster::token;
 use crate::fsm::model::Role;
 use crate::id::Index;
-use crate::token;
 use futures_util::FutureExt as _;
 use std::collections::BTreeMap;
 use std::net::IpAddr;

@@ -7,12 +7,12 @@ mod hint;
 
 use super::request::MILL_UNCONFIRMED;
 use crate::actors::root::ProposeError;
+use crate::api::views;
+use crate::api::wire::{ErrorDetail, ErrorDocument, ErrorView};
+use crate::cluster::token::TokenError;
 use crate::fsm::Rejection;
 use crate::fsm::model::Role;
-use crate::revise::{ResolveError, ReviseError};
-use crate::token::TokenError;
-use crate::views;
-use crate::wire::{ErrorDetail, ErrorDocument, ErrorView};
+use crate::scheduler::revise::{ResolveError, ReviseError};
 use warp::http::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use warp::http::{Method, StatusCode};
 use warp::reply::Response;

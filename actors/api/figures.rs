@@ -3,9 +3,9 @@
 //! Owns how often a stream has them. Never keeps a figure for a later reader: whoever comes back is
 //! told the newest.
 
+use crate::api::wire::ProgressEvent;
 use crate::limits;
-use crate::oci::pull::Pulls;
-use crate::wire::ProgressEvent;
+use crate::node::oci::pull::Pulls;
 use std::collections::BTreeMap;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};

@@ -8,7 +8,7 @@ use super::context::Context;
 use super::error::ApiError;
 use super::reach;
 use super::request::{Body, Request, empty};
-use crate::actors::container::transfer::{CopyError, Root};
+use crate::actors::platform::transfer::{CopyError, Root};
 use crate::fsm::model::Phase;
 use crate::id::ContainerId;
 use crate::limits;

@@ -8,13 +8,13 @@ use super::error::ApiError;
 use super::request::{Request, json};
 use crate::actors::peer;
 use crate::actors::root::View;
-use crate::copies;
+use crate::api::wire::{LeaveRequest, LeaveView};
 use crate::fsm::model::Part;
 use crate::fsm::{Command, Rejection};
 use crate::id::NodeId;
 use crate::limits;
+use crate::node::image_replication;
 use crate::units::Millis;
-use crate::wire::{LeaveRequest, LeaveView};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use warp::http::StatusCode;
@@ -83,6 +83,6 @@ fn is_idle(view: &View) -> bool {
     let others = voters.iter().filter(|node| node.id != me.id && node.is_there()).count();
     // Without it the rest must be able to commit that it goes.
     let is_needed = me.part == Part::Voter && others * 2 <= voters.len();
-    let is_last = copies::is_last(&view.state, me.id);
+    let is_last = image_replication::is_last(&view.state, me.id);
     !busy && !is_needed && !is_last && view.leader != Some(me.id)
 }

@@ -6,7 +6,7 @@ use super::context::{Context, Neighbours};
 use super::error::ApiError;
 use super::reach::Ask;
 use super::request::Request;
-use crate::actors::container::image::{LendError, Lent, Members};
+use crate::actors::platform::image::{LendError, Lent, Members};
 use crate::actors::root::View;
 use crate::fsm::model::Role;
 use crate::id::{Digest, NodeId};

@@ -2,8 +2,8 @@
 //!
 //! Owns what a taken address or a leftover socket file means. Never accepts a connection.
 
-use crate::actors::container::net::{Program, holder};
-use crate::network::Protocol;
+use crate::actors::platform::net::{Program, holder};
+use crate::node::network::Protocol;
 use std::fs;
 use std::io;
 use std::net::SocketAddr;

@@ -5,12 +5,12 @@
 use super::context::Context;
 use super::error::ApiError;
 use super::request::{self, Request, empty, json};
+use crate::api::views;
+use crate::api::wire::{LoginRequest, LoginView};
 use crate::fsm::Command;
-use crate::oci::docker_config::Login;
+use crate::node::oci::docker_config::Login;
 use crate::secret::Secret;
 use crate::spec::image::Reference;
-use crate::views;
-use crate::wire::{LoginRequest, LoginView};
 use std::sync::Arc;
 use warp::http::StatusCode;
 use warp::reply::Response;

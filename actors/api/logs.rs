@@ -10,7 +10,7 @@ use super::context::Context;
 use super::error::ApiError;
 use super::request::Request;
 use super::stream;
-use crate::actors::container::logs::{LogTime, Query, merge};
+use crate::actors::platform::logs::{LogTime, Query, merge};
 use crate::limits;
 use crate::units::{Millis, Timestamp};
 use following::Following;

@@ -3,7 +3,7 @@
 //! Owns their bound. A plan is carried out without it: the hash decides, this only explains.
 
 use crate::limits::PLANS_REMEMBERED;
-use crate::preview::Planned;
+use crate::scheduler::preview::Planned;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 

@@ -2,7 +2,7 @@
 //!
 //! Owns the order: what is used goes after what uses it. Never touches another namespace.
 
-use crate::actors::container::containerd::{Containerd, Error, SNAPSHOTTER};
+use crate::actors::platform::containerd::{Containerd, Error, SNAPSHOTTER};
 use containerd_client::services::v1 as api;
 use containerd_client::services::v1::snapshots::{ListSnapshotsRequest, RemoveSnapshotRequest};
 use tonic::{Code, Status};

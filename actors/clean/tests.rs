@@ -1,8 +1,8 @@
 //! Tests of the whole with real containers, networks and control groups.
 
 use super::*;
-use crate::actors::container::containerd::{NewContainer, TaskState};
-use crate::actors::container::net::NetConfig;
+use crate::actors::platform::containerd::{NewContainer, TaskState};
+use crate::actors::platform::net::NetConfig;
 use crate::config::{DaemonFlags, Mode};
 use crate::id::ContainerId;
 use std::collections::BTreeMap;
@@ -172,9 +172,9 @@ async fn in_a_shared_containerd_only_our_own_goes() {
 }
 
 fn containerd_config(
-    like: &crate::actors::container::containerd::Config,
+    like: &crate::actors::platform::containerd::Config,
     namespace: &str,
-) -> crate::actors::container::containerd::Config {
+) -> crate::actors::platform::containerd::Config {
     let mut config = like.clone();
     namespace.clone_into(&mut config.namespace);
     config.runc_root = config.socket.with_file_name("runc");

@@ -11,10 +11,10 @@ pub use error::Failed;
 pub use files::{leftover, remembered};
 pub use work::{Job, ended, label, terms};
 
-use super::image::Image;
+use crate::actors::platform::image::Image;
+use crate::allocation::{Effect, Ended, FoundTask, Input, Life, Terms, Want};
 use crate::fsm::model::Observed;
 use crate::id::{AllocId, Attempt};
-use crate::life::{Effect, Ended, FoundTask, Input, Life, Terms, Want};
 use crate::limits;
 use crate::units::{Millis, Timestamp};
 use futures_util::FutureExt as _;

@@ -4,16 +4,16 @@
 //! container: that is for the allocation's own actor.
 
 use super::alloc::{self, Adopted, Alloc, Job, News, ended, label};
-use super::containerd::{Exit, Found, TaskEvent, TaskState};
 use super::upkeep::Orphan;
 use crate::actors::platform::Platform;
+use crate::actors::platform::containerd::{Exit, Found, TaskEvent, TaskState};
 use crate::actors::root::View;
+use crate::allocation::{FoundTask, Want};
 use crate::fsm::model::{AllocKind, Allocation, Observed, Phase};
 use crate::id::{AllocId, Attempt, ContainerId};
-use crate::life::{FoundTask, Want};
-use crate::oci::CgroupVersion;
-use crate::project::{self, Assignment};
-use crate::supervise::{Decision, History};
+use crate::node::oci::CgroupVersion;
+use crate::node::project::{self, Assignment};
+use crate::node::supervise::{Decision, History};
 use crate::units::Millis;
 use ractor::{Actor as _, ActorCell, ActorRef, SpawnErr};
 use std::collections::{BTreeMap, BTreeSet};
@@ -337,7 +337,8 @@ impl Fleet {
         allocation: &Allocation,
         newest: Option<(Attempt, Found)>,
     ) -> Option<Adopted> {
-        let log = super::logs::directory(&self.platform.places.data, &allocation.id);
+        let log =
+            crate::actors::platform::logs::directory(&self.platform.places.data, &allocation.id);
         let has_log = || std::fs::read_dir(&log).is_ok_and(|mut files| files.next().is_some());
         let has_run = || allocation.kind == AllocKind::Task && has_log();
         let has_task = newest.as_ref().is_some_and(|(_, found)| found.task != TaskState::None);

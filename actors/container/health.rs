@@ -3,8 +3,8 @@
 //! Owns how a probe is made and how its failure is told. Never judges: how many failures count is
 //! for `life`.
 
-use super::containerd;
-use super::exec::{ExecError, Execs, Probed};
+use crate::actors::platform::containerd;
+use crate::actors::platform::exec::{ExecError, Execs, Probed};
 use crate::id::ContainerId;
 use crate::limits;
 use crate::spec::model::{HealthProbe, HealthSpec};

@@ -3,14 +3,14 @@
 //! Owns that only one round of it is made at a time, and one image fetched. Never decides what is
 //! to be done: that is `copies`.
 
-use super::image::{ImageError, Images};
 use super::{Msg, State};
+use crate::actors::platform::image::{ImageError, Images};
 use crate::actors::root::{self, RootRef, View};
-use crate::copies::{self, Duties, Standing};
+use crate::consensus::propose::ProposeError;
 use crate::fsm::Command;
 use crate::fsm::loaded::{ImageChange, LoadedImages, Pin};
 use crate::limits;
-use crate::propose::ProposeError;
+use crate::node::image_replication::{self, Duties, Standing};
 use ractor::ActorRef;
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -33,7 +33,7 @@ impl State {
     pub(super) fn keep_if_changed(&mut self, myself: &ActorRef<Msg>) {
         let Some(view) = &self.view else { return };
         let is_same = self.keeping.seen.as_ref().is_some_and(|(images, nodes)| {
-            images.ptr_eq(&view.state.loaded) && *nodes == copies::standings(&view.state)
+            images.ptr_eq(&view.state.loaded) && *nodes == image_replication::standings(&view.state)
         });
         if !is_same {
             self.keep(myself);
@@ -52,7 +52,7 @@ impl State {
         }
         self.keeping.busy = true;
         self.keeping.again = false;
-        let standings = copies::standings(&view.state);
+        let standings = image_replication::standings(&view.state);
         self.keeping.seen = Some((view.state.loaded.clone(), standings));
         let (images, root, view) = (self.platform.images.clone(), self.root.clone(), view.clone());
         let myself = myself.clone();
@@ -113,7 +113,7 @@ async fn round(
 ) -> Result<(Vec<Pin>, bool), ImageError> {
     let held = images.held().await?;
     let Duties { drop, mark, tell, has, lacks, fetch } =
-        copies::duties(&view.state, view.node, &held);
+        image_replication::duties(&view.state, view.node, &held);
     images.forget(drop, view.index).await?;
     if let Some(cluster) = &view.state.cluster {
         images.mark(&mark, &cluster.id).await?;

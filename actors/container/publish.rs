@@ -7,7 +7,7 @@ use super::{Msg, State};
 use crate::actors::root::{self, Child};
 use crate::id::Index;
 use crate::limits;
-use crate::project::{self, PublishMap};
+use crate::node::project::{self, PublishMap};
 use ractor::ActorRef;
 use std::sync::Arc;
 
@@ -50,7 +50,10 @@ impl State {
     pub(super) fn on_published(
         &mut self,
         map: PublishMap,
-        result: Result<Vec<super::net::Taken>, super::net::NetError>,
+        result: Result<
+            Vec<crate::actors::platform::net::Taken>,
+            crate::actors::platform::net::NetError,
+        >,
         myself: &ActorRef<Msg>,
     ) {
         self.publishing.busy = false;

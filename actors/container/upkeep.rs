@@ -4,8 +4,9 @@
 //! known to be current.
 
 use super::alloc::leftover;
-use super::{Msg, State, logs};
+use super::{Msg, State};
 use crate::actors::platform::Platform;
+use crate::actors::platform::logs;
 use crate::actors::root::NodeUsage;
 use crate::id::{AllocId, ContainerId};
 use crate::limits;

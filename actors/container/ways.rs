@@ -4,8 +4,8 @@
 
 use super::{Msg, State};
 use crate::limits;
-use crate::network::Subnet;
-use crate::project;
+use crate::node::network::Subnet;
+use crate::node::project;
 use ractor::ActorRef;
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;

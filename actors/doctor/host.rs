@@ -3,7 +3,7 @@
 //! Never looks at programs or kernel features.
 
 use super::{Check, Scratch};
-use crate::actors::container::usage::MemoryInfo;
+use crate::actors::platform::usage::MemoryInfo;
 use crate::units::Bytes;
 use nix::sys::statfs::{FsType, OVERLAYFS_SUPER_MAGIC, TMPFS_MAGIC, statfs};
 use nix::sys::statvfs::{Statvfs, statvfs};

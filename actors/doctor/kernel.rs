@@ -4,10 +4,10 @@
 //! module and never changes a setting of the host.
 
 use super::{Check, Scratch};
-use crate::actors::container::net::{Net, NetConfig, PublishOn};
-use crate::actors::container::usage::Hierarchy;
+use crate::actors::platform::net::{Net, NetConfig, PublishOn};
+use crate::actors::platform::usage::Hierarchy;
 use crate::id::AllocId;
-use crate::network::Subnet;
+use crate::node::network::Subnet;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 use std::fs;

@@ -3,9 +3,9 @@
 //! Owns trying them. Never keeps one.
 
 use super::Check;
-use crate::actors::container::net::{Program, holder};
+use crate::actors::platform::net::{Program, holder};
 use crate::config::DaemonConfig;
-use crate::network::Protocol;
+use crate::node::network::Protocol;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 

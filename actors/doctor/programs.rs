@@ -3,8 +3,8 @@
 //! Owns how they are found and asked for their version. Never starts one that stays.
 
 use super::Check;
-use crate::actors::container::runc_shim::{USUAL, find};
 use crate::actors::platform::SYSTEM_SOCKET;
+use crate::actors::platform::runc_shim::{USUAL, find};
 use crate::config::ContainerdChoice;
 use std::ffi::OsString;
 use std::os::unix::net::UnixStream;

@@ -1,7 +1,7 @@
 //! Tests of the judgements with hosts that lack things, and of the whole on this one.
 
 use super::*;
-use crate::actors::container::usage::{Hierarchy, MemoryInfo};
+use crate::actors::platform::usage::{Hierarchy, MemoryInfo};
 use crate::config::{ContainerdChoice, DaemonFlags, Mode};
 use crate::units::Bytes;
 use std::collections::BTreeMap;

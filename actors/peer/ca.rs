@@ -2,9 +2,9 @@
 //!
 //! Owns making keys and certificates. Never decides who gets one, and never writes a file.
 
+use crate::cluster::trust::{PeerId, Validity};
 use crate::id::NodeId;
 use crate::limits;
-use crate::trust::{PeerId, Validity};
 use crate::units::{Millis, Timestamp};
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName,

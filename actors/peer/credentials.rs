@@ -6,11 +6,11 @@
 use super::ca::{self, Authority, CaError};
 use super::keys::{KeysError, NodeKeys};
 use super::tls::{Trust, TrustError};
+use crate::cluster::trust::PeerId;
 use crate::fsm::State;
 use crate::fsm::keys::{CA_PURPOSE, Resealed, Rotate};
 use crate::id::NodeId;
 use crate::secret::{OwnKey, SealError, SealKey, Sealed, Secret};
-use crate::trust::PeerId;
 use rustls::pki_types::CertificateDer;
 use std::path::{Path, PathBuf};
 use std::time::Duration;

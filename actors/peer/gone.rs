@@ -5,9 +5,9 @@
 use super::credentials::Credentials;
 use super::dial::{dial, tcp};
 use super::{RECOVERED, REMOVED, call, wire};
+use crate::api::views::Expelled;
 use crate::id::{Incarnation, NodeId};
 use crate::limits;
-use crate::views::Expelled;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio::task::JoinSet;

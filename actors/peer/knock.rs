@@ -4,8 +4,8 @@
 
 use super::tls::{self, SERVER_NAME};
 use super::{door, wire};
+use crate::cluster::trust::Fingerprint;
 use crate::limits;
-use crate::trust::Fingerprint;
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
 use rustls::{CertificateError, Error as TlsError};

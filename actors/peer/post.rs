@@ -3,9 +3,9 @@
 //! Owns their bounds. Never waits: what doesn't fit is dropped and told, as a network would.
 
 use crate::actors::raft as consensus;
+use crate::consensus::raft::Entry;
 use crate::id::{BootId, Index, NodeId};
 use crate::limits;
-use crate::raft::Entry;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::Bytes;
 use ractor::ActorRef;

@@ -13,8 +13,8 @@ use super::wire::door_server::{DoorServer, SERVICE_NAME as DOOR};
 use super::wire::peer_server::PeerServer;
 use crate::actors::api::{Guest, Hall};
 use crate::actors::peer::door::Door;
+use crate::cluster::trust::PeerId;
 use crate::limits;
-use crate::trust::PeerId;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -97,7 +97,7 @@ enum ConnectionError {
     #[error("TLS")]
     Tls(#[from] io::Error),
     #[error("its certificate is no member's")]
-    Certificate(#[from] crate::trust::CertificateError),
+    Certificate(#[from] crate::cluster::trust::CertificateError),
     #[error("TLS was not there in {} s", limits::PEER_CONNECT.as_secs())]
     Late(#[from] tokio::time::error::Elapsed),
     #[error("HTTP/2")]
@@ -189,7 +189,7 @@ async fn answer(
 fn caller(
     stream: &TlsStream<TcpStream>,
     trust: &Trust,
-) -> Result<Option<Caller>, crate::trust::CertificateError> {
+) -> Result<Option<Caller>, crate::cluster::trust::CertificateError> {
     let shown = stream.get_ref().1.peer_certificates().and_then(|all| all.first());
     shown.map(|certificate| trust.peer_of(certificate).map(Caller)).transpose()
 }

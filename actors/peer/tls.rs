@@ -7,8 +7,8 @@
 mod tests;
 
 use super::ca::{self, CaError, NodeKey};
+use crate::cluster::trust::{self, CertificateError, Fingerprint, PeerId};
 use crate::id::NodeId;
-use crate::trust::{self, CertificateError, Fingerprint, PeerId};
 use arc_swap::ArcSwap;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{ResolvesClientCert, verify_server_cert_signed_by_trust_anchor};

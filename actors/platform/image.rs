@@ -28,9 +28,9 @@ use crate::fsm::loaded::Pin;
 use crate::fsm::login::{Logins, RegistryLogin};
 use crate::id::Digest;
 use crate::limits;
-use crate::oci::ImageConfig;
-use crate::oci::docker_config::Login;
-use crate::oci::pull::Pulls;
+use crate::node::oci::ImageConfig;
+use crate::node::oci::docker_config::Login;
+use crate::node::oci::pull::Pulls;
 use crate::secret::{Keyring, Sealed};
 use crate::spec::image::Reference;
 use crate::units::{Bytes, Timestamp};
@@ -84,7 +84,7 @@ pub struct Image {
     pub chain_id: Option<Digest>,
     /// How to run it.
     pub config: ImageConfig,
-    /// The text of its `/etc/passwd`, empty if it has none; for [`crate::oci::resolve_user`].
+    /// The text of its `/etc/passwd`, empty if it has none; for [`crate::node::oci::resolve_user`].
     pub passwd: String,
     /// The text of its `/etc/group`.
     pub group: String,

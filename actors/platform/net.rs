@@ -20,7 +20,7 @@ pub use reserve::{Program, Taken, holder};
 
 use crate::id::AllocId;
 use crate::limits::LINK_MTU;
-use crate::network::{Protocol, Subnet};
+use crate::node::network::{Protocol, Subnet};
 use link::{Links, Plug};
 use reserve::Reservations;
 use sha2::Digest as _;

@@ -3,10 +3,10 @@
 //! Never what is told to root: those events are consensus's own.
 
 use super::wal::WalError;
-use crate::raft::Failure;
-use crate::raft::consensus::Unreadable;
-use crate::raft::event::Event;
-use crate::raft::node::NodeError;
+use crate::consensus::raft::Failure;
+use crate::consensus::raft::consensus::Unreadable;
+use crate::consensus::raft::event::Event;
+use crate::consensus::raft::node::NodeError;
 
 /// Encodes a state that was cheap to hand over; called once, off the actors' threads.
 pub type Encode = Box<dyn FnOnce() -> Result<Vec<u8>, EncodeError> + Send>;

@@ -4,8 +4,8 @@
 
 use super::writer::Job;
 use super::{Msg, State, wal};
-use crate::raft::consensus::Todo;
-use crate::raft::node::Write;
+use crate::consensus::raft::consensus::Todo;
+use crate::consensus::raft::node::Write;
 use ractor::ActorRef;
 
 impl State {

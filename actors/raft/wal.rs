@@ -13,9 +13,9 @@ mod segment;
 pub use open::{Opened, load_snapshot, open};
 pub use places::Reader;
 
+use crate::consensus::raft::frame::{Builder, FrameError, snapshot_head};
+use crate::consensus::raft::node::Write;
 use crate::limits;
-use crate::raft::frame::{Builder, FrameError, snapshot_head};
-use crate::raft::node::Write;
 use places::{Place, Places};
 use raft::eraftpb::{ConfState, HardState, SnapshotMetadata};
 use segment::Segment;

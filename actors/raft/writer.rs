@@ -6,8 +6,8 @@
 //! Owns the store. Never goes on after a failure: it reports it and ends.
 
 use super::wal::{Store, WalError};
+use crate::consensus::raft::node::Write;
 use crate::limits;
-use crate::raft::node::Write;
 use raft::eraftpb::SnapshotMetadata;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};

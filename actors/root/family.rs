@@ -5,12 +5,12 @@
 use super::{Child, Msg, NodeUsage, Refusal, RootRef, State, View};
 use crate::actors::mailbox::{Mailbox, Stamp, Waits};
 use crate::actors::raft as consensus;
+use crate::consensus::raft::Entry;
+use crate::consensus::raft::node::Conf;
 use crate::fsm::Touched;
 use crate::id::{BootId, Index, NodeId};
 use crate::limits;
-use crate::raft::Entry;
-use crate::raft::node::Conf;
-use crate::supervise::{Decision, History};
+use crate::node::supervise::{Decision, History};
 use crate::units::Millis;
 use ractor::{ActorCell, ActorRef, ActorStatus, RpcReplyPort, SpawnErr, SupervisionEvent};
 use std::collections::BTreeMap;

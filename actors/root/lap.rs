@@ -6,11 +6,11 @@ use super::{Child, Done, Proposal, ProposeError, RaftEvent, RootRef, State, ToCh
 use crate::actors::peer::Post;
 use crate::actors::raft as consensus;
 use crate::actors::raft::EncodeError;
+use crate::consensus::propose::{CommittedEntry, too_old};
 use crate::fsm::model::Node;
 use crate::fsm::{self, Applied, Command, Rejection, Touched};
 use crate::id::{BootId, Index, NodeId, Term};
 use crate::limits;
-use crate::propose::{CommittedEntry, too_old};
 use crate::units::{Millis, Timestamp};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;

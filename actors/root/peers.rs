@@ -5,10 +5,10 @@
 
 use super::{Child, Refusal, RootRef, State, ToChild};
 use crate::actors::raft as consensus;
+use crate::api::views::Expelled;
+use crate::consensus::raft::Entry;
+use crate::consensus::raft::node::Member;
 use crate::id::{BootId, Index, NodeId};
-use crate::raft::Entry;
-use crate::raft::node::Member;
-use crate::views::Expelled;
 
 /// What the peer actor tells.
 #[derive(Debug)]

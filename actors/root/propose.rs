@@ -5,13 +5,13 @@
 
 use super::{Child, Msg, RootRef, State, ToChild};
 use crate::actors::raft as consensus;
+use crate::api::views::Expelled;
+use crate::consensus::propose::{Answer, Proposals};
+pub use crate::consensus::propose::{Done, ProposeError, Refusal};
+use crate::consensus::raft::Entry;
 use crate::fsm::Command;
 use crate::limits;
-use crate::propose::{Answer, Proposals};
-pub use crate::propose::{Done, ProposeError, Refusal};
-use crate::raft::Entry;
 use crate::units::Millis;
-use crate::views::Expelled;
 use ractor::RpcReplyPort;
 
 /// A change that somebody wants.

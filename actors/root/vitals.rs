@@ -4,9 +4,9 @@
 
 use super::Child;
 use crate::actors::mailbox::Waits;
+use crate::api::views::Expelled;
+use crate::consensus::raft::node::Conf;
 use crate::id::{NodeId, Term};
-use crate::raft::node::Conf;
-use crate::views::Expelled;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};

@@ -8,7 +8,7 @@ use mill::fsm::command::{Deploy, Init, Register, Report};
 use mill::fsm::model::{DeployKind, Health, Node, Observed, Part, Phase, WorkloadSpec};
 use mill::fsm::{self, Command, Entry, SessionStep, State};
 use mill::id::{AllocId, AppName, Attempt, BootId, Incarnation, Index, NodeId, Revision};
-use mill::plan::{self, Scope, plan};
+use mill::scheduler::plan::{self, Scope, plan};
 use mill::units::{Bytes, MilliCpu, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

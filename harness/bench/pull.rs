@@ -5,10 +5,10 @@
 use crate::registry::{self, Registry};
 use crate::report::{Row, median, ms};
 use crate::side::Side;
-use mill::actors::container::containerd::{Config, Containerd};
-use mill::actors::container::image::{Images, RegistryConfig};
-use mill::oci::Platform;
-use mill::oci::image::sha256;
+use mill::actors::platform::containerd::{Config, Containerd};
+use mill::actors::platform::image::{Images, RegistryConfig};
+use mill::node::oci::Platform;
+use mill::node::oci::image::sha256;
 use std::fs;
 use std::io::Write as _;
 use std::path::Path;

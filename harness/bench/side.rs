@@ -3,7 +3,7 @@
 //! Owns its folder, its process and the containers in it; all gone when it is dropped.
 
 use crate::registry;
-use mill::actors::container::daemon::{self as private, Daemon};
+use mill::actors::platform::private_containerd::{self as private, Daemon};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use tokio::runtime::Runtime;

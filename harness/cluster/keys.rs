@@ -7,11 +7,11 @@ use mill::actors::peer::credentials::{seal_ca_key, sign_first};
 use mill::actors::peer::keys::NodeKeys;
 use mill::actors::peer::knock::Knock;
 use mill::actors::peer::wire;
+use mill::cluster::trust::Fingerprint;
 use mill::fsm::command::Init;
 use mill::fsm::{Cluster, FEATURE_LEVEL};
 use mill::id::{Incarnation, NodeId};
 use mill::secret::{OwnKey, SealKey};
-use mill::trust::Fingerprint;
 use std::collections::BTreeMap;
 use std::time::Duration;
 

@@ -14,10 +14,10 @@ pub use ways::Ways;
 use crate::poll::poll_async;
 use keys::Founder;
 use mill::actors::root::View;
+use mill::cluster::trust::Fingerprint;
 use mill::fsm::Command;
 use mill::fsm::model::{NodeStatus, Part, Role};
 use mill::id::{Incarnation, NodeId};
-use mill::trust::Fingerprint;
 use std::collections::BTreeMap;
 
 /// A cluster. Its nodes are numbered from 1.
@@ -37,7 +37,7 @@ impl TestCluster {
         let ca = founder.fingerprint;
         let first = TestNode::found(founder, ways.clone()).await;
         first.ready().await;
-        let minted = mill::token::mint(7, [7; 32], Some(ca));
+        let minted = mill::cluster::token::mint(7, [7; 32], Some(ca));
         let (id, hash) = (minted.id, minted.hash);
         let token = Command::CreateToken { id, role: Role::Join, hash, expires_at: None };
         first.propose(&token).await.expect("a token");
@@ -64,7 +64,7 @@ impl TestCluster {
     /// Waits until all are ready and as many vote as should.
     pub async fn settled(&self) {
         let size = self.nodes.len();
-        let want = mill::members::voters_among(size);
+        let want = mill::cluster::members::voters_among(size);
         let is_settled = |view: &View| {
             let nodes = &view.state.nodes;
             let voters = nodes.values().filter(|node| node.part == Part::Voter).count();

@@ -14,10 +14,10 @@ use mill::actors::root::{
     RootRef, ToChild, View, Vitals, sink,
 };
 use mill::actors::scheduler;
+use mill::cluster::trust::Fingerprint;
 use mill::fsm::command::{Init, Register};
 use mill::fsm::{Command, FEATURE_LEVEL};
 use mill::id::{BootId, Incarnation, NodeId};
-use mill::trust::Fingerprint;
 use mill::units::{Bytes, MilliCpu};
 use ractor::{Actor, SpawnErr};
 use std::collections::BTreeMap;

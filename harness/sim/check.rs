@@ -8,7 +8,7 @@ use crate::fsm::model::{Allocation, App, DeployStatus, Desired, Health, Node, No
 use crate::fsm::{self, Applied, Command, Entry, State};
 use crate::id::{AllocId, NodeId};
 use crate::limits;
-use crate::place::Placer;
+use crate::scheduler::place::Placer;
 use crate::spec::model::{ServiceSpec, UpdateOrder};
 use crate::units::Millis;
 use std::collections::{BTreeMap, BTreeSet};

@@ -17,13 +17,13 @@ mod tests;
 mod writer;
 
 use super::Dice;
+use crate::consensus::propose::{Proposals, Refusal};
+use crate::consensus::raft::consensus::{Consensus, Identity, Todo};
+use crate::consensus::raft::event::Committed;
+use crate::consensus::raft::log::LogView;
+use crate::consensus::raft::{Entry, Tuning};
 use crate::fsm::State;
 use crate::id::{BootId, NodeId, SpecHash};
-use crate::propose::{Proposals, Refusal};
-use crate::raft::consensus::{Consensus, Identity, Todo};
-use crate::raft::event::Committed;
-use crate::raft::log::LogView;
-use crate::raft::{Entry, Tuning};
 use crate::units::Millis;
 use bytes::Bytes;
 use client::Ledger;

@@ -8,7 +8,7 @@ use crate::fsm::command::{Action, RunAction};
 use crate::fsm::model::{Allocation, DeployKind, Deployment, Desired, HookWhen};
 use crate::fsm::{Command, State};
 use crate::id::{AllocId, WorkloadName};
-use crate::place::Placer;
+use crate::scheduler::place::Placer;
 use std::collections::BTreeSet;
 
 /// Healthy replicas of removed services that were taken away.

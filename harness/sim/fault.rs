@@ -3,11 +3,11 @@
 //! Owns the choice and the leader's watch over the nodes. Never repairs anything but in its time.
 
 use super::{Event, TROUBLE, World};
-use crate::clock::LeaderClock;
+use crate::cluster::clock::LeaderClock;
+use crate::cluster::failure_detector::Silence;
 use crate::fsm::model::NodeStatus;
 use crate::id::NodeId;
-use crate::plan::Observed;
-use crate::silence::Silence;
+use crate::scheduler::plan::Observed;
 use crate::units::Millis;
 
 impl World {

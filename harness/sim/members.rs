@@ -8,7 +8,7 @@ use crate::fsm::command::{Action, Join, RunAction};
 use crate::fsm::model::{AllocKind, Allocation, Desired, NodeStatus};
 use crate::fsm::{Applied, Command, Entry, State, fixture};
 use crate::id::NodeId;
-use crate::place::Placer;
+use crate::scheduler::place::Placer;
 use crate::units::Millis;
 
 /// How long two may be in one seat after an undrain, until one of them goes.

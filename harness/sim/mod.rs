@@ -13,12 +13,12 @@ mod tasks;
 mod tests;
 mod user;
 
-use crate::clock::LeaderClock;
+use crate::cluster::clock::LeaderClock;
+use crate::cluster::failure_detector::Silence;
 use crate::fsm::command::{Init, Register, Report};
 use crate::fsm::{self, Command, Entry, SessionStep, State};
 use crate::id::{AllocId, AppName, BootId, Incarnation, Index, NodeId};
-use crate::plan::{Observed, Scope, plan};
-use crate::silence::Silence;
+use crate::scheduler::plan::{Observed, Scope, plan};
 use crate::units::{Bytes, MilliCpu, Millis, Timestamp};
 use node::SimNode;
 use std::cmp::Reverse;

@@ -10,7 +10,7 @@ use crate::fsm::model::{
 };
 use crate::id::{AllocId, Attempt, BootId, Index, NodeId};
 use crate::limits;
-use crate::project::{Assignment, assignment};
+use crate::node::project::{Assignment, assignment};
 use crate::units::Millis;
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -11,7 +11,7 @@ use crate::fsm::model::{
 use crate::fsm::{Applied, Command, Entry, State};
 use crate::id::{AllocId, AppName, WorkloadName};
 use crate::limits;
-use crate::place::Placer;
+use crate::scheduler::place::Placer;
 use crate::spec::model::{StopSpec, TaskSpec};
 use crate::units::Millis;
 use std::collections::{BTreeMap, BTreeSet};

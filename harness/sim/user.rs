@@ -7,7 +7,7 @@ use crate::fsm::Command;
 use crate::fsm::command::Deploy;
 use crate::fsm::model::{DeployKind, WorkloadSpec};
 use crate::id::{AppName, Revision, WorkloadName};
-use crate::revise;
+use crate::scheduler::revise;
 use crate::spec::model::{
     HealthProbe, HealthSpec, PortSpec, RunSpec, ServiceSpec, StopSpec, UpdateOrder, UpdateSpec,
 };

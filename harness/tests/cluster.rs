@@ -3,11 +3,11 @@
 use crate::cluster::TestCluster;
 use crate::poll::poll_async;
 use mill::actors::root::View;
+use mill::api::views::Expelled;
 use mill::fsm::model::{NodeStatus, Role};
 use mill::fsm::{Command, FEATURE_LEVEL};
 use mill::id::{Incarnation, NodeId, TokenId};
 use mill::secret::Sealed;
-use mill::views::Expelled;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 

@@ -4,7 +4,7 @@
 
 use crate::poll::poll;
 use futures_util::StreamExt;
-use mill::actors::container::logs::{
+use mill::actors::platform::logs::{
     Event, LogLine, LogReader, Query, Stream, directory, mark_ended, relieve,
 };
 use mill::id::AllocId;

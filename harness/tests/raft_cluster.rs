@@ -4,9 +4,9 @@
 use crate::poll::poll_async;
 use crate::raft::{ListNode, Machine, Network};
 use mill::actors::raft::Msg;
+use mill::consensus::raft::node::Member::{Learner, Removed, Voter};
 use mill::id::NodeId;
 use mill::limits;
-use mill::raft::node::Member::{Learner, Removed, Voter};
 use tempfile::TempDir;
 
 struct Nodes {

@@ -229,7 +229,7 @@ mod tests {
     #[test]
     fn the_core_knows_nothing_of_the_shell() {
         let bad = "use crate::actors::root;\nuse crate::cli;\n// crate::daemon\n";
-        assert_eq!(lines(direction, "src/plan.rs", bad), [1, 2]);
+        assert_eq!(lines(direction, "src/scheduler/plan.rs", bad), [1, 2]);
         assert_eq!(lines(direction, "actors/api.rs", bad), [2]);
         assert_eq!(lines(direction, "src/daemon.rs", bad), [0usize; 0]);
     }

@@ -24,12 +24,12 @@ pub use service::{replicas, service, service_named, services};
 pub use task::{run, runs, tasks};
 pub use warnings::{no_leader, trouble};
 
+use crate::api::wire::{AppStatusView, LoginView, StatusView, TokenView};
 use crate::fsm::State;
 use crate::fsm::login::RegistryLogin;
 use crate::fsm::model::{Role, Token};
 use crate::id::{AllocId, NodeId};
 use crate::units::{Bytes, MilliCpu, Millis, Timestamp};
-use crate::wire::{AppStatusView, LoginView, StatusView, TokenView};
 use std::collections::BTreeMap;
 use std::fmt;
 

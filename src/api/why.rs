@@ -10,17 +10,17 @@ mod tests;
 
 pub use remedy::{Remedy, remedies};
 
+use crate::api::views;
+use crate::api::wire::{AllocationWhyView, DeploymentView, NodeReasonView, WaitingView, WhyView};
 use crate::fsm::State;
 use crate::fsm::model::{
     Allocation, App, DeployStatus, Desired, ExitReason, Health, NodeStatus, Phase,
 };
 use crate::id::{AppName, WorkloadName};
-use crate::place::{self, Placer};
-use crate::plan::{self, Observed, Plan, Scope, Unplaced};
-use crate::preview::refusal;
+use crate::scheduler::place::{self, Placer};
+use crate::scheduler::plan::{self, Observed, Plan, Scope, Unplaced};
+use crate::scheduler::preview::refusal;
 use crate::units::Timestamp;
-use crate::views;
-use crate::wire::{AllocationWhyView, DeploymentView, NodeReasonView, WaitingView, WhyView};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 

@@ -6,9 +6,9 @@ use super::file::MillFile;
 use super::follow::story::Change;
 use super::follow::{Before, Follow};
 use super::{Context, error::CliError};
+use crate::api::wire::{RunView, ServiceView};
 use crate::limits;
 use crate::units::Millis;
-use crate::wire::{RunView, ServiceView};
 use argh::{ArgsInfo, FromArgs};
 
 /// Stop and remove services, the file's app, or everything. Volumes and secrets stay.

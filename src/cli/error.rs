@@ -5,9 +5,9 @@
 use super::argv::ArgvError;
 use super::client::ClientError;
 use super::globals::AddressError;
+use crate::api::wire::{ErrorDetail, ErrorDocument, ErrorView};
 use crate::config::ConfigError;
 use crate::spec::{Detail, Report};
-use crate::wire::{ErrorDetail, ErrorDocument, ErrorView};
 use std::path::PathBuf;
 
 /// The operation failed.

@@ -3,7 +3,7 @@
 use super::client::{Resuming, query};
 use super::ui::{BAD, FAINT, GOOD, Ui};
 use super::{Context, error::CliError};
-use crate::wire::EventView;
+use crate::api::wire::EventView;
 use anstyle::Style;
 use argh::{ArgsInfo, FromArgs};
 

@@ -6,8 +6,8 @@
 use super::client::{Client, ClientError, Socket, escape};
 use super::ps::is_ended;
 use super::{Context, error::CliError};
+use crate::api::wire::{AllocationView, ExecControl};
 use crate::limits;
-use crate::wire::{AllocationView, ExecControl};
 use argh::{ArgsInfo, FromArgs};
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt as _, StreamExt as _};

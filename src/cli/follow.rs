@@ -11,8 +11,10 @@ use super::Context;
 use super::client::sse::Event;
 use super::client::{Client, Resuming};
 use super::error::{CliError, FAILED};
+use crate::api::wire::{
+    AcceptedEvent, DoneEvent, FailedEvent, ProgressEvent, ServiceView, StatusView,
+};
 use crate::units::Millis;
-use crate::wire::{AcceptedEvent, DoneEvent, FailedEvent, ProgressEvent, ServiceView, StatusView};
 use live::Live;
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -56,7 +58,7 @@ impl Before {
 
     /// All tasks of files.
     #[must_use]
-    pub fn tasks(&self) -> &[crate::wire::TaskView] {
+    pub fn tasks(&self) -> &[crate::api::wire::TaskView] {
         &self.status.tasks
     }
 

@@ -3,8 +3,8 @@
 use super::table::{self, Cell, NONE, Table};
 use super::ui::{BAD, CHANGE, GOOD, Ui};
 use super::{Context, error::CliError};
+use crate::api::wire::DeploymentView;
 use crate::units::Timestamp;
-use crate::wire::DeploymentView;
 use argh::{ArgsInfo, FromArgs};
 
 /// List revisions, newest first.

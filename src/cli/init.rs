@@ -2,7 +2,7 @@
 
 use super::globals::Target;
 use super::{Context, error::CliError};
-use crate::wire::{InitRequest, InitView};
+use crate::api::wire::{InitRequest, InitView};
 use argh::{ArgsInfo, FromArgs};
 use std::collections::BTreeMap;
 

@@ -2,8 +2,8 @@
 
 use super::init::{labels, on_socket};
 use super::{Context, error::CliError};
-use crate::join;
-use crate::wire::{JoinRequest, JoinView};
+use crate::api::wire::{JoinRequest, JoinView};
+use crate::cluster::join;
 use argh::{ArgsInfo, FromArgs};
 
 /// Make the local daemon a member of a cluster; returns when it is ready.

@@ -3,8 +3,8 @@
 use super::args::DurationArg;
 use super::init::on_socket;
 use super::{Context, error::CliError};
+use crate::api::wire::{LeaveRequest, LeaveView};
 use crate::limits;
-use crate::wire::{LeaveRequest, LeaveView};
 use argh::{ArgsInfo, FromArgs};
 use std::time::Instant;
 

@@ -4,7 +4,7 @@ use super::args::DurationArg;
 use super::client::{Client, Resuming, escape, query};
 use super::ui::{CHANGE, FAINT, Ui};
 use super::{Context, error::CliError};
-use crate::wire::LogLineView;
+use crate::api::wire::LogLineView;
 use argh::{ArgsInfo, FromArgs};
 
 /// Show what programs wrote: of services, tasks and allocations, merged by time.

@@ -5,7 +5,7 @@
 use super::table::{self, Cell, NONE, Table};
 use super::ui::{BAD, CHANGE, GOOD, Ui};
 use super::{Context, error::CliError};
-use crate::wire::{LabelsRequest, NodeView};
+use crate::api::wire::{LabelsRequest, NodeView};
 use argh::{ArgsInfo, FromArgs};
 use std::collections::BTreeMap;
 

@@ -5,7 +5,7 @@ use super::file::{MillFile, either};
 use super::ui::{BAD, CHANGE, FAINT, GOOD, STRONG, Ui};
 use super::up::{overrides, placed};
 use super::{Context, error::CliError};
-use crate::wire::{PlanChangeView, PlanFieldView, PlanPlacementView, PlanView};
+use crate::api::wire::{PlanChangeView, PlanFieldView, PlanPlacementView, PlanView};
 use argh::{ArgsInfo, FromArgs};
 use std::collections::BTreeMap;
 
@@ -195,8 +195,8 @@ fn waiting(change: &PlanChangeView, ui: Ui) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::wire::{NodeReasonView, ReplicaChange};
     use crate::cli::ps::tests::PLAIN;
-    use crate::wire::{NodeReasonView, ReplicaChange};
 
     fn change(name: &str, change: &str, effect: &str) -> PlanChangeView {
         PlanChangeView {

@@ -4,8 +4,8 @@ use super::client::Client;
 use super::table::{self, Cell, NONE, Table};
 use super::ui::{BAD, CHANGE, GOOD, Ui};
 use super::{Context, error::CliError};
+use crate::api::wire::{AllocationView, ServiceView, WaitingView};
 use crate::units::Timestamp;
-use crate::wire::{AllocationView, ServiceView, WaitingView};
 use anstyle::Style;
 use argh::{ArgsInfo, FromArgs};
 
@@ -212,7 +212,7 @@ fn health_style(health: &str) -> Option<Style> {
 #[cfg(test)]
 pub mod tests {
     use super::*;
-    use crate::wire::{CpuUse, ExitView, MemoryUse};
+    use crate::api::wire::{CpuUse, ExitView, MemoryUse};
 
     pub const PLAIN: Ui = Ui { json: false, color: false, live: false, asks: false };
     pub const NOW: Timestamp = Timestamp(1_772_366_641_220);

@@ -6,7 +6,7 @@ use super::follow::tasks::{self, Tasks};
 use super::follow::{Before, Follow, story};
 use super::up::fresh_key;
 use super::{Context, error::CliError};
-use crate::wire::RollbackRequest;
+use crate::api::wire::RollbackRequest;
 use argh::{ArgsInfo, FromArgs};
 use serde_json::json;
 

@@ -5,8 +5,8 @@ use super::history::took;
 use super::table;
 use super::ui::{BAD, GOOD, STRONG, Ui};
 use super::{Context, error::CliError};
+use crate::api::wire::{AppView, DeploymentView, ServiceView};
 use crate::units::Timestamp;
-use crate::wire::{AppView, DeploymentView, ServiceView};
 use argh::{ArgsInfo, FromArgs};
 
 /// Show what is deployed: every app's file, a service, or a revision.

@@ -7,8 +7,8 @@ use super::client::{Client, ClientError, Resuming, escape, query};
 use super::ps::is_ended;
 use super::up::fresh_key;
 use super::{Context, error::CliError};
+use crate::api::wire::{LogLineView, RunView, SpawnRequest};
 use crate::units::Bytes;
-use crate::wire::{LogLineView, RunView, SpawnRequest};
 use argh::{ArgsInfo, FromArgs};
 use std::collections::BTreeMap;
 
@@ -224,7 +224,7 @@ fn verdict(run: &RunView) -> (u8, Option<String>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::ExitView;
+    use crate::api::wire::ExitView;
 
     fn ended(reason: &str, code: Option<i32>, message: &str) -> RunView {
         let message = Some(message.to_owned()).filter(|text| !text.is_empty());

@@ -3,8 +3,8 @@
 use super::table::{self, Cell, NONE, Table};
 use super::ui::{BAD, CHANGE, GOOD, STRONG, Ui};
 use super::{Context, error::CliError};
+use crate::api::wire::{AppStatusView, NodeView, RunView, ServiceView, StatusView, TaskView};
 use crate::units::Timestamp;
-use crate::wire::{AppStatusView, NodeView, RunView, ServiceView, StatusView, TaskView};
 use argh::{ArgsInfo, FromArgs};
 
 /// Show the cluster: what is wrong, nodes, services, tasks.
@@ -162,8 +162,8 @@ fn usage(service: &ServiceView) -> (String, String) {
 #[cfg(test)]
 pub mod tests {
     use super::*;
+    use crate::api::wire::{DeploymentView, NodeAmount, ReplicasView, WarningView};
     use crate::cli::ps::tests::{NOW, PLAIN, allocation};
-    use crate::wire::{DeploymentView, NodeAmount, ReplicasView, WarningView};
     use std::collections::BTreeMap;
 
     /// A service without allocations.

@@ -3,7 +3,7 @@
 use super::args::DurationArg;
 use super::table::{self, NONE, Table};
 use super::{Context, error::CliError};
-use crate::wire::TokenRequest;
+use crate::api::wire::TokenRequest;
 use argh::{ArgsInfo, FromArgs};
 
 /// Create, list and revoke API tokens.

@@ -4,10 +4,10 @@ use super::client::{Client, ClientError, DeployOptions, Events, Resuming};
 use super::file::{MillFile, either};
 use super::follow::{Before, Follow, story, tasks};
 use super::{Context, error::CliError};
+use crate::api::wire::AcceptedEvent;
 use crate::cli::args::DurationArg;
 use crate::spec::Spec;
 use crate::units::Millis;
-use crate::wire::AcceptedEvent;
 use argh::{ArgsInfo, FromArgs};
 use serde_json::json;
 

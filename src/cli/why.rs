@@ -3,8 +3,8 @@
 use super::table;
 use super::ui::{BAD, FAINT, GOOD, Ui};
 use super::{Context, error::CliError};
+use crate::api::wire::{AllocationWhyView, DeploymentView, NodeReasonView, WaitingView, WhyView};
 use crate::units::Timestamp;
-use crate::wire::{AllocationWhyView, DeploymentView, NodeReasonView, WaitingView, WhyView};
 use argh::{ArgsInfo, FromArgs};
 
 /// Say why a service, task or allocation is placed there, or not, and why it isn't healthy.

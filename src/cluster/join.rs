@@ -2,10 +2,10 @@
 //!
 //! Owns the refusals with their remedies. Never makes anybody a member: that is `apply`.
 
+use crate::cluster::token::{self, TokenError};
 use crate::fsm::State;
 use crate::fsm::model::Role;
 use crate::limits::{self, LABEL_MAX, LABEL_VALUE_MAX};
-use crate::token::{self, TokenError};
 use crate::units::{Millis, Timestamp};
 use std::fmt;
 
@@ -37,7 +37,7 @@ pub enum JoinRefusal {
     #[error(transparent)]
     Token(#[from] TokenError),
     /// A token for something else.
-    #[error("a token of role {} joins no node", crate::views::role(*role))]
+    #[error("a token of role {} joins no node", crate::api::views::role(*role))]
     Role {
         /// What it is for.
         role: Role,

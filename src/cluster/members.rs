@@ -18,12 +18,12 @@
 mod tests;
 
 use crate::bugs::{Bug, is_on};
+use crate::consensus::raft::node::{Conf, Member};
 use crate::fsm::command::Members;
 use crate::fsm::model::{Node, NodeStatus, Part};
 use crate::fsm::{Command, State};
 use crate::id::NodeId;
 use crate::limits;
-use crate::raft::node::{Conf, Member};
 use crate::units::Timestamp;
 use std::collections::BTreeSet;
 

@@ -4,10 +4,10 @@
 //! cluster's CA; a cluster without one leaves it out. Never draws a number: randomness is an input.
 //! Never keeps the secret part: the state has a hash of the whole.
 
+use crate::cluster::trust::Fingerprint;
 use crate::fsm::State;
 use crate::fsm::model::Token;
 use crate::id::TokenId;
-use crate::trust::Fingerprint;
 use crate::units::Timestamp;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;

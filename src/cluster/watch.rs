@@ -4,12 +4,12 @@
 //! Never judges by itself: silence is judged by `silence`, the members are planned by `members`.
 //! Never reads a clock: `now` is of one that never runs back.
 
+use crate::cluster::failure_detector::Silence;
+use crate::cluster::members::{self, Next};
+use crate::consensus::raft::node::Conf;
 use crate::fsm::{Command, State};
 use crate::id::NodeId;
 use crate::limits;
-use crate::members::{self, Next};
-use crate::raft::node::Conf;
-use crate::silence::Silence;
 use crate::units::{Millis, Timestamp};
 
 /// What a leader knows of the nodes.

@@ -7,10 +7,10 @@
 #[cfg(test)]
 mod tests;
 
+use crate::consensus::raft::{Entry, event};
 use crate::fsm::{self, Outcome, Rejection, SessionStep, State};
 use crate::id::{BootId, Index, NodeId};
 use crate::limits;
-use crate::raft::{Entry, event};
 use crate::units::{Millis, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -5,12 +5,12 @@
 
 use super::identity::Identity;
 use super::{DaemonError, LOG, Node, Shared};
-use crate::actors::container::net::{Net, PublishOn};
 use crate::actors::peer;
 use crate::actors::peer::keys::NodeKeys;
 use crate::actors::platform::Places;
+use crate::actors::platform::net::{Net, PublishOn};
 use crate::id::NodeId;
-use crate::network::Subnet;
+use crate::node::network::Subnet;
 use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;

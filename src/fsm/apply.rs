@@ -99,7 +99,7 @@ impl State {
         let mut next = self.clone();
         let outcome = next.carry_out(command, touched);
         if outcome.is_ok() {
-            crate::events::record(self, &mut next, touched);
+            crate::fsm::events::record(self, &mut next, touched);
             *self = next;
         } else {
             *touched = Touched::default();
@@ -211,7 +211,7 @@ impl State {
             if let Some(old) = ours.cloned()
                 && let Some(new) = self.observe(&old, seen, touched)
             {
-                crate::events::record_observed(self, &old, &new);
+                crate::fsm::events::record_observed(self, &old, &new);
             }
         }
         Ok(Outcome::Done)

@@ -11,7 +11,8 @@ use super::command::Deploy;
 use super::model::{App, DeployKind, DeployStatus, Deployment, Service, StoredSpec, WorkloadSpec};
 use super::{Outcome, Rejection, State, Touched};
 use crate::id::{AppName, Revision, SpecHash, WorkloadName};
-use crate::{limits, preview};
+use crate::limits;
+use crate::scheduler::preview;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 

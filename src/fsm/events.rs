@@ -329,7 +329,7 @@ impl Found {
     fn token(&mut self, id: &TokenId, before: &State, after: &State) {
         let (kind, message) = match (before.tokens.get(id), after.tokens.get(id)) {
             (None, Some(new)) => {
-                let role = crate::views::role(new.role);
+                let role = crate::api::views::role(new.role);
                 (EventKind::TokenCreated, format!("{id}, {role}"))
             }
             (Some(_), None) => (EventKind::TokenRevoked, id.to_string()),

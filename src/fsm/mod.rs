@@ -8,6 +8,7 @@ mod apply;
 pub use apply::{apply, apply_next};
 pub mod command;
 mod deploy;
+pub mod events;
 #[cfg(test)]
 pub mod fixture;
 pub mod keys;
@@ -25,7 +26,7 @@ mod tests;
 
 pub use command::{Command, Entry, FEATURE_LEVEL, Outcome, Rejection, SessionStep};
 
-use crate::events::Event;
+use crate::fsm::events::Event;
 use crate::id::{AllocId, AppName, Incarnation, Index, NodeId, Revision, SpecHash, TokenId};
 use crate::id::{BootId, WorkloadName};
 use crate::units::{Bytes, MilliCpu, Timestamp};

@@ -27,7 +27,7 @@ impl State {
         }
         // The others may have let in nodes that this one never heard of.
         after.last_node = NodeId(self.last_node.0 + limits::UNHEARD_NODES);
-        crate::events::record(self, &mut after, &touched);
+        crate::fsm::events::record(self, &mut after, &touched);
         Some(after)
     }
 }
@@ -35,9 +35,9 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::events::EventKind;
     use crate::fsm::command::{Action, Place};
     use crate::fsm::deploy::tests::{change, put, running, shop, step};
+    use crate::fsm::events::EventKind;
     use crate::fsm::model::{Desired, ExitReason, Phase};
     use crate::fsm::{Command, Outcome, fixture};
     use crate::id::{AllocId, BootId, WorkloadName};

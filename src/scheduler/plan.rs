@@ -21,7 +21,7 @@ use crate::fsm::model::App;
 use crate::fsm::{Command, State};
 use crate::id::{AllocId, AppName, Index, NodeId, WorkloadName};
 use crate::limits;
-use crate::place::Placer;
+use crate::scheduler::place::Placer;
 use crate::units::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 

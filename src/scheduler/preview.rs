@@ -20,7 +20,7 @@ use crate::fsm::command::Deploy;
 use crate::fsm::model::{App, Desired, StoredSpec, WorkloadSpec};
 use crate::fsm::{self, Command, Outcome, Rejection, State};
 use crate::id::{AppName, NodeId, Revision, SpecHash, WorkloadName};
-use crate::plan::Unplaced;
+use crate::scheduler::plan::Unplaced;
 use crate::spec::model::{UpdateOrder, hash_of};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

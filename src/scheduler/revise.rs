@@ -10,12 +10,12 @@ mod rollback;
 
 pub use rollback::rollback;
 
-use crate::copies;
 use crate::fsm::State;
 use crate::fsm::command::Deploy;
 use crate::fsm::model::{App, DeployKind, Node, WorkloadSpec};
 use crate::id::{AppName, Digest, Revision, WorkloadName};
 use crate::limits::{REPLICAS_MAX, REVISIONS_PER_APP};
+use crate::node::image_replication;
 use crate::spec::model::{RunSpec, Spec};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -164,7 +164,7 @@ impl ResolveError {
 #[must_use]
 pub fn loaded(state: &State, reference: &str) -> Option<Result<Digest, ResolveError>> {
     let digest = state.loaded_digest(reference)?;
-    let lenders = copies::lenders(state, None, &digest)?;
+    let lenders = image_replication::lenders(state, None, &digest)?;
     if lenders.nodes.is_empty() {
         let (reference, reason) = (reference.to_owned(), lenders.reason);
         return Some(Err(ResolveError::Lost { reference, reason }));

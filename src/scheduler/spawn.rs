@@ -2,6 +2,7 @@
 //!
 //! Owns the checks of a request. Never resolves an image itself and never proposes.
 
+use crate::api::wire::SpawnRequest;
 use crate::fsm::State;
 use crate::fsm::command::Spawned;
 use crate::fsm::model::Run;
@@ -10,7 +11,6 @@ use crate::limits;
 use crate::spec::image::{Reference, ReferenceError};
 use crate::spec::model::{EnvPart, EnvValue, RunSpec, StopSpec, TaskSpec};
 use crate::units::{Bytes, MilliCpu, Millis};
-use crate::wire::SpawnRequest;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

@@ -3,9 +3,9 @@
 //! Owns the words of hints: a command where one helps. Never says what went wrong.
 
 use super::ApiError;
+use crate::cluster::token::TokenError;
 use crate::fsm::Rejection;
-use crate::revise::{ResolveError, ReviseError};
-use crate::token::TokenError;
+use crate::scheduler::revise::{ResolveError, ReviseError};
 use warp::http::Method;
 
 impl ApiError {

@@ -6,13 +6,13 @@
 use super::following::note;
 use crate::actors::api::context::{Lines, Neighbours};
 use crate::actors::api::reach::{Ask, ReachError, lost};
-use crate::actors::container::logs::{Event, LogLine, LogTime, Query, Stream};
+use crate::actors::platform::logs::{Event, LogLine, LogTime, Query, Stream};
 use crate::actors::root::View;
+use crate::api::views;
+use crate::api::wire::LogLineView;
 use crate::fsm::model::Role;
 use crate::id::{AllocId, NodeId};
 use crate::limits;
-use crate::views;
-use crate::wire::LogLineView;
 use bytes::BytesMut;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;

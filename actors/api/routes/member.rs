@@ -6,8 +6,8 @@
 use super::super::{exec, files, images, lend, logs, usage};
 use super::parts::{LOG_QUERY, change, forget, get, parameter};
 use super::{Gives, Route, Takes, Verb, shape};
+use crate::api::wire;
 use crate::fsm::model::Role;
-use crate::wire;
 
 /// Every route between members.
 pub static MEMBER_ROUTES: &[Route] = &[

@@ -3,8 +3,8 @@
 //! Never a route of its own.
 
 use super::{Gives, Handler, Parameter, Route, Shape, Takes, Verb, shape};
+use crate::api::wire;
 use crate::fsm::model::Role;
-use crate::wire;
 
 /// A parameter with what it does.
 pub const fn parameter(name: &'static str, what: &'static str) -> Parameter {

@@ -8,8 +8,8 @@ use super::super::{
 };
 use super::parts::{DEPLOY_EVENTS, LOG_QUERY, change, forget, get, of_node, own, parameter};
 use super::{Gives, Route, Takes, Verb, shape};
+use crate::api::wire;
 use crate::fsm::model::Role;
-use crate::wire;
 
 /// Every route of this build.
 pub static ROUTES: &[Route] = &[

@@ -4,10 +4,10 @@ use super::support::{Client, Node, PATIENCE};
 use crate::actors::api::openapi;
 use crate::actors::api::routes::{ROUTES, Route};
 use crate::actors::api::{Bounds, Standing};
+use crate::api::wire::{ErrorDocument, HealthView, InitView};
+use crate::cluster::token;
 use crate::fsm::model::Role;
-use crate::token;
 use crate::units::Timestamp;
-use crate::wire::{ErrorDocument, HealthView, InitView};
 use std::os::unix::fs::PermissionsExt as _;
 
 /// A path of the route that exists nowhere but leads to it.

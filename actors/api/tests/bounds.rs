@@ -2,9 +2,9 @@
 
 use super::support::{Node, PATIENCE};
 use crate::actors::api::Bounds;
+use crate::api::wire::HealthView;
 use crate::fsm::model::DeployStatus;
 use crate::limits;
-use crate::wire::HealthView;
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use std::time::{Duration, Instant};

@@ -1,13 +1,15 @@
 //! Changes that aren't a file: scale, remove, restart, tokens, images; and what is shown.
 
 use super::support::Node;
+use crate::api::wire::{
+    AllocationView, ImageView, NewTokenView, NodeView, RevisionView, ServiceView,
+};
+use crate::api::wire::{AppView, ErrorDocument, StatusView, TokenView};
 use crate::fsm::Command;
 use crate::fsm::command::{Action, Steps};
 use crate::fsm::model::{DeployStatus, Health, Phase};
 use crate::id::{Attempt, Revision};
-use crate::revise;
-use crate::wire::{AllocationView, ImageView, NewTokenView, NodeView, RevisionView, ServiceView};
-use crate::wire::{AppView, ErrorDocument, StatusView, TokenView};
+use crate::scheduler::revise;
 
 const FILE: &str = "app \"shop\"
 service \"web\" {

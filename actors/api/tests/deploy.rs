@@ -2,10 +2,10 @@
 
 use super::support::{Node, Sse};
 use crate::actors::root::ProposeError;
+use crate::api::wire::{AppView, DeploymentView, ErrorDocument, RevisionView};
 use crate::fsm::model::{DeployStatus, Health, Observed, Phase};
 use crate::id::Digest;
-use crate::oci::pull::LayerPull;
-use crate::wire::{AppView, DeploymentView, ErrorDocument, RevisionView};
+use crate::node::oci::pull::LayerPull;
 
 const FILE: &str = "app \"shop\"\nservice \"web\" {\n    image \"nginx:1\"\n    port 80\n}\n";
 

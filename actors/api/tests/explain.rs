@@ -1,12 +1,12 @@
 //! Plans, and that they are checked at the moment the revision is made; events.
 
 use super::support::Node;
+use crate::api::wire::{ErrorDocument, EventView, PlanView};
 use crate::fsm::Command;
 use crate::fsm::command::{Action, Steps};
 use crate::fsm::model::{DeployStatus, Role};
 use crate::id::Revision;
-use crate::revise;
-use crate::wire::{ErrorDocument, EventView, PlanView};
+use crate::scheduler::revise;
 
 const FILE: &str = "app \"shop\"\nservice \"web\" {\n    image \"nginx:1\"\n    port 80\n}\n";
 

@@ -2,13 +2,13 @@
 
 use super::support::{Client, Node};
 use crate::actors::api::Lenders;
-use crate::actors::container::image::Members as _;
+use crate::actors::platform::image::Members as _;
 use crate::actors::root::{ProposeError, View};
+use crate::api::wire::{ErrorDocument, ImageView};
 use crate::fsm::command::{Join, Register};
 use crate::fsm::model::Role;
 use crate::fsm::{Command, Touched, fixture};
 use crate::id::{BootId, Digest, NodeId};
-use crate::wire::{ErrorDocument, ImageView};
 use futures_util::TryStreamExt as _;
 use std::sync::Arc;
 
@@ -153,7 +153,7 @@ async fn a_member_lends_its_blobs() {
     let of = async |digest: &str, from| {
         let lent = lenders.blob(&view, NodeId(1), &digest.into(), from).await?;
         let pieces: Vec<bytes::Bytes> = lent.try_collect().await.unwrap();
-        Ok::<_, crate::actors::container::image::LendError>(pieces.concat())
+        Ok::<_, crate::actors::platform::image::LendError>(pieces.concat())
     };
     assert_eq!(of("sha256:ab", 0).await.unwrap(), blob);
     assert_eq!(of("sha256:ab", 30).await.unwrap(), blob[30..]);

@@ -1,7 +1,7 @@
 //! Logins to registries.
 
 use super::support::Node;
-use crate::wire::{ErrorDocument, LoginView};
+use crate::api::wire::{ErrorDocument, LoginView};
 
 #[tokio::test]
 async fn a_login_is_tried_kept_and_shown_without_its_password() {

@@ -1,12 +1,12 @@
 //! Nodes: labels, drains with what is left, removal.
 
 use super::support::Node;
+use crate::api::wire::{ErrorDocument, NodeView, StatusView, WhyView};
 use crate::fsm::Command;
 use crate::fsm::command::{Join, Members, Register};
 use crate::fsm::fixture;
 use crate::fsm::model::Role;
 use crate::id::{BootId, NodeId};
-use crate::wire::{ErrorDocument, NodeView, StatusView, WhyView};
 
 const FILE: &str = "app \"shop\"
 service \"web\" {

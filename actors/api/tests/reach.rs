@@ -1,12 +1,12 @@
 //! What another node has, asked of this one.
 
 use super::support::{Node, Sse};
+use crate::api::wire::{AllocationView, ErrorDocument, NodeView};
 use crate::fsm::Command;
 use crate::fsm::command::{Join, Register};
 use crate::fsm::fixture;
 use crate::fsm::model::{DeployStatus, Role};
 use crate::id::{AllocId, BootId, NodeId};
-use crate::wire::{AllocationView, ErrorDocument, NodeView};
 
 const FILE: &str = "service \"web\" {
     image \"nginx:1\"

@@ -2,11 +2,11 @@
 //!
 //! Owns what of it may succeed later. Never retries.
 
-use crate::actors::container::containerd;
-use crate::actors::container::image::ImageError;
-use crate::actors::container::net::{NetError, Taken};
-use crate::life::Failure;
-use crate::oci::{SpecError, UserError};
+use crate::actors::platform::containerd;
+use crate::actors::platform::image::ImageError;
+use crate::actors::platform::net::{NetError, Taken};
+use crate::allocation::Failure;
+use crate::node::oci::{SpecError, UserError};
 use crate::units::Millis;
 use std::io;
 use std::path::PathBuf;

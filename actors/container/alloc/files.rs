@@ -3,11 +3,11 @@
 //! Owns the allocation's folder. Never mounts anything.
 
 use super::error::Failed;
-use crate::actors::container::logs;
 use crate::actors::platform::Platform;
+use crate::actors::platform::logs;
+use crate::allocation::Ended;
 use crate::id::{AllocId, Attempt};
-use crate::life::Ended;
-use crate::oci::BindMount;
+use crate::node::oci::BindMount;
 use crate::spec::model::VolumeSpec;
 use crate::units::Timestamp;
 use std::io;

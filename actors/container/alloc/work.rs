@@ -4,17 +4,17 @@
 
 use super::error::Failed;
 use super::files::{self, leftover};
-use crate::actors::container::containerd::{Exit, NewContainer, TaskState};
 use crate::actors::container::health;
-use crate::actors::container::image::Image;
-use crate::actors::container::logs;
 use crate::actors::platform::Platform;
+use crate::actors::platform::containerd::{Exit, NewContainer, TaskState};
+use crate::actors::platform::image::Image;
+use crate::actors::platform::logs;
+use crate::allocation::Ended;
 use crate::fsm::model::{AllocKind, StoredSpec, WorkloadSpec};
 use crate::id::{AllocId, Attempt, ContainerId, Digest, SpecHash, WorkloadName};
-use crate::life::Ended;
 use crate::limits;
-use crate::network::Protocol;
-use crate::oci::{
+use crate::node::network::Protocol;
+use crate::node::oci::{
     Account, BindMount, CgroupVersion, Context, plain_env, resolve_user, runtime_spec, stop_signal,
 };
 use crate::spec::model::{HealthProbe, HealthSpec};
@@ -235,7 +235,7 @@ impl Job {
         let containerd = &self.platform.containerd;
         let id = self.container(attempt);
         if let Some(signal) = gently {
-            let signal = signal.unwrap_or(crate::oci::DEFAULT_STOP_SIGNAL);
+            let signal = signal.unwrap_or(crate::node::oci::DEFAULT_STOP_SIGNAL);
             let grace = self.spec.spec.stop().grace.duration();
             containerd.kill(&id, signal).await?;
             // When the grace is over, removing the container kills it.
@@ -287,12 +287,14 @@ fn open_files() -> u64 {
 }
 
 /// What a workload's life needs to know of its specification.
-pub fn terms(spec: &WorkloadSpec) -> crate::life::Terms {
+pub fn terms(spec: &WorkloadSpec) -> crate::allocation::Terms {
     match spec {
-        WorkloadSpec::Service(service) => {
-            crate::life::Terms { health: service.health.clone(), restarts: true, timeout: None }
-        }
-        WorkloadSpec::Task(task) => crate::life::Terms {
+        WorkloadSpec::Service(service) => crate::allocation::Terms {
+            health: service.health.clone(),
+            restarts: true,
+            timeout: None,
+        },
+        WorkloadSpec::Task(task) => crate::allocation::Terms {
             health: HealthSpec {
                 explicit: false,
                 probe: HealthProbe::Uptime,

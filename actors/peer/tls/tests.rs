@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::actors::peer::ca::{Authority, certificate_to_pem};
-use crate::trust::Validity;
+use crate::cluster::trust::Validity;
 use crate::units::{Millis, Timestamp};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};

@@ -4,8 +4,8 @@
 //! at once where the disk is full. Never removes what a pull has just been asked for.
 
 use super::{Images, Inner, Listed, lock};
-use crate::actors::container::disk;
-use crate::actors::container::image::ImageError;
+use crate::actors::platform::disk;
+use crate::actors::platform::image::ImageError;
 use crate::fsm::model::StoredSpec;
 use crate::id::{Digest, SpecHash};
 use crate::limits;

@@ -2,9 +2,9 @@
 //!
 //! Never retries; says whether retrying makes sense.
 
-use crate::actors::container::containerd;
+use crate::actors::platform::containerd;
 use crate::id::Digest;
-use crate::oci::Platform;
+use crate::node::oci::Platform;
 use crate::spec::image::ReferenceError;
 use std::sync::Arc;
 use std::time::Duration;

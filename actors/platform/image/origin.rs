@@ -10,11 +10,11 @@ use super::registry::{self, broken_off};
 use super::shared::{Lent, Members};
 use super::{Inner, lock, store};
 use crate::actors::root::View;
-use crate::copies::{self, Lenders};
 use crate::id::{Digest, NodeId};
 use crate::limits;
-use crate::oci::Manifest;
-use crate::oci::image::sha256;
+use crate::node::image_replication::{self, Lenders};
+use crate::node::oci::Manifest;
+use crate::node::oci::image::sha256;
 use crate::spec::image::Reference;
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt as _;
@@ -128,7 +128,7 @@ impl Inner {
     pub(super) fn origin(&self, image: &Reference, top: &Digest) -> Origin {
         let from_registry = Origin { lending: None, from: From::Registry };
         let Some(view) = self.cluster.view() else { return from_registry };
-        let Some(lenders) = copies::lenders(&view.state, Some(view.node), top) else {
+        let Some(lenders) = image_replication::lenders(&view.state, Some(view.node), top) else {
             return from_registry;
         };
         let known = view.state.loaded.get(&image.plain());

@@ -12,9 +12,9 @@ use super::unpack::{self, Layer};
 use super::{Inner, records};
 use crate::id::Digest;
 use crate::limits;
-use crate::oci::image::{Descriptor, Document, INDEX_TYPES, MANIFEST_TYPES, document};
-use crate::oci::pull::LayerPull;
-use crate::oci::{ImageFile, Index, Manifest, Platform};
+use crate::node::oci::image::{Descriptor, Document, INDEX_TYPES, MANIFEST_TYPES, document};
+use crate::node::oci::pull::LayerPull;
+use crate::node::oci::{ImageFile, Index, Manifest, Platform};
 use crate::spec::image::Reference;
 use bytes::{Bytes, BytesMut};
 use std::sync::Arc;
@@ -178,7 +178,7 @@ impl Inner {
         let containerd = &self.containerd;
         let mut config = Labels::new();
         if let Some(chain) = resolved.chain_id() {
-            let snapshotter = crate::actors::container::containerd::SNAPSHOTTER;
+            let snapshotter = crate::actors::platform::containerd::SNAPSHOTTER;
             config
                 .insert(format!("containerd.io/gc.ref.snapshot.{snapshotter}"), chain.to_string());
         }
@@ -359,7 +359,7 @@ pub(super) fn wrong_digest(image: &Reference, digest: &Digest) -> ImageError {
 
 /// A full disk is told with the image's name, wherever it was met.
 pub(super) fn named(image: &Reference, error: ImageError) -> ImageError {
-    use crate::actors::container::containerd::Error;
+    use crate::actors::platform::containerd::Error;
     match error {
         ImageError::Containerd(inner) if matches!(*inner, Error::DiskFull) => {
             ImageError::DiskFull { reference: image.to_string() }

@@ -7,8 +7,8 @@
 use super::Listed;
 use super::error::ImageError;
 use super::pull::Resolved;
-use crate::actors::container::containerd::client::{allow, retry};
-use crate::actors::container::containerd::{Containerd, Error, timestamp};
+use crate::actors::platform::containerd::client::{allow, retry};
+use crate::actors::platform::containerd::{Containerd, Error, timestamp};
 use crate::id::Digest;
 use crate::spec::image::Reference;
 use crate::units::Bytes;

@@ -3,8 +3,8 @@
 //! Owns the search through the layers of an overlay. Never writes, never follows a link out of the
 //! image.
 
-use crate::actors::container::containerd::client::allow;
-use crate::actors::container::containerd::{Containerd, Error, SNAPSHOTTER};
+use crate::actors::platform::containerd::client::allow;
+use crate::actors::platform::containerd::{Containerd, Error, SNAPSHOTTER};
 use crate::id::Digest;
 use containerd_client::services::v1 as api;
 use containerd_client::types::Mount;

@@ -6,9 +6,9 @@
 use super::error::ImageError;
 use super::{Images, flight, lock, parse, records, store};
 use crate::actors::root::View;
-use crate::copies::Held;
 use crate::fsm::loaded::Pin;
 use crate::id::{Digest, Index, NodeId};
+use crate::node::image_replication::Held;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{self, BoxStream};

@@ -3,8 +3,8 @@
 //! Owns the protocol of a write. Never knows where the bytes come from.
 
 use super::error::ImageError;
-use crate::actors::container::containerd::client::{allow, is_away, retry};
-use crate::actors::container::containerd::{Containerd, Error};
+use crate::actors::platform::containerd::client::{allow, is_away, retry};
+use crate::actors::platform::containerd::{Containerd, Error};
 use crate::id::Digest;
 use crate::limits;
 use bytes::Bytes;

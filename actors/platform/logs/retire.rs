@@ -1,12 +1,12 @@
 //! The removal of logs: what is old, and what is too much.
 //!
-//! Owns looking at the files and removing them. Never decides which go: [`crate::retain`] does.
+//! Owns looking at the files and removing them. Never decides which go: [`crate::node::retention`] does.
 
 use super::files::{self, Segment};
-use crate::actors::container::disk;
+use crate::actors::platform::disk;
 use crate::id::AllocId;
 use crate::limits;
-use crate::retain::{Gone, Log, Part, retire};
+use crate::node::retention::{Gone, Log, Part, retire};
 use crate::units::{Bytes, Millis, Timestamp};
 use std::fs::{self, Metadata};
 use std::io;

@@ -5,14 +5,14 @@
 
 use super::{NetConfig, NetError, PublishOn};
 use crate::limits::NFT_DEADLINE;
-use crate::network::Protocol;
+use crate::node::network::Protocol;
 use std::fmt::Write as _;
 use std::net::Ipv4Addr;
 use std::process::Stdio;
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
-pub use crate::project::PublishMap;
+pub use crate::node::project::PublishMap;
 
 /// The table, all but the published ports, which stay as they are: what an earlier process
 /// published goes on working until the next `publish`.

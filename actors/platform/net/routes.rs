@@ -5,7 +5,7 @@
 
 use super::link::Links;
 use super::{Net, NetConfig, NetError};
-use crate::network::Subnet;
+use crate::node::network::Subnet;
 use rtnetlink::RouteMessageBuilder;
 use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage};
 use std::collections::{BTreeMap, BTreeSet};

@@ -4,8 +4,8 @@
 //! its command line names our configuration.
 
 use super::{Config, Error};
-use crate::actors::container::containerd::client::channel;
-use crate::actors::container::runc_shim::{USUAL, find};
+use crate::actors::platform::containerd::client::channel;
+use crate::actors::platform::runc_shim::{USUAL, find};
 use crate::limits;
 use containerd_client::services::v1::version_client::VersionClient;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};

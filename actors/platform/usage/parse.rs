@@ -3,7 +3,7 @@
 //! Formats: `Documentation/admin-guide/cgroup-v1/{cpuacct,memory}.rst`, `cgroup-v2.rst`,
 //! `proc_meminfo(5)` and `proc_stat(5)`. Never opens a file.
 
-use crate::oci::CgroupVersion;
+use crate::node::oci::CgroupVersion;
 use crate::units::Bytes;
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -1,7 +1,7 @@
 //! Tests of the parsers with recorded files, and of the meter with real control groups.
 
 use super::*;
-use crate::oci::CgroupVersion;
+use crate::node::oci::CgroupVersion;
 use std::process::{Child, Command};
 
 const MOUNTS_V1: &str = "\

@@ -6,9 +6,9 @@
 use super::places::{Place, Places};
 use super::segment::{Segment, sync_dir};
 use super::{Reader, Wal, WalError, io};
-use crate::raft::frame::{self, Found, Item, SEGMENT_HEADER};
-use crate::raft::log::Recovered;
-use crate::raft::recover::Replayed;
+use crate::consensus::raft::frame::{self, Found, Item, SEGMENT_HEADER};
+use crate::consensus::raft::log::Recovered;
+use crate::consensus::raft::recover::Replayed;
 use raft::eraftpb::{ConfState, HardState, Snapshot};
 use std::collections::VecDeque;
 use std::fs::OpenOptions;

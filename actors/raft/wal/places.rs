@@ -2,7 +2,7 @@
 //!
 //! Shared by the writer, which adds places, and raft, which reads. Never holds an entry.
 
-use crate::raft::log::{ReadEntries, ReadFailed};
+use crate::consensus::raft::log::{ReadEntries, ReadFailed};
 use prost011::Message as _;
 use raft::eraftpb::Entry;
 use std::collections::VecDeque;

@@ -3,8 +3,8 @@
 //! Never decides when a new one begins or an old one goes.
 
 use super::{WalError, io};
+use crate::consensus::raft::frame::{Builder, SEGMENT_HEADER, segment_head};
 use crate::limits;
-use crate::raft::frame::{Builder, SEGMENT_HEADER, segment_head};
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};

@@ -1,7 +1,7 @@
 //! The log store against a model, over many openings.
 
 use super::*;
-use crate::raft::log::{LogView, ReadEntries};
+use crate::consensus::raft::log::{LogView, ReadEntries};
 use proptest::prelude::*;
 use raft::eraftpb::{Entry, Snapshot};
 use raft::{GetEntriesContext, Storage};

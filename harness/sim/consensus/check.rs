@@ -3,11 +3,11 @@
 //! Never changes anything.
 
 use super::{QUIET, TROUBLE, World};
+use crate::cluster::members::{self, Next, voters_among};
+use crate::consensus::raft::event::Committed;
+use crate::consensus::raft::node::Conf;
 use crate::fsm::State;
 use crate::id::NodeId;
-use crate::members::{self, Next, voters_among};
-use crate::raft::event::Committed;
-use crate::raft::node::Conf;
 use raft::eraftpb::ConfState;
 use std::collections::BTreeSet;
 

@@ -4,12 +4,12 @@
 
 use super::life::Who;
 use super::{Event, World};
+use crate::consensus::propose::{Answer, ProposeError};
+use crate::consensus::raft::Entry;
 use crate::fsm::command::Deploy;
 use crate::fsm::model::{DeployKind, WorkloadSpec};
 use crate::fsm::{Command, SessionStep, State};
 use crate::id::AppName;
-use crate::propose::{Answer, ProposeError};
-use crate::raft::Entry;
 use crate::units::Millis;
 use std::collections::BTreeMap;
 use std::sync::OnceLock;

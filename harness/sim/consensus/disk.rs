@@ -3,9 +3,9 @@
 //! Owns what is there after a crash: a record as a whole or not at all, a snapshot's file before
 //! the record that goes with it. Never loses what was reported as durable.
 
-use crate::raft::log::{ReadEntries, ReadFailed, Recovered};
-use crate::raft::node::Write;
-use crate::raft::recover::Replayed;
+use crate::consensus::raft::log::{ReadEntries, ReadFailed, Recovered};
+use crate::consensus::raft::node::Write;
+use crate::consensus::raft::recover::Replayed;
 use raft::eraftpb::{ConfState, Entry, HardState, Snapshot, SnapshotMetadata};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};

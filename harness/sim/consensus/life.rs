@@ -7,19 +7,19 @@ use super::check::sorted;
 use super::disk::Job;
 use super::network::Link;
 use super::{Event, HASTE, World};
-use crate::clock::LeaderClock;
+use crate::cluster::clock::LeaderClock;
+use crate::cluster::members::Next;
+use crate::cluster::watch::Watch;
+use crate::consensus::propose::{CommittedEntry, Proposals};
+use crate::consensus::raft::Entry;
+use crate::consensus::raft::consensus::{Consensus, packed};
+use crate::consensus::raft::event::{Committed, Event as Told};
+use crate::consensus::raft::node::Conf;
 use crate::fsm::command::Register;
 use crate::fsm::{self, Command, FEATURE_LEVEL, State, fixture};
 use crate::id::{BootId, Index, NodeId};
 use crate::limits;
-use crate::members::Next;
-use crate::propose::{CommittedEntry, Proposals};
-use crate::raft::Entry;
-use crate::raft::consensus::{Consensus, packed};
-use crate::raft::event::{Committed, Event as Told};
-use crate::raft::node::Conf;
 use crate::units::{Millis, Timestamp};
-use crate::watch::Watch;
 use raft::eraftpb::SnapshotMetadata;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -229,7 +229,8 @@ impl World {
         }
         self.check_hash(id, false);
         if own {
-            let done = applied.outcome.map(|outcome| crate::propose::Done { index, outcome });
+            let done =
+                applied.outcome.map(|outcome| crate::consensus::propose::Done { index, outcome });
             self.settle(id, session.seq, done.map_err(Into::into));
         }
         applied.touched.nodes

@@ -7,9 +7,9 @@
 
 use super::disk::Shared;
 use super::{Event, World};
+use crate::consensus::propose::Refusal;
+use crate::consensus::raft::Entry;
 use crate::id::NodeId;
-use crate::propose::Refusal;
-use crate::raft::Entry;
 use bytes::Bytes;
 use prost011::Message as _;
 use raft::eraftpb::{Message, MessageType};

@@ -7,10 +7,10 @@
 use super::disk::Shared;
 use super::life::Who;
 use super::{Event, MACHINES, TROUBLE, World};
+use crate::consensus::propose::Answer;
 use crate::fsm::command::Join;
 use crate::fsm::{Command, Outcome, fixture};
 use crate::id::NodeId;
-use crate::propose::Answer;
 
 /// A removal may still come about so long after it was asked for.
 const REMOVAL: u64 = 5_000;

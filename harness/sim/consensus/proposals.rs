@@ -5,10 +5,10 @@
 
 use super::life::Who;
 use super::{Event, HASTE, World};
+use crate::consensus::propose::{Answer, Refusal};
+use crate::consensus::raft::Entry;
 use crate::fsm::Command;
 use crate::limits;
-use crate::propose::{Answer, Refusal};
-use crate::raft::Entry;
 
 impl World {
     pub(super) fn propose(&mut self, id: u64, who: Who, command: &Command, key: Option<String>) {

@@ -4,7 +4,7 @@ use super::parts::publish;
 use super::support::Node;
 use super::{container, free_port, get};
 use crate::poll::poll;
-use mill::actors::container::exec::Probed;
+use mill::actors::platform::exec::Probed;
 use mill::fsm::model::{ExitReason, Health, Observed, Phase};
 use mill::id::{Attempt, ContainerId};
 use mill::spec::model::{EnvPart, EnvValue, HealthProbe, ServiceSpec};

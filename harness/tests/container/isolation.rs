@@ -4,7 +4,7 @@ use super::container;
 use super::support::Node;
 use crate::poll::poll_async;
 use crate::registry::run;
-use mill::actors::container::exec::{Execs, Probed, Program, Running};
+use mill::actors::platform::exec::{Execs, Probed, Program, Running};
 use mill::fsm::model::Phase;
 use mill::id::{AllocId, ContainerId};
 use mill::spec::model::VolumeSpec;

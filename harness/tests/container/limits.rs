@@ -3,7 +3,7 @@
 use super::container;
 use super::support::Node;
 use crate::poll::{poll, poll_async};
-use mill::actors::container::usage::Meter;
+use mill::actors::platform::usage::Meter;
 use mill::fsm::model::{ExitReason, Observed, Phase};
 use mill::id::{AllocId, ContainerId};
 use mill::spec::model::ServiceSpec;

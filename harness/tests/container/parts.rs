@@ -3,14 +3,14 @@
 //! Never ends any of it: the node does.
 
 use super::proxy::Proxy;
-use mill::actors::container::containerd::Containerd;
-use mill::actors::container::daemon::Daemon;
-use mill::actors::container::exec::Execs;
-use mill::actors::container::image::{Images, RegistryConfig};
-use mill::actors::container::logs;
-use mill::actors::container::net::{Net, PublishOn};
+use mill::actors::platform::containerd::Containerd;
+use mill::actors::platform::exec::Execs;
+use mill::actors::platform::image::{Images, RegistryConfig};
+use mill::actors::platform::logs;
+use mill::actors::platform::net::{Net, PublishOn};
+use mill::actors::platform::private_containerd::Daemon;
 use mill::actors::platform::{Places, Platform};
-use mill::network::Subnet;
+use mill::node::network::Subnet;
 use mill::spec::model::PublishSpec;
 use std::net::Ipv4Addr;
 use std::path::Path;

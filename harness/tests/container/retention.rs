@@ -4,7 +4,7 @@ use super::support::Node;
 use crate::poll::{poll, poll_async};
 use futures_util::StreamExt;
 use mill::actors::container;
-use mill::actors::container::logs::{Event, Query, directory};
+use mill::actors::platform::logs::{Event, Query, directory};
 use mill::fsm::model::Phase;
 use mill::id::AllocId;
 use std::fs::OpenOptions;

@@ -17,7 +17,7 @@ use mill::fsm::model::{
 };
 use mill::fsm::{Command, Entry, State};
 use mill::id::{AllocId, Attempt, BootId, Index, NodeId, WorkloadName};
-use mill::plan::{self, Scope, plan};
+use mill::scheduler::plan::{self, Scope, plan};
 use mill::secret::Sealed;
 use mill::spec;
 use mill::units::{Bytes, MilliCpu, Millis};

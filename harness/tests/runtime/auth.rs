@@ -3,10 +3,10 @@
 use super::fake::{FakeRegistry, Kind};
 use super::{Host, jwt};
 use crate::registry::{PASSWORD, Registry, USER};
-use mill::actors::container::image::{ImageError, RegistryConfig, Who};
+use mill::actors::platform::image::{ImageError, RegistryConfig, Who};
 use mill::fsm::login::{Logins, RegistryLogin};
-use mill::oci::Platform;
-use mill::oci::docker_config::Login;
+use mill::node::oci::Platform;
+use mill::node::oci::docker_config::Login;
 use mill::secret::{Keyring, OwnKey, SealKey, Sealed, Secret};
 use mill::units::Timestamp;
 use std::sync::Arc;

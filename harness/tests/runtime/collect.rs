@@ -4,10 +4,10 @@ use super::Host;
 use super::fake::FakeRegistry;
 use crate::poll::poll_async;
 use crate::registry::{Registry, docker_archive};
-use mill::actors::container::image::{Images, RegistryConfig, Specs};
+use mill::actors::platform::image::{Images, RegistryConfig, Specs};
 use mill::fsm::model::WorkloadSpec;
 use mill::id::Digest;
-use mill::oci::Platform;
+use mill::node::oci::Platform;
 use mill::spec;
 use std::sync::Arc;
 
@@ -47,7 +47,7 @@ async fn what_nothing_needs_goes_and_the_rest_stays() {
     let archive = folder.path().join("multi.tar");
     docker_archive("multi:v1", &archive);
     host.images.load(tokio::fs::File::open(archive).await.unwrap(), None).await.unwrap();
-    let names = |all: Vec<mill::actors::container::image::Listed>| {
+    let names = |all: Vec<mill::actors::platform::image::Listed>| {
         all.into_iter().map(|image| image.digest).collect::<Vec<_>>()
     };
     let all = names(host.images.list().await.unwrap());

@@ -1,7 +1,7 @@
 //! The private containerd: ready, adopted, kept alive, ended; clear when it can't be.
 
 use crate::poll::poll;
-use mill::actors::container::daemon::{Config, Daemon, Error, answers, stop};
+use mill::actors::platform::private_containerd::{Config, Daemon, Error, answers, stop};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::path::Path;

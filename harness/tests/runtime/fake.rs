@@ -4,7 +4,7 @@
 //! request than it was told to.
 
 use mill::id::Digest;
-use mill::oci::image::sha256;
+use mill::node::oci::image::sha256;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};

@@ -3,10 +3,10 @@
 use super::Host;
 use super::fake::{FakeRegistry, Kind, tar_of};
 use crate::registry::Registry;
-use mill::actors::container::image::{ImageError, RegistryConfig};
+use mill::actors::platform::image::{ImageError, RegistryConfig};
 use mill::id::Digest;
-use mill::oci::Platform;
-use mill::oci::image::sha256;
+use mill::node::oci::Platform;
+use mill::node::oci::image::sha256;
 use std::io::Write as _;
 use std::sync::Arc;
 use std::time::Duration;

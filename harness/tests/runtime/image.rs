@@ -2,7 +2,7 @@
 
 use super::{Host, run, sh};
 use crate::registry::{Registry, docker_archive, oci_archive};
-use mill::actors::container::image::{ImageError, RegistryConfig};
+use mill::actors::platform::image::{ImageError, RegistryConfig};
 use mill::units::Bytes;
 use std::io::Read as _;
 use std::process::Command;
@@ -25,7 +25,7 @@ async fn is_pulled_once_and_needs_no_registry_then() {
     assert!(pulled[0].passwd.contains("app:x:1000") && pulled[0].group.contains("extra"));
 
     registry.stop();
-    let fresh = mill::actors::container::image::Images::new(
+    let fresh = mill::actors::platform::image::Images::new(
         host.containerd.clone(),
         RegistryConfig::default(),
     );
@@ -73,13 +73,13 @@ async fn comes_over_tls_from_whom_it_trusts() {
 
     let ca = Some(registry.ca().to_owned());
     let trusting = RegistryConfig { ca, ..RegistryConfig::default() };
-    let images = mill::actors::container::image::Images::new(loopback.containerd.clone(), trusting);
+    let images = mill::actors::platform::image::Images::new(loopback.containerd.clone(), trusting);
     let digest = images.resolve(&reference).await.unwrap();
     images.ensure(&reference, &digest).await.unwrap();
 
     let insecure =
         RegistryConfig { insecure: vec![outside.to_string()], ..RegistryConfig::default() };
-    let images = mill::actors::container::image::Images::new(loopback.containerd.clone(), insecure);
+    let images = mill::actors::platform::image::Images::new(loopback.containerd.clone(), insecure);
     assert_eq!(images.resolve(&reference).await.unwrap(), digest);
 }
 
@@ -192,7 +192,7 @@ async fn what_is_wrong_with_tls_is_said_with_its_remedy() {
     let trusting = |registry: &Registry| {
         let ca = Some(registry.ca().to_owned());
         let config = RegistryConfig { ca, ..RegistryConfig::default() };
-        mill::actors::container::image::Images::new(host.containerd.clone(), config)
+        mill::actors::platform::image::Images::new(host.containerd.clone(), config)
     };
     let cases = [
         (host.images.clone(), &good, "10.125.0.1", "signed by nobody whom this host trusts"),

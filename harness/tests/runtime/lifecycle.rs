@@ -3,7 +3,7 @@
 use super::{Host, run};
 use crate::poll::{poll, poll_async};
 use crate::registry::Registry;
-use mill::actors::container::containerd::{Containerd, Error, TaskEvent, TaskState};
+use mill::actors::platform::containerd::{Containerd, Error, TaskEvent, TaskState};
 use mill::spec::model::RunSpec;
 use mill::units::Bytes;
 use nix::sys::signal::{Signal, kill};
@@ -11,7 +11,7 @@ use nix::unistd::Pid;
 use std::fs;
 use std::path::Path;
 
-async fn busybox() -> (Host, Registry, std::sync::Arc<mill::actors::container::image::Image>) {
+async fn busybox() -> (Host, Registry, std::sync::Arc<mill::actors::platform::image::Image>) {
     let registry = Registry::start();
     let host = Host::start().await;
     let image = host.pull(&registry.image("busybox:v1")).await;
@@ -72,7 +72,8 @@ async fn honours_the_images_configuration() {
     ] {
         assert!(text.contains(line), "{line:?} in:\n{text}");
     }
-    let signal = mill::oci::signal_number(image.config.stop_signal.as_deref().unwrap()).unwrap();
+    let signal =
+        mill::node::oci::signal_number(image.config.stop_signal.as_deref().unwrap()).unwrap();
     host.containerd.kill(&id, signal).await.unwrap();
     assert_eq!(host.containerd.wait(&id).await.unwrap().unwrap().code, 0);
     let text = fs::read_to_string(host.log("m.1")).unwrap();

@@ -15,11 +15,11 @@ mod lifecycle;
 mod pull;
 
 use crate::poll::poll_async;
-use mill::actors::container::containerd::{Config, Containerd, NewContainer, TaskState};
-use mill::actors::container::daemon::{self as private, Daemon};
-use mill::actors::container::image::{Image, Images, RegistryConfig};
+use mill::actors::platform::containerd::{Config, Containerd, NewContainer, TaskState};
+use mill::actors::platform::image::{Image, Images, RegistryConfig};
+use mill::actors::platform::private_containerd::{self as private, Daemon};
 use mill::id::ContainerId;
-use mill::oci::{CgroupVersion, Context, resolve_user, runtime_spec};
+use mill::node::oci::{CgroupVersion, Context, resolve_user, runtime_spec};
 use mill::spec::model::RunSpec;
 use mill::units::{Bytes, MilliCpu};
 use std::collections::BTreeMap;

@@ -2,8 +2,8 @@
 
 use super::Host;
 use super::fake::{FakeRegistry, Kind};
-use mill::actors::container::image::ImageError;
-use mill::oci::Platform;
+use mill::actors::platform::image::ImageError;
+use mill::node::oci::Platform;
 use std::sync::atomic::Ordering;
 
 fn noise(length: usize) -> Vec<u8> {

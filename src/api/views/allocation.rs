@@ -3,10 +3,10 @@
 //! Never judges them.
 
 use super::{Observed, node_name};
+use crate::api::wire::{AllocationView, CpuUse, ExitView, MemoryUse};
 use crate::fsm::State;
 use crate::fsm::model::{AllocKind, Allocation, Desired, Exit, ExitReason, Health, Phase, Run};
 use crate::units::Timestamp;
-use crate::wire::{AllocationView, CpuUse, ExitView, MemoryUse};
 
 /// An allocation.
 #[must_use]

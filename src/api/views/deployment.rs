@@ -2,10 +2,10 @@
 //!
 //! Never judges them.
 
+use crate::api::wire::{AppView, DeploymentView};
 use crate::fsm::State;
 use crate::fsm::model::{App, DeployKind, DeployStatus, Deployment};
 use crate::id::{AppName, Revision};
-use crate::wire::{AppView, DeploymentView};
 
 /// A deployment.
 #[must_use]

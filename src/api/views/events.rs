@@ -4,12 +4,12 @@
 //! goes on with n + 1. Never keeps what was sent to whom.
 
 use super::node_name;
+use crate::api::wire::{AcceptedEvent, DoneEvent, FailedEvent, LayerProgress, ProgressEvent};
 use crate::fsm::State;
 use crate::fsm::model::{Allocation, DeployStatus, Deployment, Phase, Progress, ProgressPhase};
 use crate::id::{AllocId, NodeId, Revision};
-use crate::oci::pull::{LayerPull, Pull, Pulls};
+use crate::node::oci::pull::{LayerPull, Pull, Pulls};
 use crate::units::Timestamp;
-use crate::wire::{AcceptedEvent, DoneEvent, FailedEvent, LayerProgress, ProgressEvent};
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;

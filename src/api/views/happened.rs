@@ -3,10 +3,10 @@
 //! Never judges it.
 
 use super::node_name;
-use crate::events::Event;
+use crate::api::wire::EventView;
 use crate::fsm::State;
+use crate::fsm::events::Event;
 use crate::limits;
-use crate::wire::EventView;
 
 /// An event.
 #[must_use]

@@ -3,12 +3,12 @@
 //! Never decides what moves where: the planner is asked.
 
 use super::{Observed, allocation, node_name};
+use crate::api::why;
+use crate::api::wire::{DrainView, LeftView, NodeAmount, NodeView};
 use crate::fsm::State;
 use crate::fsm::model::{AllocKind, Allocation, Desired, Drain, Node, NodeStatus, Part};
-use crate::network::Subnet;
-use crate::plan::Unplaced;
-use crate::why;
-use crate::wire::{DrainView, LeftView, NodeAmount, NodeView};
+use crate::node::network::Subnet;
+use crate::scheduler::plan::Unplaced;
 use std::sync::Arc;
 
 /// A node.

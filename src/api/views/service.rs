@@ -3,13 +3,13 @@
 //! Never judges them.
 
 use super::{Observed, allocation};
+use crate::api::why;
+use crate::api::wire::{ReplicasView, ServiceView};
 use crate::fsm::State;
 use crate::fsm::model::{Allocation, App, Desired, Phase, Service};
 use crate::id::WorkloadName;
-use crate::plan::Unplaced;
+use crate::scheduler::plan::Unplaced;
 use crate::spec::model::{RouteSpec, ServiceSpec};
-use crate::why;
-use crate::wire::{ReplicasView, ServiceView};
 
 /// A service of an app, with those of the waiting replicas that are its own; nothing if no
 /// specification of it is left.

@@ -4,11 +4,11 @@
 
 use super::allocation::{exit, status};
 use super::node_name;
+use crate::api::wire::{RunView, TaskView};
 use crate::fsm::State;
 use crate::fsm::model::{App, ExitReason, HookWhen, Run, RunCause, WorkloadSpec};
 use crate::id::WorkloadName;
-use crate::place::{Placer, need};
-use crate::wire::{RunView, TaskView};
+use crate::scheduler::place::{Placer, need};
 
 /// Every task of a file, by app and name.
 #[must_use]

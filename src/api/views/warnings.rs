@@ -4,15 +4,15 @@
 
 use super::service::{self, replicas};
 use super::{Expelled, Observed, allocation};
+use crate::api::wire::WarningView;
 use crate::fsm::State;
 use crate::fsm::model::{
     Allocation, App, DeployStatus, ExitReason, Node, NodeStatus, Part, Phase, Service,
 };
 use crate::id::{NodeId, WorkloadName};
-use crate::place;
-use crate::plan::Unplaced;
+use crate::scheduler::place;
+use crate::scheduler::plan::Unplaced;
 use crate::units::{Millis, Timestamp};
-use crate::wire::WarningView;
 use std::collections::BTreeMap;
 
 /// What is said where others go on too.

@@ -5,8 +5,8 @@ use crate::fsm::Command;
 use crate::fsm::command::Report;
 use crate::fsm::model::{Exit, NodeStatus};
 use crate::id::{NodeId, Revision};
-use crate::preview::forecast;
-use crate::preview::tests::{SHOP, World};
+use crate::scheduler::preview::forecast;
+use crate::scheduler::preview::tests::{SHOP, World};
 
 fn web(world: &World) -> WhyView {
     workload(&world.state, &"web".into(), &views::Observed::default()).unwrap()

@@ -5,9 +5,9 @@
 use super::RequestBody;
 use crate::actors::peer::tls;
 use crate::cli::globals::Target;
+use crate::cluster::token;
+use crate::cluster::trust::Fingerprint;
 use crate::limits;
-use crate::token;
-use crate::trust::Fingerprint;
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper::{Request, Response};

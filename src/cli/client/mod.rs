@@ -15,8 +15,8 @@ pub use socket::Socket;
 
 use super::error;
 use super::globals::Target;
+use crate::api::wire::ErrorDocument;
 use crate::limits;
-use crate::wire::ErrorDocument;
 use bytes::Bytes;
 pub use connect::Untrusted;
 use connect::{ConnectError, Sender};

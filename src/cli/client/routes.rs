@@ -3,7 +3,7 @@
 //! Owns their paths. Never knows how a request travels.
 
 use super::{Call, Client, ClientError, Events, escape, query};
-use crate::wire::{
+use crate::api::wire::{
     AllocationView, AppView, DeploymentView, DrainRequest, HealthView, ImageView, InitRequest,
     InitView, JoinRequest, JoinView, LabelsRequest, LeaveRequest, LeaveView, LoginRequest,
     LoginView, NewTokenView, NodeView, PlanView, RevisionView, RollbackRequest, RunView,

@@ -2,8 +2,8 @@
 //!
 //! Owns their looks. Never prints.
 
+use crate::api::wire::{LayerProgress, ProgressEvent};
 use crate::units::Bytes;
-use crate::wire::{LayerProgress, ProgressEvent};
 
 /// Letters between a bar's brackets.
 const WIDTH: u64 = 20;

@@ -3,12 +3,12 @@
 //! Owns the looks of a deployment's progress. Never prints and never asks the daemon.
 
 use super::pull;
+use crate::api::wire::{DeploymentView, DoneEvent, FailedEvent, ProgressEvent, ServiceView};
 use crate::cli::table;
 use crate::cli::ui::{BAD, CHANGE, FAINT, GOOD, STRONG, Ui};
 use crate::spec::Spec;
 use crate::spec::model::{ServiceSpec, UpdateOrder};
 use crate::units::Bytes;
-use crate::wire::{DeploymentView, DoneEvent, FailedEvent, ProgressEvent, ServiceView};
 use std::collections::{BTreeMap, BTreeSet};
 
 #[cfg(test)]

@@ -3,11 +3,11 @@
 //! Owns asking for a password. Never takes one as an argument, where others could read it, and
 //! never shows one.
 
+use crate::api::wire::LoginRequest;
 use crate::cli::error::CliError;
 use crate::cli::table::{self, Table};
 use crate::cli::{Context, client::Client};
 use crate::secret::Secret;
-use crate::wire::LoginRequest;
 use argh::{ArgsInfo, FromArgs};
 use nix::sys::termios::{LocalFlags, SetArg, tcgetattr, tcsetattr};
 use std::io::{BufRead as _, IsTerminal as _, Read as _, Write as _};

@@ -1,11 +1,11 @@
 //! Tables of cases of the planner of members, and a simulation that lets nodes come and go.
 
 use super::{Next, plan, voters_among};
+use crate::consensus::raft::node::{Conf, Member};
 use crate::fsm::command::{Init, Members};
 use crate::fsm::model::{Drain, Node, NodeStatus, Part};
 use crate::fsm::{Command, State, apply_next, fixture};
 use crate::id::{BootId, NodeId};
-use crate::raft::node::{Conf, Member};
 use crate::units::Timestamp;
 use std::collections::BTreeSet;
 use std::sync::Arc;

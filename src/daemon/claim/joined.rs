@@ -11,12 +11,12 @@ use crate::actors::peer::keys::NodeKeys;
 use crate::actors::peer::knock::{Knock, KnockError};
 use crate::actors::peer::wire;
 use crate::actors::root::RootRef;
+use crate::api::wire::{JoinRequest, JoinView};
+use crate::cluster::join;
+use crate::cluster::token;
 use crate::fsm::{Cluster, FEATURE_LEVEL};
 use crate::id::NodeId;
-use crate::join;
 use crate::secret::OwnKey;
-use crate::token;
-use crate::wire::{JoinRequest, JoinView};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 

@@ -6,13 +6,13 @@
 use super::RecoverError;
 use crate::actors::raft::wal::{self, Store as _};
 use crate::actors::root::{RaftEvent, replayed};
+use crate::consensus::raft::consensus::{committed, installed, packed};
+use crate::consensus::raft::event::Event;
+use crate::consensus::raft::log::ReadEntries as _;
+use crate::consensus::raft::node::Write;
 use crate::fsm::{FEATURE_LEVEL, State};
 use crate::id::{FIRST_NODE, NodeId};
 use crate::limits;
-use crate::raft::consensus::{committed, installed, packed};
-use crate::raft::event::Event;
-use crate::raft::log::ReadEntries as _;
-use crate::raft::node::Write;
 use raft::eraftpb::{ConfState, HardState, Snapshot};
 use std::collections::BTreeSet;
 use std::fs;

@@ -2,9 +2,9 @@
 
 use super::*;
 use crate::actors::raft::wal::{self, Store as _};
+use crate::consensus::raft::Entry;
+use crate::consensus::raft::node::Write;
 use crate::fsm::{Cluster, Command, fixture};
-use crate::raft::Entry;
-use crate::raft::node::Write;
 use prost::Message as _;
 use raft::eraftpb::{self, ConfState, HardState};
 use std::net::Ipv4Addr;
@@ -126,7 +126,7 @@ fn judged(voters: &[u64], me: u64, answers: &[(u64, Standing)]) -> Result<(), St
 
 #[test]
 fn only_a_survivor_without_a_quorum_goes_on_alone() {
-    use crate::views::Expelled;
+    use crate::api::views::Expelled;
     let here = Standing::Member;
     assert_eq!(judged(&[1, 2, 3], 1, &[]), Ok(()));
     assert_eq!(judged(&[1, 2, 3, 4, 5], 1, &[(2, here)]), Ok(()), "two of five");

@@ -152,7 +152,7 @@ fn a_rollback_aborts_and_another_app_is_not_disturbed() {
     (other.app, other.base) = ("two".into(), Some(Revision(0)));
     change(&mut state, Command::Deploy(other)).unwrap();
     put(&mut state, &[("web", "web:2"), ("db", "db:1")]);
-    let back = crate::revise::rollback(&state, Some(&"shop".into()), None).unwrap();
+    let back = crate::scheduler::revise::rollback(&state, Some(&"shop".into()), None).unwrap();
     change(&mut state, Command::Deploy(back)).unwrap();
     let status = |r| state.deployments[&Revision(r)].status;
     let statuses = [status(1), status(2), status(3), status(4)];

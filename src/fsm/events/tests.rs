@@ -1,11 +1,12 @@
 //! Tests of the ring of events.
 
 use super::*;
+use crate::api::views;
 use crate::fsm::command::{Action, Deploy, Members, Place, Register, Report, Steps};
 use crate::fsm::model::{DeployKind, Observed, Role, WorkloadSpec};
 use crate::fsm::{Command, apply_next, fixture};
 use crate::id::{Attempt, BootId};
-use crate::{spec, views};
+use crate::spec;
 use std::collections::BTreeMap;
 
 const FILE: &str = "app \"shop\"\nservice \"web\" {\n    image \"web:1\"\n    port 80\n}\n";

@@ -5,8 +5,8 @@ use crate::fsm::deploy::tests::{change, put, running, shop, step, take_down};
 use crate::fsm::model::{DeployStatus, Drain, ExitReason, Health, NodeStatus, Observed, Phase};
 use crate::fsm::{Command, Rejection, State, apply_next, fixture};
 use crate::id::{AllocId, Attempt, BootId, NodeId, Revision, WorkloadName};
-use crate::plan::{Observed as Seen, Scope, plan};
-use crate::project::Assignment;
+use crate::node::project::Assignment;
+use crate::scheduler::plan::{Observed as Seen, Scope, plan};
 use crate::units::Millis;
 use std::collections::BTreeMap;
 
@@ -106,7 +106,7 @@ fn what_was_not_given_up_is_there_again_with_its_node() {
     assert_eq!((back.observed.exit.as_ref(), back.is_routable()), (None, false));
     assert_eq!(state.derived.reserved[&NodeId(2)], before);
     assert!(shop(&state).version > version, "what was planned without it is stale");
-    assert_eq!(crate::project::assignment(back), Some(Assignment::Run));
+    assert_eq!(crate::node::project::assignment(back), Some(Assignment::Run));
     change(&mut state, report(2, 3, 1, &id)).unwrap();
     assert!(state.allocations[&id].is_routable());
 }
@@ -119,7 +119,7 @@ fn what_was_given_up_stays_lost() {
     change(&mut state, register(2, 3)).unwrap();
     change(&mut state, report(2, 3, 1, &id)).unwrap();
     assert_eq!(state.allocations[&id].observed.phase, Phase::Lost);
-    assert_eq!(crate::project::assignment(&state.allocations[&id]), None);
+    assert_eq!(crate::node::project::assignment(&state.allocations[&id]), None);
     assert!(!state.derived.reserved.contains_key(&NodeId(2)));
 }
 

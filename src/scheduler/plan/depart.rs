@@ -17,7 +17,7 @@ use crate::fsm::model::{
 };
 use crate::id::WorkloadName;
 use crate::limits;
-use crate::place::Placer;
+use crate::scheduler::place::Placer;
 use crate::spec::model::RunSpec;
 use crate::units::Millis;
 use std::cmp::Reverse;

@@ -8,7 +8,7 @@ use crate::fsm::command::{Action, Place};
 use crate::fsm::model::{Allocation, Desired, Health, Phase, Service};
 use crate::id::{AllocId, NodeId, SpecHash, WorkloadName};
 use crate::limits;
-use crate::place::Refusal;
+use crate::scheduler::place::Refusal;
 use crate::spec::model::{ServiceSpec, UpdateOrder};
 use crate::units::{Millis, Timestamp};
 use std::sync::Arc;

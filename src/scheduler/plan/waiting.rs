@@ -6,7 +6,7 @@ use super::Context;
 use crate::fsm::command::Action;
 use crate::fsm::model::Deployment;
 use crate::id::{NodeId, WorkloadName};
-use crate::place::{self, Refusal};
+use crate::scheduler::place::{self, Refusal};
 
 /// A replica whose turn it is and that fits no node.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -8,7 +8,7 @@ use crate::fsm::model::{AllocKind, Allocation, Desired, Exit, ExitReason, Health
 use crate::fsm::{self, Command, State};
 use crate::id::{AllocId, AppName, Attempt, NodeId, WorkloadName};
 use crate::limits;
-use crate::plan::{self, Observed, Scope, Unplaced};
+use crate::scheduler::plan::{self, Observed, Scope, Unplaced};
 use crate::units::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 

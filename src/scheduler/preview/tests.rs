@@ -1,12 +1,12 @@
 //! Tests of plans, and a small world to plan in.
 
 use super::*;
+use crate::api::wire::PlanView;
 use crate::fsm::fixture;
 use crate::fsm::model::{DeployStatus, Node};
-use crate::revise::{self, Resolved, Up};
+use crate::scheduler::revise::{self, Resolved, Up};
 use crate::spec;
 use crate::units::{Bytes, MilliCpu, Timestamp};
-use crate::wire::PlanView;
 
 /// Two services: one without a volume, one with.
 pub const SHOP: &str = "app \"shop\"

@@ -3,13 +3,13 @@
 //! Never judges it.
 
 use super::{Change, Effect, FieldChange, Preview, Sign, fields};
+use crate::api::wire::{
+    NodeReasonView, PlanChangeView, PlanFieldView, PlanPlacementView, PlanView, ReplicaChange,
+};
 use crate::fsm::State;
 use crate::fsm::model::WorkloadSpec;
 use crate::id::NodeId;
-use crate::place::{self, Refusal};
-use crate::wire::{
-    NodeReasonView, PlanChangeView, PlanFieldView, PlanPlacementView, PlanView, ReplicaChange,
-};
+use crate::scheduler::place::{self, Refusal};
 
 /// A preview.
 #[must_use]

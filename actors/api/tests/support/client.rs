@@ -3,7 +3,7 @@
 //! Never a test itself.
 
 use super::PATIENCE;
-use crate::wire::ErrorDocument;
+use crate::api::wire::ErrorDocument;
 use http_body_util::BodyExt as _;
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;

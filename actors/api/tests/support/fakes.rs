@@ -5,16 +5,16 @@
 use crate::actors::api::{
     ApiError, Claims, Guest, Hall, ImageStore, Lines, LogSource, Neighbours, Socket, StoreError,
 };
-use crate::actors::container::image::Lent;
-use crate::actors::container::logs::{Event, LogLine, LogTime, Query, Stream};
+use crate::actors::platform::image::Lent;
+use crate::actors::platform::logs::{Event, LogLine, LogTime, Query, Stream};
+use crate::api::wire::{ImageView, InitRequest, InitView, JoinRequest, JoinView};
 use crate::fsm::loaded::Pin as ImagePin;
 use crate::fsm::login::Logins;
 use crate::id::{AllocId, Digest, Index, NodeId};
-use crate::oci::docker_config::Login;
-use crate::oci::pull::Pulls;
-use crate::revise::ResolveError;
+use crate::node::oci::docker_config::Login;
+use crate::node::oci::pull::Pulls;
+use crate::scheduler::revise::ResolveError;
 use crate::secret::Sealed;
-use crate::wire::{ImageView, InitRequest, InitView, JoinRequest, JoinView};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use std::collections::BTreeMap;

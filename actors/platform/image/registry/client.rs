@@ -6,8 +6,8 @@
 use super::errors::{self, Why};
 use super::{AGENT, Account};
 use crate::limits;
-use crate::oci::challenge::Challenge;
-use crate::oci::docker_config::Login;
+use crate::node::oci::challenge::Challenge;
+use crate::node::oci::docker_config::Login;
 use bytes::{Bytes, BytesMut};
 use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderValue, RANGE, WWW_AUTHENTICATE};
 use reqwest::{Method, Response, StatusCode, Url, redirect};

@@ -4,7 +4,7 @@
 //! credentials.
 
 use super::{Account, bound};
-use crate::actors::container::image::ImageError;
+use crate::actors::platform::image::ImageError;
 use crate::id::Digest;
 use crate::limits;
 use crate::spec::image::Reference;

@@ -4,7 +4,7 @@
 //! (docker-credential-helpers). Never stores what they say.
 
 use crate::limits;
-use crate::oci::docker_config::Login;
+use crate::node::oci::docker_config::Login;
 use crate::secret::Secret;
 use serde::Deserialize;
 use std::process::Stdio;

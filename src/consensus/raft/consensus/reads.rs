@@ -4,9 +4,9 @@
 //! first commit, so that each try has a context of its own. Never reads anything.
 
 use super::Identity;
+use crate::consensus::raft::node::Node;
 use crate::id::Index;
 use crate::limits;
-use crate::raft::node::Node;
 use crate::units::Millis;
 use raft::ReadState;
 use std::collections::BTreeMap;

@@ -3,10 +3,10 @@
 //! Never encodes a state itself, and never compacts before a snapshot is durable.
 
 use super::{Consensus, Todo};
+use crate::consensus::raft::event::Event;
+use crate::consensus::raft::log::Wanted;
+use crate::consensus::raft::{SNAPSHOT_FORMAT, Snapshot, Tuning};
 use crate::id::Index;
-use crate::raft::event::Event;
-use crate::raft::log::Wanted;
-use crate::raft::{SNAPSHOT_FORMAT, Snapshot, Tuning};
 use prost::Message as _;
 use raft::eraftpb::{self, Entry, SnapshotMetadata};
 

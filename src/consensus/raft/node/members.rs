@@ -5,9 +5,9 @@
 //! decides who should be a member.
 
 use crate::bugs::{Bug, is_on};
+use crate::consensus::raft::log::{LogView, Recovered};
 use crate::id::NodeId;
 use crate::limits;
-use crate::raft::log::{LogView, Recovered};
 use prost011::Message as _;
 use raft::eraftpb::{
     ConfChangeSingle, ConfChangeTransition, ConfChangeType, ConfChangeV2, ConfState, Entry,
@@ -64,7 +64,7 @@ impl Conf {
     }
 
     /// Who has caught up by what was known before, of those that still take part.
-    pub(in crate::raft) fn keep(&mut self, known: &Self) {
+    pub(in crate::consensus::raft) fn keep(&mut self, known: &Self) {
         let takes_part = |id: &&NodeId| self.voters.contains(*id) || self.learners.contains(*id);
         let kept: Vec<NodeId> = known.caught_up.iter().filter(takes_part).copied().collect();
         self.caught_up.extend(kept);
@@ -222,7 +222,7 @@ impl super::Node {
     }
 
     /// Nobody can have answered yet since the leader last looked who does.
-    pub(in crate::raft) fn asks_anew(&self) -> bool {
+    pub(in crate::consensus::raft) fn asks_anew(&self) -> bool {
         self.raw.raft.election_elapsed <= self.raw.raft.heartbeat_timeout()
     }
 

@@ -1,7 +1,7 @@
 //! Nodes whose disks and network are in the test's hand.
 
 use super::*;
-use crate::raft::log::{ReadEntries, ReadFailed, Wanted};
+use crate::consensus::raft::log::{ReadEntries, ReadFailed, Wanted};
 use raft::eraftpb::EntryType;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};

@@ -7,7 +7,7 @@ use crate::fsm::model::{
 use crate::fsm::{Command, State, apply_next, fixture};
 use crate::id::{AllocId, Attempt, BootId, NodeId, Revision, WorkloadName};
 use crate::limits;
-use crate::plan::{Observed as Seen, Plan, Scope, plan};
+use crate::scheduler::plan::{Observed as Seen, Plan, Scope, plan};
 use crate::spec;
 use crate::units::{Bytes, Millis, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
@@ -292,7 +292,7 @@ fn it_makes_room_only_when_nothing_else_may_and_is_waited_for() {
     let told = told.unwrap();
     assert!(told.starts_with("api-0 waits until what is removed makes room: no node"), "{told}");
     assert_eq!(case.running("old").len(), 1, "web may yet fail");
-    let why = crate::why::waiting(&case.state, case.state.apps.values());
+    let why = crate::api::why::waiting(&case.state, case.state.apps.values());
     assert!(why.iter().any(|one| one.service.as_str() == "api" && one.gets_room), "{why:?}");
     // However long that takes: its image is pulled for six minutes.
     let web = case.state.allocations_of(&"web".into()).find(|a| !a.is_routable());
@@ -380,7 +380,7 @@ fn a_published_port_is_handed_over_without_a_gap() {
     case.deploy(&files.concat(), DeployKind::Up);
     case.settle();
     let leads_to = |case: &Case| {
-        let map = crate::project::publish_map(&case.state, NodeId(1));
+        let map = crate::node::project::publish_map(&case.state, NodeId(1));
         let of_port = map.into_iter().filter(|((port, _), _)| *port == 8080);
         of_port.flat_map(|(_, targets)| targets).map(|(ip, _)| ip).collect::<Vec<_>>()
     };

@@ -5,7 +5,7 @@ use crate::fsm::model::{DeployKind, DeployStatus, Desired, Health, Observed, Pha
 use crate::fsm::{Command, State, apply_next, fixture};
 use crate::id::{AllocId, Attempt, BootId, NodeId, Revision};
 use crate::limits;
-use crate::plan::{Observed as Seen, Plan, Scope, TASKS, plan};
+use crate::scheduler::plan::{Observed as Seen, Plan, Scope, TASKS, plan};
 use crate::spec;
 use crate::units::{Bytes, Millis, Timestamp};
 use std::collections::BTreeMap;

@@ -7,7 +7,7 @@ use crate::fsm::model::{
 use crate::fsm::{Command, Outcome, State, apply_next, fixture};
 use crate::id::{AllocId, Attempt, BootId, NodeId, Revision, WorkloadName};
 use crate::limits;
-use crate::plan::{Observed as Seen, Plan, Scope, plan};
+use crate::scheduler::plan::{Observed as Seen, Plan, Scope, plan};
 use crate::spec;
 use crate::units::{Bytes, MilliCpu, Timestamp};
 use std::collections::BTreeMap;

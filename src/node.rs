@@ -1,0 +1,10 @@
+//! What a node must make true of the state, and what containers are described by.
+//!
+//! Owns projections for one node. Never touches the machine.
+
+pub mod image_replication;
+pub mod network;
+pub mod oci;
+pub mod project;
+pub mod retention;
+pub mod supervise;

@@ -1,0 +1,9 @@
+//! What runs where: placement, the planner's next steps, previews, revisions and runs.
+//!
+//! Owns decisions about allocations. Never carries one out.
+
+pub mod place;
+pub mod plan;
+pub mod preview;
+pub mod revise;
+pub mod spawn;
