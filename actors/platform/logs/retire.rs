@@ -1,6 +1,7 @@
 //! The removal of logs: what is old, and what is too much.
 //!
-//! Owns looking at the files and removing them. Never decides which go: [`crate::node::retention`] does.
+//! Owns looking at the files and removing them. Never decides which go:
+//! [`crate::node::retention`] does.
 
 use super::files::{self, Segment};
 use crate::actors::platform::disk;
