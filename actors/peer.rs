@@ -312,6 +312,7 @@ fn wire_refusal(refusal: Refusal) -> wire::Refusal {
         Refusal::NotLeader => wire::Refusal::NotLeader,
         Refusal::Overloaded => wire::Refusal::Overloaded,
         Refusal::TooLarge => wire::Refusal::TooLarge,
+        Refusal::Unreadable => wire::Refusal::Unreadable,
     }
 }
 
@@ -320,6 +321,7 @@ fn refusal_of(refusal: wire::Refusal) -> Refusal {
     match refusal {
         wire::Refusal::Overloaded => Refusal::Overloaded,
         wire::Refusal::TooLarge => Refusal::TooLarge,
+        wire::Refusal::Unreadable => Refusal::Unreadable,
         wire::Refusal::Unknown | wire::Refusal::NotLeader => Refusal::NotLeader,
     }
 }

@@ -69,7 +69,12 @@ pub enum Msg {
     /// Hand the lead over, if this node has it.
     TransferLeader(NodeId),
     /// Raft messages from a peer arrived, in this order.
-    Step(Vec<Bytes>),
+    Step {
+        /// Whose certificate the connection has shown.
+        from: NodeId,
+        /// The messages.
+        messages: Vec<Bytes>,
+    },
     /// A peer couldn't be reached with the last message to it.
     Unreachable(NodeId),
     /// The connection over which a peer sends has ended.
@@ -237,9 +242,9 @@ impl State {
                     refuse(reply);
                 }
             }
-            Msg::Step(messages) => {
+            Msg::Step { from, messages } => {
                 self.pass();
-                messages.into_iter().for_each(|bytes| self.consensus.step(bytes));
+                messages.into_iter().for_each(|bytes| self.consensus.step(from, bytes));
             }
             Msg::Unreachable(node) => consensus.unreachable(node),
             Msg::Unheard(node) => consensus.unheard(node),

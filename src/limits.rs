@@ -178,6 +178,8 @@ pub const READ_CONFIRM: Duration = Duration::from_secs(1);
 pub const SESSIONS_PAST: usize = 4;
 /// How long an `Idempotency-Key` is remembered.
 pub const IDEMPOTENCY_TTL: Duration = Duration::from_secs(24 * 3600);
+/// Longest key that the state keeps, in bytes: hashes of what a caller sends, and a number.
+pub const IDEMPOTENCY_KEY_MAX: usize = 255;
 /// Idempotency keys remembered at once.
 pub const IDEMPOTENCY_MAX: usize = 10_000;
 

@@ -8,7 +8,7 @@ use super::wire;
 use crate::actors::root::{Msg, Proposal, ProposeError, RootRef, View};
 use crate::cluster::join::{self, JoinRefusal, Wish};
 use crate::fsm::command::Join;
-use crate::fsm::{Command, Outcome, Rejection};
+use crate::fsm::{Command, FEATURE_LEVEL, Outcome, Rejection};
 use crate::id::{Index, NodeId};
 use crate::limits;
 use crate::units::Timestamp;
@@ -87,7 +87,8 @@ impl wire::door_server::Door for Door {
         let asked = request.into_inner();
         let view = self.current().await?;
         let wish = wish_of(&asked);
-        join::check(&view.state, &wish, now(), view.state.level()).map_err(|no| refused(&no))?;
+        let levels = (view.state.level(), FEATURE_LEVEL);
+        join::check(&view.state, &wish, now(), levels).map_err(|no| refused(&no))?;
         let keyring = self.credentials.keyring(&view.state).map_err(|no| unable(&no))?;
         let public_key = STANDARD.encode(&asked.public_key);
         let sealed = keyring.for_node(&public_key, &mut crypto_box::aead::OsRng);

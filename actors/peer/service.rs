@@ -11,7 +11,10 @@ use super::wire::{self, Frame, Heard, Piece, Taken};
 use super::{INCARNATION, PLACE, RECOVERED, REMOVED, door, wire_refusal};
 use crate::actors::raft as consensus;
 use crate::actors::root::{Msg, PeerEvent, Refusal, RootRef, View};
+use crate::consensus::propose;
 use crate::consensus::raft::Entry;
+use crate::consensus::raft::consensus::check_snapshot;
+use crate::fsm::FEATURE_LEVEL;
 use crate::id::{BootId, Incarnation, Index, NodeId};
 use crate::limits;
 use bytes::{Bytes, BytesMut};
@@ -88,11 +91,12 @@ impl Service {
             return Err(Status::permission_denied(REMOVED));
         }
         if !frame.raft.is_empty() {
-            self.post.tell_raft(consensus::Msg::Step(frame.raft));
+            self.post.tell_raft(consensus::Msg::Step { from, messages: frame.raft });
         }
         if !frame.proposals.is_empty() {
             let entries = frame.proposals.into_iter().map(|bytes| proposal(bytes, from));
-            let entries = entries.collect::<Result<Vec<_>, _>>()?;
+            let mut entries = entries.collect::<Result<Vec<_>, _>>()?;
+            entries.retain(|entry| self.is_readable(from, entry));
             // Root outlives its children, here and below.
             let _ = self.root.cast(Msg::Peer(PeerEvent::Proposed { from, entries }));
         }
@@ -101,6 +105,15 @@ impl Service {
             let _ = self.root.cast(Msg::Peer(heard));
         }
         Ok(())
+    }
+
+    /// Whether a proposal may become an entry: what is none for one node would be none for all.
+    fn is_readable(&self, from: NodeId, entry: &Entry) -> bool {
+        let Err(error) = propose::check(entry, FEATURE_LEVEL) else { return true };
+        let error = &error as &dyn std::error::Error;
+        tracing::warn!(%from, error, "a member's proposal is refused");
+        self.desk.refuse(from, BootId(entry.boot), entry.seq, Refusal::Unreadable);
+        false
     }
 
     async fn read(&self, from: NodeId, mut frames: Streaming<Frame>, answers: Answers) {
@@ -158,7 +171,7 @@ impl Peer for Service {
         &self,
         request: Request<Streaming<Piece>>,
     ) -> Result<Response<Taken>, Status> {
-        self.caller(&request)?;
+        let from = self.caller(&request)?;
         let mut pieces = request.into_inner();
         let mut whole = BytesMut::new();
         while let Some(piece) = pieces.message().await? {
@@ -167,7 +180,18 @@ impl Peer for Service {
             }
             whole.extend_from_slice(&piece.bytes);
         }
-        self.post.tell_raft(consensus::Msg::Step(vec![whole.freeze()]));
+        let whole = whole.freeze();
+        let shown = whole.clone();
+        // What raft takes over is kept: nobody could read it again.
+        let checked =
+            tokio::task::spawn_blocking(move || check_snapshot(shown, FEATURE_LEVEL)).await;
+        let broken = |_| Status::internal("reading the snapshot was broken off");
+        if let Err(error) = checked.map_err(broken)? {
+            let error = &error as &dyn std::error::Error;
+            tracing::error!(%from, error, "a member's snapshot is refused");
+            return Err(Status::invalid_argument("the snapshot can't be read"));
+        }
+        self.post.tell_raft(consensus::Msg::Step { from, messages: vec![whole] });
         Ok(Response::new(Taken {}))
     }
 

@@ -262,7 +262,10 @@ impl RaftEvent {
                     Self::Fatal(too_old("the state's snapshot", state.level(), level))
                 }
                 Ok(state) => Self::Installed(Box::new(state)),
-                Err(error) => Self::Fatal(format!("reading the state's snapshot: {error}")),
+                Err(error) => Self::Fatal(match fsm::State::level_of(&state) {
+                    Some(newer) if newer > level => too_old("the state's snapshot", newer, level),
+                    _ => format!("reading the state's snapshot: {error}"),
+                }),
             },
             consensus::Event::Committed(entries) => {
                 match entries.into_iter().map(|one| CommittedEntry::decode(one, level)).collect() {

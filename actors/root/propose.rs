@@ -9,7 +9,7 @@ use crate::api::views::Expelled;
 use crate::consensus::propose::{Answer, Proposals};
 pub use crate::consensus::propose::{Done, ProposeError, Refusal};
 use crate::consensus::raft::Entry;
-use crate::fsm::Command;
+use crate::fsm::{Command, Rejection};
 use crate::limits;
 use crate::units::Millis;
 use ractor::RpcReplyPort;
@@ -18,6 +18,8 @@ use ractor::RpcReplyPort;
 pub struct Proposal {
     /// What to do, encoded.
     pub command: Result<Vec<u8>, serde_json::Error>,
+    /// The feature level that every node must have for it.
+    pub needs: u32,
     /// The caller's `Idempotency-Key`.
     pub idempotency_key: Option<String>,
     /// For the answer.
@@ -32,7 +34,8 @@ impl Proposal {
         idempotency_key: Option<String>,
         reply: RpcReplyPort<Answer>,
     ) -> Self {
-        Self { command: serde_json::to_vec(command), idempotency_key, reply }
+        let needs = command.needs();
+        Self { command: serde_json::to_vec(command), needs, idempotency_key, reply }
     }
 }
 
@@ -46,7 +49,7 @@ pub(super) struct Pending {
 
 impl State {
     pub(super) fn propose(&mut self, proposal: Proposal, myself: &RootRef) {
-        let Proposal { command, idempotency_key, reply } = proposal;
+        let Proposal { command, needs, idempotency_key, reply } = proposal;
         let node = self.member.as_ref().map(|member| member.node);
         // A leader that it may still know doesn't listen to it any more.
         let is_member = self.vitals.expelled != Some(Expelled::Removed);
@@ -56,6 +59,9 @@ impl State {
         let Ok(command) = command else {
             return answer(reply, Err(ProposeError::TooLarge));
         };
+        if needs > self.fsm.level() {
+            return answer(reply, Err(too_early().into()));
+        }
         let entry = Entry {
             feature_level: self.fsm.level(),
             node: node.0,
@@ -146,6 +152,12 @@ impl State {
             myself.send_after(limits::PROPOSE_AGAIN, || Msg::Again);
         }
     }
+}
+
+/// Some node would not know what to do with the change.
+fn too_early() -> Rejection {
+    let what = "not every node has the version of mill that this needs: mill nodes".to_owned();
+    Rejection::Illegal { what }
 }
 
 /// The caller may have gone: the change stands all the same.

@@ -3,6 +3,7 @@
 use super::*;
 use crate::actors::raft;
 use crate::bugs::{Bug, switch};
+use crate::fsm::loaded::ImageChange;
 use crate::fsm::command::Report;
 use crate::fsm::model::Role;
 use crate::fsm::{Command, Touched};
@@ -300,6 +301,38 @@ async fn an_entry_that_panics_is_refused_and_leaves_nothing_behind() {
     assert_eq!(view.state.reports.get(&node), Some(&5));
     assert_eq!(view.state.tokens.len(), 1);
     switch(None);
+    tree.stop().await;
+}
+
+/// What is no command is an entry already, by an earlier version's leader.
+#[tokio::test]
+async fn an_entry_that_holds_no_command_is_refused_and_the_next_one_is_taken() {
+    let mut tree = Tree::new().await;
+    tree.begin();
+    tree.view(Child::Api, |view| view.state.nodes.values().any(|n| n.boot == BootId(7))).await;
+    for command in [b"not json".to_vec(), Vec::new(), br#"{"evaporate": {}}"#.to_vec()] {
+        let ask = |reply| {
+            let (command, idempotency_key) = (Ok(command), None);
+            Msg::Propose(Proposal { command, needs: 1, idempotency_key, reply })
+        };
+        let refused = tree.root.call(ask, Some(DEADLINE)).await.unwrap().unwrap();
+        let text = refused.unwrap_err().to_string();
+        assert_eq!(text, "the entry holds no command of this version");
+    }
+    let done = tree.propose(token("after")).await.unwrap();
+    tree.view(Child::Api, |view| view.index >= done.index).await;
+    assert_eq!(tree.fatal.try_recv().ok(), None);
+    tree.stop().await;
+}
+
+#[tokio::test]
+async fn what_not_every_node_knows_is_refused() {
+    let mut tree = Tree::new().await;
+    tree.begin();
+    tree.view(Child::Api, |view| view.state.nodes.values().any(|n| n.boot == BootId(7))).await;
+    let change = ImageChange::Remove { reference: "r".to_owned(), digest: None };
+    let refused = tree.propose(Command::Images(change)).await.unwrap_err().to_string();
+    assert!(refused.starts_with("not every node has the version"), "{refused}");
     tree.stop().await;
 }
 

@@ -37,6 +37,34 @@ async fn three_join_and_vote_and_each_takes_changes() {
     cluster.end().await;
 }
 
+/// A member whose program or disk is damaged, or that an attacker has.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_member_proposes_that_is_no_command_never_reaches_the_log() {
+    let cluster = TestCluster::new(3).await;
+    let leader = cluster.leader(&[1, 2, 3]).await;
+    let follower = if leader == 1 { 2 } else { 1 };
+    let early = br#"{"images": {"remove": {"reference": "r", "digest": null}}}"#;
+    for (command, needs) in [(b"not json".to_vec(), 1), (early.to_vec(), 1), (vec![b'['; 9_999], 1)]
+    {
+        use mill::actors::root::{Msg, Proposal};
+        let raised = |view: &View| view.state.level() == FEATURE_LEVEL;
+        cluster.node(leader).until("the level is raised", raised).await;
+        let is_early = command.starts_with(b"{");
+        let ask = |reply| {
+            let (command, idempotency_key) = (Ok(command), None);
+            Msg::Propose(Proposal { command, needs, idempotency_key, reply })
+        };
+        let answer = cluster.node(follower).root().call(ask, None).await.unwrap();
+        let refused = answer.unwrap().unwrap_err().to_string();
+        // At this level the last one is a command, which has nothing to do.
+        let expected = if is_early { "no image r" } else { "the leader can't read the change" };
+        assert_eq!(refused, expected);
+    }
+    cluster.node(follower).propose(&token("after")).await.unwrap();
+    cluster.agree().await;
+    cluster.end().await;
+}
+
 /// Each change is one that can be carried out only once: a second copy of it would be refused.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn changes_of_a_follower_have_one_effect_though_leaders_die_meanwhile() {

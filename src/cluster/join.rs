@@ -142,7 +142,7 @@ impl fmt::Display for Apart {
 }
 
 /// Whether a node may join: all that can be said before the change is proposed. `level` is the
-/// feature level that entries of this cluster may need.
+/// feature level that entries of this cluster may need, `known` the one that this member knows.
 ///
 /// # Errors
 /// Why not; the token first, so that whoever has none learns nothing else.
@@ -150,7 +150,7 @@ pub fn check(
     state: &State,
     wish: &Wish<'_>,
     now: Timestamp,
-    level: u32,
+    (level, known): (u32, u32),
 ) -> Result<(), JoinRefusal> {
     let token = token::find(state, wish.token, now)?;
     if token.role != Role::Join {
@@ -161,8 +161,8 @@ pub fn check(
         let (version, level, needed) = (version(), wish.feature_level, level);
         return Err(JoinRefusal::TooOld { version, level, needed });
     }
-    // One step ahead is a rolling upgrade.
-    if wish.feature_level > level + 1 {
+    // One step ahead is a rolling upgrade. A new cluster's level has still to be raised.
+    if wish.feature_level > level.max(known) + 1 {
         let (version, level, ours) = (version(), wish.feature_level, level);
         return Err(JoinRefusal::TooNew { version, level, ours });
     }
@@ -309,7 +309,7 @@ mod tests {
         let mut wish = wish(&minted.text);
         change(&mut wish);
         let now = if wish.version == "late" { NOW.plus(Millis(11)) } else { NOW };
-        match check(&state, &wish, now, 3) {
+        match check(&state, &wish, now, (3, 3)) {
             Ok(()) => "welcome".to_owned(),
             Err(refusal) => {
                 assert!(!refusal.hint().is_empty());

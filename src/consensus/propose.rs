@@ -5,10 +5,12 @@
 //! was sent twice has one effect. Never sends anything, encodes a command or reads a clock.
 
 #[cfg(test)]
+mod hostile;
+#[cfg(test)]
 mod tests;
 
 use crate::consensus::raft::{Entry, event};
-use crate::fsm::{self, Outcome, Rejection, SessionStep, State};
+use crate::fsm::{self, Command, Outcome, Rejection, SessionStep, State};
 use crate::id::{BootId, Index, NodeId};
 use crate::limits;
 use crate::units::{Millis, Timestamp};
@@ -55,6 +57,8 @@ pub enum Refusal {
     Overloaded,
     /// It is larger than any may be.
     TooLarge,
+    /// It holds nothing that every node could apply.
+    Unreadable,
 }
 
 impl From<event::ProposeError> for Refusal {
@@ -152,6 +156,7 @@ impl<R> Proposals<R> {
         waiting.refused += 1;
         let error = match refusal {
             Refusal::TooLarge => ProposeError::TooLarge,
+            Refusal::Unreadable => unreadable().into(),
             Refusal::Overloaded if waiting.sent == 1 => ProposeError::Overloaded,
             Refusal::Overloaded | Refusal::NotLeader => {
                 self.refused.insert(seq);
@@ -217,7 +222,8 @@ pub struct CommittedEntry {
 }
 
 impl CommittedEntry {
-    /// Decodes what was committed; `level` is the highest feature level that this build knows.
+    /// Decodes what was committed; `level` is the highest feature level that this build knows. What
+    /// is no command at a level that is known is a rejection: no entry may end every node for good.
     ///
     /// # Errors
     /// Why this build can't apply it.
@@ -227,8 +233,11 @@ impl CommittedEntry {
         if entry.feature_level > level {
             return Err(too_old(&format!("entry {index} of the log"), entry.feature_level, level));
         }
-        let command = serde_json::from_slice(&entry.command)
-            .map_err(|error| format!("reading entry {index} of the log: {error}"))?;
+        let command = command_of(&entry).unwrap_or_else(|error| {
+            let (node, error) = (entry.node, &error as &dyn std::error::Error);
+            tracing::error!(%index, node, error, "an entry of the log is stepped over");
+            Command::Unreadable
+        });
         let session = SessionStep {
             node: NodeId(entry.node),
             boot: BootId(entry.boot),
@@ -239,6 +248,60 @@ impl CommittedEntry {
         let time = Timestamp(entry.time_ms);
         Ok(Self { index, entry: Some(fsm::Entry { time, session, idempotency_key, command }) })
     }
+}
+
+/// Why an entry holds no command that could be applied.
+#[derive(Debug, thiserror::Error)]
+pub enum CommandError {
+    /// It is no command of this version.
+    #[error("it is no command of this version")]
+    Unknown(#[from] serde_json::Error),
+    /// Nodes of the level that it says could not apply it.
+    #[error("its command needs feature level {needs}, and it says {says}")]
+    Level {
+        /// What the command needs.
+        needs: u32,
+        /// What the entry says.
+        says: u32,
+    },
+    /// Its key is longer than any may be.
+    #[error("its key has {bytes} bytes")]
+    Key {
+        /// How long it is.
+        bytes: usize,
+    },
+}
+
+/// The command of an entry.
+///
+/// # Errors
+/// It has none that every node of the entry's level could apply.
+pub fn command_of(entry: &Entry) -> Result<Command, CommandError> {
+    let command: Command = serde_json::from_slice(&entry.command)?;
+    match (command.needs(), entry.feature_level) {
+        (needs, says) if needs > says => Err(CommandError::Level { needs, says }),
+        _ => Ok(command),
+    }
+}
+
+/// Whether the leader may append what another member proposes. One of a level that this build
+/// doesn't know is refused by its level.
+///
+/// # Errors
+/// Some node could not apply it.
+pub fn check(entry: &Entry, level: u32) -> Result<(), CommandError> {
+    if entry.feature_level > level {
+        return Ok(());
+    }
+    let bytes = entry.idempotency_key.len();
+    if bytes > limits::IDEMPOTENCY_KEY_MAX {
+        return Err(CommandError::Key { bytes });
+    }
+    command_of(entry).map(drop)
+}
+
+fn unreadable() -> Rejection {
+    Rejection::Illegal { what: "the leader can't read the change".to_owned() }
 }
 
 /// What is said where the log needs a newer program.

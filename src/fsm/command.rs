@@ -18,8 +18,10 @@ use crate::units::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
+/// The feature level of what this version adds to the log and to `apply`.
+pub const NEXT_LEVEL: u32 = 3;
 /// The feature level of this build's commands: an entry that needs more halts an older node.
-pub const FEATURE_LEVEL: u32 = 2;
+pub const FEATURE_LEVEL: u32 = NEXT_LEVEL;
 
 /// A command with everything that `apply` may not look up itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -153,6 +155,22 @@ pub enum Command {
     },
     /// Change the loaded images. Needs level 2.
     Images(ImageChange),
+    /// What an entry of the log holds that is no command: refused, the same on every node. Never
+    /// written.
+    #[serde(skip)]
+    Unreadable,
+}
+
+impl Command {
+    /// The feature level that every node must have for this command. The leader appends none that
+    /// needs more than the cluster has: a node that doesn't know it could not go on.
+    #[must_use]
+    pub fn needs(&self) -> u32 {
+        match self {
+            Self::Images(_) => super::loaded::LOADED_LEVEL,
+            _ => 0,
+        }
+    }
 }
 
 /// A new revision of an app: all of it, so that it needs no reading of what was.

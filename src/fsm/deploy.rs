@@ -4,7 +4,7 @@
 //! kept revisions. Never decides how a revision is rolled out: that is plan.
 
 #[cfg(test)]
-pub(super) mod tests;
+pub(crate) mod tests;
 
 use super::allocation::not_found;
 use super::command::Deploy;

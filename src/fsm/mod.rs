@@ -7,7 +7,7 @@ mod allocation;
 mod apply;
 pub use apply::{apply, apply_next};
 pub mod command;
-mod deploy;
+pub(crate) mod deploy;
 pub mod events;
 #[cfg(test)]
 pub mod fixture;
@@ -24,7 +24,7 @@ mod steps;
 #[cfg(test)]
 mod tests;
 
-pub use command::{Command, Entry, FEATURE_LEVEL, Outcome, Rejection, SessionStep};
+pub use command::{Command, Entry, FEATURE_LEVEL, NEXT_LEVEL, Outcome, Rejection, SessionStep};
 
 use crate::fsm::events::Event;
 use crate::id::{AllocId, AppName, Incarnation, Index, NodeId, Revision, SpecHash, TokenId};
@@ -251,6 +251,17 @@ impl State {
         Ok(state)
     }
 
+    /// The feature level of a state, from bytes that this build may not understand otherwise.
+    #[must_use]
+    pub fn level_of(bytes: &[u8]) -> Option<u32> {
+        #[derive(Deserialize)]
+        struct Level {
+            #[serde(default)]
+            feature_level: u32,
+        }
+        serde_json::from_slice(bytes).ok().map(|level: Level| level.feature_level)
+    }
+
     /// A hash of everything that is replicated: equal on all nodes at an equal index.
     #[must_use]
     pub fn hash(&self) -> SpecHash {
@@ -261,6 +272,12 @@ impl State {
     #[must_use]
     pub fn level(&self) -> u32 {
         self.feature_level.max(model::first_level())
+    }
+
+    /// Whether every node knows what this version adds.
+    #[must_use]
+    pub fn is_next(&self) -> bool {
+        self.level() >= NEXT_LEVEL
     }
 
     /// The specification with that hash.

@@ -40,6 +40,8 @@ pub const HEARTBEAT_TICKS: usize = 3;
 /// Ticks without a heartbeat after which an election starts. A multiple: the leader looks who has
 /// answered when it is awake anyway.
 pub const ELECTION_TICKS: usize = 9;
+/// A message whose term is further ahead than this is none of a peer's.
+pub const TERMS_AHEAD: u64 = 1 << 32;
 /// Who lacks no more entries than this at the log's end has caught up.
 pub const CAUGHT_UP: u64 = 256;
 /// Reads that may wait for a confirmation at once.

@@ -204,7 +204,7 @@ impl World {
         }
         self.count_vote(from, to, &bytes);
         if let Some(life) = self.lives.get_mut(&to) {
-            life.consensus.step(bytes);
+            life.consensus.step(NodeId(from), bytes);
             self.pump(to);
         }
     }

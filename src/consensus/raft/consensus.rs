@@ -12,6 +12,7 @@ use super::log::{LogView, Recovered};
 use super::node::{Conf, Lead, Member, Node, NodeError, Round, Write};
 use super::{Entry, SNAPSHOT_FORMAT, Snapshot, Tuning};
 use crate::bugs::{Bug, is_on};
+use crate::fsm::State;
 use crate::id::{Index, NodeId, Term};
 use crate::limits;
 use crate::units::Millis;
@@ -45,11 +46,9 @@ pub enum Todo<R> {
 /// What in the log can't be understood.
 #[derive(Debug, thiserror::Error)]
 pub enum Unreadable {
-    /// An entry or a snapshot can't be decoded.
-    #[error("{what} at index {index} can't be decoded: {source}")]
+    /// A snapshot can't be decoded.
+    #[error("the snapshot at index {index} can't be decoded: {source}")]
     Decode {
-        /// What it is.
-        what: &'static str,
         /// Where in the log.
         index: Index,
         /// What went wrong.
@@ -167,11 +166,15 @@ impl<R> Consensus<R> {
         self.node.transfer(to);
     }
 
-    /// A peer's message arrived.
-    pub fn step(&mut self, bytes: Bytes) {
+    /// A peer's message arrived; its certificate says who that is.
+    pub fn step(&mut self, from: NodeId, bytes: Bytes) {
         match prost011::Message::decode(bytes) {
-            Ok(message) => self.node.step(message),
-            Err(error) => tracing::warn!(%error, "a peer's raft message can't be decoded"),
+            Ok(message) if self.node.may_say(from, &message) => self.node.step(message),
+            Ok(message) => {
+                let kind = message.get_msg_type();
+                tracing::warn!(%from, ?kind, "a peer's raft message is none that it may send");
+            }
+            Err(error) => tracing::warn!(%from, %error, "a peer's raft message can't be decoded"),
         }
     }
 
@@ -344,10 +347,7 @@ impl<R> Consensus<R> {
             return;
         }
         entries.iter().for_each(|entry| self.snapshots.grown(entry));
-        match entries.iter().map(committed).collect() {
-            Ok(committed) => self.tell(Event::Committed(committed)),
-            Err(error) => self.fail(error),
-        }
+        self.tell(Event::Committed(entries.iter().map(committed).collect()));
     }
 
     fn tell_installed(&mut self, snapshot: &eraftpb::Snapshot) {
@@ -411,31 +411,64 @@ pub fn installed(snapshot: &eraftpb::Snapshot) -> Result<Event, Unreadable> {
         Ok(Snapshot { format, .. }) => {
             Err(Unreadable::Format { index, format, newest: SNAPSHOT_FORMAT })
         }
-        Err(source) => Err(Unreadable::Decode { what: "the snapshot", index, source }),
+        Err(source) => Err(Unreadable::Decode { index, source }),
     }
 }
 
 /// What root is told of an entry.
-///
-/// # Errors
-/// It can't be understood.
-pub fn committed(entry: &eraftpb::Entry) -> Result<Committed, Unreadable> {
-    let decoded = decode(entry)?;
-    Ok(Committed { index: Index(entry.index), term: Term(entry.term), entry: decoded })
+#[must_use]
+pub fn committed(entry: &eraftpb::Entry) -> Committed {
+    Committed { index: Index(entry.index), term: Term(entry.term), entry: decode(entry) }
 }
 
 /// A command's envelope; a change of the members carries it beside. What a leader begins its term
-/// with, and a change that was refused, has none.
-fn decode(entry: &eraftpb::Entry) -> Result<Option<Entry>, Unreadable> {
+/// with, and a change that was refused, has none. Neither has what is no envelope: the entry counts
+/// as empty on every node, since none could go on otherwise.
+fn decode(entry: &eraftpb::Entry) -> Option<Entry> {
     let bytes = match entry.get_entry_type() {
         EntryType::EntryNormal => &entry.data,
         _ => &entry.context,
     };
     if bytes.is_empty() {
-        return Ok(None);
+        return None;
     }
     let index = Index(entry.index);
-    let what = "an entry";
     let decoded = Entry::decode(bytes.as_slice());
-    decoded.map(Some).map_err(|source| Unreadable::Decode { what, index, source })
+    let step_over = |error| tracing::error!(%index, %error, "an entry of the log is stepped over");
+    decoded.map_err(step_over).ok()
+}
+
+/// Whether a raft message that brings a snapshot brings one that can be taken over. One of a
+/// newer feature level than this build knows is left to those that say what to install.
+///
+/// # Errors
+/// It can't be.
+pub fn check_snapshot(message: Bytes, level: u32) -> Result<(), SnapshotError> {
+    let message: Message = prost011::Message::decode(message)?;
+    let packed = Snapshot::decode(message.get_snapshot().data.as_slice())?;
+    if packed.format > SNAPSHOT_FORMAT {
+        return Err(SnapshotError::Format(packed.format));
+    }
+    let Err(error) = State::decode(&packed.state) else { return Ok(()) };
+    match State::level_of(&packed.state) {
+        Some(newer) if newer > level => Ok(()),
+        _ => Err(error.into()),
+    }
+}
+
+/// Why a snapshot can't be taken over.
+#[derive(Debug, thiserror::Error)]
+pub enum SnapshotError {
+    /// What brings it is no raft message.
+    #[error("it is no raft message")]
+    Message(#[from] prost011::DecodeError),
+    /// Its envelope can't be read.
+    #[error("it is no snapshot")]
+    Envelope(#[from] prost::DecodeError),
+    /// A newer version has written it.
+    #[error("it has format {0}, this mill reads up to {SNAPSHOT_FORMAT}")]
+    Format(u32),
+    /// It holds no state.
+    #[error("it holds no state")]
+    State(#[from] serde_json::Error),
 }

@@ -169,6 +169,17 @@ impl Node {
         self.set_patience();
     }
 
+    /// Whether a member may send this. Each speaks for itself alone; entries are never proposed by
+    /// raft's own messages, and the lead is never handed over by them; and no term is so far ahead
+    /// that there would be none left.
+    #[must_use]
+    pub fn may_say(&self, from: NodeId, message: &Message) -> bool {
+        let kind = message.get_msg_type();
+        let is_local = matches!(kind, MessageType::MsgPropose | MessageType::MsgTransferLeader);
+        let is_near = message.term <= self.raw.raft.term.saturating_add(limits::TERMS_AHEAD);
+        message.from == from.0 && message.to == self.id && !is_local && is_near
+    }
+
     /// A leader's snapshot isn't durable yet. raft-rs would look for changes of the configuration
     /// in entries that are no more, if it asked for votes now.
     fn is_installing(&self) -> bool {

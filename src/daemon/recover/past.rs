@@ -61,8 +61,7 @@ pub(super) fn read(dir: &Path) -> Result<Past, RecoverError> {
         let entries = opened.reader.read(next, found.last + 1, limits::READY_MAX);
         let entries = entries.map_err(unreadable)?;
         next += entries.len() as u64;
-        let entries = entries.iter().map(committed).collect::<Result<Vec<_>, _>>();
-        let event = Event::Committed(entries.map_err(unreadable)?);
+        let event = Event::Committed(entries.iter().map(committed).collect());
         if let RaftEvent::Committed(entries) = decoded(event)? {
             state = replayed(&state, &entries);
         }

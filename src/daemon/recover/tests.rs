@@ -81,6 +81,32 @@ fn the_whole_log_counts_and_the_next_one_begins_behind_it() {
     assert_eq!(held.state.nodes[&NodeId(1)].labels["late"], "yes", "not known to be committed");
 }
 
+/// One member made every node halt with it, which only the survivor's recovery can heal.
+#[test]
+fn what_is_no_command_is_stepped_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let who = survivor(dir.path());
+    let first = ConfState { voters: vec![1], ..ConfState::default() };
+    let mut log = wal::open(&dir.path().join(LOG), &first).unwrap();
+    let bad = Entry { node: 2, seq: 1, command: b"not json".to_vec(), ..Entry::default() };
+    let envelope = eraftpb::Entry { index: 5, term: 2, data: b"none".to_vec(), ..Default::default() };
+    let data = bad.encode_to_vec();
+    let command = eraftpb::Entry { index: 6, data, ..envelope.clone() };
+    let late = Command::Label {
+        node: NodeId(1),
+        labels: [("later".to_owned(), Some("yes".to_owned()))].into(),
+    };
+    let entries = vec![envelope, command, entry(7, &late)];
+    let hard = HardState { term: 2, vote: 1, commit: 6 };
+    log.wal.write(&Write { number: 1, entries, hard, ..Write::default() }).unwrap();
+    drop(log);
+    let left = past(dir.path());
+    assert_eq!((left.last, left.state.nodes.len()), (7, 3));
+    assert!(left.state.nodes[&NodeId(1)].labels.contains_key("later"));
+    carry_out(dir.path(), who, left).unwrap();
+    assert_eq!(started(dir.path()).1.state.nodes.len(), 1);
+}
+
 #[test]
 fn a_crash_leaves_the_old_life_or_the_new_one() {
     for crash in ["before the identity", "before the old log goes", "in between", "at the end"] {

@@ -13,7 +13,7 @@ pub(in crate::fsm) fn change(state: &mut State, command: Command) -> Result<Outc
 }
 
 /// A revision of these services, each with an image.
-fn deploy(state: &State, services: &[(&str, &str)]) -> Deploy {
+pub(crate) fn deploy(state: &State, services: &[(&str, &str)]) -> Deploy {
     let one = |(name, image): &(&str, &str)| {
         let text = format!("service \"{name}\" {{\n image \"{image}\"\n port 80\n}}\n");
         let service = spec::parse("file", &text).unwrap().services.into_values().next().unwrap();
@@ -31,7 +31,7 @@ fn deploy(state: &State, services: &[(&str, &str)]) -> Deploy {
     }
 }
 
-pub(in crate::fsm) fn put(state: &mut State, services: &[(&str, &str)]) -> (u64, bool) {
+pub(crate) fn put(state: &mut State, services: &[(&str, &str)]) -> (u64, bool) {
     let deploy = deploy(state, services);
     match change(state, Command::Deploy(deploy)).unwrap() {
         Outcome::Revision { revision, new } => (revision.0, new),
@@ -72,7 +72,7 @@ fn touched(state: &State, revision: u64) -> Vec<&str> {
 }
 
 /// A node, and r1 that runs: web:1 and db:1.
-pub(in crate::fsm) fn running() -> State {
+pub(crate) fn running() -> State {
     let mut state = State::default();
     change(&mut state, Command::Init(fixture::init())).unwrap();
     change(&mut state, Command::Register(fixture::register())).unwrap();

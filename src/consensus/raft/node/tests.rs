@@ -355,3 +355,23 @@ fn after_a_start_no_configuration_is_known_before_the_newest_one() {
     assert_eq!([voters(0), voters(1), voters(4)], [Some(vec![1]), None, None]);
     assert_eq!([voters(5), voters(6)], [Some(vec![1, 2, 3]), Some(vec![1, 2, 3])]);
 }
+
+#[test]
+fn a_member_speaks_for_itself_alone() {
+    let mut peers: Vec<Peer> = [1, 2].map(|id| Peer::new(id, &[1, 2])).into();
+    peers[0].node.tick();
+    exchange(&mut peers);
+    let says = |kind, from, to, term| {
+        let mut message = Message { from, to, term, ..Message::default() };
+        message.set_msg_type(kind);
+        peers[0].node.may_say(NodeId(2), &message)
+    };
+    let beat = MessageType::MsgHeartbeat;
+    assert!(says(beat, 2, 1, 7));
+    assert!(!says(beat, 3, 1, 7), "of another one");
+    assert!(!says(beat, 2, 3, 7), "to another one");
+    assert!(!says(beat, 2, 1, u64::MAX), "the last of all terms");
+    assert!(!says(MessageType::MsgPropose, 2, 1, 7), "past the checks");
+    assert!(!says(MessageType::MsgTransferLeader, 2, 1, 7));
+    assert!(says(MessageType::MsgReadIndex, 2, 1, 0));
+}
