@@ -64,7 +64,8 @@ impl Network {
     fn send(&self, from: NodeId, to: NodeId, bytes: bytes::Bytes, bulk: bool) {
         let ways = self.0.lock().expect("lock");
         let open = ways.nodes.get(&to).filter(|_| !ways.cut.contains(&(from, to)));
-        let arrived = open.is_some_and(|node| node.cast(Msg::Step { from, messages: vec![bytes] }).is_ok());
+        let arrived =
+            open.is_some_and(|node| node.cast(Msg::Step { from, messages: vec![bytes] }).is_ok());
         let Some(sender) = ways.nodes.get(&from) else { return };
         let _ = match bulk {
             true => sender.cast(Msg::SnapshotSent { to, ok: arrived }),

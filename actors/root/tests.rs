@@ -3,8 +3,8 @@
 use super::*;
 use crate::actors::raft;
 use crate::bugs::{Bug, switch};
-use crate::fsm::loaded::ImageChange;
 use crate::fsm::command::Report;
+use crate::fsm::loaded::ImageChange;
 use crate::fsm::model::Role;
 use crate::fsm::{Command, Touched};
 use crate::id::Incarnation;

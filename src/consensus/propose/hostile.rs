@@ -10,9 +10,9 @@ use crate::fsm::deploy::tests::{put, running};
 use crate::fsm::model::{Exit, ExitReason, Health, Observed, Phase};
 use crate::fsm::{FEATURE_LEVEL, apply, fixture};
 use crate::id::{AllocId, Attempt};
-use prost::Message as _;
 use proptest::prelude::*;
 use proptest::sample::Index as At;
+use prost::Message as _;
 use raft::eraftpb;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 

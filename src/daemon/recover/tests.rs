@@ -89,7 +89,8 @@ fn what_is_no_command_is_stepped_over() {
     let first = ConfState { voters: vec![1], ..ConfState::default() };
     let mut log = wal::open(&dir.path().join(LOG), &first).unwrap();
     let bad = Entry { node: 2, seq: 1, command: b"not json".to_vec(), ..Entry::default() };
-    let envelope = eraftpb::Entry { index: 5, term: 2, data: b"none".to_vec(), ..Default::default() };
+    let envelope =
+        eraftpb::Entry { index: 5, term: 2, data: b"none".to_vec(), ..Default::default() };
     let data = bad.encode_to_vec();
     let command = eraftpb::Entry { index: 6, data, ..envelope.clone() };
     let late = Command::Label {
