@@ -29,6 +29,7 @@ mod read;
 mod request;
 mod revisions;
 mod routes;
+mod secrets;
 mod serve;
 mod stall;
 mod stream;

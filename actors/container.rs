@@ -277,6 +277,7 @@ impl State {
             self.platform.images.use_keyring(&node.keyring);
         }
         self.platform.images.use_logins(&view.state.logins);
+        self.platform.secrets.use_secrets(&view.state.secrets);
         self.platform.images.use_view(&view);
         if view.current {
             self.platform.images.use_specs(&view.state.specs);

@@ -11,6 +11,7 @@ pub mod logs;
 pub mod net;
 pub mod private_containerd;
 pub mod runc_shim;
+pub mod secrets;
 pub mod transfer;
 pub mod usage;
 
@@ -18,6 +19,7 @@ use self::containerd::Containerd;
 use self::exec::Execs;
 use self::image::{Images, RegistryConfig};
 use self::net::{Net, NetConfig, NetError, PublishOn};
+use self::secrets::SecretStore;
 use crate::config::{ContainerdChoice, DaemonConfig, Mode};
 use crate::node::network::Subnet;
 use crate::secret::Keyring;
@@ -88,6 +90,8 @@ pub struct Platform {
     pub logger: PathBuf,
     /// Reads the containers' logs.
     pub logs: logs::LogReader,
+    /// What containers are given in secret.
+    pub secrets: SecretStore,
     /// The private containerd, if it is one.
     pub private: Option<private::Daemon>,
 }
@@ -148,13 +152,19 @@ impl Places {
     /// Where runc keeps its own state.
     #[must_use]
     pub fn runc_root(&self) -> PathBuf {
-        Path::new("/run/mill").join(format!("runc-{}", self.instance))
+        Path::new("/run/mill").join(format!("{}{}", runc_shim::PREFIX, self.instance))
     }
 
     /// Where the pipes of further processes in containers are.
     #[must_use]
     pub fn execs(&self) -> PathBuf {
         self.run.join("exec")
+    }
+
+    /// Where containers' secrets are, in memory. The runc wrapper finds it by runc's root.
+    #[must_use]
+    pub fn secrets(&self) -> PathBuf {
+        self.run.join(runc_shim::SECRETS)
     }
 
     /// The parent of the containers' control groups.
@@ -196,7 +206,7 @@ impl Platform {
         let registries = RegistryConfig {
             insecure: config.insecure_registries.clone(),
             docker_config: Some(config.docker_config.clone()),
-            key: Some(keyring),
+            key: Some(keyring.clone()),
             disk: Some(places.images(private.is_some())),
             ..RegistryConfig::default()
         };
@@ -207,7 +217,8 @@ impl Platform {
         let reader = logs::LogReader::new(&places.data);
         let logs = reader.map_err(|source| PlatformError::Logs { source })?;
         let execs = Execs::new(containerd.clone(), places.execs());
-        Ok(Self { places, containerd, images, execs, net: net?, logger, logs, private })
+        let secrets = SecretStore::new(places.secrets(), keyring);
+        Ok(Self { places, containerd, images, execs, net: net?, logger, logs, secrets, private })
     }
 }
 

@@ -18,6 +18,10 @@ mod reach;
 
 pub use reach::*;
 
+mod secrets;
+
+pub use secrets::*;
+
 mod trust;
 
 pub use trust::*;

@@ -13,6 +13,7 @@ use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::sync::Arc;
+use zeroize::Zeroizing;
 
 /// Bytes of a key.
 pub const KEY_LEN: usize = 32;
@@ -20,15 +21,16 @@ pub const KEY_LEN: usize = 32;
 /// A random number that is used once.
 pub type OneTime = [u8; NONCE_LEN];
 
-/// A secret text. It has no way into a log, an error or a document but [`Secret::reveal`].
+/// A secret text. It has no way into a log, an error or a document but [`Secret::reveal`], and its
+/// memory is overwritten when it is dropped.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
+pub struct Secret(Zeroizing<String>);
 
 impl Secret {
     /// Takes a text.
     #[must_use]
     pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
+        Self(Zeroizing::new(text.into()))
     }
 
     /// The text itself, for the one who needs it.
@@ -44,10 +46,28 @@ impl fmt::Debug for Secret {
     }
 }
 
+/// A value sealed by a key of its own, and that key sealed by the keyring: another keyring seals
+/// only the short key anew.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Envelope {
+    /// The value's key.
+    pub key: Sealed,
+    /// Base64 of the one-time number and the encrypted value.
+    pub text: String,
+}
+
+/// What making an [`Envelope`] draws: the value's key, and two one-time numbers.
+pub type EnvelopeRandom = ([u8; KEY_LEN], [OneTime; 2]);
+
+/// What the key of a value is sealed for.
+fn key_purpose(purpose: &str) -> String {
+    format!("{purpose} key")
+}
+
 /// A key to seal with.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SealKey {
-    bytes: [u8; KEY_LEN],
+    bytes: Zeroizing<[u8; KEY_LEN]>,
     id: String,
 }
 
@@ -86,7 +106,7 @@ impl SealKey {
     pub fn new(bytes: [u8; KEY_LEN]) -> Self {
         let digest = crate::node::oci::image::sha256(&bytes);
         let id = digest.as_str().chars().skip("sha256:".len()).take(16).collect();
-        Self { bytes, id }
+        Self { bytes: Zeroizing::new(bytes), id }
     }
 
     /// Which key it is: not secret.
@@ -100,7 +120,11 @@ impl SealKey {
     /// # Errors
     /// Only for a text longer than the method takes, 64 GiB.
     pub fn seal(&self, purpose: &str, text: &Secret, once: OneTime) -> Result<Sealed, SealError> {
-        let mut bytes = text.reveal().as_bytes().to_vec();
+        self.seal_bytes(purpose, text.reveal().as_bytes(), once)
+    }
+
+    fn seal_bytes(&self, purpose: &str, value: &[u8], once: OneTime) -> Result<Sealed, SealError> {
+        let mut bytes = value.to_vec();
         let (nonce, purpose) = (Nonce::assume_unique_for_key(once), Aad::from(purpose.as_bytes()));
         let sealed = self.key()?.seal_in_place_append_tag(nonce, purpose, &mut bytes);
         sealed.map_err(|_| SealError::Damaged)?;
@@ -116,13 +140,19 @@ impl SealKey {
         if sealed.key != self.id {
             return Err(SealError::OtherKey);
         }
-        let bytes = STANDARD.decode(&sealed.text).map_err(|_| SealError::Damaged)?;
+        let bytes = self.open_bytes(purpose, &sealed.text)?;
+        std::str::from_utf8(&bytes).map(Secret::new).map_err(|_| SealError::Damaged)
+    }
+
+    fn open_bytes(&self, purpose: &str, text: &str) -> Result<Zeroizing<Vec<u8>>, SealError> {
+        let bytes = STANDARD.decode(text).map_err(|_| SealError::Damaged)?;
         let (once, rest) = bytes.split_first_chunk::<NONCE_LEN>().ok_or(SealError::Damaged)?;
         let (nonce, purpose) = (Nonce::assume_unique_for_key(*once), Aad::from(purpose.as_bytes()));
-        let mut rest = rest.to_vec();
+        let mut rest = Zeroizing::new(rest.to_vec());
         let opened = self.key()?.open_in_place(nonce, purpose, &mut rest);
-        let text = opened.map_err(|_| SealError::Damaged)?.to_vec();
-        String::from_utf8(text).map(Secret).map_err(|_| SealError::Damaged)
+        let length = opened.map_err(|_| SealError::Damaged)?.len();
+        rest.truncate(length);
+        Ok(rest)
     }
 
     /// The key itself, sealed for a node: only its own key opens it.
@@ -136,12 +166,13 @@ impl SealKey {
     ) -> Result<String, SealError> {
         let public = STANDARD.decode(public).map_err(|_| SealError::Damaged)?;
         let public = PublicKey::from_slice(&public).map_err(|_| SealError::Damaged)?;
-        let sealed = public.seal(random, &self.bytes).map_err(|_| SealError::Damaged)?;
+        let sealed = public.seal(random, self.bytes.as_slice()).map_err(|_| SealError::Damaged)?;
         Ok(STANDARD.encode(sealed))
     }
 
     fn key(&self) -> Result<LessSafeKey, SealError> {
-        let key = UnboundKey::new(&AES_256_GCM, &self.bytes).map_err(|_| SealError::Damaged)?;
+        let key =
+            UnboundKey::new(&AES_256_GCM, self.bytes.as_slice()).map_err(|_| SealError::Damaged)?;
         Ok(LessSafeKey::new(key))
     }
 }
@@ -248,6 +279,36 @@ impl Keyring {
         let key = all.find(|key| key.id == sealed.key).ok_or(SealError::OtherKey)?;
         key.open(purpose, sealed)
     }
+
+    /// Seals a value of any bytes by a key of its own.
+    ///
+    /// # Errors
+    /// As [`Keyring::seal`].
+    pub fn wrap(
+        &self,
+        purpose: &str,
+        value: &[u8],
+        (key, [once, key_once]): EnvelopeRandom,
+    ) -> Result<Envelope, SealError> {
+        let text = SealKey::new(key).seal_bytes(purpose, value, once)?.text;
+        let key = Secret::new(STANDARD.encode(key));
+        Ok(Envelope { key: self.seal(&key_purpose(purpose), &key, key_once)?, text })
+    }
+
+    /// Opens what [`Keyring::wrap`] sealed.
+    ///
+    /// # Errors
+    /// As [`Keyring::open`].
+    pub fn unwrap(
+        &self,
+        purpose: &str,
+        envelope: &Envelope,
+    ) -> Result<Zeroizing<Vec<u8>>, SealError> {
+        let key = self.open(&key_purpose(purpose), &envelope.key)?;
+        let key = Zeroizing::new(STANDARD.decode(key.reveal()).map_err(|_| SealError::Damaged)?);
+        let key = <[u8; KEY_LEN]>::try_from(key.as_slice()).map_err(|_| SealError::Damaged)?;
+        SealKey::new(key).open_bytes(purpose, &envelope.text)
+    }
 }
 
 #[cfg(test)]
@@ -311,5 +372,30 @@ mod tests {
         assert_eq!(old.open("x", &now), Err(SealError::OtherKey));
         assert!(ring.take_up("!").is_err());
         assert_eq!(ring.open("x", &now).unwrap().reveal(), "b", "what it had stays");
+    }
+
+    #[test]
+    fn an_envelope_opens_for_its_purpose_and_by_its_keyring_alone() {
+        let (own, mut random) = (OwnKey::new([9; 32]), crypto_box::aead::OsRng);
+        let key = SealKey::new([1; 32]);
+        let ring = Keyring::new(own.clone());
+        ring.take_up(&key.for_node(&own.public(), &mut random).unwrap()).unwrap();
+        let drawn = ([5; KEY_LEN], [[1; NONCE_LEN], [2; NONCE_LEN]]);
+        for value in [&b"x"[..], b"\0\xff binary", &[7; 64 << 10]] {
+            let sealed = ring.wrap("secret a v1", value, drawn).unwrap();
+            assert_eq!(ring.unwrap("secret a v1", &sealed).unwrap().as_slice(), value);
+            assert!(ring.unwrap("secret a v2", &sealed).is_err(), "another version");
+            let swapped = Envelope { text: sealed.text.replace('A', "B"), ..sealed.clone() };
+            assert!(swapped == sealed || ring.unwrap("secret a v1", &swapped).is_err());
+            // Another keyring seals only the key anew.
+            let opened = key.open("secret a v1 key", &sealed.key).unwrap();
+            let new = SealKey::new([2; 32]);
+            let sealed_key = new.seal("secret a v1 key", &opened, [3; NONCE_LEN]).unwrap();
+            let later = Keyring::new(own.clone());
+            later.take_up(&new.for_node(&own.public(), &mut random).unwrap()).unwrap();
+            assert!(later.unwrap("secret a v1", &sealed).is_err(), "the old key is gone");
+            let anew = Envelope { key: sealed_key, ..sealed };
+            assert_eq!(later.unwrap("secret a v1", &anew).unwrap().as_slice(), value);
+        }
     }
 }

@@ -24,7 +24,7 @@ use crate::limits;
 use crate::node::oci::docker_config::Login;
 use crate::node::oci::pull::Pulls;
 use crate::scheduler::revise::ResolveError;
-use crate::secret::Sealed;
+use crate::secret::{Keyring, Sealed};
 use crate::units::{Millis, Timestamp};
 use futures_util::Stream;
 use futures_util::future::BoxFuture;
@@ -146,6 +146,8 @@ pub struct Doors {
     pub logs: Arc<dyn LogSource>,
     /// Further processes in this node's containers; absent before it is a member.
     pub execs: Arc<dyn Fn() -> Option<Execs> + Send + Sync>,
+    /// What seals and opens secrets here; absent before the node is a member.
+    pub keyring: Arc<dyn Fn() -> Option<Keyring> + Send + Sync>,
     /// How the node becomes a member.
     pub claims: Arc<dyn Claims>,
     /// The other members.

@@ -16,8 +16,8 @@ use crate::id::WorkloadName;
 use crate::limits;
 use crate::scheduler::preview;
 use crate::scheduler::revise::{self, ResolveError, Resolved, Up};
-use crate::spec::image::{Reference, ReferenceError};
-use crate::spec::{self, Parsed, Report, Spec};
+use crate::spec::image::{self, ReferenceError};
+use crate::spec::{self, Parsed, Problem, Reference, Report, Spec, Target};
 use futures_util::StreamExt as _;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -96,9 +96,30 @@ pub async fn prepare(
         let kind = if spec.tasks.contains_key(&found.workload) { "task" } else { "service" };
         parsed.problem(&[kind, found.workload.as_str(), found.field], found.message, found.hint)
     });
-    parsed.check(problems.collect()).map_err(invalid)?;
+    let secrets = secrets(state, &parsed, context.dev);
+    parsed.check(problems.chain(secrets).collect()).map_err(invalid)?;
     let resolved = resolve(context, state, revise::references(&spec)).await;
     Ok((spec, resolved))
+}
+
+/// The secrets that the file needs and the cluster doesn't have, or has as what no variable can hold.
+fn secrets(state: &State, parsed: &Parsed, dev: bool) -> Vec<Problem> {
+    let cluster = state.cluster.as_ref().map_or("", |cluster| cluster.name.as_str());
+    let problem = |reference: &Reference| {
+        let Target::Secret(name) = &reference.target else { return None };
+        let text = match state.secrets.get(name) {
+            None if dev => {
+                format!("secret {name} isn't in dev. Pass it: mill dev --secret {name}=VALUE")
+            }
+            None => format!("secret {name} isn't in {cluster}. Run: mill secret set {name} -"),
+            Some(secret) if secret.binary && parsed.is_variable(reference) => {
+                format!("secret {name} is binary: no variable can hold it. Write secret-file")
+            }
+            Some(_) => return None,
+        };
+        Some(parsed.problem_at(reference.span, text, None))
+    };
+    parsed.references().filter_map(problem).collect()
 }
 
 /// The images given by `?image=SERVICE=REF`.
@@ -107,10 +128,10 @@ pub fn overrides(request: &Request) -> Result<Vec<(WorkloadName, String)>, ApiEr
         let found =
             text.split_once('=').filter(|(name, image)| !name.is_empty() && !image.is_empty());
         let bad = || ApiError::bad(format!("image={text} names no service"), "image=SERVICE=REF");
-        let (name, image) = found.ok_or_else(bad)?;
+        let (name, given) = found.ok_or_else(bad)?;
         let wrong = |error: ReferenceError| ApiError::bad(error.to_string(), "image=SERVICE=REF");
-        Reference::parse(image).map_err(wrong)?;
-        Ok((WorkloadName::from(name), image.to_owned()))
+        image::Reference::parse(given).map_err(wrong)?;
+        Ok((WorkloadName::from(name), given.to_owned()))
     };
     request.all("image").map(pair).collect()
 }
@@ -120,6 +141,11 @@ async fn parse(file: String) -> Result<Parsed, ApiError> {
     let read = move || {
         let parsed = spec::read(FILE_NAME, &file)?;
         parsed.check(spec::unsupported(&parsed))?;
+        let unread = parsed.from_files().iter().map(|file| {
+            let hint = Some("send what is in it: content=\"…\"".to_owned());
+            parsed.problem_at(file.span, "from is read by the mill command", hint)
+        });
+        parsed.check(unread.collect())?;
         Ok(parsed)
     };
     match tokio::task::spawn_blocking(read).await {

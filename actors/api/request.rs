@@ -147,7 +147,16 @@ impl Request {
 
     /// Reads a JSON body.
     pub async fn json<T: DeserializeOwned>(&mut self, example: &str) -> Result<T, ApiError> {
-        let bytes = self.bytes(limits::API_JSON_MAX).await?;
+        self.json_of(limits::API_JSON_MAX, example).await
+    }
+
+    /// Reads a JSON body of at most that many bytes.
+    pub async fn json_of<T: DeserializeOwned>(
+        &mut self,
+        max: usize,
+        example: &str,
+    ) -> Result<T, ApiError> {
+        let bytes = self.bytes(max).await?;
         parse(&bytes, example)
     }
 

@@ -10,4 +10,5 @@ mod logins;
 mod logs;
 mod nodes;
 mod reach;
+mod secrets;
 mod support;

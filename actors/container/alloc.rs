@@ -5,6 +5,7 @@
 
 mod error;
 mod files;
+mod given;
 mod work;
 
 pub use error::Failed;
@@ -12,13 +13,14 @@ pub use files::{leftover, remembered};
 pub use work::{Job, ended, label, terms};
 
 use crate::actors::platform::image::Image;
-use crate::allocation::{Effect, Ended, FoundTask, Input, Life, Terms, Want};
+use crate::allocation::{Effect, Ended, Failure, FoundTask, Input, Life, Terms, Want};
 use crate::fsm::model::Observed;
-use crate::id::{AllocId, Attempt};
+use crate::id::{AllocId, Attempt, SecretName};
 use crate::limits;
 use crate::units::{Millis, Timestamp};
 use futures_util::FutureExt as _;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -37,6 +39,8 @@ pub enum Msg {
     Gone(Attempt),
     /// The image is there, or not.
     Pulled(u64, Result<Arc<Image>, Failed>),
+    /// The program runs, with these versions of its secrets, or could not be started.
+    Started(u64, Result<BTreeMap<SecretName, u64>, Failure>),
     /// Work has ended with this.
     Outcome(Input),
     /// Work panicked.
@@ -98,6 +102,8 @@ pub struct State {
     /// The repair of an adopted container's network.
     _repair: Option<AbortOnDropHandle<()>>,
     clock: Clock,
+    /// The versions of the secrets that the program started with.
+    secrets: BTreeMap<SecretName, u64>,
     /// When the last start began: where the attempt's output begins.
     began: Option<Timestamp>,
 }
@@ -130,6 +136,7 @@ impl Actor for Alloc {
             work: None,
             _repair: repair,
             clock,
+            secrets: args.reported.secrets,
             began: None,
         };
         state.carry_out(effects, &myself);
@@ -153,6 +160,11 @@ impl Actor for Alloc {
                 Input::Pulled(turn, Ok(()))
             }
             Msg::Pulled(turn, Err(failed)) => Input::Pulled(turn, Err(failed.failure())),
+            Msg::Started(turn, Ok(versions)) => {
+                state.secrets = versions;
+                Input::Started(turn, Ok(()))
+            }
+            Msg::Started(turn, Err(failure)) => Input::Started(turn, Err(failure)),
             Msg::Outcome(input) => input,
             Msg::Broken(what) => return Err(what.into()),
         };
@@ -170,6 +182,7 @@ impl State {
                 Effect::Report => {
                     let mut observed = self.life.observed().clone();
                     observed.address = Some(job.address);
+                    observed.secrets.clone_from(&self.secrets);
                     (self.tell)(&job.id, News::Observed(observed));
                 }
                 Effect::Finish => {
@@ -233,7 +246,7 @@ impl State {
                 Some(image) => job.start(attempt, &image).await.map_err(|e| e.failure()),
                 None => Err(Failed::Unpulled.failure()),
             };
-            Msg::Outcome(Input::Started(turn, started))
+            Msg::Started(turn, started)
         });
     }
 

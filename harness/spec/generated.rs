@@ -101,6 +101,7 @@ fn run(dice: &mut Dice, id: &str, ephemeral_only: bool) -> RunSpec {
         volumes,
         secret_files: (0..dice.below(3)).map(secret).collect(),
         constraints: (0..dice.below(3)).map(|n| (format!("k{n}"), "v w".to_owned())).collect(),
+        files: Vec::new(),
     }
 }
 

@@ -8,6 +8,7 @@ mod exec;
 mod explain;
 mod image;
 mod node;
+mod secret;
 mod task;
 
 pub use deploy::*;
@@ -15,6 +16,7 @@ pub use exec::ExecControl;
 pub use explain::*;
 pub use image::{LayerProgress, LoginRequest, LoginView};
 pub use node::{DrainRequest, DrainView, LabelsRequest, LeftView};
+pub use secret::*;
 pub use task::{RunView, SpawnRequest, TaskView};
 
 use serde::{Deserialize, Serialize};
@@ -133,6 +135,9 @@ pub struct AllocationView {
     pub message: Option<String>,
     /// How its last program ended.
     pub exit: Option<ExitView>,
+    /// The versions of the secrets that it started with.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub secrets: BTreeMap<String, u64>,
 }
 
 /// How many replicas are wanted and healthy.

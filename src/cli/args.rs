@@ -4,8 +4,8 @@
 
 use super::{
     check, clean, completions, cp, daemon, dev, doctor, down, drain, events, exec, fmt, history,
-    image, init, install, join, leave, logs, nodes, plan, ps, restart, rollback, scale, show,
-    spawn, status, token, up, version, why,
+    image, init, install, join, leave, logs, nodes, plan, ps, restart, rollback, scale, secret,
+    show, spawn, status, token, up, version, why,
 };
 use argh::{ArgsInfo, FromArgs};
 
@@ -79,6 +79,8 @@ pub enum Command {
     History(history::HistoryArgs),
     /// `mill image`.
     Image(image::ImageArgs),
+    /// `mill secret`.
+    Secret(secret::SecretArgs),
     /// `mill token`.
     Token(token::TokenArgs),
     /// `mill nodes`.

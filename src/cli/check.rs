@@ -19,7 +19,7 @@ pub struct CheckArgs {
 
 pub(super) fn run(args: CheckArgs, context: &Context) -> Result<(), CliError> {
     let given = either(args.path.as_deref(), args.file.as_deref())?;
-    let file = MillFile::open(context, given)?;
+    let file = MillFile::open(context, given)?.complete()?;
     let spec = file.parse()?;
     let (services, tasks) = (spec.services.len(), spec.tasks.len());
     if context.ui.json {

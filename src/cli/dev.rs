@@ -12,7 +12,7 @@ use super::error::FAILED;
 use super::file::MillFile;
 use super::globals::Target;
 use super::ui::{BAD, FAINT};
-use super::{Context, error::CliError, logs, status, up};
+use super::{Context, error::CliError, logs, secret, status, up};
 use crate::api::wire::{InitRequest, ServiceView};
 use crate::config::{DaemonConfig, Mode};
 use crate::daemon::Node;
@@ -20,7 +20,7 @@ use crate::limits;
 use crate::spec::Spec;
 use argh::{ArgsInfo, FromArgs};
 use source::Source;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Run a local node, deploy a file, follow its logs. Ctrl-C stops and removes everything.
 #[derive(Debug, Default, FromArgs, ArgsInfo)]
@@ -52,7 +52,7 @@ pub struct DevArgs {
     /// the port that the image of --run listens on
     #[argh(option)]
     pub port: Option<u16>,
-    /// a secret for the file, NAME=VALUE (not built yet)
+    /// a secret for the file, NAME=VALUE
     #[argh(option)]
     pub secret: Vec<String>,
     /// another image for a service, SERVICE=REF
@@ -112,9 +112,7 @@ impl DevArgs {
 }
 
 pub(super) fn run(args: DevArgs, context: &Context) -> Result<(), CliError> {
-    if !args.secret.is_empty() {
-        return Err(CliError::NotBuilt { what: "mill dev --secret".to_owned() });
-    }
+    let secrets = secret::pairs(&args.secret)?;
     let config = args.settings().config(Mode::Dev, context)?;
     // What is wrong with the file is said before anything starts.
     let source = Source::of(&args, context)?;
@@ -122,7 +120,8 @@ pub(super) fn run(args: DevArgs, context: &Context) -> Result<(), CliError> {
     let spec = file.executable()?;
     log_to_stderr(config.log_format, "warn", context);
     let client = Client::new(vec![Target::Unix(config.socket.clone())], None);
-    let dev = Dev { context, args: &args, client, since: context.now().to_string() };
+    let since = context.now().to_string();
+    let dev = Dev { context, args: &args, secrets, client, since };
     let runtime = runtime()?;
     let ended = runtime.block_on(dev.whole(config, &source, &file, &spec));
     // A read of standard input can't be taken back: don't wait for it.
@@ -133,6 +132,7 @@ pub(super) fn run(args: DevArgs, context: &Context) -> Result<(), CliError> {
 struct Dev<'a> {
     context: &'a Context,
     args: &'a DevArgs,
+    secrets: BTreeMap<String, String>,
     client: Client,
     since: String,
 }
@@ -183,6 +183,9 @@ impl Dev<'_> {
     async fn work(&self, source: &Source, file: &MillFile, spec: &Spec) -> Result<(), CliError> {
         self.ready().await?;
         self.ignored(spec);
+        if !self.secrets.is_empty() {
+            self.client.import_secrets(self.secrets.clone()).await?;
+        }
         let deployed = self.deploy(file, spec).await;
         if self.args.once {
             deployed?;

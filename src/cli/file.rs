@@ -4,7 +4,7 @@
 
 use super::Context;
 use super::error::CliError;
-use crate::limits::FILE_MAX;
+use crate::limits::{CONFIG_FILE_MAX, FILE_MAX};
 use crate::spec::{self, Spec};
 use std::io::{BufRead, Read, Write};
 use std::path::{Path, PathBuf};
@@ -63,6 +63,28 @@ impl MillFile {
         Ok(Self { name, path, text })
     }
 
+    /// With the config files that stand beside it: what is sent has all of it.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the file; a config file that can't be read, with its line.
+    pub fn complete(mut self) -> Result<Self, CliError> {
+        let parsed = spec::read(&self.name, &self.text)?;
+        let beside = self.path.as_deref().and_then(Path::parent).unwrap_or(Path::new(""));
+        let (mut contents, mut problems) = (Vec::new(), Vec::new());
+        for file in parsed.from_files() {
+            match content(&beside.join(&file.from)) {
+                Ok(content) => contents.push(content),
+                Err(why) => {
+                    let message = format!("{}: {why}", file.from);
+                    problems.push(parsed.problem_at(file.value, message, None));
+                }
+            }
+        }
+        parsed.check(problems)?;
+        self.text = parsed.with_contents(&contents);
+        Ok(self)
+    }
+
     /// As [`MillFile::parse`], and everything in it can be executed by this build.
     ///
     /// # Errors
@@ -80,6 +102,27 @@ impl MillFile {
     pub fn parse(&self) -> Result<Spec, CliError> {
         Ok(spec::parse(&self.name, &self.text)?)
     }
+}
+
+/// A config file's text, or why it can't be one.
+fn content(path: &Path) -> Result<String, String> {
+    let told = |error: std::io::Error| match error.kind() {
+        std::io::ErrorKind::NotFound => "no such file".to_owned(),
+        std::io::ErrorKind::PermissionDenied => "it may not be read".to_owned(),
+        std::io::ErrorKind::IsADirectory => "it is a directory".to_owned(),
+        _ => error.to_string(),
+    };
+    let file = std::fs::File::open(path).map_err(told)?;
+    if file.metadata().is_ok_and(|about| !about.is_file()) {
+        return Err("it is no file".to_owned());
+    }
+    let mut bytes = Vec::new();
+    file.take(CONFIG_FILE_MAX as u64 + 1).read_to_end(&mut bytes).map_err(told)?;
+    if bytes.len() > CONFIG_FILE_MAX {
+        return Err(format!("it is larger than {} KiB", CONFIG_FILE_MAX >> 10));
+    }
+    let text = String::from_utf8(bytes).map_err(|_| "it isn't text in UTF-8".to_owned())?;
+    if text.contains('\0') { Err("it contains a NUL character".to_owned()) } else { Ok(text) }
 }
 
 /// The `*.mill` files of a directory, by name.
@@ -177,6 +220,30 @@ mod tests {
         let missing = MillFile::at("/nonexistent/x.mill".into()).unwrap_err();
         assert_eq!(missing.code(), 2);
         assert_eq!(MillFile::at("/".into()).unwrap_err().code(), 2);
+    }
+
+    #[test]
+    fn config_files_beside_it_are_sent_with_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| {
+            std::fs::write(directory.path().join(name), text).unwrap();
+            directory.path().join(name)
+        };
+        let head = "service \"web\" {\n    image \"nginx\"\n";
+        let file = "    file path=\"/etc/a\" from=\"a.toml\" mode=\"0400\"\n";
+        let path = write("a.mill", &format!("{head}{file}}}\n"));
+        let error = MillFile::at(path.clone()).unwrap().complete().unwrap_err();
+        assert_eq!(error.code(), 2);
+        assert!(error.text().contains("a.mill:3:29: a.toml: no such file"), "{}", error.text());
+        write("a.toml", "a = \"1\"\n\tb = '\\'\n");
+        let complete = MillFile::at(path).unwrap().complete().unwrap();
+        assert_eq!(complete.text.lines().count(), 4, "lines keep their numbers");
+        let spec = complete.parse().unwrap();
+        let file = &spec.services[&"web".into()].run.files[0];
+        let text = crate::spec::model::EnvPart::Text("a = \"1\"\n\tb = '\\'\n".to_owned());
+        assert_eq!((file.path.as_str(), file.mode), ("/etc/a", 0o400));
+        assert_eq!(file.content.0, [text]);
+        assert_eq!(complete.clone().complete().unwrap(), complete);
     }
 
     #[test]

@@ -2,6 +2,8 @@
 
 mod login;
 
+pub(super) use login::hidden;
+
 use super::client::Call;
 use super::table::Table;
 use super::{Context, error::CliError};

@@ -36,6 +36,7 @@ mod ps;
 mod restart;
 mod rollback;
 mod scale;
+mod secret;
 mod show;
 mod spawn;
 mod status;
@@ -168,6 +169,7 @@ async fn run_async(command: Command, context: &Context) -> Result<(), CliError> 
         Command::Show(args) => show::run(args, context).await,
         Command::History(args) => history::run(args, context).await,
         Command::Image(args) => image::run(args, context).await,
+        Command::Secret(args) => secret::run(args, context).await,
         Command::Token(args) => token::run(args, context).await,
         Command::Nodes(args) => nodes::run(args, context).await,
         Command::Label(args) => nodes::label(args, context).await,

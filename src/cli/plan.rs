@@ -34,7 +34,7 @@ const PLACEMENTS_NAMED: usize = 8;
 
 pub(super) async fn run(args: PlanArgs, context: &Context) -> Result<(), CliError> {
     let given = either(args.path.as_deref(), args.file.as_deref())?;
-    let file = MillFile::open(context, given)?;
+    let file = MillFile::open(context, given)?.complete()?;
     let mut spec = file.executable()?;
     let images = overrides(&mut spec, &args.image)?;
     let replace = args.replace;
@@ -158,7 +158,10 @@ fn fields(all: &[PlanFieldView]) -> Vec<String> {
     let width = lines.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
     let line =
         |(name, texts): (&str, Vec<String>)| format!("    {name:width$}  {}", texts.join("  "));
-    lines.into_iter().map(line).collect()
+    let mut shown: Vec<String> = lines.into_iter().map(line).collect();
+    let differing = all.iter().flat_map(|one| &one.lines);
+    shown.extend(differing.map(|line| format!("      {line}")));
+    shown
 }
 
 fn field(one: &PlanFieldView) -> String {
@@ -220,7 +223,8 @@ mod tests {
     ) -> PlanFieldView {
         let [before, after] = values.map(|value| value.map(str::to_owned));
         let (field, key) = (field.to_owned(), key.map(str::to_owned));
-        PlanFieldView { field, change: change.to_owned(), key, before, after }
+        let lines = Vec::new();
+        PlanFieldView { field, change: change.to_owned(), key, before, after, lines }
     }
 
     fn on(replica: u32, node: &str) -> PlanPlacementView {

@@ -237,6 +237,7 @@ pub mod tests {
             revision: 8,
             message: None,
             exit: None,
+            secrets: Default::default(),
         }
     }
 

@@ -50,7 +50,7 @@ pub(super) async fn run(args: UpArgs, context: &Context) -> Result<(), CliError>
         return attach(revision, time, context).await;
     }
     let given = either(args.path.as_deref(), args.file.as_deref())?;
-    let file = MillFile::open(context, given)?;
+    let file = MillFile::open(context, given)?.complete()?;
     let mut spec = file.executable()?;
     let images = overrides(&mut spec, &args.image)?;
     let (replace, plan) = (args.replace, args.plan);

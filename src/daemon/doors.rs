@@ -30,11 +30,12 @@ use tokio::sync::watch;
 /// # Errors
 /// Logs can't be watched: the system has no inotify instance left.
 pub(super) fn open(shared: &Arc<Shared>, root: &RootRef) -> io::Result<Doors> {
-    let running = Arc::clone(shared);
+    let (running, member) = (Arc::clone(shared), Arc::clone(shared));
     Ok(Doors {
         images: Arc::new(Store(Arc::clone(shared))),
         logs: Arc::new(LogReader::new(&shared.config.data_dir)?),
         execs: Arc::new(move || Some(running.platform.get()?.execs.clone())),
+        keyring: Arc::new(move || Some(member.platform.get()?.secrets.keyring().clone())),
         neighbours: Arc::new(Others(Arc::downgrade(shared))),
         hall: Arc::clone(&shared.hall),
         claims: Arc::new(Claimant { shared: Arc::clone(shared), root: root.clone() }),

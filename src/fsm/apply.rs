@@ -155,6 +155,7 @@ impl State {
             }
             Command::RemoveLogin { registry } => self.remove_login(&registry, touched),
             Command::Images(change) => self.change_images(change, touched),
+            Command::Secrets(change) => self.change_secrets(change, touched),
             Command::Unreadable => {
                 let what = "the entry holds no command of this version".to_owned();
                 Err(Rejection::Illegal { what })

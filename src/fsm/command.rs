@@ -11,6 +11,7 @@ pub use outcome::{Outcome, Rejection};
 use super::keys::Rotate;
 use super::loaded::ImageChange;
 use super::model::{DeployKind, DeployStatus, Exit, HookWhen, Observed, Role, WorkloadSpec};
+use super::secrets::SecretChange;
 use crate::id::{AllocId, AppName, BootId, NodeId, Revision, SpecHash, TokenId, WorkloadName};
 use crate::secret::Sealed;
 use crate::spec::model::TaskSpec;
@@ -155,6 +156,8 @@ pub enum Command {
     },
     /// Change the loaded images. Needs level 2.
     Images(ImageChange),
+    /// Change the secrets. Needs level 3.
+    Secrets(SecretChange),
     /// What an entry of the log holds that is no command: refused, the same on every node. Never
     /// written.
     #[serde(skip)]
@@ -168,6 +171,7 @@ impl Command {
     pub fn needs(&self) -> u32 {
         match self {
             Self::Images(_) => super::loaded::LOADED_LEVEL,
+            Self::Secrets(_) => super::secrets::SECRETS_LEVEL,
             _ => 0,
         }
     }

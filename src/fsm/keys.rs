@@ -4,6 +4,7 @@
 //! anything.
 
 use super::model::{Ca, Node};
+use super::secrets::{StoredSecret, secret_purpose};
 use super::{Outcome, Rejection, State, Touched};
 use crate::id::NodeId;
 use crate::secret::Sealed;
@@ -51,7 +52,10 @@ impl State {
         let ca = self.ca.iter().map(|ca| (CA_PURPOSE.to_owned(), &ca.key));
         let logins = self.logins.iter();
         let logins = logins.map(|(registry, login)| (login_purpose(registry), &login.password));
-        ca.chain(logins).collect()
+        let secrets = self.secrets.iter().map(|(name, secret)| {
+            (format!("{} key", secret_purpose(name, secret.version)), &secret.key)
+        });
+        ca.chain(logins).chain(secrets).collect()
     }
 
     /// What was sealed by another keyring than that of now comes too late.
@@ -71,8 +75,10 @@ impl State {
         if new == old || rotate.sealed.iter().any(|one| one.to.key != new) {
             return Err(Rejection::Illegal { what: "these texts have no new key".to_owned() });
         }
+        let anew: BTreeMap<&str, &Resealed> =
+            rotate.sealed.iter().map(|one| (one.from.text.as_str(), one)).collect();
         let find = |sealed: &Sealed| {
-            let found = rotate.sealed.iter().find(|one| one.from == *sealed);
+            let found = anew.get(sealed.text.as_str()).filter(|one| one.from == *sealed);
             found.map(|one| one.to.clone()).ok_or(Rejection::Stale)
         };
         if !self.nodes.keys().eq(rotate.keyrings.keys()) {
@@ -88,6 +94,11 @@ impl State {
                 Arc::new(super::login::RegistryLogin { password, ..(*login).clone() }),
             );
         }
+        for (name, secret) in self.secrets.clone() {
+            let key = find(&secret.key)?;
+            let secret = StoredSecret { key, ..StoredSecret::clone(&secret) };
+            self.secrets.insert(name, Arc::new(secret));
+        }
         for (id, keyring) in rotate.keyrings {
             let node = Node { keyring, ..Node::clone(self.node(id)?) };
             self.nodes.insert(id, Arc::new(node));
@@ -95,6 +106,7 @@ impl State {
         self.keyring_due = false;
         touched.nodes = true;
         touched.logins = true;
+        touched.secrets = true;
         Ok(Outcome::Done)
     }
 }

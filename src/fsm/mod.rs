@@ -19,6 +19,7 @@ pub mod model;
 mod nodes;
 mod recover;
 mod runs;
+pub mod secrets;
 mod steps;
 
 #[cfg(test)]
@@ -28,7 +29,7 @@ pub use command::{Command, Entry, FEATURE_LEVEL, NEXT_LEVEL, Outcome, Rejection,
 
 use crate::fsm::events::Event;
 use crate::id::{AllocId, AppName, Incarnation, Index, NodeId, Revision, SpecHash, TokenId};
-use crate::id::{BootId, WorkloadName};
+use crate::id::{BootId, SecretName, WorkloadName};
 use crate::units::{Bytes, MilliCpu, Timestamp};
 use imbl::{OrdMap, OrdSet};
 use model::{Allocation, App, Ca, Deployment, Node, Run, StoredSpec, TaskSchedule, Token};
@@ -86,6 +87,12 @@ pub struct State {
     /// Who the cluster is to registries.
     #[serde(default)]
     pub logins: login::Logins,
+    /// Secrets, sealed.
+    #[serde(default, skip_serializing_if = "OrdMap::is_empty")]
+    pub secrets: secrets::Secrets,
+    /// The last versions of names that were deleted.
+    #[serde(default, skip_serializing_if = "OrdMap::is_empty")]
+    pub deleted_secrets: OrdMap<SecretName, u64>,
     /// Images that were loaded from archives.
     #[serde(default, skip_serializing_if = "OrdMap::is_empty")]
     pub loaded: loaded::LoadedImages,
@@ -195,6 +202,8 @@ pub struct Touched {
     pub logins: bool,
     /// The loaded images.
     pub images: bool,
+    /// The secrets.
+    pub secrets: bool,
 }
 
 /// What an entry did.
@@ -211,7 +220,14 @@ impl Touched {
     /// Everything, as after a start or an installed snapshot.
     #[must_use]
     pub fn everything() -> Self {
-        Self { all: true, nodes: true, logins: true, images: true, ..Self::default() }
+        Self {
+            all: true,
+            nodes: true,
+            logins: true,
+            images: true,
+            secrets: true,
+            ..Self::default()
+        }
     }
 
     /// Adds what another saw.

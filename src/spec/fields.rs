@@ -20,6 +20,7 @@ pub(super) const SERVICE: &[&str] = &[
     "publish",
     "volume",
     "secret-file",
+    "file",
     "update",
     "before-deploy",
     "after-deploy",
@@ -35,6 +36,7 @@ pub(super) const TASK: &[&str] = &[
     "cpu",
     "memory",
     "env",
+    "file",
     "secret-file",
     "volume",
     "constraint",
@@ -54,6 +56,7 @@ pub(super) const REPEATED: &[&str] = &[
     "route",
     "volume",
     "secret-file",
+    "file",
     "constraint",
     "before-deploy",
     "after-deploy",
@@ -70,6 +73,7 @@ pub(super) fn properties(field: &str) -> &'static [&'static str] {
         "publish" => &["port", "udp"],
         "volume" => &["path", "size", "ephemeral"],
         "secret-file" => &["path"],
+        "file" => &["path", "from", "content", "mode", "interpolate"],
         "update" => {
             &["max-parallel", "order", "healthy-deadline", "canary", "for", "max-error-rate"]
         }
@@ -84,7 +88,7 @@ pub(super) fn values(field: &str) -> (usize, usize) {
         "command" | "args" => (1, usize::MAX),
         "constraint" => (2, 2),
         "health" => (0, 1),
-        "env" | "update" | "stop" => (0, 0),
+        "env" | "file" | "update" | "stop" => (0, 0),
         // Of env: it has its own words about too few or too many.
         "variable" => (0, usize::MAX),
         _ => (1, 1),
@@ -112,6 +116,7 @@ pub(super) fn example(field: &str) -> &'static str {
         "publish" => "publish 15432",
         "volume" => "volume \"data\" path=\"/data\" size=\"5Gi\"",
         "secret-file" => "secret-file \"web.tls-key\" path=\"/run/secrets/tls.key\"",
+        "file" => "file path=\"/etc/web/web.toml\" from=\"web.toml\"",
         "update" => "update max-parallel=1 order=\"start-first\"",
         "before-deploy" => "before-deploy \"migrate\"",
         "after-deploy" => "after-deploy \"warm-up\"",

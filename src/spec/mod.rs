@@ -19,7 +19,7 @@ mod value;
 mod words;
 
 pub use model::Spec;
-pub use parsed::{Parsed, Reference, Target};
+pub use parsed::{FromFile, Parsed, Reference, Target};
 pub use report::{Detail, Problem, Report, Source, Span};
 pub use unsupported::unsupported;
 
@@ -36,14 +36,22 @@ pub fn read(file_name: &str, text: &str) -> Result<Parsed, Report> {
         return Err(source.report_and(outline.problems, outline.dropped));
     }
     let (spec, ctx) = decode::decode(&source, &outline);
-    let decode::Ctx { mut problems, dropped, positions, references, .. } = ctx;
+    let decode::Ctx { mut problems, dropped, positions, references, from_files, .. } = ctx;
     // What a slip makes wrong further on is not worth a second line.
     problems.retain(|problem| !outline.shadows.iter().any(|s| s.touches(problem.span)));
     problems.extend(outline.problems);
     if !problems.is_empty() {
         return Err(source.report_and(problems, dropped + outline.dropped));
     }
-    Ok(Parsed { spec, source, positions, references })
+    Ok(Parsed { spec, source, positions, references, from_files })
+}
+
+/// Whether a text can be a secret's name.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn check_secret(text: &str) -> Result<(), &'static str> {
+    decode::check_secret(text)
 }
 
 /// Reads a file.

@@ -7,7 +7,7 @@ use crate::id::{AppName, Digest, SecretName, SpecHash, WorkloadName};
 use crate::units::{Bytes, MilliCpu, Millis};
 use serde::{Deserialize, Serialize};
 use sha2::Digest as _;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A whole file: everything one app consists of.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,6 +47,9 @@ pub struct RunSpec {
     pub secret_files: Vec<SecretFileSpec>,
     /// Label values that a node must have.
     pub constraints: BTreeMap<String, String>,
+    /// Config files.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<FileSpec>,
 }
 
 /// A long-running workload.
@@ -133,6 +136,17 @@ pub struct SecretFileSpec {
     pub secret: SecretName,
     /// Absolute path in the container.
     pub path: String,
+}
+
+/// A config file, read-only in the container and owned by its user.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileSpec {
+    /// Absolute path in the container.
+    pub path: String,
+    /// What is in it.
+    pub content: EnvValue,
+    /// Its permissions, such as 0444.
+    pub mode: u32,
 }
 
 /// How health is probed.
@@ -268,7 +282,20 @@ impl RunSpec {
             volumes: Vec::new(),
             secret_files: Vec::new(),
             constraints: BTreeMap::new(),
+            files: Vec::new(),
         }
+    }
+
+    /// The secrets that its variables, files and secret files need.
+    #[must_use]
+    pub fn secrets(&self) -> BTreeSet<&SecretName> {
+        let contents = self.files.iter().map(|file| &file.content);
+        let parts = self.env.values().chain(contents).flat_map(|value| &value.0);
+        let named = parts.filter_map(|part| match part {
+            EnvPart::Secret(name) => Some(name),
+            EnvPart::Text(_) | EnvPart::Service(_) => None,
+        });
+        named.chain(self.secret_files.iter().map(|file| &file.secret)).collect()
     }
 
     /// Processor time reserved on a node.

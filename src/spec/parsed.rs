@@ -2,8 +2,9 @@
 //!
 //! Owns positions by path and the references that only the cluster can check. Never checks them.
 
-use super::model::Spec;
+use super::model::{EnvPart, Spec};
 use super::report::{Problem, Report, Source, Span};
+use super::slips::quoted;
 use crate::id::{SecretName, WorkloadName};
 use std::collections::BTreeMap;
 
@@ -19,6 +20,19 @@ pub struct Parsed {
     pub(super) positions: Positions,
     /// All of them, in the order of the text.
     pub(super) references: Vec<Reference>,
+    /// All of them, in the order of the services and tasks.
+    pub(super) from_files: Vec<FromFile>,
+}
+
+/// A config file whose content stands beside the `.mill` file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FromFile {
+    /// Its path, relative to the `.mill` file.
+    pub from: String,
+    /// Where the file says so: from `from` to the end of its value.
+    pub span: Span,
+    /// The value alone.
+    pub value: Span,
 }
 
 /// What a reference leads to.
@@ -63,6 +77,45 @@ impl Parsed {
             Target::Service(name) => !self.spec.services.contains_key(name),
             Target::Secret(_) => true,
         })
+    }
+
+    /// Whether the secret of a reference is needed by a variable of its service or task.
+    #[must_use]
+    pub fn is_variable(&self, reference: &Reference) -> bool {
+        let run = |run: &super::model::RunSpec| {
+            let values = run.env.values().flat_map(|value| &value.0);
+            let target = &reference.target;
+            values.into_iter().any(|part| match (part, target) {
+                (EnvPart::Secret(name), Target::Secret(wanted)) => name == wanted,
+                _ => false,
+            })
+        };
+        let service = self.spec.services.get(&reference.workload).map(|one| &one.run);
+        let task = self.spec.tasks.get(&reference.workload).map(|one| &one.run);
+        service.or(task).is_some_and(run)
+    }
+
+    /// The config files that are read beside the file before it is sent.
+    #[must_use]
+    pub fn from_files(&self) -> &[FromFile] {
+        &self.from_files
+    }
+
+    /// The text with the contents, one of each [`Parsed::from_files`], in the places of `from`.
+    /// Lines keep their numbers.
+    #[must_use]
+    pub fn with_contents(&self, contents: &[String]) -> String {
+        let mut places: Vec<(&FromFile, &String)> = self.from_files.iter().zip(contents).collect();
+        places.sort_by_key(|(place, _)| place.span.start);
+        let (text, mut whole, mut at) = (self.text(), String::new(), 0);
+        for (place, content) in places {
+            whole.push_str(text.get(at..place.span.start).unwrap_or_default());
+            whole.push_str("content=");
+            whole.push_str(&quoted(content));
+            at = place.span.end;
+        }
+        whole.push_str(text.get(at..).unwrap_or_default());
+        whole
     }
 
     /// Where a path stands, or else the nearest outer path: `["service", "web", "env", "PORT"]`,

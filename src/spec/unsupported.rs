@@ -10,13 +10,10 @@ use crate::id::WorkloadName;
 const FIELDS: &[(&[&str], &str)] = &[
     (&["service", "*", "route", "*"], "routes"),
     (&["service", "*", "volume", "*"], "persistent volumes"),
-    (&["service", "*", "secret-file", "*"], "secret files"),
-    (&["task", "*", "secret-file", "*"], "secret files"),
     (&["service", "*", "update", "canary"], "canaries"),
 ];
 /// The same for what stands in values of environment variables.
 const SERVICE_ADDRESSES: Option<&str> = Some("addresses of services in env");
-const SECRETS: Option<&str> = Some("secrets in env");
 
 /// Everything in a file that this build can't execute, with its place.
 #[must_use]
@@ -34,12 +31,8 @@ pub fn unsupported(parsed: &Parsed) -> Vec<Problem> {
         }
     }
     for reference in &parsed.references {
-        // A secret file has a line of its own in the table.
-        let in_env = parsed.source.slice(reference.span).starts_with("${")
-            || parsed.source.slice(reference.span).contains("\\u");
         let what = match &reference.target {
             Target::Service(_) => SERVICE_ADDRESSES,
-            Target::Secret(_) if in_env => SECRETS,
             Target::Secret(_) => None,
         };
         if let Some(what) = what {
@@ -92,12 +85,9 @@ task \"t\" { image \"busybox\"; env { S \"${secret(s)}\" } }
             unsupported(&parsed).into_iter().map(|p| (p.line, p.column, p.message)).collect();
         let expected = [
             (4, 15, "service \"web\"", "addresses of services in env"),
-            (4, 42, "service \"web\"", "secrets in env"),
             (6, 5, "service \"web\"", "routes"),
-            (8, 5, "service \"web\"", "secret files"),
             (9, 19, "service \"web\"", "canaries"),
             (14, 5, "service \"db\"", "persistent volumes"),
-            (15, 38, "task \"t\"", "secrets in env"),
         ];
         let expected: Vec<(u32, u32, String)> = expected
             .into_iter()

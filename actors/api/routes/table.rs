@@ -4,7 +4,7 @@
 
 use super::super::{
     allocations, claims, deploy, exec, explain, files, images, leave, logins, logs, metrics, nodes,
-    openapi, read, revisions, tasks, tokens,
+    openapi, read, revisions, secrets, tasks, tokens,
 };
 use super::parts::{DEPLOY_EVENTS, LOG_QUERY, change, forget, get, of_node, own, parameter};
 use super::{Gives, Route, Takes, Verb, shape};
@@ -419,6 +419,58 @@ pub static ROUTES: &[Route] = &[
         |c, r| Box::pin(logins::remove(c, r)),
         "Log out of a registry",
     ),
+    get(
+        "/v1/secrets",
+        |c, r| Box::pin(secrets::list(c, r)),
+        Gives::List(shape::<wire::SecretView>()),
+        "The secrets, without their values, and which services run with older ones",
+    ),
+    Route {
+        body: Takes::Json(shape::<wire::SecretsRequest>()),
+        status: 200,
+        ..change(
+            Verb::Post,
+            "/v1/secrets",
+            |c, r| Box::pin(secrets::import(c, r)),
+            Gives::List(shape::<wire::SecretView>()),
+            "Give several secrets new values: all or none",
+        )
+    },
+    Route {
+        role: Some(Role::Admin),
+        status: 200,
+        ..change(
+            Verb::Post,
+            "/v1/secrets/rotate-key",
+            |c, r| Box::pin(secrets::rotate(c, r)),
+            Gives::Json(shape::<wire::RotatedView>()),
+            "Make another keyring and seal everything anew",
+        )
+    },
+    Route {
+        role: Some(Role::Admin),
+        ..get(
+            "/v1/secrets/{name}",
+            |c, r| Box::pin(secrets::get(c, r)),
+            Gives::Json(shape::<wire::SecretValueView>()),
+            "A secret with its value",
+        )
+    },
+    Route {
+        body: Takes::Json(shape::<wire::SecretRequest>()),
+        status: 200,
+        ..change(
+            Verb::Put,
+            "/v1/secrets/{name}",
+            |c, r| Box::pin(secrets::set(c, r)),
+            Gives::Json(shape::<wire::SecretView>()),
+            "Give a secret a new value; what runs keeps the one that it started with",
+        )
+    },
+    Route {
+        query: &[parameter("force", "even if something that runs needs it")],
+        ..forget("/v1/secrets/{name}", |c, r| Box::pin(secrets::delete(c, r)), "Forget a secret")
+    },
     Route {
         role: Some(Role::Admin),
         ..get(

@@ -15,6 +15,7 @@ use crate::fsm::command::{Init, Register};
 use crate::fsm::model::{DeployStatus, Health, Observed, Phase, Role};
 use crate::fsm::{self, Command, Entry, Outcome, SessionStep};
 use crate::id::{AllocId, BootId, Incarnation, Index, NodeId, Revision};
+use crate::secret::{Keyring, OwnKey, SealKey};
 use crate::units::{Bytes, MilliCpu, Timestamp};
 use client::Target;
 use fakes::{FakeClaims, FakeImages, FakeLogs, FakeNeighbours};
@@ -193,7 +194,7 @@ impl Node {
             cpu: MilliCpu(4_000),
             memory: Bytes(8_000_000_000),
             version: "0.1.0".to_owned(),
-            feature_level: 1,
+            feature_level: crate::fsm::FEATURE_LEVEL,
         }))
         .unwrap();
         node.until(|view| view.is_some()).await;
@@ -211,7 +212,9 @@ impl Node {
         let logs = Arc::new(FakeLogs { more: watch::Sender::new(0) });
         let (standing, seen) = watch::channel(Standing::Unclaimed);
         let neighbours = Arc::new(FakeNeighbours::default());
+        let keyring = keyring();
         let doors = Doors {
+            keyring: Arc::new(move || Some(keyring.clone())),
             images: Arc::clone(&images) as _,
             logs: Arc::clone(&logs) as _,
             execs: Arc::new(|| None),
@@ -382,4 +385,13 @@ pub fn init() -> Init {
         ca: String::new(),
         ca_key: None,
     }
+}
+
+/// A keyring that has been opened.
+fn keyring() -> Keyring {
+    let own = OwnKey::new([9; 32]);
+    let sealed = SealKey::new([3; 32]).for_node(&own.public(), &mut crypto_box::aead::OsRng);
+    let keyring = Keyring::new(own);
+    keyring.take_up(&sealed.unwrap()).unwrap();
+    keyring
 }

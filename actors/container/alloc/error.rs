@@ -5,7 +5,9 @@
 use crate::actors::platform::containerd;
 use crate::actors::platform::image::ImageError;
 use crate::actors::platform::net::{NetError, Taken};
+use crate::actors::platform::secrets::SecretError;
 use crate::allocation::Failure;
+use crate::id::SecretName;
 use crate::node::oci::{SpecError, UserError};
 use crate::units::Millis;
 use std::io;
@@ -35,10 +37,21 @@ pub enum Failed {
     #[error(transparent)]
     User(#[from] UserError),
     /// A variable that this build can't fill in.
-    #[error("env {name}: references to services and secrets aren't built yet")]
+    #[error("env {name}: addresses of services aren't built yet")]
     Reference {
         /// Which.
         name: String,
+    },
+    /// A secret.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    /// A secret that no variable can hold.
+    #[error("env {name}: secret {secret} is binary; give it as a file: secret-file {secret:?} …")]
+    Binary {
+        /// The variable.
+        name: String,
+        /// The secret.
+        secret: SecretName,
     },
     /// What the runtime is told.
     #[error(transparent)]
@@ -75,6 +88,7 @@ impl Failed {
             Self::Image(error) => (error.is_temporary(), error.wait()),
             Self::Containerd(error) => (error.is_temporary(), None),
             Self::Files { .. } => (true, None),
+            Self::Secret(error) => (!matches!(error, SecretError::Missing { .. }), None),
             _ => (false, None),
         };
         let code = match self {

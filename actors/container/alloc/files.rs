@@ -117,7 +117,7 @@ pub fn remembered(platform: &Platform, id: &AllocId) -> Option<(Attempt, Ended)>
     Some((attempt, Ended { code, at: Timestamp(words.next()?.parse().ok()?) }))
 }
 
-fn folder(platform: &Platform, id: &AllocId) -> PathBuf {
+pub(super) fn folder(platform: &Platform, id: &AllocId) -> PathBuf {
     platform.places.data.join("alloc").join(id.as_str())
 }
 

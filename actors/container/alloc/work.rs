@@ -4,6 +4,7 @@
 
 use super::error::Failed;
 use super::files::{self, leftover};
+use super::given;
 use crate::actors::container::health;
 use crate::actors::platform::Platform;
 use crate::actors::platform::containerd::{Exit, NewContainer, TaskState};
@@ -11,11 +12,11 @@ use crate::actors::platform::image::Image;
 use crate::actors::platform::logs;
 use crate::allocation::Ended;
 use crate::fsm::model::{AllocKind, StoredSpec, WorkloadSpec};
-use crate::id::{AllocId, Attempt, ContainerId, Digest, SpecHash, WorkloadName};
+use crate::id::{AllocId, Attempt, ContainerId, Digest, SecretName, SpecHash, WorkloadName};
 use crate::limits;
 use crate::node::network::Protocol;
 use crate::node::oci::{
-    Account, BindMount, CgroupVersion, Context, plain_env, resolve_user, runtime_spec, stop_signal,
+    Account, BindMount, CgroupVersion, Context, resolve_user, runtime_spec, stop_signal,
 };
 use crate::spec::model::{HealthProbe, HealthSpec};
 use crate::units::{Millis, Timestamp};
@@ -104,7 +105,12 @@ impl Job {
     }
 
     /// Makes the container and starts its program.
-    pub(super) async fn start(&self, attempt: Attempt, image: &Image) -> Result<(), Failed> {
+    /// Answers with the versions of the secrets that it was given.
+    pub(super) async fn start(
+        &self,
+        attempt: Attempt,
+        image: &Image,
+    ) -> Result<BTreeMap<SecretName, u64>, Failed> {
         let platform = &self.platform;
         self.remove_surplus().await?;
         let taken = platform.net.reserve(&self.published()).await?;
@@ -119,7 +125,9 @@ impl Job {
         let owner = [account.uid, account.gid];
         mounts.extend(files::volumes(platform, &self.id, &run.volumes, owner).await?);
         let id = self.container(attempt);
-        let context = self.context(account, &id, netns, mounts)?;
+        let given = given::give(platform, &self.id, &id, run, &account).await?;
+        mounts.extend(given.mounts);
+        let context = self.context(account, &id, netns, (given.env, mounts));
         let spec = runtime_spec(run, &image.config, &context)?;
         let new = NewContainer {
             image: self.spec.spec.run().image.clone(),
@@ -132,14 +140,24 @@ impl Job {
         platform.containerd.create(&new).await?;
         if let Err(error) = platform.containerd.start(&id).await {
             platform.containerd.delete(&id).await?;
+            self.forget(&id);
             return Err(error.into());
         }
-        Ok(())
+        Ok(given.versions)
+    }
+
+    /// What is in memory for a container that is gone.
+    fn forget(&self, id: &ContainerId) {
+        self.platform.execs.forget(id);
+        if let Err(error) = self.platform.secrets.forget(id) {
+            tracing::warn!(alloc = %self.id, %error, "the container's secrets stay in memory");
+        }
     }
 
     async fn remove_surplus(&self) -> Result<(), Failed> {
         for container in &self.surplus {
             self.platform.containerd.delete(container).await?;
+            self.forget(container);
         }
         Ok(())
     }
@@ -151,32 +169,30 @@ impl Job {
         publish.iter().map(|publish| (publish.host_port, protocol(publish.udp))).collect()
     }
 
-    #[allow(clippy::result_large_err, reason = "made once a start, and handed on at once")]
     fn context(
         &self,
         account: Account,
         id: &ContainerId,
         netns: PathBuf,
-        mounts: Vec<BindMount>,
-    ) -> Result<Context, Failed> {
-        let run = self.spec.spec.run();
+        (env, mounts): (BTreeMap<String, String>, Vec<BindMount>),
+    ) -> Context {
         let (kind, replica) = match self.kind {
             AllocKind::Service { replica } => ("service", replica),
             AllocKind::Task => ("task", 0),
         };
         let port = self.main_port();
         let name = self.workload.as_str();
-        Ok(Context {
+        Context {
             alloc: self.id.clone(),
             account,
-            env: plain_env(run).map_err(|name| Failed::Reference { name })?,
+            env,
             own_env: Context::own_env(&self.id, kind, name, &self.node, replica, port),
             netns: Some(netns),
             cgroup: Path::new(&self.platform.places.cgroup()).join(id.as_str()),
             cgroup_version: self.cgroups,
             mounts,
             open_files: open_files(),
-        })
+        }
     }
 
     fn labels(&self, image: &Image) -> BTreeMap<String, String> {
@@ -247,7 +263,7 @@ impl Job {
             files::remember(&self.platform, &self.id, attempt, ended(exit)).await?;
         }
         let exit = containerd.delete(&id).await?;
-        self.platform.execs.forget(&id);
+        self.forget(&id);
         let ended = exit.map(ended);
         let output = self.output(since).await;
         if last {

@@ -9,8 +9,10 @@ use mill::actors::platform::image::{Images, RegistryConfig};
 use mill::actors::platform::logs;
 use mill::actors::platform::net::{Net, PublishOn};
 use mill::actors::platform::private_containerd::Daemon;
+use mill::actors::platform::secrets::SecretStore;
 use mill::actors::platform::{Places, Platform};
 use mill::node::network::Subnet;
+use mill::secret::{Keyring, OwnKey};
 use mill::spec::model::PublishSpec;
 use std::net::Ipv4Addr;
 use std::path::Path;
@@ -39,8 +41,18 @@ pub async fn platform(
     let logs = logs::LogReader::new(data).unwrap();
     let execs = Execs::new(containerd.clone(), places.execs());
     let private_of = None;
-    let platform =
-        Platform { places, containerd, images, execs, net, logger, logs, private: private_of };
+    let secrets = SecretStore::new(places.secrets(), Keyring::new(OwnKey::new([1; 32])));
+    let platform = Platform {
+        places,
+        containerd,
+        images,
+        execs,
+        net,
+        logger,
+        logs,
+        secrets,
+        private: private_of,
+    };
     (platform, private)
 }
 

@@ -44,6 +44,7 @@ pub fn allocation(state: &State, allocation: &Allocation, seen: &Observed) -> Al
         revision: allocation.revision.0,
         message: observed.message.clone(),
         exit: observed.exit.as_ref().map(exit),
+        secrets: observed.secrets.iter().map(|(name, v)| (name.to_string(), *v)).collect(),
     }
 }
 
@@ -78,6 +79,7 @@ fn waiting_run(state: &State, run: &Run) -> AllocationView {
         revision: 0,
         message: super::task::why_waiting(state, run),
         exit: None,
+        secrets: Default::default(),
     }
 }
 

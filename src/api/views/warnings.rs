@@ -46,7 +46,26 @@ pub(super) fn warnings(state: &State, seen: &Observed) -> Vec<WarningView> {
         }
         all.extend(of_deployment(state, app));
     }
+    all.extend(of_secrets(state));
     all
+}
+
+/// Services whose replicas run with an older value of a secret.
+fn of_secrets(state: &State) -> Vec<WarningView> {
+    let mut by_service: BTreeMap<WorkloadName, Vec<String>> = BTreeMap::new();
+    for (name, services) in state.outdated_secrets() {
+        let now = state.secrets.get(&name).map_or(0, |secret| secret.version);
+        for (service, version) in services {
+            let text = format!("{name} (v{version}, now v{now})");
+            by_service.entry(service).or_default().push(text);
+        }
+    }
+    let warning = |(service, old): (WorkloadName, Vec<String>)| WarningView {
+        subject: service.to_string(),
+        message: format!("runs with an older value of {}", old.join(", ")),
+        command: Some(format!("mill restart {service}")),
+    };
+    by_service.into_iter().map(warning).collect()
 }
 
 /// That nobody leads, and who is missing: `silent` are the nodes that this one can't reach.

@@ -68,6 +68,9 @@ pub struct PlanFieldView {
     pub before: Option<String>,
     /// After; never the value of a variable.
     pub after: Option<String>,
+    /// Of a config file: the lines that differ, each behind `+` or `-`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lines: Vec<String>,
 }
 
 /// Where a new replica would go.

@@ -6,11 +6,13 @@ use super::{Call, Client, ClientError, Events, escape, query};
 use crate::api::wire::{
     AllocationView, AppView, DeploymentView, DrainRequest, HealthView, ImageView, InitRequest,
     InitView, JoinRequest, JoinView, LabelsRequest, LeaveRequest, LeaveView, LoginRequest,
-    LoginView, NewTokenView, NodeView, PlanView, RevisionView, RollbackRequest, RunView,
-    ScaleRequest, ServiceView, SpawnRequest, StatusView, TokenRequest, TokenView, WhyView,
+    LoginView, NewTokenView, NodeView, PlanView, RevisionView, RollbackRequest, RotatedView,
+    RunView, ScaleRequest, SecretRequest, SecretValueView, SecretView, SecretsRequest, ServiceView,
+    SpawnRequest, StatusView, TokenRequest, TokenView, WhyView,
 };
 use hyper::Method;
 use serde::de::DeserializeOwned;
+use std::collections::BTreeMap;
 
 /// How a file is deployed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -227,6 +229,42 @@ impl Client {
     /// `DELETE /v1/registries/{registry}`.
     pub async fn log_out(&self, registry: &str) -> Answer<serde_json::Value> {
         self.delete(format!("/v1/registries/{}", escape(registry))).await
+    }
+
+    /// `GET /v1/secrets`.
+    pub async fn secrets(&self) -> Answer<Vec<SecretView>> {
+        self.get("/v1/secrets").await
+    }
+
+    /// `GET /v1/secrets/{name}`.
+    pub async fn secret(&self, name: &str) -> Answer<SecretValueView> {
+        self.get(&format!("/v1/secrets/{}", escape(name))).await
+    }
+
+    /// `PUT /v1/secrets/{name}`.
+    pub async fn set_secret(&self, name: &str, request: &SecretRequest) -> Answer<SecretView> {
+        let path = format!("/v1/secrets/{}", escape(name));
+        self.call(Call::new(Method::PUT, path).json(request)).await
+    }
+
+    /// `POST /v1/secrets`.
+    pub async fn import_secrets(
+        &self,
+        secrets: BTreeMap<String, String>,
+    ) -> Answer<Vec<SecretView>> {
+        let request = SecretsRequest { secrets };
+        self.call(Call::new(Method::POST, "/v1/secrets").json(&request)).await
+    }
+
+    /// `DELETE /v1/secrets/{name}`.
+    pub async fn delete_secret(&self, name: &str, force: bool) -> Answer<serde_json::Value> {
+        let path = format!("/v1/secrets/{}", escape(name));
+        self.delete(query(&path, &[("force", force.then(|| "true".to_owned()))])).await
+    }
+
+    /// `POST /v1/secrets/rotate-key`.
+    pub async fn rotate_key(&self) -> Answer<RotatedView> {
+        self.call(Call::new(Method::POST, "/v1/secrets/rotate-key").patient()).await
     }
 
     /// `GET /v1/nodes`.

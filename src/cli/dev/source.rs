@@ -46,8 +46,8 @@ impl Source {
     /// The text as it is now.
     pub fn read(&self, _: &Context) -> Result<MillFile, CliError> {
         match self {
-            Self::Path(path) => MillFile::at(path.clone()),
-            Self::Text(file) => Ok(file.clone()),
+            Self::Path(path) => MillFile::at(path.clone())?.complete(),
+            Self::Text(file) => file.clone().complete(),
         }
     }
 

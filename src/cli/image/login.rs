@@ -11,6 +11,7 @@ use crate::secret::Secret;
 use argh::{ArgsInfo, FromArgs};
 use nix::sys::termios::{LocalFlags, SetArg, tcgetattr, tcsetattr};
 use std::io::{BufRead as _, IsTerminal as _, Read as _, Write as _};
+use zeroize::Zeroizing;
 
 /// Longer than any password or access token, in bytes.
 const PASSWORD_MAX: u64 = 32 << 10;
@@ -82,16 +83,32 @@ fn password(user: &str) -> Result<Secret, CliError> {
     let failed = |source| CliError::Read { path: "<stdin>".into(), source };
     let mut text = String::new();
     if stdin.is_terminal() {
-        let _ = write!(std::io::stderr(), "Password of {user}: ");
-        let hidden = Hidden::new().map_err(failed)?;
-        let read = stdin.lock().read_line(&mut text);
-        drop(hidden);
-        let _ = writeln!(std::io::stderr());
-        read.map_err(failed)?;
-    } else {
-        stdin.lock().take(PASSWORD_MAX + 1).read_to_string(&mut text).map_err(failed)?;
+        return checked(&typed(&format!("Password of {user}: "))?);
     }
+    stdin.lock().take(PASSWORD_MAX + 1).read_to_string(&mut text).map_err(failed)?;
     checked(&text)
+}
+
+/// A line that is typed unseen.
+fn typed(question: &str) -> Result<Zeroizing<String>, CliError> {
+    let failed = |source| CliError::Read { path: "<stdin>".into(), source };
+    let mut text = Zeroizing::new(String::new());
+    let _ = write!(std::io::stderr(), "{question}");
+    let hidden = Hidden::new().map_err(failed)?;
+    let read = std::io::stdin().lock().read_line(&mut text);
+    drop(hidden);
+    let _ = writeln!(std::io::stderr());
+    read.map_err(failed)?;
+    Ok(text)
+}
+
+/// A value that is typed unseen, without its line break.
+///
+/// # Errors
+/// The terminal is gone.
+pub fn hidden(question: &str) -> Result<Zeroizing<Vec<u8>>, CliError> {
+    let text = typed(question)?;
+    Ok(Zeroizing::new(text.trim_end_matches(['\r', '\n']).as_bytes().to_vec()))
 }
 
 fn checked(text: &str) -> Result<Secret, CliError> {

@@ -3,9 +3,11 @@
 //! Owns the shapes and what can be read off them. Never changes any: that is `apply`.
 
 use crate::bugs::{Bug, is_on};
-use crate::id::{AllocId, AppName, Attempt, Index, NodeId, Revision, SpecHash, WorkloadName};
+use crate::id::{AllocId, AppName, Attempt, Index, NodeId, Revision, SecretName};
+use crate::id::{SpecHash, WorkloadName};
 use crate::units::Timestamp;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 /// What an allocation belongs to.
@@ -148,6 +150,9 @@ pub struct Observed {
     /// Bytes of its image that its pull has fetched, told now and then: it gets further.
     #[serde(default)]
     pub pulled: u64,
+    /// The versions of the secrets that this attempt started with.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub secrets: BTreeMap<SecretName, u64>,
 }
 
 /// How a program ended.

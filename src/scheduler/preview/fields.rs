@@ -4,9 +4,10 @@
 
 use crate::fsm::model::WorkloadSpec;
 use crate::id::Digest;
+use crate::limits::PLAN_LINES_MAX;
 use crate::spec::model::{
-    EnvPart, EnvValue, HealthProbe, HealthSpec, PortSpec, PublishSpec, RouteSpec, RunSpec,
-    ServiceSpec, StopSpec, TaskSpec, UpdateOrder, UpdateSpec, VolumeSpec,
+    EnvPart, EnvValue, FileSpec, HealthProbe, HealthSpec, PortSpec, PublishSpec, RouteSpec,
+    RunSpec, ServiceSpec, StopSpec, TaskSpec, UpdateOrder, UpdateSpec, VolumeSpec,
 };
 use std::collections::BTreeMap;
 
@@ -34,6 +35,8 @@ pub struct FieldChange {
     pub before: Option<String>,
     /// Its value after; never that of an environment variable.
     pub after: Option<String>,
+    /// Of a config file: the lines that differ, each behind `+` or `-`.
+    pub lines: Vec<String>,
 }
 
 /// What a field holds.
@@ -46,6 +49,8 @@ enum Value {
     Many(BTreeMap<String, String>),
     /// Values by key that nobody is shown.
     Hidden(BTreeMap<String, String>),
+    /// Config files by path: their permissions and their text.
+    Files(BTreeMap<String, (String, String)>),
 }
 
 type Fields = Vec<(&'static str, Value)>;
@@ -64,7 +69,8 @@ pub fn diff(before: &WorkloadSpec, after: &WorkloadSpec) -> Vec<FieldChange> {
             (Some(Value::One(before)), Value::One(after)) if *before != after => {
                 let (before, after) = (before.clone(), after);
                 let (sign, key) = (Sign::Change, None);
-                changes.push(FieldChange { field, sign, key, before, after });
+                let lines = Vec::new();
+                changes.push(FieldChange { field, sign, key, before, after, lines });
             }
             (Some(Value::Many(before)), Value::Many(after)) => {
                 changes.extend(many(field, before, &after, false));
@@ -72,10 +78,58 @@ pub fn diff(before: &WorkloadSpec, after: &WorkloadSpec) -> Vec<FieldChange> {
             (Some(Value::Hidden(before)), Value::Hidden(after)) => {
                 changes.extend(many(field, before, &after, true));
             }
+            (Some(Value::Files(before)), Value::Files(after)) => {
+                changes.extend(files(field, before, &after));
+            }
             _ => {}
         }
     }
     changes
+}
+
+/// What differs between config files, line by line.
+fn files(
+    field: &'static str,
+    before: &BTreeMap<String, (String, String)>,
+    after: &BTreeMap<String, (String, String)>,
+) -> Vec<FieldChange> {
+    let modes = |all: &BTreeMap<String, (String, String)>| {
+        all.iter().map(|(path, (mode, text))| (path.clone(), format!("{mode} {text}"))).collect()
+    };
+    let mut changes = many(field, &modes(before), &modes(after), true);
+    for change in &mut changes {
+        let of = |all: &BTreeMap<String, (String, String)>| {
+            change.key.as_ref().and_then(|path| all.get(path)).cloned().unwrap_or_default()
+        };
+        let ((old_mode, old), (new_mode, new)) = (of(before), of(after));
+        if change.sign == Sign::Change && old_mode != new_mode {
+            (change.before, change.after) = (Some(old_mode), Some(new_mode));
+        }
+        if change.sign != Sign::Remove {
+            change.lines = differing(&old, &new);
+        }
+    }
+    changes
+}
+
+/// The lines that differ, bounded.
+fn differing(old: &str, new: &str) -> Vec<String> {
+    let diff = similar::TextDiff::from_lines(old, new);
+    let changed = diff.iter_all_changes().filter_map(|change| {
+        let sign = match change.tag() {
+            similar::ChangeTag::Delete => '-',
+            similar::ChangeTag::Insert => '+',
+            similar::ChangeTag::Equal => return None,
+        };
+        Some(format!("{sign} {}", change.value().trim_end_matches(['\n', '\r'])))
+    });
+    let mut lines: Vec<String> = changed.collect();
+    let more = lines.len().saturating_sub(PLAN_LINES_MAX);
+    lines.truncate(PLAN_LINES_MAX);
+    if more > 0 {
+        lines.push(format!("… {more} more lines"));
+    }
+    lines
 }
 
 /// Of one repository only its last part is shown.
@@ -94,7 +148,7 @@ fn image(
         Some(format!("{name}{digest}"))
     };
     let (before, after) = (show(before), show(after));
-    Some(FieldChange { field, sign: Sign::Change, key: None, before, after })
+    Some(FieldChange { field, sign: Sign::Change, key: None, before, after, lines: Vec::new() })
 }
 
 /// A reference without its tag or digest.
@@ -125,7 +179,8 @@ fn many(
     let shown = |value: Option<&String>| value.filter(|_| !hidden).cloned();
     let change = |key: &String, sign, before, after| {
         let (before, after) = (shown(before), shown(after));
-        FieldChange { field, sign, key: Some(key.clone()), before, after }
+        let lines = Vec::new();
+        FieldChange { field, sign, key: Some(key.clone()), before, after, lines }
     };
     let mut changes = Vec::new();
     for (key, new) in after {
@@ -205,6 +260,7 @@ fn of_run(run: &RunSpec) -> Fields {
         volumes,
         secret_files,
         constraints,
+        files,
     } = run;
     let words = |words: &[String]| {
         let quoted: Vec<String> = words.iter().map(|word| format!("{word:?}")).collect();
@@ -222,8 +278,20 @@ fn of_run(run: &RunSpec) -> Fields {
         ("env", Value::Hidden(env.iter().map(|(key, v)| (key.clone(), opaque(v))).collect())),
         ("volume", Value::Many(volumes.iter().map(volume).collect())),
         ("secret-file", Value::Many(secret_files.iter().map(secret).collect())),
+        ("file", Value::Files(files.iter().map(file).collect())),
         ("constraint", Value::Many(constraints.clone())),
     ]
+}
+
+/// Its permissions, and its text with references as they are written.
+fn file(file: &FileSpec) -> (String, (String, String)) {
+    let part = |part: &EnvPart| match part {
+        EnvPart::Text(text) => text.clone(),
+        EnvPart::Service(name) => format!("${{service.{name}.address}}"),
+        EnvPart::Secret(name) => format!("${{secret({name})}}"),
+    };
+    let text = file.content.0.iter().map(part).collect();
+    (file.path.clone(), (format!("mode={:04o}", file.mode), text))
 }
 
 /// Only to tell whether two values differ.

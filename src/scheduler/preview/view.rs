@@ -73,6 +73,7 @@ fn field(change: &FieldChange) -> PlanFieldView {
         key: change.key.clone(),
         before: change.before.clone(),
         after: change.after.clone(),
+        lines: change.lines.clone(),
     }
 }
 

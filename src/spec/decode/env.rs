@@ -92,7 +92,12 @@ fn value_of(ctx: &mut Ctx, scope: &Scope, name: &str, value: &Value) -> Option<E
 }
 
 /// Cuts a value into its parts.
-fn interpolate(ctx: &mut Ctx, scope: &Scope, span: Span, text: &str) -> Option<EnvValue> {
+pub(super) fn interpolate(
+    ctx: &mut Ctx,
+    scope: &Scope,
+    span: Span,
+    text: &str,
+) -> Option<EnvValue> {
     let mut parts = Vec::new();
     let mut plain = String::new();
     let mut sound = true;

@@ -25,6 +25,7 @@ pub(in crate::spec) fn decode<'s>(source: &'s Source, outline: &Outline) -> (Spe
         dropped: 0,
         positions: BTreeMap::new(),
         references: Vec::new(),
+        from_files: Vec::new(),
     };
     let top = Scope { kind: "", name: String::new() };
     let mut fields = Fields::read(&mut ctx, &top, Some(&outline.root), &KNOWN);

@@ -3,6 +3,7 @@
 //! Owns the walk over the fields and how a field is read. Never stops at the first problem and
 //! never looks outside the file.
 
+mod config_file;
 mod env;
 mod file;
 mod health;
@@ -14,11 +15,12 @@ mod task;
 mod values;
 
 pub(super) use file::decode;
+pub(super) use values::check_secret;
 
 use super::fields::example;
 use super::nearest::nearest;
 use super::outline::{Block, Node};
-use super::parsed::{Positions, Reference};
+use super::parsed::{FromFile, Positions, Reference};
 use super::report::{Problem, Source, Span};
 use super::value::{self, Line};
 use crate::limits::FILE_PROBLEMS_MAX;
@@ -32,6 +34,7 @@ pub(super) struct Ctx<'s> {
     pub dropped: usize,
     pub positions: Positions,
     pub references: Vec<Reference>,
+    pub from_files: Vec<FromFile>,
 }
 
 /// A service or task, or the file itself: what messages begin with and positions are kept under.

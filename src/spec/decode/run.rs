@@ -61,7 +61,7 @@ pub(super) fn read(ctx: &mut Ctx, scope: &Scope, fields: &mut Fields, header: Sp
         .unwrap_or(RunSpec::DEFAULT_MEMORY);
     let env = fields.one("env").map(|line| env::read(ctx, scope, &line)).unwrap_or_default();
     let constraints = constraints(ctx, scope, fields);
-    let (volumes, secret_files) = storage::read(ctx, scope, fields);
+    let (volumes, secret_files, files) = storage::read(ctx, scope, fields);
     RunSpec {
         image,
         digest: None,
@@ -74,6 +74,7 @@ pub(super) fn read(ctx: &mut Ctx, scope: &Scope, fields: &mut Fields, header: Sp
         volumes,
         secret_files,
         constraints,
+        files,
     }
 }
 

@@ -1,25 +1,25 @@
-//! Volumes and secret files.
+//! Volumes, secret files and config files.
 //!
 //! Owns their fields and that no path is mounted twice. Never knows where they lie on a node.
 
-use super::super::model::{SecretFileSpec, VolumeSpec};
+use super::super::model::{FileSpec, SecretFileSpec, VolumeSpec};
 use super::super::parsed::{Reference, Target};
 use super::super::report::Span;
 use super::super::value::Line;
 use super::values::{At, check_secret};
-use super::{Ctx, Fields, Scope};
+use super::{Ctx, Fields, Scope, config_file};
 use crate::id::{SecretName, WorkloadName};
 use std::collections::BTreeMap;
 
 /// The least size of a volume: below it no file system fits.
 const VOLUME_MIN: u64 = 1_000_000;
 
-/// Reads all volumes and secret files of a service or task.
+/// Reads all volumes, secret files and config files of a service or task.
 pub(super) fn read(
     ctx: &mut Ctx,
     scope: &Scope,
     fields: &mut Fields,
-) -> (Vec<VolumeSpec>, Vec<SecretFileSpec>) {
+) -> (Vec<VolumeSpec>, Vec<SecretFileSpec>, Vec<FileSpec>) {
     let mut paths: BTreeMap<String, Span> = BTreeMap::new();
     let mut volumes: Vec<VolumeSpec> = Vec::new();
     for line in fields.all("volume") {
@@ -38,7 +38,10 @@ pub(super) fn read(
         mounted(ctx, scope, &mut paths, &secret.path, &line);
         secrets.push(secret);
     }
-    (volumes, secrets)
+    let files = config_file::read(ctx, scope, fields, |ctx, path, line| {
+        mounted(ctx, scope, &mut paths, path, line);
+    });
+    (volumes, secrets, files)
 }
 
 /// Complains if something else has the path.

@@ -291,7 +291,7 @@ pub(super) fn check_name(text: &str) -> Result<(), &'static str> {
 }
 
 /// Why a text is not a secret's name: names joined by dots.
-pub(super) fn check_secret(text: &str) -> Result<(), &'static str> {
+pub(in crate::spec) fn check_secret(text: &str) -> Result<(), &'static str> {
     text.split('.').try_for_each(|part| {
         check_name(part).map_err(|why| match why {
             "is empty" => "has an empty part",
