@@ -47,7 +47,7 @@ pub use lend::Lenders;
 pub use serve::{Bounds, Socket};
 
 use crate::actors::mailbox::Stamp;
-use crate::actors::root::{self, Child, Handle, RootRef, ToChild, View};
+use crate::actors::root::{self, Child, ChildMessage, RootRef, Supervised, View};
 use context::Context;
 use listener::{Listening, LocalSocket};
 use ractor::{Actor, ActorProcessingErr, ActorRef, SpawnErr};
@@ -65,6 +65,16 @@ pub enum Msg {
     Stamped(Stamp),
     /// A listener's task ended though nobody stopped it.
     ListenerEnded,
+}
+
+impl ChildMessage for Msg {
+    fn view(view: View) -> Option<Self> {
+        Some(Self::View(view))
+    }
+
+    fn stamp(stamp: Stamp) -> Self {
+        Self::Stamped(stamp)
+    }
 }
 
 /// Whether the node belongs to a cluster.
@@ -197,20 +207,10 @@ impl Actor for Api {
 ///
 /// # Errors
 /// Root is about to stop.
-pub async fn start(args: Args) -> Result<Handle, SpawnErr> {
+pub async fn start(args: Args) -> Result<Supervised<Msg>, SpawnErr> {
     let cell = args.root.get_cell();
     let (actor, _) = Api::spawn_linked(None, Api, args, cell).await?;
-    let cell = actor.get_cell();
-    let tell = Box::new(move |what| {
-        let message = match what {
-            ToChild::View(view) => Msg::View(view),
-            ToChild::Stamp(stamp) => Msg::Stamped(stamp),
-            _ => return,
-        };
-        // One that has ended is told of the newest view when it runs again.
-        let _ = actor.cast(message);
-    });
-    Ok(Handle { cell, tell, raft: None })
+    Ok(actor.into())
 }
 
 /// Serves all listeners: the UNIX socket at once, TCP as soon as the node is a member.

@@ -7,34 +7,37 @@
 pub mod alloc;
 mod fleet;
 pub mod health;
-mod keeping;
+mod image_replication;
 mod publish;
 mod reports;
+mod routes;
 mod upkeep;
-mod ways;
 
+use crate::actors::converge::Converge;
 use crate::actors::mailbox::Stamp;
 use crate::actors::platform::Platform;
 use crate::actors::platform::containerd::{self, Found, TaskEvent};
 use crate::actors::platform::image::ImageError;
-use crate::actors::platform::net;
 use crate::actors::platform::usage::Meter;
-use crate::actors::root::{self, NodeUsage, RootRef, ToChild, View};
+use crate::actors::root::{self, Child, ChildMessage, NodeUsage, RootRef, Supervised, View};
 use crate::fsm::Command;
 use crate::fsm::command::Report;
 use crate::fsm::loaded::Pin;
 use crate::fsm::model::Observed;
-use crate::id::AllocId;
-use crate::node::project::PublishMap;
+use crate::id::{AllocId, Index};
+use crate::node::network::Subnet;
+use crate::node::project;
 use fleet::Fleet;
-use keeping::Keeping;
+use image_replication::ImageReplication;
 use publish::Publishing;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort, SpawnErr, SupervisionEvent};
 use reports::{Next, Reports};
+use routes::Routes;
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 use tokio::task::JoinSet;
-use ways::Ways;
 
 /// What the container actor is told and asked.
 pub enum Msg {
@@ -56,25 +59,14 @@ pub enum Msg {
     Reported(Result<(), root::ProposeError>),
     /// It is time to send the next batch.
     Send,
-    /// The published ports are so now, or could not be changed.
-    Published(PublishMap, Result<Vec<net::Taken>, net::NetError>),
-    /// Try once more to change the published ports.
-    Republish,
-    /// The routes to other nodes' containers are so now, or not all of them.
-    Routed(bool),
-    /// Try once more to change the routes.
-    Reroute,
+    /// The published ports are as they were wanted, as far as they can be.
+    Published,
     /// What this node has of loaded images has changed, or something is to be done about them.
     Keep,
-    /// A round over loaded images is over.
-    Kept {
-        /// What is missing here.
-        fetch: Vec<Pin>,
-        /// Everything else was done.
-        whole: bool,
-    },
+    /// A round over loaded images is over: these are missing here.
+    Kept(Vec<Pin>),
     /// A loaded image was fetched, so that more nodes have it, or not.
-    Fetched(Pin, Result<(), ImageError>),
+    Fetched(Result<(), ImageError>),
     /// A failed allocation's actor may start again.
     Revive(AllocId),
     /// Read what the containers use.
@@ -85,6 +77,16 @@ pub enum Msg {
     Sweep,
     /// Work besides an allocation's own has ended.
     Tidied,
+}
+
+impl ChildMessage for Msg {
+    fn view(view: View) -> Option<Self> {
+        Some(Self::View(view))
+    }
+
+    fn stamp(stamp: Stamp) -> Self {
+        Self::Stamped(stamp)
+    }
 }
 
 /// What it starts with.
@@ -109,8 +111,8 @@ pub struct State {
     /// Number of the last batch in this boot.
     seq: u64,
     publishing: Publishing,
-    ways: Ways,
-    keeping: Keeping,
+    routes: Converge<BTreeMap<Subnet, Ipv4Addr>>,
+    images: ImageReplication,
     /// What runs besides the allocations' own work; ends with the actor.
     work: JoinSet<()>,
 }
@@ -119,21 +121,10 @@ pub struct State {
 ///
 /// # Errors
 /// The machine has no control groups.
-pub async fn start(platform: Arc<Platform>, root: RootRef) -> Result<root::Handle, SpawnErr> {
+pub async fn start(platform: Arc<Platform>, root: RootRef) -> Result<Supervised<Msg>, SpawnErr> {
     let args = Args { root: root.clone(), platform };
     let (actor, _) = Container::spawn_linked(None, Container, args, root.get_cell()).await?;
-    let cell = actor.get_cell();
-    let tell = Box::new(move |what| {
-        let message = match what {
-            ToChild::View(view) => Msg::View(view),
-            ToChild::Usage(reply) => Msg::Usage(reply),
-            ToChild::Stamp(stamp) => Msg::Stamped(stamp),
-            _ => return,
-        };
-        // An actor that has ended is started again by root, with the view of then.
-        let _ = actor.cast(message);
-    });
-    Ok(root::Handle { cell, tell, raft: None })
+    Ok(actor.into())
 }
 
 impl Actor for Container {
@@ -164,19 +155,19 @@ impl Actor for Container {
                 let _ = listener.cast(Msg::Keep);
             }
         });
-        let me = myself.clone();
         myself.send_after(crate::limits::USAGE_INTERVAL, || Msg::Sample);
+        let platform = args.platform;
         Ok(State {
+            fleet: Fleet::new(Arc::clone(&platform), cgroups, myself.clone()),
+            publishing: Publishing::new(Arc::clone(&platform), myself.clone()),
+            routes: Converge::start(Routes(Arc::clone(&platform)), || ()),
+            images: ImageReplication::new(&platform, args.root.clone(), myself),
             root: args.root,
-            fleet: Fleet::new(Arc::clone(&args.platform), cgroups, me),
-            platform: args.platform,
+            platform,
             meter: Arc::new(Mutex::new(meter)),
             view: None,
             reports: Reports::default(),
             seq: 0,
-            publishing: Publishing::default(),
-            ways: Ways::default(),
-            keeping: Keeping::default(),
             work,
         })
     }
@@ -208,13 +199,14 @@ impl Actor for Container {
             }
             Msg::Reported(result) => state.on_reported(result, &myself),
             Msg::Send => state.send(&myself),
-            Msg::Published(map, result) => state.on_published(map, result, &myself),
-            Msg::Republish => state.publish(&myself),
-            Msg::Routed(complete) => state.on_routed(complete, &myself),
-            Msg::Reroute => state.reroute(&myself),
-            Msg::Keep => state.keep(&myself),
-            Msg::Kept { fetch, whole } => state.on_kept(fetch, whole, &myself),
-            Msg::Fetched(pin, held) => state.on_fetched(pin, held, &myself),
+            Msg::Published => {
+                let settled = state.publishing.made();
+                state.settle(settled);
+                state.rest();
+            }
+            Msg::Keep => state.images.ask(),
+            Msg::Kept(fetch) => state.images.on_kept(fetch),
+            Msg::Fetched(held) => state.images.on_fetched(held),
             Msg::Revive(id) => {
                 state.fleet.revive(&id);
                 state.look(&myself);
@@ -293,12 +285,24 @@ impl State {
             }
         }
         self.reconcile(myself).await?;
-        self.publish(myself);
-        self.route(myself);
-        self.keep_if_changed(myself);
+        if let Some(view) = &self.view {
+            if view.current {
+                self.routes.want(project::routes(&view.state, view.node));
+            }
+            self.images.show(view);
+            let settled = self.publishing.want(view);
+            self.settle(settled);
+        }
         self.send(myself);
         self.rest();
         Ok(())
+    }
+
+    fn settle(&self, index: Option<Index>) {
+        if let Some(index) = index {
+            // Root outlives its children.
+            let _ = self.root.cast(root::Msg::Settled { child: Child::Container, index });
+        }
     }
 
     /// Brings the allocations' actors in line with the view, once it is known what is there.

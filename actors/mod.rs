@@ -5,6 +5,7 @@
 pub mod api;
 pub mod clean;
 pub mod container;
+pub mod converge;
 pub mod doctor;
 pub mod mailbox;
 pub mod peer;

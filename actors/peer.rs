@@ -27,9 +27,11 @@ pub use post::Post;
 
 use crate::actors::api::Hall;
 use crate::actors::mailbox::Stamp;
-use crate::actors::root::{self, Child, Refusal, RootRef, ToChild, View};
+use crate::actors::raft as consensus;
+use crate::actors::root::{self, Child, ChildMessage, Refusal, RootRef, Supervised, View};
+use crate::consensus::raft::Entry;
 use crate::fsm::model::Node;
-use crate::id::{Incarnation, NodeId};
+use crate::id::{BootId, Incarnation, Index, NodeId};
 use credentials::Credentials;
 use link::Link;
 use post::Letterbox;
@@ -72,6 +74,41 @@ pub enum Msg {
     Called(NodeId, String),
     /// The task that serves the port, or renews the certificate, has ended or panicked.
     PortEnded,
+}
+
+/// What root says about other nodes. Most of it waits for no mailbox.
+pub enum Notice {
+    /// The newest state.
+    View(View),
+    /// How long does a message wait?
+    Stamp(Stamp),
+    /// Where messages of other nodes' raft go.
+    Consensus(ActorRef<consensus::Msg>),
+    /// This node has made its view at this index true.
+    Settled(Index),
+    /// Proposals for the leader.
+    Forward(NodeId, Vec<Entry>),
+    /// A proposal of another node was not taken.
+    Refused {
+        /// Whose it was.
+        node: NodeId,
+        /// Of which of that node's processes.
+        boot: BootId,
+        /// Its number there.
+        seq: u64,
+        /// Why.
+        refusal: Refusal,
+    },
+}
+
+impl ChildMessage for Notice {
+    fn view(view: View) -> Option<Self> {
+        Some(Self::View(view))
+    }
+
+    fn stamp(stamp: Stamp) -> Self {
+        Self::Stamp(stamp)
+    }
 }
 
 /// What the peer actor starts with.
@@ -330,34 +367,26 @@ fn refusal_of(refusal: wire::Refusal) -> Refusal {
 ///
 /// # Errors
 /// If the actor can't be spawned.
-pub async fn start(args: Args) -> Result<root::Handle, SpawnErr> {
+pub async fn start(args: Args) -> Result<Supervised<Notice>, SpawnErr> {
     let (root, post) = (args.root.clone(), Arc::clone(&args.post));
     let desk = Desk::default();
     let (actor, _) = Peer::spawn_linked(None, Peer, (args, desk.clone()), root.get_cell()).await?;
-    let cell = actor.get_cell();
-    let tell = Box::new(move |what| match what {
+    Ok(Supervised::new(actor.get_cell(), move |notice| match notice {
         // One that has failed is started anew and shown everything.
-        ToChild::View(view) => drop(actor.cast(Msg::View(view))),
-        ToChild::Stamp(stamp) => drop(actor.cast(Msg::Stamped(stamp))),
-        ToChild::Consensus(raft) => post.set_raft(raft),
-        ToChild::Settled(_, index) => post.beat(|pulse| pulse.settled = index),
-        ToChild::Forward(leader, entries) => forward(&post, &root, leader, entries),
-        ToChild::Refused { node, boot, seq, refusal } => desk.refuse(node, boot, seq, refusal),
-        _ => {}
-    });
-    Ok(root::Handle { cell, tell, raft: None })
+        Notice::View(view) => drop(actor.cast(Msg::View(view))),
+        Notice::Stamp(stamp) => drop(actor.cast(Msg::Stamped(stamp))),
+        Notice::Consensus(raft) => post.set_raft(raft),
+        Notice::Settled(index) => post.beat(|pulse| pulse.settled = index),
+        Notice::Forward(leader, entries) => forward(&post, &root, leader, entries),
+        Notice::Refused { node, boot, seq, refusal } => desk.refuse(node, boot, seq, refusal),
+    }))
 }
 
 /// Sends proposals on their way. What finds no room comes back as refused; with a link that is
 /// down, root hands them over again when it is up.
-fn forward(
-    post: &Post,
-    root: &RootRef,
-    leader: NodeId,
-    entries: Vec<crate::consensus::raft::Entry>,
-) {
+fn forward(post: &Post, root: &RootRef, leader: NodeId, entries: Vec<Entry>) {
     for entry in entries {
-        let (boot, seq) = (crate::id::BootId(entry.boot), entry.seq);
+        let (boot, seq) = (BootId(entry.boot), entry.seq);
         if !post.propose(leader, entry) {
             let refused = vec![(seq, Refusal::NotLeader)];
             let _ = root.cast(root::Msg::Peer(root::PeerEvent::Refused(boot, refused)));

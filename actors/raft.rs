@@ -13,6 +13,7 @@ pub use crate::consensus::raft::event::{Appended, Committed, Event, ProposeError
 pub use event::{Encode, EncodeError, RaftError, Sink};
 
 use crate::actors::mailbox::Stamp;
+use crate::actors::root::{ChildMessage, View};
 use crate::consensus::raft::consensus::{Consensus, Identity, packed};
 use crate::consensus::raft::log::LogView;
 use crate::consensus::raft::node::Member;
@@ -105,6 +106,17 @@ pub enum Msg {
     Stamped(Stamp),
     /// Write out what is left and stop.
     Stop,
+}
+
+impl ChildMessage for Msg {
+    /// Views come of what raft tells; it is shown none.
+    fn view(_view: View) -> Option<Self> {
+        None
+    }
+
+    fn stamp(stamp: Stamp) -> Self {
+        Self::Stamped(stamp)
+    }
 }
 
 /// What raft is started with.

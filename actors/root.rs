@@ -3,7 +3,7 @@
 //! Owns the lap: proposals down to raft, committed entries through `apply`, views out to the
 //! children. Never does I/O, encodes or hashes: that would hold up the lap.
 
-mod family;
+mod children;
 mod lap;
 mod peers;
 mod propose;
@@ -12,6 +12,7 @@ mod vitals;
 #[cfg(test)]
 mod tests;
 
+use crate::actors::container;
 use crate::actors::mailbox::{Mailbox, Stamp};
 use crate::actors::raft as consensus;
 use crate::cluster::clock::LeaderClock;
@@ -22,8 +23,8 @@ use crate::fsm::command::{Init, Register};
 use crate::id::{AllocId, BootId, Index, NodeId, Term};
 use crate::limits;
 use crate::units::{Bytes, MilliCpu, Millis, Timestamp};
-use family::Family;
-pub use family::{Factories, Factory, Handle, ToChild};
+use children::Children;
+pub use children::{ChildMessage, Factories, Factory, Started, Supervised};
 pub use lap::{replayed, sink};
 pub use peers::{MembersStep, PeerEvent};
 use propose::Pending;
@@ -67,7 +68,7 @@ pub enum Msg {
     /// A failed child's backoff is over.
     Restart(Child),
     /// A child has been started again, or not.
-    Restarted(Child, Result<Handle, String>),
+    Restarted(Child, Result<Started, String>),
     /// The node's introduction was answered: look whether another is needed.
     Introduced,
     /// Answered once the node is current and the state shows its life.
@@ -113,6 +114,10 @@ pub enum Child {
 }
 
 impl Child {
+    /// All of them.
+    pub const ALL: [Self; 5] =
+        [Self::Raft, Self::Peer, Self::Container, Self::Scheduler, Self::Api];
+
     /// Its name, as metrics have it.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -208,7 +213,7 @@ pub struct State {
     introducing: bool,
     /// Who waits until the node is ready.
     waiting: Vec<RpcReplyPort<()>>,
-    family: Family,
+    children: Children,
     pending: Pending,
     clock: Option<LeaderClock>,
     /// Replicated time when another leader was last heard of, with the monotonic time of then.
@@ -240,7 +245,7 @@ impl Actor for Root {
             confirmed: None,
             introducing: false,
             waiting: Vec::new(),
-            family: Family::new(args.factories, &vitals.waits),
+            children: Children::new(args.factories, &vitals.waits),
             pending: Pending::default(),
             clock: None,
             heard: None,
@@ -274,12 +279,12 @@ impl Actor for Root {
             Msg::Members(step) => state.change_members(step),
             Msg::Again => state.send_again(&myself),
             Msg::Settled { child, index } => state.on_settled(child, index),
-            Msg::Usage(reply) => state.family.tell(Child::Container, ToChild::Usage(reply)),
+            Msg::Usage(reply) => state.children.container.tell(container::Msg::Usage(reply)),
             Msg::Vitals(reply) => {
                 // Who asked may have gone.
                 let _ = reply.send(state.vitals());
                 // What waits now shows in the next answer.
-                state.family.stamp_all();
+                state.children.stamp_all();
                 state.stamp(&myself);
             }
             Msg::Stamped(stamp) => stamp.arrived(),
@@ -295,7 +300,7 @@ impl Actor for Root {
                 state.tell_ready();
             }
             Msg::Stop(reply) => {
-                state.family.stop_all().await;
+                state.children.stop_all().await;
                 // The caller may have gone: nothing is lost with the answer.
                 let _ = reply.send(());
                 myself.stop(None);
@@ -359,7 +364,7 @@ impl State {
     fn read_index(&self, reply: RpcReplyPort<Option<Index>>) {
         let (sender, receiver) = tokio::sync::oneshot::channel();
         let port: RpcReplyPort<Result<Index, consensus::ReadError>> = sender.into();
-        self.family.tell(Child::Raft, ToChild::Raft(consensus::Msg::ReadIndex { reply: port }));
+        self.children.raft.tell(consensus::Msg::ReadIndex { reply: port });
         tokio::spawn(async move {
             let answer = tokio::time::timeout(limits::READ_CONFIRM, receiver).await;
             // A reader that has gone needs no answer.

@@ -4,7 +4,8 @@
 //! leader would miss.
 
 use crate::actors::mailbox::Stamp;
-use crate::actors::root::{self, Child, MembersStep, Proposal, RootRef, View};
+use crate::actors::root::{self, Child, ChildMessage, MembersStep, Proposal, RootRef};
+use crate::actors::root::{Supervised, View};
 use crate::cluster::members::Next;
 use crate::cluster::watch::Watch;
 use crate::consensus::raft::node::Conf;
@@ -36,6 +37,16 @@ pub enum Msg {
     /// What became of the steps proposed for an app: the entry's index, or none if they were
     /// refused.
     Proposed(AppName, Option<Index>),
+}
+
+impl ChildMessage for Msg {
+    fn view(view: View) -> Option<Self> {
+        Some(Self::View(view))
+    }
+
+    fn stamp(stamp: Stamp) -> Self {
+        Self::Stamped(stamp)
+    }
 }
 
 /// What the scheduler starts with.
@@ -360,21 +371,8 @@ fn concerns_tasks(view: &View) -> bool {
 ///
 /// # Errors
 /// If the actor can't be spawned.
-pub async fn start(root: RootRef) -> Result<root::Handle, SpawnErr> {
+pub async fn start(root: RootRef) -> Result<Supervised<Msg>, SpawnErr> {
     let args = Args { root: root.clone() };
     let (actor, _) = Scheduler::spawn_linked(None, Scheduler, args, root.get_cell()).await?;
-    let cell = actor.get_cell();
-    let tell = Box::new(move |what| {
-        let message = match what {
-            root::ToChild::View(view) => Msg::View(view),
-            root::ToChild::Settled(node, index) => Msg::Settled(node, index),
-            root::ToChild::Heard(node, index) => Msg::Heard(node, index),
-            root::ToChild::Conf(conf) => Msg::Conf(conf),
-            root::ToChild::Stamp(stamp) => Msg::Stamped(stamp),
-            _ => return,
-        };
-        // A scheduler that has failed is started anew and shown everything.
-        let _ = actor.cast(message);
-    });
-    Ok(root::Handle { cell, tell, raft: None })
+    Ok(actor.into())
 }

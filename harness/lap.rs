@@ -2,13 +2,14 @@
 //!
 //! Owns what the daemon does for them. Never a container, a socket or a scheduler.
 
+use mill::actors::api;
 use mill::actors::raft::{self, Raft};
 use mill::actors::root::{
-    Args, Child, Done, Factories, Handle, Member, Msg, Proposal, ProposeError, RaftEvent, Root,
-    RootRef, ToChild, View,
+    Args, Child, Done, Factories, Factory, Member, Msg, Proposal, ProposeError, RaftEvent, Root,
+    RootRef, Supervised, View,
 };
 use mill::fsm::command::{Init, Register};
-use mill::fsm::model::Role;
+use mill::fsm::model::{Allocation, Desired, Role};
 use mill::fsm::{Command, FEATURE_LEVEL};
 use mill::id::{BootId, Incarnation, NodeId};
 use mill::secret::Sealed;
@@ -22,10 +23,21 @@ use tokio::sync::{mpsc, watch};
 /// A child that keeps the newest view and has settled it at once.
 struct Onlooker;
 
+/// While it is set, an onlooker settles no view in which something drains.
+pub type Late = watch::Receiver<bool>;
+
+/// Settles every view at once.
+#[must_use]
+pub fn in_time() -> Late {
+    watch::channel(false).1
+}
+
+type Seen = watch::Sender<Option<View>>;
+
 impl Actor for Onlooker {
     type Msg = View;
-    type State = (RootRef, watch::Sender<Option<View>>);
-    type Arguments = (RootRef, watch::Sender<Option<View>>);
+    type State = (RootRef, Seen, Late);
+    type Arguments = (RootRef, Seen, Late);
 
     async fn pre_start(
         &self,
@@ -39,16 +51,28 @@ impl Actor for Onlooker {
         &self,
         _myself: ActorRef<View>,
         view: View,
-        (root, seen): &mut Self::State,
+        (root, seen, late): &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
         let index = view.index;
+        let drains = |one: &Arc<Allocation>| matches!(one.desired, Desired::Draining { .. });
+        let waits = view.state.allocations.values().any(drains);
         seen.send_replace(Some(view));
-        let _ = root.cast(Msg::Settled { child: Child::Api, index });
+        let (root, mut late) = (root.clone(), late.clone());
+        let settle = async move {
+            // Without anybody to release it, it has never been held.
+            let _ = late.wait_for(|late| !late || !waits).await;
+            let _ = root.cast(Msg::Settled { child: Child::Api, index });
+        };
+        tokio::spawn(settle);
         Ok(())
     }
 }
 
-async fn start_raft(dir: PathBuf, level: u32, root: RootRef) -> Result<Handle, SpawnErr> {
+async fn start_raft(
+    dir: PathBuf,
+    level: u32,
+    root: RootRef,
+) -> Result<Supervised<raft::Msg>, SpawnErr> {
     let to = root.clone();
     let sink: raft::Sink = Box::new(move |event| {
         if let Some(event) = RaftEvent::decode(event, level) {
@@ -57,29 +81,22 @@ async fn start_raft(dir: PathBuf, level: u32, root: RootRef) -> Result<Handle, S
     });
     let args = raft::Args { node: NodeId(1), dir, sink };
     let (actor, _) = Raft::spawn_linked(None, Raft, args, root.get_cell()).await?;
-    let (cell, raft) = (actor.get_cell(), Some(actor.clone()));
-    let tell = Box::new(move |what| {
-        if let ToChild::Raft(message) = what {
-            let _ = actor.cast(message);
-        }
-    });
-    Ok(Handle { cell, tell, raft })
+    Ok(actor.into())
 }
 
 /// Starts an onlooker in the place of the API.
 pub async fn start_onlooker(
     root: RootRef,
-    seen: watch::Sender<Option<View>>,
-) -> Result<Handle, SpawnErr> {
+    seen: Seen,
+    late: Late,
+) -> Result<Supervised<api::Msg>, SpawnErr> {
     let cell = root.get_cell();
-    let (actor, _) = Onlooker::spawn_linked(None, Onlooker, (root, seen), cell).await?;
-    let cell = actor.get_cell();
-    let tell = Box::new(move |what| {
-        if let ToChild::View(view) = what {
+    let (actor, _) = Onlooker::spawn_linked(None, Onlooker, (root, seen, late), cell).await?;
+    Ok(Supervised::new(actor.get_cell(), move |message| {
+        if let api::Msg::View(view) = message {
             let _ = actor.cast(view);
         }
-    });
-    Ok(Handle { cell, tell, raft: None })
+    }))
 }
 
 /// A running root.
@@ -118,14 +135,12 @@ impl Lap {
     async fn begin(dir: &Path, boot: u64, level: u32) -> Self {
         let (seen, view) = watch::channel(None);
         let (told, fatal) = mpsc::unbounded_channel();
-        let mut factories = Factories::new();
         let dir = dir.to_owned();
-        let raft = move |root| -> std::pin::Pin<Box<dyn Future<Output = _> + Send>> {
-            Box::pin(start_raft(dir.clone(), level, root))
+        let factories = Factories {
+            raft: Some(Factory::new(move |root| start_raft(dir.clone(), level, root))),
+            api: Some(Factory::new(move |root| start_onlooker(root, seen.clone(), in_time()))),
+            ..Factories::default()
         };
-        factories.insert(Child::Raft, Arc::new(raft));
-        factories
-            .insert(Child::Api, Arc::new(move |root| Box::pin(start_onlooker(root, seen.clone()))));
         let boot = BootId(boot);
         let args = Args { boot, factories, fatal: told };
         let (root, _) = Root::spawn(None, Root, args).await.expect("root starts");

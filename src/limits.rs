@@ -2,6 +2,10 @@
 //!
 //! Never holds a value that a person sets: those are in the file, the flags or the settings.
 
+mod converge;
+
+pub use converge::*;
+
 mod images;
 
 pub use images::*;
@@ -88,10 +92,6 @@ pub const FAILURE_OUTPUT_MAX: usize = 1024;
 pub const REPORT_INTERVAL: Duration = Duration::from_millis(50);
 /// A report that did not arrive is sent again after this long.
 pub const REPORT_RETRY: Duration = Duration::from_millis(200);
-/// Routes to other nodes' containers that could not be changed are tried again after this long.
-pub const ROUTE_RETRY: Duration = Duration::from_secs(10);
-/// Published ports that could not be changed are tried again after this long.
-pub const PUBLISH_RETRY: Duration = Duration::from_secs(1);
 /// Lines of output kept with a failure, within its bytes.
 pub const FAILURE_LINES: usize = 10;
 /// Time between two readings of what containers use.

@@ -1,85 +1,76 @@
-//! The node's published ports: what the view wants, what the kernel has, and when it is settled.
+//! The node's published ports, and when a view is settled.
 //!
 //! Owns the order: a view is settled only once its ports are in the kernel. Never decides which
 //! ports there are.
 
-use super::{Msg, State};
-use crate::actors::root::{self, Child};
+use super::Msg;
+use crate::actors::converge::{Converge, Made, Target};
+use crate::actors::platform::Platform;
+use crate::actors::platform::net::{NetError, Taken};
+use crate::actors::root::View;
 use crate::id::Index;
-use crate::limits;
 use crate::node::project::{self, PublishMap};
 use ractor::ActorRef;
 use std::sync::Arc;
 
-/// What is published and what is on its way.
-#[derive(Default)]
+/// What is published, and the view that waits for it.
 pub(super) struct Publishing {
-    /// What the kernel has; absent if it is not known, or not all of it could be had.
-    active: Option<PublishMap>,
-    busy: bool,
+    ports: Converge<PublishMap>,
     /// The view's index that is not settled yet.
     unsettled: Option<Index>,
 }
 
-impl State {
-    /// Makes the view's ports true, or settles it at once if they are.
-    pub(super) fn publish(&mut self, myself: &ActorRef<Msg>) {
-        let Some(view) = &self.view else { return };
+impl Publishing {
+    /// Nothing yet; the actor is told by [`Msg::Published`].
+    pub(super) fn new(platform: Arc<Platform>, myself: ActorRef<Msg>) -> Self {
+        // The actor has ended, and the attempts with it.
+        let told = move || drop(myself.cast(Msg::Published));
+        Self { ports: Converge::start(Ports(platform), told), unsettled: None }
+    }
+
+    /// Wants the view's ports. Answers what is settled now.
+    pub(super) fn want(&mut self, view: &View) -> Option<Index> {
         if !view.current {
             // Nothing of an old state is made true; root wants an answer to each view.
-            return self.settle(Index(0));
+            return Some(Index(0));
         }
-        self.publishing.unsettled = Some(view.index);
-        if self.publishing.busy {
-            return;
-        }
-        let map = project::publish_map(&view.state, view.node);
-        if self.publishing.active.as_ref() == Some(&map) {
-            let index = view.index;
-            return self.settle(index);
-        }
-        self.publishing.busy = true;
-        let (platform, myself) = (Arc::clone(&self.platform), myself.clone());
-        self.work.spawn(async move {
-            let result = platform.net.publish(map.clone()).await;
-            // The actor has ended, and this task with it.
-            let _ = myself.cast(Msg::Published(map, result));
-        });
+        self.unsettled = Some(view.index);
+        let is_made = self.ports.want(project::publish_map(&view.state, view.node));
+        self.unsettled.take_if(|_| is_made)
     }
 
-    pub(super) fn on_published(
-        &mut self,
-        map: PublishMap,
-        result: Result<
-            Vec<crate::actors::platform::net::Taken>,
-            crate::actors::platform::net::NetError,
-        >,
-        myself: &ActorRef<Msg>,
-    ) {
-        self.publishing.busy = false;
-        match result {
-            Ok(taken) => {
-                for port in &taken {
-                    tracing::warn!("a published port is not open: {port}");
-                }
-                let complete = taken.is_empty();
-                self.publishing.active = complete.then_some(map);
-                if let Some(index) = self.publishing.unsettled {
-                    self.settle(index);
-                }
-                self.rest();
-            }
-            Err(error) => {
-                tracing::error!(%error, "the published ports can't be changed");
-                self.publishing.active = None;
-                myself.send_after(limits::PUBLISH_RETRY, || Msg::Republish);
-            }
-        }
+    /// Ports have come into the kernel. Answers what is settled now.
+    pub(super) fn made(&mut self) -> Option<Index> {
+        // It may have been said of an earlier view's.
+        let is_made = self.ports.is_made();
+        self.unsettled.take_if(|_| is_made)
     }
+}
 
-    fn settle(&mut self, index: Index) {
-        self.publishing.unsettled = None;
-        // Root outlives its children.
-        let _ = self.root.cast(root::Msg::Settled { child: Child::Container, index });
+/// The kernel's side.
+struct Ports(Arc<Platform>);
+
+#[derive(Debug, thiserror::Error)]
+enum PublishError {
+    #[error("published ports are not open: {}", list(.0))]
+    Taken(Vec<Taken>),
+    #[error("the published ports can't be changed")]
+    Net(#[from] NetError),
+}
+
+fn list(taken: &[Taken]) -> String {
+    taken.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}
+
+impl Target for Ports {
+    type Wanted = PublishMap;
+    type Error = PublishError;
+
+    async fn make(&mut self, wanted: PublishMap) -> Made<PublishError> {
+        match self.0.net.publish(wanted).await {
+            Ok(taken) if taken.is_empty() => Made::Whole,
+            Ok(taken) => Made::Partly(PublishError::Taken(taken)),
+            Err(error) => Made::Not(error.into()),
+        }
     }
 }

@@ -80,7 +80,7 @@ impl State {
     /// minute, since a program can write much in an hour.
     pub(super) fn relieve(&mut self, myself: &ActorRef<Msg>) {
         myself.send_after(limits::RELIEF_INTERVAL, || Msg::Relieve);
-        self.keep(myself);
+        self.images.ask();
         let Some(view) = self.view.as_ref().filter(|view| view.current) else { return };
         let live = view.state.allocations_on(view.node).filter(|a| a.is_live());
         let live: BTreeSet<AllocId> = live.map(|allocation| allocation.id.clone()).collect();

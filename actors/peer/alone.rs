@@ -2,28 +2,20 @@
 //!
 //! Never opens anything.
 
-use crate::actors::mailbox::Stamp;
-use crate::actors::root::{self, Child, RootRef, ToChild};
-use crate::id::Index;
+use super::Notice;
+use crate::actors::root::{self, Child, RootRef, Supervised};
 use ractor::{Actor, ActorProcessingErr, ActorRef, SpawnErr};
 
 struct Alone;
 
-enum Msg {
-    /// The state has changed.
-    Seen(Index),
-    /// How long does a message wait here?
-    Stamped(Stamp),
-}
-
 impl Actor for Alone {
-    type Msg = Msg;
+    type Msg = Notice;
     type State = RootRef;
     type Arguments = RootRef;
 
     async fn pre_start(
         &self,
-        _myself: ActorRef<Msg>,
+        _myself: ActorRef<Notice>,
         root: RootRef,
     ) -> Result<RootRef, ActorProcessingErr> {
         Ok(root)
@@ -31,16 +23,21 @@ impl Actor for Alone {
 
     async fn handle(
         &self,
-        _myself: ActorRef<Msg>,
-        message: Msg,
+        _myself: ActorRef<Notice>,
+        notice: Notice,
         root: &mut RootRef,
     ) -> Result<(), ActorProcessingErr> {
-        match message {
-            Msg::Seen(index) => {
+        match notice {
+            Notice::View(view) => {
                 // Root outlives its children.
-                let _ = root.cast(root::Msg::Settled { child: Child::Peer, index });
+                let _ = root.cast(root::Msg::Settled { child: Child::Peer, index: view.index });
             }
-            Msg::Stamped(stamp) => stamp.arrived(),
+            Notice::Stamp(stamp) => stamp.arrived(),
+            // There is no other node.
+            Notice::Consensus(_)
+            | Notice::Settled(_)
+            | Notice::Forward(..)
+            | Notice::Refused { .. } => {}
         }
         Ok(())
     }
@@ -50,17 +47,7 @@ impl Actor for Alone {
 ///
 /// # Errors
 /// If the actor can't be spawned.
-pub async fn start_alone(root: RootRef) -> Result<root::Handle, SpawnErr> {
+pub async fn start_alone(root: RootRef) -> Result<Supervised<Notice>, SpawnErr> {
     let (actor, _) = Alone::spawn_linked(None, Alone, root.clone(), root.get_cell()).await?;
-    let cell = actor.get_cell();
-    let tell = Box::new(move |what| {
-        let message = match what {
-            ToChild::View(view) => Msg::Seen(view.index),
-            ToChild::Stamp(stamp) => Msg::Stamped(stamp),
-            _ => return,
-        };
-        // One that has ended is started anew.
-        let _ = actor.cast(message);
-    });
-    Ok(root::Handle { cell, tell, raft: None })
+    Ok(actor.into())
 }

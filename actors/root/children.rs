@@ -1,203 +1,350 @@
 //! Root's children: starting them, handing them views, starting them again after a failure.
 //!
-//! Owns the children's references. Never decides how long a restart waits: that is `supervise`.
+//! Owns the children's references, each with messages of its own, and what those that lead traffic
+//! have settled. Never decides how long a restart waits: that is `supervise`.
 
-use super::{Child, Msg, NodeUsage, Refusal, RootRef, State, View};
+use super::{Child, Msg, RootRef, State, View};
 use crate::actors::mailbox::{Mailbox, Stamp, Waits};
 use crate::actors::raft as consensus;
-use crate::consensus::raft::Entry;
+use crate::actors::{api, container, peer, scheduler};
 use crate::consensus::raft::node::Conf;
 use crate::fsm::Touched;
-use crate::id::{BootId, Index, NodeId};
+use crate::id::{Index, NodeId};
 use crate::limits;
 use crate::node::supervise::{Decision, History};
 use crate::units::Millis;
-use ractor::{ActorCell, ActorRef, ActorStatus, RpcReplyPort, SpawnErr, SupervisionEvent};
-use std::collections::BTreeMap;
-use std::future::Future;
+use ractor::{ActorCell, ActorRef, ActorStatus, SpawnErr, SupervisionEvent};
 use std::pin::Pin;
 use std::sync::Arc;
 
-/// What root says to a child. A child ignores what is not for it.
-pub enum ToChild {
-    /// The newest state; answered with [`Msg::Settled`].
-    View(View),
-    /// To the container actor: what do the allocations use?
-    Usage(RpcReplyPort<NodeUsage>),
-    /// To the scheduler and the peer actor: this node has made its view at this index true.
-    Settled(NodeId, Index),
-    /// To the scheduler: another node has let itself be heard, and how far it has settled.
-    Heard(NodeId, Index),
-    /// To the scheduler: the configuration of raft, or none if this node doesn't lead.
-    Conf(Option<Conf>),
-    /// To the peer actor: where messages of other nodes' raft go.
-    Consensus(ActorRef<consensus::Msg>),
-    /// To the peer actor: proposals for the leader.
-    Forward(NodeId, Vec<Entry>),
-    /// To the peer actor: a proposal of another node was not taken.
-    Refused {
-        /// Whose it was.
-        node: NodeId,
-        /// Of which of that node's processes.
-        boot: BootId,
-        /// Its number there.
-        seq: u64,
-        /// Why.
-        refusal: Refusal,
-    },
-    /// To raft.
-    Raft(consensus::Msg),
-    /// To every child but raft: how long does a message wait?
-    Stamp(Stamp),
+/// What root tells every child, as messages of the child's own.
+pub trait ChildMessage: Sized + Send + 'static {
+    /// The newest state, answered with [`Msg::Settled`]; none for a child that is shown none.
+    fn view(view: View) -> Option<Self>;
+    /// How long does a message wait?
+    fn stamp(stamp: Stamp) -> Self;
 }
 
-/// A running child: its cell and the way to talk to it.
-pub struct Handle {
+/// A running child: its cell, and the way to tell it something.
+pub struct Supervised<M> {
     /// For supervision.
     pub cell: ActorCell,
-    /// Turns what root says into the child's own message.
-    pub tell: Box<dyn Fn(ToChild) + Send>,
-    /// Only raft's: proposals go straight to it.
-    pub raft: Option<ActorRef<consensus::Msg>>,
+    tell: Box<dyn Fn(M) + Send>,
 }
 
-/// Starts a child, linked to root.
-pub type Factory = Arc<
-    dyn Fn(RootRef) -> Pin<Box<dyn Future<Output = Result<Handle, SpawnErr>> + Send>> + Send + Sync,
->;
+impl<M> Supervised<M> {
+    /// A child that takes messages in its own way.
+    pub fn new(cell: ActorCell, tell: impl Fn(M) + Send + 'static) -> Self {
+        Self { cell, tell: Box::new(tell) }
+    }
 
-/// How each child is started.
-pub type Factories = BTreeMap<Child, Factory>;
+    /// Tells it something.
+    pub fn tell(&self, message: M) {
+        (self.tell)(message);
+    }
+}
 
-/// The children.
-pub(super) struct Family {
-    factories: Factories,
-    members: BTreeMap<Child, Kin>,
-    mailboxes: BTreeMap<Child, Mailbox>,
+impl<M: ractor::Message> From<ActorRef<M>> for Supervised<M> {
+    fn from(actor: ActorRef<M>) -> Self {
+        // One that has ended is started again by root, with the view of then.
+        Self::new(actor.get_cell(), move |message| drop(actor.cast(message)))
+    }
+}
+
+type Starting<T> = Pin<Box<dyn Future<Output = Result<T, SpawnErr>> + Send>>;
+
+/// How a child is started, linked to root.
+pub struct Factory<M> {
+    start: Box<dyn Fn(RootRef) -> Starting<Supervised<M>> + Send>,
+    leads_traffic: bool,
+}
+
+impl<M> Factory<M> {
+    /// Starts it so, each time.
+    pub fn new<F, R>(start: F) -> Self
+    where
+        F: Fn(RootRef) -> R + Send + 'static,
+        R: Future<Output = Result<Supervised<M>, SpawnErr>> + Send + 'static,
+    {
+        Self { start: Box::new(move |root| Box::pin(start(root))), leads_traffic: false }
+    }
+
+    /// The child leads traffic: nothing is stopped before it has settled the draining.
+    #[must_use]
+    pub fn leading_traffic(self) -> Self {
+        Self { leads_traffic: true, ..self }
+    }
+}
+
+/// How each child is started; one without a factory is not there.
+#[derive(Default)]
+pub struct Factories {
+    /// Consensus.
+    pub raft: Option<Factory<consensus::Msg>>,
+    /// The connections to other nodes.
+    pub peer: Option<Factory<peer::Notice>>,
+    /// The node's containers.
+    pub container: Option<Factory<container::Msg>>,
+    /// The planner's shell.
+    pub scheduler: Option<Factory<scheduler::Msg>>,
+    /// The HTTP API.
+    pub api: Option<Factory<api::Msg>>,
+}
+
+/// The children, each with messages of its own.
+pub(super) struct Children {
+    pub(super) raft: ChildSlot<consensus::Msg>,
+    pub(super) peer: ChildSlot<peer::Notice>,
+    pub(super) container: ChildSlot<container::Msg>,
+    pub(super) scheduler: ChildSlot<scheduler::Msg>,
+    pub(super) api: ChildSlot<api::Msg>,
     stopping: bool,
 }
 
-#[derive(Default)]
-struct Kin {
-    handle: Option<Handle>,
+/// A child's place, over its restarts.
+pub(super) struct ChildSlot<M> {
+    /// Where it is among the children.
+    pick: fn(&mut Children) -> &mut Self,
+    factory: Option<Factory<M>>,
+    running: Option<Supervised<M>>,
+    care: Care,
+}
+
+/// What root knows of a child, whatever its messages are.
+struct Care {
     history: History,
+    mailbox: Mailbox,
     /// It has a view that it has not settled.
     busy: bool,
     /// What it has not been shown yet.
     touched: Touched,
     /// A newer view than it was shown exists.
     behind: bool,
+    /// Up to where it has made its views true.
+    settled: Index,
 }
 
-impl Family {
+/// A child that was started, and how it is put into its place.
+pub struct Started {
+    cell: ActorCell,
+    install: Box<dyn FnOnce(&mut Children) + Send>,
+}
+
+/// What root does with every child alike.
+trait Slot {
+    fn care(&mut self) -> &mut Care;
+    fn cell(&self) -> Option<&ActorCell>;
+    /// Forgets the running child.
+    fn take(&mut self) -> Option<ActorCell>;
+    /// Absent without a factory.
+    fn start(&self, root: RootRef) -> Option<Starting<Started>>;
+    fn leads_traffic(&self) -> bool;
+    fn stamp(&self);
+    /// Shows the view if there is something new and the last one is settled.
+    fn show(&mut self, view: &View);
+}
+
+impl<M> ChildSlot<M> {
+    fn new(
+        factory: Option<Factory<M>>,
+        mailbox: Mailbox,
+        pick: fn(&mut Children) -> &mut Self,
+    ) -> Self {
+        let care = Care {
+            history: History::default(),
+            mailbox,
+            busy: false,
+            touched: Touched::default(),
+            behind: false,
+            settled: Index::default(),
+        };
+        Self { pick, factory, running: None, care }
+    }
+
+    pub(super) fn tell(&self, message: M) {
+        if let Some(child) = &self.running {
+            child.tell(message);
+        }
+    }
+
+    pub(super) fn is_running(&self) -> bool {
+        self.running.is_some()
+    }
+}
+
+impl<M: ChildMessage> Slot for ChildSlot<M> {
+    fn care(&mut self) -> &mut Care {
+        &mut self.care
+    }
+
+    fn cell(&self) -> Option<&ActorCell> {
+        self.running.as_ref().map(|child| &child.cell)
+    }
+
+    fn take(&mut self) -> Option<ActorCell> {
+        self.running.take().map(|child| child.cell)
+    }
+
+    fn start(&self, root: RootRef) -> Option<Starting<Started>> {
+        let (starting, pick) = ((self.factory.as_ref()?.start)(root), self.pick);
+        Some(Box::pin(async move {
+            let child = starting.await?;
+            let cell = child.cell.clone();
+            let install = move |all: &mut Children| pick(all).running = Some(child);
+            Ok(Started { cell, install: Box::new(install) })
+        }))
+    }
+
+    fn leads_traffic(&self) -> bool {
+        self.factory.as_ref().is_some_and(|factory| factory.leads_traffic)
+    }
+
+    fn stamp(&self) {
+        if let Some(child) = &self.running
+            && let Some(stamp) = self.care.mailbox.stamp()
+        {
+            child.tell(M::stamp(stamp));
+        }
+    }
+
+    fn show(&mut self, view: &View) {
+        let Some(child) = self.running.as_ref().filter(|_| self.care.behind && !self.care.busy)
+        else {
+            return;
+        };
+        let touched = Arc::new(std::mem::take(&mut self.care.touched));
+        let Some(view) = M::view(View { touched, ..view.clone() }) else { return };
+        self.stamp();
+        child.tell(view);
+        self.care.behind = false;
+        self.care.busy = true;
+    }
+}
+
+impl Children {
     pub(super) fn new(factories: Factories, waits: &Waits) -> Self {
-        let mailbox = |child: &Child| (*child, waits.of(child.name()));
-        let mailboxes = factories.keys().map(mailbox).collect();
-        Self { factories, members: BTreeMap::new(), mailboxes, stopping: false }
-    }
-
-    pub(super) fn tell(&self, child: Child, what: ToChild) {
-        let kin = self.members.get(&child);
-        if let Some(handle) = kin.and_then(|kin| kin.handle.as_ref()) {
-            (handle.tell)(what);
+        let Factories { raft, peer, container, scheduler, api } = factories;
+        let mailbox = |child: Child| waits.of(child.name());
+        Self {
+            raft: ChildSlot::new(raft, mailbox(Child::Raft), |all| &mut all.raft),
+            peer: ChildSlot::new(peer, mailbox(Child::Peer), |all| &mut all.peer),
+            container: ChildSlot::new(container, mailbox(Child::Container), |all| {
+                &mut all.container
+            }),
+            scheduler: ChildSlot::new(scheduler, mailbox(Child::Scheduler), |all| {
+                &mut all.scheduler
+            }),
+            api: ChildSlot::new(api, mailbox(Child::Api), |all| &mut all.api),
+            stopping: false,
         }
     }
 
-    pub(super) fn raft(&self) -> Option<ActorRef<consensus::Msg>> {
-        self.members.get(&Child::Raft)?.handle.as_ref()?.raft.clone()
-    }
-
-    /// Sends a stamp through a child's mailbox, if none is in it.
-    pub(super) fn stamp(&self, child: Child) {
-        if let Some(stamp) = self.mailboxes.get(&child).and_then(Mailbox::stamp) {
-            let what = match child {
-                Child::Raft => ToChild::Raft(consensus::Msg::Stamped(stamp)),
-                _ => ToChild::Stamp(stamp),
-            };
-            self.tell(child, what);
+    fn slot(&mut self, child: Child) -> &mut dyn Slot {
+        match child {
+            Child::Raft => &mut self.raft,
+            Child::Peer => &mut self.peer,
+            Child::Container => &mut self.container,
+            Child::Scheduler => &mut self.scheduler,
+            Child::Api => &mut self.api,
         }
     }
 
-    /// Sends one through each.
-    pub(super) fn stamp_all(&self) {
-        self.members.keys().for_each(|child| self.stamp(*child));
+    /// Sends a stamp through each child's mailbox, if none is in it.
+    pub(super) fn stamp_all(&mut self) {
+        Child::ALL.into_iter().for_each(|child| self.slot(child).stamp());
+    }
+
+    /// Sends one through raft's.
+    pub(super) fn stamp_raft(&self) {
+        self.raft.stamp();
     }
 
     pub(super) fn publish(&mut self, view: &View, touched: &Touched) {
-        for (child, kin) in &mut self.members {
-            if *child == Child::Raft {
-                continue;
-            }
-            kin.touched.merge(touched);
-            kin.behind = true;
-            kin.show(self.mailboxes.get(child), view);
+        for child in Child::ALL.into_iter().filter(|child| *child != Child::Raft) {
+            let slot = self.slot(child);
+            slot.care().touched.merge(touched);
+            slot.care().behind = true;
+            slot.show(view);
         }
     }
 
-    pub(super) fn settled(&mut self, child: Child, view: &View) {
-        if let Some(kin) = self.members.get_mut(&child) {
-            kin.busy = false;
-            kin.show(self.mailboxes.get(&child), view);
-        }
+    /// Takes note that a child has settled its view; answers what all that lead traffic have
+    /// settled by now, if that is news.
+    pub(super) fn settled(&mut self, child: Child, index: Index, view: &View) -> Option<Index> {
+        let before = self.least_settled();
+        let slot = self.slot(child);
+        slot.care().busy = false;
+        slot.care().settled = index.max(slot.care().settled);
+        slot.show(view);
+        self.least_settled().filter(|now| before < Some(*now))
+    }
+
+    /// Up to where every child that leads traffic has made its views true.
+    fn least_settled(&mut self) -> Option<Index> {
+        let settled = Child::ALL.into_iter().filter_map(|child| {
+            let slot = self.slot(child);
+            slot.leads_traffic().then(|| slot.care().settled)
+        });
+        settled.min()
     }
 
     /// Stops the children, the last started first, each within its deadline.
     pub(super) async fn stop_all(&mut self) {
         self.stopping = true;
-        for (child, kin) in self.members.iter_mut().rev() {
-            let Some(handle) = kin.handle.take() else { continue };
+        for child in Child::ALL.into_iter().rev() {
+            let Some(cell) = self.slot(child).take() else { continue };
             let deadline = Some(limits::CHILD_STOP);
-            if let Err(error) = handle.cell.stop_and_wait(None, deadline).await {
+            if let Err(error) = cell.stop_and_wait(None, deadline).await {
                 tracing::warn!(?child, %error, "a child did not stop in time");
-                handle.cell.kill();
+                cell.kill();
             }
         }
     }
 
-    fn child_of(&self, cell: &ActorCell) -> Option<Child> {
-        let is_it =
-            |kin: &Kin| kin.handle.as_ref().is_some_and(|h| h.cell.get_id() == cell.get_id());
-        self.members.iter().find(|(_, kin)| is_it(kin)).map(|(child, _)| *child)
+    fn child_of(&mut self, cell: &ActorCell) -> Option<Child> {
+        let is_it = |slot: &dyn Slot| slot.cell().is_some_and(|c| c.get_id() == cell.get_id());
+        Child::ALL.into_iter().find(|child| is_it(self.slot(*child)))
     }
-}
 
-fn has_ended(handle: &Handle) -> bool {
-    matches!(handle.cell.get_status(), ActorStatus::Stopping | ActorStatus::Stopped)
-}
-
-impl Kin {
-    /// Shows the view if there is something new and the last one is settled.
-    fn show(&mut self, mailbox: Option<&Mailbox>, view: &View) {
-        let Some(handle) = self.handle.as_ref().filter(|_| self.behind && !self.busy) else {
-            return;
-        };
-        if let Some(stamp) = mailbox.and_then(Mailbox::stamp) {
-            (handle.tell)(ToChild::Stamp(stamp));
+    /// What a new child needs beside the view.
+    fn brief(&mut self, child: Child, conf: Option<&Conf>, node: Option<NodeId>) {
+        match child {
+            Child::Peer => {
+                if let Some(raft) = self.raft.cell().cloned() {
+                    self.peer.tell(peer::Notice::Consensus(raft.into()));
+                }
+            }
+            Child::Scheduler => {
+                self.scheduler.tell(scheduler::Msg::Conf(conf.cloned()));
+                if let (Some(node), Some(index)) = (node, self.least_settled()) {
+                    self.scheduler.tell(scheduler::Msg::Settled(node, index));
+                }
+            }
+            Child::Raft | Child::Container | Child::Api => {}
         }
-        let touched = Arc::new(std::mem::take(&mut self.touched));
-        (handle.tell)(ToChild::View(View { touched, ..view.clone() }));
-        self.behind = false;
-        self.busy = true;
     }
+}
+
+fn has_ended(cell: &ActorCell) -> bool {
+    matches!(cell.get_status(), ActorStatus::Stopping | ActorStatus::Stopped)
 }
 
 impl State {
     /// Starts a child for the first time; a failure counts like a later one.
     pub(super) async fn start_child(&mut self, child: Child, myself: &RootRef) {
-        let Some(factory) = self.family.factories.get(&child).cloned() else { return };
-        self.family.members.entry(child).or_default();
-        let result = factory(myself.clone()).await.map_err(|error| error.to_string());
+        let Some(starting) = self.children.slot(child).start(myself.clone()) else { return };
+        let result = starting.await.map_err(|error| error.to_string());
         self.on_restarted(child, result, myself);
     }
 
     pub(super) fn restart_child(&mut self, child: Child, myself: &RootRef) {
-        let Some(factory) = self.family.factories.get(&child).cloned() else { return };
-        if self.family.stopping {
+        if self.children.stopping {
             return;
         }
+        let Some(starting) = self.children.slot(child).start(myself.clone()) else { return };
         let myself = myself.clone();
         tokio::spawn(async move {
-            let result = factory(myself.clone()).await.map_err(|error| error.to_string());
+            let result = starting.await.map_err(|error| error.to_string());
             // Root may have stopped meanwhile; the child ends with it.
             let _ = myself.cast(Msg::Restarted(child, result));
         });
@@ -206,43 +353,27 @@ impl State {
     pub(super) fn on_restarted(
         &mut self,
         child: Child,
-        result: Result<Handle, String>,
+        result: Result<Started, String>,
         myself: &RootRef,
     ) {
         match result {
-            Ok(handle) if has_ended(&handle) => {
+            Ok(started) if has_ended(&started.cell) => {
                 // It failed before root knew it, so that its end was not recognised.
                 self.child_failed(child, "it ended right after its start", myself);
             }
-            Ok(handle) => {
-                let kin = self.family.members.entry(child).or_default();
-                kin.handle = Some(handle);
-                kin.busy = false;
-                kin.behind = true;
-                kin.touched = Touched::everything();
-                self.brief(child);
-                if let Some(view) = self.view().filter(|_| child != Child::Raft)
-                    && let Some(kin) = self.family.members.get_mut(&child)
-                {
-                    kin.show(self.family.mailboxes.get(&child), &view);
+            Ok(started) => {
+                (started.install)(&mut self.children);
+                let care = self.children.slot(child).care();
+                care.busy = false;
+                care.behind = true;
+                care.touched = Touched::everything();
+                let node = self.member.as_ref().map(|member| member.node);
+                self.children.brief(child, self.conf.as_ref(), node);
+                if let Some(view) = self.view() {
+                    self.children.slot(child).show(&view);
                 }
             }
             Err(reason) => self.child_failed(child, &reason, myself),
-        }
-    }
-
-    /// What a new child needs beside the view.
-    fn brief(&self, child: Child) {
-        match child {
-            Child::Peer => {
-                if let Some(raft) = self.family.raft() {
-                    self.family.tell(Child::Peer, ToChild::Consensus(raft));
-                }
-            }
-            Child::Scheduler => {
-                self.family.tell(Child::Scheduler, ToChild::Conf(self.conf.clone()));
-            }
-            Child::Raft | Child::Container | Child::Api => {}
         }
     }
 
@@ -254,23 +385,20 @@ impl State {
             }
             _ => return,
         };
-        let Some(child) = self.family.child_of(&cell) else { return };
-        if let Some(kin) = self.family.members.get_mut(&child) {
-            kin.handle = None;
-        }
+        let Some(child) = self.children.child_of(&cell) else { return };
+        self.children.slot(child).take();
         self.child_failed(child, &reason, myself);
     }
 
     fn child_failed(&mut self, child: Child, reason: &str, myself: &RootRef) {
-        if self.family.stopping {
+        if self.children.stopping {
             return;
         }
         if child == Child::Raft {
             return self.fail(format!("raft failed: {reason}"));
         }
         let now = Millis::from(self.started.elapsed());
-        let kin = self.family.members.entry(child).or_default();
-        match kin.history.failed(now) {
+        match self.children.slot(child).care().history.failed(now) {
             Decision::RestartAfter(delay) => {
                 self.vitals.restarted(child);
                 tracing::warn!(?child, reason, ?delay, "a child failed and is started again");

@@ -2,10 +2,11 @@
 //!
 //! Owns the order in which things happen to the state. Never waits for a child.
 
-use super::{Child, Done, Proposal, ProposeError, RaftEvent, RootRef, State, ToChild, View};
-use crate::actors::peer::Post;
+use super::{Child, Done, Proposal, ProposeError, RaftEvent, RootRef, State, View};
+use crate::actors::peer::{self, Post};
 use crate::actors::raft as consensus;
 use crate::actors::raft::EncodeError;
+use crate::actors::scheduler;
 use crate::consensus::propose::{CommittedEntry, too_old};
 use crate::fsm::model::Node;
 use crate::fsm::{self, Applied, Command, Rejection, Touched};
@@ -36,7 +37,7 @@ impl State {
             RaftEvent::Leader(leader, term) => self.on_leader(leader, term, myself),
             RaftEvent::Conf(conf) => {
                 self.conf = Some(conf);
-                self.family.tell(Child::Scheduler, ToChild::Conf(self.conf.clone()));
+                self.children.scheduler.tell(scheduler::Msg::Conf(self.conf.clone()));
             }
             RaftEvent::Confirmed(index) => {
                 self.confirmed = Some(index);
@@ -48,7 +49,7 @@ impl State {
                 let encode: consensus::Encode =
                     Box::new(move || state.encode().map_err(|e| EncodeError(Box::new(e))));
                 let message = consensus::Msg::Snapshot { index, encode };
-                self.family.tell(Child::Raft, ToChild::Raft(message));
+                self.children.raft.tell(message);
             }
             RaftEvent::Fatal(reason) => self.fail(reason),
         }
@@ -60,7 +61,7 @@ impl State {
         if !self.leads() {
             self.clock = None;
             self.conf = None;
-            self.family.tell(Child::Scheduler, ToChild::Conf(None));
+            self.children.scheduler.tell(scheduler::Msg::Conf(None));
         }
         self.publish(&Touched::default());
         // What an earlier leader had may be lost with it.
@@ -90,9 +91,8 @@ impl State {
                 self.answer(session.seq, done.map_err(ProposeError::from));
             }
         }
-        let applied = consensus::Msg::Applied(self.fsm.index);
-        self.family.tell(Child::Raft, ToChild::Raft(applied));
-        self.family.stamp(Child::Raft);
+        self.children.raft.tell(consensus::Msg::Applied(self.fsm.index));
+        self.children.stamp_raft();
         self.stamp(myself);
         if self.is_current() && self.clock.is_none() {
             self.heard = Some((self.fsm.time, Millis::from(self.started.elapsed())));
@@ -188,16 +188,14 @@ impl State {
     /// Hands the new view to every child that has settled its last one.
     pub(super) fn publish(&mut self, touched: &Touched) {
         let Some(view) = self.view() else { return };
-        self.family.publish(&view, touched);
+        self.children.publish(&view, touched);
     }
 
     pub(super) fn on_settled(&mut self, child: Child, index: Index) {
         let Some(view) = self.view() else { return };
-        self.family.settled(child, &view);
-        if child == Child::Container {
-            for child in [Child::Scheduler, Child::Peer] {
-                self.family.tell(child, ToChild::Settled(view.node, index));
-            }
+        if let Some(least) = self.children.settled(child, index, &view) {
+            self.children.scheduler.tell(scheduler::Msg::Settled(view.node, least));
+            self.children.peer.tell(peer::Notice::Settled(least));
         }
     }
 

@@ -3,8 +3,9 @@
 //! Owns who is told what of it. Never talks to another node itself, and never decides who belongs
 //! to the cluster.
 
-use super::{Child, Refusal, RootRef, State, ToChild};
+use super::{Refusal, RootRef, State};
 use crate::actors::raft as consensus;
+use crate::actors::{peer, scheduler};
 use crate::api::views::Expelled;
 use crate::consensus::raft::Entry;
 use crate::consensus::raft::node::Member;
@@ -64,7 +65,7 @@ impl State {
             }
             PeerEvent::Refused(..) => {}
             PeerEvent::Heard { node, settled } if self.leads() => {
-                self.family.tell(Child::Scheduler, ToChild::Heard(node, settled));
+                self.children.scheduler.tell(scheduler::Msg::Heard(node, settled));
             }
             PeerEvent::Heard { .. } => {}
             PeerEvent::Reached(node) => {
@@ -94,7 +95,7 @@ impl State {
 
     /// Tells another node that a proposal of it is not in the log.
     pub(super) fn turn_back(&self, node: NodeId, boot: BootId, seq: u64, refusal: Refusal) {
-        self.family.tell(Child::Peer, ToChild::Refused { node, boot, seq, refusal });
+        self.children.peer.tell(peer::Notice::Refused { node, boot, seq, refusal });
     }
 
     fn expelled(&mut self, why: Expelled) {
@@ -125,6 +126,6 @@ impl State {
             MembersStep::Leave => consensus::Msg::Leave,
             MembersStep::TransferLeader(node) => consensus::Msg::TransferLeader(node),
         };
-        self.family.tell(Child::Raft, ToChild::Raft(message));
+        self.children.raft.tell(message);
     }
 }

@@ -3,7 +3,8 @@
 //! Owns who is answered and when. Never decides what waits or goes again: that is `propose`. Never
 //! encodes a command.
 
-use super::{Child, Msg, RootRef, State, ToChild};
+use super::{Msg, RootRef, State};
+use crate::actors::peer;
 use crate::actors::raft as consensus;
 use crate::api::views::Expelled;
 use crate::consensus::propose::{Answer, Proposals};
@@ -53,7 +54,7 @@ impl State {
         let node = self.member.as_ref().map(|member| member.node);
         // A leader that it may still know doesn't listen to it any more.
         let is_member = self.vitals.expelled != Some(Expelled::Removed);
-        let Some(node) = node.filter(|_| is_member && self.family.raft().is_some()) else {
+        let Some(node) = node.filter(|_| is_member && self.children.raft.is_running()) else {
             return answer(reply, Err(ProposeError::NoLeader));
         };
         let Ok(command) = command else {
@@ -112,7 +113,7 @@ impl State {
         if self.leads() {
             entries.into_iter().for_each(|entry| self.append(entry));
         } else if !entries.is_empty() {
-            self.family.tell(Child::Peer, ToChild::Forward(leader, entries));
+            self.children.peer.tell(peer::Notice::Forward(leader, entries));
         }
     }
 
@@ -120,7 +121,7 @@ impl State {
     pub(super) fn append(&mut self, mut entry: Entry) {
         entry.time_ms = self.now().0;
         let message = consensus::Msg::Propose { entry, reply: None };
-        self.family.tell(Child::Raft, ToChild::Raft(message));
+        self.children.raft.tell(message);
     }
 
     /// An entry of this process was not taken.

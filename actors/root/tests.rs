@@ -1,7 +1,7 @@
 //! Tests of root with a real raft and scripted children.
 
 use super::*;
-use crate::actors::raft;
+use crate::actors::{api, container, raft, scheduler};
 use crate::bugs::{Bug, switch};
 use crate::fsm::command::Report;
 use crate::fsm::loaded::ImageChange;
@@ -20,6 +20,9 @@ const DEADLINE: Duration = Duration::from_secs(20);
 /// What a scripted child is told.
 enum Script {
     View(View),
+    /// Settle nothing more, until told.
+    Hold,
+    Release,
     Panic,
 }
 
@@ -31,7 +34,18 @@ struct ScriptArgs {
     /// How often it had been started before.
     life: u32,
     root: RootRef,
-    views: mpsc::UnboundedSender<(Child, u32, View)>,
+    views: Views,
+    is_held: bool,
+    /// The newest view's index, if it isn't settled.
+    unsettled: Option<Index>,
+}
+
+impl ScriptArgs {
+    fn settle(&mut self) {
+        if let Some(index) = self.unsettled.take_if(|_| !self.is_held) {
+            self.root.cast(Msg::Settled { child: self.child, index }).unwrap();
+        }
+    }
 }
 
 impl Actor for Scripted {
@@ -55,13 +69,57 @@ impl Actor for Scripted {
     ) -> Result<(), ActorProcessingErr> {
         match message {
             Script::Panic => panic!("as the script says"),
+            Script::Hold => state.is_held = true,
+            Script::Release => {
+                state.is_held = false;
+                state.settle();
+            }
             Script::View(view) => {
-                let (child, index) = (state.child, view.index);
-                state.views.send((child, state.life, view)).unwrap();
-                state.root.cast(Msg::Settled { child, index }).unwrap();
+                state.unsettled = Some(view.index);
+                state.views.send((state.child, state.life, view)).unwrap();
+                state.settle();
             }
         }
         Ok(())
+    }
+}
+
+type Views = mpsc::UnboundedSender<(Child, u32, View)>;
+
+/// What the scripted children share.
+#[derive(Clone, Default)]
+struct Scripts {
+    actors: Arc<Mutex<BTreeMap<Child, ActorRef<Script>>>>,
+    starts: Arc<AtomicU32>,
+}
+
+impl Scripts {
+    /// Starts a child in the place of one whose messages are `M`.
+    fn factory<M: 'static>(
+        &self,
+        child: Child,
+        views: &Views,
+        view: impl Fn(M) -> Option<View> + Clone + Send + 'static,
+    ) -> Option<Factory<M>> {
+        let (scripts, views, lives) = (self.clone(), views.clone(), AtomicU32::new(0));
+        Some(Factory::new(move |root: RootRef| {
+            let life = lives.fetch_add(1, Ordering::SeqCst);
+            let (root_of, views) = (root.clone(), views.clone());
+            let args =
+                ScriptArgs { child, life, root: root_of, views, is_held: false, unsettled: None };
+            let (scripts, view) = (scripts.clone(), view.clone());
+            async move {
+                let cell = root.get_cell();
+                let (actor, _) = Scripted::spawn_linked(None, Scripted, args, cell).await?;
+                scripts.actors.lock().unwrap().insert(child, actor.clone());
+                scripts.starts.fetch_add(1, Ordering::SeqCst);
+                Ok(Supervised::new(actor.get_cell(), move |message| {
+                    if let Some(view) = view(message) {
+                        let _ = actor.cast(Script::View(view));
+                    }
+                }))
+            }
+        }))
     }
 }
 
@@ -72,8 +130,9 @@ struct Tree {
     views: mpsc::UnboundedReceiver<(Child, u32, View)>,
     /// How often a child was told to panic.
     panics: BTreeMap<Child, u32>,
-    scripts: Arc<Mutex<BTreeMap<Child, ActorRef<Script>>>>,
-    starts: Arc<AtomicU32>,
+    scripts: Scripts,
+    /// What the scheduler is told to be settled here.
+    settled: mpsc::UnboundedReceiver<Index>,
     _dir: tempfile::TempDir,
 }
 
@@ -81,44 +140,37 @@ impl Tree {
     async fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let (views_to, views) = mpsc::unbounded_channel();
-        let scripts: Arc<Mutex<BTreeMap<Child, ActorRef<Script>>>> = Arc::default();
-        let starts = Arc::new(AtomicU32::new(0));
-        let mut factories = Factories::new();
-        for child in [Child::Api, Child::Container, Child::Scheduler] {
-            let (views_to, scripts, starts) =
-                (views_to.clone(), Arc::clone(&scripts), Arc::clone(&starts));
-            let lives = AtomicU32::new(0);
-            let factory: Factory = Arc::new(move |root: RootRef| {
-                let life = lives.fetch_add(1, Ordering::SeqCst);
-                let views = views_to.clone();
-                let args = ScriptArgs { child, life, root: root.clone(), views };
-                let (scripts, starts) = (Arc::clone(&scripts), Arc::clone(&starts));
-                Box::pin(async move {
-                    let cell = root.get_cell();
-                    let (actor, _) = Scripted::spawn_linked(None, Scripted, args, cell).await?;
-                    scripts.lock().unwrap().insert(child, actor.clone());
-                    starts.fetch_add(1, Ordering::SeqCst);
-                    let cell = actor.get_cell();
-                    let tell = Box::new(move |what| {
-                        if let ToChild::View(view) = what {
-                            let _ = actor.cast(Script::View(view));
-                        }
-                    });
-                    Ok::<_, SpawnErr>(Handle { cell, tell, raft: None })
-                })
-            });
-            factories.insert(child, factory);
-        }
+        let (settled_to, settled) = mpsc::unbounded_channel();
+        let scripts = Scripts::default();
         let path = dir.path().to_owned();
-        let raft: Factory = Arc::new(move |root: RootRef| {
-            let dir = path.clone();
-            Box::pin(async move { raft_child(root, dir).await })
-        });
-        factories.insert(Child::Raft, raft);
+        let factories = Factories {
+            api: scripts
+                .factory(Child::Api, &views_to, |message| match message {
+                    api::Msg::View(view) => Some(view),
+                    _ => None,
+                })
+                .map(Factory::leading_traffic),
+            container: scripts
+                .factory(Child::Container, &views_to, |message| match message {
+                    container::Msg::View(view) => Some(view),
+                    _ => None,
+                })
+                .map(Factory::leading_traffic),
+            scheduler: scripts.factory(Child::Scheduler, &views_to, move |message| match message {
+                scheduler::Msg::View(view) => Some(view),
+                scheduler::Msg::Settled(_, index) => {
+                    settled_to.send(index).unwrap();
+                    None
+                }
+                _ => None,
+            }),
+            raft: Some(Factory::new(move |root| raft_child(root, path.clone()))),
+            ..Factories::default()
+        };
         let (fatal_to, fatal) = mpsc::unbounded_channel();
         let args = Args { boot: BootId(7), factories, fatal: fatal_to };
         let (root, _) = Root::spawn(None, Root, args).await.unwrap();
-        Self { root, fatal, views, panics: BTreeMap::new(), scripts, starts, _dir: dir }
+        Self { root, fatal, views, panics: BTreeMap::new(), scripts, settled, _dir: dir }
     }
 
     fn begin(&self) {
@@ -168,7 +220,17 @@ impl Tree {
 
     fn panic(&mut self, child: Child) {
         *self.panics.entry(child).or_default() += 1;
-        self.scripts.lock().unwrap()[&child].cast(Script::Panic).unwrap();
+        self.say(child, Script::Panic);
+    }
+
+    fn say(&self, child: Child, what: Script) {
+        self.scripts.actors.lock().unwrap()[&child].cast(what).unwrap();
+    }
+
+    /// Waits until the scheduler is told that this is settled.
+    async fn settled(&mut self, index: Index) {
+        let wait = async { while self.settled.recv().await.unwrap() < index {} };
+        tokio::time::timeout(DEADLINE, wait).await.expect("it is settled");
     }
 
     async fn propose(&self, command: Command) -> Result<Done, ProposeError> {
@@ -181,7 +243,10 @@ impl Tree {
     }
 }
 
-async fn raft_child(root: RootRef, dir: std::path::PathBuf) -> Result<Handle, SpawnErr> {
+async fn raft_child(
+    root: RootRef,
+    dir: std::path::PathBuf,
+) -> Result<Supervised<raft::Msg>, SpawnErr> {
     let to = root.clone();
     let sink: raft::Sink = Box::new(move |event| {
         if let Some(event) = RaftEvent::decode(event, 1) {
@@ -190,13 +255,7 @@ async fn raft_child(root: RootRef, dir: std::path::PathBuf) -> Result<Handle, Sp
     });
     let args = raft::Args { node: NodeId(1), dir, sink };
     let (actor, _) = raft::Raft::spawn_linked(None, raft::Raft, args, root.get_cell()).await?;
-    let (cell, raft) = (actor.get_cell(), Some(actor.clone()));
-    let tell = Box::new(move |what| {
-        if let ToChild::Raft(message) = what {
-            let _ = actor.cast(message);
-        }
-    });
-    Ok(Handle { cell, tell, raft })
+    Ok(actor.into())
 }
 
 fn token(id: &str) -> Command {
@@ -247,7 +306,27 @@ async fn a_panicked_child_is_started_again_and_shown_everything(child: Child) {
     assert_eq!(*view.touched, Touched { allocations: [].into(), ..Touched::everything() });
     let done = tree.propose(token("after")).await.unwrap();
     tree.view(child, |view| view.index >= done.index).await;
-    assert_eq!(tree.starts.load(Ordering::SeqCst), 4);
+    assert_eq!(tree.scripts.starts.load(Ordering::SeqCst), 4);
+    tree.stop().await;
+}
+
+#[tokio::test]
+async fn a_node_has_settled_what_each_child_that_leads_traffic_has() {
+    let mut tree = Tree::new().await;
+    tree.begin();
+    tree.view(Child::Api, |view| view.current).await;
+    let first = tree.propose(token("t1")).await.unwrap().index;
+    tree.settled(first).await;
+    tree.say(Child::Api, Script::Hold);
+    let second = tree.propose(token("t2")).await.unwrap().index;
+    // One that is shown the third has settled the second, and root knows it.
+    let third = tree.propose(token("t3")).await.unwrap().index;
+    tree.view(Child::Container, |view| view.index >= third).await;
+    while let Ok(index) = tree.settled.try_recv() {
+        assert!(index < second, "{index} is settled by one of two");
+    }
+    tree.say(Child::Api, Script::Release);
+    tree.settled(third).await;
     tree.stop().await;
 }
 

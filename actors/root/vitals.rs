@@ -34,8 +34,7 @@ pub struct Vitals {
 
 impl Default for Vitals {
     fn default() -> Self {
-        let restarts =
-            [Child::Api, Child::Peer, Child::Container, Child::Scheduler].map(|child| (child, 0));
+        let restarts = Child::ALL.into_iter().filter(|child| *child != Child::Raft);
         Self {
             term: Term::default(),
             conf: None,
@@ -44,7 +43,7 @@ impl Default for Vitals {
             begun: Instant::now(),
             // From 100 µs, each twice the one before, to 1.6 s.
             commits: Histogram::new(exponential_buckets(0.0001, 2.0, 15)),
-            restarts: restarts.into(),
+            restarts: restarts.map(|child| (child, 0)).collect(),
             waits: Waits::default(),
         }
     }

@@ -2,7 +2,8 @@
 //!
 //! Owns the reports about them. Never starts anything.
 
-use mill::actors::root::{Child, Handle, Msg, Proposal, RootRef, ToChild, View};
+use mill::actors::container;
+use mill::actors::root::{Child, Msg, Proposal, RootRef, Supervised, View};
 use mill::fsm::Command;
 use mill::fsm::command::Report;
 use mill::fsm::model::{Allocation, Desired, Exit, ExitReason, Health, Observed, Phase};
@@ -105,15 +106,16 @@ impl State {
 
 impl Fakes {
     /// Starts it under root.
-    pub async fn start(root: RootRef, script: Script) -> Result<Handle, SpawnErr> {
+    pub async fn start(
+        root: RootRef,
+        script: Script,
+    ) -> Result<Supervised<container::Msg>, SpawnErr> {
         let cell = root.get_cell();
         let (actor, _) = Self::spawn_linked(None, Self, (root, script), cell).await?;
-        let cell = actor.get_cell();
-        let tell = Box::new(move |what| {
-            if let ToChild::View(view) = what {
+        Ok(Supervised::new(actor.get_cell(), move |message| {
+            if let container::Msg::View(view) = message {
                 let _ = actor.cast(view);
             }
-        });
-        Ok(Handle { cell, tell, raft: None })
+        }))
     }
 }

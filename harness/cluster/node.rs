@@ -10,8 +10,8 @@ use mill::actors::peer::credentials::Credentials;
 use mill::actors::peer::{self, Post};
 use mill::actors::raft::{self, Raft};
 use mill::actors::root::{
-    Args, Child, Done, Factories, Factory, Handle, Member, Msg, Proposal, ProposeError, Root,
-    RootRef, ToChild, View, Vitals, sink,
+    Args, Done, Factories, Factory, Member, Msg, Proposal, ProposeError, Root, RootRef, Supervised,
+    View, Vitals, sink,
 };
 use mill::actors::scheduler;
 use mill::cluster::trust::Fingerprint;
@@ -40,6 +40,8 @@ struct Kept {
     known: BTreeMap<NodeId, String>,
     ways: Ways,
     script: Script,
+    /// Its onlooker, which leads traffic, settles no draining.
+    late: watch::Sender<bool>,
     level: u32,
 }
 
@@ -58,25 +60,15 @@ struct Running {
     fatal: mpsc::UnboundedReceiver<String>,
 }
 
-fn factory<F, R>(start: F) -> Factory
-where
-    F: Fn(RootRef) -> R + Send + Sync + 'static,
-    R: Future<Output = Result<Handle, SpawnErr>> + Send + 'static,
-{
-    Arc::new(move |root| Box::pin(start(root)))
-}
-
-async fn start_raft(kept: Kept, post: Arc<Post>, root: RootRef) -> Result<Handle, SpawnErr> {
+async fn start_raft(
+    kept: Kept,
+    post: Arc<Post>,
+    root: RootRef,
+) -> Result<Supervised<raft::Msg>, SpawnErr> {
     let sink = sink(root.clone(), post, kept.level);
     let args = raft::Args { node: kept.node, dir: kept.dir, sink };
     let (actor, _) = Raft::spawn_linked(None, Raft, args, root.get_cell()).await?;
-    let (cell, raft) = (actor.get_cell(), Some(actor.clone()));
-    let tell = Box::new(move |what| {
-        if let ToChild::Raft(message) = what {
-            let _ = actor.cast(message);
-        }
-    });
-    Ok(Handle { cell, tell, raft })
+    Ok(actor.into())
 }
 
 impl Running {
@@ -86,10 +78,8 @@ impl Running {
         let boot = BootId(rand::random());
         let post = Post::new();
         let listener = Arc::new(listener);
-        let mut factories = Factories::new();
         let (with, to) = (kept.clone(), Arc::clone(&post));
         let raft = move |root| start_raft(with.clone(), Arc::clone(&to), root);
-        factories.insert(Child::Raft, factory(raft));
         let with = kept.clone();
         let peer = move |root| {
             peer::start(peer::Args {
@@ -104,12 +94,18 @@ impl Running {
                 hall: mill::actors::api::Hall::new(),
             })
         };
-        factories.insert(Child::Peer, factory(peer));
-        let script = kept.script.clone();
+        let (script, late) = (kept.script.clone(), kept.late.subscribe());
         let fakes = move |root| Fakes::start(root, script.clone());
-        factories.insert(Child::Container, factory(fakes));
-        factories.insert(Child::Scheduler, factory(scheduler::start));
-        factories.insert(Child::Api, factory(move |root| start_onlooker(root, seen.clone())));
+        let factories = Factories {
+            raft: Some(Factory::new(raft)),
+            peer: Some(Factory::new(peer)),
+            container: Some(Factory::new(fakes).leading_traffic()),
+            scheduler: Some(Factory::new(scheduler::start)),
+            api: Some(
+                Factory::new(move |root| start_onlooker(root, seen.clone(), late.clone()))
+                    .leading_traffic(),
+            ),
+        };
         let args = Args { boot, factories, fatal: told };
         let (root, _) = Root::spawn(None, Root, args).await.expect("root starts");
         let register = Register {
@@ -149,6 +145,7 @@ impl TestNode {
             known: BTreeMap::new(),
             ways,
             script: Script::default(),
+            late: watch::channel(false).0,
             level: FEATURE_LEVEL,
         };
         Self::begin(kept, listener).await
@@ -177,6 +174,7 @@ impl TestNode {
             known: joiner.known,
             ways,
             script: Script::default(),
+            late: watch::channel(false).0,
             level: FEATURE_LEVEL,
         };
         Self::begin(kept, listener).await
@@ -248,6 +246,11 @@ impl TestNode {
         let ask = |reply| Msg::Propose(Proposal::new(command, None, reply));
         let answer = self.root().call(ask, None).await.expect("root lives");
         answer.success_or(ProposeError::Stopping)?
+    }
+
+    /// Whether its onlooker, which leads traffic, is late to settle a draining.
+    pub fn be_late(&self, late: bool) {
+        self.kept.late.send_replace(late);
     }
 
     /// Nobody hears it any more, though it hears the others.

@@ -4,10 +4,12 @@ use crate::cluster::TestCluster;
 use crate::poll::poll_async;
 use mill::actors::root::View;
 use mill::api::views::Expelled;
-use mill::fsm::model::{NodeStatus, Role};
+use mill::fsm::command::Deploy;
+use mill::fsm::model::{DeployKind, Desired, NodeStatus, Role, WorkloadSpec};
 use mill::fsm::{Command, FEATURE_LEVEL};
 use mill::id::{Incarnation, NodeId, TokenId};
 use mill::secret::Sealed;
+use mill::units::Millis;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,6 +20,56 @@ fn token(id: &str) -> Command {
 
 fn revoke(id: &str) -> Command {
     Command::RevokeToken { id: id.into() }
+}
+
+fn deploy(version: usize) -> Command {
+    let file = format!("service \"web\" {{ image \"web@sha256:{version:064}\"; port 80 }}");
+    let parsed = mill::spec::parse("file", &file).unwrap();
+    let services = parsed.services.into_iter().map(|(n, s)| (n, WorkloadSpec::Service(s)));
+    Command::Deploy(Deploy {
+        app: parsed.app,
+        kind: DeployKind::Up,
+        base: None,
+        services: services.collect(),
+        tasks: Default::default(),
+        file,
+        replace: true,
+        plan: None,
+    })
+}
+
+/// When the allocation that drains began to, and when that was settled everywhere.
+fn draining(view: &View) -> Option<(Millis, Option<Millis>)> {
+    view.state.allocations.values().find_map(|one| match one.desired {
+        Desired::Draining { at, settled, .. } => {
+            Some((Millis(at.0), settled.map(|settled| Millis(settled.0))))
+        }
+        _ => None,
+    })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_stopped_before_the_slowest_child_that_leads_traffic_has_settled_it() {
+    let cluster = TestCluster::new(2).await;
+    let (late, other) = (cluster.node(1), cluster.node(2));
+    other.propose(&deploy(1)).await.unwrap();
+    let is_healthy = |view: &View| view.state.allocations.values().any(|one| one.is_routable());
+    other.until("it is healthy", is_healthy).await;
+    late.be_late(true);
+    other.propose(&deploy(2)).await.unwrap();
+    other.until("it drains", |view| draining(view).is_some()).await;
+    // Long enough for any other child to be heard of.
+    for id in ["t1", "t2", "t3"] {
+        let done = other.propose(&token(id)).await.unwrap();
+        let view = other.until("the change", |view| view.index >= done.index).await;
+        assert!(matches!(draining(&view), Some((_, None))), "{:?}", draining(&view));
+    }
+    late.be_late(false);
+    let is_settled = |view: &View| matches!(draining(view), Some((_, Some(_))));
+    let (at, settled) = draining(&other.until("it is settled", is_settled).await).unwrap();
+    let took = settled.unwrap().since(at).duration();
+    assert!(took < mill::limits::SETTLE_DEADLINE, "given up on after {took:?}");
+    cluster.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

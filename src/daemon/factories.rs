@@ -5,52 +5,54 @@
 use super::express::start_on;
 use super::{DaemonError, LOG, Shared};
 use crate::actors::platform::Places;
-use crate::actors::root::{self, Child, Factories, Factory, RootRef};
+use crate::actors::root::{self, Factories, Factory, RootRef, Supervised};
 use crate::actors::{api, container, peer, raft, scheduler};
 use crate::config::Mode;
 use crate::fsm::FEATURE_LEVEL;
-use ractor::Actor as _;
+use ractor::{Actor as _, SpawnErr};
 use std::sync::Arc;
 use tokio::runtime::Handle;
 
 /// All of a node. What isn't on the express thread runs where this is called.
 pub(super) fn all(shared: &Arc<Shared>) -> Factories {
     let (here, express) = (Handle::current(), shared.express.handle());
-    let mut all = Factories::new();
-    let with = Arc::clone(shared);
-    all.insert(Child::Api, factory(&here, move |root| start_api(Arc::clone(&with), root)));
-    let with = Arc::clone(shared);
-    all.insert(Child::Raft, factory(&express, move |root| start_raft(Arc::clone(&with), root)));
-    let with = Arc::clone(shared);
-    all.insert(Child::Peer, factory(&express, move |root| start_peer(Arc::clone(&with), root)));
-    let with = Arc::clone(shared);
-    let start = move |root| start_container(Arc::clone(&with), root);
-    all.insert(Child::Container, factory(&here, start));
-    all.insert(Child::Scheduler, factory(&here, scheduler::start));
-    all
+    let with = |shared: &Arc<Shared>| Arc::clone(shared);
+    let api = with(shared);
+    let raft = with(shared);
+    let peer = with(shared);
+    let container = with(shared);
+    let container = factory(&here, move |root| start_container(Arc::clone(&container), root));
+    Factories {
+        api: Some(factory(&here, move |root| start_api(Arc::clone(&api), root))),
+        raft: Some(factory(&express, move |root| start_raft(Arc::clone(&raft), root))),
+        peer: Some(factory(&express, move |root| start_peer(Arc::clone(&peer), root))),
+        container: Some(container.leading_traffic()),
+        scheduler: Some(factory(&here, scheduler::start)),
+    }
 }
 
-fn factory<F, R>(thread: &Handle, start: F) -> Factory
+fn factory<M, F, R>(thread: &Handle, start: F) -> Factory<M>
 where
-    F: Fn(RootRef) -> R + Send + Sync + 'static,
-    R: Future<Output = Result<root::Handle, ractor::SpawnErr>> + Send + 'static,
+    M: 'static,
+    F: Fn(RootRef) -> R + Send + 'static,
+    R: Future<Output = Result<Supervised<M>, SpawnErr>> + Send + 'static,
 {
     let thread = thread.clone();
-    Arc::new(move |root| Box::pin(start_on(thread.clone(), start(root))))
+    Factory::new(move |root| start_on(thread.clone(), start(root)))
 }
 
 async fn start_container(
     shared: Arc<Shared>,
     root: RootRef,
-) -> Result<root::Handle, ractor::SpawnErr> {
-    let missing = || ractor::SpawnErr::StartupFailed("the node is no member yet".into());
+) -> Result<Supervised<container::Msg>, SpawnErr> {
+    let missing = || SpawnErr::StartupFailed("the node is no member yet".into());
     let platform = shared.platform.get().ok_or_else(missing)?;
     container::start(Arc::clone(platform), root).await
 }
 
-async fn start_api(shared: Arc<Shared>, root: RootRef) -> Result<root::Handle, ractor::SpawnErr> {
+async fn start_api(shared: Arc<Shared>, root: RootRef) -> Result<Supervised<api::Msg>, SpawnErr> {
     let doors = super::doors::open(&shared, &root).map_err(DaemonError::Watch);
-    let doors = doors.map_err(|error| ractor::SpawnErr::StartupFailed(error.into()))?;
+    let doors = doors.map_err(|error| SpawnErr::StartupFailed(error.into()))?;
     let args = api::Args {
         root,
         local: Arc::clone(&shared.local),
@@ -62,8 +64,11 @@ async fn start_api(shared: Arc<Shared>, root: RootRef) -> Result<root::Handle, r
     api::start(args).await
 }
 
-async fn start_peer(shared: Arc<Shared>, root: RootRef) -> Result<root::Handle, ractor::SpawnErr> {
-    let missing = || ractor::SpawnErr::StartupFailed("the node is no member yet".into());
+async fn start_peer(
+    shared: Arc<Shared>,
+    root: RootRef,
+) -> Result<Supervised<peer::Notice>, SpawnErr> {
+    let missing = || SpawnErr::StartupFailed("the node is no member yet".into());
     let who = shared.identity.get().ok_or_else(missing)?;
     let equipment = shared.equipment.get().ok_or_else(missing)?;
     let Some(listener) = &equipment.peer else { return peer::start_alone(root).await };
@@ -81,19 +86,12 @@ async fn start_peer(shared: Arc<Shared>, root: RootRef) -> Result<root::Handle, 
     peer::start(args).await
 }
 
-async fn start_raft(shared: Arc<Shared>, root: RootRef) -> Result<root::Handle, ractor::SpawnErr> {
-    let missing = || ractor::SpawnErr::StartupFailed("the node is no member yet".into());
+async fn start_raft(shared: Arc<Shared>, root: RootRef) -> Result<Supervised<raft::Msg>, SpawnErr> {
+    let missing = || SpawnErr::StartupFailed("the node is no member yet".into());
     let who = shared.identity.get().ok_or_else(missing)?;
     let sink = root::sink(root.clone(), Arc::clone(&shared.post), FEATURE_LEVEL);
     let dir = Places::of(&shared.config.data_dir).data.join(LOG);
     let args = raft::Args { node: who.node, dir, sink };
     let (actor, _) = raft::Raft::spawn_linked(None, raft::Raft, args, root.get_cell()).await?;
-    let (cell, raft) = (actor.get_cell(), Some(actor.clone()));
-    let tell = Box::new(move |what| {
-        if let root::ToChild::Raft(message) = what {
-            // A raft that has ended ends the process: root is told by its supervision.
-            let _ = actor.cast(message);
-        }
-    });
-    Ok(root::Handle { cell, tell, raft })
+    Ok(actor.into())
 }

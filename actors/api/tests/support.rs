@@ -9,7 +9,7 @@ pub use client::{Client, Sse};
 
 use crate::actors::api::listener::{Listening, LocalSocket};
 use crate::actors::api::{self, Args, Bounds, Doors, Hall, Standing};
-use crate::actors::root::{Done, Handle, Msg, NodeUsage, ProposeError, RootRef, ToChild, View};
+use crate::actors::root::{Done, Msg, NodeUsage, ProposeError, RootRef, Supervised, View};
 use crate::cluster::token;
 use crate::fsm::command::{Init, Register};
 use crate::fsm::model::{DeployStatus, Health, Observed, Phase, Role};
@@ -33,7 +33,7 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 #[derive(Default)]
 pub struct Shared {
     pub state: fsm::State,
-    handle: Option<Handle>,
+    handle: Option<Supervised<api::Msg>>,
     /// It is not shown to the API.
     hidden: bool,
     /// Which node this is; the first unless told.
@@ -63,7 +63,7 @@ impl Shared {
             boot: BootId(1),
         };
         if let Some(handle) = &self.handle {
-            (handle.tell)(ToChild::View(view));
+            handle.tell(api::Msg::View(view));
         }
     }
 

@@ -11,7 +11,7 @@ use mill::actors::container;
 use mill::actors::platform::Platform;
 use mill::actors::platform::containerd::TaskState;
 use mill::actors::platform::private_containerd::Daemon;
-use mill::actors::root::{Done, Handle, Msg, NodeUsage, RootRef, ToChild, View};
+use mill::actors::root::{Done, Msg, NodeUsage, RootRef, Supervised, View};
 use mill::fsm::command::{Action, Deploy, Init, Place, Register, Steps};
 use mill::fsm::model::{Allocation, DeployKind, Observed, Phase, WorkloadSpec};
 use mill::fsm::{self, Command, Entry, SessionStep, Touched};
@@ -49,7 +49,7 @@ pub struct Script {
     pub state: fsm::State,
     pub current: bool,
     pub settled: Index,
-    handle: Option<Handle>,
+    handle: Option<Supervised<container::Msg>>,
     busy: bool,
     behind: bool,
     touched: Touched,
@@ -125,7 +125,7 @@ impl Script {
         };
         self.behind = false;
         self.busy = true;
-        (handle.tell)(ToChild::View(View {
+        handle.tell(container::Msg::View(View {
             index: self.state.index,
             state: Arc::new(self.state.clone()),
             touched: Arc::new(std::mem::take(&mut self.touched)),
@@ -243,7 +243,7 @@ impl Node {
 
     /// Tells the container actor something.
     pub fn tell(&self, message: container::Msg) {
-        self.script().handle.as_ref().unwrap().cell.send_message(message).unwrap();
+        self.script().handle.as_ref().unwrap().tell(message);
     }
 
     /// The root of a running container's files, through its process.
@@ -397,7 +397,7 @@ impl Node {
 
     pub async fn usage(&self) -> NodeUsage {
         let (sender, receiver) = tokio::sync::oneshot::channel();
-        (self.script().handle.as_ref().unwrap().tell)(ToChild::Usage(sender.into()));
+        self.tell(container::Msg::Usage(sender.into()));
         receiver.await.unwrap()
     }
 
