@@ -49,6 +49,8 @@ pub enum Msg {
     Usage(RpcReplyPort<NodeUsage>),
     /// Something happened to a container.
     Task(TaskEvent),
+    /// Ask containerd once more what is there.
+    Look,
     /// All containers, as they were after the look with this number had begun.
     Looked(u64, Result<Vec<Found>, containerd::Error>),
     /// An allocation is so now.
@@ -188,10 +190,17 @@ impl Actor for Container {
             Msg::Looked(number, result) => {
                 match result {
                     Ok(found) => state.fleet.on_look(number, found),
-                    Err(error) => return Err(error.into()),
+                    Err(error) => {
+                        tracing::warn!(%error, "the containers can't be seen");
+                        state.fleet.look_failed(number);
+                    }
                 }
                 state.reconcile(&myself).await?;
+                if state.fleet.must_look_again() {
+                    myself.send_after(crate::limits::CONTAINERD_LOOK_AGAIN, || Msg::Look);
+                }
             }
+            Msg::Look => state.look(&myself),
             Msg::Observed(id, observed) => state.on_observed(id, observed, &myself),
             Msg::Finished(id) => {
                 state.fleet.finished(&id);

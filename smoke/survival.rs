@@ -6,6 +6,7 @@ use crate::registry::Registry;
 use crate::support::{TestDaemon, files};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use std::time::{Duration, Instant};
 
 /// The node's processes with this in their command line.
 fn processes(node: &TestDaemon, word: &str) -> Vec<i32> {
@@ -147,6 +148,80 @@ fn probes_by_command_go_on_and_leave_no_process() {
     let seen = seen.secs(20).expect("the killed probe");
     assert!(seen.contains("/bin/sleep 7002 → exited 137"), "{seen}");
     assert_eq!(processes(&node, "sleep 7001"), program);
+}
+
+/// Shims of a test that stand still; they go on when this is dropped.
+struct Still(Vec<i32>);
+
+impl Still {
+    fn stop(&mut self, id: i32) {
+        kill(Pid::from_raw(id), Signal::SIGSTOP).unwrap();
+        self.0.push(id);
+    }
+
+    fn go_on(&mut self) {
+        for id in self.0.drain(..) {
+            // It may have ended.
+            let _ = kill(Pid::from_raw(id), Signal::SIGCONT);
+        }
+    }
+}
+
+impl Drop for Still {
+    fn drop(&mut self) {
+        self.go_on();
+    }
+}
+
+#[test]
+fn restarts_of_the_daemon_end_no_container() {
+    let registry = Registry::start();
+    let mut node = TestDaemon::start();
+    let more = "replicas 4; stop grace=\"1s\"; command \"sleep\" \"9001\"\n    \
+                health exec=\"/bin/true\" interval=\"100ms\" timeout=\"2s\"";
+    let text = files::service("web", &registry.image("busybox:v1"), more);
+    let _ = node.up(&text).ok();
+    let programs = processes(&node, "sleep 9001");
+    assert_eq!(programs.len(), 4);
+    let shims = processes(&node, "containerd-shim");
+    let mut still = Still(Vec::new());
+    let begun = Instant::now();
+    let mut restarts = 0;
+    while restarts < 50 && begun.elapsed() < Duration::from_secs(40) {
+        // Longer than containerd waits for a shim, over several lives of the daemon.
+        if restarts % 10 == 5 {
+            still.stop(shims[restarts / 10 % shims.len()]);
+        } else if restarts % 10 == 0 {
+            still.go_on();
+        }
+        if restarts % 2 == 0 {
+            node.kill();
+        } else {
+            let _ = node.stop();
+        }
+        node.restart();
+        restarts += 1;
+    }
+    println!("{restarts} restarts in {:?}", begun.elapsed());
+    let still_at = Instant::now();
+    still.stop(shims[0]);
+    node.kill();
+    node.restart();
+    let unclear = Duration::from_secs(6);
+    poll(|| still_at.elapsed() > unclear).secs(10).expect("a shim that stood still");
+    still.go_on();
+    let healthy = || {
+        let all = node.allocations("web");
+        let fine = |one: &serde_json::Value| one["health"] == "healthy" && one["restarts"] == 0;
+        if all.len() == 4 && all.iter().all(fine) { Ok(()) } else { Err(all) }
+    };
+    poll(healthy).secs(30).expect("all of them to be healthy");
+    assert_eq!(processes(&node, "sleep 9001"), programs, "the same processes");
+    let stopped = Instant::now();
+    let _ = node.mill(["down", "web", "--yes"]).ok();
+    poll(|| processes(&node, "sleep 9001").is_empty()).secs(60).expect("the end of all");
+    // A runtime that waits for the reader of a probe that has gone does so for 30 s.
+    assert!(stopped.elapsed() < Duration::from_secs(20), "{:?}", stopped.elapsed());
 }
 
 #[test]

@@ -277,6 +277,9 @@ impl Node {
     /// Stops the actors in order; containers run on.
     pub async fn stop(self) {
         stop(&self.root).await;
+        if let Some(platform) = self.shared.platform.get() {
+            platform.containerd.settle().await;
+        }
     }
 }
 

@@ -22,6 +22,10 @@ mod reach;
 
 pub use reach::*;
 
+mod runtime;
+
+pub use runtime::*;
+
 mod secrets;
 
 pub use secrets::*;

@@ -37,6 +37,10 @@ pub(super) struct Fleet {
     looks: u64,
     /// What ran when the last look began.
     ran: BTreeSet<(AllocId, Attempt)>,
+    /// Of some of these nobody said how they stand.
+    unclear: bool,
+    /// Another look is on its way.
+    looks_again: bool,
     last_address: Option<Ipv4Addr>,
     /// What has no allocation was looked for.
     tidied: bool,
@@ -75,6 +79,8 @@ impl Fleet {
             found: None,
             looks: 0,
             ran: BTreeSet::new(),
+            unclear: false,
+            looks_again: false,
             last_address: None,
             tidied: false,
             started: Instant::now(),
@@ -132,9 +138,29 @@ impl Fleet {
 
     pub fn begin_look(&mut self) -> u64 {
         self.looks += 1;
+        self.looks_again = false;
         let running = self.members.iter().filter(|(_, m)| m.runs());
         self.ran = running.map(|(id, m)| (id.clone(), m.observed.attempt)).collect();
         self.looks
+    }
+
+    /// Whether nobody says how a container of it stands: until then nothing is done about it.
+    fn is_unclear(&self, id: &AllocId) -> bool {
+        let of = self.found.as_ref().and_then(|found| found.get(id));
+        of.is_some_and(|of| of.values().any(|found| found.task == TaskState::Unknown))
+    }
+
+    /// Whether another look is due, told once: nobody said how something stands that ran or was
+    /// found.
+    pub fn must_look_again(&mut self) -> bool {
+        let found = self.found.iter().flat_map(|found| found.keys());
+        let due = self.unclear || found.into_iter().any(|id| self.is_unclear(id));
+        due && !std::mem::replace(&mut self.looks_again, true)
+    }
+
+    /// containerd didn't list what there is.
+    pub fn look_failed(&mut self, number: u64) {
+        self.unclear |= number == self.looks;
     }
 
     /// Takes in what is there: ends that nobody told, and containers without an actor.
@@ -148,11 +174,17 @@ impl Fleet {
                 all.entry(id).or_default().insert(attempt, container);
             }
         }
+        self.unclear = false;
         for (id, attempt) in std::mem::take(&mut self.ran) {
             let Some(member) = self.members.get(&id) else { continue };
             let task = all.get(&id).and_then(|of| of.get(&attempt)).map(|found| found.task);
             let message = match task {
                 Some(TaskState::Running { .. } | TaskState::Created { .. }) => continue,
+                // Nobody has said that it ended.
+                Some(TaskState::Unknown) => {
+                    self.unclear = true;
+                    continue;
+                }
                 Some(TaskState::Stopped(exit)) => alloc::Msg::Exited(attempt, ended(exit)),
                 Some(TaskState::None) | None => alloc::Msg::Gone(attempt),
             };
@@ -212,7 +244,8 @@ impl Fleet {
                 }
                 continue;
             }
-            if self.ended.contains(&allocation.id) || self.resting.contains(&allocation.id) {
+            let id = &allocation.id;
+            if self.ended.contains(id) || self.resting.contains(id) || self.is_unclear(id) {
                 continue;
             }
             let is_there =
@@ -380,7 +413,8 @@ impl Fleet {
 fn adopted(attempt: Attempt, found: &Found) -> Adopted {
     let task = match found.task {
         TaskState::None | TaskState::Created { .. } => FoundTask::Unstarted,
-        TaskState::Running { .. } => FoundTask::Running,
+        // Of what isn't known to have ended, a life begins as of what runs.
+        TaskState::Running { .. } | TaskState::Unknown => FoundTask::Running,
         TaskState::Stopped(exit) => FoundTask::Ended(ended(exit)),
     };
     let signal = found.labels.get(label::SIGNAL).and_then(|signal| signal.parse().ok());

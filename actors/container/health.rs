@@ -47,8 +47,8 @@ pub async fn probe(
     }
 }
 
-/// Probes once by a command in the container. While containerd is away nothing is known, so that
-/// this waits for it.
+/// Probes once by a command in the container. While containerd is away or doesn't say how it went
+/// nothing is known, so that this asks again.
 ///
 /// # Errors
 /// The command fails, isn't there, or doesn't end within its time: then it is killed.
@@ -70,7 +70,9 @@ pub async fn exec(
                 return seen(&format!("no end in {within:?}, killed"), &output);
             }
             Ok(Probed::Gone) => return seen("the container doesn't run", ""),
-            Err(ExecError::Containerd(containerd::Error::Away { .. })) => {
+            Ok(Probed::Unknown) => tokio::time::sleep(limits::PROBE_AGAIN).await,
+            Err(ExecError::Containerd(error)) if error.is_unclear() => {
+                tracing::debug!(%container, %error, "a probe is made again");
                 tokio::time::sleep(limits::PROBE_AGAIN).await;
             }
             Err(ExecError::Containerd(containerd::Error::CommandNotFound { command })) => {

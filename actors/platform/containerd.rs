@@ -9,14 +9,16 @@ mod error;
 mod events;
 mod exec;
 mod host;
+mod look;
 mod options;
 mod tasks;
+mod whole;
 
 pub use error::Error;
 pub use events::{TaskEvent, TaskEvents};
 pub use exec::NewExec;
+pub(crate) use look::timestamp;
 pub use options::log_uri;
-pub(crate) use tasks::timestamp;
 
 use crate::id::{ContainerId, Digest};
 use crate::units::Timestamp;
@@ -69,8 +71,10 @@ pub struct Exit {
 /// What became of a container's process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TaskState {
-    /// No process was ever made, or it is lost.
+    /// containerd says that there is none: no process was ever made, or it is lost.
     None,
+    /// There is one, and nobody says how it stands: its shim doesn't answer. To be asked again.
+    Unknown,
     /// Made, not started.
     Created {
         /// Process id on the host.
@@ -103,4 +107,5 @@ pub struct Found {
 pub struct Containerd {
     config: std::sync::Arc<Config>,
     channel: tonic::transport::Channel,
+    works: whole::Works,
 }

@@ -3,19 +3,20 @@
 //! Owns their pipes and their end: a process that nobody holds any more is killed and removed, also
 //! if it was left by an earlier life of the daemon. Never decides who may have one.
 
+mod pipes;
+
 use super::containerd::{Containerd, Error, NewExec, TaskState};
 use super::transfer::Root;
 use crate::id::ContainerId;
 use crate::limits;
 use oci_spec::runtime::Process;
+use pipes::{Tail, make_folder, reader, receiver, remove_folder, sender};
 use std::io;
-use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use tokio::io::AsyncReadExt as _;
-use tokio::net::unix::pipe::{OpenOptions, Receiver, Sender};
+use tokio::net::unix::pipe::{Receiver, Sender};
 use tokio::sync::Semaphore;
 
 /// What this life's processes are called, so that those of an earlier one are known.
@@ -63,8 +64,10 @@ pub enum Probed {
     Exited(u32, String),
     /// It was killed when its time was over.
     Late(String),
-    /// Nobody knows: the container has ended.
+    /// The container has ended.
     Gone,
+    /// Nobody says how it ended, though its container may run.
+    Unknown,
 }
 
 /// The further processes of a node's containers.
@@ -120,6 +123,20 @@ impl Execs {
         program: &Program,
     ) -> Result<Running, ExecError> {
         let process = process(self.containerd.process_of(container).await?, program);
+        let (this, container, program) = (self.clone(), container.clone(), program.clone());
+        let begin = async move { this.begin(&container, process, &program).await };
+        // A caller that goes meanwhile drops what comes of it, and that ends the process.
+        self.containerd.whole(begin).await
+    }
+
+    /// Makes the pipes and starts it. The runtime waits for a reader of each, and the container with
+    /// it: they are held until it has answered.
+    async fn begin(
+        &self,
+        container: &ContainerId,
+        process: Process,
+        program: &Program,
+    ) -> Result<Running, ExecError> {
         let exec = format!("{}-{}", *LIFE, NEXT.fetch_add(1, Ordering::Relaxed));
         let folder = self.folder.join(format!("{container}{BETWEEN}{exec}"));
         let pipe = |source| ExecError::Pipe { folder: folder.clone(), source };
@@ -132,27 +149,37 @@ impl Execs {
         let apart = if joined { "out" } else { "err" };
         let new = NewExec {
             container: container.clone(),
-            exec: exec.clone(),
+            exec,
             process,
             stdin: program.input.then(|| folder.join("in")),
             stdout: folder.join("out"),
             // A terminal has one output; without one both must be named.
             stderr: program.terminal.is_none().then(|| folder.join(apart)),
         };
-        {
+        let started = {
             // It is never closed.
             let _place = STARTS.acquire().await;
-            self.containerd.exec_create(&new).await?;
-            let command = program.argv.first().map(String::as_str).unwrap_or_default();
-            self.containerd.exec_start(container, &exec, command).await?;
+            self.launch(&new, program).await
+        };
+        if let Err(error) = started {
+            // Dropped it is tried again.
+            let _ = traces.end().await;
+            return Err(error.into());
         }
+        Ok(Running { input, output, errors, handle: Handle(traces) })
+    }
+
+    async fn launch(&self, new: &NewExec, program: &Program) -> Result<(), Error> {
+        self.containerd.exec_create(new).await?;
+        let command = program.argv.first().map(String::as_str).unwrap_or_default();
+        self.containerd.exec_start(&new.container, &new.exec, command).await?;
         if let Some(size) = program.terminal
-            && let Err(error) = self.containerd.exec_resize(container, &exec, size).await
+            && let Err(error) = self.containerd.exec_resize(&new.container, &new.exec, size).await
         {
             // One that is quick has ended by now.
             tracing::debug!(%error, "a terminal keeps its size");
         }
-        Ok(Running { input, output, errors, handle: Handle(traces) })
+        Ok(())
     }
 
     /// Runs a program to its end, at most for so long.
@@ -188,14 +215,13 @@ impl Execs {
             // A child of it may hold the pipe for ever: what it wrote so far will do.
             let _ = tokio::time::timeout(limits::EXEC_DRAIN, rest).await;
         }
-        running.handle.remove().await?;
-        Ok(match ended {
-            Ok(ended) => match ended? {
-                Some(code) => Probed::Exited(code, tail.text()),
-                None => Probed::Gone,
-            },
-            Err(_) => Probed::Late(tail.text()),
-        })
+        let probed = match ended {
+            Ok(ended) => running.handle.0.which.judge(ended?, tail.text()).await,
+            Err(_) => running.handle.0.which.overdue(tail.text()).await?,
+        };
+        // What can't be removed now is tried again: it changes nothing about how it ended.
+        let _ = running.handle.remove().await;
+        Ok(probed)
     }
 
     /// The files of a container that runs; what is made in them belongs to its user.
@@ -205,8 +231,10 @@ impl Execs {
     pub async fn root(&self, container: &ContainerId) -> Result<Root, Error> {
         let gone = || Error::NotRunning { id: container.to_string() };
         let process = self.containerd.process_of(container).await?;
-        let TaskState::Running { pid } = self.containerd.task(container).await? else {
-            return Err(gone());
+        let pid = match self.containerd.task(container).await? {
+            TaskState::Running { pid } => pid,
+            TaskState::Unknown => return Err(Error::Silent { id: container.to_string() }),
+            _ => return Err(gone()),
         };
         let owner = [process.user().uid(), process.user().gid()];
         let root = Root::of(pid, owner).map_err(|_| gone())?;
@@ -224,6 +252,8 @@ impl Execs {
             let Some(exec) = name.strip_prefix(&start).filter(|e| !e.starts_with(&**LIFE)) else {
                 continue;
             };
+            // The runtime may wait for a reader since the earlier life has gone.
+            let _readers = ["out", "err"].map(|pipe| reader(&folder.join(pipe)));
             // Dropped it is tried once more.
             if let Err(error) = self.traces(container, exec, &folder).end().await {
                 tracing::warn!(%container, %error, "a process of an earlier life is left");
@@ -289,6 +319,37 @@ impl Handle {
 }
 
 impl Which {
+    /// How a process ended with that code, or what it means that nobody knows it.
+    async fn judge(&self, code: Option<u32>, output: String) -> Probed {
+        match code {
+            Some(code) => Probed::Exited(code, output),
+            None => match self.containerd.task(&self.container).await {
+                Ok(TaskState::None | TaskState::Stopped(_)) => Probed::Gone,
+                _ => Probed::Unknown,
+            },
+        }
+    }
+
+    /// How a process stands whose time is over: it may have ended without anybody saying so.
+    async fn overdue(&self, output: String) -> Result<Probed, Error> {
+        Ok(match self.containerd.exec_state(&self.container, &self.exec).await? {
+            TaskState::Stopped(exit) => Probed::Exited(exit.code, output),
+            TaskState::Created { .. } | TaskState::Running { .. } => Probed::Late(output),
+            TaskState::None | TaskState::Unknown => self.judge(None, output).await,
+        })
+    }
+
+    /// Ends it; asked again where nobody says whether it is gone.
+    async fn end_surely(&self) -> Result<(), Error> {
+        for _ in 1..limits::EXEC_END_TRIES {
+            match self.end().await {
+                Err(error) if error.is_unclear() => tokio::time::sleep(limits::PROBE_AGAIN).await,
+                told => return told,
+            }
+        }
+        self.end().await
+    }
+
     async fn end(&self) -> Result<(), Error> {
         let Self { containerd, container, exec } = self;
         if containerd.exec_delete(container, exec).await.is_err() {
@@ -306,7 +367,8 @@ impl Which {
 
 impl Traces {
     async fn end(&self) -> Result<(), ExecError> {
-        self.which.end().await?;
+        let which = self.which.clone();
+        self.which.containerd.whole(async move { which.end().await }).await?;
         remove_folder(&self.folder);
         Ok(())
     }
@@ -314,39 +376,18 @@ impl Traces {
 
 impl Drop for Traces {
     fn drop(&mut self) {
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         if !self.folder.exists() {
             return;
         }
         let (which, folder) = (self.which.clone(), self.folder.clone());
-        runtime.spawn(async move {
-            match which.end().await {
+        self.which.containerd.aside(async move {
+            match which.end_surely().await {
                 Ok(()) => remove_folder(&folder),
                 Err(error) => {
                     tracing::warn!(container = %which.container, %error, "a process is left");
                 }
             }
         });
-    }
-}
-
-/// The end of what a program wrote.
-#[derive(Default)]
-struct Tail(Vec<u8>);
-
-impl Tail {
-    /// Reads once; false at the end.
-    async fn read(&mut self, from: &mut Receiver) -> bool {
-        let mut bytes = [0; 4096];
-        let Ok(read @ 1..) = from.read(&mut bytes).await else { return false };
-        self.0.extend_from_slice(&bytes[..read]);
-        let beyond = self.0.len().saturating_sub(limits::FAILURE_OUTPUT_MAX);
-        self.0.drain(..beyond);
-        true
-    }
-
-    fn text(&self) -> String {
-        String::from_utf8_lossy(&self.0).trim_end().to_owned()
     }
 }
 
@@ -362,41 +403,4 @@ fn process(mut process: Process, program: &Program) -> Process {
         process.set_env(Some(env));
     }
     process
-}
-
-/// Makes a folder; the one above it may vanish meanwhile, when the last other process has gone.
-fn make_folder(folder: &Path) -> io::Result<()> {
-    const TRIES: u32 = 5;
-    for _ in 1..TRIES {
-        if std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).is_ok() {
-            return Ok(());
-        }
-    }
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
-}
-
-fn remove_folder(folder: &Path) {
-    // What is left is removed with the container.
-    let _ = std::fs::remove_dir_all(folder);
-    if let Some(above) = folder.parent() {
-        // Others may have theirs there.
-        let _ = std::fs::remove_dir(above);
-    }
-}
-
-fn fifo(path: &Path) -> io::Result<()> {
-    let mode = nix::sys::stat::Mode::S_IRUSR | nix::sys::stat::Mode::S_IWUSR;
-    Ok(nix::unistd::mkfifo(path, mode)?)
-}
-
-/// The reading end; the shim's writing end is there once the process is started.
-fn receiver(path: &Path) -> io::Result<Receiver> {
-    fifo(path)?;
-    OpenOptions::new().open_receiver(path)
-}
-
-/// The writing end, also a reading one until the shim has its own.
-fn sender(path: &Path) -> io::Result<Sender> {
-    fifo(path)?;
-    OpenOptions::new().read_write(true).open_sender(path)
 }

@@ -26,7 +26,8 @@ impl Containerd {
     /// It doesn't answer in time.
     pub async fn connect(config: Config) -> Result<Self, Error> {
         let channel = channel(config.socket.clone());
-        let this = Self { config: Arc::new(config), channel };
+        let this =
+            Self { config: Arc::new(config), channel, works: super::whole::Works::default() };
         let namespace = api::Namespace {
             name: this.config.namespace.clone(),
             labels: std::collections::HashMap::new(),
@@ -150,6 +151,25 @@ pub(crate) fn is_away(status: &Status) -> bool {
     status.source().is_some() && !timed_out
 }
 
+/// Whether a call got no answer, so that nothing is known of what became of it.
+pub(crate) fn is_unclear(status: &Status) -> bool {
+    // What a shim or the runtime didn't answer to containerd comes without a code of its own.
+    const SILENT: [&str; 5] = [
+        "context deadline exceeded",
+        "context canceled",
+        "ttrpc: closed",
+        "transport is closing",
+        "connection refused",
+    ];
+    match status.code() {
+        Code::DeadlineExceeded | Code::Cancelled | Code::Unavailable | Code::Aborted => true,
+        Code::Unknown | Code::Internal => {
+            is_away(status) || SILENT.iter().any(|text| status.message().contains(text))
+        }
+        _ => is_away(status),
+    }
+}
+
 /// Repeats a call while containerd is away, up to [`limits::CONTAINERD_AWAY`].
 pub(crate) async fn retry<T, F>(mut call: impl FnMut() -> F) -> Result<T, Status>
 where
@@ -175,5 +195,27 @@ pub(crate) fn allow<T>(result: Result<T, Status>, codes: &[Code]) -> Result<Opti
         Ok(value) => Ok(Some(value)),
         Err(status) if codes.contains(&status.code()) => Ok(None),
         Err(status) => Err(status),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use yare::parameterized;
+
+    #[parameterized(
+        deadline = { Code::DeadlineExceeded, "", true },
+        late = { Code::Unknown, "failed to start: context deadline exceeded: unknown", true },
+        given_up = { Code::Unknown, "context canceled", true },
+        shim = { Code::Unknown, "ttrpc: closed: unknown", true },
+        starting = { Code::Unavailable, "connection refused", true },
+        absent = { Code::NotFound, "task x not found: not found", false },
+        there = { Code::AlreadyExists, "task x: already exists", false },
+        ended = { Code::FailedPrecondition, "process already finished", false },
+        refused = { Code::Unknown, "OCI runtime exec failed: permission denied: unknown", false },
+        bad = { Code::InvalidArgument, "no id", false },
+    )]
+    fn no_answer_is_told_from_a_refusal(code: Code, message: &str, unclear: bool) {
+        assert_eq!(is_unclear(&Status::new(code, message)), unclear);
     }
 }

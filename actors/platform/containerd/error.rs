@@ -2,6 +2,7 @@
 //!
 //! Owns the reading of the runtime's messages. Never retries.
 
+use super::client::is_unclear;
 use std::path::PathBuf;
 use thiserror::Error;
 use tonic::Status;
@@ -61,6 +62,12 @@ pub enum Error {
         /// The container.
         id: String,
     },
+    /// Nobody says how a container stands: its shim doesn't answer.
+    #[error("the runtime of {id} doesn't answer; try again in a moment")]
+    Silent {
+        /// The container.
+        id: String,
+    },
     /// The image's layers are not unpacked any more.
     #[error("the layers of {image} are gone; it must be pulled again")]
     ImageGone {
@@ -90,17 +97,24 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether nothing is known of what became of the call, so that it is to be asked again.
+    #[must_use]
+    pub fn is_unclear(&self) -> bool {
+        match self {
+            Self::Away { .. } | Self::Silent { .. } => true,
+            Self::Call { source, .. } => is_unclear(source),
+            _ => false,
+        }
+    }
+
     /// Whether the same call may succeed later without anybody changing the file.
     #[must_use]
     pub fn is_temporary(&self) -> bool {
-        matches!(
-            self,
-            Self::Away { .. }
-                | Self::DiskFull
-                | Self::Leftover
-                | Self::Undead { .. }
-                | Self::ImageGone { .. }
-        )
+        self.is_unclear()
+            || matches!(
+                self,
+                Self::DiskFull | Self::Leftover | Self::Undead { .. } | Self::ImageGone { .. }
+            )
     }
 }
 

@@ -3,7 +3,7 @@
 //! Owns the subscription and its renewal after containerd was away. Never interprets an event.
 
 use super::client::is_away;
-use super::tasks::timestamp;
+use super::look::timestamp;
 use super::{Containerd, Exit};
 use crate::id::ContainerId;
 use crate::limits;

@@ -2,7 +2,7 @@
 //!
 //! Never opens the pipes that such a process reads and writes: who asks for it does.
 
-use super::client::{allow, is_away, retry};
+use super::client::{allow, is_unclear, retry};
 use super::error::start_error;
 use super::{Containerd, Error, Exit, TaskState};
 use crate::id::ContainerId;
@@ -110,7 +110,7 @@ impl Containerd {
             // The answer to an earlier try was lost.
             return Ok(pid);
         }
-        if is_away(&status) || !is_running(self.task(container).await?) {
+        if is_unclear(&status) || is_over(self.task(container).await?) {
             return Err(self.refused(container, "start a process in", status).await);
         }
         Err(start_error(command, status.message()))
@@ -126,6 +126,25 @@ impl Containerd {
         exec: &str,
     ) -> Result<Option<Exit>, Error> {
         self.wait_for(container, exec).await
+    }
+
+    /// How the process stands; asked again for as long as nobody says so.
+    ///
+    /// # Errors
+    /// containerd refuses to say.
+    pub async fn exec_state(
+        &self,
+        container: &ContainerId,
+        exec: &str,
+    ) -> Result<TaskState, Error> {
+        loop {
+            match self.process_state(container, exec).await {
+                Ok(TaskState::Unknown) => {}
+                Err(error) if error.is_unclear() => {}
+                told => return told,
+            }
+            tokio::time::sleep(limits::CONTAINERD_LOOK_AGAIN).await;
+        }
     }
 
     /// Kills the process with whatever it has started and not let go.
@@ -226,16 +245,16 @@ impl Containerd {
         doing: &'static str,
         status: tonic::Status,
     ) -> Error {
-        if !is_away(&status) && matches!(self.task(container).await, Ok(task) if !is_running(task))
-        {
+        if !is_unclear(&status) && matches!(self.task(container).await, Ok(task) if is_over(task)) {
             return Error::NotRunning { id: container.to_string() };
         }
         self.error(doing, container.as_str(), status)
     }
 }
 
-fn is_running(task: TaskState) -> bool {
-    matches!(task, TaskState::Running { .. })
+/// Whether containerd says that a container's program doesn't run.
+fn is_over(task: TaskState) -> bool {
+    !matches!(task, TaskState::Running { .. } | TaskState::Unknown)
 }
 
 fn name(path: &Path) -> String {

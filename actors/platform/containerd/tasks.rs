@@ -2,24 +2,20 @@
 //!
 //! Never keeps anything in memory: containerd's own records are the truth.
 
-use super::client::{allow, is_away, retry};
+use super::client::{allow, is_away, is_unclear, retry};
 use super::error::start_error;
+use super::look::timestamp;
 use super::options::RuncOptions;
-use super::{Containerd, Error, Exit, Found, NewContainer, SNAPSHOTTER, TaskState, host};
+use super::{Containerd, Error, Exit, NewContainer, SNAPSHOTTER, TaskState, host};
 use crate::id::ContainerId;
 use crate::limits;
-use crate::units::Timestamp;
 use containerd_client::services::v1 as api;
 use containerd_client::types::Mount;
-use containerd_client::types::v1::{Process, Status as ProcessStatus};
-use std::collections::BTreeMap;
 use tonic::Code;
 
 const RUNTIME: &str = "io.containerd.runc.v2";
 const SPEC_TYPE: &str = "types.containerd.io/opencontainers/runtime-spec/1/Spec";
 const SIGKILL: u32 = 9;
-/// So often a wait may be refused although the process runs.
-const WAIT_REFUSALS: u32 = 10;
 
 impl Containerd {
     /// Makes a container: record, snapshot, and the process up to just before its program.
@@ -30,12 +26,17 @@ impl Containerd {
     /// # Errors
     /// The image's snapshot is gone, the program isn't in the image, the disk is full, …
     pub async fn create(&self, new: &NewContainer) -> Result<u32, Error> {
+        let (this, new) = (self.clone(), new.clone());
+        self.alone(&new.id.clone(), async move { this.create_now(&new).await }).await
+    }
+
+    async fn create_now(&self, new: &NewContainer) -> Result<u32, Error> {
         let fresh = self.create_record(new).await?;
         let made = self.create_task(new).await;
         if let Err(failure) = &made
             && fresh
             && !matches!(failure, Error::Away { .. })
-            && let Err(error) = self.delete(&new.id).await
+            && let Err(error) = self.delete_now(&new.id).await
         {
             // The failure itself is what the caller wants to hear.
             tracing::warn!(id = %new.id, %error, "can't remove a failed container");
@@ -64,12 +65,13 @@ impl Containerd {
             Err(status) if status.code() == Code::AlreadyExists => {
                 match self.task(&new.id).await? {
                     TaskState::Created { pid } | TaskState::Running { pid } => Ok(pid),
+                    TaskState::Unknown => Err(Error::Silent { id: new.id.to_string() }),
                     TaskState::None | TaskState::Stopped(_) => {
                         Err(self.error("make task", new.id.as_str(), status))
                     }
                 }
             }
-            Err(status) if is_away(&status) => {
+            Err(status) if is_unclear(&status) => {
                 Err(self.error("make task", new.id.as_str(), status))
             }
             Err(status) => Err(start_error(command(new), status.message())),
@@ -153,6 +155,11 @@ impl Containerd {
     /// # Errors
     /// There is no such task, or the program can't be executed.
     pub async fn start(&self, id: &ContainerId) -> Result<u32, Error> {
+        let (this, of) = (self.clone(), id.clone());
+        self.alone(id, async move { this.start_now(&of).await }).await
+    }
+
+    async fn start_now(&self, id: &ContainerId) -> Result<u32, Error> {
         let started = retry(|| {
             let request = api::StartRequest { container_id: id.to_string(), ..Default::default() };
             let request = self.request(request);
@@ -169,6 +176,7 @@ impl Containerd {
         }
         match self.task(id).await? {
             TaskState::Running { pid } => Ok(pid),
+            _ if is_unclear(&status) => Err(self.error("start", id.as_str(), status)),
             _ => Err(start_error("the command", status.message())),
         }
     }
@@ -205,80 +213,17 @@ impl Containerd {
             .map_err(|status| self.error("send a signal to", id.as_str(), status))
     }
 
-    /// Waits until a container's process has ended, also across restarts of containerd; `None` if
-    /// there is no such task, or it is lost.
-    ///
-    /// # Errors
-    /// containerd refuses to say.
-    pub async fn wait(&self, id: &ContainerId) -> Result<Option<Exit>, Error> {
-        self.wait_for(id, "").await
-    }
-
-    /// The same for a further process, or the first one if `exec` is empty.
-    pub(super) async fn wait_for(
-        &self,
-        id: &ContainerId,
-        exec: &str,
-    ) -> Result<Option<Exit>, Error> {
-        let [mut pause, longest] = limits::CONTAINERD_RETRY;
-        let mut refusals = 0;
-        loop {
-            let (container_id, exec_id) = (id.to_string(), exec.to_owned());
-            let request = api::WaitRequest { container_id, exec_id };
-            match self.tasks().wait(self.unbounded(request)).await {
-                Ok(response) => {
-                    let response = response.into_inner();
-                    let at = timestamp(response.exited_at);
-                    return Ok(Some(Exit { code: response.exit_status, at }));
-                }
-                Err(status) if status.code() == Code::NotFound => return Ok(None),
-                Err(status) if is_away(&status) => {}
-                // Its shim has gone: what containerd makes of that is seen in a moment.
-                Err(status) => match self.process_state(id, exec).await? {
-                    TaskState::None => return Ok(None),
-                    TaskState::Stopped(exit) => return Ok(Some(exit)),
-                    _ if refusals < WAIT_REFUSALS => refusals += 1,
-                    _ => return Err(self.error("wait for", id.as_str(), status)),
-                },
-            }
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(longest);
-        }
-    }
-
-    /// What became of a container's process.
-    ///
-    /// # Errors
-    /// containerd doesn't answer.
-    pub async fn task(&self, id: &ContainerId) -> Result<TaskState, Error> {
-        self.process_state(id, "").await
-    }
-
-    /// The same of a further process, or the first one if `exec` is empty.
-    pub(super) async fn process_state(
-        &self,
-        id: &ContainerId,
-        exec: &str,
-    ) -> Result<TaskState, Error> {
-        let found = retry(|| {
-            let (container_id, exec_id) = (id.to_string(), exec.to_owned());
-            let request = api::GetRequest { container_id, exec_id };
-            let request = self.request(request);
-            let mut tasks = self.tasks();
-            async move { tasks.get(request).await }
-        })
-        .await;
-        allow(found, &[Code::NotFound])
-            .map(|found| found.and_then(|f| f.process).map_or(TaskState::None, |p| state_of(&p)))
-            .map_err(|status| self.error("look at", id.as_str(), status))
-    }
-
     /// Removes a container with everything it had: a process that still runs is killed, then task,
     /// record and snapshot go. Nothing there is success. Returns how the process ended, if known.
     ///
     /// # Errors
     /// containerd doesn't answer, or the process doesn't die.
     pub async fn delete(&self, id: &ContainerId) -> Result<Option<Exit>, Error> {
+        let (this, of) = (self.clone(), id.clone());
+        self.alone(id, async move { this.delete_now(&of).await }).await
+    }
+
+    async fn delete_now(&self, id: &ContainerId) -> Result<Option<Exit>, Error> {
         let exit = match self.delete_task(id).await {
             Ok(exit) => exit,
             Err(status) if is_away(&status) => {
@@ -343,64 +288,9 @@ impl Containerd {
             .map(|_| ())
             .map_err(|status| self.error("remove file system of", key, status))
     }
-
-    /// All containers of this namespace, by name, with what became of their processes.
-    ///
-    /// # Errors
-    /// containerd doesn't answer.
-    pub async fn list(&self) -> Result<Vec<Found>, Error> {
-        let containers = retry(|| {
-            let request = self.request(api::ListContainersRequest::default());
-            let mut containers = self.containers();
-            async move { containers.list(request).await }
-        });
-        let tasks = retry(|| {
-            let request = self.request(api::ListTasksRequest::default());
-            let mut tasks = self.tasks();
-            async move { tasks.list(request).await }
-        });
-        let (containers, tasks) = tokio::try_join!(containers, tasks)
-            .map_err(|status| self.error("list containers of", &self.config().namespace, status))?;
-        let states: BTreeMap<&str, TaskState> =
-            tasks.tasks.iter().map(|task| (task.id.as_str(), state_of(task))).collect();
-        let mut found: Vec<Found> = containers
-            .containers
-            .into_iter()
-            .map(|container| Found {
-                task: states.get(container.id.as_str()).copied().unwrap_or(TaskState::None),
-                id: ContainerId::from(container.id),
-                labels: container.labels.into_iter().collect(),
-                image: container.image,
-            })
-            .collect();
-        found.sort_by(|a, b| a.id.cmp(&b.id));
-        Ok(found)
-    }
 }
 
 fn command(new: &NewContainer) -> &str {
     let args = new.spec.process().as_ref().and_then(|process| process.args().as_ref());
     args.and_then(|args| args.first()).map(String::as_str).unwrap_or_default()
-}
-
-fn state_of(process: &Process) -> TaskState {
-    let pid = process.pid;
-    match process.status() {
-        ProcessStatus::Created => TaskState::Created { pid },
-        ProcessStatus::Running | ProcessStatus::Paused | ProcessStatus::Pausing => {
-            TaskState::Running { pid }
-        }
-        ProcessStatus::Stopped => {
-            TaskState::Stopped(Exit { code: process.exit_status, at: timestamp(process.exited_at) })
-        }
-        ProcessStatus::Unknown => TaskState::None,
-    }
-}
-
-/// containerd's time; zero if it gave none.
-pub(crate) fn timestamp(time: Option<prost_types::Timestamp>) -> Timestamp {
-    let time = time.unwrap_or_default();
-    let seconds = u64::try_from(time.seconds).unwrap_or(0);
-    let millis = u64::try_from(time.nanos / 1_000_000).unwrap_or(0);
-    Timestamp(seconds.saturating_mul(1000).saturating_add(millis))
 }

@@ -3,12 +3,14 @@
 use super::parts::publish;
 use super::support::Node;
 use super::{container, free_port, get};
-use crate::poll::poll;
+use crate::poll::{poll, poll_async};
+use mill::actors::platform::containerd::TaskState;
 use mill::actors::platform::exec::Probed;
 use mill::fsm::model::{ExitReason, Health, Observed, Phase};
 use mill::id::{Attempt, ContainerId};
 use mill::spec::model::{EnvPart, EnvValue, HealthProbe, ServiceSpec};
 use mill::units::Millis;
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
@@ -110,6 +112,75 @@ async fn probes_leave_nothing_behind() {
         Err(_) => true,
     };
     poll(own).expect("no pipe is left");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_probe_that_is_given_up_holds_up_no_stop() {
+    let node = Node::start().await;
+    let mut service = probed(&node, "true").await;
+    service.stop.grace = Millis::secs(1);
+    let id = node.run("web", service);
+    node.healthy(&id).await;
+    let (first, execs, long) = (container(&id, 1), &node.platform.execs, shell("sleep 5"));
+    // At every point of its start, as when its actor ends.
+    for after in (0..100).step_by(4) {
+        let given_up = execs.probe(&first, &long, Duration::from_secs(100));
+        let _ = tokio::time::timeout(Duration::from_millis(after), given_up).await;
+    }
+    let begun = std::time::Instant::now();
+    node.stop(&id);
+    node.phase(&id, Phase::Stopped).await;
+    // A runtime that waits for a reader of a pipe does so for 30 s.
+    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_shim_that_stands_still_is_no_end() {
+    let node = Node::start().await;
+    let id = node.run("web", probed(&node, "true").await);
+    node.healthy(&id).await;
+    let first = container(&id, 1);
+    let process = node.containers().await[&first].unwrap();
+    let shim = parent(process);
+    let still = Still::of(shim);
+    node.crash().await;
+    node.begin_life(2).await;
+    // containerd itself gives up on a shim after 2 s.
+    let found = async || {
+        let found = node.platform.containerd.list().await.unwrap();
+        if found[0].task == TaskState::Unknown { Ok(()) } else { Err(found) }
+    };
+    poll_async(found).secs(20).expect_async("an unclear answer").await;
+    let begun = std::time::Instant::now();
+    let late = || begun.elapsed() > Duration::from_secs(6);
+    poll_async(async || late()).secs(10).expect_async("several looks").await;
+    drop(still);
+    node.healthy(&id).await;
+    assert_eq!(node.containers().await, BTreeMap::from([(first, Some(process))]));
+    assert_eq!((node.seen(&id).attempt, node.seen(&id).restarts), (Attempt(1), 0));
+}
+
+/// A process that stands still for as long as this lives.
+struct Still(nix::unistd::Pid);
+
+impl Still {
+    fn of(pid: nix::unistd::Pid) -> Self {
+        nix::sys::signal::kill(pid, nix::sys::signal::SIGSTOP).unwrap();
+        Self(pid)
+    }
+}
+
+impl Drop for Still {
+    fn drop(&mut self) {
+        let _ = nix::sys::signal::kill(self.0, nix::sys::signal::SIGCONT);
+    }
+}
+
+/// The process that has started another.
+fn parent(of: u32) -> nix::unistd::Pid {
+    let status = std::fs::read_to_string(format!("/proc/{of}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("PPid:")).unwrap();
+    nix::unistd::Pid::from_raw(line.trim().parse().unwrap())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
