@@ -6,5 +6,6 @@ pub mod image_replication;
 pub mod network;
 pub mod oci;
 pub mod project;
+pub mod resolvers;
 pub mod retention;
 pub mod supervise;

@@ -4,7 +4,7 @@
 
 use super::error::Failed;
 use crate::actors::platform::Platform;
-use crate::actors::platform::logs;
+use crate::actors::platform::{logs, resolvers};
 use crate::allocation::Ended;
 use crate::id::{AllocId, Attempt};
 use crate::node::oci::BindMount;
@@ -28,8 +28,8 @@ pub(super) async fn write(
     let at = folder.clone();
     let write = move || {
         std::fs::create_dir_all(&at)?;
-        let resolvers = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
-        std::fs::write(at.join("resolv.conf"), reachable(&resolvers))?;
+        let resolvers = resolvers::of_host();
+        std::fs::write(at.join("resolv.conf"), resolvers.file(resolvers.of_containers()))?;
         std::fs::write(at.join("hosts"), hosts)?;
         std::fs::write(at.join("hostname"), hostname)
     };
@@ -140,25 +140,4 @@ pub async fn leftover(platform: &Platform, id: &AllocId) -> Result<(), Failed> {
     });
     let removed = removed.await.unwrap_or_else(|lost| Err(io::Error::other(lost)));
     removed.map_err(|source| Failed::Files { path: folder, source })
-}
-
-/// The host's resolvers without those on its own loopback, which a container can't reach.
-fn reachable(resolvers: &str) -> String {
-    let local = |line: &&str| {
-        let mut words = line.split_whitespace();
-        words.next() == Some("nameserver")
-            && words.next().is_some_and(|address| address.starts_with("127.") || address == "::1")
-    };
-    resolvers.lines().filter(|line| !local(line)).map(|line| format!("{line}\n")).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn resolvers_that_a_container_can_not_reach_are_left_out() {
-        let host = "search lan\nnameserver 127.0.0.53\nnameserver 192.0.2.1\noptions edns0\n";
-        assert_eq!(reachable(host), "search lan\nnameserver 192.0.2.1\noptions edns0\n");
-    }
 }
