@@ -26,7 +26,7 @@ use crate::fsm::loaded::Pin;
 use crate::fsm::model::Observed;
 use crate::id::{AllocId, Index};
 use crate::node::network::Subnet;
-use crate::node::project;
+use crate::node::project::{self, Neighbours};
 use fleet::Fleet;
 use image_replication::ImageReplication;
 use publish::Publishing;
@@ -113,7 +113,7 @@ pub struct State {
     /// Number of the last batch in this boot.
     seq: u64,
     publishing: Publishing,
-    routes: Converge<BTreeMap<Subnet, Ipv4Addr>>,
+    routes: Converge<(Neighbours, BTreeMap<Subnet, Ipv4Addr>)>,
     images: ImageReplication,
     /// What runs besides the allocations' own work; ends with the actor.
     work: JoinSet<()>,
@@ -150,6 +150,8 @@ impl Actor for Container {
                 let _ = listener.cast(Msg::Task(event));
             }
         });
+        let platform = Arc::clone(&args.platform);
+        work.spawn(async move { platform.net.look_after().await });
         let mut changes = args.platform.images.changes();
         let listener = myself.clone();
         work.spawn(async move {
@@ -296,7 +298,8 @@ impl State {
         self.reconcile(myself).await?;
         if let Some(view) = &self.view {
             if view.current {
-                self.routes.want(project::routes(&view.state, view.node));
+                let routes = project::routes(&view.state, view.node);
+                self.routes.want((project::neighbours(&view.state, view.node), routes));
             }
             self.images.show(view);
             let settled = self.publishing.want(view);

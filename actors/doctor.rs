@@ -5,11 +5,13 @@
 
 mod host;
 mod kernel;
+mod network;
 mod ports;
 mod programs;
 #[cfg(test)]
 mod tests;
 
+use crate::actors::platform::{Places, resolvers};
 use crate::config::DaemonConfig;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -103,6 +105,8 @@ pub fn doctor(config: &DaemonConfig) -> Vec<Check> {
         }
     }
     checks.push(kernel::ip_forward());
+    checks.push(network::firewalls(root, &Places::of(&config.data_dir).bridge()));
+    checks.push(network::resolvers(&resolvers::of_host()));
     checks.extend(kernel::mesh(config.mesh_port.is_some()));
     checks.push(host::data_dir(&config.data_dir));
     checks.push(host::disk(&config.data_dir));

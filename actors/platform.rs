@@ -10,6 +10,7 @@ pub mod image;
 pub mod logs;
 pub mod net;
 pub mod private_containerd;
+pub mod resolvers;
 pub mod runc_shim;
 pub mod secrets;
 pub mod transfer;
@@ -129,7 +130,15 @@ impl Places {
             publish_on,
             run_dir: self.run.join("netns"),
             private_ports: Vec::new(),
+            open_ports: Vec::new(),
+            forwarding: PathBuf::from("/run/mill/forwarding"),
         }
+    }
+
+    /// The name of the containers' bridge.
+    #[must_use]
+    pub fn bridge(&self) -> String {
+        net::bridge(&self.instance)
     }
 
     /// containerd's configuration for this instance.
@@ -196,6 +205,7 @@ impl Platform {
         net.private_ports =
             std::iter::once(config.api).chain(config.peer).map(|a| a.port()).collect();
         net.private_ports.dedup();
+        net.open_ports = vec![config.http.port(), config.https.port()];
         let net = Net::open(net);
         let (net, runtime, logger) = tokio::join!(net, start(config, &places), keep);
         let (socket, private) = runtime?;

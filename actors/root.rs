@@ -169,6 +169,8 @@ pub struct NodeUsage {
     pub cpu_totals: BTreeMap<AllocId, std::time::Duration>,
     /// The whole machine.
     pub node: (MilliCpu, Bytes),
+    /// What a person should know of the machine, each with its remedy.
+    pub trouble: Vec<String>,
 }
 
 /// What a child holds: the way to root and nothing else.

@@ -391,6 +391,9 @@ fn observed(view: &View, figures: impl Iterator<Item = (NodeId, Figures)>) -> Ob
     let mut seen = Observed { now: now(), leader: view.leader, ..Observed::default() };
     for (node, figures) in figures {
         seen.nodes.insert(node, figures.node());
+        if !figures.trouble().is_empty() {
+            seen.trouble.insert(node, figures.trouble().to_vec());
+        }
         seen.allocations.extend(figures.allocations());
     }
     seen

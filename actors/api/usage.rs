@@ -32,6 +32,9 @@ pub struct Figures {
     allocations: BTreeMap<String, Amount>,
     /// Of the whole machine.
     node: Amount,
+    /// What a person should know of it.
+    #[serde(default)]
+    trouble: Vec<String>,
 }
 
 impl From<NodeUsage> for Figures {
@@ -39,7 +42,7 @@ impl From<NodeUsage> for Figures {
         let amount = |(cpu, memory): (MilliCpu, Bytes)| (cpu.0, memory.0);
         let each = usage.allocations.into_iter();
         let allocations = each.map(|(id, used)| (id.to_string(), amount(used))).collect();
-        Self { allocations, node: amount(usage.node) }
+        Self { allocations, node: amount(usage.node), trouble: usage.trouble }
     }
 }
 
@@ -47,6 +50,11 @@ impl Figures {
     /// Of the whole machine.
     pub fn node(&self) -> (MilliCpu, Bytes) {
         (MilliCpu(self.node.0), Bytes(self.node.1))
+    }
+
+    /// What a person should know of the machine.
+    pub fn trouble(&self) -> &[String] {
+        &self.trouble
     }
 
     /// By allocation.

@@ -1,4 +1,4 @@
-//! Routes to the other nodes' containers.
+//! Routes to the other nodes' containers, and what the firewall has to know of those nodes.
 //!
 //! Never decides where a node is.
 
@@ -6,6 +6,7 @@ use crate::actors::converge::{Made, Target};
 use crate::actors::platform::Platform;
 use crate::actors::platform::net::NetError;
 use crate::node::network::Subnet;
+use crate::node::project::Neighbours;
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -19,11 +20,15 @@ pub(super) struct Routes(pub(super) Arc<Platform>);
 pub(super) struct Unrouted(#[source] NetError);
 
 impl Target for Routes {
-    type Wanted = BTreeMap<Subnet, Ipv4Addr>;
+    type Wanted = (Neighbours, BTreeMap<Subnet, Ipv4Addr>);
     type Error = Unrouted;
 
     async fn make(&mut self, wanted: Self::Wanted) -> Made<Unrouted> {
-        match self.0.net.route(wanted).await.map(|failed| failed.into_iter().next()) {
+        let (neighbours, routes) = wanted;
+        if let Err(error) = self.0.net.neighbours(neighbours).await {
+            return Made::Not(Unrouted(error));
+        }
+        match self.0.net.route(routes).await.map(|failed| failed.into_iter().next()) {
             Ok(None) => Made::Whole,
             Ok(Some(error)) => Made::Partly(Unrouted(error)),
             Err(error) => Made::Not(Unrouted(error)),

@@ -51,6 +51,7 @@ impl State {
         }
         let meter = Arc::clone(&self.meter);
         let parent = self.platform.places.cgroup();
+        let trouble = self.platform.net.trouble();
         self.work.spawn_blocking(move || {
             // A panic while it was held lost at most one reading.
             let mut meter = meter.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -68,6 +69,7 @@ impl State {
                 allocations: running.iter().filter_map(of).collect(),
                 cpu_totals: running.iter().filter_map(total).collect(),
                 node,
+                trouble,
             };
             if let Some(reply) = reply {
                 // The caller may have gone: nothing is lost.

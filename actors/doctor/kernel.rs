@@ -85,7 +85,7 @@ pub(super) fn ip_forward() -> Check {
     let name = "ip_forward";
     match fs::read_to_string("/proc/sys/net/ipv4/ip_forward").as_deref().map(str::trim) {
         Ok("1") => Check::ok(name, "on"),
-        Ok(_) => Check::ok(name, "off; the daemon turns it on"),
+        Ok(_) => Check::ok(name, "off; the daemon forwards for containers only"),
         Err(error) => {
             let remedy = "use a kernel with IPv4, and mount /proc";
             Check::fail(name, format!("can't be read: {error}"), remedy)
@@ -203,6 +203,8 @@ fn try_network() -> Result<(), String> {
         publish_on: PublishOn::All,
         run_dir: scratch.0.join("netns"),
         private_ports: Vec::new(),
+        open_ports: Vec::new(),
+        forwarding: scratch.0.join("forwarding"),
     };
     runtime.map_err(|error| error.to_string())?.block_on(async {
         let net = Net::open(config).await.map_err(|error| error.to_string())?;

@@ -3,6 +3,7 @@
 use super::*;
 use crate::actors::platform::usage::{Hierarchy, MemoryInfo};
 use crate::config::{ContainerdChoice, DaemonFlags, Mode};
+use crate::node::resolvers::Resolvers;
 use crate::units::Bytes;
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
@@ -131,4 +132,19 @@ fn this_host_is_examined_and_left_as_it_was() {
     assert_eq!(mounts(), before);
     assert_eq!(fs::read_dir(data.path()).unwrap().count(), 0, "nothing is left");
     assert!(!Path::new("/sys/class/net/mill-d0c").exists());
+}
+
+#[test]
+fn dns_servers_that_containers_can_not_ask_are_told() {
+    use Status::{Ok, Warn};
+    let check = |text: &str| network::resolvers(&Resolvers::parse(text));
+    assert_eq!(check("nameserver 192.0.2.1\n").status, Ok);
+    let some = check("nameserver 127.0.0.1\nnameserver 192.0.2.1\n");
+    assert_eq!((some.status, &*some.detail), (Warn, "192.0.2.1; containers can't ask 127.0.0.1"));
+    let none = check("nameserver fe80::1%eth0\n");
+    assert_eq!(
+        (none.status, &*none.detail),
+        (Warn, "containers can't ask fe80::1%eth0, and find no names")
+    );
+    assert_eq!(check("").status, Warn);
 }

@@ -4,32 +4,44 @@
 //! carry the instance's name. What is there outlives the process and is taken up again by `open`.
 //! Never decides which address or port an allocation has, and never touches what others made.
 
+mod conntrack;
 mod error;
 mod firewall;
+mod foreign;
+mod forwarding;
 mod link;
 mod netns;
+mod nft;
 mod reserve;
 mod routes;
+mod sources;
+mod teardown;
 #[cfg(test)]
 mod tests;
+mod watch;
 
 pub use error::NetError;
-pub use firewall::PublishMap;
+pub use firewall::{Neighbours, PublishMap};
+pub use foreign::Foreign;
 pub use netns::within;
 pub use reserve::{Program, Taken, holder};
+pub use watch::foreign_to;
 
 use crate::id::AllocId;
 use crate::limits::LINK_MTU;
 use crate::node::network::{Protocol, Subnet};
+use conntrack::Flow;
+use firewall::Surroundings;
 use link::{Links, Plug};
+use parking_lot::Mutex as Cell;
 use reserve::Reservations;
 use sha2::Digest as _;
+use sources::Sources;
 use std::collections::BTreeSet;
-use std::io;
 use std::net::Ipv4Addr;
 use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use tokio::sync::{Mutex, RwLock, RwLockReadGuard};
 
 /// On which of the host's addresses published ports are open.
@@ -54,15 +66,19 @@ pub struct NetConfig {
     pub publish_on: PublishOn,
     /// Directory for the namespaces' mounts, of this instance alone; made if it is not there.
     pub run_dir: PathBuf,
-    /// Ports of the host that containers can't reach: the API's and the peers'.
+    /// Ports of every node that containers can't reach: the API's and the peers'.
     pub private_ports: Vec<u16>,
+    /// TCP ports of the host that containers reach as everybody does: the proxy's.
+    pub open_ports: Vec<u16>,
+    /// Where the switches of the kernel are written down that instances on this host turned on.
+    pub forwarding: PathBuf,
 }
 
 impl NetConfig {
     /// The bridge's name, within the kernel's 15 letters.
     #[must_use]
     pub fn bridge(&self) -> String {
-        format!("mill-{}", self.instance)
+        bridge(&self.instance)
     }
 
     /// The nftables table's name.
@@ -89,6 +105,10 @@ pub struct Net {
     links: Links,
     bridge: RwLock<Option<Bridge>>,
     published: Mutex<Published>,
+    around: Cell<Surroundings>,
+    sources: Sources,
+    rules: Mutex<watch::Rules>,
+    noticed: Cell<watch::Noticed>,
     /// Routes to other nodes begin at the bridge's address, which has to stay.
     routed: AtomicBool,
 }
@@ -120,9 +140,17 @@ impl Net {
             return Err(NetError::Instance { instance: instance.clone() });
         }
         let links = connect(&config.run_dir)?;
-        let published = Mutex::default();
-        let (bridge, routed) = (RwLock::new(None), AtomicBool::new(false));
-        let net = Self { config, links, bridge, published, routed };
+        let net = Self {
+            config,
+            links,
+            bridge: RwLock::new(None),
+            published: Mutex::default(),
+            around: Cell::default(),
+            sources: Sources::default(),
+            rules: Mutex::default(),
+            noticed: Cell::default(),
+            routed: AtomicBool::new(false),
+        };
         drop(net.awake().await?);
         Ok(net)
     }
@@ -149,11 +177,12 @@ impl Net {
         check_subnet(&self.links, config).await?;
         let mtu = self.links.egress_mtu().await?.unwrap_or(LINK_MTU).min(LINK_MTU);
         let index = self.links.ensure_bridge(&config.bridge(), config.subnet, mtu).await?;
-        set_kernel("/proc/sys/net/ipv4/ip_forward")?;
+        self.around.lock().alone = forwarding::turn_on(&config.forwarding)?;
         // Connections from the host to its own 127.0.0.1 leave through the bridge; the guard chain
         // keeps containers from using it the other way.
         set_kernel(&format!("/proc/sys/net/ipv4/conf/{}/route_localnet", config.bridge()))?;
-        firewall::apply(&firewall::base(config)).await?;
+        self.find_sources().await?;
+        self.tell(&self.all_rules(None)).await?;
         // The rules are of IPv4: by the other one containers shall not reach the host at all.
         let six = format!("/proc/sys/net/ipv6/conf/{}/disable_ipv6", config.bridge());
         if Path::new(&six).exists() {
@@ -185,6 +214,7 @@ impl Net {
         let inside = netns::ensure(&path).await?;
         let cable = self.config.cable(id);
         let plugged = self.links.find(&cable).await?;
+        self.allow_source(&cable, address).await?;
         let addresses = inside.links.addresses().await?;
         match plugged {
             Some(link) if addresses.iter().any(|(_, ip, _)| *ip == address) => {
@@ -198,6 +228,8 @@ impl Net {
             Some(_) => self.links.remove(&cable).await?,
             None => {}
         }
+        // What another one left that had the address would lead strangers here.
+        self.forget(move |flow| flow.touches(address)).await;
         inside.links.remove(link::INSIDE).await?;
         let plug = Plug {
             host: &cable,
@@ -219,7 +251,25 @@ impl Net {
     /// # Errors
     /// The kernel refuses.
     pub async fn detach(&self, id: &AllocId) -> Result<(), NetError> {
-        detach(&self.links, &self.config, id).await
+        teardown::detach(&self.links, &self.config, id).await?;
+        if let Some(address) = self.sources.drop(&self.config.cable(id)) {
+            self.forget(move |flow| flow.touches(address)).await;
+        }
+        Ok(())
+    }
+
+    /// Takes connections out of the kernel's table. Where that can't be done they end once nothing
+    /// is sent on them any more.
+    async fn forget(&self, goes: impl Fn(&Flow) -> bool + Send + 'static) {
+        match conntrack::forget(goes).await {
+            Ok(0) => {}
+            Ok(count) => tracing::debug!(count, "connections to addresses that are gone are over"),
+            Err(error) => tracing::warn!(
+                %error,
+                "connections to containers that are gone can't be ended: \
+                 modprobe nf_conntrack_netlink"
+            ),
+        }
     }
 
     /// The allocations that have a namespace.
@@ -227,7 +277,7 @@ impl Net {
     /// # Errors
     /// The directory of the mounts can't be read.
     pub fn attached(&self) -> Result<Vec<AllocId>, NetError> {
-        let found = listed(&self.config)?;
+        let found = teardown::listed(&self.config)?;
         let mounted = found.into_iter().filter(|(_, path)| netns::is_mounted(path));
         Ok(mounted.map(|(name, _)| AllocId::from(name)).collect())
     }
@@ -262,7 +312,11 @@ impl Net {
                 false => self.awake().await?.1,
             };
             if guard.is_some() {
-                firewall::apply(&firewall::publish(&self.config, &map)).await?;
+                self.tell(&firewall::publish(&self.config, &map)).await?;
+                let (map, subnet) = (map.clone(), self.config.subnet);
+                let own: BTreeSet<Ipv4Addr> =
+                    self.links.addresses().await?.into_iter().map(|(_, own, _)| own).collect();
+                self.forget(move |flow| is_misled(flow, &map, subnet, &own)).await;
             }
             published.active = Some(map);
         }
@@ -270,93 +324,76 @@ impl Net {
         Ok(taken)
     }
 
-    /// Removes all of it if no allocation has a namespace and no other node is routed to; tells
-    /// whether it did. The next `attach` or `publish` makes it again.
+    /// Tells the rules who the other nodes are: what their containers send is taken, and what is
+    /// theirs alone is kept from containers.
     ///
     /// # Errors
-    /// The kernel refuses.
-    pub async fn rest(&self) -> Result<bool, NetError> {
-        let mut published = self.published.lock().await;
-        let mut bridge = self.bridge.write().await;
-        let targets = published.active.as_ref().is_some_and(|map| !map.is_empty());
-        let needed = targets || self.routed.load(Ordering::SeqCst);
-        if bridge.is_none() || needed || !self.attached()?.is_empty() {
-            return Ok(false);
-        }
-        remove(&self.links, &self.config).await?;
-        *bridge = None;
-        *published = Published::default();
-        Ok(true)
+    /// The kernel refuses the rules.
+    pub async fn neighbours(&self, neighbours: Neighbours) -> Result<(), NetError> {
+        self.surround(|around| around.neighbours = neighbours).await
     }
 
-    /// Removes all of it: table, namespaces, interfaces, mounts. The next `attach` or `publish`
-    /// makes it again.
+    /// Tells the rules which interface leads to the other nodes. From then on nothing of the
+    /// cluster's subnet is taken that comes another way.
     ///
     /// # Errors
-    /// The kernel refuses.
-    pub async fn close(&self) -> Result<(), NetError> {
-        let mut published = self.published.lock().await;
-        let mut bridge = self.bridge.write().await;
-        routes::remove(&self.links, &self.config).await?;
-        if bridge.is_none() {
-            return Ok(());
+    /// The kernel refuses the rules.
+    pub async fn mesh(&self, interface: Option<String>) -> Result<(), NetError> {
+        self.surround(|around| around.mesh = interface).await
+    }
+
+    async fn surround(&self, change: impl FnOnce(&mut Surroundings)) -> Result<(), NetError> {
+        let guard = self.bridge.read().await;
+        let is_new = {
+            let mut around = self.around.lock();
+            let before = around.clone();
+            change(&mut around);
+            *around != before
+        };
+        if is_new && guard.is_some() {
+            // An interface that is new does not pass anything on yet.
+            let alone = forwarding::turn_on(&self.config.forwarding)?;
+            self.around.lock().alone = alone;
+            self.tell(&self.base()).await?;
         }
-        remove(&self.links, &self.config).await?;
-        *bridge = None;
-        *published = Published::default();
         Ok(())
     }
 
-    /// Removes what an earlier process left of this instance, without opening it first.
-    ///
-    /// # Errors
-    /// The kernel refuses.
-    pub async fn clear(config: &NetConfig) -> Result<(), NetError> {
-        let links = connect(&config.run_dir)?;
-        routes::remove(&links, config).await?;
-        remove(&links, config).await
+    fn base(&self) -> String {
+        firewall::base(&self.config, &self.around.lock())
     }
+
+    /// All rules, with these published ports; absent they stay as they are.
+    fn all_rules(&self, published: Option<&PublishMap>) -> String {
+        let published = published.map(|map| firewall::publish(&self.config, map));
+        let sources = firewall::sources(&self.config, &self.sources.all());
+        [self.base(), sources, published.unwrap_or_default()].concat()
+    }
+}
+
+/// Whether a connection goes by UDP to a published port of one of the host's own addresses, and not
+/// to where that leads now. One by TCP ends by itself with its container; by UDP nobody notices.
+fn is_misled(flow: &Flow, map: &PublishMap, subnet: Subnet, own: &BTreeSet<Ipv4Addr>) -> bool {
+    let (asked, port) = flow.original.destination;
+    let is_ours = flow.protocol == conntrack::UDP && (own.contains(&asked) || asked.is_loopback());
+    let target = flow.reply.source;
+    let targets = map.get(&(port, Protocol::Udp)).map(Vec::as_slice).unwrap_or_default();
+    // One that began while the port led nowhere is led nowhere until its entry goes.
+    let is_led = target.0 != asked && subnet.contains(target.0);
+    let is_stuck = target.0 == asked && !targets.is_empty();
+    is_ours && (is_led || is_stuck) && !targets.contains(&target)
+}
+
+/// The name of an instance's bridge.
+#[must_use]
+pub fn bridge(instance: &str) -> String {
+    format!("mill-{instance}")
 }
 
 fn connect(run_dir: &Path) -> Result<Links, NetError> {
     let (connection, links) = Links::connect()
         .map_err(|source| NetError::Namespace { path: run_dir.to_owned(), source })?;
     Ok(links.drive(connection))
-}
-
-fn listed(config: &NetConfig) -> Result<Vec<(String, PathBuf)>, NetError> {
-    match netns::list(&config.run_dir) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-        other => {
-            other.map_err(|source| NetError::Namespace { path: config.run_dir.clone(), source })
-        }
-    }
-}
-
-async fn detach(links: &Links, config: &NetConfig, id: &AllocId) -> Result<(), NetError> {
-    links.remove(&config.cable(id)).await?;
-    netns::remove(&config.namespace(id)).await
-}
-
-async fn remove(links: &Links, config: &NetConfig) -> Result<(), NetError> {
-    firewall::apply(&firewall::remove(config)).await?;
-    for (name, _) in listed(config)? {
-        detach(links, config, &AllocId::from(name)).await?;
-    }
-    let bridge = config.bridge();
-    if let Some(found) = links.find(&bridge).await? {
-        let ports = links.all().await?.into_iter().filter(|l| l.controller == Some(found.index));
-        for port in ports {
-            links.remove(&port.name).await?;
-        }
-        links.remove(&bridge).await?;
-    }
-    match std::fs::remove_dir(&config.run_dir) {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => {
-            Err(NetError::Write { path: config.run_dir.clone(), source })
-        }
-        _ => Ok(()),
-    }
 }
 
 /// Refuses a subnet that the host uses otherwise, and drops our own bridge if it has another one:

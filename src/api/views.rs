@@ -73,6 +73,8 @@ pub struct Observed {
     pub allocations: BTreeMap<AllocId, (MilliCpu, Bytes)>,
     /// Use of the nodes that answered.
     pub nodes: BTreeMap<NodeId, (MilliCpu, Bytes)>,
+    /// What is wrong with the machines of the nodes that answered, with its remedy.
+    pub trouble: BTreeMap<NodeId, Vec<String>>,
 }
 
 /// The whole cluster at a glance.

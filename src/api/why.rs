@@ -153,6 +153,9 @@ fn allocation(state: &State, one: &Allocation, seen: &views::Observed) -> Alloca
     let said = one.observed.exit.as_ref().and_then(|exit| exit.message.as_deref());
     let works = one.observed.phase == Phase::Running && one.observed.health == Health::Healthy;
     let output = said.filter(|_| !works).unwrap_or_default();
+    let mut remedies = if works { Vec::new() } else { advice(state, one) };
+    // A probe comes from the node itself, so that it may succeed though nobody else gets through.
+    remedies.extend(seen.trouble.get(&one.node).into_iter().flatten().cloned());
     AllocationWhyView {
         id: view.id,
         node: view.node,
@@ -161,7 +164,7 @@ fn allocation(state: &State, one: &Allocation, seen: &views::Observed) -> Alloca
         since: one.phase_since.to_string(),
         reason: reason(one, seen.now).or_else(|| leaving(state, one, seen)),
         output: output.lines().filter(|l| !l.trim().is_empty()).map(str::to_owned).collect(),
-        remedies: if works { Vec::new() } else { advice(state, one) },
+        remedies,
         nodes: if one.is_live() { ranked(state, one) } else { Vec::new() },
     }
 }

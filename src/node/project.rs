@@ -6,7 +6,7 @@ use crate::fsm::State;
 use crate::fsm::model::{Allocation, Desired, Node};
 use crate::id::NodeId;
 use crate::node::network::{Protocol, Subnet};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
 /// Host ports of a node, each with the containers that it leads to.
@@ -60,6 +60,27 @@ pub fn routes(state: &State, node: NodeId) -> BTreeMap<Subnet, Ipv4Addr> {
         Some((Subnet::node(other.subnet), other.address.parse().ok()?))
     };
     others.filter_map(route).collect()
+}
+
+/// The other nodes, as a node's firewall has to know them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Neighbours {
+    /// Their parts of the subnet.
+    pub subnets: BTreeSet<Subnet>,
+    /// Their addresses, each with its port for peers; 0: it has none.
+    pub nodes: BTreeSet<(Ipv4Addr, u16)>,
+}
+
+/// The other nodes: which containers are the cluster's, and which ports are none of theirs.
+#[must_use]
+pub fn neighbours(state: &State, node: NodeId) -> Neighbours {
+    let others = || state.nodes.values().filter(|other| other.id != node);
+    Neighbours {
+        subnets: others().map(|other| Subnet::node(other.subnet)).collect(),
+        nodes: others()
+            .filter_map(|other| Some((other.address.parse().ok()?, other.peer_port)))
+            .collect(),
+    }
 }
 
 /// What a node does with an allocation of its own.

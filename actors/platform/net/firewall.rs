@@ -1,44 +1,41 @@
-//! The node's nftables table: egress, published ports, who may reach a container.
+//! The node's nftables tables: egress, published ports, who may reach a container and the host.
 //!
-//! Owns the text of the rules and the one way they reach the kernel: `nft`, one transaction a
-//! change. Never touches another table.
+//! Owns the text of the rules. Never touches another table, and never runs anything: `nft` does.
 
-use super::{NetConfig, NetError, PublishOn};
-use crate::limits::NFT_DEADLINE;
-use crate::node::network::Protocol;
+use super::{NetConfig, PublishOn};
+use crate::node::network::{Protocol, Subnet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::net::Ipv4Addr;
-use std::process::Stdio;
-use tokio::io::AsyncWriteExt;
-use tokio::process::Command;
 
-pub use crate::node::project::PublishMap;
+pub use crate::node::project::{Neighbours, PublishMap};
+
+/// What every bridge and mesh of this program is called at the start: several nodes share a host.
+pub(super) const OURS: &str = "mill-*";
+
+/// What the rules depend on besides the configuration.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Surroundings {
+    /// The other nodes.
+    pub neighbours: Neighbours,
+    /// The interface that leads to them; absent: they are routed to as they are.
+    pub mesh: Option<String>,
+    /// The host forwards for this program alone, since nobody else has turned forwarding on.
+    pub alone: bool,
+}
 
 /// The table, all but the published ports, which stay as they are: what an earlier process
 /// published goes on working until the next `publish`.
-pub(super) fn base(config: &NetConfig) -> String {
+pub(super) fn base(config: &NetConfig, around: &Surroundings) -> String {
     let table = config.table();
-    let bridge = config.bridge();
-    let subnet = config.subnet;
-    let cluster = config.cluster_subnet;
-    let (arriving, leaving) = match config.publish_on {
-        PublishOn::All => {
-            ("fib daddr type local jump publish", "fib daddr type local jump publish")
-        }
-        PublishOn::Loopback => ("", "ip daddr 127.0.0.1 jump publish"),
-    };
-    let private = match config.private_ports.as_slice() {
-        [] => String::new(),
-        ports => {
-            let ports: Vec<String> = ports.iter().map(u16::to_string).collect();
-            let ports = ports.join(", ");
-            format!("iifname \"{bridge}\" tcp dport {{ {ports} }} reject with tcp reset")
-        }
-    };
-    format!(
+    let mut rules = format!(
         r#"table ip {table} {{
+ set peers {{ type ipv4_addr; flags interval; }}
+ set private {{ type ipv4_addr . inet_service; }}
  chain publish {{ }}
  chain reserved {{ }}
+ chain inside {{ }}
+ chain others {{ }}
  chain guard {{ type filter hook prerouting priority raw; policy accept; }}
  chain prerouting {{ type nat hook prerouting priority dstnat; policy accept; }}
  chain output {{ type nat hook output priority -100; policy accept; }}
@@ -46,17 +43,84 @@ pub(super) fn base(config: &NetConfig) -> String {
  chain input {{ type filter hook input priority filter; policy accept; }}
  chain forward {{ type filter hook forward priority filter; policy accept; }}
 }}
-flush chain ip {table} guard
-flush chain ip {table} prerouting
-flush chain ip {table} output
-flush chain ip {table} postrouting
-flush chain ip {table} input
-flush chain ip {table} forward
-table ip {table} {{
- chain guard {{
+"#
+    );
+    for set in ["peers", "private"] {
+        let _ = writeln!(rules, "flush set ip {table} {set}");
+    }
+    let chains =
+        ["inside", "others", "guard", "prerouting", "output", "postrouting", "input", "forward"];
+    for chain in chains {
+        let _ = writeln!(rules, "flush chain ip {table} {chain}");
+    }
+    rules.push_str(&elements(config, around));
+    let _ = writeln!(
+        rules,
+        "table ip {table} {{\n{}{}{}{}}}",
+        guard(config, around),
+        translation(config),
+        host(config, around),
+        forward(config, around),
+    );
+    rules
+}
+
+/// The sets of the other nodes: their parts of the subnet, and the ports that are theirs alone.
+fn elements(config: &NetConfig, around: &Surroundings) -> String {
+    let table = config.table();
+    let mut rules = String::new();
+    let others = &around.neighbours.subnets;
+    let peers: Vec<String> =
+        others.iter().filter(|s| **s != config.subnet).map(Subnet::to_string).collect();
+    if !peers.is_empty() {
+        let _ = writeln!(rules, "add element ip {table} peers {{ {} }}", peers.join(", "));
+    }
+    let mut private = BTreeSet::new();
+    for (address, peer) in &around.neighbours.nodes {
+        let ports = config.private_ports.iter().chain([peer]).filter(|port| **port != 0);
+        private.extend(ports.map(|port| (*address, *port)));
+    }
+    let private: Vec<String> =
+        private.iter().map(|(address, port)| format!("{address} . {port}")).collect();
+    if !private.is_empty() {
+        let _ = writeln!(rules, "add element ip {table} private {{ {} }}", private.join(", "));
+    }
+    rules
+}
+
+/// Whose packets are taken at all, by where they come from.
+fn guard(config: &NetConfig, around: &Surroundings) -> String {
+    let (bridge, subnet, cluster) = (config.bridge(), config.subnet, config.cluster_subnet);
+    let elsewhere = format!("iifname != \"{OURS}\" iifname != \"lo\" ip saddr {cluster}");
+    // With a mesh nothing of the cluster comes another way; without one, the way that leads back.
+    let others = match &around.mesh {
+        Some(mesh) => format!("iifname != \"{mesh}\" {elsewhere} drop"),
+        None => format!(
+            "{elsewhere} ip saddr != @peers drop\n  {elsewhere} fib saddr . iif oif missing drop"
+        ),
+    };
+    format!(
+        r#" chain guard {{
   iifname "{bridge}" ip daddr 127.0.0.0/8 drop
+  iifname "{bridge}" ip saddr != {subnet} drop
+  iifname != "{bridge}" iifname != "lo" ip saddr {subnet} drop
+  {others}
  }}
- chain prerouting {{
+"#
+    )
+}
+
+/// Published ports, and the addresses with which containers are seen.
+fn translation(config: &NetConfig) -> String {
+    let (bridge, subnet, cluster) = (config.bridge(), config.subnet, config.cluster_subnet);
+    let (arriving, leaving) = match config.publish_on {
+        PublishOn::All => {
+            ("fib daddr type local jump publish", "fib daddr type local jump publish")
+        }
+        PublishOn::Loopback => ("", "ip daddr 127.0.0.1 jump publish"),
+    };
+    format!(
+        r#" chain prerouting {{
   {arriving}
  }}
  chain output {{
@@ -67,19 +131,100 @@ table ip {table} {{
   ip saddr 127.0.0.0/8 oifname "{bridge}" masquerade
   ip saddr {subnet} oifname "{bridge}" ct status dnat masquerade
  }}
+"#
+    )
+}
+
+/// What containers, here and of other nodes, reach of the host itself: names, what is open to
+/// everybody through this program, and nothing else.
+fn host(config: &NetConfig, around: &Surroundings) -> String {
+    let (bridge, gateway) = (config.bridge(), config.subnet.gateway());
+    let mesh = around.mesh.iter().map(|mesh| format!("  iifname \"{mesh}\" jump inside\n"));
+    let mesh: String = mesh.collect();
+    let open = match config.open_ports.as_slice() {
+        [] => String::new(),
+        ports => format!("  tcp dport {{ {} }} accept\n", list(ports)),
+    };
+    format!(
+        r#" chain inside {{
+  ct state established,related accept
+  meta l4proto {{ tcp, udp }} ip daddr {gateway} th dport 53 accept
+  icmp type echo-request accept
+{open}  meta l4proto tcp reject with tcp reset
+  reject
+ }}
  chain input {{
-  {private}
-  jump reserved
+  iifname "{bridge}" jump inside
+{mesh}  jump reserved
+ }}
+"#
+    )
+}
+
+fn list(ports: &[u16]) -> String {
+    ports.iter().map(u16::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// What goes to a container or comes from one, and what is let through for others.
+fn forward(config: &NetConfig, around: &Surroundings) -> String {
+    let bridge = config.bridge();
+    let mesh = around
+        .mesh
+        .iter()
+        .flat_map(|mesh| ["iifname", "oifname"].map(|end| format!("  {end} \"{mesh}\" return\n")));
+    let mesh: String = mesh.collect();
+    let alone = if around.alone { "  jump others\n" } else { "" };
+    // Those of other nodes; the guard has looked at which way they came.
+    format!(
+        r#" chain others {{
+  iifname "{OURS}" return
+  oifname "{OURS}" return
+{mesh}  drop
  }}
  chain forward {{
   ct state established,related accept
+{alone}  iifname "{bridge}" oifname "{bridge}" accept
+  iifname "{bridge}" ip daddr . tcp dport @private reject with tcp reset
+  iifname "{bridge}" ip daddr 169.254.0.0/16 reject
   oifname "{bridge}" ct status dnat accept
-  oifname "{bridge}" ip saddr {cluster} accept
+  oifname "{bridge}" ip saddr @peers accept
   oifname "{bridge}" drop
+ }}
+"#
+    )
+}
+
+/// Which address each cable to a container may send from, replacing those before: another one is
+/// forged. Each is named by the host's end.
+pub(super) fn sources(config: &NetConfig, cables: &BTreeMap<String, Ipv4Addr>) -> String {
+    let table = config.table();
+    let mut rules = format!(
+        r#"table bridge {table} {{
+ set cables {{ type ifname; }}
+ set members {{ type ifname . ipv4_addr; }}
+ chain sources {{ type filter hook prerouting priority -300; policy accept; }}
+}}
+flush chain bridge {table} sources
+flush set bridge {table} cables
+flush set bridge {table} members
+table bridge {table} {{
+ chain sources {{
+  iifname != @cables accept
+  ether type ip iifname . ip saddr @members accept
+  ether type arp iifname . arp saddr ip @members accept
+  drop
  }}
 }}
 "#
-    )
+    );
+    if !cables.is_empty() {
+        let names: Vec<String> = cables.keys().map(|name| format!("\"{name}\"")).collect();
+        let pairs: Vec<String> =
+            cables.iter().map(|(name, address)| format!("\"{name}\" . {address}")).collect();
+        let _ = writeln!(rules, "add element bridge {table} cables {{ {} }}", names.join(", "));
+        let _ = writeln!(rules, "add element bridge {table} members {{ {} }}", pairs.join(", "));
+    }
+    rules
 }
 
 /// The published ports, replacing those before. New connections follow at once; established ones
@@ -109,10 +254,12 @@ pub(super) fn publish(config: &NetConfig, map: &PublishMap) -> String {
     rules
 }
 
-/// Takes the table away; no error if there is none.
+/// Takes the tables away; no error if there are none.
 pub(super) fn remove(config: &NetConfig) -> String {
     let table = config.table();
-    format!("add table ip {table}\ndelete table ip {table}\n")
+    ["ip", "bridge"]
+        .map(|family| format!("add table {family} {table}\ndelete table {family} {table}\n"))
+        .concat()
 }
 
 fn spread(targets: &[(Ipv4Addr, u16)]) -> Option<String> {
@@ -127,47 +274,6 @@ fn spread(targets: &[(Ipv4Addr, u16)]) -> Option<String> {
                 .collect();
             Some(format!("numgen inc mod {} map {{ {} }}", parts.len(), parts.join(", ")))
         }
-    }
-}
-
-/// Applies the text as one transaction.
-pub(super) async fn apply(rules: &str) -> Result<(), NetError> {
-    let mut child = Command::new("nft")
-        .args(["-f", "-"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .map_err(|source| NetError::NoNft { source })?;
-    let stdin = child.stdin.take();
-    let talk = async {
-        if let Some(mut stdin) = stdin {
-            // A broken pipe: nft says on stderr why it left early.
-            let _ = stdin.write_all(rules.as_bytes()).await;
-        }
-        child.wait_with_output().await
-    };
-    let output = tokio::time::timeout(NFT_DEADLINE, talk)
-        .await
-        .map_err(|_| NetError::NftSlow { after: NFT_DEADLINE })?
-        .map_err(|source| NetError::NoNft { source })?;
-    if output.status.success() {
-        return Ok(());
-    }
-    let text = String::from_utf8_lossy(&output.stderr);
-    let message = text.lines().next().unwrap_or("no reason given").trim().to_owned();
-    Err(NetError::Nft { message, remedy: remedy(&text) })
-}
-
-fn remedy(text: &str) -> &'static str {
-    if text.contains("not permitted") {
-        "run mill as root"
-    } else if text.contains("No such file") || text.contains("not supported") {
-        "this kernel lacks a part of nftables: modprobe -a nf_tables nft_chain_nat nft_masq \
-         nft_fib_ipv4 nft_numgen nft_reject_ipv4"
-    } else {
-        "see `nft list ruleset`"
     }
 }
 

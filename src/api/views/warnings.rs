@@ -39,6 +39,14 @@ pub(super) fn warnings(state: &State, seen: &Observed) -> Vec<WarningView> {
         all.push(WarningView { subject, message, command: None });
     }
     all.extend(state.nodes.values().filter_map(|node| of_drain(state, node)));
+    for (node, told) in &seen.trouble {
+        let Some(node) = state.nodes.get(node) else { continue };
+        all.extend(told.iter().map(|message| WarningView {
+            subject: node.name.clone(),
+            message: message.clone(),
+            command: None,
+        }));
+    }
     let waiting = service::waiting(state);
     for app in state.apps.values() {
         for (name, service) in &app.services {

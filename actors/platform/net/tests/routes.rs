@@ -17,6 +17,8 @@ fn other_nodes_containers_are_routed_and_see_who_calls() {
         let container = net.attach(&id("a"), ip(2)).await.unwrap();
         let there: Subnet = "10.101.16.0/21".parse().unwrap();
         let here: Subnet = "10.101.24.0/21".parse().unwrap();
+        let neighbours = Neighbours { subnets: [there, here].into(), ..Neighbours::default() };
+        net.neighbours(neighbours).await.unwrap();
         assert!(net.route([(there, OUTSIDE), (here, HOST)].into()).await.unwrap().is_empty());
         let routes = run("ip route show");
         assert!(routes.contains("10.101.16.0/21 via 192.0.2.10"), "{routes}");
