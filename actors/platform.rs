@@ -9,11 +9,14 @@ pub mod exec;
 pub mod image;
 pub mod logs;
 pub mod net;
+pub mod permissions;
 pub mod private_containerd;
 pub mod resolvers;
 pub mod runc_shim;
 pub mod secrets;
 pub mod transfer;
+pub mod trash;
+pub mod tree;
 pub mod usage;
 
 use self::containerd::Containerd;
@@ -21,6 +24,7 @@ use self::exec::Execs;
 use self::image::{Images, RegistryConfig};
 use self::net::{Net, NetConfig, NetError, PublishOn};
 use self::secrets::SecretStore;
+use self::trash::Trash;
 use crate::config::{ContainerdChoice, DaemonConfig, Mode};
 use crate::node::network::Subnet;
 use crate::secret::Keyring;
@@ -70,6 +74,15 @@ pub enum PlatformError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// The folders of what runs.
+    #[error("can't make {path}", path = path.display())]
+    Run {
+        /// Which.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
     /// Opening was broken off inside.
     #[error("keeping a copy of the mill binary was broken off")]
     Aborted(#[source] tokio::task::JoinError),
@@ -87,6 +100,8 @@ pub struct Platform {
     pub execs: Execs,
     /// The containers' network.
     pub net: Net,
+    /// Where goes what containers have left.
+    pub trash: Trash,
     /// The kept binary that logs.
     pub logger: PathBuf,
     /// Reads the containers' logs.
@@ -199,6 +214,10 @@ impl Platform {
             Mode::Daemon => PublishOn::All,
             Mode::Dev => PublishOn::Loopback,
         };
+        for folder in [&places.run, &places.runc_root()] {
+            let failed = |source| PlatformError::Run { path: folder.clone(), source };
+            permissions::make(folder).map_err(failed)?;
+        }
         let data = places.data.clone();
         let keep = tokio::task::spawn_blocking(move || logs::install_logger(&data));
         let mut net = places.net(node, cluster, publish_on);
@@ -228,7 +247,20 @@ impl Platform {
         let logs = reader.map_err(|source| PlatformError::Logs { source })?;
         let execs = Execs::new(containerd.clone(), places.execs());
         let secrets = SecretStore::new(places.secrets(), keyring);
-        Ok(Self { places, containerd, images, execs, net: net?, logger, logs, secrets, private })
+        let trash = Trash::open(&places.data);
+        let net = net?;
+        Ok(Self {
+            places,
+            containerd,
+            images,
+            execs,
+            net,
+            trash,
+            logger,
+            logs,
+            secrets,
+            private,
+        })
     }
 }
 

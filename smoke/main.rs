@@ -52,6 +52,7 @@ mod rejoin;
 mod rollback;
 mod rolling_update;
 mod secrets;
+mod security;
 mod software;
 mod stale_watchers;
 mod standstill;

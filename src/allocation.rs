@@ -276,6 +276,9 @@ impl Life {
         // A task is never started again: what later attempts would need goes at once.
         let last = cause == Cause::Stopped || !self.terms.restarts && cause != Cause::Leftover;
         if matches!(cause, Cause::Stopped | Cause::Replaced | Cause::TimedOut) {
+            if self.observed.phase != Phase::Stopping {
+                self.observed.message = None;
+            }
             self.observed.phase = Phase::Stopping;
         }
         let unhealthy = matches!(cause, Cause::Unhealthy(_));

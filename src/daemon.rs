@@ -19,6 +19,7 @@ pub use recover::RecoverError;
 use crate::actors::api::{self, Standing, listener};
 use crate::actors::peer;
 use crate::actors::platform::net::{Net, PublishOn};
+use crate::actors::platform::permissions::{self, OpenToOthers};
 use crate::actors::platform::private_containerd as private;
 use crate::actors::platform::{Places, Platform, PlatformError};
 use crate::actors::raft::lock::{DataLock, LockError};
@@ -55,6 +56,9 @@ pub enum DaemonError {
         #[source]
         source: std::io::Error,
     },
+    /// Others than root could reach it.
+    #[error(transparent)]
+    Open(#[from] OpenToOthers),
     /// The system has none left.
     #[error("cannot start a thread: {0}")]
     Thread(#[source] std::io::Error),
@@ -182,7 +186,10 @@ impl Node {
         check_host(&config).await?;
         let data = config.data_dir.clone();
         let unusable = |source| DaemonError::DataDir { path: data.clone(), source };
-        std::fs::create_dir_all(&data).map_err(unusable)?;
+        permissions::secure(&data).map_err(|error| match error {
+            OpenToOthers::System { source, .. } => unusable(source),
+            error => DaemonError::Open(error),
+        })?;
         let lock = DataLock::acquire(&data)?;
         if config.recover_single {
             recover::recover(&config).await?;

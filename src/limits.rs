@@ -6,6 +6,10 @@ mod converge;
 
 pub use converge::*;
 
+mod host;
+
+pub use host::*;
+
 mod images;
 
 pub use images::*;

@@ -102,6 +102,16 @@ pub struct LocalSocket {
     inode: u64,
 }
 
+/// Makes a folder that others may look into: what is in it is closed by itself, and whoever may
+/// not use it is told so, instead of that nothing is there.
+fn folder(directory: &Path) -> std::io::Result<()> {
+    if directory.exists() {
+        return Ok(());
+    }
+    fs::create_dir_all(directory)?;
+    fs::set_permissions(directory, fs::Permissions::from_mode(0o755))
+}
+
 impl LocalSocket {
     /// Opens the socket, mode 0600. A file that a dead daemon left is replaced. Must be called
     /// within a tokio runtime.
@@ -119,7 +129,7 @@ impl LocalSocket {
         }
         check_leftover(path)?;
         if let Some(directory) = path.parent() {
-            fs::create_dir_all(directory).map_err(failed)?;
+            folder(directory).map_err(failed)?;
         }
         // Of an earlier process of the same number, that was killed in between.
         let _ = fs::remove_file(&partial);

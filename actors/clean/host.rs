@@ -4,6 +4,7 @@
 //! follows a link out of a directory that it removes.
 
 use crate::actors::platform::Places;
+use crate::actors::platform::tree;
 use crate::limits;
 use nix::mount::{MntFlags, umount2};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
@@ -231,7 +232,7 @@ fn remove_cgroup(group: &Path) -> io::Result<usize> {
 /// # Errors
 /// It can't be removed.
 pub(super) fn remove_directory(directory: &Path) -> io::Result<bool> {
-    match fs::remove_dir_all(directory) {
+    match tree::remove(directory) {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(_) if fs::read_dir(directory).is_ok_and(|mut left| left.next().is_none()) => Ok(true),

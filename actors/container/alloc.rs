@@ -230,7 +230,11 @@ impl State {
                         }
                         Msg::Outcome(match job.clear(attempt, gently, since, last).await {
                             Ok((ended, output)) => Input::Cleared(turn, ended, output),
-                            Err(error) => Input::NotCleared(turn, error.to_string()),
+                            Err(error) => {
+                                let error = error.failure().message;
+                                tracing::warn!(alloc = %job.id, error, "not removed yet");
+                                Input::NotCleared(turn, error)
+                            }
                         })
                     });
                 }

@@ -27,6 +27,7 @@ pub use netns::within;
 pub use reserve::{Program, Taken, holder};
 pub use watch::foreign_to;
 
+use crate::actors::platform::permissions;
 use crate::id::AllocId;
 use crate::limits::LINK_MTU;
 use crate::node::network::{Protocol, Subnet};
@@ -172,7 +173,7 @@ impl Net {
 
     async fn make(&self) -> Result<Bridge, NetError> {
         let config = &self.config;
-        std::fs::create_dir_all(&config.run_dir)
+        permissions::make(&config.run_dir)
             .map_err(|source| NetError::Write { path: config.run_dir.clone(), source })?;
         check_subnet(&self.links, config).await?;
         let mtu = self.links.egress_mtu().await?.unwrap_or(LINK_MTU).min(LINK_MTU);

@@ -4,7 +4,8 @@
 //! every path is resolved inside that root, whatever links the container has put there. Blocks:
 //! call it where that may be.
 
-use nix::dir::Dir;
+use crate::actors::platform::tree::{self, Walk, kind};
+use crate::limits;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat, openat2, readlinkat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat, fstatat, mkdirat};
@@ -16,9 +17,6 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path, PathBuf};
 use tar::{Archive, Builder, EntryType, Header};
-
-/// Folders within folders that are followed.
-const DEPTH_MAX: usize = 200;
 
 /// Why files were not copied.
 #[derive(Debug, thiserror::Error)]
@@ -182,7 +180,11 @@ impl Root {
         let made = mkdirat(at, name, Mode::from_bits_truncate(mode | 0o700));
         let fd = openat(at, name, flags, Mode::empty())?;
         match made {
-            Ok(()) => self.own(&fd)?,
+            Ok(()) => {
+                self.own(&fd)?;
+                // Whatever this process masks.
+                fchmod(&fd, Mode::from_bits_truncate(mode | 0o700))?;
+            }
             Err(Errno::EEXIST) => {}
             Err(errno) => return Err(errno),
         }
@@ -233,16 +235,12 @@ impl Source {
         if kind(&self.stat) == SFlag::S_IFREG {
             file(&mut archive, &name, self.fd, &self.stat)?;
         } else {
-            folder(&mut archive, &name, self.fd, &self.stat, 0)
+            folder(&mut archive, &name, self.fd, &self.stat)
                 .map_err(|source| CopyError::System { path: self.path, source })?;
         }
         archive.into_inner()?.flush()?;
         Ok(())
     }
-}
-
-fn kind(stat: &FileStat) -> SFlag {
-    SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits())
 }
 
 /// The parts of an archive's path, none of which leads up.
@@ -258,7 +256,7 @@ fn parts(path: &Path) -> Result<Vec<OsString>> {
             }
         }
     }
-    if parts.len() > DEPTH_MAX {
+    if path.as_os_str().len() > limits::PATH_MAX {
         return Err(CopyError::Entry { name: path.to_owned(), reason: "is too deep" });
     }
     Ok(parts)
@@ -292,56 +290,81 @@ fn folder<W: Write>(
     name: &Path,
     fd: OwnedFd,
     stat: &FileStat,
-    depth: usize,
 ) -> io::Result<()> {
     archive.append_data(&mut header(stat, EntryType::Directory, 0), name, io::empty())?;
-    if depth >= DEPTH_MAX {
-        return Ok(());
-    }
-    let mut names = Vec::new();
-    for entry in Dir::from_fd(fd.try_clone()?)?.iter() {
-        let entry = entry?;
-        let bytes = entry.file_name().to_bytes();
-        if bytes != b"." && bytes != b".." {
-            names.push(OsStr::from_bytes(bytes).to_owned());
-        }
-    }
-    names.sort();
-    for entry in names {
-        let path = name.join(&entry);
-        let seen = match fstatat(&fd, entry.as_os_str(), AtFlags::AT_SYMLINK_NOFOLLOW) {
-            Err(Errno::ENOENT) => continue,
-            other => other?,
+    let (names, mut path) = (sorted(&fd)?, name.to_owned());
+    let mut walk = Walk::new(fd, names)?;
+    loop {
+        let Some(entry) = walk.next_entry() else {
+            if !walk.leave()? {
+                return Ok(());
+            }
+            path.pop();
+            continue;
         };
-        let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
-        match kind(&seen) {
-            SFlag::S_IFLNK => {
-                let to = readlinkat(&fd, entry.as_os_str())?;
-                let mut header = header(&seen, EntryType::Symlink, 0);
-                if header.set_link_name_literal(to.as_bytes()).is_ok() {
-                    archive.append_data(&mut header, &path, io::empty())?;
-                } else {
-                    // Too long for a header by itself.
-                    archive.append_link(&mut header, &path, &to)?;
-                }
+        path.push(&entry);
+        if path.as_os_str().len() > limits::PATH_MAX {
+            return Err(io::Error::other("holds folders that are too deep for an archive"));
+        }
+        match one(archive, &path, walk.folder(), &entry)? {
+            Some(inner) => {
+                let names = sorted(&inner)?;
+                walk.enter(inner, names)?;
             }
-            SFlag::S_IFREG | SFlag::S_IFDIR => {
-                let inner = match openat(&fd, entry.as_os_str(), flags, Mode::empty()) {
-                    // Gone, or another thing by now.
-                    Err(Errno::ENOENT | Errno::ELOOP) => continue,
-                    other => other?,
-                };
-                let stat = fstat(&inner)?;
-                match kind(&stat) {
-                    SFlag::S_IFREG => file(archive, &path, inner, &stat)?,
-                    SFlag::S_IFDIR => folder(archive, &path, inner, &stat, depth + 1)?,
-                    _ => {}
-                }
-            }
-            _ => {}
+            None => drop(path.pop()),
         }
     }
-    Ok(())
+}
+
+fn sorted(folder: &OwnedFd) -> io::Result<Vec<OsString>> {
+    let mut names = tree::names(folder.as_fd())?;
+    names.sort();
+    Ok(names)
+}
+
+/// Writes an entry of a folder; of a folder only its head, which is answered.
+fn one<W: Write>(
+    archive: &mut Builder<W>,
+    path: &Path,
+    at: BorrowedFd<'_>,
+    entry: &OsStr,
+) -> io::Result<Option<OwnedFd>> {
+    let seen = match fstatat(at, entry, AtFlags::AT_SYMLINK_NOFOLLOW) {
+        Err(Errno::ENOENT) => return Ok(None),
+        other => other?,
+    };
+    let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+    match kind(&seen) {
+        SFlag::S_IFLNK => {
+            let to = readlinkat(at, entry)?;
+            let mut header = header(&seen, EntryType::Symlink, 0);
+            if header.set_link_name_literal(to.as_bytes()).is_ok() {
+                archive.append_data(&mut header, path, io::empty())?;
+            } else {
+                // Too long for a header by itself.
+                archive.append_link(&mut header, path, &to)?;
+            }
+        }
+        SFlag::S_IFREG | SFlag::S_IFDIR => {
+            let inner = match openat(at, entry, flags, Mode::empty()) {
+                // Gone, or another thing by now.
+                Err(Errno::ENOENT | Errno::ELOOP) => return Ok(None),
+                other => other?,
+            };
+            let stat = fstat(&inner)?;
+            match kind(&stat) {
+                SFlag::S_IFREG => file(archive, path, inner, &stat)?,
+                SFlag::S_IFDIR => {
+                    let mut header = header(&stat, EntryType::Directory, 0);
+                    archive.append_data(&mut header, path, io::empty())?;
+                    return Ok(Some(inner));
+                }
+                _ => {}
+            }
+        }
+        _ => {}
+    }
+    Ok(None)
 }
 
 #[cfg(test)]
@@ -403,6 +426,34 @@ mod tests {
         assert_eq!(missing.to_string(), "/no: isn't there");
         let nowhere = root.unpack(Path::new("/no/where"), &one[..]).unwrap_err();
         assert_eq!(nowhere.to_string(), "/no/where: its folder isn't there");
+    }
+
+    #[test]
+    fn the_deepest_tree_is_copied_whole_or_refused_and_never_ends_the_process() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut at = dir.path().join("deep");
+        std::fs::create_dir(&at).unwrap();
+        for _ in 0..600 {
+            at.push("d");
+            std::fs::create_dir(&at).unwrap();
+        }
+        std::fs::write(at.join("file"), "content").unwrap();
+        let top = root(dir.path());
+        let mut bytes = Vec::new();
+        top.find(Path::new("/deep")).unwrap().pack(&mut bytes).unwrap();
+        top.unpack(Path::new("/copy"), &bytes[..]).unwrap();
+        let copied =
+            dir.path().join("copy").join(at.strip_prefix(dir.path().join("deep")).unwrap());
+        assert_eq!(std::fs::read_to_string(copied.join("file")).unwrap(), "content");
+        let mut folder = nix::fcntl::open(&at, OFlag::O_DIRECTORY, Mode::empty()).unwrap();
+        for _ in 0..15_000 {
+            mkdirat(&folder, "d", Mode::S_IRWXU).unwrap();
+            folder = openat(&folder, "d", OFlag::O_DIRECTORY, Mode::empty()).unwrap();
+        }
+        let refused = top.find(Path::new("/deep")).unwrap().pack(io::sink()).unwrap_err();
+        let why = std::error::Error::source(&refused).unwrap().to_string();
+        assert!(why.contains("too deep"), "{why}");
+        tree::remove(&dir.path().join("deep")).unwrap();
     }
 
     #[test]

@@ -32,7 +32,8 @@ impl Context {
     /// # Errors
     /// An address that can't be used.
     pub fn client(&self) -> Result<Client, CliError> {
-        Ok(Client::new(self.globals.targets()?, self.globals.token.clone()))
+        let client = Client::new(self.globals.targets()?, self.globals.token.clone());
+        Ok(client.verbatim(self.ui.json))
     }
 
     /// The present, for ages.

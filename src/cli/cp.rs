@@ -5,6 +5,7 @@
 use super::client::{Call, escape};
 use super::exec::allocation;
 use super::{Context, error::CliError};
+use crate::actors::platform::tree;
 use crate::limits;
 use argh::{ArgsInfo, FromArgs};
 use futures_util::TryStreamExt as _;
@@ -92,7 +93,7 @@ fn unpack(from: impl Read, to: &Path) -> io::Result<()> {
         std::fs::rename(scratch.join(name), target)
     });
     // What is left there is of no use.
-    let removed = std::fs::remove_dir_all(&scratch);
+    let removed = tree::remove(&scratch);
     moved.and(removed)
 }
 

@@ -120,6 +120,7 @@ pub(super) fn run(args: DevArgs, context: &Context) -> Result<(), CliError> {
     let spec = file.executable()?;
     log_to_stderr(config.log_format, "warn", context);
     let client = Client::new(vec![Target::Unix(config.socket.clone())], None);
+    let client = client.verbatim(context.ui.json);
     let since = context.now().to_string();
     let dev = Dev { context, args: &args, secrets, client, since };
     let runtime = runtime()?;

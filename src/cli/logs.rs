@@ -3,7 +3,7 @@
 use super::args::DurationArg;
 use super::client::{Client, Resuming, escape, query};
 use super::ui::{CHANGE, FAINT, Ui};
-use super::{Context, error::CliError};
+use super::{Context, error::CliError, shown};
 use crate::api::wire::LogLineView;
 use argh::{ArgsInfo, FromArgs};
 
@@ -93,7 +93,8 @@ pub fn render(line: &LogLineView, ui: Ui) -> String {
         return ui.paint(CHANGE, &format!("--- {allocation} {text}"));
     }
     let head = ui.paint(FAINT, &format!("{} {allocation} {node} |", clock(ts)));
-    format!("{head} {text}")
+    // Into a pipe it goes as the program wrote it.
+    if ui.live { format!("{head} {}", shown::line(text)) } else { format!("{head} {text}") }
 }
 
 /// The time of day of an RFC 3339 time, in UTC, to milliseconds.

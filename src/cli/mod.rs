@@ -38,6 +38,7 @@ mod rollback;
 mod scale;
 mod secret;
 mod show;
+mod shown;
 mod spawn;
 mod status;
 mod table;

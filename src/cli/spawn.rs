@@ -6,11 +6,12 @@ use super::args::DurationArg;
 use super::client::{Client, ClientError, Resuming, escape, query};
 use super::ps::is_ended;
 use super::up::fresh_key;
-use super::{Context, error::CliError};
+use super::{Context, error::CliError, shown};
 use crate::api::wire::{LogLineView, RunView, SpawnRequest};
 use crate::units::Bytes;
 use argh::{ArgsInfo, FromArgs};
 use std::collections::BTreeMap;
+use std::io::IsTerminal as _;
 
 /// mill's own failure, as in Docker.
 const FAILED: u8 = 125;
@@ -192,9 +193,11 @@ async fn session(request: &SpawnRequest, context: &Context) -> Result<u8, CliErr
 fn print(context: &Context, line: &LogLineView) -> Result<(), CliError> {
     match line.stream.as_str() {
         _ if context.ui.json => context.ui.json_line(line),
+        "stdout" if context.ui.live => context.ui.print(&shown::line(&line.line)),
         "stdout" => context.ui.print(&line.line),
         "stderr" => {
-            context.ui.note(&line.line);
+            let shows = std::io::stderr().is_terminal();
+            context.ui.note(&if shows { shown::line(&line.line) } else { (&line.line).into() });
             Ok(())
         }
         _ => Ok(()),

@@ -3,6 +3,7 @@
 //! Owns writing to the standard streams. Never decides what is written.
 
 use super::error::CliError;
+use super::shown;
 use anstyle::{AnsiColor, Style};
 use serde::Serialize;
 use std::io::{BufRead, IsTerminal, Write};
@@ -74,7 +75,7 @@ impl Ui {
     /// # Errors
     /// As [`Ui::print`].
     pub fn document<T: Serialize>(self, value: &T) -> Result<(), CliError> {
-        self.print(&serde_json::to_string_pretty(value).unwrap_or_default())
+        self.print(&shown::document(&serde_json::to_string_pretty(value).unwrap_or_default()))
     }
 
     /// Writes one line of JSON to standard output.
@@ -82,7 +83,7 @@ impl Ui {
     /// # Errors
     /// As [`Ui::print`].
     pub fn json_line<T: Serialize>(self, value: &T) -> Result<(), CliError> {
-        self.print(&serde_json::to_string(value).unwrap_or_default())
+        self.print(&shown::document(&serde_json::to_string(value).unwrap_or_default()))
     }
 
     /// Asks whether to go on; `yes` answers it beforehand.

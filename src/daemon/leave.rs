@@ -9,6 +9,7 @@ use crate::actors::peer;
 use crate::actors::peer::keys::NodeKeys;
 use crate::actors::platform::Places;
 use crate::actors::platform::net::{Net, PublishOn};
+use crate::actors::platform::{trash, tree};
 use crate::id::NodeId;
 use crate::node::network::Subnet;
 use std::collections::BTreeMap;
@@ -17,7 +18,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 /// What else of the cluster is in the data directory.
-const REMAINS: [&str; 3] = [LOG, "logs", "alloc"];
+const REMAINS: [&str; 4] = [LOG, "logs", "alloc", trash::FOLDER];
 
 impl Node {
     /// Stops a node that was removed, wipes what it has of its cluster, and begins an unclaimed
@@ -56,7 +57,7 @@ fn wipe(data: &Path) -> Result<(), DaemonError> {
     for name in REMAINS {
         let path = data.join(name);
         let removed = match std::fs::symlink_metadata(&path) {
-            Ok(meta) if meta.is_dir() => std::fs::remove_dir_all(&path),
+            Ok(meta) if meta.is_dir() => tree::remove(&path),
             Ok(_) => std::fs::remove_file(&path),
             Err(_) => Ok(()),
         };

@@ -4,7 +4,7 @@
 
 use super::error::Failed;
 use crate::actors::platform::Platform;
-use crate::actors::platform::{logs, resolvers};
+use crate::actors::platform::{logs, permissions, resolvers};
 use crate::allocation::Ended;
 use crate::id::{AllocId, Attempt};
 use crate::node::oci::BindMount;
@@ -12,6 +12,7 @@ use crate::spec::model::VolumeSpec;
 use crate::units::Timestamp;
 use std::io;
 use std::net::Ipv4Addr;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 /// Writes them, and tells how they are to be mounted.
@@ -25,13 +26,15 @@ pub(super) async fn write(
         "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n{address}\t{id}\n"
     );
     let hostname = format!("{id}\n");
-    let at = folder.clone();
+    let (at, names) = (folder.clone(), ["resolv.conf", "hosts", "hostname"]);
     let write = move || {
-        std::fs::create_dir_all(&at)?;
+        permissions::make(&at)?;
         let resolvers = resolvers::of_host();
         std::fs::write(at.join("resolv.conf"), resolvers.file(resolvers.of_containers()))?;
         std::fs::write(at.join("hosts"), hosts)?;
-        std::fs::write(at.join("hostname"), hostname)
+        std::fs::write(at.join("hostname"), hostname)?;
+        // Whoever the program runs as reads them; others don't get that far.
+        names.iter().try_for_each(|name| set_mode(&at.join(name), 0o644))
     };
     let written = tokio::task::spawn_blocking(write).await;
     let written = written.unwrap_or_else(|lost| Err(io::Error::other(lost)));
@@ -39,9 +42,9 @@ pub(super) async fn write(
     let mount = |name: &str| BindMount {
         source: folder.join(name),
         target: Path::new("/etc").join(name),
-        read_only: false,
+        read_only: true,
     };
-    Ok(["resolv.conf", "hosts", "hostname"].map(mount).to_vec())
+    Ok(names.map(mount).to_vec())
 }
 
 /// Makes the ephemeral volumes that are not there yet, owned by the container's user. They last as
@@ -67,7 +70,8 @@ pub(super) async fn volumes(
         for path in wanted.into_iter().filter(|path| !path.exists()) {
             // Under its own name only once it is complete.
             let partial = path.with_extension("new");
-            std::fs::create_dir_all(&partial)?;
+            permissions::make(&partial)?;
+            set_mode(&partial, 0o755)?;
             std::os::unix::fs::chown(&partial, Some(uid), Some(gid))?;
             std::fs::rename(&partial, &path)?;
         }
@@ -96,7 +100,7 @@ pub(super) async fn remember(
     let at = path.clone();
     let write = move || {
         if let Some(folder) = path.parent() {
-            std::fs::create_dir_all(folder)?;
+            permissions::make(folder)?;
         }
         let partial = path.with_extension("new");
         std::fs::write(&partial, format!("{} {} {}\n", attempt.0, ended.code, ended.at.0))?;
@@ -130,14 +134,11 @@ pub async fn leftover(platform: &Platform, id: &AllocId) -> Result<(), Failed> {
     platform.net.detach(id).await?;
     let folder = folder(platform, id);
     let log = logs::directory(&platform.places.data, id);
-    let at = folder.clone();
-    let removed = tokio::task::spawn_blocking(move || {
-        logs::mark_ended(&log)?;
-        match std::fs::remove_dir_all(&at) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
-        }
-    });
-    let removed = removed.await.unwrap_or_else(|lost| Err(io::Error::other(lost)));
+    // Two moments: what takes long is done by who empties the trash.
+    let removed = logs::mark_ended(&log).and_then(|()| platform.trash.take(&folder));
     removed.map_err(|source| Failed::Files { path: folder, source })
+}
+
+fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
 }

@@ -2,14 +2,12 @@
 //!
 //! Owns the bound's watch. Never touches what it measures.
 
+use crate::actors::platform::tree;
 use crate::limits;
 use containerd_client::types::Mount;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// A block of `st_blocks`, in bytes.
-const BLOCK: u64 = 512;
 /// Time for measuring is at most this part of all.
 const SHARE: u32 = 5;
 
@@ -45,23 +43,8 @@ fn folder(mounts: &[Mount]) -> Option<PathBuf> {
 }
 
 fn is_larger(folder: &Path, max: u64) -> bool {
-    let mut folders = vec![folder.to_owned()];
-    let mut sum: u64 = 0;
-    while let Some(folder) = folders.pop() {
-        // What goes meanwhile counts for nothing.
-        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-            // Of the entry itself: no link is followed.
-            let Ok(meta) = entry.metadata() else { continue };
-            sum = sum.saturating_add(meta.blocks().saturating_mul(BLOCK));
-            if sum > max {
-                return true;
-            }
-            if meta.is_dir() {
-                folders.push(entry.path());
-            }
-        }
-    }
-    false
+    // What isn't there any more is unpacked, or given up.
+    tree::measure(folder, |sum, _| sum <= max).is_ok_and(|sum| sum > max)
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 //! [`crate::node::retention`] does.
 
 use super::files::{self, Segment};
-use crate::actors::platform::disk;
+use crate::actors::platform::{disk, tree};
 use crate::id::AllocId;
 use crate::limits;
 use crate::node::retention::{Gone, Log, Part, retire};
@@ -109,7 +109,7 @@ fn timestamp(time: SystemTime) -> Timestamp {
 /// Whether it could be removed.
 fn remove(data_dir: &Path, what: &Gone) -> bool {
     match what {
-        Gone::Log(id) => fs::remove_dir_all(files::directory(data_dir, id)).is_ok(),
+        Gone::Log(id) => tree::remove(&files::directory(data_dir, id)).is_ok(),
         Gone::Part(id, attempt, sequence) => {
             let segment = Segment { attempt: *attempt, sequence: *sequence };
             fs::remove_file(files::directory(data_dir, id).join(segment.file_name())).is_ok()

@@ -3,8 +3,8 @@
 //! Never starts anything.
 
 use super::{Config, Error};
+use crate::actors::platform::permissions;
 use std::fs;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 /// The longest path of a UNIX socket, without its final zero.
@@ -46,7 +46,7 @@ impl Config {
             return Err(Error::PathTooLong { path: socket });
         }
         for folder in [&self.root, &self.state] {
-            let made = fs::DirBuilder::new().recursive(true).mode(0o711).create(folder);
+            let made = permissions::make(folder);
             made.map_err(|source| Error::Write { path: folder.clone(), source })?;
         }
         let path = self.file();

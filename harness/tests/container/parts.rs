@@ -10,6 +10,7 @@ use mill::actors::platform::logs;
 use mill::actors::platform::net::{Net, PublishOn};
 use mill::actors::platform::private_containerd::Daemon;
 use mill::actors::platform::secrets::SecretStore;
+use mill::actors::platform::trash::Trash;
 use mill::actors::platform::{Places, Platform};
 use mill::node::network::Subnet;
 use mill::secret::{Keyring, OwnKey};
@@ -40,7 +41,7 @@ pub async fn platform(
     let images = Images::new(containerd.clone(), RegistryConfig::default());
     let logs = logs::LogReader::new(data).unwrap();
     let execs = Execs::new(containerd.clone(), places.execs());
-    let private_of = None;
+    let (private_of, trash) = (None, Trash::open(data));
     let secrets = SecretStore::new(places.secrets(), Keyring::new(OwnKey::new([1; 32])));
     let platform = Platform {
         places,
@@ -48,6 +49,7 @@ pub async fn platform(
         images,
         execs,
         net,
+        trash,
         logger,
         logs,
         secrets,

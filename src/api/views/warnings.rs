@@ -55,6 +55,7 @@ pub(super) fn warnings(state: &State, seen: &Observed) -> Vec<WarningView> {
         all.extend(of_deployment(state, app));
     }
     all.extend(of_secrets(state));
+    all.extend(state.allocations.values().filter_map(|allocation| of_removal(allocation)));
     all
 }
 
@@ -111,6 +112,18 @@ fn of_drain(state: &State, node: &Node) -> Option<WarningView> {
         subject: node.name.clone(),
         message: format!("draining: no other node takes {}", names.join(", ")),
         command: Some(format!("mill why {}", first.service)),
+    })
+}
+
+/// Something that is to go and can't be removed.
+fn of_removal(allocation: &Allocation) -> Option<WarningView> {
+    let observed = &allocation.observed;
+    let stuck = allocation.is_live() && observed.phase == Phase::Stopping;
+    let why = observed.message.as_deref().filter(|_| stuck)?.lines().next()?;
+    Some(WarningView {
+        subject: allocation.id.to_string(),
+        message: format!("can't be removed yet: {why}"),
+        command: Some(format!("mill why {}", allocation.id)),
     })
 }
 

@@ -4,6 +4,7 @@
 
 use super::sse::{Event, Parser};
 use super::{Call, Client, ClientError};
+use crate::cli::shown;
 use crate::limits;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -16,11 +17,12 @@ pub struct Events {
     parser: Parser,
     target: String,
     ended: bool,
+    verbatim: bool,
 }
 
 impl Events {
-    pub(super) fn new(body: Incoming, target: String) -> Self {
-        Self { body, parser: Parser::default(), target, ended: false }
+    pub(super) fn new(body: Incoming, target: String, verbatim: bool) -> Self {
+        Self { body, parser: Parser::default(), target, ended: false, verbatim }
     }
 
     /// The next event; none at the end of the answer. Safe to cancel.
@@ -29,7 +31,10 @@ impl Events {
     /// The connection broke, or nothing came for too long.
     pub async fn next(&mut self) -> Result<Option<Event>, ClientError> {
         loop {
-            if let Some(event) = self.parser.pop() {
+            if let Some(mut event) = self.parser.pop() {
+                if !self.verbatim {
+                    event.data = shown::written_out(&event.data).into_owned();
+                }
                 return Ok(Some(event));
             }
             if self.ended {

@@ -13,8 +13,8 @@ pub use events::{Events, Resuming};
 pub use routes::DeployOptions;
 pub use socket::Socket;
 
-use super::error;
 use super::globals::Target;
+use super::{error, shown};
 use crate::api::wire::ErrorDocument;
 use crate::limits;
 use bytes::Bytes;
@@ -27,6 +27,7 @@ use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderName, USER_AGENT};
 use hyper::{Method, Request, Response, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use std::borrow::Cow;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::time::timeout;
@@ -220,13 +221,30 @@ pub struct Client {
     token: Option<String>,
     chosen: OnceLock<Target>,
     stale: AtomicBool,
+    /// Answers are kept as they are, instead of for a person to read.
+    verbatim: bool,
 }
 
 impl Client {
     /// For the first of the places where a daemon answers.
     #[must_use]
     pub fn new(targets: Vec<Target>, token: Option<String>) -> Self {
-        Self { targets, token, chosen: OnceLock::new(), stale: AtomicBool::new(false) }
+        let stale = AtomicBool::new(false);
+        Self { targets, token, chosen: OnceLock::new(), stale, verbatim: false }
+    }
+
+    /// The same, with answers as they are, for programs: control characters in them stay.
+    #[must_use]
+    pub fn verbatim(self, verbatim: bool) -> Self {
+        Self { verbatim, ..self }
+    }
+
+    /// An answer for whoever it is for.
+    fn readable(&self, bytes: Bytes) -> Bytes {
+        match std::str::from_utf8(&bytes).map(shown::written_out) {
+            Ok(Cow::Owned(text)) if !self.verbatim => text.into(),
+            _ => bytes,
+        }
     }
 
     /// Whether an answer so far could not be confirmed with the leader.
@@ -249,6 +267,7 @@ impl Client {
         let bytes = self.bytes(call).await?;
         // An answer without a body reads as null, so that `()` and `Option` fit.
         let bytes = if bytes.is_empty() { Bytes::from_static(b"null") } else { bytes };
+        let bytes = self.readable(bytes);
         serde_json::from_slice(&bytes).map_err(|source| ClientError::Decode { path, source })
     }
 
@@ -283,8 +302,10 @@ impl Client {
     /// # Errors
     /// As [`Client::bytes`].
     pub async fn events(&self, call: Call) -> Result<Events, ClientError> {
+        // Lines of programs are the business of who prints them.
+        let verbatim = self.verbatim || call.path.starts_with("/v1/logs");
         let call = call.header("accept", "text/event-stream");
-        Ok(Events::new(self.send(call).await?.into_body(), self.place()))
+        Ok(Events::new(self.send(call).await?.into_body(), self.place(), verbatim))
     }
 
     /// The answer's body, piece by piece.
@@ -330,7 +351,7 @@ impl Client {
         let status = response.status();
         let collected = self.collect(response.into_body(), limits::ERROR_ANSWER_MAX);
         let bytes = match timeout(limits::REQUEST_TIMEOUT, collected).await {
-            Ok(Ok(bytes)) => bytes,
+            Ok(Ok(bytes)) => self.readable(bytes),
             Ok(Err(error)) => return error,
             Err(_) => return ClientError::Silent { target: self.place() },
         };
