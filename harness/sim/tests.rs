@@ -5,7 +5,7 @@ use crate::bugs::{Bug, switch};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Seeds run without being asked for more.
-const SEEDS: u64 = 2_000;
+const SEEDS: u64 = 500;
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
@@ -44,7 +44,7 @@ pub(super) fn first_failure(
 fn every_seed_keeps_the_invariants() {
     let (first, count) = match number("SEED") {
         Some(seed) => (seed, 1),
-        None => (0, number("SEEDS").unwrap_or(SEEDS)),
+        None => (0, number("STATE_SEEDS").or(number("SEEDS")).unwrap_or(SEEDS)),
     };
     if let Some(why) = first_failure(first, count, None, |seed| run(seed).err()) {
         panic!("{why}");
