@@ -6,6 +6,7 @@ use crate::support::node::{MILL, free_port, leftovers, sweep};
 use crate::support::slot::Slot;
 use crate::support::{Api, Outcome, files};
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
@@ -131,6 +132,16 @@ fn ctrl_c_removes_everything_and_changes_are_deployed() {
     let child = dev.begin(&["hello.mill", "--watch"]);
     dev.wait_for("✓ r1 done");
     dev.wait_for("hello v1");
+    let token = dev.path("data").join("token");
+    assert_eq!(fs::metadata(&token).unwrap().permissions().mode() & 0o777, 0o600);
+    let line = fs::read_to_string(format!("/proc/{}/cmdline", child.id())).unwrap();
+    let words = line.split('\0').skip_while(|word| *word != "--api");
+    let tcp = |token: Option<&str>| {
+        let api = Api::tcp(words.clone().nth(1).unwrap(), token);
+        api.request("GET", "/v1/tokens").send().status
+    };
+    assert_eq!(tcp(None), 401);
+    assert_eq!(tcp(Some(fs::read_to_string(&token).unwrap().trim())), 200);
     dev.write("hello:v2");
     dev.wait_for("✓ r2 done");
     let ps = dev.mill(&["ps", "--json"]).output().unwrap();

@@ -4,6 +4,7 @@
 //! itself what the API does: it is the API's client in the same process.
 
 mod source;
+mod token;
 
 use super::args::DurationArg;
 use super::client::{Client, ClientError, DeployOptions, Resuming, query};
@@ -13,7 +14,7 @@ use super::file::MillFile;
 use super::globals::Target;
 use super::ui::{BAD, FAINT};
 use super::{Context, error::CliError, logs, secret, status, up};
-use crate::api::wire::{InitRequest, ServiceView};
+use crate::api::wire::{InitRequest, ServiceView, TokenRequest};
 use crate::config::{DaemonConfig, Mode};
 use crate::daemon::Node;
 use crate::limits;
@@ -21,6 +22,8 @@ use crate::spec::Spec;
 use argh::{ArgsInfo, FromArgs};
 use source::Source;
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use token::TOKEN;
 
 /// Run a local node, deploy a file, follow its logs. Ctrl-C stops and removes everything.
 #[derive(Debug, Default, FromArgs, ArgsInfo)]
@@ -121,8 +124,8 @@ pub(super) fn run(args: DevArgs, context: &Context) -> Result<(), CliError> {
     log_to_stderr(config.log_format, "warn", context);
     let client = Client::new(vec![Target::Unix(config.socket.clone())], None);
     let client = client.verbatim(context.ui.json);
-    let since = context.now().to_string();
-    let dev = Dev { context, args: &args, secrets, client, since };
+    let (token, since) = (config.data_dir.join(TOKEN), context.now().to_string());
+    let dev = Dev { context, args: &args, secrets, client, token, since };
     let runtime = runtime()?;
     let ended = runtime.block_on(dev.whole(config, &source, &file, &spec));
     // A read of standard input can't be taken back: don't wait for it.
@@ -135,6 +138,7 @@ struct Dev<'a> {
     args: &'a DevArgs,
     secrets: BTreeMap<String, String>,
     client: Client,
+    token: PathBuf,
     since: String,
 }
 
@@ -217,11 +221,12 @@ impl Dev<'_> {
         let waiting = async {
             loop {
                 match self.client.health().await {
-                    Ok(health) if health.status == "ready" => return Ok(()),
+                    Ok(health) if health.status == "ready" => return self.keep_token().await,
                     Ok(health) if health.status == "unclaimed" => {
                         let cluster = Some("dev".to_owned());
                         let request = InitRequest { cluster, ..InitRequest::default() };
-                        self.client.init(&request).await?;
+                        let begun = self.client.init(&request).await?;
+                        token::keep(&self.token, &begun.token)?;
                     }
                     Err(error) if !is_starting(&error) => return Err(CliError::from(error)),
                     _ => {}
@@ -231,6 +236,16 @@ impl Dev<'_> {
         };
         let late = || CliError::failed("The node did not get ready in time");
         tokio::time::timeout(limits::DEV_READY, waiting).await.map_err(|_| late())?
+    }
+
+    /// Sees to it that there is a token for the API's TCP address.
+    async fn keep_token(&self) -> Result<(), CliError> {
+        if self.token.exists() {
+            return Ok(());
+        }
+        let request = TokenRequest { role: "admin".to_owned(), ttl: None };
+        let made = self.client.create_token(&request).await?;
+        Ok(token::keep(&self.token, &made.token)?)
     }
 
     /// What the file says and dev does not do.
