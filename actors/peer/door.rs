@@ -7,6 +7,7 @@ use super::credentials::{Credentials, SignError};
 use super::wire;
 use crate::actors::root::{Msg, Proposal, ProposeError, RootRef, View};
 use crate::cluster::join::{self, JoinRefusal, Wish};
+use crate::cluster::token;
 use crate::fsm::command::Join;
 use crate::fsm::{Command, FEATURE_LEVEL, Outcome, Rejection};
 use crate::id::{Index, NodeId};
@@ -52,6 +53,26 @@ impl Door {
         self.reach(index).await.ok_or_else(late)
     }
 
+    /// Who shows no token that this member knows costs the cluster nothing. One that was just made
+    /// elsewhere arrives here in a moment.
+    async fn has_token(&self, token: &str) -> Result<(), Status> {
+        let mut views = self.views.clone();
+        let knows = |view: &Option<View>| {
+            view.as_ref().is_some_and(|view| token::find(&view.state, token, now()).is_ok())
+        };
+        if tokio::time::timeout(limits::JOIN_TOKEN_WAIT, views.wait_for(knows)).await.is_ok() {
+            return Ok(());
+        }
+        let view = self.views.borrow().clone();
+        let Some(view) = view else {
+            return Err(refuse(Code::Unavailable, "this member is starting", "try again"));
+        };
+        match token::find(&view.state, token, now()) {
+            Ok(_) => Ok(()),
+            Err(error) => Err(refused(&JoinRefusal::from(error))),
+        }
+    }
+
     async fn reach(&self, index: Index) -> Option<View> {
         let mut views = self.views.clone();
         let there = |view: &Option<View>| view.as_ref().is_some_and(|view| view.index >= index);
@@ -82,9 +103,10 @@ impl wire::door_server::Door for Door {
         &self,
         request: Request<wire::JoinRequest>,
     ) -> Result<Response<wire::Joined>, Status> {
+        let asked = request.into_inner();
+        self.has_token(&asked.token).await?;
         let busy = |_| refuse(Code::ResourceExhausted, "too many nodes join at once", "try again");
         let _place = self.places.try_acquire().map_err(busy)?;
-        let asked = request.into_inner();
         let view = self.current().await?;
         let wish = wish_of(&asked);
         let levels = (view.state.level(), FEATURE_LEVEL);

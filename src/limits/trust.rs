@@ -43,3 +43,5 @@ pub const MEMBER_ANSWER: Duration = Duration::from_secs(5);
 pub const UNHEARD_NODES: u64 = 100;
 /// A keyring that could not be changed is tried again after this long.
 pub const ROTATE_AGAIN: Duration = Duration::from_secs(1);
+/// A joiner's token that a member doesn't know yet may arrive there for so long.
+pub const JOIN_TOKEN_WAIT: Duration = Duration::from_secs(1);

@@ -12,7 +12,9 @@ use super::super::wire::peer_client::PeerClient;
 use super::super::{INCARNATION, REMOVED, knock, wire};
 use super::*;
 use crate::actors::root::{Msg, View};
+use crate::cluster::token::{self, Minted};
 use crate::cluster::trust::Fingerprint;
+use crate::fsm::model::Role;
 use crate::fsm::{Command, State, apply_next, fixture};
 use crate::id::{BootId, Incarnation, NodeId};
 use crate::secret::OwnKey;
@@ -80,6 +82,10 @@ impl Site {
         let _ = apply_next(&mut state, Timestamp(1), Command::Init(fixture::init()));
         let _ = apply_next(&mut state, Timestamp(2), Command::Join(fixture::join("n2", "k")));
         state.removed.insert(NodeId(3));
+        let token = join_token();
+        let (id, role, hash) = (token.id, Role::Join, token.hash);
+        let known = Command::CreateToken { id, role, hash, expires_at: None };
+        let _ = apply_next(&mut state, Timestamp(3), known);
         let view = View {
             index: state.index,
             state: Arc::new(state),
@@ -153,9 +159,18 @@ async fn calls(channel: &Channel, incarnation: &str) -> [(Code, String); 3] {
     [link, snapshot, renew]
 }
 
-async fn join(channel: Channel, labels: BTreeMap<String, String>) -> (Code, String) {
+/// One that the site knows.
+fn join_token() -> Minted {
+    token::mint(1, [1; 32], None)
+}
+
+async fn join(
+    channel: Channel,
+    token: &str,
+    labels: BTreeMap<String, String>,
+) -> (Code, String) {
     let labels = labels.into_iter().collect();
-    let request = wire::JoinRequest { token: "mill_a_b".to_owned(), labels, ..Default::default() };
+    let request = wire::JoinRequest { token: token.to_owned(), labels, ..Default::default() };
     let refused = DoorClient::new(channel).join(request).await.unwrap_err();
     (refused.code(), refused.message().to_owned())
 }
@@ -187,15 +202,26 @@ async fn members_of_this_life_of_the_cluster_are_answered_and_nobody_else() {
 #[tokio::test]
 async fn the_door_is_for_strangers_and_what_they_send_is_small() {
     let site = Site::new().await;
-    let (code, said) = join(site.member(2).await, BTreeMap::new()).await;
+    let token = join_token().text;
+    let (code, said) = join(site.member(2).await, &token, BTreeMap::new()).await;
     assert_eq!(code, Code::PermissionDenied, "{said}");
     let stranger = async || knock::channel(site.stranger(b"h2").await).await.unwrap();
     // It is heard: this root just has no leader to name.
-    let (code, said) = join(stranger().await, BTreeMap::new()).await;
+    let (code, said) = join(stranger().await, &token, BTreeMap::new()).await;
     assert_eq!((code, &*said), (Code::Unavailable, "the cluster has no leader now"));
     let much = BTreeMap::from([("zone".to_owned(), "x".repeat(limits::JOIN_MAX))]);
-    let (code, said) = join(stranger().await, much).await;
+    let (code, said) = join(stranger().await, &token, much).await;
     assert_eq!(code, Code::OutOfRange, "{said}");
+}
+
+#[tokio::test]
+async fn a_stranger_at_the_door_asks_nobody_else() {
+    let site = Site::new().await;
+    let channel = knock::channel(site.stranger(b"h2").await).await.unwrap();
+    // With a token that is known this member's root is asked, which has no leader to name.
+    let (code, said) = join(channel, "mill_a_b", BTreeMap::new()).await;
+    let unknown = "the token is not known to this cluster";
+    assert_eq!((code, &*said), (Code::PermissionDenied, unknown));
 }
 
 #[tokio::test]
