@@ -287,6 +287,8 @@ impl Node {
         if let Some(platform) = self.shared.platform.get() {
             platform.containerd.settle().await;
         }
+        // Not left to who holds it last: that may be a task that the process's end cuts off.
+        self.shared.local.remove();
     }
 }
 

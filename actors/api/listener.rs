@@ -158,13 +158,20 @@ impl LocalSocket {
     }
 }
 
-impl Drop for LocalSocket {
-    fn drop(&mut self) {
+impl LocalSocket {
+    /// Takes the file away, whoever still holds the socket.
+    pub fn remove(&self) {
         let ours = fs::symlink_metadata(&self.path).is_ok_and(|meta| meta.ino() == self.inode);
         if ours {
             // A file that is left behind is replaced by the next daemon.
             let _ = fs::remove_file(&self.path);
         }
+    }
+}
+
+impl Drop for LocalSocket {
+    fn drop(&mut self) {
+        self.remove();
     }
 }
 
