@@ -27,6 +27,7 @@ use crate::fsm::model::Observed;
 use crate::id::{AllocId, Index};
 use crate::node::network::Subnet;
 use crate::node::project::{self, Neighbours};
+use crate::units::Bytes;
 use fleet::Fleet;
 use image_replication::ImageReplication;
 use publish::Publishing;
@@ -37,7 +38,7 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 
 /// What the container actor is told and asked.
 pub enum Msg {
@@ -107,6 +108,8 @@ pub struct State {
     root: RootRef,
     platform: Arc<Platform>,
     meter: Arc<Mutex<Meter>>,
+    written: Arc<Mutex<BTreeMap<AllocId, Bytes>>>,
+    measuring: Option<AbortHandle>,
     view: Option<View>,
     fleet: Fleet,
     reports: Reports,
@@ -169,6 +172,8 @@ impl Actor for Container {
             root: args.root,
             platform,
             meter: Arc::new(Mutex::new(meter)),
+            written: Arc::default(),
+            measuring: None,
             view: None,
             reports: Reports::default(),
             seq: 0,

@@ -350,6 +350,7 @@ fn wire_refusal(refusal: Refusal) -> wire::Refusal {
         Refusal::Overloaded => wire::Refusal::Overloaded,
         Refusal::TooLarge => wire::Refusal::TooLarge,
         Refusal::Unreadable => wire::Refusal::Unreadable,
+        Refusal::DiskFull => wire::Refusal::DiskFull,
     }
 }
 
@@ -359,6 +360,7 @@ fn refusal_of(refusal: wire::Refusal) -> Refusal {
         wire::Refusal::Overloaded => Refusal::Overloaded,
         wire::Refusal::TooLarge => Refusal::TooLarge,
         wire::Refusal::Unreadable => Refusal::Unreadable,
+        wire::Refusal::DiskFull => Refusal::DiskFull,
         wire::Refusal::Unknown | wire::Refusal::NotLeader => Refusal::NotLeader,
     }
 }

@@ -3,8 +3,9 @@
 //! Owns where an instance keeps its things and opens them once for all actors. Never starts a
 //! container.
 
+pub mod apparmor;
 pub mod containerd;
-mod disk;
+pub mod disk;
 pub mod exec;
 pub mod image;
 pub mod logs;
@@ -18,6 +19,7 @@ pub mod transfer;
 pub mod trash;
 pub mod tree;
 pub mod usage;
+pub mod written;
 
 use self::containerd::Containerd;
 use self::exec::Execs;
@@ -219,7 +221,10 @@ impl Platform {
             permissions::make(folder).map_err(failed)?;
         }
         let data = places.data.clone();
-        let keep = tokio::task::spawn_blocking(move || logs::install_logger(&data));
+        let keep = tokio::task::spawn_blocking(move || {
+            apparmor::load();
+            logs::install_logger(&data)
+        });
         let mut net = places.net(node, cluster, publish_on);
         net.private_ports =
             std::iter::once(config.api).chain(config.peer).map(|a| a.port()).collect();
@@ -249,18 +254,7 @@ impl Platform {
         let secrets = SecretStore::new(places.secrets(), keyring);
         let trash = Trash::open(&places.data);
         let net = net?;
-        Ok(Self {
-            places,
-            containerd,
-            images,
-            execs,
-            net,
-            trash,
-            logger,
-            logs,
-            secrets,
-            private,
-        })
+        Ok(Self { places, containerd, images, execs, net, trash, logger, logs, secrets, private })
     }
 }
 

@@ -6,6 +6,7 @@
 mod event;
 pub mod lock;
 mod pump;
+mod room;
 pub mod wal;
 pub mod writer;
 
@@ -24,6 +25,7 @@ use crate::units::Millis;
 use bytes::Bytes;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use raft::eraftpb::{ConfState, Snapshot};
+use room::Room;
 use std::path::PathBuf;
 use std::time::Instant;
 use writer::{Done, Job, Writer};
@@ -146,6 +148,7 @@ pub struct State {
     /// A [`Msg::Pump`] is on its way.
     pumping: bool,
     ticks: Ticks,
+    room: Room,
     failed: bool,
 }
 
@@ -175,6 +178,7 @@ impl Actor for Raft {
         };
         let writer = Writer::spawn(opened.wal, report).map_err(RaftError::Spawn)?;
         Ok(State {
+            room: Room::of(&args.dir),
             dir: args.dir,
             consensus,
             writer: Some(writer),
@@ -235,7 +239,11 @@ impl State {
         match msg {
             Msg::Propose { entry, reply } => {
                 let (node, boot, seq) = (NodeId(entry.node), BootId(entry.boot), entry.seq);
-                match (reply, consensus.propose(&entry)) {
+                let proposed = match self.room.has(&entry) {
+                    true => consensus.propose(&entry),
+                    false => Err(ProposeError::DiskFull),
+                };
+                match (reply, proposed) {
                     // Whoever asked may be gone; the entry is in the log all the same.
                     (Some(reply), done) => drop(reply.send(done)),
                     (None, Err(error)) => (self.sink)(Event::Refused { node, boot, seq, error }),
@@ -324,6 +332,10 @@ impl State {
             Done::Snapshot(index) => {
                 let compacted = self.consensus.snapshot_saved(index);
                 self.ask(Job::Compact(compacted));
+            }
+            Done::NoSnapshot(error) => {
+                let applied = self.consensus.snapshot_failed();
+                tracing::error!(%error, %applied, "no snapshot was kept; the log goes on growing");
             }
             Done::Failed(error) => self.fail(error.into(), myself),
             Done::Ended => self.fail(RaftError::WriterGone, myself),

@@ -171,6 +171,10 @@ pub struct NodeUsage {
     pub node: (MilliCpu, Bytes),
     /// What a person should know of the machine, each with its remedy.
     pub trouble: Vec<String>,
+    /// By allocation: what it has written to the node's disk, as of the last minute.
+    pub written: BTreeMap<AllocId, Bytes>,
+    /// The disks of data and images: where, what is free, and all.
+    pub disks: Vec<(String, Bytes, Bytes)>,
 }
 
 /// What a child holds: the way to root and nothing else.

@@ -13,7 +13,8 @@ fn slow_disks_and_full_ones() {
     cluster.await_voters(3);
     let _ = cluster.node(1).up(&files::hello(&cluster.image("hello:v1"), 3)).ok();
     slow(&mut cluster);
-    full(&mut cluster);
+    full_leader(&mut cluster);
+    full_follower(&mut cluster);
 }
 
 fn term(cluster: &TestCluster, at: usize) -> String {
@@ -55,33 +56,61 @@ fn deploy_large(cluster: &TestCluster, at: usize, n: usize) -> Option<u64> {
     (up.code == Some(0)).then(|| up.json()["revision"].as_u64().expect("a revision"))
 }
 
-/// A leader whose log can't grow ends; the others go on, and so does it once there is room.
-fn full(cluster: &mut TestCluster) {
-    let leader = cluster.leader();
-    let near = cluster.follower();
+/// A leader whose disk is full refuses what can wait, with the reason, and goes on with the rest.
+fn full_leader(cluster: &mut TestCluster) {
+    let (leader, near) = (cluster.leader(), cluster.follower());
     cluster.strike(leader, Fault::FullDisk);
+    let refused = || {
+        let label = cluster.node(near).mill(["label", "n1", "full=yes"]);
+        (label.code == Some(1)).then_some(label)
+    };
+    let refused = poll(refused).secs(20).expect("a refusal");
+    let _ = refused.says("disk is nearly full").says("mill status");
+    let status = cluster.node(near).mill(["status"]).ok();
+    let warned = |line: &&str| line.contains("% free") && line.contains("changes are refused");
+    assert!(status.lines().any(|line| warned(&line)), "{status}");
+    // What nodes report is taken: a replica that ends is started again, and everybody hears of it.
+    let elsewhere = |one: &serde_json::Value| one["node"] != format!("n{leader}").as_str();
+    let victim = cluster.node(near).allocations("hello").into_iter().find(elsewhere).unwrap();
+    let id = victim["id"].as_str().unwrap().to_owned();
+    let _ = cluster.node(near).mill(["restart", &id]).ok();
+    let restarts = || {
+        let all = cluster.node(near).allocations("hello");
+        all.iter().any(|one| one["id"] == id.as_str() && one["restarts"] == 1)
+    };
+    poll(restarts).secs(60).expect("the report of a restart");
+    assert_eq!(cluster.leader(), leader);
+    cluster.undo(leader, Fault::FullDisk);
+    let taken = || cluster.node(near).mill(["label", "n1", "full=no"]).code == Some(0);
+    poll(taken).secs(20).expect("changes once there is room");
+}
+
+/// A follower whose log can't grow ends; the others go on, and so does it once there is room.
+fn full_follower(cluster: &mut TestCluster) {
+    let (leader, full) = (cluster.leader(), cluster.follower());
+    cluster.strike(full, Fault::FullDisk);
     let mut kept = Vec::new();
     for n in 0..20 {
-        if !cluster.node(leader).is_running() {
+        if !cluster.node(full).is_running() {
             break;
         }
-        kept.extend(deploy_large(cluster, near, n));
+        kept.extend(deploy_large(cluster, leader, n));
     }
-    poll(|| !cluster.node(leader).is_running()).secs(30).expect("the log to find no room");
-    let log = cluster.node(leader).log();
+    assert!(kept.len() > 4, "the log had a segment in reserve: {kept:?}");
+    poll(|| !cluster.node(full).is_running()).secs(30).expect("the log to find no room");
+    let log = cluster.node(full).log();
     assert!(log.contains("free some space and start mill again"), "{log}");
-    poll(|| cluster.names_with("leader", true).len() == 1).secs(30).expect("another leader");
-    kept.push(deploy_large(cluster, near, 100).expect("a change without the full node"));
-    cluster.undo(leader, Fault::FullDisk);
+    kept.push(deploy_large(cluster, leader, 100).expect("a change without the full node"));
+    cluster.undo(full, Fault::FullDisk);
     poll(|| cluster.names_with("status", "ready").len() == 3).secs(40).expect("all ready");
     let has_all = || {
-        let all = cluster.node(leader).api().get("/v1/deployments");
+        let all = cluster.node(full).api().get("/v1/deployments");
         let all: Vec<u64> =
             all.as_array().unwrap().iter().filter_map(|one| one["revision"].as_u64()).collect();
         kept.iter().all(|revision| all.contains(revision))
     };
     poll(has_all).secs(30).expect("all that was acknowledged");
     let last = kept.last().unwrap();
-    let _ = cluster.node(leader).mill(["up", "--attach", &last.to_string()]).ok();
+    let _ = cluster.node(full).mill(["up", "--attach", &last.to_string()]).ok();
     println!("{} acknowledged around the full disk: {kept:?}", kept.len());
 }

@@ -395,6 +395,8 @@ fn observed(view: &View, figures: impl Iterator<Item = (NodeId, Figures)>) -> Ob
             seen.trouble.insert(node, figures.trouble().to_vec());
         }
         seen.allocations.extend(figures.allocations());
+        seen.written.extend(figures.written());
+        seen.disks.insert(node, figures.disks());
     }
     seen
 }

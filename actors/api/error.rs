@@ -127,6 +127,9 @@ pub enum ApiError {
     /// No leader confirmed the change.
     #[error("no leader: changes are refused; containers run on")]
     NoLeader,
+    /// The leader has no room for it.
+    #[error("the leader's disk is nearly full: changes are refused; containers run on")]
+    DiskFull,
     /// The same, and who is missing.
     #[error("{message}")]
     Silent {
@@ -191,6 +194,7 @@ impl From<ProposeError> for ApiError {
                 doing: "writing the change to the log",
                 reason: "it is too large".to_owned(),
             },
+            ProposeError::DiskFull => Self::DiskFull,
             ProposeError::Stopping => Self::Stopping,
         }
     }
@@ -218,7 +222,7 @@ impl ApiError {
             }
             Self::NoRoute { .. } | Self::NotFound { .. } => NOT_FOUND,
             Self::NoMethod { .. } => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
-            Self::Conflict { .. } => CONFLICT,
+            Self::Conflict { .. } | Self::DiskFull => CONFLICT,
             Self::PlanStale { .. } | Self::Rejected(Rejection::PlanStale { .. }) => {
                 (StatusCode::CONFLICT, "plan_stale")
             }

@@ -92,6 +92,7 @@ fn allocations(registry: &mut Registry, all: &[&AllocationView], usage: &NodeUsa
     let cpu = counters(registry, "mill_alloc_cpu_seconds", "Processor time of the attempt");
     let memory = gauges(registry, "mill_alloc_memory_bytes", "Memory in use");
     let limit = gauges(registry, "mill_alloc_memory_limit_bytes", "The ceiling on memory");
+    let disk = gauges(registry, "mill_alloc_disk_bytes", "Written to the node's disk");
     let restarts = counters(registry, "mill_alloc_restarts", "Starts after the first");
     let ooms = counters(registry, "mill_alloc_oom", "Processes killed for want of memory");
     for one in all {
@@ -109,6 +110,9 @@ fn allocations(registry: &mut Registry, all: &[&AllocationView], usage: &NodeUsa
         }
         if let Some(used) = one.memory.used {
             memory.get_or_create(&labels).set(used as f64);
+        }
+        if let Some(written) = one.written {
+            disk.get_or_create(&labels).set(written as f64);
         }
         if let Some(most) = one.memory.limit {
             limit.get_or_create(&labels).set(most as f64);

@@ -8,6 +8,7 @@ use super::error::ApiError;
 use super::reach::{Ask, ReachError, Sender};
 use super::request::{Request, json};
 use crate::actors::root::{Msg, NodeUsage, View};
+use crate::api::views::Disk;
 use crate::fsm::model::Role;
 use crate::id::{AllocId, NodeId};
 use crate::limits;
@@ -35,6 +36,12 @@ pub struct Figures {
     /// What a person should know of it.
     #[serde(default)]
     trouble: Vec<String>,
+    /// By allocation: what it has written.
+    #[serde(default)]
+    written: BTreeMap<String, u64>,
+    /// Disks: where, what is free, and all.
+    #[serde(default)]
+    disks: Vec<(String, u64, u64)>,
 }
 
 impl From<NodeUsage> for Figures {
@@ -42,7 +49,15 @@ impl From<NodeUsage> for Figures {
         let amount = |(cpu, memory): (MilliCpu, Bytes)| (cpu.0, memory.0);
         let each = usage.allocations.into_iter();
         let allocations = each.map(|(id, used)| (id.to_string(), amount(used))).collect();
-        Self { allocations, node: amount(usage.node), trouble: usage.trouble }
+        let written = usage.written.into_iter().map(|(id, bytes)| (id.to_string(), bytes.0));
+        let disks = usage.disks.into_iter().map(|(place, free, all)| (place, free.0, all.0));
+        Self {
+            allocations,
+            node: amount(usage.node),
+            trouble: usage.trouble,
+            written: written.collect(),
+            disks: disks.collect(),
+        }
     }
 }
 
@@ -55,6 +70,21 @@ impl Figures {
     /// What a person should know of the machine.
     pub fn trouble(&self) -> &[String] {
         &self.trouble
+    }
+
+    /// By allocation, what it has written.
+    pub fn written(&self) -> impl Iterator<Item = (AllocId, Bytes)> {
+        self.written.iter().map(|(id, bytes)| (AllocId::from(id.as_str()), Bytes(*bytes)))
+    }
+
+    /// The disks of data and images.
+    pub fn disks(&self) -> Vec<Disk> {
+        let disk = |(place, free, total): &(String, u64, u64)| Disk {
+            place: place.clone(),
+            free: Bytes(*free),
+            total: Bytes(*total),
+        };
+        self.disks.iter().map(disk).collect()
     }
 
     /// By allocation.

@@ -5,8 +5,7 @@
 
 use super::alloc::leftover;
 use super::{Msg, State};
-use crate::actors::platform::Platform;
-use crate::actors::platform::logs;
+use crate::actors::platform::{Platform, disk, logs, written};
 use crate::actors::root::NodeUsage;
 use crate::id::{AllocId, ContainerId};
 use crate::limits;
@@ -14,8 +13,8 @@ use crate::units::MilliCpu;
 use ractor::{ActorRef, RpcReplyPort};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::SystemTime;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Instant, SystemTime};
 
 /// What is there of no allocation, or of an attempt that is over.
 pub(super) struct Orphan {
@@ -52,9 +51,9 @@ impl State {
         let meter = Arc::clone(&self.meter);
         let parent = self.platform.places.cgroup();
         let trouble = self.platform.net.trouble();
+        let (platform, figures) = (Arc::clone(&self.platform), Arc::clone(&self.written));
         self.work.spawn_blocking(move || {
-            // A panic while it was held lost at most one reading.
-            let mut meter = meter.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let mut meter = lock(&meter);
             let used = meter.containers(&parent, running.iter().map(|(_, container)| container));
             let of = |(id, container): &(AllocId, ContainerId)| {
                 let usage = used.get(container)?;
@@ -65,7 +64,12 @@ impl State {
             let total = |(id, container): &(AllocId, ContainerId)| {
                 Some((id.clone(), used.get(container)?.cpu_total))
             };
+            let disks = written::disks(&platform).into_iter();
+            let place =
+                |room: disk::Room| (room.folder.display().to_string(), room.free, room.total);
             let answer = NodeUsage {
+                written: lock(&figures).clone(),
+                disks: disks.map(place).collect(),
                 allocations: running.iter().filter_map(of).collect(),
                 cpu_totals: running.iter().filter_map(total).collect(),
                 node,
@@ -83,6 +87,7 @@ impl State {
     pub(super) fn relieve(&mut self, myself: &ActorRef<Msg>) {
         myself.send_after(limits::RELIEF_INTERVAL, || Msg::Relieve);
         self.images.ask();
+        self.measure();
         let Some(view) = self.view.as_ref().filter(|view| view.current) else { return };
         let live = view.state.allocations_on(view.node).filter(|a| a.is_live());
         let live: BTreeSet<AllocId> = live.map(|allocation| allocation.id.clone()).collect();
@@ -101,6 +106,27 @@ impl State {
             let _ = relieved.await;
             platform.images.relieve().await;
         });
+    }
+
+    /// Measures what each container has written to the disk, one after the other, and leaves most
+    /// of the time to others.
+    fn measure(&mut self) {
+        if self.measuring.as_ref().is_some_and(|task| !task.is_finished()) {
+            return;
+        }
+        let running = self.fleet.running();
+        let (platform, figures) = (Arc::clone(&self.platform), Arc::clone(&self.written));
+        let ids: BTreeSet<AllocId> = running.iter().map(|(id, _)| id.clone()).collect();
+        lock(&figures).retain(|id, _| ids.contains(id));
+        self.measuring = Some(self.work.spawn(async move {
+            for (id, container) in running {
+                let begun = Instant::now();
+                if let Some(bytes) = written::of_container(&platform, &id, &container).await {
+                    lock(&figures).insert(id, bytes);
+                }
+                tokio::time::sleep(begun.elapsed() * limits::WRITTEN_SHARE).await;
+            }
+        }));
     }
 
     /// Removes kept binaries and images that nobody uses, every hour.
@@ -151,6 +177,11 @@ impl State {
             }
         });
     }
+}
+
+/// A panic while it was held lost at most one reading.
+fn lock<T>(figures: &Mutex<T>) -> MutexGuard<'_, T> {
+    figures.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Removes the empty parents of the containers' control groups.

@@ -20,6 +20,7 @@ mod unpack;
 
 pub use collect::Specs;
 pub use error::{ImageError, Who};
+pub(super) use measure::folder as writable;
 pub use shared::{LendError, Lent, Members};
 
 use super::containerd::Containerd;

@@ -1,4 +1,4 @@
-//! What is to be removed of what containers have made: out of its place at once, then piece by piece.
+//! What containers have made and is to be removed: out of its place at once, then piece by piece.
 //!
 //! Owns the folder where it waits, over restarts. Never keeps anybody waiting for it, and never
 //! gives up: what can't be removed is told and tried again.

@@ -8,6 +8,7 @@
 
 mod open;
 mod places;
+mod reserve;
 mod segment;
 
 pub use open::{Opened, load_snapshot, open};
@@ -33,6 +34,8 @@ pub trait Store: Send + 'static {
     fn save_snapshot(&mut self, meta: &SnapshotMetadata, data: &[u8]) -> Result<(), WalError>;
     /// Removes what only holds entries up to `to`.
     fn compact(&mut self, to: u64) -> Result<(), WalError>;
+    /// Sees to it that the next writes find room, as far as the disk has any.
+    fn provide(&mut self) {}
 }
 
 /// Why the log can't be read or written.
@@ -71,6 +74,18 @@ pub enum WalError {
     /// An earlier write failed.
     #[error("an earlier write to the log failed")]
     Stopped,
+}
+
+impl WalError {
+    /// Whether the disk had no room for it.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if is_full(source))
+    }
+}
+
+fn is_full(error: &std::io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
 }
 
 fn hint(error: &std::io::Error) -> &'static str {
@@ -214,10 +229,14 @@ impl Store for Wal {
     }
 
     fn save_snapshot(&mut self, meta: &SnapshotMetadata, data: &[u8]) -> Result<(), WalError> {
-        self.guarded(|wal| {
-            let hard = wal.hard.clone();
-            wal.snapshot_file(meta, &hard, data)
-        })
+        if self.failed {
+            return Err(WalError::Stopped);
+        }
+        let hard = self.hard.clone();
+        let saved = self.snapshot_file(meta, &hard, data);
+        // Without room for it the log goes on as it was, and another one is made later.
+        self.failed = saved.as_ref().is_err_and(|error| !error.is_full());
+        saved
     }
 
     fn compact(&mut self, to: u64) -> Result<(), WalError> {
@@ -225,6 +244,12 @@ impl Store for Wal {
             wal.places.lock().map_err(|_| WalError::Stopped)?.drop_to(to);
             wal.remove_segments(to)
         })
+    }
+
+    fn provide(&mut self) {
+        if !self.failed {
+            reserve::fill(&self.dir);
+        }
     }
 }
 

@@ -39,6 +39,8 @@ pub enum Done {
     Written(u64),
     /// The snapshot at this index is durable.
     Snapshot(u64),
+    /// The disk had no room for a snapshot: the log stays as long as it is.
+    NoSnapshot(WalError),
     /// The disk refused: nothing can be trusted after this.
     Failed(WalError),
     /// The thread is gone, asked or not.
@@ -127,6 +129,10 @@ impl<F: Fn(Done)> Drop for Ended<F> {
 }
 
 fn run(desk: &Desk, queue: &Receiver<Job>, report: &impl Fn(Done)) {
+    // Before anybody needs it, and while nothing is asked yet.
+    if let Ok(mut store) = desk.store.lock() {
+        store.provide();
+    }
     let mut next = None;
     while let Some(job) = next.take().or_else(|| queue.recv().ok()) {
         // Poisoned by a panic amid a write: nothing can be trusted after it.
@@ -137,10 +143,14 @@ fn run(desk: &Desk, queue: &Receiver<Job>, report: &impl Fn(Done)) {
                 next = after;
                 desk.write(store.as_mut(), &write).map(Some)
             }
-            Job::Snapshot { meta, data } => {
-                store.save_snapshot(&meta, &data).map(|()| Some(Done::Snapshot(meta.index)))
-            }
-            Job::Compact(to) => store.compact(to).map(|()| None),
+            Job::Snapshot { meta, data } => match store.save_snapshot(&meta, &data) {
+                Err(error) if error.is_full() => Ok(Some(Done::NoSnapshot(error))),
+                saved => saved.map(|()| Some(Done::Snapshot(meta.index))),
+            },
+            Job::Compact(to) => store.compact(to).map(|()| {
+                store.provide();
+                None
+            }),
             Job::Stop => return,
         };
         drop(store);

@@ -75,6 +75,21 @@ pub struct Observed {
     pub nodes: BTreeMap<NodeId, (MilliCpu, Bytes)>,
     /// What is wrong with the machines of the nodes that answered, with its remedy.
     pub trouble: BTreeMap<NodeId, Vec<String>>,
+    /// What allocations have written to their nodes' disks.
+    pub written: BTreeMap<AllocId, Bytes>,
+    /// The disks of the nodes that answered.
+    pub disks: BTreeMap<NodeId, Vec<Disk>>,
+}
+
+/// A disk of a node that holds its data or images.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Disk {
+    /// A folder on it.
+    pub place: String,
+    /// What may still be written.
+    pub free: Bytes,
+    /// What it holds in all.
+    pub total: Bytes,
 }
 
 /// The whole cluster at a glance.

@@ -120,6 +120,9 @@ pub struct AllocationView {
     pub cpu: CpuUse,
     /// Bytes.
     pub memory: MemoryUse,
+    /// Bytes that it has written to its node's disk: its writable layer and ephemeral volumes.
+    #[serde(default)]
+    pub written: Option<u64>,
     /// Starts after the first.
     pub restarts: u32,
     /// How often a process in it was killed for want of memory, whether it ended by that or not.

@@ -230,6 +230,7 @@ pub mod tests {
             address: Some("10.99.8.7:3000".to_owned()),
             cpu: CpuUse { used: Some(0.12), limit: Some(0.5) },
             memory: MemoryUse { used: Some(91_000_000), limit: Some(512_000_000) },
+            written: None,
             restarts: 0,
             ooms: 0,
             started_at: Some("2026-03-01T12:00:00Z".to_owned()),

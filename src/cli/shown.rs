@@ -3,6 +3,7 @@
 //! Owns which characters those are. Never changes a document that is asked for as JSON, nor what
 //! goes into a pipe as a program wrote it.
 
+use bytes::Bytes;
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
@@ -20,6 +21,15 @@ fn push(out: &mut String, c: char) {
     } else {
         write!(out, "\\u{{{number:x}}}")
     };
+}
+
+/// An answer of the API for a person, or as it is.
+#[must_use]
+pub fn answer(bytes: Bytes, verbatim: bool) -> Bytes {
+    match std::str::from_utf8(&bytes).map(written_out) {
+        Ok(Cow::Owned(text)) if !verbatim => text.into(),
+        _ => bytes,
+    }
 }
 
 /// A JSON document in whose texts control characters are written out: `\x1b`.

@@ -43,6 +43,9 @@ pub enum ProposeError {
     /// The command is too large for the log.
     #[error("the change is too large for the log")]
     TooLarge,
+    /// The leader's disk is nearly full.
+    #[error("the leader's disk is nearly full: changes are refused; containers run on")]
+    DiskFull,
     /// The node is about to end.
     #[error("the node is stopping")]
     Stopping,
@@ -59,6 +62,8 @@ pub enum Refusal {
     TooLarge,
     /// It holds nothing that every node could apply.
     Unreadable,
+    /// The leader's disk is nearly full, and it can wait.
+    DiskFull,
 }
 
 impl From<event::ProposeError> for Refusal {
@@ -67,6 +72,7 @@ impl From<event::ProposeError> for Refusal {
             event::ProposeError::NotLeader { .. } => Self::NotLeader,
             event::ProposeError::Overloaded { .. } => Self::Overloaded,
             event::ProposeError::TooLarge { .. } => Self::TooLarge,
+            event::ProposeError::DiskFull => Self::DiskFull,
         }
     }
 }
@@ -157,6 +163,7 @@ impl<R> Proposals<R> {
         let error = match refusal {
             Refusal::TooLarge => ProposeError::TooLarge,
             Refusal::Unreadable => unreadable().into(),
+            Refusal::DiskFull => ProposeError::DiskFull,
             Refusal::Overloaded if waiting.sent == 1 => ProposeError::Overloaded,
             Refusal::Overloaded | Refusal::NotLeader => {
                 self.refused.insert(seq);

@@ -36,6 +36,7 @@ impl ApiError {
             Self::WantsTls => "write https:// instead of http://",
             Self::TooManyFailures => "wait a moment, and send a token that this cluster knows",
             Self::TooMany { .. } => "try again in a moment",
+            Self::DiskFull => "which node it is: mill status. Make room there; mill down is taken",
             Self::Unconfirmed => "look whether it was: mill status",
             Self::Starting | Self::Stopping => "try again in a moment",
             Self::Unreachable { .. } => "how the nodes stand: mill nodes",

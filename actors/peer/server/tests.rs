@@ -164,11 +164,7 @@ fn join_token() -> Minted {
     token::mint(1, [1; 32], None)
 }
 
-async fn join(
-    channel: Channel,
-    token: &str,
-    labels: BTreeMap<String, String>,
-) -> (Code, String) {
+async fn join(channel: Channel, token: &str, labels: BTreeMap<String, String>) -> (Code, String) {
     let labels = labels.into_iter().collect();
     let request = wire::JoinRequest { token: token.to_owned(), labels, ..Default::default() };
     let refused = DoorClient::new(channel).join(request).await.unwrap_err();

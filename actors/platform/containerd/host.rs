@@ -1,7 +1,8 @@
-//! What this host can't do, taken out of a runtime spec.
+//! What this host can't do, taken out of a runtime spec, and what it alone can do, put in.
 //!
 //! Owns the look at the host. Never weakens a spec where the host can do what it says.
 
+use crate::actors::platform::apparmor;
 use oci_spec::runtime::Spec;
 use std::fs;
 use std::path::Path;
@@ -14,7 +15,16 @@ static COUNTS_SWAP: LazyLock<bool> = LazyLock::new(|| counts_swap(Path::new(CGRO
 /// The spec as this host can carry it out: a kernel that doesn't count swap refuses a ceiling on
 /// it, and with that the container.
 pub(super) fn fit(spec: &Spec) -> Spec {
-    if *COUNTS_SWAP { spec.clone() } else { without_swap(spec.clone()) }
+    let spec = if *COUNTS_SWAP { spec.clone() } else { without_swap(spec.clone()) };
+    if apparmor::is_loaded() { confined(spec) } else { spec }
+}
+
+/// With the AppArmor profile: a runtime refuses one that the kernel doesn't have.
+fn confined(mut spec: Spec) -> Spec {
+    if let Some(process) = spec.process_mut() {
+        process.set_apparmor_profile(Some(apparmor::PROFILE.to_owned()));
+    }
+    spec
 }
 
 /// Whether the kernel counts swap for each control group; assumed where it can't be seen.
@@ -40,7 +50,9 @@ fn without_swap(mut spec: Spec) -> Spec {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use oci_spec::runtime::{LinuxBuilder, LinuxMemoryBuilder, LinuxResourcesBuilder, SpecBuilder};
+    use oci_spec::runtime::{
+        LinuxBuilder, LinuxMemoryBuilder, LinuxResourcesBuilder, Process, SpecBuilder,
+    };
 
     #[test]
     fn swap_is_taken_out_and_memory_stays() {
@@ -51,6 +63,17 @@ mod tests {
         let linux = spec.linux().as_ref().unwrap();
         let memory = linux.resources().as_ref().unwrap().memory().unwrap();
         assert_eq!((memory.limit(), memory.swap()), (Some(10), None));
+    }
+
+    #[test]
+    fn a_host_with_the_profile_confines_every_container() {
+        let spec = SpecBuilder::default().process(Process::default()).build().unwrap();
+        let confined = confined(spec.clone());
+        let process = confined.process().as_ref().unwrap();
+        assert_eq!(process.apparmor_profile().as_deref(), Some("mill-default"));
+        if !apparmor::is_loaded() {
+            assert_eq!(*fit(&spec).process().as_ref().unwrap().apparmor_profile(), None);
+        }
     }
 
     #[test]

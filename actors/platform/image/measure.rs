@@ -33,7 +33,7 @@ pub(super) async fn exceeded(mounts: &[Mount], max: u64) {
 }
 
 /// Where an overlay, or the lowest layer, is written.
-fn folder(mounts: &[Mount]) -> Option<PathBuf> {
+pub fn folder(mounts: &[Mount]) -> Option<PathBuf> {
     let mount = mounts.first()?;
     let upper = mount.options.iter().find_map(|option| option.strip_prefix("upperdir="));
     match (mount.r#type.as_str(), upper) {

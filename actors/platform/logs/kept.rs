@@ -92,7 +92,7 @@ fn identity(file: &File) -> io::Result<String> {
 fn copy(source: &mut File, target: &Path) -> io::Result<()> {
     let mut file = File::create(target)?;
     io::copy(source, &mut file)?;
-    file.set_permissions(fs::Permissions::from_mode(0o755))?;
+    file.set_permissions(fs::Permissions::from_mode(0o700))?;
     file.sync_all()
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Never decides when a new one begins or an old one goes.
 
-use super::{WalError, io};
+use super::{WalError, io, is_full, reserve};
 use crate::consensus::raft::frame::{Builder, SEGMENT_HEADER, segment_head};
 use crate::limits;
 use std::fs::{File, OpenOptions};
@@ -39,14 +39,12 @@ impl Segment {
         let doing = "making room for the log";
         let salt: u64 = rand::random();
         let (record, _) = first.finish(salt, sequence);
-        let made = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .open(&temporary)
+        let made = make(&temporary)
+            .or_else(|error| match is_full(&error) {
+                true => from_reserve(dir, &temporary, error),
+                false => Err(error),
+            })
             .and_then(|file| {
-                zero(&file, 0, limits::SEGMENT_SIZE)?;
                 file.write_all_at(&segment_head(salt, sequence), 0)?;
                 file.write_all_at(&record, SEGMENT_HEADER as u64)?;
                 file.sync_all()?;
@@ -89,7 +87,22 @@ impl Segment {
     }
 }
 
-fn zero(file: &File, from: u64, to: u64) -> std::io::Result<()> {
+/// A file that has all its room.
+fn make(path: &Path) -> std::io::Result<File> {
+    let mut options = OpenOptions::new();
+    let file = options.read(true).write(true).create(true).truncate(true).open(path)?;
+    zero(&file, 0, limits::SEGMENT_SIZE)?;
+    Ok(file)
+}
+
+/// The file that is kept for this; without one it stays at the error.
+fn from_reserve(dir: &Path, path: &Path, full: std::io::Error) -> std::io::Result<File> {
+    let file = reserve::take(dir, path).map_err(|_| full)?;
+    tracing::warn!(dir = %dir.display(), "the disk is full: the log's last room is used now");
+    Ok(file)
+}
+
+pub(super) fn zero(file: &File, from: u64, to: u64) -> std::io::Result<()> {
     let zeros = vec![0; 64 << 10];
     let mut at = from;
     while at < to {

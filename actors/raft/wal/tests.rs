@@ -223,3 +223,54 @@ fn the_reader_gives_at_least_one_and_no_more_than_asked() {
     assert_eq!((count(1), count(250), count(u64::MAX)), (1, 2, 7));
     assert!(opened.reader.read(9, 12, u64::MAX).is_err());
 }
+
+/// A disk that a test can fill.
+struct Small(tempfile::TempDir);
+
+impl Small {
+    fn new(mebibytes: u64) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let (none, size) = (None::<&str>, format!("size={mebibytes}M"));
+        let flags = nix::mount::MsFlags::empty();
+        nix::mount::mount(none, dir.path(), Some("tmpfs"), flags, Some(size.as_str())).unwrap();
+        Self(dir)
+    }
+
+    /// Takes all the room that is left.
+    fn fill(&self) {
+        let mut ballast = File::create(self.0.path().join("ballast")).unwrap();
+        while ballast.write_all(&[0; 4096]).is_ok() {}
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        let _ = nix::mount::umount2(self.0.path(), nix::mount::MntFlags::MNT_DETACH);
+    }
+}
+
+#[test]
+fn a_full_disk_leaves_the_log_a_segment_more_and_takes_no_snapshot() {
+    let disk = Small::new(40);
+    let dir = disk.0.path().join("raft");
+    let mut model = Model::default();
+    let mut wal = model.check(&dir);
+    wal.provide();
+    disk.fill();
+    let large = Step::Append { count: 1, bytes: 1 << 20 };
+    for _ in 0..5 {
+        wal = carry_out(&large, &mut model, wal, &dir);
+    }
+    assert_eq!(wal.segments.len(), 2, "the second is what was kept");
+    let error = wal.save_snapshot(&meta(3, 1), &vec![0; 1 << 20]).unwrap_err();
+    assert!(error.is_full(), "{error}");
+    wal = carry_out(&large, &mut model, wal, &dir);
+    drop(wal);
+    let mut wal = model.check(&dir);
+    let mut next = || wal.write(&model.write(vec![entry(model.last() + 1, 1, 1 << 20)]));
+    let error = (0..4).find_map(|_| next().err()).expect("the end of what was kept");
+    assert!(error.to_string().contains("free some space and start mill again"), "{error}");
+    std::fs::remove_file(disk.0.path().join("ballast")).unwrap();
+    let opened = open(&dir, &conf(&[1])).unwrap();
+    assert!(opened.found.last >= 6, "all that was acknowledged");
+}

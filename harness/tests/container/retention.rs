@@ -7,6 +7,7 @@ use mill::actors::container;
 use mill::actors::platform::logs::{Event, Query, directory};
 use mill::fsm::model::Phase;
 use mill::id::AllocId;
+use mill::spec::model::VolumeSpec;
 use std::fs::OpenOptions;
 use std::path::PathBuf;
 
@@ -63,4 +64,24 @@ async fn the_oldest_logs_go_and_who_writes_goes_on() {
     std::fs::write(node.files(&loud).await.join("go"), "").unwrap();
     says("further").await;
     assert!(folder(&loud).join("1.2.log").exists());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_container_writes_to_the_disk_is_measured() {
+    let node = Node::start().await;
+    let mut service = node.service("busybox:v1").await;
+    let script = "dd if=/dev/zero of=/file bs=1M count=5; dd if=/dev/zero of=/srv/x bs=1M count=3; \
+                  echo written; exec sleep 1000";
+    service.run.command = ["/bin/sh", "-c", script].map(str::to_owned).to_vec();
+    let (name, path) = ("scratch".to_owned(), "/srv".to_owned());
+    service.run.volumes = vec![VolumeSpec { name, path, ephemeral: true, size: None }];
+    let id = node.run("writes", service);
+    let says = async || (last_line(&node, &id).await.as_deref() == Some("written")).then_some(());
+    poll_async(says).secs(30).expect_async("what it writes").await;
+    node.tell(container::Msg::Relieve);
+    let measured = async || node.usage().await.written.get(&id).copied();
+    let written = poll_async(measured).secs(20).expect_async("a figure").await;
+    assert!((8 << 20..10 << 20).contains(&written.0), "{written}");
+    let disks = node.usage().await.disks;
+    assert!(disks.iter().any(|(_, free, all)| free.0 > 0 && free < all), "{disks:?}");
 }

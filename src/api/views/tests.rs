@@ -228,3 +228,28 @@ fn an_allocation_that_was_told_to_stop_is_stopping() {
     let shown = allocation(&state, &state.allocations[&id], &seen());
     assert_eq!(shown.status, "stopping");
 }
+
+#[test]
+fn a_disk_with_little_room_is_a_warning_with_what_wrote_most() {
+    let mut state = cluster();
+    deploy(&mut state, FILE);
+    let node = *state.nodes.keys().next().unwrap();
+    let disk = |free: u64| Disk {
+        place: "/var/lib/mill".to_owned(),
+        free: Bytes(free),
+        total: Bytes(10_000_000_000),
+    };
+    let mut seen = Observed { leader: Some(node), ..Observed::default() };
+    let told = |seen: &Observed| {
+        let all = status(&state, seen).warnings.into_iter();
+        all.map(|one| one.message).find(|message| message.contains("free"))
+    };
+    seen.disks.insert(node, vec![disk(1_100_000_000)]);
+    assert_eq!(told(&seen), None);
+    seen.disks.insert(node, vec![disk(800_000_000)]);
+    let text = "disk of /var/lib/mill 8 % free (800M of 10G)";
+    assert_eq!(told(&seen).as_deref(), Some(text));
+    seen.disks.insert(node, vec![disk(5_000_000)]);
+    let text = "disk of /var/lib/mill 0 % free (5M of 10G); changes are refused";
+    assert_eq!(told(&seen).as_deref(), Some(text));
+}

@@ -3,13 +3,14 @@
 //! Owns what is worth a line at the top of the status. Never suggests what this build can't do.
 
 use super::service::{self, replicas};
-use super::{Expelled, Observed, allocation};
+use super::{Disk, Expelled, Observed, allocation};
 use crate::api::wire::WarningView;
 use crate::fsm::State;
 use crate::fsm::model::{
     Allocation, App, DeployStatus, ExitReason, Node, NodeStatus, Part, Phase, Service,
 };
 use crate::id::{NodeId, WorkloadName};
+use crate::limits;
 use crate::scheduler::place;
 use crate::scheduler::plan::Unplaced;
 use crate::units::{Millis, Timestamp};
@@ -47,6 +48,7 @@ pub(super) fn warnings(state: &State, seen: &Observed) -> Vec<WarningView> {
             command: None,
         }));
     }
+    all.extend(state.nodes.values().flat_map(|node| of_disks(state, node, seen)));
     let waiting = service::waiting(state);
     for app in state.apps.values() {
         for (name, service) in &app.services {
@@ -113,6 +115,29 @@ fn of_drain(state: &State, node: &Node) -> Option<WarningView> {
         message: format!("draining: no other node takes {}", names.join(", ")),
         command: Some(format!("mill why {}", first.service)),
     })
+}
+
+/// Disks with little room, and what has written most on that node.
+fn of_disks(state: &State, node: &Node, seen: &Observed) -> Vec<WarningView> {
+    let percent = |disk: &Disk| disk.free.0.saturating_mul(100) / disk.total.0.max(1);
+    let disks = seen.disks.get(&node.id).into_iter().flatten();
+    let full = disks.filter(|disk| percent(disk) < limits::DISK_WARNED_PERCENT);
+    let own = state.allocations_on(node.id);
+    let written = own.filter_map(|one| Some((seen.written.get(&one.id)?, &one.id)));
+    let most = written.max().map(|(bytes, id)| format!("; most is written by {id}: {bytes}"));
+    let most = most.unwrap_or_default();
+    let warning = |disk: &Disk| {
+        let (percent, free, total) = (percent(disk), disk.free, disk.total);
+        let refuses = seen.leader == Some(node.id) && free.0 < limits::DISK_KEPT;
+        let refuses = if refuses { "; changes are refused" } else { "" };
+        let place = &disk.place;
+        WarningView {
+            subject: node.name.clone(),
+            message: format!("disk of {place} {percent} % free ({free} of {total}){refuses}{most}"),
+            command: None,
+        }
+    };
+    full.map(warning).collect()
 }
 
 /// Something that is to go and can't be removed.

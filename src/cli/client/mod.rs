@@ -27,7 +27,6 @@ use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderName, USER_AGENT};
 use hyper::{Method, Request, Response, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use std::borrow::Cow;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::time::timeout;
@@ -239,14 +238,6 @@ impl Client {
         Self { verbatim, ..self }
     }
 
-    /// An answer for whoever it is for.
-    fn readable(&self, bytes: Bytes) -> Bytes {
-        match std::str::from_utf8(&bytes).map(shown::written_out) {
-            Ok(Cow::Owned(text)) if !self.verbatim => text.into(),
-            _ => bytes,
-        }
-    }
-
     /// Whether an answer so far could not be confirmed with the leader.
     #[must_use]
     pub fn saw_stale(&self) -> bool {
@@ -267,7 +258,7 @@ impl Client {
         let bytes = self.bytes(call).await?;
         // An answer without a body reads as null, so that `()` and `Option` fit.
         let bytes = if bytes.is_empty() { Bytes::from_static(b"null") } else { bytes };
-        let bytes = self.readable(bytes);
+        let bytes = shown::answer(bytes, self.verbatim);
         serde_json::from_slice(&bytes).map_err(|source| ClientError::Decode { path, source })
     }
 
@@ -351,7 +342,7 @@ impl Client {
         let status = response.status();
         let collected = self.collect(response.into_body(), limits::ERROR_ANSWER_MAX);
         let bytes = match timeout(limits::REQUEST_TIMEOUT, collected).await {
-            Ok(Ok(bytes)) => self.readable(bytes),
+            Ok(Ok(bytes)) => shown::answer(bytes, self.verbatim),
             Ok(Err(error)) => return error,
             Err(_) => return ClientError::Silent { target: self.place() },
         };

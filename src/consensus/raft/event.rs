@@ -98,6 +98,9 @@ pub enum ProposeError {
         /// Bytes waiting.
         waiting: u64,
     },
+    /// The log's disk is nearly full, and the change can wait.
+    #[error("the log's disk is nearly full")]
+    DiskFull,
     /// The entry is larger than any may be.
     #[error("a change of {size} bytes is larger than the {max} allowed")]
     TooLarge {
