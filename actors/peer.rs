@@ -12,6 +12,7 @@ mod gone;
 pub mod keys;
 pub mod knock;
 mod link;
+mod moved;
 mod post;
 mod renew;
 mod rotate;
@@ -34,6 +35,7 @@ use crate::fsm::model::Node;
 use crate::id::{BootId, Incarnation, Index, NodeId};
 use credentials::Credentials;
 use link::Link;
+use moved::Moved;
 use post::Letterbox;
 use ractor::{Actor, ActorProcessingErr, ActorRef, SpawnErr};
 use server::{Port, Served};
@@ -124,8 +126,12 @@ pub struct Args {
     pub credentials: Arc<Credentials>,
     /// The open peer port.
     pub listener: Arc<TcpListener>,
+    /// Where this node is itself, `HOST:PORT`.
+    pub here: Option<String>,
     /// Where members are (`HOST:PORT`), until the state says so.
     pub known: BTreeMap<NodeId, String>,
+    /// Where members are, whatever the state says, until it says something else: they have moved.
+    pub hints: BTreeMap<NodeId, String>,
     /// The letterboxes, into which raft puts its messages.
     pub post: Arc<Post>,
     /// How connections are opened.
@@ -144,8 +150,8 @@ pub struct State {
     links: BTreeMap<NodeId, Running>,
     /// Where the state says that members are.
     places: BTreeMap<NodeId, String>,
-    /// Where members have called from that the state doesn't have yet.
-    callers: BTreeMap<NodeId, String>,
+    /// Members that are elsewhere than the state says: they have called, or a person said so.
+    moved: Moved,
     /// The port; ended with the actor.
     _server: JoinSet<()>,
 }
@@ -218,9 +224,9 @@ impl Actor for Peer {
             let _ended = also;
             tokio::join!(renewal.keep(), rotation.keep());
         });
-        let (links, callers) = (BTreeMap::new(), BTreeMap::new());
-        let places = args.known.clone();
-        let mut state = State { args, views, links, places, callers, _server: server };
+        let links = BTreeMap::new();
+        let (places, moved) = (args.known.clone(), Moved::new(args.hints.clone()));
+        let mut state = State { args, views, links, places, moved, _server: server };
         state.link();
         Ok(state)
     }
@@ -272,9 +278,11 @@ impl State {
                 let known = self.args.known.iter().map(|(id, place)| (*id, place.clone()));
                 places.extend(known.filter(|(id, _)| !view.state.removed.contains(id)));
             }
-            let is_new = |id: &NodeId| !places.contains_key(id) && !view.state.removed.contains(id);
-            self.callers.retain(|id, _| is_new(id));
             self.places = places;
+            self.moved.forget(|id| view.state.removed.contains(id));
+            self.link();
+        }
+        if view.current && self.moved.settle(&self.places) {
             self.link();
         }
         let settled = root::Msg::Settled { child: Child::Peer, index: view.index };
@@ -285,8 +293,8 @@ impl State {
 
     /// What raft asks can only be answered over a link of one's own.
     fn on_called(&mut self, node: NodeId, place: String) {
-        if !self.places.contains_key(&node) {
-            self.callers.insert(node, place);
+        let current = self.views.borrow().as_ref().is_some_and(|view| view.current);
+        if self.moved.called(node, place, self.places.get(&node), current) {
             self.link();
         }
     }
@@ -295,7 +303,7 @@ impl State {
     fn link(&mut self) {
         let me = self.args.node;
         let mut places = self.places.clone();
-        places.extend(self.callers.clone());
+        places.extend(self.moved.places());
         let old = self.links.len();
         self.links.retain(|id, running| places.get(id) == Some(&running.address));
         let mut changed = self.links.len() != old;
@@ -320,7 +328,7 @@ impl State {
             credentials: Arc::clone(&self.args.credentials),
             dial: Arc::clone(&self.args.dial),
             incarnation: self.args.incarnation,
-            views: self.views.subscribe(),
+            here: self.args.here.clone(),
             to,
             address: address.clone(),
             letterbox: Arc::clone(&letterbox),
@@ -338,10 +346,16 @@ pub fn place(node: &Node) -> Option<String> {
     if node.peer_port == 0 {
         return None;
     }
-    Some(match node.address.parse::<IpAddr>() {
-        Ok(address) => SocketAddr::new(address, node.peer_port).to_string(),
-        Err(_) => format!("{}:{}", node.address, node.peer_port),
-    })
+    Some(place_of(&node.address, node.peer_port))
+}
+
+/// An address with a port, `HOST:PORT`.
+#[must_use]
+pub fn place_of(address: &str, port: u16) -> String {
+    match address.parse::<IpAddr>() {
+        Ok(ip) => SocketAddr::new(ip, port).to_string(),
+        Err(_) => format!("{address}:{port}"),
+    }
 }
 
 fn wire_refusal(refusal: Refusal) -> wire::Refusal {

@@ -21,12 +21,14 @@ use crate::consensus::raft::node::Member;
 use crate::consensus::raft::ticks::Ticks;
 use crate::consensus::raft::{Entry, Tuning};
 use crate::id::{BootId, FIRST_NODE, Index, NodeId};
+use crate::limits;
 use crate::units::Millis;
 use bytes::Bytes;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use raft::eraftpb::{ConfState, Snapshot};
 use room::Room;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Instant;
 use writer::{Done, Job, Writer};
 
@@ -171,8 +173,14 @@ impl Actor for Raft {
         let view = LogView::new(&opened.found, Box::new(opened.reader));
         let me = Identity { node: args.node, draw: rand::random() };
         let consensus = Consensus::new(me, &opened.found, view, opened.snapshot, Tuning::default());
-        let consensus = consensus.map_err(RaftError::Node)?;
+        let mut consensus = consensus.map_err(RaftError::Node)?;
+        consensus.begin_pace(opened.sync.into());
+        let sink = Arc::clone(&args.sink);
         let report = move |done| {
+            if matches!(done, Done::Stuck) {
+                // The actor's own thread may be the one that waits for the disk.
+                sink(Event::Stuck(RaftError::Stuck.to_string()));
+            }
             // Root has stopped the actor: nobody waits for this any more.
             let _ = myself.cast(Msg::Wrote(done));
         };
@@ -325,10 +333,19 @@ impl State {
 
     fn wrote(&mut self, done: Done, myself: &ActorRef<Msg>) {
         match done {
-            Done::Written(number) => {
+            Done::Written(number, took) => {
                 self.written = number;
                 self.consensus.written(number);
+                self.consensus.paced(took.into());
             }
+            Done::Late => {
+                tracing::error!(
+                    seconds = limits::WRITE_LATE.as_secs(),
+                    "a write to the log takes long: the disk hangs"
+                );
+                self.consensus.disk_late();
+            }
+            Done::Stuck => self.fail(RaftError::Stuck, myself),
             Done::Snapshot(index) => {
                 let compacted = self.consensus.snapshot_saved(index);
                 self.ask(Job::Compact(compacted));
@@ -363,7 +380,8 @@ impl State {
         if let Some(write) = last {
             self.ask(Job::Write(write));
         }
-        if let Some(writer) = self.writer.take() {
+        // After a failure the thread has ended, or waits for a disk that doesn't answer.
+        if let Some(writer) = self.writer.take().filter(|_| !self.failed) {
             // It can only fail when the thread panicked, which has been told already.
             let _ = tokio::task::spawn_blocking(move || writer.finish()).await;
         }

@@ -17,6 +17,7 @@ use crate::actors::mailbox::{Mailbox, Stamp};
 use crate::actors::raft as consensus;
 use crate::cluster::clock::LeaderClock;
 use crate::consensus::propose::CommittedEntry;
+use crate::consensus::raft::event::LogDisk;
 use crate::consensus::raft::node::Conf;
 use crate::fsm;
 use crate::fsm::command::{Init, Register};
@@ -94,6 +95,8 @@ pub enum RaftEvent {
     Confirmed(Index),
     /// Raft would like to shorten its log.
     SnapshotWanted,
+    /// How the disk of the log is.
+    Disk(LogDisk),
     /// The log can't be trusted any further, or it holds what this build can't apply.
     Fatal(String),
 }
@@ -149,6 +152,9 @@ pub struct View {
     pub node: NodeId,
     /// This life of it.
     pub boot: BootId,
+    /// Another member has said that this node was removed: what the state assigns to it counts no
+    /// more.
+    pub removed: bool,
 }
 
 impl View {

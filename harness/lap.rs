@@ -74,7 +74,7 @@ async fn start_raft(
     root: RootRef,
 ) -> Result<Supervised<raft::Msg>, SpawnErr> {
     let to = root.clone();
-    let sink: raft::Sink = Box::new(move |event| {
+    let sink: raft::Sink = Arc::new(move |event| {
         if let Some(event) = RaftEvent::decode(event, level) {
             let _ = to.cast(Msg::Raft(event));
         }
@@ -161,6 +161,7 @@ impl Lap {
         };
         let register = Register {
             after: None,
+            reach: None,
             node: NodeId(1),
             boot,
             cpu: MilliCpu(1000),

@@ -132,7 +132,7 @@ async fn apply(
             }
             Event::Conf(conf) => told.send_modify(|m| m.conf = Some(conf)),
             Event::Send { to, bytes, bulk } => network.send(id, to, bytes, bulk),
-            Event::Refused { .. } => {}
+            Event::Refused { .. } | Event::Disk(_) | Event::Stuck(_) => {}
         }
     }
 }
@@ -167,7 +167,7 @@ impl ListNode {
         let args = Args {
             node: NodeId(id),
             dir: dir.to_owned(),
-            sink: Box::new(move |event| drop(sink.send(event))),
+            sink: std::sync::Arc::new(move |event| drop(sink.send(event))),
         };
         let (raft, actor) = Raft::spawn(None, Raft, args).await?;
         network.join(NodeId(id), raft.clone());

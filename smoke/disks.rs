@@ -5,6 +5,7 @@
 
 use crate::poll::poll;
 use crate::support::{Fault, TestCluster, files};
+use serde_json::Value;
 use std::time::{Duration, Instant};
 
 #[test]
@@ -13,6 +14,7 @@ fn slow_disks_and_full_ones() {
     cluster.await_voters(3);
     let _ = cluster.node(1).up(&files::hello(&cluster.image("hello:v1"), 3)).ok();
     slow(&mut cluster);
+    hanging(&cluster);
     full_leader(&mut cluster);
     full_follower(&mut cluster);
 }
@@ -44,6 +46,27 @@ fn slow(cluster: &mut TestCluster) {
     assert_eq!(term(cluster, leader), before, "somebody called for an election");
     assert_eq!(cluster.leader(), leader);
     cluster.undo_all();
+}
+
+/// A leader whose disk hangs gives the lead up, and has its part again once the disk answers.
+fn hanging(cluster: &TestCluster) {
+    let (leader, near) = (cluster.leader(), cluster.follower());
+    let frozen = cluster.node(leader).disk().freeze();
+    let begun = Instant::now();
+    let mut changes = 0;
+    let another = || {
+        // What the old leader takes is of no use to anybody: it is handed over.
+        changes += 1;
+        let label = format!("hang={changes}");
+        let taken = cluster.node(near).mill(["label", "n1", &label]).code == Some(0);
+        let leads = cluster.node(near).api().get("/v1/status")["leader"].clone();
+        taken && leads != Value::Null && leads != format!("n{leader}")
+    };
+    poll(another).secs(40).expect("another leader that takes changes");
+    println!("another leader after {:?}", begun.elapsed());
+    drop(frozen);
+    poll(|| cluster.names_with("status", "ready").len() == 3).secs(40).expect("all ready");
+    let _ = cluster.node(leader).mill(["label", "n1", "hang=over"]).ok();
 }
 
 /// Deploys a file that makes a large entry; the revision, if that was acknowledged.

@@ -115,6 +115,17 @@ fn refused(one: &TestDaemon, two: &TestDaemon, token: &str, join: &[String]) {
         let refused = two.mill(["join", place, "--token", token, "--node", node]).code(code);
         assert!(refused.stderr.contains(text), "{text}: {}", refused.stderr);
     }
+    let advertised = [
+        ("--advertise", "192.0.2.9", 2, "this host does not have the address 192.0.2.9"),
+        // It is on the host, but its peer port isn't there: the member calls back.
+        ("--advertise", "127.0.0.9", 1, "n1 does not reach this node at 127.0.0.9:"),
+        ("--advertise-nat", "127.0.0.9", 1, "n1 does not reach this node at 127.0.0.9:"),
+    ];
+    for (flag, address, code, text) in advertised {
+        let words = ["join", place, "--token", good, "--node", "n2", flag, address];
+        let refused = two.mill(words).code(code);
+        assert!(refused.stderr.contains(text), "{text}: {}", refused.stderr);
+    }
     assert_eq!(two.api().get("/v1/health")["status"], "unclaimed");
     assert_eq!(nodes(one), ["n1 ready voter"]);
 }

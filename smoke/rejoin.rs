@@ -44,6 +44,9 @@ fn rejoin() {
     let told = || cluster.node(2).mill(["status"]).stdout;
     poll(|| told().contains("this node was removed from the cluster")).secs(30).expect("the news");
     assert!(told().contains("mill clean") && told().contains("mill join"), "{}", told());
+    let shims =
+        || cluster.node(2).leftovers().into_iter().filter(|l| l.contains("containerd-shim"));
+    poll(|| shims().count() == 0).secs(30).expect("what ran there to be stopped");
     let nodes = cluster.node(1).api().get("/v1/nodes");
     assert_eq!(nodes.as_array().map(Vec::len), Some(2), "{nodes}");
 

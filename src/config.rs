@@ -3,6 +3,7 @@
 //! Owns what each setting means, its default and its check. Never reads the process's environment
 //! and never opens anything: both are handed in.
 
+use crate::id::NodeId;
 use crate::limits;
 use crate::units::Millis;
 use std::collections::BTreeMap;
@@ -11,8 +12,11 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+mod hints;
 #[cfg(test)]
 mod tests;
+
+pub use hints::{hint, hints_in};
 
 /// Whether a node serves for good or for one developer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,6 +99,8 @@ pub struct DaemonConfig {
     pub recover_single: bool,
     /// That somebody has said so.
     pub yes: bool,
+    /// Where members are that have moved, `HOST:PORT` by id.
+    pub peer_hints: BTreeMap<NodeId, String>,
     /// How long certificates are good that this node signs. `MILL_CERTIFICATE_LIFE`, for tests.
     pub certificate_life: Duration,
 }
@@ -124,6 +130,8 @@ pub struct DaemonFlags {
     pub subnet: Option<String>,
     /// `--insecure-registry`, each.
     pub insecure_registry: Vec<String>,
+    /// `--peer-hint`, each.
+    pub peer_hint: Vec<String>,
     /// `--acme-ca`.
     pub acme_ca: Option<String>,
     /// `--log-format`.
@@ -197,6 +205,7 @@ impl DaemonConfig {
                 .unwrap_or(LogFormat::Text),
             recover_single: flags.recover_single,
             yes: flags.yes,
+            peer_hints: given.hints(&flags.peer_hint)?,
             certificate_life: given
                 .parse(&None, "certificate-life", life)?
                 .unwrap_or(limits::CERTIFICATE_LIFE),
@@ -286,9 +295,22 @@ impl Given<'_> {
     }
 
     fn registries(&self, flags: &[String]) -> Result<Vec<String>, ConfigError> {
-        let name = "insecure-registry";
+        self.list(flags, "insecure-registry", registry)
+    }
+
+    fn hints(&self, flags: &[String]) -> Result<BTreeMap<NodeId, String>, ConfigError> {
+        Ok(self.list(flags, "peer-hint", hint)?.into_iter().collect())
+    }
+
+    /// Each flag, else the variable's list.
+    fn list<T>(
+        &self,
+        flags: &[String],
+        name: &str,
+        parse: fn(&str) -> Result<T, Wanted>,
+    ) -> Result<Vec<T>, ConfigError> {
         if !flags.is_empty() {
-            let each = flags.iter().map(|flag| self.parse(&Some(flag.clone()), name, registry));
+            let each = flags.iter().map(|flag| self.parse(&Some(flag.clone()), name, parse));
             return each.filter_map(Result::transpose).collect();
         }
         let list = self.env.get(&variable(name)).map(String::as_str).unwrap_or_default();
@@ -297,7 +319,7 @@ impl Given<'_> {
             .map(|one| {
                 let refused =
                     |wanted| ConfigError { origin: variable(name), value: one.to_owned(), wanted };
-                registry(one).map_err(refused)
+                parse(one).map_err(refused)
             })
             .collect()
     }

@@ -3,6 +3,7 @@
 //! Owns what happens before root runs and after it ends. Never decides what a node does once it
 //! runs.
 
+mod address;
 mod claim;
 mod doors;
 mod equipment;
@@ -12,6 +13,7 @@ mod identity;
 mod leave;
 mod recover;
 
+pub use address::HintError;
 pub use equipment::{EquipError, Equipment};
 pub use identity::{Identity, IdentityError};
 pub use recover::RecoverError;
@@ -27,13 +29,14 @@ use crate::actors::root::{self, Member, RootRef};
 use crate::api::wire::{InitRequest, InitView};
 use crate::config::{ContainerdChoice, DaemonConfig};
 use crate::fsm::FEATURE_LEVEL;
-use crate::fsm::command::Register;
-use crate::id::BootId;
+use crate::fsm::command::{Reach, Register};
+use crate::id::{BootId, NodeId};
 use crate::limits;
 use crate::node::network::Subnet;
 use crate::secret::Keyring;
 use crate::units::{Bytes, MilliCpu};
 use ractor::Actor as _;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::sync::{Mutex, Notify, OnceCell, mpsc, watch};
@@ -89,6 +92,9 @@ pub enum DaemonError {
     /// Who this node is can't be read or written.
     #[error(transparent)]
     Identity(#[from] IdentityError),
+    /// It isn't known where others are that have moved.
+    #[error(transparent)]
+    Hint(#[from] HintError),
     /// It doesn't become a cluster of one.
     #[error(transparent)]
     Recover(#[from] RecoverError),
@@ -160,6 +166,10 @@ pub struct Shared {
     pub claiming: Mutex<()>,
     /// The node was removed and is to be wiped.
     pub left: Notify,
+    /// Where members are that have moved.
+    pub hints: BTreeMap<NodeId, String>,
+    /// Where the reason goes when the process must end.
+    fatal: mpsc::UnboundedSender<String>,
 }
 
 impl Shared {
@@ -216,6 +226,9 @@ impl Node {
         if identity.as_ref().is_some_and(|who| who.begun) && !log.exists() {
             return Err(DaemonError::NoLog { path: log });
         }
+        if let Some(who) = &mut identity {
+            address::settle(who, &config, &data)?;
+        }
         let equipment = match &identity {
             Some(who) => Some(Arc::new(equipment::of(&config, who, None)?)),
             // Not served yet, but a taken address is told now.
@@ -226,6 +239,7 @@ impl Node {
             Some(equipment) => Standing::Member { tcp: equipment.api.clone() },
             None => Standing::Unclaimed,
         };
+        let (sender, fatal) = mpsc::unbounded_channel();
         let shared = Arc::new(Shared {
             config: Arc::clone(&config),
             boot: BootId(rand::random()),
@@ -239,8 +253,9 @@ impl Node {
             local,
             claiming: Mutex::new(()),
             left: Notify::new(),
+            hints: address::hints(&config)?,
+            fatal: sender.clone(),
         });
-        let (sender, fatal) = mpsc::unbounded_channel();
         let args =
             root::Args { boot: shared.boot, factories: factories::all(&shared), fatal: sender };
         let start = root::Root::spawn(None, root::Root, args);
@@ -341,6 +356,9 @@ async fn begin(
         init: who.init.clone(),
         register: Register {
             after: None,
+            reach: equipment
+                .peer_port()
+                .map(|peer_port| Reach { address: who.address.clone(), peer_port }),
             node: who.node,
             boot: shared.boot,
             cpu: MilliCpu(

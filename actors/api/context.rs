@@ -127,6 +127,8 @@ pub trait Claims: Send + Sync {
     fn join(&self, request: JoinRequest) -> BoxFuture<'static, Result<JoinView, ApiError>>;
     /// Whether another member says that this node is none any more.
     fn is_removed(&self, places: BTreeMap<NodeId, String>) -> BoxFuture<'static, bool>;
+    /// Of which cluster this node is a member that has not begun its log, and its name.
+    fn who(&self) -> Option<(String, String)>;
     /// Of a node that was removed: soon it stops, is wiped, and begins anew as unclaimed.
     fn leave(&self);
 }
@@ -333,6 +335,33 @@ impl Context {
         }
     }
 
+    /// What a caller is told while nothing of the log is there.
+    pub async fn starting(&self) -> ApiError {
+        let Some(vitals) = self.vitals().await else { return ApiError::Starting };
+        let (links, is_late) = (vitals.others(), vitals.age() >= limits::JOIN_READY);
+        let unreached: Vec<String> = links
+            .iter()
+            .filter_map(|(id, silence)| {
+                let since = silence.filter(|since| *since >= limits::API_FIRST_VIEW)?;
+                Some(format!("node {id} for {} s", since.as_secs()))
+            })
+            .collect();
+        if links.is_empty() || unreached.is_empty() && !is_late {
+            return ApiError::Starting;
+        }
+        let undo = "to undo its joining: mill leave";
+        let message = if unreached.is_empty() {
+            format!(
+                "this node was let in, but no member has brought it the log: they may not reach it \
+                 at the address that it joined with; {undo}"
+            )
+        } else {
+            let who = unreached.join(", ");
+            format!("this node was let in, but it does not reach {who}; {undo}")
+        };
+        ApiError::Silent { message }
+    }
+
     /// A view that has a change: what doesn't have it would say that the change was never made.
     pub fn view_after(&self, done: &Done) -> Result<View, ApiError> {
         let view = self.view().filter(|view| view.index >= done.index);
@@ -394,6 +423,7 @@ fn observed(view: &View, figures: impl Iterator<Item = (NodeId, Figures)>) -> Ob
         if !figures.trouble().is_empty() {
             seen.trouble.insert(node, figures.trouble().to_vec());
         }
+        seen.log_disks.insert(node, figures.log_disk);
         seen.allocations.extend(figures.allocations());
         seen.written.extend(figures.written());
         seen.disks.insert(node, figures.disks());

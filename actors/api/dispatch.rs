@@ -65,6 +65,7 @@ async fn answer(context: Arc<Context>, entrance: Entrance, parts: Parts) -> Resp
     let handling = async {
         match handle(Arc::clone(&context), entrance, parts).await {
             Err(ApiError::NoLeader) => Err(context.no_leader().await),
+            Err(ApiError::Starting) => Err(context.starting().await),
             handled => handled,
         }
     };

@@ -23,7 +23,12 @@ use warp::reply::Response;
 /// `POST /v1/leave`.
 pub async fn leave(context: Arc<Context>, mut request: Request) -> Result<Response, ApiError> {
     let wanted: LeaveRequest = request.json_or_default("{\"timeout\": 600}").await?;
-    let view = context.read().await?.view;
+    let view = match context.read().await {
+        Ok(reading) => reading.view,
+        // Nothing of the cluster ever came here: there is nothing to give away.
+        Err(ApiError::Starting) => return never_ready(&context),
+        Err(error) => return Err(error),
+    };
     let me = view.node;
     let name = view.state.nodes.get(&me).map(|node| node.name.clone()).unwrap_or_default();
     let cluster = view.state.cluster.as_ref().map(|cluster| cluster.name.clone());
@@ -50,7 +55,15 @@ pub async fn leave(context: Arc<Context>, mut request: Request) -> Result<Respon
         }
     }
     context.doors.claims.leave();
-    json(StatusCode::OK, &LeaveView { cluster: cluster.unwrap_or_default(), node: name })
+    let cluster = cluster.unwrap_or_default();
+    json(StatusCode::OK, &LeaveView { cluster, node: name, listed: false })
+}
+
+/// A node that was let in and has not heard of the cluster since.
+fn never_ready(context: &Context) -> Result<Response, ApiError> {
+    let Some((cluster, node)) = context.doors.claims.who() else { return Err(ApiError::Starting) };
+    context.doors.claims.leave();
+    json(StatusCode::OK, &LeaveView { cluster, node, listed: true })
 }
 
 /// Where the other members' peer ports are.

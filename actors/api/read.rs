@@ -44,6 +44,8 @@ pub async fn status(context: Arc<Context>, _request: Request) -> Result<Response
     if let Some(vitals) = context.vitals().await {
         seen.expelled = vitals.expelled;
         seen.silent = silent(&reading.view, &vitals);
+        // Also where figures hang on the disk.
+        seen.log_disks.insert(reading.view.node, vitals.disk);
     }
     Ok(reading.mark(json(StatusCode::OK, &views::status(reading.state(), &seen))?))
 }

@@ -9,6 +9,7 @@ use super::reach::{Ask, ReachError, Sender};
 use super::request::{Request, json};
 use crate::actors::root::{Msg, NodeUsage, View};
 use crate::api::views::Disk;
+use crate::consensus::raft::event::LogDisk;
 use crate::fsm::model::Role;
 use crate::id::{AllocId, NodeId};
 use crate::limits;
@@ -42,6 +43,9 @@ pub struct Figures {
     /// Disks: where, what is free, and all.
     #[serde(default)]
     disks: Vec<(String, u64, u64)>,
+    /// How the disk of its log is.
+    #[serde(default)]
+    pub(super) log_disk: LogDisk,
 }
 
 impl From<NodeUsage> for Figures {
@@ -57,6 +61,7 @@ impl From<NodeUsage> for Figures {
             trouble: usage.trouble,
             written: written.collect(),
             disks: disks.collect(),
+            log_disk: LogDisk::default(),
         }
     }
 }
@@ -109,7 +114,10 @@ pub async fn of_this_node(context: &Context) -> Option<Figures> {
         return Some(figures);
     }
     match context.root.call(Msg::Usage, Some(limits::API_USAGE)).await {
-        Ok(CallResult::Success(usage)) => Some(last.keep(usage.into())),
+        Ok(CallResult::Success(usage)) => {
+            let log_disk = context.vitals().await.map(|vitals| vitals.disk).unwrap_or_default();
+            Some(last.keep(Figures { log_disk, ..usage.into() }))
+        }
         _ => None,
     }
 }

@@ -228,9 +228,9 @@ impl Fleet {
         // What an earlier life of this node said may still be on its way: only once the state knows
         // this life is what it shows the last word of that one.
         // While the cluster counts this node as lost, it has not decided yet what stays here.
-        let current = view.current && view.is_let_in();
+        let current = view.removed || view.current && view.is_let_in();
         self.ended.retain(|id| state.allocations.get(id).is_some_and(|a| a.is_live()));
-        for allocation in state.allocations_on(view.node) {
+        for allocation in state.allocations_on(view.node).filter(|_| !view.removed) {
             let Some(assignment) = project::assignment(allocation) else { continue };
             let want = match assignment {
                 Assignment::Run => Want::Run(allocation.attempt.max(Attempt(1))),
@@ -267,6 +267,7 @@ impl Fleet {
     fn stop_strangers(&mut self, view: &View) {
         for (id, member) in &mut self.members {
             let allocation = view.state.allocations.get(id).filter(|a| a.node == view.node);
+            let allocation = allocation.filter(|_| !view.removed);
             if allocation.and_then(|a| project::assignment(a)).is_none() {
                 member.want = Want::Stop;
                 // One that has ended is taken care of by its supervision.
@@ -282,7 +283,7 @@ impl Fleet {
         if let Some(found) = &mut self.found {
             let live = |id: &AllocId| {
                 let allocation = view.state.allocations.get(id);
-                allocation.is_some_and(|a| a.node == view.node && a.is_live())
+                allocation.is_some_and(|a| !view.removed && a.node == view.node && a.is_live())
             };
             let keep = |id: &AllocId| waiting.contains(id) || live(id);
             let gone: Vec<AllocId> = found.keys().filter(|id| !keep(id)).cloned().collect();

@@ -30,12 +30,16 @@ impl Publishing {
 
     /// Wants the view's ports. Answers what is settled now.
     pub(super) fn want(&mut self, view: &View) -> Option<Index> {
-        if !view.current {
+        if !view.current && !view.removed {
             // Nothing of an old state is made true; root wants an answer to each view.
             return Some(Index(0));
         }
         self.unsettled = Some(view.index);
-        let is_made = self.ports.want(project::publish_map(&view.state, view.node));
+        let map = match view.removed {
+            true => PublishMap::new(),
+            false => project::publish_map(&view.state, view.node),
+        };
+        let is_made = self.ports.want(map);
         self.unsettled.take_if(|_| is_made)
     }
 

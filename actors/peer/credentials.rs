@@ -18,6 +18,9 @@ use std::time::Duration;
 /// Why no certificate can be signed here.
 #[derive(Debug, thiserror::Error)]
 pub enum SignError {
+    /// The log has not been read as far as the cluster's beginning.
+    #[error("the log is still being read")]
+    Early,
     /// The cluster has no CA, or the node no keyring.
     #[error("this cluster was made by a version of mill without certificates: make it anew")]
     NoAuthority,
@@ -122,6 +125,9 @@ impl Credentials {
         node: NodeId,
         request: &[u8],
     ) -> Result<CertificateDer<'static>, SignError> {
+        if state.cluster.is_none() {
+            return Err(SignError::Early);
+        }
         let ca = state.ca.as_ref().ok_or(SignError::NoAuthority)?;
         let member = state.nodes.get(&node).ok_or(SignError::NoNode(node))?;
         let key = self.keyring(state)?.open(CA_PURPOSE, &ca.key)?;

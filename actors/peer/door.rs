@@ -16,8 +16,11 @@ use crate::units::Timestamp;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use ractor::rpc::CallResult;
+use sha2::{Digest as _, Sha256};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tonic::metadata::MetadataValue;
 use tonic::{Code, Request, Response, Status};
@@ -111,6 +114,7 @@ impl wire::door_server::Door for Door {
         let wish = wish_of(&asked);
         let levels = (view.state.level(), FEATURE_LEVEL);
         join::check(&view.state, &wish, now(), levels).map_err(|no| refused(&no))?;
+        call_back(&asked, &name_of(&view)).await?;
         let keyring = self.credentials.keyring(&view.state).map_err(|no| unable(&no))?;
         let public_key = STANDARD.encode(&asked.public_key);
         let sealed = keyring.for_node(&public_key, &mut crypto_box::aead::OsRng);
@@ -148,6 +152,57 @@ impl wire::door_server::Door for Door {
             members: members(&view, node),
         }))
     }
+}
+
+/// What a joiner shows whoever calls it, so that nobody else is taken for it.
+#[must_use]
+pub fn proof(csr: &[u8]) -> [u8; 32] {
+    Sha256::digest(csr).into()
+}
+
+/// Shows that to all who call, for ever.
+pub async fn answer_back(port: Arc<TcpListener>, proof: [u8; 32]) {
+    while let Ok((mut caller, _)) = port.accept().await {
+        let shown = async {
+            caller.write_all(&proof).await?;
+            caller.shutdown().await
+        };
+        // Whoever has gone, or takes nothing, calls again.
+        let _ = tokio::time::timeout(limits::DIAL_BACK, shown).await;
+    }
+}
+
+/// Calls the joiner where it says that others reach it.
+async fn call_back(asked: &wire::JoinRequest, from: &str) -> Result<(), Status> {
+    let port = u16::try_from(asked.port).unwrap_or_default();
+    let place = super::place_of(&asked.address, port);
+    let unreached = |why: String| {
+        let hint = "pass --advertise with an address of this host that the members reach, and \
+                    let its peer port through; behind a translated address: --advertise-nat";
+        let message = format!("{from} does not reach this node at {place}: {why}");
+        refuse(Code::FailedPrecondition, &message, hint)
+    };
+    let call = async {
+        let mut stream = TcpStream::connect(&*place).await?;
+        let mut shown = [0; 32];
+        if asked.answers {
+            stream.read_exact(&mut shown).await?;
+        }
+        Ok::<_, std::io::Error>(shown)
+    };
+    match tokio::time::timeout(limits::DIAL_BACK, call).await {
+        Ok(Ok(shown)) if asked.answers && shown != proof(&asked.csr) => {
+            Err(unreached("something else answers there".to_owned()))
+        }
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(error)) => Err(unreached(error.to_string())),
+        Err(_) => Err(unreached(format!("no answer in {} s", limits::DIAL_BACK.as_secs()))),
+    }
+}
+
+fn name_of(view: &View) -> String {
+    let node = view.state.nodes.get(&view.node);
+    node.map_or_else(|| view.node.to_string(), |node| node.name.clone())
 }
 
 /// Where the other members are, as far as they can be reached.
@@ -210,6 +265,9 @@ fn rejected(rejection: &Rejection, name: &str) -> Status {
     let hint = match rejection {
         Rejection::NodeNameTaken { .. } => {
             format!("pass --node NAME; or, if {name} is gone for good: mill remove {name}")
+        }
+        Rejection::NodeNameHeld { .. } => {
+            "pass --node NAME; a name is free again a minute after a join that failed".to_owned()
         }
         Rejection::NoSubnet { .. } => "remove nodes that are gone: mill remove NODE".to_owned(),
         _ => "look at the cluster: mill status".to_owned(),

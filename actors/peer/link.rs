@@ -9,7 +9,7 @@ use super::refusal_of;
 use super::wire::peer_client::PeerClient;
 use super::wire::{Frame, Heard, Heartbeat, Piece};
 use crate::actors::raft as consensus;
-use crate::actors::root::{Msg, PeerEvent, RootRef, View};
+use crate::actors::root::{Msg, PeerEvent, RootRef};
 use crate::id::{BootId, Incarnation, NodeId};
 use crate::limits;
 use bytes::Bytes;
@@ -31,8 +31,8 @@ pub(super) struct Link {
     pub(super) credentials: Arc<Credentials>,
     pub(super) dial: Dial,
     pub(super) incarnation: Incarnation,
-    /// What this node has made of the log: also where it is itself.
-    pub(super) views: watch::Receiver<Option<View>>,
+    /// Where this node is itself, `HOST:PORT`.
+    pub(super) here: Option<String>,
     /// The other end.
     pub(super) to: NodeId,
     pub(super) address: String,
@@ -56,6 +56,8 @@ impl Link {
     /// Keeps the link up, for ever.
     pub(super) async fn run(self) {
         let mut pause = limits::PEER_RETRY[0];
+        // Said once, not with each try.
+        let mut refused = None;
         loop {
             let begun = Instant::now();
             let ended = self.session().await;
@@ -65,11 +67,16 @@ impl Link {
             let (to, address) = (self.to, &self.address);
             match ended {
                 Err(LinkError::Status(status)) if status.code() == Code::PermissionDenied => {
-                    tracing::warn!(%to, %address, reason = status.message(), "a member refuses");
-                    if let Some(why) = super::gone::expelled(&status) {
-                        let _ = self.root.cast(Msg::Peer(PeerEvent::Expelled(why)));
+                    let reason = Some(status.message().to_owned());
+                    if refused != reason {
+                        tracing::warn!(%to, %address, reason, "a member refuses");
+                        refused = reason;
                     }
                     pause = limits::PEER_RETRY[1];
+                    if let Some(why) = super::gone::expelled(&status) {
+                        let _ = self.root.cast(Msg::Peer(PeerEvent::Expelled(why)));
+                        pause = limits::PEER_EXPELLED;
+                    }
                 }
                 Err(error) => {
                     let error = &error as &dyn std::error::Error;
@@ -85,7 +92,7 @@ impl Link {
             let knocked = self.letterbox.knock.notified();
             // Either way it is tried again.
             let _ = tokio::time::timeout(pause_now, knocked).await;
-            pause = (pause * 2).min(limits::PEER_RETRY[1]);
+            pause = (pause * 2).min(limits::PEER_RETRY[1].max(pause));
         }
     }
 
@@ -94,11 +101,9 @@ impl Link {
         Ok(PeerClient::new(channel).max_encoding_message_size(limits::PEER_FRAME_MAX))
     }
 
-    /// Where this node is itself, if the state says so.
+    /// Where this node is itself.
     fn here(&self) -> Option<MetadataValue<Ascii>> {
-        let view = self.views.borrow();
-        let view = view.as_ref()?;
-        super::place(view.state.nodes.get(&view.node)?)?.parse().ok()
+        self.here.as_ref()?.parse().ok()
     }
 
     /// Until the connection breaks.

@@ -8,7 +8,7 @@ use super::dial::{Dial, DialError, dial};
 use super::{call, door, place, wire};
 use crate::actors::root::View;
 use crate::cluster::trust;
-use crate::id::{Incarnation, NodeId};
+use crate::id::{Incarnation, Index, NodeId};
 use crate::limits;
 use rustls::pki_types::CertificateDer;
 use std::sync::Arc;
@@ -64,6 +64,7 @@ impl Renewal {
                 continue;
             }
             let Some(view) = self.view().await else { return };
+            let seen = view.index;
             match self.renew(view).await {
                 Ok(()) => {
                     tracing::info!("this node's certificate was renewed");
@@ -74,15 +75,21 @@ impl Renewal {
                     tracing::warn!(error, "this node's certificate was not renewed; trying again");
                 }
             }
-            tokio::time::sleep(self.patience()).await;
+            self.wait(seen).await;
         }
+    }
+
+    fn validity(&self) -> Option<trust::Validity> {
+        trust::validity(&self.credentials.trust().certificate()).ok()
     }
 
     /// Until it is due, at most a while: the clock may be set meanwhile.
     fn pause(&self) -> Duration {
+        if !self.is_good() {
+            return Duration::ZERO;
+        }
         let now = super::ca::now();
-        let validity = trust::validity(&self.credentials.trust().certificate());
-        let due = validity.map_or(now, trust::Validity::renew_at);
+        let due = self.validity().map_or(now, trust::Validity::renew_at);
         Duration::from_millis(due.0.saturating_sub(now.0)).min(limits::RENEW_LOOK)
     }
 
@@ -90,19 +97,53 @@ impl Renewal {
         self.pause().is_zero()
     }
 
+    /// Others take it as it is. One from the future, after the clock was wrong, they don't.
+    fn is_good(&self) -> bool {
+        self.validity().is_some_and(|validity| validity.holds_at(super::ca::now()))
+    }
+
     /// Between two tries: many fit into what is left of the certificate.
     fn patience(&self) -> Duration {
         (self.credentials.life() / 60).min(limits::RENEW_AGAIN)
     }
 
-    /// The newest view; the first one is waited for.
+    /// After a try with the state at that index failed. What is replayed may not have this node
+    /// yet: without a good certificate each newer state is tried.
+    async fn wait(&self, seen: Index) {
+        if self.is_good() {
+            return tokio::time::sleep(self.patience()).await;
+        }
+        tokio::time::sleep(limits::RENEW_SOON).await;
+        let mut views = self.views.clone();
+        let is_newer = |view: &Option<View>| view.as_ref().is_some_and(|v| v.index > seen);
+        // Either way it is tried again.
+        let _ = tokio::time::timeout(self.patience(), views.wait_for(is_newer)).await;
+    }
+
+    /// The state to go by: one that is current while the certificate is good, since the members
+    /// of an old one may be none; the first at hand otherwise, for nobody confirms one then.
     async fn view(&self) -> Option<View> {
         let mut views = self.views.clone();
+        if self.is_good() {
+            let now = super::ca::now();
+            let left = self.validity().map_or(0, |validity| validity.until.0.saturating_sub(now.0));
+            let left = Duration::from_millis(left).min(limits::RENEW_LOOK);
+            let is_current = |view: &Option<View>| view.as_ref().is_some_and(|view| view.current);
+            if let Ok(seen) = tokio::time::timeout(left, views.wait_for(is_current)).await {
+                return seen.ok()?.clone();
+            }
+        }
         views.wait_for(Option::is_some).await.ok()?.clone()
     }
 
     async fn renew(&self, view: View) -> Result<(), RenewError> {
         let csr = self.credentials.request()?;
+        // The others refuse it, or may have none themselves: every member has what signing takes.
+        if !self.is_good()
+            && let Ok(certificate) = self.sign(&view, csr.clone()).await
+        {
+            return self.take(certificate).await;
+        }
         let mut others: Vec<(NodeId, String)> = view
             .state
             .nodes
@@ -121,11 +162,17 @@ impl Renewal {
                 }
             }
         }
-        // Alone, or cut off: every member has what it takes.
+        // Alone, or cut off.
+        let signed = self.sign(&view, csr).await.map_err(RenewError::Nobody)?;
+        self.take(signed).await
+    }
+
+    /// Signed by this node itself.
+    async fn sign(&self, view: &View, csr: Vec<u8>) -> Result<CertificateDer<'static>, Status> {
         let request = wire::CertificateRequest { csr: csr.into() };
-        let own = door::renew(Arc::clone(&self.credentials), view.clone(), view.node, request);
-        let signed = own.await.map_err(RenewError::Nobody)?;
-        self.take(CertificateDer::from(signed.certificate.to_vec())).await
+        let credentials = Arc::clone(&self.credentials);
+        let signed = door::renew(credentials, view.clone(), view.node, request).await?;
+        Ok(CertificateDer::from(signed.certificate.to_vec()))
     }
 
     async fn ask(

@@ -13,7 +13,7 @@ use super::wire::door_server::{DoorServer, SERVICE_NAME as DOOR};
 use super::wire::peer_server::PeerServer;
 use crate::actors::api::{Guest, Hall};
 use crate::actors::peer::door::Door;
-use crate::cluster::trust::PeerId;
+use crate::cluster::trust::{PeerId, validity};
 use crate::limits;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -32,7 +32,11 @@ use tonic::codegen::http::{Request, Response};
 
 /// Who made a call: in its request's extensions, if the connection has a member's certificate.
 #[derive(Clone, Debug)]
-pub(super) struct Caller(pub(super) PeerId);
+pub(super) struct Caller {
+    pub(super) peer: PeerId,
+    /// Its certificate has expired: all that it may have is another one.
+    pub(super) expired: bool,
+}
 
 /// What is served.
 #[derive(Clone)]
@@ -88,6 +92,8 @@ pub(super) struct Port {
 enum ConnectionError {
     #[error("it shows no certificate and asks for what only members may")]
     Stranger,
+    #[error("its certificate has expired, and it asks for more than another one")]
+    Expired,
     #[error("too many wait for the API")]
     Full,
     #[error("too many connections without a certificate")]
@@ -148,7 +154,10 @@ async fn connection(
     let stream = tokio::time::timeout(limits::PEER_CONNECT, acceptor.accept(stream)).await??;
     let caller = caller(&stream, port.credentials.trust())?;
     if stream.get_ref().1.alpn_protocol() == Some(API_PROTOCOL) {
-        let Caller(peer) = caller.ok_or(ConnectionError::Stranger)?;
+        let Caller { peer, expired } = caller.ok_or(ConnectionError::Stranger)?;
+        if expired {
+            return Err(ConnectionError::Expired);
+        }
         watch(stream.get_ref().0)?;
         let guest = Guest { socket: Box::new(stream), node: peer.node };
         return if port.hall.enter(guest) { Ok(()) } else { Err(ConnectionError::Full) };
@@ -191,5 +200,8 @@ fn caller(
     trust: &Trust,
 ) -> Result<Option<Caller>, crate::cluster::trust::CertificateError> {
     let shown = stream.get_ref().1.peer_certificates().and_then(|all| all.first());
-    shown.map(|certificate| trust.peer_of(certificate).map(Caller)).transpose()
+    let Some(certificate) = shown else { return Ok(None) };
+    // TLS has verified it, and one that isn't good yet is refused there.
+    let expired = validity(certificate)?.until < super::ca::now();
+    Ok(Some(Caller { peer: trust.peer_of(certificate)?, expired }))
 }

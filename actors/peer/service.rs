@@ -65,8 +65,17 @@ pub(super) struct Service {
 }
 
 impl Service {
-    /// Who calls, if that is a member.
+    /// Who calls, if that is a member with a certificate that is good.
     fn caller<T>(&self, request: &Request<T>) -> Result<NodeId, Status> {
+        let (node, expired) = self.anybody(request)?;
+        if expired {
+            return Err(Status::unauthenticated("this certificate has expired: renew it"));
+        }
+        Ok(node)
+    }
+
+    /// Who calls, if that is a member, and whether its certificate has expired.
+    fn anybody<T>(&self, request: &Request<T>) -> Result<(NodeId, bool), Status> {
         let caller = request.extensions().get::<Caller>();
         let caller =
             caller.ok_or_else(|| Status::unauthenticated("show a member's certificate"))?;
@@ -74,11 +83,11 @@ impl Service {
         if told != Some(self.incarnation.0.to_string().as_str()) {
             return Err(Status::permission_denied(RECOVERED));
         }
-        let node = caller.0.node;
+        let node = caller.peer.node;
         if self.is_removed(node) {
             return Err(Status::permission_denied(REMOVED));
         }
-        Ok(node)
+        Ok((node, caller.expired))
     }
 
     fn is_removed(&self, node: NodeId) -> bool {
@@ -199,9 +208,14 @@ impl Peer for Service {
         &self,
         request: Request<wire::CertificateRequest>,
     ) -> Result<Response<wire::Certificate>, Status> {
-        let caller = self.caller(&request)?;
+        let (caller, expired) = self.anybody(&request)?;
         let view = self.views.borrow().clone();
         let view = view.ok_or_else(|| Status::unavailable("the node has no state yet"))?;
+        // An old state may have a node that was removed since: that its certificate expires is
+        // then all that keeps it out.
+        if expired && !view.current {
+            return Err(Status::unavailable("the node's state is not known to be current"));
+        }
         let credentials = Arc::clone(&self.credentials);
         let renewed = door::renew(credentials, view, caller, request.into_inner()).await?;
         Ok(Response::new(renewed))

@@ -14,15 +14,17 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::client::{ResolvesClientCert, verify_server_cert_signed_by_trust_anchor};
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{
     ClientHello, ParsedCertificate, ResolvesServerCert, VerifierBuilderError, WebPkiClientVerifier,
 };
 use rustls::sign::CertifiedKey;
 use rustls::{
-    CertificateError as TlsCertificateError, ClientConfig, DigitallySignedStruct, Error,
-    RootCertStore, ServerConfig, SignatureScheme,
+    CertificateError as TlsCertificateError, ClientConfig, DigitallySignedStruct,
+    DistinguishedName, Error, RootCertStore, ServerConfig, SignatureScheme,
 };
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Why a node's keys can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -113,7 +115,8 @@ impl Trust {
     }
 
     /// For the peer port. A client without a certificate is let in, since it may want to
-    /// join; one with a certificate of another CA, or an expired one, isn't.
+    /// join; one with a certificate of another CA isn't. One whose certificate has expired is let
+    /// in too: it has shown who it was, and may have it renewed, and nothing else.
     ///
     /// # Errors
     /// The CA can't be used.
@@ -122,6 +125,7 @@ impl Trust {
             WebPkiClientVerifier::builder_with_provider(Arc::clone(&self.roots), provider())
                 .allow_unauthenticated()
                 .build()?;
+        let verifier = Arc::new(Callers(verifier));
         let mut config = ServerConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()?
             .with_client_cert_verifier(verifier)
@@ -244,6 +248,67 @@ impl ResolvesClientCert for Shown {
 struct Member {
     roots: Arc<RootCertStore>,
     expected: PeerId,
+}
+
+/// Verifies who calls, also by a certificate that has expired: as of its last moment.
+#[derive(Debug)]
+struct Callers(Arc<dyn ClientCertVerifier>);
+
+impl Callers {
+    fn is_expired(error: &Error) -> bool {
+        use TlsCertificateError::{Expired, ExpiredContext};
+        matches!(error, Error::InvalidCertificate(Expired | ExpiredContext { .. }))
+    }
+}
+
+impl ClientCertVerifier for Callers {
+    fn offer_client_auth(&self) -> bool {
+        self.0.offer_client_auth()
+    }
+
+    fn client_auth_mandatory(&self) -> bool {
+        self.0.client_auth_mandatory()
+    }
+
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        self.0.root_hint_subjects()
+    }
+
+    fn verify_client_cert(
+        &self,
+        end: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        let verified = self.0.verify_client_cert(end, intermediates, now);
+        let Err(error) = verified else { return verified };
+        let until = trust::validity(end).ok().map(|validity| validity.until);
+        let until = until.filter(|_| Self::is_expired(&error)).ok_or(error)?;
+        let last = UnixTime::since_unix_epoch(Duration::from_millis(until.0));
+        self.0.verify_client_cert(end, intermediates, last)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.0.verify_tls12_signature(message, certificate, signed)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.0.verify_tls13_signature(message, certificate, signed)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.supported_verify_schemes()
+    }
 }
 
 /// Verifies any member by its CA's fingerprint.

@@ -12,7 +12,7 @@ use crate::consensus::raft::node::NodeError;
 pub type Encode = Box<dyn FnOnce() -> Result<Vec<u8>, EncodeError> + Send>;
 
 /// Where raft's events go.
-pub type Sink = Box<dyn Fn(Event) + Send + Sync>;
+pub type Sink = std::sync::Arc<dyn Fn(Event) + Send + Sync>;
 
 /// A state that couldn't be encoded.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +34,12 @@ pub enum RaftError {
     /// The writer thread is gone.
     #[error("the log's writer thread ended unexpectedly; start mill again")]
     WriterGone,
+    /// The disk doesn't answer.
+    #[error(
+        "a write to the log has not ended in {} s; check the disk, then start mill again: nothing \
+         that was acknowledged is lost", crate::limits::WRITE_STUCK.as_secs()
+    )]
+    Stuck,
     /// The log holds what can't be understood.
     #[error(transparent)]
     Unreadable(#[from] Unreadable),

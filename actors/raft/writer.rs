@@ -13,7 +13,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+use watch::{Bounds, Finding, Watch};
+
+mod watch;
 
 /// What the thread is asked to do, in order.
 pub enum Job {
@@ -35,8 +38,12 @@ pub enum Job {
 /// What the thread did.
 #[derive(Debug)]
 pub enum Done {
-    /// All writes up to this number are durable.
-    Written(u64),
+    /// All writes up to this number are durable; the last one took so long.
+    Written(u64, Duration),
+    /// A write takes long.
+    Late,
+    /// It takes so long that the disk can't be expected to answer.
+    Stuck,
     /// The snapshot at this index is durable.
     Snapshot(u64),
     /// The disk had no room for a snapshot: the log stays as long as it is.
@@ -51,14 +58,23 @@ pub enum Done {
 struct Desk {
     store: Mutex<Box<dyn Store>>,
     quick: AtomicBool,
+    watch: Arc<Watch>,
 }
 
 impl Desk {
     fn write(&self, store: &mut dyn Store, write: &Write) -> Result<Done, WalError> {
         let begun = Instant::now();
-        store.write(write)?;
-        self.quick.store(begun.elapsed() <= limits::WRITE_QUICK, Ordering::Relaxed);
-        Ok(Done::Written(write.number))
+        self.watched(|| store.write(write))?;
+        let took = begun.elapsed();
+        self.quick.store(took <= limits::WRITE_QUICK, Ordering::Relaxed);
+        Ok(Done::Written(write.number, took))
+    }
+
+    fn watched<T>(&self, job: impl FnOnce() -> T) -> T {
+        self.watch.begin();
+        let done = job();
+        self.watch.end();
+        done
     }
 }
 
@@ -73,15 +89,29 @@ impl Writer {
     /// Starts the thread.
     pub fn spawn(
         store: impl Store,
-        report: impl Fn(Done) + Send + 'static,
+        report: impl Fn(Done) + Send + Sync + 'static,
+    ) -> std::io::Result<Self> {
+        Self::spawn_with(store, report, Bounds::default())
+    }
+
+    fn spawn_with(
+        store: impl Store,
+        report: impl Fn(Done) + Send + Sync + 'static,
+        bounds: Bounds,
     ) -> std::io::Result<Self> {
         let (jobs, queue) = channel();
-        let quick = AtomicBool::new(false);
-        let desk = Arc::new(Desk { store: Mutex::new(Box::new(store)), quick });
+        let (quick, watch) = (AtomicBool::new(false), Arc::new(Watch::default()));
+        let report = Arc::new(report);
+        let told = Arc::clone(&report);
+        watch.start(bounds, move |finding| match finding {
+            Finding::Late => told(Done::Late),
+            Finding::Stuck => told(Done::Stuck),
+        })?;
+        let desk = Arc::new(Desk { store: Mutex::new(Box::new(store)), quick, watch });
         let its = Arc::clone(&desk);
         let thread = std::thread::Builder::new().name("mill-log".to_owned()).spawn(move || {
-            let ended = Ended(report);
-            run(&its, &queue, &ended.0);
+            let ended = Ended(report, Arc::clone(&its.watch));
+            run(&its, &queue, &*ended.0);
         })?;
         Ok(Self { desk, jobs, thread: Some(thread) })
     }
@@ -120,10 +150,11 @@ impl Writer {
 }
 
 /// Reports the end of the thread, however it comes.
-struct Ended<F: Fn(Done)>(F);
+struct Ended<F: Fn(Done)>(Arc<F>, Arc<Watch>);
 
 impl<F: Fn(Done)> Drop for Ended<F> {
     fn drop(&mut self) {
+        self.1.close();
         (self.0)(Done::Ended);
     }
 }
@@ -143,13 +174,17 @@ fn run(desk: &Desk, queue: &Receiver<Job>, report: &impl Fn(Done)) {
                 next = after;
                 desk.write(store.as_mut(), &write).map(Some)
             }
-            Job::Snapshot { meta, data } => match store.save_snapshot(&meta, &data) {
-                Err(error) if error.is_full() => Ok(Some(Done::NoSnapshot(error))),
-                saved => saved.map(|()| Some(Done::Snapshot(meta.index))),
-            },
-            Job::Compact(to) => store.compact(to).map(|()| {
-                store.provide();
-                None
+            Job::Snapshot { meta, data } => {
+                match desk.watched(|| store.save_snapshot(&meta, &data)) {
+                    Err(error) if error.is_full() => Ok(Some(Done::NoSnapshot(error))),
+                    saved => saved.map(|()| Some(Done::Snapshot(meta.index))),
+                }
+            }
+            Job::Compact(to) => desk.watched(|| {
+                store.compact(to).map(|()| {
+                    store.provide();
+                    None
+                })
             }),
             Job::Stop => return,
         };

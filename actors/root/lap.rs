@@ -7,6 +7,7 @@ use crate::actors::peer::{self, Post};
 use crate::actors::raft as consensus;
 use crate::actors::raft::EncodeError;
 use crate::actors::scheduler;
+use crate::api::views::Expelled;
 use crate::consensus::propose::{CommittedEntry, too_old};
 use crate::fsm::model::Node;
 use crate::fsm::{self, Applied, Command, Rejection, Touched};
@@ -50,6 +51,10 @@ impl State {
                     Box::new(move || state.encode().map_err(|e| EncodeError(Box::new(e))));
                 let message = consensus::Msg::Snapshot { index, encode };
                 self.children.raft.tell(message);
+            }
+            RaftEvent::Disk(disk) => {
+                tracing::warn!(?disk, "the disk of the log");
+                self.vitals.disk = disk;
             }
             RaftEvent::Fatal(reason) => self.fail(reason),
         }
@@ -143,6 +148,7 @@ impl State {
         let init = member.init.clone().filter(|_| self.fsm.cluster.is_none());
         let mut register = member.register.clone();
         register.boot = self.life;
+        register.reach = register.reach.filter(|_| self.tells_reach());
         register.after = self.fsm.nodes.get(&member.node).map(|node| node.boot);
         let command = init.map_or(Command::Register(register), Command::Init);
         let (sender, receiver) = tokio::sync::oneshot::channel();
@@ -170,10 +176,20 @@ impl State {
         }
     }
 
-    /// The state shows this life of the node.
+    /// The state shows this life of the node, and where it is.
     fn is_known(&self) -> bool {
-        let node = self.member.as_ref().and_then(|member| self.fsm.nodes.get(&member.node));
-        node.is_some_and(|node| node.boot == self.life)
+        let Some(member) = &self.member else { return false };
+        let is_there = |node: &Node| {
+            let reach = member.register.reach.as_ref().filter(|_| self.tells_reach());
+            reach.is_none_or(|at| at.address == node.address && at.peer_port == node.peer_port)
+        };
+        let node = self.fsm.nodes.get(&member.node);
+        node.is_some_and(|node| node.boot == self.life && is_there(node))
+    }
+
+    /// Every member takes in where a node is.
+    fn tells_reach(&self) -> bool {
+        self.fsm.is_next()
     }
 
     pub(super) fn tell_ready(&mut self) {
@@ -208,6 +224,7 @@ impl State {
             leader: self.leader,
             node: self.member.as_ref()?.node,
             boot: self.life,
+            removed: self.vitals.expelled == Some(Expelled::Removed),
         })
     }
 }
@@ -237,7 +254,7 @@ fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
 /// root, decoded on raft's side.
 #[must_use]
 pub fn sink(root: RootRef, post: Arc<Post>, level: u32) -> consensus::Sink {
-    Box::new(move |event| match event {
+    Arc::new(move |event| match event {
         consensus::Event::Send { to, bytes, bulk } => post.send(to, bytes, bulk),
         event => {
             if let Some(event) = RaftEvent::decode(event, level) {
@@ -278,6 +295,8 @@ impl RaftEvent {
             consensus::Event::Leader { leader, term, .. } => Self::Leader(leader, term),
             consensus::Event::Confirmed(index) => Self::Confirmed(index),
             consensus::Event::SnapshotWanted => Self::SnapshotWanted,
+            consensus::Event::Disk(disk) => Self::Disk(disk),
+            consensus::Event::Stuck(reason) => Self::Fatal(reason),
             consensus::Event::Fatal(error) => Self::Fatal(error.to_string()),
             consensus::Event::Send { .. } => return None,
         })

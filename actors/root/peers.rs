@@ -9,6 +9,7 @@ use crate::actors::{peer, scheduler};
 use crate::api::views::Expelled;
 use crate::consensus::raft::Entry;
 use crate::consensus::raft::node::Member;
+use crate::fsm::Touched;
 use crate::id::{BootId, Index, NodeId};
 
 /// What the peer actor tells.
@@ -102,6 +103,7 @@ impl State {
         if self.vitals.expelled != Some(why) {
             self.vitals.expelled = Some(why);
             tracing::error!("{why}");
+            self.publish(&Touched::everything());
         }
     }
 

@@ -192,6 +192,7 @@ impl Tree {
         };
         let register = Register {
             after: None,
+            reach: None,
             node,
             boot: BootId(7),
             cpu: MilliCpu(2_000),
@@ -248,7 +249,7 @@ async fn raft_child(
     dir: std::path::PathBuf,
 ) -> Result<Supervised<raft::Msg>, SpawnErr> {
     let to = root.clone();
-    let sink: raft::Sink = Box::new(move |event| {
+    let sink: raft::Sink = Arc::new(move |event| {
         if let Some(event) = RaftEvent::decode(event, 1) {
             let _ = to.cast(Msg::Raft(event));
         }

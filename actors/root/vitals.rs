@@ -5,6 +5,7 @@
 use super::Child;
 use crate::actors::mailbox::Waits;
 use crate::api::views::Expelled;
+use crate::consensus::raft::event::LogDisk;
 use crate::consensus::raft::node::Conf;
 use crate::id::{NodeId, Term};
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
@@ -20,6 +21,8 @@ pub struct Vitals {
     pub commits: Histogram,
     /// The configuration of raft, while this node leads.
     pub conf: Option<Conf>,
+    /// How the disk of the log is.
+    pub disk: LogDisk,
     /// Another member has said that this node is none any more.
     pub expelled: Option<Expelled>,
     /// Which other nodes can be reached, and since when they can or can't.
@@ -38,6 +41,7 @@ impl Default for Vitals {
         Self {
             term: Term::default(),
             conf: None,
+            disk: LogDisk::default(),
             expelled: None,
             links: BTreeMap::new(),
             begun: Instant::now(),
@@ -73,6 +77,18 @@ impl Vitals {
     pub fn silence(&self, node: NodeId) -> Option<Duration> {
         let (up, since) = self.links.get(&node).copied().unwrap_or((false, self.begun));
         (!up).then(|| since.elapsed())
+    }
+
+    /// The other nodes that a link was tried to, and for how long each could not be reached.
+    #[must_use]
+    pub fn others(&self) -> BTreeMap<NodeId, Option<Duration>> {
+        self.links.keys().map(|id| (*id, self.silence(*id))).collect()
+    }
+
+    /// How long the process has lived.
+    #[must_use]
+    pub fn age(&self) -> Duration {
+        self.begun.elapsed()
     }
 
     /// A child is started again.

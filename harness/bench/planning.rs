@@ -151,6 +151,7 @@ impl World {
             world.state.nodes.insert(id, Arc::new(node));
             world.apply(Command::Register(Register {
                 after: None,
+                reach: None,
                 node: id,
                 boot: BootId(n),
                 cpu: MilliCpu(4_000),

@@ -5,7 +5,7 @@
 use mill::actors::peer::ca::{self, Authority, NodeKey, certificate_to_pem};
 use mill::actors::peer::credentials::{seal_ca_key, sign_first};
 use mill::actors::peer::keys::NodeKeys;
-use mill::actors::peer::knock::Knock;
+use mill::actors::peer::knock::{Knock, KnockError};
 use mill::actors::peer::wire;
 use mill::cluster::trust::Fingerprint;
 use mill::fsm::command::Init;
@@ -76,6 +76,17 @@ pub struct Joiner {
 impl Joiner {
     /// Asks at a door.
     pub async fn new(name: &str, door: u16, own: u16, token: &str, ca: Fingerprint) -> Self {
+        Self::ask(name, door, own, (token, false), ca).await.expect("to be let in")
+    }
+
+    /// The same where it may be refused; it says whether it answers who calls it back.
+    pub async fn ask(
+        name: &str,
+        door: u16,
+        own: u16,
+        (token, answers): (&str, bool),
+        ca: Fingerprint,
+    ) -> Result<Self, KnockError> {
         let (key, secret) = (NodeKey::new().expect("a key"), OwnKey::new(rand::random()));
         let request = wire::JoinRequest {
             token: token.to_owned(),
@@ -88,9 +99,10 @@ impl Joiner {
             time_ms: ca::now().0,
             csr: key.request().expect("a request").into(),
             public_key: secret.public_bytes().to_vec().into(),
+            answers,
         };
         let knock = Knock::new("127.0.0.1", door, ca).await.expect("a member");
-        let joined = knock.join(request).await.expect("to be let in");
+        let joined = knock.join(request).await?;
         let cluster: Cluster = serde_json::from_slice(&joined.cluster).expect("a cluster");
         let keys = NodeKeys {
             key: key.pem(),
@@ -100,6 +112,6 @@ impl Joiner {
         };
         let known = joined.members.iter().map(|one| (NodeId(one.node), one.address.clone()));
         let incarnation = cluster.incarnation;
-        Self { node: NodeId(joined.node), keys, incarnation, known: known.collect() }
+        Ok(Self { node: NodeId(joined.node), keys, incarnation, known: known.collect() })
     }
 }

@@ -61,6 +61,13 @@ impl TestCluster {
         id
     }
 
+    /// What a machine is told that wants to join and can't be reached where it says it is.
+    pub async fn refused(&self, name: &str, own: u16, answers: bool) -> String {
+        let door = self.node(1).port();
+        let asked = keys::Joiner::ask(name, door, own, (&self.token, answers), self.ca).await;
+        asked.err().expect("a refusal").to_string()
+    }
+
     /// Waits until all are ready and as many vote as should.
     pub async fn settled(&self) {
         let size = self.nodes.len();
@@ -131,6 +138,55 @@ impl TestCluster {
     /// Starts a node that was ended, with what it has on its disk.
     pub async fn start(&mut self, id: u64) {
         self.nodes.get_mut(&id).expect("a node").start().await;
+    }
+
+    /// A node is ended and goes on with a copy of its log from before: changes were made since.
+    pub async fn set_back(&mut self, id: u64, changes: &[Command]) -> &mut TestNode {
+        let copy = tempfile::tempdir().expect("a directory");
+        self.kill(id).await;
+        self.node(id).copy_log(copy.path(), false);
+        self.start(id).await;
+        self.node(id).ready().await;
+        for change in changes {
+            self.node(id).propose(change).await.expect("a change");
+        }
+        self.agree().await;
+        self.kill(id).await;
+        self.node(id).copy_log(copy.path(), true);
+        self.start(id).await;
+        self.nodes.get_mut(&id).expect("a node")
+    }
+
+    /// These are ended and come back on other ports; each is told where the others are, if so.
+    pub async fn relocate(&mut self, ids: &[u64], told: bool) {
+        let mut places = BTreeMap::new();
+        for id in ids {
+            self.kill(*id).await;
+            let node = self.nodes.get_mut(id).expect("a node");
+            places.insert(NodeId(*id), node.move_away(BTreeMap::new()).await);
+        }
+        for id in ids {
+            let node = self.nodes.get_mut(id).expect("a node");
+            if told {
+                node.hint(places.clone());
+            }
+            node.start().await;
+        }
+    }
+
+    /// All are ended, and started again once their certificates have expired.
+    pub async fn outlive_certificates(&mut self) {
+        for node in self.nodes.values_mut() {
+            node.certify_for_a_second();
+            node.stop().await;
+        }
+        for node in self.nodes.values() {
+            let expired = async || !node.is_certified();
+            poll_async(expired).secs(20).expect_async("its end").await;
+        }
+        for node in self.nodes.values_mut() {
+            node.start().await;
+        }
     }
 
     /// A node is ended, and started as a version that knows this feature level.

@@ -6,7 +6,9 @@ use super::containers::{Fakes, Script};
 use super::keys::{Founder, Joiner, LIFE};
 use super::ways::Ways;
 use crate::lap::start_onlooker;
+use mill::actors::peer::ca::{self, certificate_to_pem};
 use mill::actors::peer::credentials::Credentials;
+use mill::actors::peer::keys::NodeKeys;
 use mill::actors::peer::{self, Post};
 use mill::actors::raft::{self, Raft};
 use mill::actors::root::{
@@ -15,7 +17,7 @@ use mill::actors::root::{
 };
 use mill::actors::scheduler;
 use mill::cluster::trust::Fingerprint;
-use mill::fsm::command::{Init, Register};
+use mill::fsm::command::{Init, Reach, Register};
 use mill::fsm::{Command, FEATURE_LEVEL};
 use mill::id::{BootId, Incarnation, NodeId};
 use mill::units::{Bytes, MilliCpu};
@@ -37,7 +39,9 @@ struct Kept {
     init: Option<Init>,
     incarnation: Incarnation,
     credentials: Arc<Credentials>,
+    keys: NodeKeys,
     known: BTreeMap<NodeId, String>,
+    hints: BTreeMap<NodeId, String>,
     ways: Ways,
     script: Script,
     /// Its onlooker, which leads traffic, settles no draining.
@@ -88,7 +92,9 @@ impl Running {
                 incarnation: with.incarnation,
                 credentials: Arc::clone(&with.credentials),
                 listener: Arc::clone(&listener),
+                here: Some(format!("127.0.0.1:{}", with.port)),
                 known: with.known.clone(),
+                hints: with.hints.clone(),
                 post: Arc::clone(&post),
                 dial: with.ways.dial(with.node.0),
                 hall: mill::actors::api::Hall::new(),
@@ -110,6 +116,7 @@ impl Running {
         let (root, _) = Root::spawn(None, Root, args).await.expect("root starts");
         let register = Register {
             after: None,
+            reach: None,
             node: kept.node,
             boot,
             cpu: MilliCpu(2_000),
@@ -117,10 +124,17 @@ impl Running {
             version: "test".to_owned(),
             feature_level: kept.level,
         };
+        let reach = Reach { address: "127.0.0.1".to_owned(), peer_port: kept.port };
+        let register = Register { reach: Some(reach), ..register };
         let member = Member { node: kept.node, init: kept.init.clone(), register };
         root.cast(Msg::Begin(Box::new(member))).expect("root lives");
         Self { root, view, fatal }
     }
+}
+
+/// What a node has in memory of its keys; nothing is written.
+fn credentials(keys: &NodeKeys, life: Duration) -> Arc<Credentials> {
+    Arc::new(Credentials::new(keys, Path::new("/"), life).expect("credentials"))
 }
 
 async fn listen(port: u16) -> TcpListener {
@@ -139,10 +153,10 @@ impl TestNode {
             port,
             incarnation: init.incarnation,
             init: Some(init),
-            credentials: Arc::new(
-                Credentials::new(&founder.keys, Path::new("/"), LIFE).expect("credentials"),
-            ),
+            credentials: credentials(&founder.keys, LIFE),
+            keys: founder.keys,
             known: BTreeMap::new(),
+            hints: BTreeMap::new(),
             ways,
             script: Script::default(),
             late: watch::channel(false).0,
@@ -168,10 +182,10 @@ impl TestNode {
             port,
             init: None,
             incarnation: joiner.incarnation,
-            credentials: Arc::new(
-                Credentials::new(&joiner.keys, Path::new("/"), LIFE).expect("credentials"),
-            ),
+            credentials: credentials(&joiner.keys, LIFE),
+            keys: joiner.keys,
             known: joiner.known,
+            hints: BTreeMap::new(),
             ways,
             script: Script::default(),
             late: watch::channel(false).0,
@@ -280,6 +294,46 @@ impl TestNode {
         let Some(mut running) = self.running.take() else { return };
         let _ = running.root.call(Msg::Stop, Some(Duration::from_secs(20))).await;
         assert_eq!(running.fatal.try_recv().ok(), None, "node {} failed", self.id);
+    }
+
+    /// From the next start on it has a certificate that is good for a second from now.
+    pub(super) fn certify_for_a_second(&mut self) {
+        let state = self.view().state;
+        let signer = credentials(&self.kept.keys, Duration::from_secs(1));
+        let request = signer.request().expect("a request");
+        let signed = signer.sign(&state, self.id, &request).expect("a certificate");
+        self.kept.keys.certificate = certificate_to_pem(&signed);
+        self.kept.credentials = credentials(&self.kept.keys, LIFE);
+    }
+
+    /// Whether its certificate is good now.
+    pub fn is_certified(&self) -> bool {
+        let shown = self.kept.credentials.trust().certificate();
+        mill::cluster::trust::validity(&shown).expect("one").holds_at(ca::now())
+    }
+
+    /// Keeps a copy of its log, or puts that one back in its place.
+    pub(super) fn copy_log(&self, copy: &Path, back: bool) {
+        let (from, to) = if back { (copy, &*self.kept.dir) } else { (&*self.kept.dir, copy) };
+        for file in std::fs::read_dir(to).expect("a folder") {
+            std::fs::remove_file(file.expect("a file").path()).expect("it to go");
+        }
+        for file in std::fs::read_dir(from).expect("a folder") {
+            let file = file.expect("a file");
+            std::fs::copy(file.path(), to.join(file.file_name())).expect("a copy");
+        }
+    }
+
+    /// From the next start on it listens elsewhere, and knows of others that do.
+    pub(super) async fn move_away(&mut self, hints: BTreeMap<NodeId, String>) -> String {
+        self.kept.port = listen(0).await.local_addr().expect("an address").port();
+        self.kept.hints = hints;
+        format!("127.0.0.1:{}", self.kept.port)
+    }
+
+    /// It is told where others are.
+    pub(super) fn hint(&mut self, hints: BTreeMap<NodeId, String>) {
+        self.kept.hints = hints;
     }
 
     /// Another version of the program is installed: from the next start on it knows this level.

@@ -41,6 +41,8 @@ const TROUBLE: u64 = 20_000;
 const QUIET: u64 = 16_000;
 /// So much faster than raft's go the clocks of deadlines: a minute is ten seconds.
 const HASTE: u64 = 6;
+/// Between two ticks of raft.
+const TICK: u64 = 40;
 /// After so many rounds there must be nothing to do before something else happens.
 const PUMPS: u32 = 1_000;
 /// More never happens while all is well: some tens of thousands.
@@ -59,7 +61,7 @@ enum Event {
     Unheard { from: u64, to: u64 },
     Dial { from: u64, boot: u64, to: u64 },
     Notice { from: u64, boot: u64, to: u64 },
-    Wrote { id: u64, boot: u64 },
+    Wrote { id: u64, boot: u64, took: u64 },
     Encoded { id: u64, boot: u64, job: Box<Job> },
     ReadSnapshot { id: u64, boot: u64 },
     Again { id: u64, boot: u64 },
@@ -92,7 +94,7 @@ impl Event {
     /// The process that it is for; one that has ended since needs it no more.
     fn process(&self) -> Option<(u64, u64)> {
         match self {
-            Self::Tick { id, boot } | Self::Beat { id, boot } | Self::Wrote { id, boot } => {
+            Self::Tick { id, boot } | Self::Beat { id, boot } | Self::Wrote { id, boot, .. } => {
                 Some((*id, *boot))
             }
             Self::Encoded { id, boot, .. } | Self::ReadSnapshot { id, boot } => Some((*id, *boot)),
@@ -134,6 +136,8 @@ struct World {
     removed_at: u64,
     /// All disks are slow.
     slow_until: u64,
+    /// All disks take so long for each write, and nothing else goes wrong.
+    usual_write: Option<u64>,
     confirmed_reads: u64,
     installed: u64,
     removals: u64,
@@ -150,11 +154,23 @@ pub(super) struct Outcome {
     reads: u64,
     installed: u64,
     removals: u64,
+    /// Terms that had a leader.
+    leaders: usize,
 }
 
 /// Runs a seed to its end.
 pub(super) fn run(seed: u64) -> Result<Outcome, String> {
+    run_world(World::new(seed), seed)
+}
+
+/// Runs a seed in which every write of every disk takes so long, and nothing else goes wrong.
+pub(super) fn run_slow(seed: u64, write: u64) -> Result<Outcome, String> {
     let mut world = World::new(seed);
+    world.usual_write = Some(write);
+    run_world(world, seed)
+}
+
+fn run_world(mut world: World, seed: u64) -> Result<Outcome, String> {
     let ended = catch_unwind(AssertUnwindSafe(|| while world.broken.is_none() && world.step() {}));
     if ended.is_err() {
         world.fail("something found itself in a state that can't be".to_owned());
@@ -169,6 +185,7 @@ pub(super) fn run(seed: u64) -> Result<Outcome, String> {
             reads: world.confirmed_reads,
             installed: world.installed,
             removals: world.removals,
+            leaders: world.leaders.len(),
             trace: world.trace,
         }),
         Some(what) => {
@@ -205,6 +222,7 @@ impl World {
             ledger: Ledger::default(),
             removed_at: 0,
             slow_until: 0,
+            usual_write: None,
             confirmed_reads: 0,
             installed: 0,
             removals: 0,
@@ -281,7 +299,7 @@ impl World {
             Event::Unheard { from, to } => self.unheard(from, to),
             Event::Dial { from, boot, to } => self.dial(from, boot, to),
             Event::Notice { from, boot, to } => self.notice(from, boot, to),
-            Event::Wrote { id, .. } => self.wrote(id),
+            Event::Wrote { id, took, .. } => self.wrote(id, took),
             Event::Encoded { id, job, .. } => self.ask(id, *job),
             Event::ReadSnapshot { id, .. } => {
                 let snapshot = self.disks[&id].snapshot();
@@ -313,7 +331,7 @@ impl World {
         if let Some(life) = self.lives.get_mut(&id) {
             life.consensus.tick();
             drop(life.consensus.give_up_reads(Millis(self.now)));
-            self.after(40, Event::Tick { id, boot });
+            self.after(TICK, Event::Tick { id, boot });
             self.pump(id);
         }
     }
@@ -362,7 +380,7 @@ impl World {
         };
         self.lives.insert(id, life);
         self.note(format!("n{id} starts, log {:?} to {}", found.compacted, found.last));
-        let soon = self.dice.between(1, 40);
+        let soon = self.dice.between(1, TICK);
         self.after(soon, Event::Tick { id, boot });
         self.after(soon, Event::Beat { id, boot });
         self.keep_links(id);

@@ -220,6 +220,7 @@ impl World {
             memory,
             version: "sim".to_owned(),
             after,
+            reach: None,
             feature_level: 1,
         })
     }

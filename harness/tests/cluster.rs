@@ -290,6 +290,107 @@ async fn who_is_of_another_life_or_removed_is_refused_and_told() {
     cluster.end().await;
 }
 
+/// Nobody is there who could renew them: each signs for itself, as soon as it has read its log.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cluster_that_was_off_while_its_certificates_expired_goes_on() {
+    let mut cluster = TestCluster::new(3).await;
+    for n in 0..200 {
+        cluster.node(1).propose(&token(&format!("t{n}"))).await.unwrap();
+    }
+    cluster.agree().await;
+    cluster.outlive_certificates().await;
+    cluster.leader(&[1, 2, 3]).await;
+    for id in cluster.ids() {
+        cluster.node(id).ready().await;
+        assert!(cluster.node(id).is_certified());
+    }
+    cluster.node(2).propose(&token("last")).await.unwrap();
+    cluster.agree().await;
+    cluster.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_joins_is_called_back_before_it_is_let_in() {
+    let cluster = TestCluster::new(1).await;
+    let free = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = free.local_addr().unwrap().port();
+    // Somebody listens there, but shows nothing; then nobody does.
+    let silent = cluster.refused("n2", port, true).await;
+    let said = format!("n1 does not reach this node at 127.0.0.1:{port}: ");
+    assert!(silent.starts_with(&said) && silent.contains("no answer in"), "{silent}");
+    let other = {
+        use mill::actors::peer::door::answer_back;
+        let answering = tokio::spawn(answer_back(std::sync::Arc::new(free), [7; 32]));
+        let other = cluster.refused("n2", port, true).await;
+        answering.abort();
+        assert!(answering.await.unwrap_err().is_cancelled());
+        other
+    };
+    assert!(other.contains("something else answers there"), "{other}");
+    let nobody = cluster.refused("n2", port, false).await;
+    assert!(nobody.starts_with(&said), "{nobody}");
+    assert_eq!(cluster.node(1).view().state.nodes.len(), 1, "none was let in");
+    cluster.end().await;
+}
+
+/// Its certificate shows who it is, wherever it calls from.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_that_comes_back_elsewhere_registers_where_it_is() {
+    let mut cluster = TestCluster::new(3).await;
+    let leader = cluster.leader(&[1, 2, 3]).await;
+    for id in [if leader == 3 { 2 } else { 3 }, leader] {
+        cluster.relocate(&[id], false).await;
+        let port = cluster.node(id).port();
+        let is_there = |view: &View| view.state.nodes[&NodeId(id)].peer_port == port;
+        for other in cluster.ids() {
+            cluster.node(other).until("its new place", is_there).await;
+        }
+        cluster.node(id).ready().await;
+        cluster.agree().await;
+    }
+    cluster.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cluster_that_has_moved_as_a_whole_finds_together_by_hints() {
+    let mut cluster = TestCluster::new(3).await;
+    cluster.relocate(&[1, 2, 3], true).await;
+    for id in cluster.ids() {
+        cluster.node(id).ready().await;
+    }
+    cluster.agree().await;
+    // From now on the state says it.
+    for id in cluster.ids() {
+        let port = cluster.node(id).port();
+        assert_eq!(cluster.node(1).view().state.nodes[&NodeId(id)].peer_port, port);
+    }
+    cluster.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_older_copy_of_the_log_is_recognised() {
+    let mut cluster = TestCluster::new(3).await;
+    let leader = cluster.leader(&[1, 2, 3]).await;
+    let follower = if leader == 3 { 2 } else { 3 };
+    let changes: Vec<Command> = (0..20).map(|n| token(&format!("t{n}"))).collect();
+    let why = cluster.set_back(follower, &changes).await.failed().await;
+    assert!(why.contains("it is an older copy") && why.contains("mill clean"), "{why}");
+    // The others don't need it.
+    cluster.node(leader).propose(&token("last")).await.unwrap();
+    cluster.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_learner_that_is_left_alone_knows_of_no_leader() {
+    let mut cluster = TestCluster::new(2).await;
+    cluster.kill(1).await;
+    cluster.node(2).until("nobody leads", |view| view.leader.is_none()).await;
+    cluster.start(1).await;
+    cluster.leader(&[1, 2]).await;
+    cluster.node(2).propose(&token("t")).await.unwrap();
+    cluster.end().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_versions_go_on_together_and_only_once_all_are_new_there_is_no_way_back() {
     let mut cluster = TestCluster::new(3).await;

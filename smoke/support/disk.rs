@@ -43,8 +43,25 @@ impl Disk {
         }
     }
 
+    /// Nothing that is written ends any more, until what this gives is dropped.
+    #[must_use]
+    pub fn freeze(&self) -> Frozen {
+        run(Command::new("fsfreeze").arg("--freeze").arg(&self.place));
+        Frozen(self.place.clone())
+    }
+
     /// Makes room again.
     pub fn clear(&self) {
         let _ = fs::remove_file(self.place.join(BALLAST));
+    }
+}
+
+/// A disk that hangs.
+pub struct Frozen(PathBuf);
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        // Also where a test has failed: a frozen disk can't be taken away.
+        let _ = Command::new("fsfreeze").arg("--unfreeze").arg(&self.0).status();
     }
 }

@@ -27,6 +27,7 @@ pub use task::{run, runs, tasks};
 pub use warnings::{no_leader, trouble};
 
 use crate::api::wire::{AppStatusView, LoginView, StatusView, TokenView};
+use crate::consensus::raft::event::LogDisk;
 use crate::fsm::State;
 use crate::fsm::login::RegistryLogin;
 use crate::fsm::model::{Role, Token};
@@ -46,14 +47,16 @@ pub enum Expelled {
 
 impl fmt::Display for Expelled {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let what = match self {
-            Self::Removed => "this node was removed from the cluster",
-            Self::Recovered => "the cluster was recovered or restored without this node",
+        let (what, then) = match self {
+            Self::Removed => ("this node was removed from the cluster", "are stopped"),
+            Self::Recovered => {
+                ("the cluster was recovered or restored without this node", "run on")
+            }
         };
         write!(
             f,
-            "{what}: nothing that changes there reaches it, its containers run on. To use the \
-             host again: stop the daemon, mill clean, then mill join"
+            "{what}: nothing that changes there reaches it, its containers {then}. To use the host \
+             again: stop the daemon, mill clean, then mill join"
         )
     }
 }
@@ -69,6 +72,8 @@ pub struct Observed {
     pub expelled: Option<Expelled>,
     /// The other nodes that this one can't reach, and for how long.
     pub silent: BTreeMap<NodeId, Millis>,
+    /// How the disks of the nodes' logs are.
+    pub log_disks: BTreeMap<NodeId, LogDisk>,
     /// Use of the allocations whose nodes answered.
     pub allocations: BTreeMap<AllocId, (MilliCpu, Bytes)>,
     /// Use of the nodes that answered.

@@ -299,6 +299,9 @@ pub struct InitRequest {
     pub labels: BTreeMap<String, String>,
     /// Address that other nodes and clients use; absent: the one of the default route.
     pub advertise: Option<String>,
+    /// The host doesn't have that address: it is translated on the way.
+    #[serde(default)]
+    pub nat: bool,
 }
 
 /// Answer of `POST /v1/init`.
@@ -330,6 +333,9 @@ pub struct JoinRequest {
     /// Address that other nodes and clients use; absent: the one that leads to the member.
     #[serde(default)]
     pub advertise: Option<String>,
+    /// The host doesn't have that address: it is translated on the way.
+    #[serde(default)]
+    pub nat: bool,
 }
 
 /// Answer of `POST /v1/join`.
@@ -360,6 +366,9 @@ pub struct LeaveView {
     pub cluster: String,
     /// Name that the node had.
     pub node: String,
+    /// The node never became ready, and the cluster may still list it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub listed: bool,
 }
 
 /// Answer of `GET /v1/health`.

@@ -3,8 +3,10 @@
 use super::{Context, error::CliError};
 use crate::config::{DaemonConfig, DaemonFlags, LogFormat, Mode};
 use crate::daemon::{DaemonError, Ending, Node, RecoverError};
+use crate::limits;
 use argh::{ArgsInfo, FromArgs};
 use sd_notify::NotifyState;
+use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Run a node in the foreground. Every flag has a variable: MILL_DATA_DIR and so on.
@@ -41,6 +43,9 @@ pub struct DaemonArgs {
     /// registry without TLS or with an unknown certificate, HOST:PORT
     #[argh(option)]
     pub insecure_registry: Vec<String>,
+    /// where a member is that has moved, ID=HOST[:PORT]
+    #[argh(option)]
+    pub peer_hint: Vec<String>,
     /// trust for the ACME directory
     #[argh(option)]
     pub acme_ca: Option<String>,
@@ -74,6 +79,7 @@ impl DaemonArgs {
             containerd: self.containerd,
             subnet: self.subnet,
             insecure_registry: self.insecure_registry,
+            peer_hint: self.peer_hint,
             acme_ca: self.acme_ca,
             log_format: self.log_format,
             recover_single: self.recover_single,
@@ -86,7 +92,11 @@ impl DaemonArgs {
 pub(super) fn run(args: DaemonArgs, context: &Context) -> Result<(), CliError> {
     let config = args.config(Mode::Daemon, context)?;
     log_to_stderr(config.log_format, "info", context);
-    runtime()?.block_on(serve(config))
+    let runtime = runtime()?;
+    let done = runtime.block_on(serve(config));
+    // What waits for a disk that doesn't answer ends with the process.
+    runtime.shutdown_timeout(limits::RUNTIME_STOP);
+    done
 }
 
 /// The runtime of a process that is a node.
@@ -125,7 +135,10 @@ async fn serve(config: DaemonConfig) -> Result<(), CliError> {
         }
     };
     tell_systemd(NotifyState::Stopping);
-    node.stop().await;
+    let patience = if ended.is_ok() { Duration::MAX } else { limits::STOP_FAILED };
+    if tokio::time::timeout(patience, node.stop()).await.is_err() {
+        tracing::warn!("the node's parts did not stop in time");
+    }
     ended
 }
 

@@ -19,9 +19,12 @@ pub struct InitArgs {
     /// label of the node for constraints, KEY=VALUE
     #[argh(option)]
     pub label: Vec<String>,
-    /// address that other nodes and clients use
+    /// address that other nodes and clients use; the host has it
     #[argh(option)]
     pub advertise: Option<String>,
+    /// the same where the host doesn't have it: it is translated on the way
+    #[argh(option)]
+    pub advertise_nat: Option<String>,
     /// for certificates (not built yet)
     #[argh(option)]
     pub acme_email: Option<String>,
@@ -62,7 +65,21 @@ fn request(args: &InitArgs) -> Result<InitRequest, CliError> {
     }
     let labels = labels(&args.label)?;
     let (cluster, node) = (args.cluster.clone(), args.node.clone());
-    Ok(InitRequest { cluster, node, labels, advertise: args.advertise.clone() })
+    let (advertise, nat) = advertised(args.advertise.clone(), args.advertise_nat.clone())?;
+    Ok(InitRequest { cluster, node, labels, advertise, nat })
+}
+
+/// The address that others use, and whether it is translated on the way.
+pub(super) fn advertised(
+    own: Option<String>,
+    nat: Option<String>,
+) -> Result<(Option<String>, bool), CliError> {
+    if own.is_some() && nat.is_some() {
+        let message = "--advertise and --advertise-nat exclude each other";
+        return Err(CliError::usage(message, "Pass the one that is true of the host"));
+    }
+    let is_nat = nat.is_some();
+    Ok((own.or(nat), is_nat))
 }
 
 /// What changes who the node is works on the node itself only.

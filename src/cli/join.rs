@@ -1,6 +1,6 @@
 //! `mill join`: the local daemon becomes a member of a cluster.
 
-use super::init::{labels, on_socket};
+use super::init::{advertised, labels, on_socket};
 use super::{Context, error::CliError};
 use crate::api::wire::{JoinRequest, JoinView};
 use crate::cluster::join;
@@ -19,9 +19,12 @@ pub struct JoinArgs {
     /// label of the node for constraints, KEY=VALUE
     #[argh(option)]
     pub label: Vec<String>,
-    /// address that other nodes and clients use
+    /// address that other nodes and clients use; the host has it
     #[argh(option)]
     pub advertise: Option<String>,
+    /// the same where the host doesn't have it: it is translated on the way
+    #[argh(option)]
+    pub advertise_nat: Option<String>,
 }
 
 pub(super) async fn run(args: JoinArgs, context: &Context) -> Result<(), CliError> {
@@ -45,8 +48,9 @@ fn request(args: JoinArgs, token: Option<String>) -> Result<JoinRequest, CliErro
         CliError::usage("mill join needs --token T", hint)
     };
     let labels = labels(&args.label)?;
-    let JoinArgs { host: address, node, advertise, .. } = args;
-    Ok(JoinRequest { address, token: token.ok_or_else(missing)?, node, labels, advertise })
+    let (advertise, nat) = advertised(args.advertise, args.advertise_nat)?;
+    let (address, node) = (args.host, args.node);
+    Ok(JoinRequest { address, token: token.ok_or_else(missing)?, node, labels, advertise, nat })
 }
 
 fn render(joined: &JoinView) -> String {

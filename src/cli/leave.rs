@@ -25,7 +25,13 @@ pub(super) async fn run(args: LeaveArgs, context: &Context) -> Result<(), CliErr
     if context.ui.json {
         return context.ui.document(&left);
     }
-    let LeaveView { cluster, node } = left;
+    let LeaveView { cluster, node, listed } = left;
+    if listed {
+        context.ui.note(&format!(
+            "{node} never became ready, and {cluster} may still list it. On a member: mill remove \
+             {node}"
+        ));
+    }
     context.ui.print(&format!("{node} has left {cluster}; this daemon is unclaimed"))
 }
 

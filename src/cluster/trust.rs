@@ -117,6 +117,12 @@ impl Validity {
         self.from.plus(Millis(whole / 3 * 2))
     }
 
+    /// Whether it is good at that moment.
+    #[must_use]
+    pub fn holds_at(self, now: Timestamp) -> bool {
+        self.from <= now && now <= self.until
+    }
+
     /// That of a new certificate. It begins a bit in the past: clocks differ.
     #[must_use]
     pub fn new(now: Timestamp, life: Millis, leeway: Millis) -> Self {
@@ -190,5 +196,8 @@ mod tests {
         let left = validity.until.0 - validity.renew_at().0;
         assert_eq!(left, (life + back) / 3);
         assert!(validity.renew_at() > now);
+        assert!(validity.holds_at(now) && validity.holds_at(validity.until));
+        assert!(!validity.holds_at(validity.until.plus(Millis(1))));
+        assert!(!validity.holds_at(Timestamp(validity.from.0 - 1)), "a clock that is set back");
     }
 }

@@ -65,6 +65,19 @@ fn registries_come_from_flags_or_from_a_list() {
     assert_eq!(config.insecure_registries, ["c:3"]);
 }
 
+#[test]
+fn members_that_have_moved_come_from_flags_or_from_a_list() {
+    let env = env(&[("MILL_PEER_HINT", "1=10.0.0.1 2=10.0.0.2:5")]);
+    let config = DaemonConfig::new(Mode::Daemon, &DaemonFlags::default(), &env).unwrap();
+    assert_eq!(config.peer_hints[&NodeId(2)], "10.0.0.2:5");
+    let flags = DaemonFlags { peer_hint: vec!["3=n3".to_owned()], ..DaemonFlags::default() };
+    let config = DaemonConfig::new(Mode::Daemon, &flags, &env).unwrap();
+    assert_eq!(config.peer_hints, [(NodeId(3), "n3:4401".to_owned())].into());
+    let flags = DaemonFlags { peer_hint: vec!["n3".to_owned()], ..DaemonFlags::default() };
+    let error = DaemonConfig::new(Mode::Daemon, &flags, &env).unwrap_err();
+    assert!(error.to_string().starts_with("--peer-hint: \"n3\" is not ID=HOST"), "{error}");
+}
+
 #[parameterized(
     address_without_port = { "MILL_API", "127.0.0.1" },
     address_by_name = { "MILL_HTTP", "example.com:80" },

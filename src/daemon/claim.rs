@@ -7,7 +7,7 @@ mod first;
 mod joined;
 
 use super::doors::with_reasons;
-use super::{Identity, Shared, begin, equipment};
+use super::{Identity, Shared, address, begin, equipment};
 use crate::actors::api::{ApiError, Standing};
 use crate::actors::peer::keys::NodeKeys;
 use crate::actors::root::{self, RootRef};
@@ -15,7 +15,7 @@ use crate::api::wire::{InitRequest, InitView, JoinRequest, JoinView};
 use crate::cluster::join::{self, is_name};
 use crate::limits;
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, UdpSocket};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -116,14 +116,25 @@ fn checked_name(what: &str, name: String) -> Result<String, ApiError> {
 }
 
 /// The address that was given, else the one of the peer port if it is on one only, else another.
+/// Whether it is one that the host doesn't have comes with it.
 fn advertised(
     shared: &Shared,
-    given: Option<&str>,
+    (given, nat): (Option<&str>, bool),
     otherwise: impl FnOnce() -> IpAddr,
-) -> Result<IpAddr, ApiError> {
-    let bound = shared.config.peer.map(|peer| peer.ip()).filter(|ip| !ip.is_unspecified());
-    let Some(text) = given else { return Ok(bound.unwrap_or_else(otherwise)) };
-    parsed_address(text)
+) -> Result<(IpAddr, bool), ApiError> {
+    let bound = address::bound(&shared.config);
+    let Some(text) = given else { return Ok((bound.unwrap_or_else(otherwise), false)) };
+    let address = parsed_address(text)?;
+    if nat || address::is_here(address) {
+        return Ok((address, nat));
+    }
+    Err(ApiError::BadRequest {
+        message: format!("this host does not have the address {address}"),
+        hint: Some(format!(
+            "pass --advertise with one that it has; if others reach it at {address} by \
+             translation: --advertise-nat {address}"
+        )),
+    })
 }
 
 fn parsed_address(text: &str) -> Result<IpAddr, ApiError> {
@@ -145,16 +156,6 @@ fn host_name() -> String {
     if kept.is_empty() { "n1".to_owned() } else { kept }
 }
 
-/// The address that the default route starts from. Connecting a UDP socket sends nothing.
-fn own_address() -> IpAddr {
-    let ask = || {
-        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
-        socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9))?;
-        socket.local_addr()
-    };
-    ask().map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |address| address.ip())
-}
-
 fn conflict(error: &dyn std::error::Error) -> ApiError {
     ApiError::Conflict { message: with_reasons(error), hint: None }
 }
@@ -164,8 +165,11 @@ async fn wait_until_ready(root: &RootRef, patience: Duration) -> Result<(), ApiE
     match ready {
         Ok(answer) if answer.is_success() => Ok(()),
         _ => Err(ApiError::Conflict {
-            message: "the node is a member, but it is not ready yet".to_owned(),
-            hint: Some("see whether it gets there: mill status; why not: its log".to_owned()),
+            message: "the node was let in, but it is not ready yet".to_owned(),
+            hint: Some(
+                "whether it gets there, and why not: mill status; to undo it: mill leave"
+                    .to_owned(),
+            ),
         }),
     }
 }
@@ -177,7 +181,6 @@ mod tests {
     #[test]
     fn the_hosts_name_is_made_one_and_addresses_are_checked() {
         assert!(is_name(&host_name()));
-        assert!(!own_address().is_unspecified());
         assert!(parsed_address("10.0.0.1").is_ok());
         for wrong in ["", "0.0.0.0", "n1.lan", "10.0.0.1:4401"] {
             assert!(parsed_address(wrong).is_err(), "{wrong}");

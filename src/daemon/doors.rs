@@ -84,6 +84,11 @@ impl Claims for Claimant {
         Box::pin(async move { leave::is_removed(&shared, places).await })
     }
 
+    fn who(&self) -> Option<(String, String)> {
+        let who = self.shared.identity.get().filter(|who| who.init.is_none())?;
+        Some((who.cluster.name.clone(), who.name.clone()))
+    }
+
     fn leave(&self) {
         self.shared.left.notify_one();
     }

@@ -4,6 +4,7 @@
 
 use super::express::start_on;
 use super::{DaemonError, LOG, Shared};
+use crate::actors::peer::place_of;
 use crate::actors::platform::Places;
 use crate::actors::root::{self, Factories, Factory, RootRef, Supervised};
 use crate::actors::{api, container, peer, raft, scheduler};
@@ -78,7 +79,9 @@ async fn start_peer(
         incarnation: who.cluster.incarnation,
         credentials: Arc::clone(&equipment.credentials),
         listener: Arc::clone(listener),
+        here: equipment.peer_port().map(|port| place_of(&who.address, port)),
         known: who.members.clone(),
+        hints: shared.hints.clone(),
         post: Arc::clone(&shared.post),
         dial: peer::tcp(),
         hall: Arc::clone(&shared.hall),
@@ -89,7 +92,13 @@ async fn start_peer(
 async fn start_raft(shared: Arc<Shared>, root: RootRef) -> Result<Supervised<raft::Msg>, SpawnErr> {
     let missing = || SpawnErr::StartupFailed("the node is no member yet".into());
     let who = shared.identity.get().ok_or_else(missing)?;
-    let sink = root::sink(root.clone(), Arc::clone(&shared.post), FEATURE_LEVEL);
+    let (sink, fatal) =
+        (root::sink(root.clone(), Arc::clone(&shared.post), FEATURE_LEVEL), shared.fatal.clone());
+    let sink: raft::Sink = Arc::new(move |event| match event {
+        // Root may be on the thread that waits for the disk.
+        raft::Event::Stuck(reason) => drop(fatal.send(reason)),
+        event => sink(event),
+    });
     let dir = Places::of(&shared.config.data_dir).data.join(LOG);
     let args = raft::Args { node: who.node, dir, sink };
     let (actor, _) = raft::Raft::spawn_linked(None, raft::Raft, args, root.get_cell()).await?;

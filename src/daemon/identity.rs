@@ -34,6 +34,10 @@ pub struct Identity {
     pub members: BTreeMap<NodeId, String>,
     /// The log has been begun: from then on a missing one is a loss.
     pub begun: bool,
+    /// Whether the address is one that the host doesn't have, translated on the way to it; absent:
+    /// of a version that didn't ask.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nat: Option<bool>,
 }
 
 impl Identity {
@@ -49,6 +53,7 @@ impl Identity {
             init: Some(init),
             members: BTreeMap::new(),
             begun: false,
+            nat: None,
         }
     }
 }
@@ -75,13 +80,15 @@ struct Stored {
     cluster: Option<Cluster>,
     #[serde(default)]
     members: BTreeMap<NodeId, String>,
+    #[serde(default)]
+    nat: Option<bool>,
 }
 
 impl TryFrom<Stored> for Identity {
     type Error = &'static str;
 
     fn try_from(stored: Stored) -> Result<Self, Self::Error> {
-        let Stored { node, subnet, begun, init, name, address, cluster, members } = stored;
+        let Stored { node, subnet, begun, init, name, address, cluster, members, nat } = stored;
         let missing = "neither cluster nor init";
         Ok(Self {
             name: name.or(init.as_ref().map(|init| init.node_name.clone())).ok_or(missing)?,
@@ -92,6 +99,7 @@ impl TryFrom<Stored> for Identity {
             init,
             members,
             begun,
+            nat,
         })
     }
 }
@@ -171,9 +179,14 @@ impl Identity {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::id::Incarnation;
+
+    /// A node of a cluster.
+    pub fn somebody() -> Identity {
+        Identity::first(init())
+    }
 
     fn init() -> Init {
         Init {

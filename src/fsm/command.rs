@@ -5,7 +5,7 @@
 mod node;
 mod outcome;
 
-pub use node::{Init, Join, Members, Register};
+pub use node::{Init, Join, Members, Reach, Register};
 pub use outcome::{Outcome, Rejection};
 
 use super::keys::Rotate;

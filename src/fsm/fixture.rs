@@ -30,6 +30,7 @@ pub fn init() -> Init {
 pub fn register() -> Register {
     Register {
         after: None,
+        reach: None,
         node: NodeId(1),
         boot: BootId(1),
         cpu: MilliCpu(4_000),

@@ -37,6 +37,11 @@ impl State {
                 touched.nodes = true;
                 return Ok(Outcome::Node { id, subnet });
             }
+            // Two machines that join at once under one name: the first one has it.
+            let held = old.joined_at.plus(limits::NAME_HELD.into());
+            if self.is_next() && old.boot == BootId(0) && self.time < held {
+                return Err(Rejection::NodeNameHeld { name: join.name });
+            }
             self.bury(old.id, touched);
         }
         let id = NodeId(self.last_node.0 + 1);

@@ -109,6 +109,9 @@ impl State {
         node.memory = register.memory;
         node.version = register.version;
         node.feature_level = register.feature_level;
+        if let Some(reach) = register.reach.filter(|_| self.is_next()) {
+            (node.address, node.peer_port) = (reach.address, reach.peer_port);
+        }
         self.nodes.insert(node.id, Arc::new(node));
         touched.nodes = true;
         if is_down {

@@ -4,6 +4,9 @@
 
 use std::time::Duration;
 
+/// Nodes that run an image and are asked for it where its registry can't be reached.
+pub const LENDERS_ASKED: usize = 3;
+
 /// Loaded images that the cluster keeps, counting each digest of a reference.
 pub const LOADED_MAX: usize = 1_000;
 /// Nodes that have a loaded image, if there are so many: the others fetch it when they need it.

@@ -9,6 +9,8 @@ use std::time::Duration;
 pub const PEER_CONNECT: Duration = Duration::from_secs(2);
 /// First and longest pause before a link to another node is tried again.
 pub const PEER_RETRY: [Duration; 2] = [Duration::from_millis(20), Duration::from_secs(1)];
+/// And before one to a member that says that this node is none any more.
+pub const PEER_EXPELLED: Duration = Duration::from_secs(10);
 /// A link that was up for so long begins with the first pause again.
 pub const PEER_SETTLED: Duration = Duration::from_secs(5);
 /// An idle connection to another node is asked for a sign of life so often.

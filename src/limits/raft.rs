@@ -28,6 +28,17 @@ pub const SNAPSHOT_ENTRIES: u64 = 10_000;
 pub const SNAPSHOT_BYTES: u64 = 8 << 20;
 /// A disk is quick that made its last write durable in this time.
 pub const WRITE_QUICK: Duration = Duration::from_millis(2);
+/// A disk that usually takes so long for a write is slow, which is worth a warning.
+pub const WRITE_SLOW: Duration = Duration::from_millis(100);
+/// A leader gives the lead up whose disk has taken so long for one write.
+pub const WRITE_LATE: Duration = Duration::from_secs(3);
+/// And a process ends, whichever part it has, once a write has taken so long.
+pub const WRITE_STUCK: Duration = Duration::from_secs(60);
+const _: () = assert!(WRITE_LATE.as_secs() * 10 < WRITE_STUCK.as_secs());
+/// After a failure the parts of a node may take so long to stop in order.
+pub const STOP_FAILED: Duration = Duration::from_secs(20);
+/// How long what was begun on a thread of its own may take to end with the process.
+pub const RUNTIME_STOP: Duration = Duration::from_secs(2);
 /// Most bytes of entries that are written while heartbeats wait.
 pub const WRITE_HERE_MAX: usize = 256 << 10;
 /// Entries kept behind a snapshot for peers that are slightly behind.
@@ -42,6 +53,8 @@ pub const HEARTBEAT_TICKS: usize = 3;
 pub const ELECTION_TICKS: usize = 9;
 /// A message whose term is further ahead than this is none of a peer's.
 pub const TERMS_AHEAD: u64 = 1 << 32;
+/// The same where the disk is slow, at most: some six seconds.
+pub const ELECTION_TICKS_MAX: usize = 90;
 /// Who lacks no more entries than this at the log's end has caught up.
 pub const CAUGHT_UP: u64 = 256;
 /// Reads that may wait for a confirmation at once.
@@ -49,3 +62,4 @@ pub const READS_MAX: usize = 10_000;
 
 const _: () = assert!(ENTRY_MAX <= UNAPPLIED_MAX && READY_MAX <= HANDED_OUT_MAX);
 const _: () = assert!(ELECTION_TICKS == 3 * HEARTBEAT_TICKS);
+const _: () = assert!(ELECTION_TICKS < ELECTION_TICKS_MAX);

@@ -6,6 +6,10 @@ use std::time::Duration;
 
 /// How long a new member may take to have the log and to be ready.
 pub const JOIN_READY: Duration = Duration::from_secs(60);
+/// The name of a node that was let in is its own for so long, though it has not registered.
+pub const NAME_HELD: Duration = JOIN_READY;
+/// How long a member may take to find whether a joiner can be reached.
+pub const DIAL_BACK: Duration = Duration::from_secs(3);
 /// How long a cluster's CA is good.
 pub const CA_LIFE: Duration = Duration::from_secs(20 * 365 * 24 * 3600);
 /// How long a node's certificate is good; it is renewed when two thirds are over.
@@ -26,7 +30,9 @@ pub const AUTH_FAILURE_EVERY: Duration = Duration::from_secs(1);
 /// Sources of wrong tokens that are remembered.
 pub const AUTH_SOURCES: usize = 4_096;
 /// How often a node looks at least whether its certificate is due.
-pub const RENEW_LOOK: Duration = Duration::from_secs(3_600);
+pub const RENEW_LOOK: Duration = Duration::from_secs(60);
+/// One that is good no more is tried again with each newer state, after this long at the earliest.
+pub const RENEW_SOON: Duration = Duration::from_millis(100);
 /// After a certificate was not renewed it is tried again this much later, at most.
 pub const RENEW_AGAIN: Duration = Duration::from_secs(600);
 /// How long a member may take to sign.

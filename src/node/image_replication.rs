@@ -8,7 +8,7 @@ mod tests;
 
 use crate::fsm::State;
 use crate::fsm::loaded::{Copies, LoadedImage, Pin};
-use crate::fsm::model::Node;
+use crate::fsm::model::{Allocation, Node, Phase};
 use crate::id::{Digest, NodeId};
 use crate::limits;
 use crate::units::{Bytes, Millis};
@@ -181,6 +181,22 @@ pub fn lenders(state: &State, me: Option<NodeId>, digest: &Digest) -> Option<Len
         several => format!("is on {}, which are down", several.join(", ")),
     };
     Some(Lenders { nodes, reason, may_return: !holders.is_empty() })
+}
+
+/// The nodes where an image runs, besides `me`: they have it, whatever its registry does.
+#[must_use]
+pub fn running(state: &State, me: NodeId, digest: &Digest) -> Vec<NodeId> {
+    let is_it = |allocation: &&Arc<Allocation>| {
+        let run = state.spec(&allocation.spec).map(|stored| stored.spec.run());
+        allocation.observed.phase == Phase::Running
+            && run.and_then(|run| run.digest.as_ref()) == Some(digest)
+    };
+    let all: BTreeSet<NodeId> = state.allocations.values().filter(is_it).map(|a| a.node).collect();
+    let there = |id: &NodeId| state.nodes.get(id).is_some_and(|node| node.is_there());
+    let mut nodes: Vec<NodeId> = all.into_iter().filter(|id| *id != me && there(id)).collect();
+    nodes.sort_by_key(|id| rank(digest, NodeId(id.0 ^ (me.0 << 32))));
+    nodes.truncate(limits::LENDERS_ASKED);
+    nodes
 }
 
 /// FNV-1a (Fowler, Noll, Vo) over digest and node.

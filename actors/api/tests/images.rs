@@ -148,6 +148,7 @@ async fn a_member_lends_its_blobs() {
         leader: None,
         node: NodeId(2),
         boot: BootId(2),
+        removed: false,
     };
     let lenders = Lenders::new(Arc::clone(&second.neighbours) as _);
     let of = async |digest: &str, from| {

@@ -61,6 +61,7 @@ impl Shared {
             leader: Some(NodeId(1)),
             node: self.me.unwrap_or(NodeId(1)),
             boot: BootId(1),
+            removed: false,
         };
         if let Some(handle) = &self.handle {
             handle.tell(api::Msg::View(view));
@@ -189,6 +190,7 @@ impl Node {
         node.apply(Command::Init(init())).unwrap();
         node.apply(Command::Register(Register {
             after: None,
+            reach: None,
             node: NodeId(1),
             boot: BootId(1),
             cpu: MilliCpu(4_000),

@@ -13,12 +13,12 @@ use super::super::{INCARNATION, REMOVED, knock, wire};
 use super::*;
 use crate::actors::root::{Msg, View};
 use crate::cluster::token::{self, Minted};
-use crate::cluster::trust::Fingerprint;
+use crate::cluster::trust::{Fingerprint, Validity};
 use crate::fsm::model::Role;
 use crate::fsm::{Command, State, apply_next, fixture};
 use crate::id::{BootId, Incarnation, NodeId};
 use crate::secret::OwnKey;
-use crate::units::Timestamp;
+use crate::units::{Millis, Timestamp};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use rustls::pki_types::ServerName;
 use std::collections::BTreeMap;
@@ -52,7 +52,7 @@ struct Site {
     root: ActorRef<Msg>,
     peer: ActorRef<super::super::Msg>,
     _port: JoinSet<()>,
-    _views: watch::Sender<Option<View>>,
+    views: watch::Sender<Option<View>>,
 }
 
 impl Drop for Site {
@@ -63,9 +63,15 @@ impl Drop for Site {
 }
 
 fn credentials(authority: &Authority, node: u64) -> Credentials {
+    let validity = Validity::new(ca::now(), Millis::from(DAY), Millis(1_000));
+    credentials_at(authority, node, validity)
+}
+
+fn credentials_at(authority: &Authority, node: u64, validity: Validity) -> Credentials {
     let key = NodeKey::new().unwrap();
     let who = ca::peer("c", NodeId(node));
-    let signed = authority.sign(&key.request().unwrap(), &who, "127.0.0.1", DAY).unwrap();
+    let request = key.request().unwrap();
+    let signed = authority.sign_for(&request, &who, "127.0.0.1", validity).unwrap();
     let keys = NodeKeys {
         key: key.pem(),
         certificate: certificate_to_pem(&signed),
@@ -94,6 +100,7 @@ impl Site {
             leader: Some(NodeId(1)),
             node: NodeId(1),
             boot: BootId(1),
+            removed: false,
         };
         let (sender, views) = watch::channel(Some(view));
         let (root, _) = Silent::spawn(None, Silent(PhantomData), ()).await.unwrap();
@@ -116,12 +123,19 @@ impl Site {
         port.spawn(async move {
             let _ = serve(Port { listener, credentials, served, hall: Hall::new() }).await;
         });
-        Self { authority, address, root, peer, _port: port, _views: sender }
+        Self { authority, address, root, peer, _port: port, views: sender }
     }
 
     /// A connection with the certificate of a node.
     async fn member(&self, node: u64) -> Channel {
         let credentials = credentials(&self.authority, node);
+        dial(&tcp(), credentials.trust(), NodeId(1), &self.address).await.unwrap()
+    }
+
+    /// A connection with one that has expired.
+    async fn late(&self, node: u64) -> Channel {
+        let past = Validity::new(Timestamp(1_700_000_000_000), Millis(60_000), Millis(0));
+        let credentials = credentials_at(&self.authority, node, past);
         dial(&tcp(), credentials.trust(), NodeId(1), &self.address).await.unwrap()
     }
 
@@ -176,7 +190,8 @@ async fn members_of_this_life_of_the_cluster_are_answered_and_nobody_else() {
     let site = Site::new().await;
     let member = site.member(2).await;
     let [link, snapshot, renew] = calls(&member, "4").await;
-    assert_eq!((link.0, snapshot.0), (Code::Ok, Code::Ok));
+    // An empty message brings no snapshot.
+    assert_eq!((link.0, snapshot.0), (Code::Ok, Code::InvalidArgument));
     // It is let in, and the cluster of this test has no CA.
     assert_eq!(renew.0, Code::Internal, "{}", renew.1);
     let restored = (Code::PermissionDenied, "the cluster was restored since".to_owned());
@@ -193,6 +208,25 @@ async fn members_of_this_life_of_the_cluster_are_answered_and_nobody_else() {
     for (code, said) in calls(&channel, "4").await {
         assert_eq!(code, Code::Unauthenticated, "{said}");
     }
+}
+
+#[tokio::test]
+async fn a_certificate_that_has_expired_is_good_for_its_renewal_alone() {
+    let site = Site::new().await;
+    let late = site.late(2).await;
+    let [link, snapshot, renew] = calls(&late, "4").await;
+    assert_eq!((link.0, snapshot.0), (Code::Unauthenticated, Code::Unauthenticated));
+    // As far as a member's: the cluster of this test has no CA.
+    assert_eq!(renew.0, Code::Internal, "{}", renew.1);
+    for said in calls(&site.late(3).await, "4").await {
+        assert_eq!(said, (Code::PermissionDenied, REMOVED.to_owned()));
+    }
+    // A state that may be old may not know yet that it was removed.
+    site.views.send_modify(|view| view.as_mut().unwrap().current = false);
+    let [_, _, renew] = calls(&late, "4").await;
+    assert_eq!(renew.0, Code::Unavailable, "{}", renew.1);
+    let [_, _, renew] = calls(&site.member(2).await, "4").await;
+    assert_eq!(renew.0, Code::Internal, "{}", renew.1);
 }
 
 #[tokio::test]

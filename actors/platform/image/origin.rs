@@ -19,6 +19,7 @@ use crate::spec::image::Reference;
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt as _;
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 pub(super) const SLOW: &str = "it sends too slowly";
@@ -27,6 +28,10 @@ pub(super) const SLOW: &str = "it sends too slowly";
 pub(super) struct Origin {
     /// Members that may be asked; absent: the cluster doesn't know it as loaded.
     lending: Option<Lending>,
+    /// Members that run it, to be asked where the registry can't be reached.
+    running: Option<Lending>,
+    /// The registry couldn't be reached: it isn't waited for with each part anew.
+    is_out: AtomicBool,
     /// What its record says in the end.
     pub from: From,
 }
@@ -126,10 +131,20 @@ impl Blob {
 impl Inner {
     /// Where an image comes from, as far as the cluster is known.
     pub(super) fn origin(&self, image: &Reference, top: &Digest) -> Origin {
-        let from_registry = Origin { lending: None, from: From::Registry };
-        let Some(view) = self.cluster.view() else { return from_registry };
+        let is_out = AtomicBool::new(false);
+        let of_registry = |running| Origin {
+            lending: None,
+            running,
+            is_out: AtomicBool::new(false),
+            from: From::Registry,
+        };
+        let Some(view) = self.cluster.view() else { return of_registry(None) };
         let Some(lenders) = image_replication::lenders(&view.state, Some(view.node), top) else {
-            return from_registry;
+            let nodes = image_replication::running(&view.state, view.node, top);
+            let members = self.cluster.members();
+            let asked = Mutex::new(Asked { nodes: nodes.clone(), ..Asked::default() });
+            let lenders = Lenders { nodes, reason: String::new(), may_return: true };
+            return of_registry(Some(Lending { view, members, lenders, asked }));
         };
         let known = view.state.loaded.get(&image.plain());
         let is_known = known.is_some_and(|image| image.copies.contains_key(top));
@@ -139,7 +154,8 @@ impl Inner {
         };
         let members = self.cluster.members();
         let asked = Mutex::new(Asked { nodes: lenders.nodes.clone(), ..Asked::default() });
-        Origin { lending: Some(Lending { view, members, lenders, asked }), from }
+        let lending = Some(Lending { view, members, lenders, asked });
+        Origin { lending, running: None, is_out, from }
     }
 }
 
@@ -157,8 +173,47 @@ impl Origin {
         {
             return Ok(lent);
         }
+        if let Some(lent) = self.instead(digest, offset).await {
+            return Ok(lent);
+        }
         let blob = inner.registries.blob(image, digest, offset).await;
-        blob.map(Blob::Registry).map_err(|error| self.told(image, error))
+        match blob {
+            Ok(blob) => Ok(Blob::Registry(blob)),
+            Err(error) => {
+                let lent = self.after(&error, image, digest, offset).await;
+                lent.ok_or_else(|| self.told(image, error))
+            }
+        }
+    }
+
+    /// Of a member that runs it, where the registry was out of reach before.
+    async fn instead(&self, digest: &Digest, offset: u64) -> Option<Blob> {
+        let running = self.running.as_ref().filter(|_| self.is_out.load(Ordering::Relaxed))?;
+        running.open(digest, offset).await
+    }
+
+    /// The same right after the registry failed, if another node may do better.
+    async fn after(
+        &self,
+        error: &ImageError,
+        image: &Reference,
+        digest: &Digest,
+        offset: u64,
+    ) -> Option<Blob> {
+        let is_out = matches!(
+            error,
+            ImageError::Down { .. }
+                | ImageError::BrokenOff { .. }
+                | ImageError::Tls { .. }
+                | ImageError::RateLimited { .. }
+                | ImageError::Server { .. }
+        );
+        let running = self.running.as_ref().filter(|_| is_out)?;
+        let lent = running.open(digest, offset).await?;
+        if !self.is_out.swap(true, Ordering::Relaxed) {
+            tracing::warn!(%image, %error, "its registry is out of reach: other nodes lend it");
+        }
+        Some(lent)
     }
 
     /// A manifest or index, from the store or whoever has it.
@@ -176,8 +231,20 @@ impl Origin {
         {
             return whole(&mut lent, image, digest, limits::MANIFEST_MAX).await;
         }
-        let document = inner.registries.document(image, digest).await;
-        document.map_err(|error| self.told(image, error))
+        let mut lent = self.instead(digest, 0).await;
+        if lent.is_none() {
+            match inner.registries.document(image, digest).await {
+                Ok(document) => return Ok(document),
+                Err(error) => {
+                    lent = self.after(&error, image, digest, 0).await;
+                    if lent.is_none() {
+                        return Err(self.told(image, error));
+                    }
+                }
+            }
+        }
+        let mut lent = lent.ok_or_else(|| wrong_digest(image, digest))?;
+        whole(&mut lent, image, digest, limits::MANIFEST_MAX).await
     }
 
     /// The configuration of an image, from the store or whoever has it.

@@ -136,7 +136,7 @@ impl Inner {
     ) -> Result<(), ImageError> {
         let layers = resolved.layers();
         let unpacked = unpack::unpacked(&self.containerd, lease, &layers).await?;
-        // Whoever is to lend an image has its layers packed, too.
+        // Whoever is to have a loaded image for others has its layers packed, too.
         let have = if origin.from.is_loaded() { 0 } else { unpacked };
         let missing = &layers[have..];
         let shown = missing.iter().map(|layer| {
@@ -188,13 +188,12 @@ impl Inner {
             "containerd.io/gc.ref.content.config".to_owned(),
             config_digest.to_string(),
         )]);
-        if from.is_loaded() {
-            // What was loaded can't be fetched again, so its layers are kept too.
-            let layers = resolved.manifest.layers.iter().enumerate();
-            parts.extend(layers.map(|(index, layer)| {
-                (format!("containerd.io/gc.ref.content.l.{index}"), layer.digest.to_string())
-            }));
-        }
+        // What was loaded can't be fetched again, and the registry may be out of another node's
+        // reach: the layers are kept too.
+        let layers = resolved.manifest.layers.iter().enumerate();
+        parts.extend(layers.map(|(index, layer)| {
+            (format!("containerd.io/gc.ref.content.l.{index}"), layer.digest.to_string())
+        }));
         let (digest, text) = &resolved.manifest_text;
         store::put(containerd, lease, digest, text.clone(), &parts).await?;
         if let Some(text) = &resolved.index {

@@ -14,6 +14,7 @@ use std::collections::VecDeque;
 use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 /// An opened log.
 pub struct Opened {
@@ -25,6 +26,8 @@ pub struct Opened {
     pub found: Recovered,
     /// The newest snapshot, if there is one.
     pub snapshot: Option<Snapshot>,
+    /// What the disk took to make durable what was there.
+    pub sync: Duration,
 }
 
 /// The name of the snapshot at this index.
@@ -212,7 +215,9 @@ pub fn open(dir: &Path, conf: &ConfState) -> Result<Opened, WalError> {
     replay.settled(left);
     let covered = (found.snapshot.0 + 1).saturating_sub(replay.places.first) as usize;
     found.bytes = replay.places.list.iter().skip(covered).map(|p| p.length as u64).sum();
+    let begun = Instant::now();
     sync_dir(dir)?;
+    let sync = begun.elapsed();
     let places = Arc::new(Mutex::new(replay.places));
     let reader = Reader(Arc::clone(&places));
     let (hard, conf) = (replay.hard, replay.conf);
@@ -221,5 +226,6 @@ pub fn open(dir: &Path, conf: &ConfState) -> Result<Opened, WalError> {
     if files.is_empty() {
         wal.rotate()?;
     }
-    Ok(Opened { wal, reader, found, snapshot: snapshot.map(|(snapshot, _)| snapshot) })
+    let snapshot = snapshot.map(|(snapshot, _)| snapshot);
+    Ok(Opened { wal, reader, found, snapshot, sync })
 }

@@ -46,7 +46,7 @@ impl Model {
     }
 
     fn check(&self, dir: &Path) -> Wal {
-        let Opened { wal, reader, found, snapshot } = open(dir, &conf(&[1])).unwrap();
+        let Opened { wal, reader, found, snapshot, .. } = open(dir, &conf(&[1])).unwrap();
         assert_eq!(found.snapshot, self.snapshot);
         assert_eq!(snapshot.map_or(0, |s| s.get_metadata().index), self.snapshot.0);
         assert_eq!(found.last, self.last());

@@ -56,7 +56,7 @@ fn what_waits_is_written_at_once_and_reported_after() {
     let mut entries = Vec::new();
     while numbers.last() != Some(&10) {
         go.send(true).unwrap();
-        let Done::Written(number) = next(&done) else { panic!("a write comes first") };
+        let Done::Written(number, _) = next(&done) else { panic!("a write comes first") };
         numbers.push(number);
         entries.extend(written.recv().unwrap().entries.iter().map(|e| e.index));
     }
@@ -102,9 +102,9 @@ fn a_quick_disk_is_written_to_by_who_asks_and_a_slow_one_by_the_thread() {
             Some(done) => break done,
             None => writer.ask(Job::Write(write(number))),
         }
-        assert!(matches!(next(&done), Done::Written(n) if n == number));
+        assert!(matches!(next(&done), Done::Written(n, _) if n == number));
     };
-    assert!(matches!(here, Done::Written(n) if n == number), "{here:?}");
+    assert!(matches!(here, Done::Written(n, _) if n == number), "{here:?}");
     assert!(done.try_recv().is_err(), "the thread had no part in it");
     let numbers: Vec<u64> = written.try_iter().map(|write: Write| write.number).collect();
     assert_eq!(numbers, (1..=number).collect::<Vec<_>>());
@@ -117,6 +117,23 @@ fn a_quick_disk_is_written_to_by_who_asks_and_a_slow_one_by_the_thread() {
         std::hint::spin_loop();
     }
     go.send(true).unwrap();
-    assert!(matches!(next(&done), Done::Written(_)));
+    assert!(matches!(next(&done), Done::Written(..)));
     assert!(writer.write_here(&write(number + 2)).is_none(), "it was slow");
+}
+
+#[test]
+fn a_write_that_hangs_is_told_while_it_hangs() {
+    let (go, let_go) = sync_channel(9);
+    let (report, done) = channel();
+    let tell = move |what| drop(report.send(what));
+    let store = Slow { begun: channel().0, go: let_go, wrote: channel().0 };
+    let bounds = Bounds { late: Duration::from_millis(20), stuck: Duration::from_millis(40) };
+    let writer = Writer::spawn_with(store, tell, bounds).unwrap();
+    writer.ask(Job::Write(write(1)));
+    assert!(matches!(next(&done), Done::Late));
+    assert!(matches!(next(&done), Done::Stuck));
+    go.send(true).unwrap();
+    assert!(matches!(next(&done), Done::Written(1, took) if took >= bounds.stuck));
+    writer.finish();
+    assert!(matches!(next(&done), Done::Ended));
 }

@@ -7,6 +7,9 @@ use crate::id::NodeId;
 
 impl World {
     pub(super) fn trouble(&mut self) {
+        if self.usual_write.is_some() {
+            return;
+        }
         if self.calm() {
             self.note("the faults end".to_owned());
             self.cut.clear();

@@ -109,7 +109,7 @@ impl World {
             Told::Confirmed(index) => self.on_confirmed(id, index.0),
             Told::Installed { index, state } => self.on_installed(id, index, &state),
             Told::SnapshotWanted => self.on_snapshot_wanted(id),
-            Told::Refused { .. } | Told::Fatal(_) => {}
+            Told::Refused { .. } | Told::Disk(_) | Told::Stuck(_) | Told::Fatal(_) => {}
         }
     }
 

@@ -87,6 +87,9 @@ impl World {
     pub(super) fn people(&mut self) {
         let pause = if self.calm() { 500 } else { self.dice.between(300, 2_500) };
         self.after(pause, Event::People);
+        if self.usual_write.is_some() {
+            return;
+        }
         let draining = self.table.nodes.values().find(|node| node.drain.is_some());
         let draining = draining.map(|node| node.id);
         let Some(by) = self.some_node() else { return };

@@ -1,7 +1,7 @@
 //! Many seeds of consensus, and each deliberate bug found by some.
 
 use super::super::tests::first_failure;
-use super::run;
+use super::{TICK, run, run_slow};
 use crate::bugs::Bug;
 
 /// Seeds run without being asked for more.
@@ -33,6 +33,16 @@ fn a_seed_of_consensus_replays_identically_and_does_something() {
     let did = (one.committed, one.acknowledged, one.reads, one.installed);
     assert!(did.0 > 100 && did.1 > 50 && did.2 > 50 && did.3 > 0, "{did:?}");
     assert!((0..5).map(|seed| run(seed).unwrap().removals).sum::<u64>() > 2);
+}
+
+/// Ten ticks a write: more than an election's usual time-out.
+#[test]
+fn with_slow_disks_everywhere_there_is_a_leader_and_it_stays() {
+    for seed in 0..4 {
+        let ran = run_slow(seed, 10 * TICK).unwrap();
+        assert!(ran.acknowledged > 20, "seed {seed}: {} changes", ran.acknowledged);
+        assert!(ran.leaders <= 6, "seed {seed}: {} leaders", ran.leaders);
+    }
 }
 
 #[yare::parameterized(

@@ -5,6 +5,13 @@
 use super::disk::Job;
 use super::{Event, World};
 use crate::bugs::{Bug, is_on};
+use crate::limits;
+use crate::units::Millis;
+
+/// A time of the simulation, whose ticks are of [`super::TICK`], as raft's clock has it.
+fn raft_time(time: u64) -> Millis {
+    Millis(time * Millis::from(limits::RAFT_TICK).0 / super::TICK)
+}
 
 impl World {
     /// Asks the writer for something.
@@ -29,17 +36,21 @@ impl World {
             let slow = !self.calm() && self.dice.chance(5);
             let slowest = if slow || self.slow_until > self.now { 400 } else { 8 };
             let delay = self.dice.between(1, slowest);
-            self.after(delay, Event::Wrote { id, boot });
+            let delay = self.usual_write.unwrap_or(delay);
+            self.after(delay, Event::Wrote { id, boot, took: delay });
         }
     }
 
-    pub(super) fn wrote(&mut self, id: u64) {
+    pub(super) fn wrote(&mut self, id: u64, took: u64) {
         let disk = self.disks[&id].clone();
         let Some(life) = self.lives.get_mut(&id) else { return };
         let batch = std::mem::take(&mut life.batch);
         batch.iter().for_each(|job| disk.carry_out(job));
         match batch.last() {
-            Some(Job::Write(write)) => life.consensus.written(write.number),
+            Some(Job::Write(write)) => {
+                life.consensus.written(write.number);
+                life.consensus.paced(raft_time(took));
+            }
             Some(Job::Snapshot(meta, _)) => {
                 let to = life.consensus.snapshot_saved(meta.index);
                 life.jobs.push_back(Job::Compact(to));

@@ -138,3 +138,26 @@ async fn a_crash_at_any_point_loses_no_exit_code() {
     println!("{crashes} crashes");
     assert!(crashes > 1);
 }
+
+/// Another member has said so: nothing that its state assigns to it counts any more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_was_removed_stops_what_runs_and_begins_nothing() {
+    let mut proxy = Proxy::new();
+    let node = Node::start_behind(&mut proxy).await;
+    let service = shell(&node, "trap 'exit 0' TERM; while :; do sleep 0.05; done").await;
+    let spec = node.deploy("web", service);
+    let id = node.place("web", &spec, 1).remove(0);
+    node.phase(&id, Phase::Running).await;
+    node.remove();
+    let none = async || node.containers().await.is_empty();
+    poll_async(none).secs(20).expect_async("it to stop").await;
+    // Nor after a restart, whose state still says that it runs.
+    crash(&node, &proxy, &mut 1).await;
+    let settled = async || {
+        let script = node.script();
+        script.settled == script.state.index
+    };
+    poll_async(settled).secs(20).expect_async("the view").await;
+    assert!(node.containers().await.is_empty());
+    assert_nothing_left(&node, Point::Before(0)).await;
+}

@@ -48,6 +48,7 @@ pub struct Node {
 pub struct Script {
     pub state: fsm::State,
     pub current: bool,
+    pub removed: bool,
     pub settled: Index,
     handle: Option<Supervised<container::Msg>>,
     busy: bool,
@@ -133,6 +134,7 @@ impl Script {
             leader: Some(NodeId(1)),
             node: NodeId(1),
             boot: self.boot,
+            removed: self.removed,
         }));
     }
 }
@@ -211,6 +213,7 @@ impl Node {
         self.script().boot = BootId(boot);
         self.command(Command::Register(Register {
             after: None,
+            reach: None,
             node: NodeId(1),
             boot: BootId(boot),
             cpu: MilliCpu(64_000),
@@ -267,6 +270,13 @@ impl Node {
     #[track_caller]
     pub fn command(&self, command: Command) {
         self.script().apply(command).unwrap();
+    }
+
+    /// Another member says that the node was removed.
+    pub fn remove(&self) {
+        let mut script = self.script();
+        (script.removed, script.behind) = (true, true);
+        script.show();
     }
 
     /// A service of one of the small images.

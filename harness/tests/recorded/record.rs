@@ -34,7 +34,7 @@ pub(super) async fn entries(dir: &Path, level: u32, until: u64) -> Vec<(Index, O
         std::fs::copy(&file, copy.path().join(file.file_name().unwrap())).unwrap();
     }
     let (sender, mut events) = mpsc::unbounded_channel();
-    let sink: raft::Sink = Box::new(move |event: Event| {
+    let sink: raft::Sink = std::sync::Arc::new(move |event: Event| {
         let _ = sender.send(RaftEvent::decode(event, level));
     });
     let args = raft::Args { node: NodeId(1), dir: copy.path().to_owned(), sink };
@@ -292,6 +292,7 @@ impl Script {
             memory: Bytes(2 << 30),
             version: "0.1.0".to_owned(),
             after: after.map(BootId),
+            reach: None,
             feature_level: 1,
         }))
         .await;

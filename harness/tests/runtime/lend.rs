@@ -1,16 +1,21 @@
 //! Loaded images between two nodes: borrowed whole, lent on, and what is said when nobody lends.
 
 use super::Host;
-use super::fake::tar_of;
+use super::fake::{FakeRegistry, Kind, tar_of};
 use super::forms::saved;
 use futures_util::future::BoxFuture;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use mill::actors::platform::image::{ImageError, Images, LendError, Lent, Members};
 use mill::actors::root::View;
-use mill::fsm::command::{Init, Join, Members as Configuration, Register};
+use mill::fsm::command::{
+    Action, Deploy, Init, Join, Members as Configuration, Place, Register, Report, Steps,
+};
 use mill::fsm::loaded::{ImageChange, Pin};
+use mill::fsm::model::{DeployKind, Health, Observed, Phase, WorkloadSpec};
 use mill::fsm::{Command, State, Touched, apply_next};
-use mill::id::{BootId, Digest, Incarnation, Index, NodeId};
+use mill::id::{
+    AllocId, AppName, Attempt, BootId, Digest, Incarnation, Index, NodeId, WorkloadName,
+};
 use mill::node::oci::image::sha256;
 use mill::units::{Bytes, MilliCpu};
 use std::collections::BTreeMap;
@@ -65,6 +70,7 @@ fn cluster(loaded: &[(Pin, Bytes)]) -> State {
     for id in 1..=2 {
         let register = Register {
             after: None,
+            reach: None,
             node: NodeId(id),
             boot: BootId(id),
             cpu: MilliCpu(1000),
@@ -74,9 +80,11 @@ fn cluster(loaded: &[(Pin, Bytes)]) -> State {
         };
         change(&mut state, Command::Register(register));
     }
-    let images = loaded.to_vec();
-    let load = ImageChange::Load { node: NodeId(1), images, late: false };
-    change(&mut state, Command::Images(load));
+    if !loaded.is_empty() {
+        let images = loaded.to_vec();
+        let load = ImageChange::Load { node: NodeId(1), images, late: false };
+        change(&mut state, Command::Images(load));
+    }
     state
 }
 
@@ -90,6 +98,7 @@ fn view(state: &State, node: u64) -> View {
         leader: Some(NodeId(1)),
         node: NodeId(node),
         boot: BootId(node),
+        removed: false,
     }
 }
 
@@ -294,4 +303,65 @@ async fn of_a_load_that_was_broken_off_nothing_stays() {
     after.clear_loads().await.unwrap();
     host.assert_empty();
     assert_eq!(host.ctr(&["leases", "ls"]).lines().count(), 1, "no lease is left");
+}
+
+/// Node 1 runs that image as service `web`.
+fn running(digest: &Digest, reference: &str) -> State {
+    let mut state = cluster(&[]);
+    let text = format!("service \"web\" {{\n image \"{reference}\"\n}}\n");
+    let parsed = mill::spec::parse("file", &text).unwrap();
+    let mut service = parsed.services.into_values().next().unwrap();
+    service.run.digest = Some(digest.clone());
+    let services = [("web".into(), WorkloadSpec::Service(service))].into();
+    let deploy = Deploy {
+        app: "shop".into(),
+        kind: DeployKind::Up,
+        base: None,
+        services,
+        tasks: BTreeMap::new(),
+        file: text,
+        replace: false,
+        plan: None,
+    };
+    change(&mut state, Command::Deploy(deploy));
+    let (id, node) = (AllocId::from("web-0-aaaa"), NodeId(1));
+    let workload = WorkloadName::from("web");
+    let spec = state.apps[&AppName::from("shop")].services[&workload].target.clone().unwrap();
+    let place = Place { id: id.clone(), workload, replica: 0, node, spec, replaces: None };
+    let actions = vec![Action::Place(place)];
+    change(&mut state, Command::Steps(Steps { actions, ..Steps::default() }));
+    let (attempt, phase, health) = (Attempt(1), Phase::Running, Health::Healthy);
+    let seen = Observed { attempt, phase, health, ..Observed::default() };
+    let allocations = [(id, seen)].into();
+    change(&mut state, Command::Report(Report { node, boot: BootId(1), seq: 1, allocations }));
+    state
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_registry_out_of_reach_has_comes_from_a_node_that_runs_it() {
+    let registry = FakeRegistry::start().await;
+    let (first, second) = tokio::join!(Host::start(), Host::start());
+    let own = &mill::node::oci::Platform::host().architecture;
+    let (digest, layers) = registry.image(own, &[b"small", b"other"]);
+    registry.tag("v1", &digest);
+    let reference = format!("{}/app:v1", registry.address);
+    first.images.ensure(&reference, &digest).await.unwrap();
+    let other = Arc::new(Other::new(&first.images));
+    second.images.use_members(Arc::new(Way(Arc::clone(&other))));
+    for part in ["manifests", layers[0].as_str(), layers[1].as_str()] {
+        registry.fail(part, Kind::Status(503), 1_000);
+    }
+    let error = second.images.ensure(&reference, &digest).await.unwrap_err();
+    assert!(matches!(error, ImageError::Server { code: 503, .. }), "nobody runs it: {error:?}");
+    second.images.use_view(&view(&running(&digest, &reference), 2));
+    let image = second.images.ensure(&reference, &digest).await.unwrap();
+    assert_eq!(image.config.cmd, ["/x"]);
+    let asked = other.asked.lock().unwrap().clone();
+    assert!(layers.iter().all(|layer| asked.iter().any(|(blob, _)| blob == layer)), "{asked:?}");
+    // A registry that answers is asked first, and what it refuses is nobody else's to give.
+    registry.heal();
+    let (newer, _) = registry.image(own, &[b"newer"]);
+    second.images.use_view(&view(&running(&newer, &reference), 2));
+    second.images.ensure(&reference, &newer).await.unwrap();
+    assert_eq!(other.asked.lock().unwrap().len(), asked.len());
 }

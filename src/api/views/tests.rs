@@ -115,6 +115,7 @@ fn a_replica_out_of_memory_is_the_first_thing_in_the_status() {
     let leader = seen().leader;
     for (why, leader, begin) in [
         (Expelled::Removed, leader, "this node was removed from the cluster: "),
+        (Expelled::Removed, None, "this node was removed from the cluster: "),
         (Expelled::Recovered, None, "the cluster was recovered or restored without this node: "),
         (Expelled::Recovered, leader, "another member was recovered or restored as a cluster "),
     ] {
@@ -149,6 +150,35 @@ fn without_a_leader_it_is_said_who_is_missing() {
     ] {
         assert_eq!(leaderless(voters, silent), format!("No leader: {said}. {after}"));
     }
+}
+
+#[test]
+fn without_enough_voters_the_status_says_what_to_do() {
+    let state = cluster();
+    let silent = [(NodeId(1), Millis(90_000))].into();
+    let told = super::status(&state, &Observed { leader: None, silent, ..Default::default() });
+    let said = &told.warnings[0].message;
+    assert!(said.starts_with("No leader: 0 of 1 voters answer (n1 silent 90s). "), "{said}");
+    assert!(
+        said.ends_with("Start n1 again; if that can't be done ever: mill daemon --recover-single"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_disk_that_is_slow_or_hangs_is_a_warning() {
+    let state = cluster();
+    let said = |disk| {
+        let log_disks = [(NodeId(1), disk)].into();
+        let told = super::status(&state, &Observed { log_disks, ..seen() });
+        told.warnings.first().map(|warning| format!("{}: {}", warning.subject, warning.message))
+    };
+    let slow = LogDisk { slow: Some(Millis(650)), hangs: false };
+    assert_eq!(said(LogDisk::default()), None);
+    let of_slow = "n1: the disk of its log takes 650 ms for a write: changes are slow";
+    assert_eq!(said(slow).as_deref(), Some(of_slow));
+    let hangs = said(LogDisk { hangs: true, ..slow }).unwrap();
+    assert!(hangs.starts_with("n1: the disk of its log does not answer"), "{hangs}");
 }
 
 fn status_of(state: &State) -> StatusView {

@@ -5,6 +5,7 @@
 use super::service::{self, replicas};
 use super::{Disk, Expelled, Observed, allocation};
 use crate::api::wire::WarningView;
+use crate::consensus::raft::event::LogDisk;
 use crate::fsm::State;
 use crate::fsm::model::{
     Allocation, App, DeployStatus, ExitReason, Node, NodeStatus, Part, Phase, Service,
@@ -32,9 +33,10 @@ pub(super) fn warnings(state: &State, seen: &Observed) -> Vec<WarningView> {
         all.push(WarningView { subject: "cluster".to_owned(), message, command: None });
     }
     if seen.leader.is_none() {
-        let message = no_leader(state, &seen.silent);
+        let message = no_leader(state, &seen.silent) + &way_on(state, &seen.silent);
         all.push(WarningView { subject: "cluster".to_owned(), message, command: None });
     }
+    all.extend(seen.log_disks.iter().filter_map(|(id, disk)| of_log_disk(state, *id, *disk)));
     for node in state.nodes.values().filter(|node| node.status == NodeStatus::Down) {
         let (subject, message) = (node.name.clone(), "down".to_owned());
         all.push(WarningView { subject, message, command: None });
@@ -93,6 +95,35 @@ pub fn no_leader(state: &State, silent: &BTreeMap<NodeId, Millis>) -> String {
         "No leader: {there} of {all} voters {verb}{}. Containers run on; changes refused",
         missing.unwrap_or_default()
     )
+}
+
+/// What brings a leader back where too few voters answer.
+fn way_on(state: &State, silent: &BTreeMap<NodeId, Millis>) -> String {
+    let voters = state.nodes.values().filter(|node| node.part == Part::Voter);
+    let (missing, there): (Vec<_>, Vec<_>) = voters.partition(|one| silent.contains_key(&one.id));
+    if there.len() > missing.len() {
+        return String::new();
+    }
+    let names: Vec<&str> = missing.iter().map(|node| node.name.as_str()).collect();
+    format!(
+        ". Start {} again; if that can't be done ever: mill daemon --recover-single",
+        names.join(" and ")
+    )
+}
+
+/// The disk of a node's log that holds the cluster up.
+fn of_log_disk(state: &State, id: NodeId, disk: LogDisk) -> Option<WarningView> {
+    let message = match disk {
+        LogDisk { hangs: true, .. } => {
+            "the disk of its log does not answer: check it; the daemon ends if it stays so"
+                .to_owned()
+        }
+        LogDisk { slow: Some(usual), .. } => {
+            format!("the disk of its log takes {} ms for a write: changes are slow", usual.0)
+        }
+        LogDisk { slow: None, .. } => return None,
+    };
+    Some(WarningView { subject: super::node_name(state, id), message, command: None })
 }
 
 /// A time in one unit: `40s`, `5m`, `3h`.

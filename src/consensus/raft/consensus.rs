@@ -4,21 +4,24 @@
 //! snapshot is due. Never does any of it: a shell carries out each [`Todo`], in order, the actor or
 //! the simulation. Never reads a clock or draws a number.
 
+mod decode;
+mod disk;
 mod reads;
 mod snapshots;
 
-use super::event::{Appended, Committed, Event, ProposeError};
+use super::event::{Appended, Event, LogDisk, ProposeError};
 use super::log::{LogView, Recovered};
 use super::node::{Conf, Lead, Member, Node, NodeError, Round, Write};
-use super::{Entry, SNAPSHOT_FORMAT, Snapshot, Tuning};
+use super::pace::Pace;
+use super::{Entry, Tuning};
 use crate::bugs::{Bug, is_on};
-use crate::fsm::State;
 use crate::id::{Index, NodeId, Term};
 use crate::limits;
 use crate::units::Millis;
 use bytes::Bytes;
+pub use decode::{SnapshotError, Unreadable, check_snapshot, committed, installed};
 use prost::Message as _;
-use raft::eraftpb::{self, EntryType, Message, MessageType};
+use raft::eraftpb::{self, Message, MessageType};
 use reads::Reads;
 use snapshots::Snapshots;
 pub use snapshots::packed;
@@ -41,33 +44,6 @@ pub enum Todo<R> {
     Answer(R, Index),
     /// The log holds what can't be understood: nothing more is done.
     Fail(Unreadable),
-}
-
-/// What in the log can't be understood.
-#[derive(Debug, thiserror::Error)]
-pub enum Unreadable {
-    /// A snapshot can't be decoded.
-    #[error("the snapshot at index {index} can't be decoded: {source}")]
-    Decode {
-        /// Where in the log.
-        index: Index,
-        /// What went wrong.
-        #[source]
-        source: prost::DecodeError,
-    },
-    /// The snapshot was written by a newer version.
-    #[error(
-        "the snapshot at index {index} has format {format}, this mill reads up to {newest}; \
-         install a newer one"
-    )]
-    Format {
-        /// Its index.
-        index: Index,
-        /// Its format.
-        format: u32,
-        /// The newest that is read.
-        newest: u32,
-    },
 }
 
 /// What a node is, besides what its log says.
@@ -93,6 +69,9 @@ pub struct Consensus<R> {
     unapplied_bytes: u64,
     reads: Reads<R>,
     snapshots: Snapshots,
+    pace: Pace,
+    /// What was last told of the disk.
+    disk: LogDisk,
     todo: Vec<Todo<R>>,
     failed: bool,
 }
@@ -120,6 +99,8 @@ impl<R> Consensus<R> {
             unapplied_bytes: 0,
             reads: Reads::new(me),
             snapshots: Snapshots::new(found.snapshot.0),
+            pace: Pace::new(Millis(0)),
+            disk: LogDisk::default(),
             todo: Vec::new(),
             failed: false,
         };
@@ -169,7 +150,11 @@ impl<R> Consensus<R> {
     /// A peer's message arrived; its certificate says who that is.
     pub fn step(&mut self, from: NodeId, bytes: Bytes) {
         match prost011::Message::decode(bytes) {
-            Ok(message) if self.node.may_say(from, &message) => self.node.step(message),
+            Ok(message) if self.node.may_say(from, &message) => {
+                if let Err(older) = self.node.step(message) {
+                    self.fail(Unreadable::Older(older));
+                }
+            }
             Ok(message) => {
                 let kind = message.get_msg_type();
                 tracing::warn!(%from, ?kind, "a peer's raft message is none that it may send");
@@ -396,79 +381,4 @@ impl<R> Consensus<R> {
             self.reads.ask_gate(&mut self.node);
         }
     }
-}
-
-/// What root is told of a snapshot.
-///
-/// # Errors
-/// It can't be understood.
-pub fn installed(snapshot: &eraftpb::Snapshot) -> Result<Event, Unreadable> {
-    let index = Index(snapshot.get_metadata().index);
-    match Snapshot::decode(snapshot.data.as_slice()) {
-        Ok(Snapshot { format, state }) if format <= SNAPSHOT_FORMAT => {
-            Ok(Event::Installed { index, state })
-        }
-        Ok(Snapshot { format, .. }) => {
-            Err(Unreadable::Format { index, format, newest: SNAPSHOT_FORMAT })
-        }
-        Err(source) => Err(Unreadable::Decode { index, source }),
-    }
-}
-
-/// What root is told of an entry.
-#[must_use]
-pub fn committed(entry: &eraftpb::Entry) -> Committed {
-    Committed { index: Index(entry.index), term: Term(entry.term), entry: decode(entry) }
-}
-
-/// A command's envelope; a change of the members carries it beside. What a leader begins its term
-/// with, and a change that was refused, has none. Neither has what is no envelope: the entry counts
-/// as empty on every node, since none could go on otherwise.
-fn decode(entry: &eraftpb::Entry) -> Option<Entry> {
-    let bytes = match entry.get_entry_type() {
-        EntryType::EntryNormal => &entry.data,
-        _ => &entry.context,
-    };
-    if bytes.is_empty() {
-        return None;
-    }
-    let index = Index(entry.index);
-    let decoded = Entry::decode(bytes.as_slice());
-    let step_over = |error| tracing::error!(%index, %error, "an entry of the log is stepped over");
-    decoded.map_err(step_over).ok()
-}
-
-/// Whether a raft message that brings a snapshot brings one that can be taken over. One of a
-/// newer feature level than this build knows is left to those that say what to install.
-///
-/// # Errors
-/// It can't be.
-pub fn check_snapshot(message: Bytes, level: u32) -> Result<(), SnapshotError> {
-    let message: Message = prost011::Message::decode(message)?;
-    let packed = Snapshot::decode(message.get_snapshot().data.as_slice())?;
-    if packed.format > SNAPSHOT_FORMAT {
-        return Err(SnapshotError::Format(packed.format));
-    }
-    let Err(error) = State::decode(&packed.state) else { return Ok(()) };
-    match State::level_of(&packed.state) {
-        Some(newer) if newer > level => Ok(()),
-        _ => Err(error.into()),
-    }
-}
-
-/// Why a snapshot can't be taken over.
-#[derive(Debug, thiserror::Error)]
-pub enum SnapshotError {
-    /// What brings it is no raft message.
-    #[error("it is no raft message")]
-    Message(#[from] prost011::DecodeError),
-    /// Its envelope can't be read.
-    #[error("it is no snapshot")]
-    Envelope(#[from] prost::DecodeError),
-    /// A newer version has written it.
-    #[error("it has format {0}, this mill reads up to {SNAPSHOT_FORMAT}")]
-    Format(u32),
-    /// It holds no state.
-    #[error("it holds no state")]
-    State(#[from] serde_json::Error),
 }

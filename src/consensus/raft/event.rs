@@ -5,7 +5,9 @@
 use super::node::Conf;
 use super::{Entry, Failure};
 use crate::id::{BootId, Index, NodeId, Term};
+use crate::units::Millis;
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 /// What raft tells root, in order.
 #[derive(Debug)]
@@ -47,6 +49,11 @@ pub enum Event {
     Confirmed(Index),
     /// The log has grown enough: hand over the state.
     SnapshotWanted,
+    /// The disk is slow, or hangs, or isn't any more.
+    Disk(LogDisk),
+    /// The disk has not answered for so long that the process is to end. Told from the thread that
+    /// watches: whoever else should tell it may wait for the disk.
+    Stuck(String),
     /// Send a raft message to a peer.
     Send {
         /// The peer.
@@ -59,6 +66,27 @@ pub enum Event {
     },
     /// The log can't be trusted any further: end the process.
     Fatal(Failure),
+}
+
+/// How the disk of the log is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogDisk {
+    /// What a write usually takes, where that is slow.
+    pub slow: Option<Millis>,
+    /// A write is on its way that takes far too long.
+    pub hangs: bool,
+}
+
+impl LogDisk {
+    /// It differs from what was told before by more than a third.
+    #[must_use]
+    pub fn is_news(self, told: Self) -> bool {
+        let differs = match (self.slow, told.slow) {
+            (Some(now), Some(then)) => now.0.abs_diff(then.0) > then.0 / 3,
+            (now, then) => now != then,
+        };
+        self.hangs != told.hangs || differs
+    }
 }
 
 /// A committed entry.

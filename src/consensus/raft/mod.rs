@@ -8,6 +8,7 @@ pub mod frame;
 pub mod log;
 mod logger;
 pub mod node;
+pub mod pace;
 pub mod proto;
 pub mod recover;
 pub mod ticks;

@@ -11,6 +11,7 @@ use raft::eraftpb::{ConfState, Entry, HardState, Message, MessageType, Snapshot}
 use raft::{Config, RawNode, ReadOnlyOption, ReadState, SnapshotStatus, StateRole};
 use std::collections::VecDeque;
 
+mod clock;
 mod members;
 
 pub use members::{Conf, Member};
@@ -72,6 +73,17 @@ struct Pending {
     last: Option<(u64, u64)>,
     /// Messages that must not leave before.
     held: Vec<Message>,
+    /// The term that is durable with it.
+    term: u64,
+}
+
+/// More was confirmed to the others than the log holds: it is an older copy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Older {
+    /// The last entry that the log holds.
+    pub last: u64,
+    /// The last one that was confirmed, as far as the leader says.
+    pub confirmed: u64,
 }
 
 /// The consensus of this node.
@@ -86,6 +98,10 @@ pub struct Node {
     handed_out: VecDeque<(u64, u64)>,
     handed_out_bytes: u64,
     written_commit: u64,
+    /// The term that is durable.
+    durable_term: u64,
+    /// Ticks without a sign of life after which an election starts, at the least.
+    patience: usize,
     next_number: u64,
 }
 
@@ -98,6 +114,7 @@ fn config(id: u64, applied: u64) -> Config {
         max_size_per_msg: limits::APPEND_MAX,
         max_inflight_msgs: limits::APPENDS_IN_FLIGHT,
         max_committed_size_per_ready: limits::READY_MAX,
+        max_election_tick: 2 * limits::ELECTION_TICKS_MAX,
         check_quorum: true,
         pre_vote: true,
         read_only_option: match is_on(Bug::ReadWithoutQuorum) {
@@ -106,13 +123,6 @@ fn config(id: u64, applied: u64) -> Config {
         },
         ..Config::default()
     }
-}
-
-/// The last step of splitmix64: near numbers give far ones.
-fn mixed(number: u64) -> u64 {
-    let z = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
 }
 
 impl Node {
@@ -132,20 +142,12 @@ impl Node {
             handed_out: VecDeque::new(),
             handed_out_bytes: 0,
             written_commit: found.hard.commit,
+            durable_term: found.hard.term,
+            patience: limits::ELECTION_TICKS,
             next_number: 1,
         };
         new.set_patience();
         Ok(new)
-    }
-
-    /// raft-rs draws a number of its own whenever term or part change: this one takes its place,
-    /// so that equal inputs give equal behaviour.
-    fn set_patience(&mut self) {
-        let raft = &mut self.raw.raft;
-        let part = (raft.term << 2) | raft.state as u64;
-        let more = mixed(self.draw ^ part.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-        let more = more as usize % limits::ELECTION_TICKS;
-        raft.set_randomized_election_timeout(limits::ELECTION_TICKS + more);
     }
 
     /// Appends an entry if this node leads; answers its index and term.
@@ -159,14 +161,24 @@ impl Node {
     }
 
     /// A peer's message. One that can't be used is dropped, as the network might have done.
-    pub fn step(&mut self, message: Message) {
+    ///
+    /// # Errors
+    /// It shows that the log is an older copy: nothing that this node says may count any more.
+    pub fn step(&mut self, message: Message) -> Result<(), Older> {
         if message.get_msg_type() == MessageType::MsgTimeoutNow && self.is_installing() {
-            return;
+            return Ok(());
+        }
+        // A leader says no more than what this node confirmed to it in this very term.
+        let last = self.raw.raft.raft_log.last_index();
+        let beat = message.get_msg_type() == MessageType::MsgHeartbeat;
+        if beat && message.term >= self.raw.raft.term && message.commit > last {
+            return Err(Older { last, confirmed: message.commit });
         }
         if let Err(error) = self.raw.step(message) {
             tracing::debug!(%error, "a peer's raft message is of no use");
         }
         self.set_patience();
+        Ok(())
     }
 
     /// Whether a member may send this. Each speaks for itself alone; entries are never proposed by
@@ -184,32 +196,6 @@ impl Node {
     /// in entries that are no more, if it asked for votes now.
     fn is_installing(&self) -> bool {
         self.raw.raft.raft_log.applied < self.raw.store().compacted()
-    }
-
-    /// A tick of the clock.
-    pub fn tick(&mut self) {
-        if self.is_installing() {
-            return;
-        }
-        self.raw.tick();
-        self.set_patience();
-    }
-
-    /// After how many ticks the clock has something to do, one at least.
-    #[must_use]
-    pub fn due(&self) -> usize {
-        let raft = &self.raw.raft;
-        let wait = match raft.state {
-            StateRole::Leader => {
-                let heartbeat = raft.heartbeat_timeout().saturating_sub(raft.heartbeat_elapsed());
-                heartbeat.min(raft.election_timeout().saturating_sub(raft.election_elapsed))
-            }
-            _ if raft.promotable() => {
-                raft.randomized_election_timeout().saturating_sub(raft.election_elapsed)
-            }
-            _ => limits::ELECTION_TICKS,
-        };
-        wait.max(1)
     }
 
     /// A sole voter need not wait for an election timeout: becomes the leader as soon as it has
@@ -253,7 +239,7 @@ impl Node {
         round.send.append(&mut ready.take_messages());
         round.reads = ready.take_read_states();
         round.committed = ready.take_committed_entries();
-        let held = ready.take_persisted_messages();
+        let held = self.sort_out(ready.take_persisted_messages(), &mut round.send);
         let number = ready.number();
         let snapshot = Some(ready.snapshot().clone()).filter(|s| !s.is_empty());
         let entries = ready.take_entries();
@@ -315,8 +301,11 @@ impl Node {
             (None, None) => None,
         };
         self.members.writing(number);
-        self.pending.push_back(Pending { number, ready, last, held });
+        self.pending.push_back(Pending { number, ready, last, held, term: 0 });
         let hard = self.raw.raft.hard_state();
+        if let Some(pending) = self.pending.back_mut() {
+            pending.term = hard.term;
+        }
         self.written_commit = hard.commit;
         Write { number, snapshot, entries, hard, conf: self.members.take_write() }
     }
@@ -349,6 +338,7 @@ impl Node {
             if let Some((index, term)) = done.last {
                 self.raw.mut_store().persisted(index, term);
             }
+            self.durable_term = self.durable_term.max(done.term);
             if done.ready > 0 {
                 self.raw.on_persist_ready(done.ready);
             }
@@ -436,16 +426,6 @@ impl Node {
     /// A peer couldn't be reached.
     pub fn unreachable(&mut self, node: NodeId) {
         self.raw.report_unreachable(node.0);
-    }
-
-    /// The connection over which a peer sends has ended. If that is the leader, it most likely has
-    /// died: its time is over now, and only the patience that keeps followers apart is left. One
-    /// that lives lets itself be heard before, or is believed by the others.
-    pub fn unheard(&mut self, node: NodeId) {
-        let raft = &mut self.raw.raft;
-        if raft.leader_id == node.0 && raft.state == StateRole::Follower {
-            raft.election_elapsed = raft.election_elapsed.max(raft.election_timeout());
-        }
     }
 
     /// A snapshot for a peer has arrived, or has failed.

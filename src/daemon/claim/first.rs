@@ -2,9 +2,10 @@
 //!
 //! Never asks anybody else.
 
+use super::super::address::own_address;
 use super::super::equipment::{self, Made};
 use super::super::{Identity, Shared};
-use super::{advertised, checked_name, conflict, host_name, open_doors, own_address, settle};
+use super::{advertised, checked_name, conflict, host_name, open_doors, settle};
 use crate::actors::api::ApiError;
 use crate::actors::peer::ca::{Authority, NodeKey, certificate_to_pem};
 use crate::actors::peer::credentials::{seal_ca_key, sign_first};
@@ -33,12 +34,13 @@ pub(super) async fn init(
 ) -> Result<InitView, ApiError> {
     let peer = equipment::peer_listener(&shared.config).map_err(|error| conflict(&error))?;
     let peer_port = peer.as_deref().map_or(0, equipment::port_of);
-    let init = Init { peer_port, ..beginning(shared, request)? };
+    let (init, nat) = beginning(shared, request)?;
+    let init = Init { peer_port, ..init };
     let life = shared.config.certificate_life;
     let made = tokio::task::spawn_blocking(move || equip(init, life)).await;
     let made = made.map_err(|error| conflict(&error))?;
     let (init, keys, ca) = made.map_err(|error| conflict(error.as_ref()))?;
-    let who = Identity::first(init);
+    let who = Identity { nat: Some(nat), ..Identity::first(init) };
     let equipment = settle(shared, root, who.clone(), Made { keys, peer }).await?;
     let admin = mint(root, Role::Admin, ca).await?;
     let join = mint(root, Role::Join, ca).await?;
@@ -63,14 +65,15 @@ fn join_command(address: &str, port: u16, token: &str) -> String {
 }
 
 /// What is known of the cluster before it has keys.
-fn beginning(shared: &Shared, request: InitRequest) -> Result<Init, ApiError> {
+fn beginning(shared: &Shared, request: InitRequest) -> Result<(Init, bool), ApiError> {
     let cluster = request.cluster.unwrap_or_else(|| DEFAULT_CLUSTER.to_owned());
     let cluster = checked_name("cluster", cluster)?;
     let node_name = checked_name("node", request.node.unwrap_or_else(host_name))?;
-    let address = advertised(shared, request.advertise.as_deref(), own_address)?;
+    let given = (request.advertise.as_deref(), request.nat);
+    let (address, nat) = advertised(shared, given, own_address)?;
     let subnet = shared.config.subnet;
     let id: u128 = rand::random();
-    Ok(Init {
+    let init = Init {
         cluster,
         cluster_id: format!("{id:032x}"),
         incarnation: Incarnation(rand::random()),
@@ -84,7 +87,8 @@ fn beginning(shared: &Shared, request: InitRequest) -> Result<Init, ApiError> {
         keyring: String::new(),
         ca: String::new(),
         ca_key: None,
-    })
+    };
+    Ok((init, nat))
 }
 
 type Equipped = (Init, NodeKeys, Fingerprint);

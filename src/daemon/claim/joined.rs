@@ -7,6 +7,7 @@ use super::super::{Identity, Shared};
 use super::{advertised, checked_name, conflict, host_name, open_doors, settle};
 use crate::actors::api::ApiError;
 use crate::actors::peer::ca::{self, NodeKey, certificate_to_pem};
+use crate::actors::peer::door::{answer_back, proof};
 use crate::actors::peer::keys::NodeKeys;
 use crate::actors::peer::knock::{Knock, KnockError};
 use crate::actors::peer::wire;
@@ -19,6 +20,7 @@ use crate::id::NodeId;
 use crate::secret::OwnKey;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
+use tokio::task::JoinSet;
 
 /// What a new member knows of itself before it asks.
 struct Applicant {
@@ -26,6 +28,7 @@ struct Applicant {
     secret: OwnKey,
     name: String,
     address: IpAddr,
+    nat: bool,
 }
 
 pub(super) async fn join(
@@ -52,11 +55,18 @@ pub(super) async fn join(
     };
     let knock = Knock::new(&host, port, fingerprint).await.map_err(|error| refusal(&error))?;
     let seen = knock.own_address().unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
-    let address = advertised(shared, request.advertise.as_deref(), || seen.to_canonical())?;
+    let given = (request.advertise.as_deref(), request.nat);
+    let (address, nat) = advertised(shared, given, || seen.to_canonical())?;
     let key = NodeKey::new().map_err(|error| conflict(&error))?;
-    let me = Applicant { key, secret: OwnKey::new(rand::random()), name, address };
+    let me = Applicant { key, secret: OwnKey::new(rand::random()), name, address, nat };
     let asked = application(&me, own_port, request)?;
+    // The member calls back before it lets in: it is shown that this is where the joiner is.
+    let mut answering = JoinSet::new();
+    if let Some(peer) = peer.clone() {
+        answering.spawn(answer_back(peer, proof(&asked.csr)));
+    }
     let joined = knock.join(asked).await.map_err(|error| refusal(&error))?;
+    answering.shutdown().await;
     let (who, keys) = accepted(me, &joined)?;
     let id = who.node.0;
     let view = JoinView {
@@ -87,6 +97,7 @@ fn application(
         time_ms: ca::now().0,
         csr: csr.into(),
         public_key: me.secret.public_bytes().to_vec().into(),
+        answers: true,
     })
 }
 
@@ -114,6 +125,7 @@ fn accepted(me: Applicant, joined: &wire::Joined) -> Result<(Identity, NodeKeys)
         init: None,
         members: members.collect(),
         begun: false,
+        nat: Some(me.nat),
     };
     Ok((who, keys))
 }

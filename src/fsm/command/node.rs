@@ -46,7 +46,16 @@ pub struct Init {
     pub ca_key: Option<Sealed>,
 }
 
-/// A node began a life.
+/// Where others reach a node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reach {
+    /// Its address.
+    pub address: String,
+    /// Where it listens for its peers.
+    pub peer_port: u16,
+}
+
+/// A node began a life, or has moved.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Register {
     /// Which node.
@@ -66,6 +75,9 @@ pub struct Register {
     /// The highest feature level that the program knows.
     #[serde(default = "crate::fsm::model::first_level")]
     pub feature_level: u32,
+    /// Where others reach it now; absent: where they did. Counts from [`super::NEXT_LEVEL`] on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reach: Option<Reach>,
 }
 
 /// A node asks to become a member. It gets an id and a subnet, and is down until it registers.

@@ -81,6 +81,12 @@ pub enum Rejection {
         /// What it is.
         status: NodeStatus,
     },
+    /// A node with that name was let in and has not registered yet.
+    #[error("node {name} was just let in and is not ready yet")]
+    NodeNameHeld {
+        /// The name.
+        name: String,
+    },
     /// The cluster's subnet has no part left for one more node.
     #[error("the cluster's subnet {subnet} has no /21 left")]
     NoSubnet {

@@ -1,6 +1,6 @@
 //! Tests of joining, labels, draining and removal.
 
-use crate::fsm::command::{Action, Members, Place, Register};
+use crate::fsm::command::{Action, Members, Place, Reach, Register};
 use crate::fsm::deploy::tests::{change, running, shop, step};
 use crate::fsm::model::{NodeStatus, Part, Phase};
 use crate::fsm::{Command, Outcome, Rejection, State, fixture};
@@ -64,6 +64,45 @@ fn the_same_request_once_more_has_the_same_answer() {
     // Another machine under that name is another node.
     assert_eq!(join(&mut state, "n2", "other"), Ok((3, "10.99.16.0".to_owned())));
     assert!(state.removed.contains(&NodeId(2)));
+}
+
+#[test]
+fn of_two_machines_that_join_at_once_under_one_name_the_first_has_it_for_a_minute() {
+    let mut state = running();
+    state.feature_level = crate::fsm::NEXT_LEVEL;
+    state.time = Timestamp(5_000);
+    let first = join(&mut state, "n2", "k2");
+    let refused = join(&mut state, "n2", "other").unwrap_err();
+    assert_eq!(refused.to_string(), "node n2 was just let in and is not ready yet");
+    assert_eq!(join(&mut state, "n2", "k2"), first, "the same request once more");
+    assert!(state.nodes.contains_key(&NodeId(2)) && state.removed.is_empty());
+    // It never came.
+    state.time = Timestamp(65_000);
+    assert_eq!(join(&mut state, "n2", "other"), Ok((3, "10.99.16.0".to_owned())));
+    // One that was there and is down has no such time.
+    register(&mut state, 3, 8);
+    down(&mut state, 3);
+    assert_eq!(join(&mut state, "n2", "again"), Ok((4, "10.99.24.0".to_owned())));
+}
+
+#[test]
+fn a_node_that_has_moved_registers_where_it_is_now() {
+    let mut state = running();
+    join(&mut state, "n2", "k2").unwrap();
+    let reach = Some(Reach { address: "192.0.2.77".to_owned(), peer_port: 5_000 });
+    let moved = Register { node: NodeId(2), boot: BootId(8), reach, ..fixture::register() };
+    let place = |state: &State| {
+        let node = &state.nodes[&NodeId(2)];
+        (node.address.clone(), node.peer_port)
+    };
+    let before = place(&state);
+    change(&mut state, Command::Register(moved.clone())).unwrap();
+    assert_eq!(place(&state), before, "an older member would not have done it");
+    state.feature_level = crate::fsm::NEXT_LEVEL;
+    change(&mut state, Command::Register(moved)).unwrap();
+    assert_eq!(place(&state), ("192.0.2.77".to_owned(), 5_000));
+    register(&mut state, 2, 9);
+    assert_eq!(place(&state), ("192.0.2.77".to_owned(), 5_000), "it says nothing of it");
 }
 
 #[test]

@@ -191,6 +191,10 @@ impl Claims for FakeClaims {
         Box::pin(async { false })
     }
 
+    fn who(&self) -> Option<(String, String)> {
+        None
+    }
+
     fn leave(&self) {}
 }
 

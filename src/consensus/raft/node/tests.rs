@@ -6,6 +6,8 @@ use raft::eraftpb::EntryType;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
+mod patience;
+
 #[derive(Clone, Default)]
 struct Disk(Arc<Mutex<BTreeMap<u64, Entry>>>);
 
@@ -101,7 +103,7 @@ fn exchange(peers: &mut [Peer]) {
             let bytes = prost011::Message::encode_to_vec(&message);
             let message: Message = prost011::Message::decode(bytes.as_slice()).unwrap();
             if let Some(peer) = peers.iter_mut().find(|p| p.id == message.to) {
-                peer.node.step(message);
+                peer.node.step(message).unwrap();
             }
         }
     }
@@ -189,7 +191,7 @@ fn three_agree_and_a_follower_answers_only_when_durable() {
     let to = peers[follower].id;
     let sent = std::mem::take(&mut peers[leader].outbox);
     for message in sent.into_iter().filter(|m| m.to == to) {
-        peers[follower].node.step(message);
+        peers[follower].node.step(message).unwrap();
     }
     peers[follower].pump();
     let answers = |p: &Peer| {
