@@ -64,14 +64,16 @@ struct Desk {
 impl Desk {
     fn write(&self, store: &mut dyn Store, write: &Write) -> Result<Done, WalError> {
         let begun = Instant::now();
-        self.watched(|| store.write(write))?;
+        let large = write.snapshot.as_ref().map_or(0, |snapshot| snapshot.data.len());
+        self.watched(large, || store.write(write))?;
         let took = begun.elapsed();
         self.quick.store(took <= limits::WRITE_QUICK, Ordering::Relaxed);
         Ok(Done::Written(write.number, took))
     }
 
-    fn watched<T>(&self, job: impl FnOnce() -> T) -> T {
-        self.watch.begin();
+    /// Does what the disk may hang on, with so many bytes.
+    fn watched<T>(&self, bytes: usize, job: impl FnOnce() -> T) -> T {
+        self.watch.begin(bytes as u64);
         let done = job();
         self.watch.end();
         done
@@ -175,12 +177,12 @@ fn run(desk: &Desk, queue: &Receiver<Job>, report: &impl Fn(Done)) {
                 desk.write(store.as_mut(), &write).map(Some)
             }
             Job::Snapshot { meta, data } => {
-                match desk.watched(|| store.save_snapshot(&meta, &data)) {
+                match desk.watched(data.len(), || store.save_snapshot(&meta, &data)) {
                     Err(error) if error.is_full() => Ok(Some(Done::NoSnapshot(error))),
                     saved => saved.map(|()| Some(Done::Snapshot(meta.index))),
                 }
             }
-            Job::Compact(to) => desk.watched(|| {
+            Job::Compact(to) => desk.watched(0, || {
                 store.compact(to).map(|()| {
                     store.provide();
                     None

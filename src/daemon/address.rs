@@ -11,7 +11,7 @@ use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::path::{Path, PathBuf};
 
 /// The file in the data directory that says where members are that have moved.
-const HINTS: &str = "peer-hints";
+pub(super) const HINTS: &str = "peer-hints";
 
 /// Why it isn't known where members are.
 #[derive(Debug, thiserror::Error)]

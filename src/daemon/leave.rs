@@ -18,7 +18,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 /// What else of the cluster is in the data directory.
-const REMAINS: [&str; 4] = [LOG, "logs", "alloc", trash::FOLDER];
+const REMAINS: [&str; 5] = [LOG, "logs", "alloc", trash::FOLDER, super::address::HINTS];
 
 impl Node {
     /// Stops a node that was removed, wipes what it has of its cluster, and begins an unclaimed

@@ -34,6 +34,8 @@ pub const WRITE_SLOW: Duration = Duration::from_millis(100);
 pub const WRITE_LATE: Duration = Duration::from_secs(3);
 /// And a process ends, whichever part it has, once a write has taken so long.
 pub const WRITE_STUCK: Duration = Duration::from_secs(60);
+/// A large write may take a second longer for each so many bytes.
+pub const WRITE_LEAST: u64 = 8 << 20;
 const _: () = assert!(WRITE_LATE.as_secs() * 10 < WRITE_STUCK.as_secs());
 /// After a failure the parts of a node may take so long to stop in order.
 pub const STOP_FAILED: Duration = Duration::from_secs(20);

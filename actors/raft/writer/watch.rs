@@ -30,7 +30,7 @@ impl Default for Bounds {
 
 #[derive(Default)]
 struct Busy {
-    /// The write that is on its way: its number and when it began.
+    /// The write that is on its way: its number and from when on it counts as slow.
     write: Option<(u64, Instant)>,
     count: u64,
     /// The thread looks again by itself.
@@ -50,11 +50,12 @@ impl Watch {
         self.busy.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A write begins.
-    pub(super) fn begin(&self) {
+    /// A write begins, which may take so long more as it is large.
+    pub(super) fn begin(&self, bytes: u64) {
+        let allowed = Duration::from_secs(bytes / limits::WRITE_LEAST);
         let mut busy = self.busy();
         busy.count += 1;
-        busy.write = Some((busy.count, Instant::now()));
+        busy.write = Some((busy.count, Instant::now() + allowed));
         // Seldom: a thread that looks finds it by itself.
         if !busy.looks {
             self.changed.notify_all();
@@ -147,7 +148,7 @@ mod tests {
         let next = || told.recv_timeout(Duration::from_secs(10)).unwrap();
         for _ in 0..2 {
             let begun = Instant::now();
-            watch.begin();
+            watch.begin(0);
             assert_eq!(next(), Finding::Late);
             assert!(begun.elapsed() >= BOUNDS.late);
             assert_eq!(next(), Finding::Stuck);
@@ -156,6 +157,22 @@ mod tests {
         }
         watch.close();
         assert!(told.recv_timeout(Duration::from_secs(10)).is_err(), "the thread has ended");
+    }
+
+    #[test]
+    fn a_large_one_may_take_longer() {
+        let watch = Arc::new(Watch::default());
+        let (tell, told) = channel();
+        watch
+            .start(BOUNDS, move |finding| {
+                let _ = tell.send(finding);
+            })
+            .unwrap();
+        let begun = Instant::now();
+        watch.begin(limits::WRITE_LEAST);
+        assert_eq!(told.recv_timeout(Duration::from_secs(10)), Ok(Finding::Late));
+        assert!(begun.elapsed() >= Duration::from_secs(1));
+        watch.close();
     }
 
     #[test]
@@ -169,7 +186,7 @@ mod tests {
             })
             .unwrap();
         for _ in 0..1_000 {
-            watch.begin();
+            watch.begin(0);
             watch.end();
         }
         watch.close();
