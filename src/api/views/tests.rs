@@ -111,6 +111,10 @@ fn a_replica_out_of_memory_is_the_first_thing_in_the_status() {
         (allocation.restarts, &allocation.exit.as_ref().unwrap().reason),
         (5, &"oom".into())
     );
+    let told = BTreeMap::from([(NodeId(1), vec!["ufw drops it; let it through: x".to_owned()])]);
+    let shown = super::status(&state, &Observed { trouble: told, ..seen() });
+    let warning = shown.warnings.iter().find(|one| one.message.starts_with("ufw")).unwrap();
+    assert_eq!(warning.subject, state.nodes[&NodeId(1)].name);
     assert_eq!(super::status(&state, &Observed::default()).warnings[0].subject, "cluster");
     let leader = seen().leader;
     for (why, leader, begin) in [
