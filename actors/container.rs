@@ -11,6 +11,7 @@ mod image_replication;
 mod publish;
 mod reports;
 mod routes;
+mod runtime;
 mod upkeep;
 
 use crate::actors::converge::Converge;
@@ -34,6 +35,7 @@ use publish::Publishing;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort, SpawnErr, SupervisionEvent};
 use reports::{Next, Reports};
 use routes::Routes;
+use runtime::Runtime;
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex};
@@ -78,6 +80,8 @@ pub enum Msg {
     Relieve,
     /// Clear up what is old.
     Sweep,
+    /// Containerd answers from now on, or has not for a while.
+    Runtime(Runtime),
     /// Work besides an allocation's own has ended.
     Tidied,
 }
@@ -118,6 +122,7 @@ pub struct State {
     publishing: Publishing,
     routes: Converge<(Neighbours, BTreeMap<Subnet, Ipv4Addr>)>,
     images: ImageReplication,
+    runtime: Runtime,
     /// What runs besides the allocations' own work; ends with the actor.
     work: JoinSet<()>,
 }
@@ -164,7 +169,9 @@ impl Actor for Container {
         });
         myself.send_after(crate::limits::USAGE_INTERVAL, || Msg::Sample);
         let platform = args.platform;
+        work.spawn(runtime::watch(platform.containerd.clone(), myself.clone()));
         Ok(State {
+            runtime: Runtime::default(),
             fleet: Fleet::new(Arc::clone(&platform), cgroups, myself.clone()),
             publishing: Publishing::new(Arc::clone(&platform), myself.clone()),
             routes: Converge::start(Routes(Arc::clone(&platform)), || ()),
@@ -229,10 +236,12 @@ impl Actor for Container {
             }
             Msg::Sample => {
                 state.usage(None);
+                state.notice_runtime();
                 myself.send_after(crate::limits::USAGE_INTERVAL, || Msg::Sample);
             }
             Msg::Relieve => state.relieve(&myself),
             Msg::Sweep => state.sweep(&myself),
+            Msg::Runtime(runtime) => state.on_runtime(runtime),
             Msg::Tidied => state.rest(),
         }
         Ok(())

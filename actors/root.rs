@@ -7,6 +7,7 @@ mod children;
 mod lap;
 mod peers;
 mod propose;
+mod time;
 mod vitals;
 
 #[cfg(test)]
@@ -15,7 +16,7 @@ mod tests;
 use crate::actors::container;
 use crate::actors::mailbox::{Mailbox, Stamp};
 use crate::actors::raft as consensus;
-use crate::cluster::clock::LeaderClock;
+use crate::cluster::clock::Clock;
 use crate::consensus::propose::CommittedEntry;
 use crate::consensus::raft::event::LogDisk;
 use crate::consensus::raft::node::Conf;
@@ -33,7 +34,7 @@ pub use propose::{Done, Proposal, ProposeError, Refusal};
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 pub use vitals::Vitals;
 
 /// What root is told and asked.
@@ -70,6 +71,11 @@ pub enum Msg {
     Restart(Child),
     /// A child has been started again, or not.
     Restarted(Child, Result<Started, String>),
+    /// The leader's scheduler has looked at the nodes, so much later than it meant to if that was
+    /// long.
+    Looked(Millis),
+    /// That nobody led for a while is in the log; an earlier number's is ignored.
+    Stood(u64),
     /// The node's introduction was answered: look whether another is needed.
     Introduced,
     /// Answered once the node is current and the state shows its life.
@@ -155,6 +161,8 @@ pub struct View {
     /// Another member has said that this node was removed: what the state assigns to it counts no
     /// more.
     pub removed: bool,
+    /// Replicated time and when it was read, while this node leads and may plan by it.
+    pub time: Option<(Timestamp, Instant)>,
 }
 
 impl View {
@@ -227,9 +235,10 @@ pub struct State {
     waiting: Vec<RpcReplyPort<()>>,
     children: Children,
     pending: Pending,
-    clock: Option<LeaderClock>,
-    /// Replicated time when another leader was last heard of, with the monotonic time of then.
-    heard: Option<(Timestamp, Millis)>,
+    clock: Clock,
+    /// That nobody led for a while is on its way into the log, with this number.
+    standing: Option<u64>,
+    stood: u64,
     started: Instant,
     vitals: Vitals,
     mailbox: Mailbox,
@@ -259,8 +268,9 @@ impl Actor for Root {
             waiting: Vec::new(),
             children: Children::new(args.factories, &vitals.waits),
             pending: Pending::default(),
-            clock: None,
-            heard: None,
+            clock: Clock::default(),
+            standing: None,
+            stood: 0,
             started: Instant::now(),
             mailbox: vitals.waits.of("root"),
             vitals,
@@ -303,6 +313,8 @@ impl Actor for Root {
             Msg::ReadIndex(reply) => state.read_index(reply),
             Msg::Restart(child) => state.restart_child(child, &myself),
             Msg::Restarted(child, result) => state.on_restarted(child, result, &myself),
+            Msg::Stood(number) => state.on_stood(number),
+            Msg::Looked(late) => state.on_looked(late, &myself),
             Msg::Introduced => {
                 state.introducing = false;
                 state.introduce(&myself);
@@ -358,19 +370,6 @@ impl State {
     fn fail(&self, reason: String) {
         // The receiver is the process's main loop; without it there is nothing left to end.
         let _ = self.fatal.send(reason);
-    }
-
-    /// Replicated time, if this node leads.
-    fn now(&mut self) -> Timestamp {
-        let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-        let wall = Timestamp(Millis::from(since_epoch.unwrap_or_default()).0);
-        let monotonic = Millis::from(self.started.elapsed());
-        let start = match self.heard {
-            Some((time, at)) => time.plus(monotonic.since(at)),
-            None => self.fsm.time.max(wall),
-        };
-        let clock = self.clock.get_or_insert_with(|| LeaderClock::new(start, monotonic));
-        clock.read(wall, monotonic)
     }
 
     fn read_index(&self, reply: RpcReplyPort<Option<Index>>) {

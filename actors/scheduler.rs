@@ -26,8 +26,9 @@ pub enum Msg {
     Stamped(Stamp),
     /// A node has made its view at this index true.
     Settled(NodeId, Index),
-    /// Another node has let itself be heard; up to there it has made its view true.
-    Heard(NodeId, Index),
+    /// Another node has let itself be heard; up to there it has made its view true, and its clock is
+    /// so many milliseconds ahead of this one's.
+    Heard(NodeId, Index, Option<i64>),
     /// The configuration of raft, while this node leads.
     Conf(Option<Conf>),
     /// It is time to look who is silent. An older generation's is ignored.
@@ -78,6 +79,8 @@ pub struct State {
     begun: Instant,
     conf: Option<Conf>,
     watches: u64,
+    /// When it last looked who is silent, while this node leads.
+    looked: Option<Millis>,
 }
 
 impl Actor for Scheduler {
@@ -103,6 +106,7 @@ impl Actor for Scheduler {
             begun: Instant::now(),
             conf: None,
             watches: 0,
+            looked: None,
         })
     }
 
@@ -122,10 +126,11 @@ impl Actor for Scheduler {
                 }
             }
             Msg::Settled(node, index) => drop(state.on_settled(node, index)),
-            Msg::Heard(node, index) => {
+            Msg::Heard(node, index, ahead) => {
                 let now = state.elapsed();
                 if let Some(watch) = &mut state.watch {
                     watch.heard(node, now);
+                    watch.set_clock(node, ahead);
                 }
                 if !state.on_settled(node, index) {
                     return Ok(());
@@ -191,6 +196,18 @@ impl State {
         self.view.as_ref().is_some_and(|v| v.current && v.leader == Some(v.node))
     }
 
+    /// This node leads, and the state knows of the time when nobody did.
+    fn may_plan(&self, view: &View) -> bool {
+        self.leads() && view.time.is_some() && self.lateness().is_none()
+    }
+
+    /// By how much this process stood still since the last look, if for long.
+    fn lateness(&self) -> Option<Millis> {
+        let late = self.elapsed().since(self.looked?);
+        let bound = limits::SILENCE_TICK + limits::STANDSTILL_MIN;
+        (late > bound.into()).then_some(late)
+    }
+
     fn elapsed(&self) -> Millis {
         self.begun.elapsed().into()
     }
@@ -202,7 +219,7 @@ impl State {
                 self.watch = Some(Watch::new(self.conf.clone(), self.elapsed()));
                 self.look(myself);
             }
-            (false, Some(_)) => self.watch = None,
+            (false, Some(_)) => (self.watch, self.looked) = (None, None),
             _ => {}
         }
     }
@@ -210,7 +227,7 @@ impl State {
     fn on_conf(&mut self, conf: Option<Conf>, myself: &ActorRef<Msg>) {
         self.conf.clone_from(&conf);
         match (conf, &mut self.watch) {
-            (None, _) => self.watch = None,
+            (None, _) => (self.watch, self.looked) = (None, None),
             (Some(conf), Some(watch)) => watch.set_conf(conf),
             (Some(_), None) => self.keep_watch(myself),
         }
@@ -219,19 +236,23 @@ impl State {
 
     /// Looks who is silent, and again a tick later.
     fn look(&mut self, myself: &ActorRef<Msg>) {
-        let now = self.elapsed();
+        let (now, late) = (self.elapsed(), self.lateness());
+        // Root outlives its children.
+        let _ = self.root.cast(root::Msg::Looked(late.unwrap_or_default()));
+        let Some(time) = self.view.as_ref().map(|view| self.now(view)) else { return };
         let (Some(watch), Some(view)) = (&mut self.watch, &self.view) else { return };
-        let lost = watch.lost(&view.state, view.node, now);
+        let seen = watch.look(&view.state, view.node, now, time);
+        self.looked = Some(now);
         self.watches += 1;
         let generation = self.watches;
         myself.send_after(limits::SILENCE_TICK, move || Msg::Watch(generation));
-        lost.into_iter().for_each(|command| self.ask(&command));
+        seen.into_iter().for_each(|command| self.ask(&command));
         self.plan_members();
     }
 
     /// Takes the next step toward the members that raft should have.
     fn plan_members(&mut self) {
-        let Some(view) = self.view.as_ref().filter(|_| self.leads()) else { return };
+        let Some(view) = self.view.as_ref().filter(|view| self.may_plan(view)) else { return };
         let (now, time) = (self.elapsed(), self.now(view));
         let Some(watch) = &mut self.watch else { return };
         let step = match watch.plan(&view.state, view.node, now, time) {
@@ -289,16 +310,16 @@ impl State {
         }
     }
 
-    /// Replicated time now, as far as a follower of the log can tell.
+    /// Replicated time now: a leader's own, else as far as a follower of the log can tell.
     fn now(&self, view: &View) -> Timestamp {
-        view.state.time.plus(self.read_at.elapsed().into())
+        match view.time {
+            Some((time, at)) => view.state.time.max(time.plus(at.elapsed().into())),
+            None => view.state.time.plus(self.read_at.elapsed().into()),
+        }
     }
 
     fn plan(&mut self, myself: &ActorRef<Msg>) {
-        let Some(view) = self.view.as_ref().filter(|v| v.current && v.leader == Some(v.node))
-        else {
-            return;
-        };
+        let Some(view) = self.view.as_ref().filter(|view| self.may_plan(view)) else { return };
         let now = self.now(view);
         let due = self.wake.iter().filter(|(_, at)| **at <= now).map(|(app, _)| app.clone());
         let mut scope: BTreeSet<AppName> = due.collect();

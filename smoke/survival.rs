@@ -266,3 +266,55 @@ fn a_lost_shim_and_a_reboot_end_in_the_next_attempt() {
     }
     assert_eq!(processes(node, "sleep 8001").len(), 2);
 }
+
+/// A containerd that hangs is a state of its node, which is told and gets nothing new, until it
+/// answers again.
+#[test]
+fn a_containerd_that_hangs_is_told_and_its_node_gets_nothing_new() {
+    let registry = Registry::start();
+    let node = TestDaemon::start();
+    let _ = node.up(&chatty(&registry)).ok();
+    let containerd = processes(&node, "containerd --config");
+    assert_eq!(containerd.len(), 1, "{:?}", node.leftovers());
+    let halted = Halted::new(containerd[0]);
+    let first = || node.mill(["nodes", "--json"]).json()[0].clone();
+    poll(|| first()["status"] == "degraded").secs(40).expect("that it doesn't answer");
+    let told = first();
+    assert!(told["cpu"]["used"].is_null() && told["memory"]["used"].is_null(), "{told}");
+    let message = told["message"].as_str().unwrap();
+    assert!(message.contains("containerd doesn't answer for "), "{message}");
+    let status = node.mill(["status"]).ok();
+    assert!(status.contains("0/1 nodes") && status.contains("doesn't answer for "), "{status}");
+    let image = registry.image("chatty:v1");
+    let two = "replicas 2; env { COUNT \"5\"; EVERY \"0.05\" }";
+    let file = node.file("two.mill", &files::service("chatty", &image, two));
+    let _ = node.mill(["up", "--detach", file.to_str().unwrap()]).ok();
+    let waits = || node.mill(["ps"]).ok().contains("chatty-1 ");
+    poll(waits).secs(20).expect("a replica that waits");
+    assert!(node.mill(["why", "chatty"]).ok().contains("degraded"));
+    drop(halted);
+    poll(|| first()["status"] == "ready").secs(60).expect("that it answers again");
+    let healthy = || {
+        let all = node.allocations("chatty");
+        all.iter().filter(|one| one["health"] == "healthy").count() == 2
+    };
+    poll(healthy).secs(60).expect("both replicas");
+    assert_eq!(node.allocations("chatty")[0]["restarts"], 0);
+}
+
+/// A process that stands still until this is dropped.
+struct Halted(Pid);
+
+impl Halted {
+    fn new(id: i32) -> Self {
+        kill(Pid::from_raw(id), Signal::SIGSTOP).unwrap();
+        Self(Pid::from_raw(id))
+    }
+}
+
+impl Drop for Halted {
+    fn drop(&mut self) {
+        // It may be gone.
+        let _ = kill(self.0, Signal::SIGCONT);
+    }
+}

@@ -34,6 +34,12 @@ pub enum Bug {
     SkipGate,
     /// Carries out anew what was carried out before.
     ForgetOutcomes,
+    /// Leaves a replica on a node where it doesn't work.
+    StayWithBadNode,
+    /// Takes no notice of nodes that are silent.
+    TrustSilent,
+    /// Lets a time without a leader count for deadlines.
+    CountStandstill,
     /// Puts an earlier configuration into a snapshot.
     StaleConf,
     /// Leaves who was removed in raft's configuration.

@@ -3,6 +3,7 @@
 //! Owns decisions about nodes. Never talks to one.
 
 pub mod clock;
+pub mod clocks;
 pub mod failure_detector;
 pub mod guard;
 pub mod join;

@@ -5,6 +5,13 @@
 mod converge;
 
 pub use converge::*;
+mod clock;
+
+pub use clock::*;
+
+mod health;
+
+pub use health::*;
 
 mod host;
 
@@ -163,7 +170,7 @@ pub const UNPLACED_DEADLINE: Duration = Duration::from_secs(300);
 pub const ROOM_PATIENCE: Duration = Duration::from_secs(60);
 const _: () = assert!(ROOM_PATIENCE.as_secs() < UNPLACED_DEADLINE.as_secs());
 /// A pull that gets further is told at most so often.
-pub const PULL_TOLD: Duration = Duration::from_secs(60);
+pub const PULL_TOLD: Duration = Duration::from_secs(20);
 /// How often its node looks how far it is.
 pub const PULL_LOOK: Duration = Duration::from_secs(10);
 const _: () = assert!(

@@ -12,11 +12,12 @@ use crate::actors::raft as consensus;
 use crate::actors::root::{Msg, PeerEvent, RootRef};
 use crate::id::{BootId, Incarnation, NodeId};
 use crate::limits;
+use crate::units::Millis;
 use bytes::Bytes;
 use futures_util::{Stream, stream};
 use prost::Message as _;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tonic::metadata::{Ascii, MetadataValue};
@@ -250,7 +251,9 @@ impl Beats {
     fn beat(&mut self, pulse: Pulse) -> Heartbeat {
         self.last = Some(Instant::now());
         self.told = pulse;
-        Heartbeat { boot: pulse.boot.0, settled: pulse.settled.0 }
+        let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let time_ms = Millis::from(since_epoch.unwrap_or_default()).0;
+        Heartbeat { boot: pulse.boot.0, settled: pulse.settled.0, time_ms }
     }
 }
 

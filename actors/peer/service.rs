@@ -17,6 +17,7 @@ use crate::consensus::raft::consensus::check_snapshot;
 use crate::fsm::FEATURE_LEVEL;
 use crate::id::{BootId, Incarnation, Index, NodeId};
 use crate::limits;
+use crate::units::Timestamp;
 use bytes::{Bytes, BytesMut};
 use prost::Message as _;
 use ractor::ActorRef;
@@ -110,7 +111,8 @@ impl Service {
             let _ = self.root.cast(Msg::Peer(PeerEvent::Proposed { from, entries }));
         }
         if let Some(beat) = frame.heartbeat {
-            let heard = PeerEvent::Heard { node: from, settled: Index(beat.settled) };
+            let clock = Some(Timestamp(beat.time_ms)).filter(|time| time.0 > 0);
+            let heard = PeerEvent::Heard { node: from, settled: Index(beat.settled), clock };
             let _ = self.root.cast(Msg::Peer(heard));
         }
         Ok(())

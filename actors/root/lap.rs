@@ -13,7 +13,7 @@ use crate::fsm::model::Node;
 use crate::fsm::{self, Applied, Command, Rejection, Touched};
 use crate::id::{BootId, Index, NodeId, Term};
 use crate::limits;
-use crate::units::{Millis, Timestamp};
+use crate::units::Timestamp;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
@@ -42,6 +42,7 @@ impl State {
             }
             RaftEvent::Confirmed(index) => {
                 self.confirmed = Some(index);
+                self.keep_time(myself);
                 self.introduce(myself);
                 self.publish(&Touched::everything());
             }
@@ -63,8 +64,11 @@ impl State {
     fn on_leader(&mut self, leader: Option<NodeId>, term: Term, myself: &RootRef) {
         self.vitals.term = term;
         self.leader = leader;
+        self.keep_time(myself);
+        // After it has begun: until then the one before counts.
+        let now = self.elapsed();
+        self.clock.set_leader(leader.is_some(), now);
         if !self.leads() {
-            self.clock = None;
             self.conf = None;
             self.children.scheduler.tell(scheduler::Msg::Conf(None));
         }
@@ -99,8 +103,13 @@ impl State {
         self.children.raft.tell(consensus::Msg::Applied(self.fsm.index));
         self.children.stamp_raft();
         self.stamp(myself);
-        if self.is_current() && self.clock.is_none() {
-            self.heard = Some((self.fsm.time, Millis::from(self.started.elapsed())));
+        // What was committed before this boot may be old.
+        let is_fresh = |one: &CommittedEntry| {
+            one.entry.is_some() && self.confirmed.is_some_and(|confirmed| one.index > confirmed)
+        };
+        if self.is_current() && entries.iter().any(is_fresh) {
+            let now = self.elapsed();
+            self.clock.applied(self.fsm.time, now);
         }
         if self.is_current() != was_current {
             touched.merge(&Touched::everything());
@@ -111,6 +120,7 @@ impl State {
     /// The state is further, by entries or by a snapshot, after which no entry need come.
     fn on_advanced(&mut self, touched: &Touched, myself: &RootRef) {
         if self.is_current() {
+            self.keep_time(myself);
             self.introduce(myself);
         }
         self.publish(touched);
@@ -225,6 +235,7 @@ impl State {
             node: self.member.as_ref()?.node,
             boot: self.life,
             removed: self.vitals.expelled == Some(Expelled::Removed),
+            time: self.leading_time(),
         })
     }
 }

@@ -11,6 +11,7 @@ use crate::consensus::raft::Entry;
 use crate::consensus::raft::node::Member;
 use crate::fsm::Touched;
 use crate::id::{BootId, Index, NodeId};
+use crate::units::Timestamp;
 
 /// What the peer actor tells.
 #[derive(Debug)]
@@ -30,6 +31,8 @@ pub enum PeerEvent {
         node: NodeId,
         /// Up to where it has made its view true.
         settled: Index,
+        /// What its clock showed; nothing where its version doesn't say so.
+        clock: Option<Timestamp>,
     },
     /// Another node can be reached again: what was on its way to it is lost.
     Reached(NodeId),
@@ -65,8 +68,9 @@ impl State {
                 }
             }
             PeerEvent::Refused(..) => {}
-            PeerEvent::Heard { node, settled } if self.leads() => {
-                self.children.scheduler.tell(scheduler::Msg::Heard(node, settled));
+            PeerEvent::Heard { node, settled, clock } if self.leads() => {
+                let ahead = clock.map(|clock| self.hear_clock(node, clock, myself));
+                self.children.scheduler.tell(scheduler::Msg::Heard(node, settled, ahead));
             }
             PeerEvent::Heard { .. } => {}
             PeerEvent::Reached(node) => {

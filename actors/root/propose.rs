@@ -80,7 +80,7 @@ impl State {
         }
     }
 
-    fn elapsed(&self) -> Millis {
+    pub(super) fn elapsed(&self) -> Millis {
         self.started.elapsed().into()
     }
 

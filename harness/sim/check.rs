@@ -5,7 +5,7 @@
 use super::World;
 use crate::fsm::command::Action;
 use crate::fsm::model::{Allocation, App, DeployStatus, Desired, Health, Node, NodeStatus, Phase};
-use crate::fsm::{self, Applied, Command, Entry, State};
+use crate::fsm::{self, Applied, Command, Entry, Outcome, State};
 use crate::id::{AllocId, NodeId};
 use crate::limits;
 use crate::scheduler::place::Placer;
@@ -36,6 +36,7 @@ impl World {
                 }
             }
         }
+        self.check_patience(entry, applied);
         self.check_runs(before, entry, applied);
         self.check_members(before, entry, applied);
         self.check_held();
@@ -86,6 +87,32 @@ impl World {
                 }
             }
             _ => {}
+        }
+    }
+
+    /// What failed for want of time had it, less the time when nobody led.
+    fn check_patience(&mut self, entry: &Entry, applied: &Applied) {
+        if let Ok(Outcome::Revision { revision, new: true }) = applied.outcome {
+            self.begun.insert(revision, self.now);
+        }
+        let Command::Steps(steps) = &entry.command else { return };
+        for action in steps.actions.iter().filter(|_| applied.outcome.is_ok()) {
+            let Action::Revert { revision, reason, .. } = action else { continue };
+            let bound = match reason {
+                text if text.contains("not healthy in 1m") => 60_000,
+                text if text.contains("not started in 5m") => 300_000,
+                text if text.contains("no node fits for 5m") => 300_000,
+                _ => continue,
+            };
+            let Some(begun) = self.begun.get(revision).copied() else { continue };
+            let overlap =
+                |(from, to): &(u64, u64)| to.min(&self.now).saturating_sub(*from.max(&begun));
+            let silent: u64 = self.silences.iter().map(overlap).sum();
+            let had = (self.now - begun).saturating_sub(silent);
+            // Time is slewed, and what nobody led for less than a moment counts.
+            if self.level > 1 && had * 10 + 60_000 < bound * 9 {
+                self.fail(format!("r{revision} had {had} ms of {bound}: {reason}"));
+            }
         }
     }
 

@@ -17,6 +17,7 @@ mod tests;
 mod writer;
 
 use super::Dice;
+use crate::cluster::clock::Clock;
 use crate::consensus::propose::{Proposals, Refusal};
 use crate::consensus::raft::consensus::{Consensus, Identity, Todo};
 use crate::consensus::raft::event::Committed;
@@ -368,8 +369,7 @@ impl World {
             proposals: Proposals::default(),
             looking: false,
             introducing: false,
-            clock: None,
-            heard: None,
+            clock: Clock::default(),
             read_at: self.clock(),
             watch: None,
             watches: 0,

@@ -24,6 +24,7 @@ impl World {
         let id = NodeId(self.state.last_node.0 + 1);
         self.commit(Command::Join(Join {
             address: format!("10.0.0.{id}"),
+            feature_level: self.level,
             ..fixture::join(&format!("n{id}"), "")
         }));
         self.nodes.insert(id, SimNode::default());
@@ -84,8 +85,8 @@ impl World {
                         Action::Run(RunAction::Place { node, .. }) => *node,
                         _ => continue,
                     };
-                    if !before.nodes.get(&node).is_some_and(|n| n.is_ready()) {
-                        self.fail(format!("{node} got work, and is draining, down or removed"));
+                    if !before.nodes.get(&node).is_some_and(|n| n.takes_work()) {
+                        self.fail(format!("{node} got work, and doesn't take any"));
                     }
                 }
             }
@@ -154,6 +155,7 @@ impl World {
 
     /// Towards the end about half of the drains are taken back.
     pub(super) fn take_back_drains(&mut self) {
+        self.all_behave();
         let draining = self.state.nodes.values().filter(|node| node.drain.is_some());
         let draining: Vec<NodeId> = draining.map(|node| node.id).collect();
         // At least one node takes work, so that the world can come to rest.

@@ -7,17 +7,19 @@ mod check;
 mod consensus;
 mod departing;
 mod fault;
+mod manners;
 mod members;
 mod node;
+mod scenes;
 mod tasks;
 mod tests;
 mod user;
 
-use crate::cluster::clock::LeaderClock;
+use crate::cluster::clock::Clock;
 use crate::cluster::failure_detector::Silence;
 use crate::fsm::command::{Init, Register, Report};
-use crate::fsm::{self, Command, Entry, SessionStep, State};
-use crate::id::{AllocId, AppName, BootId, Incarnation, Index, NodeId};
+use crate::fsm::{self, Command, Entry, FEATURE_LEVEL, SessionStep, State};
+use crate::id::{AllocId, AppName, BootId, Incarnation, Index, NodeId, Revision};
 use crate::scheduler::plan::{Observed, Scope, plan};
 use crate::units::{Bytes, MilliCpu, Millis, Timestamp};
 use node::SimNode;
@@ -82,6 +84,10 @@ enum Event {
     Watch,
     /// A node is reached again.
     Return(NodeId),
+    /// All nodes know the newest level: the leader raises it.
+    Raise,
+    /// Somebody leads again.
+    Lead(u64),
 }
 
 /// The world of one seed.
@@ -96,7 +102,7 @@ struct World {
     log: Vec<(Index, Entry)>,
     nodes: BTreeMap<NodeId, SimNode>,
     observed: Observed,
-    clock: LeaderClock,
+    clock: Clock,
     silence: Silence,
     wall_jump: i64,
     term: u64,
@@ -113,6 +119,17 @@ struct World {
     removals: u32,
     /// How many replicas of removed services went, and when.
     departed: departing::Count,
+    /// Nobody leads until then; and the leader has not said so in the log yet.
+    silent_until: u64,
+    stands: bool,
+    /// How long nobody led, and until when.
+    silences: Vec<(u64, u64)>,
+    /// When each deployment began.
+    begun: BTreeMap<Revision, u64>,
+    /// The highest level that the nodes know.
+    level: u32,
+    /// The leader looks on though all is well.
+    keeps_watch: bool,
     /// The first invariant that did not hold.
     broken: Option<String>,
 }
@@ -137,7 +154,31 @@ fn run(seed: u64) -> Result<World, String> {
 
 impl World {
     fn new(seed: u64) -> Self {
+        let mut world = Self::bare(seed);
+        // Some clusters have a node that doesn't know what is new.
+        if world.dice.chance(10) {
+            world.level = 1;
+        }
+        let members = world.dice.between(1, 4);
+        for _ in 2..=members {
+            world.join();
+        }
+        for id in world.nodes.keys().copied().collect::<Vec<_>>() {
+            world.register(id);
+        }
+        world.raise_when_known();
+        world.after(1, Event::User);
+        world.after(5_000, Event::Trouble);
+        world.after(1_000, Event::Watch);
+        world.after(TROUBLE + 60_000, Event::LastDrains);
+        world
+    }
+
+    /// One node and nothing that happens.
+    fn bare(seed: u64) -> Self {
         let mut dice = Dice(seed);
+        let mut clock = Clock::default();
+        let _ = clock.begin(Timestamp(0), Timestamp(EPOCH), Millis(0));
         let mut world = Self {
             now: 0,
             queue: BinaryHeap::new(),
@@ -148,7 +189,7 @@ impl World {
             log: Vec::new(),
             nodes: BTreeMap::new(),
             observed: Observed::default(),
-            clock: LeaderClock::new(Timestamp(EPOCH), Millis(0)),
+            clock,
             silence: Silence::new(Millis(0)),
             wall_jump: 0,
             term: 1,
@@ -162,22 +203,26 @@ impl World {
             undrained: BTreeMap::new(),
             removals: 0,
             departed: departing::Count::default(),
+            silent_until: 0,
+            stands: false,
+            silences: Vec::new(),
+            begun: BTreeMap::new(),
+            level: FEATURE_LEVEL,
+            keeps_watch: false,
             broken: None,
             dice: Dice(dice.roll()),
         };
         world.found();
-        let members = world.dice.between(1, 4);
-        for _ in 2..=members {
-            world.join();
-        }
-        for id in world.nodes.keys().copied().collect::<Vec<_>>() {
-            world.register(id);
-        }
-        world.after(1, Event::User);
-        world.after(5_000, Event::Trouble);
-        world.after(1_000, Event::Watch);
-        world.after(TROUBLE + 60_000, Event::LastDrains);
         world
+    }
+
+    /// The leader raises the level as soon as all nodes know it.
+    fn raise_when_known(&mut self) {
+        match crate::cluster::members::raise(&self.state) {
+            Some(raise) => self.commit(raise),
+            None if self.level > 1 => self.after(500, Event::Raise),
+            None => {}
+        }
     }
 
     fn found(&mut self) {
@@ -221,7 +266,7 @@ impl World {
             version: "sim".to_owned(),
             after,
             reach: None,
-            feature_level: 1,
+            feature_level: self.level,
         })
     }
 
@@ -229,6 +274,13 @@ impl World {
         self.next_event += 1;
         self.events.insert(self.next_event, event);
         self.queue.push(Reverse((self.now + delay, self.next_event)));
+    }
+
+    /// The leader's time.
+    fn leader_time(&mut self) -> Timestamp {
+        let wall = self.wall();
+        let time = self.clock.read(wall, Millis(self.now)).unwrap_or_default();
+        time.max(self.state.time)
     }
 
     fn wall(&self) -> Timestamp {
@@ -259,12 +311,19 @@ impl World {
             }
             Event::Watch => self.watch(),
             Event::Return(node) => self.on_return(node),
+            Event::Raise if self.state.level() < self.level => self.raise_when_known(),
+            Event::Raise => {}
+            Event::Lead(term) if term == self.term => self.lead(),
+            Event::Lead(_) => {}
         }
         true
     }
 
     /// Proposes with the faults of a network: late, twice, or not at all.
     fn propose(&mut self, command: Command) {
+        if self.silent_until > self.now {
+            return;
+        }
         let calm = self.now > TROUBLE;
         if !calm && self.dice.chance(3) {
             return;
@@ -276,8 +335,7 @@ impl World {
             seq: self.next_seq,
             low_water: self.next_seq.saturating_sub(50),
         };
-        let wall = self.wall();
-        let time = self.clock.read(wall, Millis(self.now));
+        let time = self.leader_time();
         let entry = Entry { time, session, idempotency_key: None, command };
         let twice = !calm && self.dice.chance(5);
         let latest = if calm || self.dice.chance(80) { 5 } else { 2_000 };
@@ -302,6 +360,7 @@ impl World {
         if let Err(why) = &applied.outcome {
             self.note(format!("  refused: {why}"));
         }
+        self.stands &= !matches!(entry.command, Command::Standstill { .. });
         self.check_entry(&before, &entry, &applied);
         for node in self.nodes.keys().copied().collect::<Vec<_>>() {
             let slow = self.now < TROUBLE && self.dice.chance(5);
@@ -325,8 +384,12 @@ impl World {
 
     fn plan(&mut self) {
         self.planned_at = None;
-        let wall = self.wall();
-        let now = self.clock.read(wall, Millis(self.now)).max(self.state.time);
+        // While nobody leads, or what that means isn't known yet, nothing is planned.
+        if self.silent_until > self.now || self.stands {
+            let wait = self.silent_until.saturating_sub(self.now).max(100);
+            return self.plan_soon(wait);
+        }
+        let now = self.leader_time();
         let seed = self.dice.roll();
         let plan = plan(&self.state, &self.observed, now, seed, &Scope::All);
         let is_idle = plan.commands.is_empty();
@@ -349,8 +412,10 @@ impl World {
         if sim.cut {
             return;
         }
-        let Some(allocations) = sim.unconfirmed(&self.state, node) else { return };
+        let Some(mut allocations) = sim.unconfirmed(&self.state, node) else { return };
         sim.sending = true;
+        self.lies(node, &mut allocations);
+        let Some(sim) = self.nodes.get_mut(&node) else { return };
         if registered {
             sim.seq += 1;
             let report = Report { node, boot, seq: sim.seq, allocations };

@@ -2,6 +2,7 @@
 //!
 //! Owns what the container actor would do, in simulated time.
 
+use super::manners::Manner;
 use super::{Event, TROUBLE, World};
 use crate::fsm::State;
 use crate::fsm::command::{Action, Report};
@@ -27,6 +28,9 @@ pub(super) struct SimNode {
     /// When it was last let in after it was lost.
     pub back: Index,
     pub containers: BTreeMap<AllocId, SimContainer>,
+    /// What it does with what it is asked, and since when.
+    pub manner: Manner,
+    pub manner_since: u64,
 }
 
 /// A container with the number of its last change: a turn for an older one is ignored.
@@ -188,20 +192,28 @@ impl World {
             .map(|(node, id, _)| (node, id))
             .collect();
         let which = usize::try_from(self.dice.below(running.len() as u64)).unwrap_or(0);
-        if let Some((node, id)) = running.get(which).cloned() {
-            self.note(format!("{id} crashes"));
-            let is_task = super::tasks::is_task(&self.state, &id);
-            let to = if is_task { Phase::Failed } else { Phase::Backoff };
-            self.set(node, &id, to, Health::None);
+        if let Some((_, id)) = running.get(which).cloned() {
+            self.crash(&id);
         }
     }
 
-    /// Puts a container into a phase and arranges what follows from it.
-    fn set(&mut self, node: NodeId, id: &AllocId, phase: Phase, health: Health) {
-        let Some(container) = self.nodes.get_mut(&node).and_then(|s| s.containers.get_mut(id))
-        else {
-            return;
+    /// Its program ends by itself, if it runs.
+    pub(super) fn crash(&mut self, id: &AllocId) {
+        let runs = |(_, sim): &(&NodeId, &SimNode)| {
+            sim.containers.get(id).is_some_and(|c| c.observed.phase == Phase::Running)
         };
+        let Some(node) = self.nodes.iter().find(runs).map(|(node, _)| *node) else { return };
+        self.note(format!("{id} crashes"));
+        let is_task = super::tasks::is_task(&self.state, id);
+        let to = if is_task { Phase::Failed } else { Phase::Backoff };
+        self.set(node, id, to, Health::None);
+    }
+
+    /// Puts a container into a phase and arranges what follows from it.
+    pub(super) fn set(&mut self, node: NodeId, id: &AllocId, phase: Phase, health: Health) {
+        let Some(sim) = self.nodes.get_mut(&node) else { return };
+        let manner = sim.manner;
+        let Some(container) = sim.containers.get_mut(id) else { return };
         // Of all containers there ever were: a lost one's turns are nobody else's.
         self.next_change += 1;
         let change = self.next_change;
@@ -215,7 +227,9 @@ impl World {
         container.observed.health = health;
         if phase == Phase::Backoff {
             let reason = reason_after(from);
-            container.observed.exit = Some(Exit { code: Some(1), reason, message: None });
+            // A node that refuses can't say of what.
+            let code = (manner != Manner::Refuses).then_some(1);
+            container.observed.exit = Some(Exit { code, reason, message: None });
         }
         let restarts = container.observed.restarts as usize;
         let image = container.image.split(':').next().unwrap_or_default().to_owned();
@@ -229,7 +243,10 @@ impl World {
             }
             return self.report_soon(node);
         }
-        let next = self.next_phase(phase, health, &image, restarts);
+        let next = match manner.instead(phase) {
+            Some(next) => next,
+            None => self.next_phase(phase, health, &image, restarts),
+        };
         if let Some((delay, to)) = next {
             let health = match (to, image.as_str()) {
                 (Phase::Running, _) if phase == Phase::Starting => Health::None,
@@ -316,6 +333,7 @@ pub(super) fn describe(action: &Action) -> String {
         Action::Settled { allocation } => format!("settled {allocation}"),
         Action::Stop { allocation } => format!("stop {allocation}"),
         Action::Forget { allocation } => format!("forget {allocation}"),
+        Action::GiveUp { allocation, why, .. } => format!("give up {allocation}: {why}"),
         Action::Wait { revision, message, .. } => format!("r{revision} waits: {message}"),
         Action::Revert { revision, reason, .. } => format!("revert r{revision}: {reason}"),
         Action::Finish { revision, status, .. } => format!("finish r{revision}: {status:?}"),

@@ -141,7 +141,7 @@ impl World {
         }
     }
 
-    fn random_service(&mut self) -> ServiceSpec {
+    pub(super) fn random_service(&mut self) -> ServiceSpec {
         self.revision_of_user += 1;
         let which = usize::try_from(self.dice.below(IMAGES.len() as u64)).unwrap_or(0);
         let stop_first = self.dice.chance(35);

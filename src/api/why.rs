@@ -162,7 +162,10 @@ fn allocation(state: &State, one: &Allocation, seen: &views::Observed) -> Alloca
         status: view.status,
         health: view.health,
         since: one.phase_since.to_string(),
-        reason: reason(one, seen.now).or_else(|| leaving(state, one, seen)),
+        reason: given_up(state, one)
+            .or_else(|| unanswering(state, one, seen))
+            .or_else(|| reason(one, seen.now))
+            .or_else(|| leaving(state, one, seen)),
         output: output.lines().filter(|l| !l.trim().is_empty()).map(str::to_owned).collect(),
         remedies,
         nodes: if one.is_live() { ranked(state, one) } else { Vec::new() },
@@ -192,6 +195,20 @@ fn reason(one: &Allocation, now: Timestamp) -> Option<String> {
         _ => return None,
     };
     Some(text.to_owned())
+}
+
+/// That another node is tried, and why.
+fn given_up(state: &State, one: &Allocation) -> Option<String> {
+    let why = one.course.given_up.as_ref().filter(|_| one.is_live())?;
+    let node = views::node_name(state, one.node);
+    Some(format!("given up on {node}, another node is tried: {why}"))
+}
+
+/// That its node doesn't do what it is asked.
+fn unanswering(state: &State, one: &Allocation, seen: &views::Observed) -> Option<String> {
+    let node = state.nodes.get(&one.node).filter(|_| one.is_live())?;
+    let trouble = views::node(state, node, seen).message?;
+    (!node.condition.answers()).then(|| format!("node {} is {trouble}", node.name))
 }
 
 /// How it stands with leaving a draining node.
@@ -233,14 +250,25 @@ fn ranked(state: &State, one: &Allocation) -> Vec<NodeReasonView> {
     let mut placer = Placer::new(state);
     placer.begin(state, &one.workload);
     placer.give_back(one.node, run);
+    let avoids = state.avoids(&one.workload);
     let mut nodes: Vec<NodeReasonView> = Vec::new();
     for (id, verdict) in placer.rank(run) {
         let view = match verdict {
             Err(why) => refusal(state, id, &why),
             Ok(score) => NodeReasonView {
                 node: state.nodes.get(&id).map(|node| node.name.clone()).unwrap_or_default(),
-                reason: if id == one.node { "chosen" } else { "fits" }.to_owned(),
-                detail: score.to_string(),
+                reason: match score.avoided {
+                    _ if id == one.node => "chosen",
+                    Some(_) => "avoided",
+                    None => "fits",
+                }
+                .to_owned(),
+                detail: match avoids.and_then(|avoids| avoids.get(&id)) {
+                    Some(avoided) if score.avoided.is_some() => {
+                        format!("did not work there: {}", avoided.why)
+                    }
+                    _ => score.to_string(),
+                },
             },
         };
         if id == one.node { nodes.insert(0, view) } else { nodes.push(view) }

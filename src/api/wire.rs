@@ -59,8 +59,12 @@ pub struct NodeView {
     pub id: u64,
     /// Its name.
     pub name: String,
-    /// `ready`, `draining` or `down`.
+    /// `ready`, `draining`, `down`; `silent` where nothing is heard of it and it isn't taken for down
+    /// yet; `degraded` where its containerd doesn't answer.
     pub status: String,
+    /// What is wrong with it.
+    #[serde(default)]
+    pub message: Option<String>,
     /// Whether it votes.
     pub voter: bool,
     /// Whether it leads.
@@ -109,7 +113,7 @@ pub struct AllocationView {
     pub node: String,
     /// `pending pulling starting running backoff stopping stopped failed lost`.
     pub status: String,
-    /// `none checking healthy unhealthy`.
+    /// `none checking healthy unhealthy`, or `unknown` where its node is silent.
     pub health: String,
     /// It still runs and gets nothing new: it is about to stop.
     #[serde(default)]

@@ -203,6 +203,7 @@ pub mod tests {
             id: 1,
             name: name.to_owned(),
             status: "ready".to_owned(),
+            message: None,
             voter: true,
             leader: true,
             address: "10.0.0.1".to_owned(),

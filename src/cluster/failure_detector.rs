@@ -1,14 +1,18 @@
 //! Which nodes count as lost: the leader's judgement of their silence, on its own clock.
 //!
-//! Owns the window and the bound on how many may go at once. Never hears anything itself and never
-//! changes the state: it says what to propose.
+//! Owns the window and the bound on how many may go within a time. Never hears anything itself and
+//! never changes the state: it says what to propose.
 
-use crate::fsm::model::NodeStatus;
+#[cfg(test)]
+mod tests;
+
+use crate::fsm::command::{Notice, Sign};
+use crate::fsm::model::{Node, NodeStatus};
 use crate::fsm::{Command, State};
-use crate::id::NodeId;
+use crate::id::{BootId, NodeId};
 use crate::limits;
-use crate::units::Millis;
-use std::collections::BTreeMap;
+use crate::units::{Millis, Timestamp};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What a leader has heard in its term.
 #[derive(Clone, Debug)]
@@ -17,13 +21,18 @@ pub struct Silence {
     since: Millis,
     ticked: Millis,
     heard: BTreeMap<NodeId, Millis>,
+    /// Those that were down at the last look.
+    down: Option<BTreeSet<NodeId>>,
+    /// When it was seen that each was taken for down last, and how long ago that was then.
+    went: BTreeMap<NodeId, (Millis, Millis)>,
 }
 
 impl Silence {
     /// A term begins: nobody has been silent yet. `now` is of a clock that never runs back.
     #[must_use]
     pub fn new(now: Millis) -> Self {
-        Self { since: now, ticked: now, heard: BTreeMap::new() }
+        let (heard, went) = (BTreeMap::new(), BTreeMap::new());
+        Self { since: now, ticked: now, heard, down: None, went }
     }
 
     /// A node has let itself be heard.
@@ -33,8 +42,8 @@ impl Silence {
     }
 
     /// Time passes, a tick each [`limits::SILENCE_TICK`]. One that is late means that this process
-    /// stood still: it can't have heard anybody, so that all begins anew.
-    pub fn tick(&mut self, state: &State, now: Millis) {
+    /// stood still: it can't have heard anybody, so that all begins anew. `time` is replicated.
+    pub fn tick(&mut self, state: &State, now: Millis, time: Timestamp) {
         let late = limits::SILENCE_TICK + limits::SILENCE_LATE;
         if now.since(self.ticked) > late.into() {
             self.since = now;
@@ -44,104 +53,83 @@ impl Silence {
         for node in state.nodes.values().filter(|node| node.status == NodeStatus::Down) {
             self.heard(node.id, now);
         }
+        self.count_down(state, now, time);
     }
 
-    /// What to propose: those that have been silent for too long, the longest first. At most a
-    /// third of the nodes is down at once, for more of them is rather this node's own fault; the
-    /// first is never held back. `me` is the leader's own node.
+    /// Remembers who became down lately, also in the terms before.
+    fn count_down(&mut self, state: &State, now: Millis, time: Timestamp) {
+        // One that was never let in became nothing.
+        let is_down = |node: &&Node| !node.is_there() && node.boot != BootId(0);
+        let nodes = state.nodes.values().map(|node| &**node);
+        let down: Vec<&Node> = nodes.filter(is_down).collect();
+        for node in &down {
+            let ago = node.down_since.map_or(Millis(0), |at| time.since(at));
+            let ago = match &self.down {
+                Some(known) if known.contains(&node.id) => continue,
+                // At the last look it was there.
+                Some(_) => ago.min((limits::SILENCE_TICK + limits::SILENCE_LATE).into()),
+                None => ago,
+            };
+            self.went.insert(node.id, (now, ago));
+        }
+        self.down = Some(down.into_iter().map(|node| node.id).collect());
+        self.went.retain(|_, went| age(*went, now) < limits::NODE_DOWN_WINDOW.into());
+    }
+
+    /// What to propose: who is lost, and who is silent and not taken for lost yet. `me` is the
+    /// leader's own node.
     #[must_use]
-    pub fn lost(&self, state: &State, me: NodeId, now: Millis) -> Vec<Command> {
-        let is_down = |id: &NodeId| state.nodes.get(id).map(|n| n.status) == Some(NodeStatus::Down);
-        let down = state.nodes.keys().filter(|id| is_down(id)).count();
-        let allowed = (state.nodes.len() / 3).max(1).saturating_sub(down);
-        let last = |id: &NodeId| self.heard.get(id).map_or(self.since, |at| self.since.max(*at));
-        let is_silent = |id: &NodeId| {
-            *id != me && !is_down(id) && now.since(last(id)) >= limits::NODE_DOWN.into()
+    pub fn judge(&self, state: &State, me: NodeId, now: Millis) -> Vec<Command> {
+        let there = || state.nodes.values().filter(|node| node.is_there());
+        let is_silent = |node: &&std::sync::Arc<Node>| {
+            node.id != me && self.lasts(node.id, now) >= limits::NODE_DOWN.into()
         };
-        let mut silent: Vec<NodeId> =
-            state.nodes.keys().copied().filter(|id| is_silent(id)).collect();
-        silent.sort_by_key(|id| (last(id), *id));
-        let one = |id: NodeId| {
-            let boot = state.nodes.get(&id)?.boot;
-            Some(Command::NodeDown { node: id, boot })
+        let mut silent: Vec<_> = there().filter(is_silent).collect();
+        silent.sort_by_key(|node| (self.last(node.id), node.id));
+        let may_go = self.may_one_go(state, now);
+        let lost = silent.first().filter(|_| may_go).map(|node| node.id);
+        let mut commands: Vec<Command> = Vec::new();
+        if let Some(node) = silent.first().filter(|_| may_go) {
+            commands.push(Command::NodeDown { node: node.id, boot: node.boot });
+        }
+        if !state.is_next() {
+            return commands;
+        }
+        let sign = |node: &Node, lasts| {
+            let (node, boot) = (node.id, node.boot);
+            Command::Notice(Notice { node, boot, sign: Sign::Silent(lasts) })
         };
-        silent.into_iter().take(allowed).filter_map(one).collect()
+        let is_noticed = |node: &Node| node.condition.silent_since.is_some();
+        let held = silent.iter().filter(|node| Some(node.id) != lost && !is_noticed(node));
+        commands.extend(held.map(|node| sign(node, Some(self.lasts(node.id, now)))));
+        let is_back = |node: &&std::sync::Arc<Node>| {
+            let heard = self.heard.get(&node.id).is_some_and(|at| *at > self.since);
+            is_noticed(node) && (node.id == me || heard && !is_silent(node))
+        };
+        commands.extend(there().filter(is_back).map(|node| sign(node, None)));
+        commands
+    }
+
+    fn last(&self, id: NodeId) -> Millis {
+        self.heard.get(&id).map_or(self.since, |at| self.since.max(*at))
+    }
+
+    fn lasts(&self, id: NodeId, now: Millis) -> Millis {
+        now.since(self.last(id))
+    }
+
+    /// Whether one more may be taken for down: many at once are rather this node's own fault. The
+    /// first is never held back, and how many are down already is no matter.
+    fn may_one_go(&self, state: &State, now: Millis) -> bool {
+        let pace = limits::NODE_DOWN_PACE.into();
+        let is_time = self.went.values().all(|went| age(*went, now) >= pace);
+        let there = state.nodes.values().filter(|node| node.is_there()).map(|node| node.id);
+        let base: BTreeSet<NodeId> = there.chain(self.went.keys().copied()).collect();
+        let most = base.len().div_ceil(limits::NODE_DOWN_SHARE);
+        is_time && self.went.len() < most
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::fsm::{apply_next, fixture};
-    use crate::id::BootId;
-    use crate::units::Timestamp;
-    use std::sync::Arc;
-
-    /// A cluster with so many nodes; those named are down.
-    fn cluster(size: u64, down: &[u64]) -> State {
-        let mut state = State::default();
-        let _ =
-            apply_next(&mut state, Timestamp(0), Command::Init(fixture::init())).outcome.unwrap();
-        let first = state.nodes[&NodeId(1)].clone();
-        for id in 1..=size {
-            let mut node = (*first).clone();
-            (node.id, node.boot) = (NodeId(id), BootId(id));
-            if down.contains(&id) {
-                node.status = NodeStatus::Down;
-            }
-            state.nodes.insert(node.id, Arc::new(node));
-        }
-        state
-    }
-
-    /// What is proposed of a cluster whose nodes were last heard at these times. Node 1 leads.
-    fn lost(size: u64, down: &[u64], heard: &[(u64, u64)], now: u64) -> Vec<u64> {
-        let mut silence = Silence::new(Millis(0));
-        heard.iter().for_each(|(node, at)| silence.heard(NodeId(*node), Millis(*at)));
-        let commands = silence.lost(&cluster(size, down), NodeId(1), Millis(now));
-        let node = |command| match command {
-            Command::NodeDown { node, boot } if boot.0 == node.0 => node.0,
-            other => panic!("{other:?}"),
-        };
-        commands.into_iter().map(node).collect()
-    }
-
-    #[yare::parameterized(
-        too_early = { 3, &[], &[], 4_999, &[] },
-        since_the_term_began = { 3, &[], &[(3, 1_000)], 5_000, &[2] },
-        never_the_leader = { 1, &[], &[], 60_000, &[] },
-        the_first_of_two = { 2, &[], &[], 5_000, &[2] },
-        the_longest_silent_first = { 3, &[], &[(2, 400), (3, 300)], 6_000, &[3] },
-        a_third_at_once = { 7, &[], &[(2, 9_000)], 10_000, &[3, 4] },
-        a_third_with_those_that_are_down = { 7, &[6], &[], 10_000, &[2] },
-        no_more_than_a_third = { 7, &[6, 7], &[], 10_000, &[] },
-        one_is_down_already = { 3, &[2], &[], 10_000, &[] },
-    )]
-    fn silence_is_judged(size: u64, down: &[u64], heard: &[(u64, u64)], now: u64, want: &[u64]) {
-        assert_eq!(lost(size, down, heard, now), want);
-    }
-
-    #[test]
-    fn a_leader_that_stood_still_has_heard_nobody() {
-        let state = cluster(3, &[]);
-        let mut silence = Silence::new(Millis(0));
-        (1..=4).for_each(|second| silence.tick(&state, Millis(second * 1_000)));
-        assert_eq!(silence.lost(&state, NodeId(1), Millis(5_000)).len(), 1);
-        silence.tick(&state, Millis(6_001));
-        assert_eq!(silence.lost(&state, NodeId(1), Millis(6_001)), []);
-        silence.tick(&state, Millis(7_500));
-        assert_eq!(silence.lost(&state, NodeId(1), Millis(11_000)), []);
-        assert_eq!(silence.lost(&state, NodeId(1), Millis(11_001)).len(), 1);
-    }
-
-    #[test]
-    fn one_that_was_down_has_the_whole_window_again() {
-        let mut silence = Silence::new(Millis(0));
-        silence.heard(NodeId(3), Millis(60_000));
-        (1..=60).for_each(|second| silence.tick(&cluster(3, &[2]), Millis(second * 1_000)));
-        silence.heard(NodeId(3), Millis(64_000));
-        let back = cluster(3, &[]);
-        assert_eq!(silence.lost(&back, NodeId(1), Millis(64_999)), []);
-        assert_eq!(silence.lost(&back, NodeId(1), Millis(65_000)).len(), 1);
-    }
+fn age((at, ago): (Millis, Millis), now: Millis) -> Millis {
+    Millis(now.since(at).0 + ago.0)
 }

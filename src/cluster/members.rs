@@ -170,7 +170,8 @@ impl Planner<'_> {
         if node.is_none() {
             return Some(Rank::Removed);
         }
-        let is_old = |since: Timestamp| self.now >= since.plus(limits::VOTER_DOWN.into());
+        let is_old =
+            |since: Timestamp| self.now >= self.state.due(since, limits::VOTER_DOWN.into());
         Some(if id != self.me && self.down_since(id).is_some_and(is_old) {
             Rank::Down
         } else if self.is_leaving(id) {

@@ -4,6 +4,7 @@
 //! Never judges by itself: silence is judged by `silence`, the members are planned by `members`.
 //! Never reads a clock: `now` is of one that never runs back.
 
+use crate::cluster::clocks;
 use crate::cluster::failure_detector::Silence;
 use crate::cluster::members::{self, Next};
 use crate::consensus::raft::node::Conf;
@@ -11,10 +12,13 @@ use crate::fsm::{Command, State};
 use crate::id::NodeId;
 use crate::limits;
 use crate::units::{Millis, Timestamp};
+use std::collections::BTreeMap;
 
 /// What a leader knows of the nodes.
 pub struct Watch {
     silence: Silence,
+    /// How far the other nodes' clocks are ahead of this one's, in milliseconds.
+    clocks: BTreeMap<NodeId, i64>,
     conf: Option<Conf>,
     /// The last step, and when it was taken: it is not taken twice before it shows or fails.
     asked: Option<(Next, Millis)>,
@@ -24,12 +28,21 @@ impl Watch {
     /// A leader begins: nobody has been silent yet.
     #[must_use]
     pub fn new(conf: Option<Conf>, now: Millis) -> Self {
-        Self { silence: Silence::new(now), conf, asked: None }
+        let clocks = BTreeMap::new();
+        Self { silence: Silence::new(now), clocks, conf, asked: None }
     }
 
     /// A node has let itself be heard.
     pub fn heard(&mut self, node: NodeId, now: Millis) {
         self.silence.heard(node, now);
+    }
+
+    /// What a node's clock shows beside this one's, if it says so.
+    pub fn set_clock(&mut self, node: NodeId, ahead: Option<i64>) {
+        match ahead {
+            Some(ahead) => drop(self.clocks.insert(node, ahead)),
+            None => drop(self.clocks.remove(&node)),
+        }
     }
 
     /// The configuration, or who has caught up, has changed.
@@ -42,10 +55,19 @@ impl Watch {
         self.conf = Some(conf);
     }
 
-    /// A tick of the watch: those that were silent for too long.
-    pub fn lost(&mut self, state: &State, me: NodeId, now: Millis) -> Vec<Command> {
-        self.silence.tick(state, now);
-        self.silence.lost(state, me, now)
+    /// A tick of the watch: what is to be said of those that are silent. `time` is replicated time.
+    pub fn look(
+        &mut self,
+        state: &State,
+        me: NodeId,
+        now: Millis,
+        time: Timestamp,
+    ) -> Vec<Command> {
+        self.silence.tick(state, now, time);
+        let mut seen = self.silence.judge(state, me, now);
+        self.clocks.retain(|id, _| state.nodes.get(id).is_some_and(|node| node.is_there()));
+        seen.extend(clocks::judge(state, me, &self.clocks));
+        seen
     }
 
     /// The next step toward the configuration that should be, if one is due. `time` is replicated

@@ -91,6 +91,9 @@ impl State {
             return Err(Rejection::Stale);
         }
         let mut new = Allocation::clone(old);
+        if self.is_next() && new.desired == Desired::Run {
+            new.course.ends_since = Some(self.time);
+        }
         new.desired = to;
         self.put_allocation(new, touched);
         Ok(())
@@ -120,6 +123,9 @@ impl State {
             new.pulled_at = Some(self.time);
         }
         new.was_healthy |= seen.health == Health::Healthy;
+        if self.is_next() {
+            new.course.failed_starts = failed_starts(old, &seen);
+        }
         new.observed = seen;
         if old.is_routable() && !new.is_routable() {
             self.outdate(&new.app, touched);
@@ -163,6 +169,19 @@ impl State {
             node: Some(allocation.node),
             message,
         });
+    }
+}
+
+/// How often in a row it has ended before it was healthy.
+fn failed_starts(old: &Allocation, seen: &Observed) -> u32 {
+    let (before, count) = (&old.observed, old.course.failed_starts);
+    let moved = (before.attempt, before.phase) != (seen.attempt, seen.phase);
+    let was_healthy = before.health == Health::Healthy && before.attempt == seen.attempt;
+    match seen.phase {
+        Phase::Running if seen.health == Health::Healthy => 0,
+        Phase::Backoff if moved && was_healthy => 0,
+        Phase::Backoff if moved => count.saturating_add(1),
+        _ => count,
     }
 }
 

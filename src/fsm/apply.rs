@@ -4,7 +4,7 @@
 
 use super::allocation::not_found;
 use super::command::{Init, Report};
-use super::model::{Ca, Node, NodeStatus, Part, Token};
+use super::model::{Ca, Condition, Node, NodeStatus, Part, Token};
 use super::{Applied, Cluster, Command, Entry, Outcome, Rejection, Remembered, Session};
 use super::{SessionStep, State, Touched};
 use crate::bugs::{Bug, is_on};
@@ -120,6 +120,8 @@ impl State {
             Command::Raise { level } => self.raise(level),
             Command::Rotate(rotate) => self.rotate(rotate, touched),
             Command::NodeDown { node, boot } => self.node_down(node, boot, touched),
+            Command::Notice(notice) => self.notice(&notice, touched),
+            Command::Standstill { from } => self.stood_still(from, touched),
             Command::Deploy(deploy) => self.deploy(deploy, touched),
             Command::Steps(steps) => self.take_steps(steps, touched),
             Command::Report(report) => self.report(report, touched),
@@ -188,6 +190,7 @@ impl State {
             keyring: init.keyring,
             boot: BootId(0),
             joined_at: self.time,
+            condition: Condition::default(),
         };
         self.ca = init.ca_key.map(|key| Ca { cert: init.ca, key });
         self.nodes.insert(id, Arc::new(node));

@@ -5,7 +5,7 @@
 mod node;
 mod outcome;
 
-pub use node::{Init, Join, Members, Reach, Register};
+pub use node::{Init, Join, Members, Notice, Reach, Register, Sign};
 pub use outcome::{Outcome, Rejection};
 
 use super::keys::Rotate;
@@ -101,6 +101,13 @@ pub enum Command {
         /// The life of it that is meant.
         boot: BootId,
     },
+    /// Something is wrong with a node that is there, or no longer. Needs level 3.
+    Notice(Notice),
+    /// Nobody led since then: that counts for no deadline. Needs level 3.
+    Standstill {
+        /// The last moment of a leader.
+        from: Timestamp,
+    },
     /// A new revision of an app.
     Deploy(Deploy),
     /// Replace every replica of a service, within its update policy.
@@ -172,6 +179,8 @@ impl Command {
         match self {
             Self::Images(_) => super::loaded::LOADED_LEVEL,
             Self::Secrets(_) => super::secrets::SECRETS_LEVEL,
+            Self::Notice(_) | Self::Standstill { .. } => NEXT_LEVEL,
+            Self::Steps(steps) if steps.actions.iter().any(Action::is_next) => NEXT_LEVEL,
             _ => 0,
         }
     }
@@ -258,6 +267,15 @@ pub enum Action {
         /// Which.
         allocation: AllocId,
     },
+    /// A replica does not work where it is: another node is tried. Needs level 3.
+    GiveUp {
+        /// Which.
+        allocation: AllocId,
+        /// Why.
+        why: String,
+        /// It may be the program's fault.
+        is_program: bool,
+    },
     /// Drop the record of an ended allocation.
     Forget {
         /// Which.
@@ -292,6 +310,13 @@ pub enum Action {
     },
     /// A step of a task's run or schedule.
     Run(RunAction),
+}
+
+impl Action {
+    /// It came with [`NEXT_LEVEL`].
+    fn is_next(&self) -> bool {
+        matches!(self, Self::GiveUp { .. })
+    }
 }
 
 /// One thing to do about tasks.

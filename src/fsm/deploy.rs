@@ -8,7 +8,9 @@ pub(crate) mod tests;
 
 use super::allocation::not_found;
 use super::command::Deploy;
-use super::model::{App, DeployKind, DeployStatus, Deployment, Service, StoredSpec, WorkloadSpec};
+use super::model::{
+    App, Avoids, DeployKind, DeployStatus, Deployment, Service, StoredSpec, WorkloadSpec,
+};
 use super::{Outcome, Rejection, State, Touched};
 use crate::id::{AppName, Revision, SpecHash, WorkloadName};
 use crate::limits;
@@ -45,6 +47,8 @@ impl State {
             let service = kept.entry(name.clone()).or_insert_with(Service::none);
             service.target = services.get(name).cloned();
             service.degraded = false;
+            // Another version may work where this one did not.
+            service.avoids.retain(|_, avoided| !avoided.is_program);
         }
         let app = App {
             name: deploy.app.clone(),
@@ -201,7 +205,7 @@ impl State {
 impl Service {
     /// A service that nothing is known of yet.
     fn none() -> Self {
-        Self { stable: None, target: None, generation: 0, degraded: false }
+        Self { stable: None, target: None, generation: 0, degraded: false, avoids: Avoids::new() }
     }
 }
 

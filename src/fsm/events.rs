@@ -3,11 +3,13 @@
 //! Owns which changes are worth an event and what it says. Never changes anything but the ring, and
 //! looks at nothing that the entry did not touch.
 
+mod node;
+
 #[cfg(test)]
 mod tests;
 
 use crate::fsm::model::{AllocKind, Allocation, DeployStatus, Deployment, Desired, Exit};
-use crate::fsm::model::{ExitReason, Health, Node, NodeStatus, Part, Phase};
+use crate::fsm::model::{ExitReason, Health, Phase};
 use crate::fsm::{State, Touched};
 use crate::id::{AllocId, AppName, NodeId, Revision, TokenId, WorkloadName};
 use crate::limits;
@@ -76,6 +78,8 @@ pub enum EventKind {
     AllocationFailed,
     /// An allocation went with its node.
     AllocationLost,
+    /// An allocation did not work where it was: another node is tried.
+    AllocationGivenUp,
     /// A node did not settle a draining in time: the stop no longer waits for it.
     DrainUnsettled,
     /// A node became a member.
@@ -86,8 +90,16 @@ pub enum EventKind {
     NodeUp,
     /// A node gives its allocations away.
     NodeDraining,
-    /// A node is silent.
+    /// A node is lost: nothing was heard of it for too long.
     NodeDown,
+    /// A node is silent and not taken for lost yet.
+    NodeSilent,
+    /// A silent node is heard again.
+    NodeHeard,
+    /// A node's containerd doesn't answer.
+    NodeDegraded,
+    /// A node's containerd answers again.
+    NodeRecovered,
     /// A node's labels were changed.
     NodeLabelled,
     /// A node votes now.
@@ -124,12 +136,17 @@ impl EventKind {
             Self::AllocationStopped => "allocation-stopped",
             Self::AllocationFailed => "allocation-failed",
             Self::AllocationLost => "allocation-lost",
+            Self::AllocationGivenUp => "allocation-given-up",
             Self::DrainUnsettled => "drain-unsettled",
             Self::NodeJoined => "node-joined",
             Self::NodeRegistered => "node-registered",
             Self::NodeUp => "node-up",
             Self::NodeDraining => "node-draining",
             Self::NodeDown => "node-down",
+            Self::NodeSilent => "node-silent",
+            Self::NodeHeard => "node-heard",
+            Self::NodeDegraded => "node-degraded",
+            Self::NodeRecovered => "node-recovered",
             Self::NodeLabelled => "node-labelled",
             Self::NodeVoter => "node-voter",
             Self::NodeLearner => "node-learner",
@@ -218,8 +235,8 @@ impl Found {
             if old.is_some_and(|old| Arc::ptr_eq(old, new)) {
                 continue;
             }
-            for kind in kinds_of_node(old.map(|old| &**old), new) {
-                let message = Some(message_of_node(kind, new));
+            for kind in node::kinds(old.map(|old| &**old), new) {
+                let message = Some(node::message(kind, new));
                 self.push(kind, |event| (event.node, event.message) = (Some(*id), message));
             }
         }
@@ -307,6 +324,9 @@ impl Found {
         if let Some(message) = unsettled(old.desired, new.desired) {
             push(EventKind::DrainUnsettled, Some(message));
         }
+        if old.course.given_up.is_none() && new.course.given_up.is_some() {
+            push(EventKind::AllocationGivenUp, new.course.given_up.clone());
+        }
         let (was, is) = (&old.observed, &new.observed);
         if was.attempt.0 > 0 && is.attempt > was.attempt {
             let message = Some(format!("attempt {}", is.attempt));
@@ -336,48 +356,6 @@ impl Found {
             _ => return,
         };
         self.push(kind, |event| event.message = Some(message));
-    }
-}
-
-fn kinds_of_node(old: Option<&Node>, new: &Node) -> Vec<EventKind> {
-    let Some(old) = old else { return vec![EventKind::NodeJoined] };
-    let mut kinds = Vec::new();
-    if old.boot != new.boot {
-        kinds.push(EventKind::NodeRegistered);
-    }
-    if old.status != new.status {
-        kinds.push(match new.status {
-            NodeStatus::Ready => EventKind::NodeUp,
-            NodeStatus::Draining => EventKind::NodeDraining,
-            NodeStatus::Down => EventKind::NodeDown,
-        });
-    } else if old.drain.is_none() && new.drain.is_some() {
-        kinds.push(EventKind::NodeDraining);
-    }
-    if old.labels != new.labels {
-        kinds.push(EventKind::NodeLabelled);
-    }
-    if old.part != new.part {
-        match new.part {
-            Part::Voter => kinds.push(EventKind::NodeVoter),
-            Part::Learner => kinds.push(EventKind::NodeLearner),
-            Part::Out => {}
-        }
-    }
-    kinds
-}
-
-/// What is told of a node beside the event: its labels, how long its tasks may go on, its name.
-fn message_of_node(kind: EventKind, node: &Node) -> String {
-    let deadline = node.drain.and_then(|drain| drain.deadline);
-    match (kind, deadline) {
-        (EventKind::NodeLabelled, _) if node.labels.is_empty() => "no labels".to_owned(),
-        (EventKind::NodeLabelled, _) => {
-            let labels = node.labels.iter().map(|(label, value)| format!("{label}={value}"));
-            labels.collect::<Vec<_>>().join(" ")
-        }
-        (EventKind::NodeDraining, Some(at)) => format!("tasks until {at}"),
-        _ => node.name.clone(),
     }
 }
 

@@ -7,7 +7,7 @@
 mod tests;
 
 use super::command::{Join, Members};
-use super::model::{Drain, Node, NodeStatus, Part};
+use super::model::{Condition, Drain, Node, NodeStatus, Part};
 use super::{Outcome, Rejection, State, Touched};
 use crate::id::{AllocId, BootId, NodeId};
 use crate::limits;
@@ -187,7 +187,7 @@ impl State {
     }
 
     /// What was planned for the apps of a node while it was otherwise is stale.
-    fn outdate_on(&mut self, id: NodeId, touched: &mut Touched) {
+    pub(super) fn outdate_on(&mut self, id: NodeId, touched: &mut Touched) {
         let live = self.allocations_on(id).filter(|a| a.is_live());
         let apps: std::collections::BTreeSet<_> = live.map(|a| a.app.clone()).collect();
         for app in apps {
@@ -221,5 +221,6 @@ fn new_node(id: NodeId, subnet: std::net::Ipv4Addr, join: Join, now: Timestamp) 
         keyring: join.keyring,
         boot: BootId(0),
         joined_at: now,
+        condition: Condition::default(),
     }
 }

@@ -20,12 +20,14 @@ mod nodes;
 mod recover;
 mod runs;
 pub mod secrets;
+mod standstill;
 mod steps;
 
 #[cfg(test)]
 mod tests;
 
 pub use command::{Command, Entry, FEATURE_LEVEL, NEXT_LEVEL, Outcome, Rejection, SessionStep};
+pub use standstill::Standstill;
 
 use crate::fsm::events::Event;
 use crate::id::{AllocId, AppName, Incarnation, Index, NodeId, Revision, SpecHash, TokenId};
@@ -106,6 +108,9 @@ pub struct State {
     /// The id of the newest event.
     #[serde(default)]
     pub last_event: u64,
+    /// The last times when nobody led.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub standstills: Vec<Standstill>,
     /// Derived from the rest, never stored.
     #[serde(skip)]
     pub derived: Derived,
@@ -331,6 +336,24 @@ impl State {
         self.apps
             .values()
             .find(|app| app.services.contains_key(name) || app.tasks.contains_key(name))
+    }
+
+    /// The nodes where a service did not work.
+    #[must_use]
+    pub fn avoids(&self, service: &WorkloadName) -> Option<&model::Avoids> {
+        self.owner(service)?.services.get(service).map(|service| &service.avoids)
+    }
+
+    /// Nothing is heard of a node, and it isn't taken for down yet.
+    #[must_use]
+    pub fn is_silent(&self, node: NodeId) -> bool {
+        self.nodes.get(&node).is_some_and(|node| node.condition.silent_since.is_some())
+    }
+
+    /// Nothing is heard of a node, or what is asked of it isn't carried out.
+    #[must_use]
+    pub fn is_unanswering(&self, node: NodeId) -> bool {
+        self.nodes.get(&node).is_some_and(|node| !node.condition.answers())
     }
 
     /// The deployment of an app that is on its way.

@@ -3,10 +3,12 @@
 //! Owns the shapes. Never changes them: that is `apply`.
 
 mod allocation;
+mod condition;
 mod node;
 mod run;
 
 pub use allocation::{AllocKind, Allocation, Desired, Exit, ExitReason, Health, Observed, Phase};
+pub use condition::{Avoided, Avoids, Condition, Course};
 pub(in crate::fsm) use node::first_level;
 pub use node::{Ca, Drain, Node, NodeStatus, Part};
 pub use run::{HookRun, HookWhen, Run, RunCause, TaskSchedule};
@@ -49,6 +51,9 @@ pub struct Service {
     pub generation: u64,
     /// The way back to `stable` failed too; what is healthy is kept.
     pub degraded: bool,
+    /// Where it did not work lately.
+    #[serde(default, skip_serializing_if = "Avoids::is_empty")]
+    pub avoids: Avoids,
 }
 
 /// A specification that something in the state refers to, kept once.

@@ -7,13 +7,14 @@
 mod tests;
 
 use super::allocation::not_found;
-use super::command::Register;
+use super::command::{Notice, Register, Sign};
 use super::model::{
-    AllocKind, Allocation, Desired, Exit, ExitReason, Health, NodeStatus, Observed, Phase,
-    ProgressPhase,
+    AllocKind, Allocation, Condition, Desired, Exit, ExitReason, Health, NodeStatus, Observed,
+    Phase, ProgressPhase,
 };
 use super::{Outcome, Rejection, State, Touched};
 use crate::id::{AppName, BootId, NodeId};
+use crate::units::{Millis, Timestamp};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -43,10 +44,44 @@ impl State {
         let mut node = (**old).clone();
         node.status = NodeStatus::Down;
         node.down_since = Some(self.time);
+        node.condition = Condition::default();
         let why = format!("node {} is down", node.name);
         self.nodes.insert(id, Arc::new(node));
         touched.nodes = true;
         self.lose_all(id, &why, touched);
+        Ok(Outcome::Done)
+    }
+
+    /// Something is wrong with a node that is there, or no longer.
+    pub(super) fn notice(
+        &mut self,
+        notice: &Notice,
+        touched: &mut Touched,
+    ) -> Result<Outcome, Rejection> {
+        let old = self.node(notice.node)?;
+        if old.boot != notice.boot || !old.is_there() {
+            return Err(Rejection::Stale);
+        }
+        let mut node = (**old).clone();
+        let seen = &mut node.condition;
+        let since = |lasts: Option<Millis>, known: Option<Timestamp>| {
+            let since = lasts.map(|lasts| Timestamp(self.time.0.saturating_sub(lasts.0)));
+            since.map(|since| known.unwrap_or(since))
+        };
+        match notice.sign {
+            Sign::Silent(lasts) => seen.silent_since = since(lasts, seen.silent_since),
+            Sign::Runtime(lasts) => seen.runtime_since = since(lasts, seen.runtime_since),
+            Sign::Clock(ahead) => seen.clock_ahead = ahead,
+        }
+        if node.condition == old.condition {
+            return Err(Rejection::Stale);
+        }
+        let answers = node.condition.answers() != old.condition.answers();
+        self.nodes.insert(node.id, Arc::new(node));
+        touched.nodes = true;
+        if answers {
+            self.outdate_on(notice.node, touched);
+        }
         Ok(Outcome::Done)
     }
 
@@ -103,6 +138,7 @@ impl State {
         }
         if is_new {
             node.boot = register.boot;
+            node.condition = Condition::default();
             self.reports.remove(&id);
         }
         node.cpu = register.cpu;

@@ -6,8 +6,8 @@
 use super::allocation::not_found;
 use super::command::{RunAction, Spawn, Spawned};
 use super::model::{
-    AllocKind, Allocation, App, Deployment, Desired, Exit, ExitReason, HookRun, HookWhen, Observed,
-    Phase, Progress, ProgressPhase, Run, RunCause, TaskSchedule, WorkloadSpec,
+    AllocKind, Allocation, App, Course, Deployment, Desired, Exit, ExitReason, HookRun, HookWhen,
+    Observed, Phase, Progress, ProgressPhase, Run, RunCause, TaskSchedule, WorkloadSpec,
 };
 use super::{Outcome, Rejection, State, Touched};
 use crate::id::{AllocId, AppName, Attempt, NodeId, Revision, SpecHash, WorkloadName};
@@ -193,6 +193,7 @@ impl State {
             first_running: None,
             was_healthy: false,
             pulled_at: None,
+            course: Course::default(),
         };
         self.derived.waiting.remove(&(run.created_at, run.id));
         self.note(&allocation, ProgressPhase::Scheduled, None);

@@ -5,12 +5,13 @@
 use super::allocation::not_found;
 use super::command::{Action, Place, Steps};
 use super::model::{
-    AllocKind, Allocation, App, DeployStatus, Deployment, Desired, Observed, Progress,
-    ProgressPhase,
+    AllocKind, Allocation, App, Avoided, Course, DeployStatus, Deployment, Desired, Observed,
+    Phase, Progress, ProgressPhase,
 };
 use super::{Outcome, Rejection, State, Touched};
 use crate::bugs::{Bug, is_on};
 use crate::id::{AllocId, Attempt, NodeId, Revision, SpecHash, WorkloadName};
+use crate::limits;
 use std::sync::Arc;
 
 impl State {
@@ -60,6 +61,9 @@ impl State {
                 self.require(&allocation, |a| !a.is_routable())?;
                 self.advance_desired(&allocation, Desired::Stop, touched)
             }
+            Action::GiveUp { allocation, why, is_program } => {
+                self.give_up(&allocation, why, is_program, touched)
+            }
             Action::Forget { allocation } => {
                 self.require(&allocation, |a| !a.is_live() && a.desired == Desired::Stop)?;
                 self.drop_allocation(&allocation, touched);
@@ -76,6 +80,36 @@ impl State {
             }
             Action::Run(action) => self.act_on_run(action, touched),
         }
+    }
+
+    /// A replica does not work where it is: it ends, and its node is avoided for a while.
+    fn give_up(
+        &mut self,
+        id: &AllocId,
+        why: String,
+        is_program: bool,
+        touched: &mut Touched,
+    ) -> Result<(), Rejection> {
+        self.require(id, |a| a.is_live() && a.desired == Desired::Run && !a.is_routable())?;
+        let mut old =
+            self.allocations.get(id).map(|a| Allocation::clone(a)).ok_or(Rejection::Stale)?;
+        let app = self.apps.get(&old.app).ok_or(Rejection::Stale)?;
+        let mut app = App::clone(app);
+        let service = app.services.get_mut(&old.workload).ok_or(Rejection::Stale)?;
+        let (at, bound) = (self.time, limits::NODE_AVOIDED.into());
+        service.avoids.retain(|_, avoided| at.since(avoided.at) < bound);
+        service.avoids.insert(old.node, Avoided { at, why: why.clone(), is_program });
+        self.put_app(app, touched);
+        let node = self.nodes.get(&old.node).map_or("?", |node| node.name.as_str());
+        let told = format!("given up on {node}: {why}");
+        old.course.given_up = Some(why);
+        let phase = old.observed.phase;
+        old.course.was_idle = phase <= Phase::Pulling || phase == Phase::Backoff;
+        old.course.ends_since = Some(at);
+        old.desired = Desired::Stop;
+        self.note(&old, ProgressPhase::Retrying, Some(told));
+        self.put_allocation(old, touched);
+        Ok(())
     }
 
     fn require(
@@ -117,6 +151,7 @@ impl State {
             first_running: None,
             was_healthy: false,
             pulled_at: None,
+            course: Course::default(),
         };
         self.note(&allocation, ProgressPhase::Scheduled, None);
         self.put_allocation(allocation, touched);
@@ -124,7 +159,7 @@ impl State {
     }
 
     pub(super) fn has_room(&self, node: NodeId, spec: &SpecHash) -> bool {
-        self.nodes.get(&node).is_some_and(|node| node.is_ready()) && self.holds(node, spec)
+        self.nodes.get(&node).is_some_and(|node| node.takes_work()) && self.holds(node, spec)
     }
 
     /// What a node has free is enough.
@@ -167,9 +202,9 @@ impl State {
         deployment.reason = Some(reason);
         deployment.failed_service = Some(service);
         for name in deployment.touched.iter() {
-            if let Some(service) = app.services.get_mut(name)
-                && !is_on(Bug::ForgetRevert)
-            {
+            let Some(service) = app.services.get_mut(name) else { continue };
+            service.avoids.retain(|_, avoided| !avoided.is_program);
+            if !is_on(Bug::ForgetRevert) {
                 service.target = service.stable.clone();
             }
         }

@@ -4,10 +4,11 @@
 //! hands out is set aside in its own copy of the nodes' free amounts.
 
 use crate::fsm::State;
-use crate::fsm::model::{Node, NodeStatus};
+use crate::fsm::model::{Desired, Node, NodeStatus};
 use crate::id::{NodeId, WorkloadName};
+use crate::limits;
 use crate::spec::model::RunSpec;
-use crate::units::{Bytes, MilliCpu};
+use crate::units::{Bytes, MilliCpu, Timestamp};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -17,8 +18,12 @@ use std::sync::Arc;
 pub enum Refusal {
     /// It is draining.
     Draining,
-    /// It is silent.
+    /// It is lost.
     Down,
+    /// Nothing is heard of it.
+    Silent,
+    /// Its containerd doesn't answer.
+    Degraded,
     /// Its label has another value, or none.
     Constraint {
         /// The label.
@@ -45,6 +50,8 @@ impl Refusal {
         match self {
             Self::Draining => ("draining", String::new()),
             Self::Down => ("down", String::new()),
+            Self::Silent => ("silent", String::new()),
+            Self::Degraded => ("degraded", "containerd doesn't answer".to_owned()),
             Self::Constraint { label, have: Some(have) } => {
                 ("constraint", format!("{label}={have}"))
             }
@@ -65,6 +72,8 @@ impl fmt::Display for Refusal {
 /// How well a node takes a replica; the least is chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Score {
+    /// When the service last did not work there, if that counts still.
+    pub avoided: Option<Timestamp>,
     /// Other replicas of the service on it.
     pub same: u32,
     /// What would be left of its memory.
@@ -82,7 +91,8 @@ impl fmt::Display for Score {
             1 => "1 other replica".to_owned(),
             count => format!("{count} other replicas"),
         };
-        write!(f, "{others}, {} of memory left", self.memory)
+        write!(f, "{others}, {} of memory left", self.memory)?;
+        if self.avoided.is_some() { f.write_str(", did not work there") } else { Ok(()) }
     }
 }
 
@@ -90,6 +100,7 @@ impl fmt::Display for Score {
 #[derive(Clone)]
 pub struct Placer {
     slots: Vec<Slot>,
+    now: Timestamp,
 }
 
 #[derive(Clone)]
@@ -99,37 +110,70 @@ struct Slot {
     memory: u64,
     /// Replicas of the service that is being placed.
     same: u32,
+    /// When that service last did not work here, if that counts still.
+    avoided: Option<Timestamp>,
 }
 
 impl Placer {
-    /// With what the state's live allocations leave free.
+    /// With what the state's live allocations leave free, at the state's time.
     #[must_use]
     pub fn new(state: &State) -> Self {
+        Self::at(state, state.time)
+    }
+
+    /// The same, at another time.
+    #[must_use]
+    pub fn at(state: &State, now: Timestamp) -> Self {
         let slots = state.nodes.values().map(|node| {
             let used = state.derived.reserved.get(&node.id).copied().unwrap_or_default();
             Slot {
                 cpu: node.cpu.0.saturating_sub(used.cpu.0),
                 memory: node.memory.0.saturating_sub(used.memory.0),
                 same: 0,
+                avoided: None,
                 node: Arc::clone(node),
             }
         });
-        Self { slots: slots.collect() }
+        Self { slots: slots.collect(), now }
     }
 
-    /// Begins a service: its replicas are spread over the nodes.
+    /// Begins a service: its replicas are spread over the nodes. Those that end don't count.
     pub fn begin(&mut self, state: &State, service: &WorkloadName) {
+        let all = state.allocations_of(service);
+        let stay = all.filter(|a| a.is_live() && a.desired == Desired::Run).map(|a| a.node);
+        self.begin_beside(state, service, stay);
+    }
+
+    /// The same, beside those of its replicas that stay, each by its node: what is about to be
+    /// replaced doesn't count.
+    pub fn begin_beside(
+        &mut self,
+        state: &State,
+        service: &WorkloadName,
+        stay: impl Iterator<Item = NodeId>,
+    ) {
         let mut counts: BTreeMap<NodeId, u32> = BTreeMap::new();
-        for allocation in state.allocations_of(service).filter(|a| a.is_live()) {
-            *counts.entry(allocation.node).or_default() += 1;
+        for node in stay {
+            *counts.entry(node).or_default() += 1;
         }
+        let avoids = state.avoids(service);
+        let counting = |at: Timestamp| self.now.since(at) < limits::NODE_AVOIDED.into();
         for slot in &mut self.slots {
             slot.same = counts.get(&slot.node.id).copied().unwrap_or(0);
+            let avoided = avoids.and_then(|avoids| avoids.get(&slot.node.id));
+            slot.avoided = avoided.map(|avoided| avoided.at).filter(|at| counting(*at));
         }
     }
 
-    /// Sets a node aside for one more replica: the one with the fewest of the service, then the
-    /// fullest that still fits, then the lowest id.
+    /// Whether another node takes the service that was begun, and it did not fail there lately.
+    #[must_use]
+    pub fn fits_elsewhere(&self, run: &RunSpec, node: NodeId) -> bool {
+        let is_other = |slot: &&Slot| slot.node.id != node && slot.avoided.is_none();
+        self.slots.iter().filter(is_other).any(|slot| slot.refusal(run).is_none())
+    }
+
+    /// Sets a node aside for one more replica: where the service worked, or failed longest ago; of
+    /// those the one with the fewest of it, then the fullest that still fits, then the lowest id.
     ///
     /// # Errors
     /// Every node's refusal, if none fits.
@@ -175,6 +219,7 @@ impl Placer {
 impl Slot {
     fn score(&self, run: &RunSpec) -> Score {
         Score {
+            avoided: self.avoided,
             same: self.same,
             memory: Bytes(self.memory.saturating_sub(run.memory.0)),
             cpu: MilliCpu(self.cpu),
@@ -187,6 +232,12 @@ impl Slot {
             NodeStatus::Draining => return Some(Refusal::Draining),
             NodeStatus::Down => return Some(Refusal::Down),
             NodeStatus::Ready => {}
+        }
+        if self.node.condition.silent_since.is_some() {
+            return Some(Refusal::Silent);
+        }
+        if self.node.condition.runtime_since.is_some() {
+            return Some(Refusal::Degraded);
         }
         for (label, want) in &run.constraints {
             let have = self.node.labels.get(label);

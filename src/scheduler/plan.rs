@@ -5,6 +5,7 @@
 
 mod depart;
 mod drain;
+mod failing;
 mod hold;
 mod judge;
 mod rollout;
@@ -16,13 +17,14 @@ mod tests;
 
 pub use waiting::Unplaced;
 
+use crate::bugs::{Bug, is_on};
 use crate::fsm::command::{Action, Steps};
 use crate::fsm::model::App;
 use crate::fsm::{Command, State};
 use crate::id::{AllocId, AppName, Index, NodeId, WorkloadName};
 use crate::limits;
 use crate::scheduler::place::Placer;
-use crate::units::Timestamp;
+use crate::units::{Millis, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What stands for the runs of all tasks, in a scope and in what a plan asks to be woken for. No
@@ -155,7 +157,7 @@ impl Context<'_> {
 
     /// What is free on the nodes, less what this plan gives away.
     fn placer(&mut self) -> &mut Placer {
-        self.placer.get_or_insert_with(|| Placer::new(self.state))
+        self.placer.get_or_insert_with(|| Placer::at(self.state, self.now))
     }
 
     /// Looks again at this time at the latest.
@@ -170,6 +172,15 @@ impl Context<'_> {
             self.wake_at(at);
         }
         due
+    }
+
+    /// Whether a time that began then is over; what nobody led of it doesn't count.
+    fn is_due_in(&mut self, since: Timestamp, bound: Millis) -> bool {
+        let at = match is_on(Bug::CountStandstill) {
+            true => since.plus(bound),
+            false => self.state.due(since, bound),
+        };
+        self.is_due(at)
     }
 
     /// Every node that is there has made the view at that index true: one that drains still leads

@@ -147,6 +147,7 @@ async fn a_member_lends_its_blobs() {
         current: true,
         leader: None,
         node: NodeId(2),
+        time: None,
         boot: BootId(2),
         removed: false,
     };

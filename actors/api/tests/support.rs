@@ -60,6 +60,7 @@ impl Shared {
             current: true,
             leader: Some(NodeId(1)),
             node: self.me.unwrap_or(NodeId(1)),
+            time: None,
             boot: BootId(1),
             removed: false,
         };

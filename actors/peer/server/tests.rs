@@ -99,6 +99,7 @@ impl Site {
             current: true,
             leader: Some(NodeId(1)),
             node: NodeId(1),
+            time: None,
             boot: BootId(1),
             removed: false,
         };

@@ -47,6 +47,17 @@ impl Containerd {
         }
     }
 
+    /// Whether it answers a small question. The caller bounds the wait.
+    pub async fn answers(&self) -> bool {
+        let name = self.config.namespace.clone();
+        let request = self.request(api::GetNamespaceRequest { name });
+        match self.namespaces().get(request).await {
+            Ok(_) => true,
+            // A refusal is an answer, too.
+            Err(status) => !is_away(&status) && status.code() != Code::DeadlineExceeded,
+        }
+    }
+
     /// What it was connected with.
     #[must_use]
     pub fn config(&self) -> &Config {

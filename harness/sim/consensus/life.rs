@@ -7,7 +7,7 @@ use super::check::sorted;
 use super::disk::Job;
 use super::network::Link;
 use super::{Event, HASTE, World};
-use crate::cluster::clock::LeaderClock;
+use crate::cluster::clock::Clock;
 use crate::cluster::members::Next;
 use crate::cluster::watch::Watch;
 use crate::consensus::propose::{CommittedEntry, Proposals};
@@ -53,8 +53,7 @@ pub(super) struct Life {
     pub(super) proposals: Proposals<Who>,
     pub(super) looking: bool,
     pub(super) introducing: bool,
-    pub(super) clock: Option<LeaderClock>,
-    pub(super) heard: Option<(Timestamp, Millis)>,
+    pub(super) clock: Clock,
     /// When replicated time was last seen to go on.
     pub(super) read_at: Millis,
     pub(super) watch: Option<Watch>,
@@ -65,6 +64,10 @@ pub(super) struct Life {
     /// Who has called.
     pub(super) callers: BTreeSet<u64>,
 }
+
+/// Where all clocks agree, replicated time is never further off than this, once a leader has heard
+/// the others.
+const ASTRAY: Millis = Millis(5_000);
 
 impl Life {
     pub(super) fn is_current(&self) -> bool {
@@ -87,12 +90,18 @@ impl World {
         let now = self.clock();
         let wall = Timestamp(super::super::EPOCH + now.0);
         let Some(life) = self.lives.get_mut(&id) else { return 0 };
-        let start = match life.heard {
-            Some((time, at)) => time.plus(now.since(at)),
-            None => life.state.time.max(wall),
-        };
-        let clock = life.clock.get_or_insert_with(|| LeaderClock::new(start, now));
-        clock.read(wall, now).0
+        if !life.clock.leads() {
+            let _ = life.clock.begin(life.state.time, wall, now);
+        }
+        let there = life.state.nodes.values().filter(|node| node.is_there()).map(|node| node.id);
+        let others = there.filter(|node| node.0 != id).collect();
+        let _ = life.clock.step(&others, wall, now);
+        let time = life.clock.read(wall, now).unwrap_or_default();
+        let is_settled = !life.clock.may_step();
+        if time.since(wall) > ASTRAY || is_settled && wall.since(time) > ASTRAY {
+            self.fail(format!("n{id} stamps entries {time} at {wall}"));
+        }
+        time.0
     }
 
     pub(super) fn told(&mut self, id: u64, event: Told) {
@@ -114,10 +123,12 @@ impl World {
     }
 
     fn on_leader(&mut self, id: u64, leader: Option<NodeId>) {
+        let now = self.clock();
         let Some(life) = self.lives.get_mut(&id) else { return };
         life.leader = leader.map(|leader| leader.0);
         if !life.leads(id) {
-            (life.clock, life.conf, life.watch) = (None, None, None);
+            life.clock.end(now);
+            (life.conf, life.watch) = (None, None);
         }
         self.keep_watch(id);
         self.hand_over_all(id);
@@ -189,8 +200,8 @@ impl World {
         let now = self.clock();
         let Some(life) = self.lives.get_mut(&id) else { return };
         life.consensus.applied(life.state.index);
-        if life.is_current() && life.clock.is_none() {
-            life.heard = Some((life.state.time, now));
+        if life.is_current() {
+            life.clock.applied(life.state.time, now);
         }
         life.plan_due |= nodes;
         if nodes {
@@ -316,14 +327,15 @@ impl World {
     pub(super) fn look(&mut self, id: u64) {
         let now = self.clock();
         let Some(life) = self.lives.get_mut(&id) else { return };
+        let time = life.state.time.plus(now.since(life.read_at));
         let Some(watch) = &mut life.watch else { return };
-        let lost = watch.lost(&life.state, NodeId(id), now);
+        let seen = watch.look(&life.state, NodeId(id), now, time);
         life.watches += 1;
         life.plan_due = true;
         let (boot, watches) = (life.boot, life.watches);
         let tick = limits::SILENCE_TICK.as_millis() as u64 / HASTE;
         self.after(tick, Event::Look { id, boot, watches });
-        lost.into_iter().for_each(|command| self.propose(id, Who::Nobody, &command, None));
+        seen.into_iter().for_each(|command| self.propose(id, Who::Nobody, &command, None));
     }
 
     /// Takes the next step toward the members that raft should have.

@@ -261,6 +261,7 @@ impl World {
             && let Some(life) = self.lives.get_mut(&to)
             && let Some(watch) = life.watch.as_mut()
         {
+            life.clock.heard(NodeId(from), 0, now);
             watch.heard(NodeId(from), now);
         }
     }

@@ -133,6 +133,7 @@ impl Script {
             current: self.current,
             leader: Some(NodeId(1)),
             node: NodeId(1),
+            time: None,
             boot: self.boot,
             removed: self.removed,
         }));

@@ -97,6 +97,7 @@ fn view(state: &State, node: u64) -> View {
         current: true,
         leader: Some(NodeId(1)),
         node: NodeId(node),
+        time: None,
         boot: BootId(node),
         removed: false,
     }

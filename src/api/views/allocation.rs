@@ -14,7 +14,9 @@ pub fn allocation(state: &State, allocation: &Allocation, seen: &Observed) -> Al
     let stored = state.spec(&allocation.spec);
     let run = stored.map(|stored| stored.spec.run());
     let port = stored.and_then(|stored| stored.spec.service()?.main_port());
-    let used = seen.allocations.get(&allocation.id);
+    let answers = !state.is_unanswering(allocation.node);
+    let used = seen.allocations.get(&allocation.id).filter(|_| answers);
+    let is_unknown = state.is_silent(allocation.node) && allocation.is_live();
     let observed = &allocation.observed;
     AllocationView {
         id: allocation.id.to_string(),
@@ -26,7 +28,7 @@ pub fn allocation(state: &State, allocation: &Allocation, seen: &Observed) -> Al
         .to_owned(),
         node: node_name(state, allocation.node),
         status: phase(status_of(allocation)).to_owned(),
-        health: health(observed.health).to_owned(),
+        health: if is_unknown { "unknown" } else { health(observed.health) }.to_owned(),
         draining: allocation.is_live() && matches!(allocation.desired, Desired::Draining { .. }),
         address: observed.address.zip(port).map(|(ip, port)| format!("{ip}:{port}")),
         cpu: CpuUse {

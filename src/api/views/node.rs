@@ -2,25 +2,29 @@
 //!
 //! Never decides what moves where: the planner is asked.
 
+use super::warnings::short;
 use super::{Observed, allocation, node_name};
 use crate::api::why;
 use crate::api::wire::{DrainView, LeftView, NodeAmount, NodeView};
 use crate::fsm::State;
-use crate::fsm::model::{AllocKind, Allocation, Desired, Drain, Node, NodeStatus, Part};
+use crate::fsm::model::{AllocKind, Allocation, Condition, Desired, Drain, Node, NodeStatus, Part};
 use crate::node::network::Subnet;
 use crate::scheduler::plan::Unplaced;
+use crate::units::{Millis, Timestamp};
 use std::sync::Arc;
 
 /// A node.
 #[must_use]
 pub fn node(state: &State, node: &Node, seen: &Observed) -> NodeView {
     let reserved = state.derived.reserved.get(&node.id).copied().unwrap_or_default();
-    let used = seen.nodes.get(&node.id);
+    let answers = node.condition.runtime_since.is_none();
+    let used = seen.nodes.get(&node.id).filter(|_| answers);
     let live = state.allocations_on(node.id).filter(|a| a.is_live()).count();
     NodeView {
         id: node.id.0,
         name: node.name.clone(),
-        status: node.status.to_string(),
+        status: status(node).to_owned(),
+        message: troubles(node, seen.now).into_iter().next(),
         voter: node.part == Part::Voter,
         leader: seen.leader == Some(node.id),
         address: node.address.clone(),
@@ -40,6 +44,35 @@ pub fn node(state: &State, node: &Node, seen: &Observed) -> NodeView {
         version: node.version.clone(),
         drain: node.drain.map(|drain| drained(state, node, drain, seen)),
     }
+}
+
+/// Its status: where it is there, but doesn't do what it is asked, that.
+fn status(node: &Node) -> &'static str {
+    match node.condition {
+        Condition { silent_since: Some(_), .. } => "silent",
+        Condition { runtime_since: Some(_), .. } => "degraded",
+        _ => node.status.as_str(),
+    }
+}
+
+/// What is wrong with a node that is there, the worst first.
+pub(super) fn troubles(node: &Node, now: Timestamp) -> Vec<String> {
+    let condition = node.condition;
+    let silent = condition.silent_since.map(|since| {
+        let time = short(now.since(since));
+        format!("silent for {time}: it gets nothing new, what runs there is unknown")
+    });
+    let runtime = condition.runtime_since.map(|since| {
+        let time = short(now.since(since));
+        format!("degraded: containerd doesn't answer for {time}: look at it with systemctl status containerd")
+    });
+    let ahead = condition.clock_ahead;
+    let clock = (ahead != 0).then(|| {
+        let how = if ahead > 0 { "ahead of" } else { "behind" };
+        let time = short(Millis(ahead.unsigned_abs()));
+        format!("its clock is {time} {how} the other nodes': set it, for example with chrony")
+    });
+    [silent, runtime, clock].into_iter().flatten().collect()
 }
 
 /// Every node.

@@ -66,7 +66,8 @@ fn is_short(state: &State, app: &App) -> bool {
         let spec = stored.and_then(|stored| Some((stored.spec.service()?, &stored.run)));
         spec.is_some_and(|(spec, run)| {
             let is_new = |a: &&std::sync::Arc<Allocation>| {
-                let is_same = state.spec(&a.spec).is_some_and(|stored| stored.run == *run);
+                let is_same = state.spec(&a.spec).is_some_and(|stored| stored.run == *run)
+                    && a.generation == service.generation;
                 is_same && a.is_live() && a.desired == Desired::Run
             };
             state.allocations_of(name).filter(is_new).count() < spec.replicas as usize
@@ -84,7 +85,8 @@ pub fn replicas(
 ) -> ReplicasView {
     let good = state.allocations_of(name).filter(|a| {
         let is_wanted = a.desired != Desired::Stop;
-        is_wanted && a.observed.phase == Phase::Running && a.is_routable()
+        let is_known = !state.is_silent(a.node);
+        is_wanted && is_known && a.observed.phase == Phase::Running && a.is_routable()
     });
     let healthy: std::collections::BTreeSet<_> = good.filter_map(|a| a.replica()).collect();
     ReplicasView {

@@ -287,3 +287,74 @@ fn a_disk_with_little_room_is_a_warning_with_what_wrote_most() {
     let text = "disk of /var/lib/mill 0 % free (5M of 10G); changes are refused";
     assert_eq!(told(&seen).as_deref(), Some(text));
 }
+
+/// A cluster whose only service is deployed, and healthy where it is.
+fn deployed(file: &str, replicas: u32) -> (State, Vec<AllocId>) {
+    let mut state = cluster();
+    deploy(&mut state, file);
+    let all: Vec<AllocId> = (0..replicas).map(|replica| place(&mut state, replica)).collect();
+    all.iter().for_each(|id| report(&mut state, id, healthy()));
+    let (revision, status, degraded) = (Revision(1), DeployStatus::Succeeded, Vec::new());
+    act(&mut state, Action::Finish { revision, status, degraded });
+    (state, all)
+}
+
+fn messages(state: &State) -> Vec<String> {
+    status(state, &seen()).warnings.into_iter().map(|w| w.message).collect()
+}
+
+#[test]
+fn a_restart_that_fits_nowhere_is_seen() {
+    let big = FILE.replace("replicas 2", "replicas 1").replace("512M", "5G");
+    let (mut state, _) = deployed(&big, 1);
+    assert_eq!(messages(&state), Vec::<String>::new());
+    change(&mut state, Command::RestartService { service: "db".into() });
+    let told = messages(&state);
+    assert!(told.len() == 1 && told[0].starts_with("1/1: no node fits "), "{told:?}");
+    let view = service_named(&state, &"db".into(), &seen()).unwrap();
+    assert_eq!(view.waiting.iter().map(|one| one.name.as_str()).collect::<Vec<_>>(), ["db-0"]);
+}
+
+#[test]
+fn nothing_is_known_of_what_runs_on_a_silent_node() {
+    let (mut state, all) = deployed(FILE, 2);
+    let notice = |sign| {
+        Command::Notice(crate::fsm::command::Notice { node: NodeId(1), boot: BootId(1), sign })
+    };
+    use crate::fsm::command::Sign;
+    change(&mut state, notice(Sign::Silent(Some(crate::units::Millis(2_000)))));
+    let mut now = seen();
+    now.now = state.time;
+    let view = status(&state, &now);
+    assert_eq!((view.nodes[0].status.as_str(), view.services[0].replicas.healthy), ("silent", 0));
+    assert!(view.warnings[0].message.starts_with("silent for 2s"), "{:?}", view.warnings);
+    let one = allocation(&state, &state.allocations[&all[0]], &now);
+    assert_eq!((one.status.as_str(), one.health.as_str()), ("running", "unknown"));
+    change(&mut state, notice(Sign::Silent(None)));
+    change(&mut state, notice(Sign::Runtime(Some(crate::units::Millis(2_000)))));
+    now.now = state.time;
+    now.nodes.insert(NodeId(1), (MilliCpu(1), Bytes(1)));
+    let view = status(&state, &now);
+    assert_eq!((view.nodes[0].status.as_str(), view.nodes[0].cpu.used), ("degraded", None));
+    let told = view.nodes[0].message.as_deref().unwrap();
+    assert!(told.starts_with("degraded: containerd doesn't answer for 2s"), "{told}");
+    let one = allocation(&state, &state.allocations[&all[0]], &now);
+    assert_eq!(one.health, "healthy", "its probes go on");
+}
+
+#[test]
+fn where_a_service_did_not_work_is_told() {
+    let (mut state, all) = deployed(FILE, 2);
+    let crash = model::Observed { phase: Phase::Backoff, health: Health::None, ..healthy() };
+    report(&mut state, &all[1], crash);
+    let (allocation, why) = (all[1].clone(), "exited 1 3×".to_owned());
+    act(&mut state, Action::GiveUp { allocation, why, is_program: true });
+    let told = "did not work on n1, which is avoided for 10m: exited 1 3×";
+    assert!(messages(&state).contains(&told.to_owned()), "{:?}", messages(&state));
+    let why = crate::api::why::workload(&state, &"db".into(), &seen()).unwrap();
+    let given_up = why.allocations.iter().find(|one| one.id == all[1].as_str()).unwrap();
+    let reason = given_up.reason.as_deref();
+    assert_eq!(reason, Some("given up on n1, another node is tried: exited 1 3×"));
+    let other = why.allocations.iter().find(|one| one.id == all[0].as_str()).unwrap();
+    assert_eq!(other.nodes[0].detail, "did not work there: exited 1 3×");
+}

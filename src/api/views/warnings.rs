@@ -41,6 +41,11 @@ pub(super) fn warnings(state: &State, seen: &Observed) -> Vec<WarningView> {
         let (subject, message) = (node.name.clone(), "down".to_owned());
         all.push(WarningView { subject, message, command: None });
     }
+    for node in state.nodes.values() {
+        for message in super::node::troubles(node, seen.now) {
+            all.push(WarningView { subject: node.name.clone(), message, command: None });
+        }
+    }
     all.extend(state.nodes.values().filter_map(|node| of_drain(state, node)));
     for (node, told) in &seen.trouble {
         let Some(node) = state.nodes.get(node) else { continue };
@@ -55,6 +60,7 @@ pub(super) fn warnings(state: &State, seen: &Observed) -> Vec<WarningView> {
     for app in state.apps.values() {
         for (name, service) in &app.services {
             all.extend(of_service(state, app, (name, service), seen.now, &waiting));
+            all.extend(of_avoids(state, (name, service), seen.now));
         }
         all.extend(of_deployment(state, app));
     }
@@ -127,7 +133,7 @@ fn of_log_disk(state: &State, id: NodeId, disk: LogDisk) -> Option<WarningView> 
 }
 
 /// A time in one unit: `40s`, `5m`, `3h`.
-fn short(time: Millis) -> String {
+pub(super) fn short(time: Millis) -> String {
     match time.0 / 1_000 {
         seconds @ 0..=119 => format!("{seconds}s"),
         seconds @ 120..=7_199 => format!("{}m", seconds / 60),
@@ -207,6 +213,24 @@ fn of_service(
         subject: name.to_string(),
         message: format!("{}/{}{why}", count.healthy, count.desired),
         command: Some(format!("mill why {name}")),
+    })
+}
+
+/// Nodes where it did not work lately.
+fn of_avoids(
+    state: &State,
+    (name, service): (&WorkloadName, &Service),
+    now: Timestamp,
+) -> impl Iterator<Item = WarningView> {
+    let bound: Millis = limits::NODE_AVOIDED.into();
+    let lately = service.avoids.iter().filter(move |(_, one)| now.since(one.at) < bound);
+    lately.filter_map(move |(id, one)| {
+        let node = state.nodes.get(id)?;
+        let left = short(Millis(bound.0 - now.since(one.at).0));
+        let (node, why) = (&node.name, &one.why);
+        let message = format!("did not work on {node}, which is avoided for {left}: {why}");
+        let command = Some(format!("mill why {name}"));
+        Some(WarningView { subject: name.to_string(), message, command })
     })
 }
 

@@ -91,7 +91,8 @@ pub struct PlanPlacementView {
 pub struct NodeReasonView {
     /// The node's name.
     pub node: String,
-    /// `chosen`, `fits`, or why it doesn't take it: `memory cpu constraint draining down`.
+    /// `chosen`, `fits`, `avoided` where it did not work lately, or why it doesn't take it: `memory
+    /// cpu constraint draining down silent degraded`.
     pub reason: String,
     /// With figures.
     pub detail: String,

@@ -5,7 +5,7 @@
 use crate::fsm::model::Part;
 use crate::id::{BootId, Incarnation, NodeId};
 use crate::secret::Sealed;
-use crate::units::{Bytes, MilliCpu};
+use crate::units::{Bytes, MilliCpu, Millis};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
@@ -126,4 +126,27 @@ impl Members {
             Part::Out
         }
     }
+}
+
+/// What is wrong with a node that is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Notice {
+    /// Which node.
+    pub node: NodeId,
+    /// The life of it that is meant.
+    pub boot: BootId,
+    /// What is seen of it.
+    pub sign: Sign,
+}
+
+/// One thing that is seen of a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Sign {
+    /// The leader hears nothing of it for so long; absent: it is heard again.
+    Silent(Option<Millis>),
+    /// Its containerd doesn't answer for so long; absent: it does again.
+    Runtime(Option<Millis>),
+    /// Its clock is so many milliseconds ahead of the others'; 0: it agrees.
+    Clock(i64),
 }

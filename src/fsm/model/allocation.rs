@@ -2,6 +2,7 @@
 //!
 //! Owns the shapes and what can be read off them. Never changes any: that is `apply`.
 
+use super::Course;
 use crate::bugs::{Bug, is_on};
 use crate::id::{AllocId, AppName, Attempt, Index, NodeId, Revision, SecretName};
 use crate::id::{SpecHash, WorkloadName};
@@ -61,6 +62,9 @@ pub struct Allocation {
     /// When its pull last got further, in replicated time.
     #[serde(default)]
     pub pulled_at: Option<Timestamp>,
+    /// What became of it besides its phases.
+    #[serde(default, skip_serializing_if = "Course::is_plain")]
+    pub course: Course,
 }
 
 /// What should be. Only ever advances.

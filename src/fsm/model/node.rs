@@ -2,6 +2,7 @@
 //!
 //! Owns the shapes and what can be read off them. Never changes any: that is `apply`.
 
+use super::Condition;
 use crate::id::{BootId, NodeId};
 use crate::secret::Sealed;
 use crate::units::{Bytes, MilliCpu, Timestamp};
@@ -56,6 +57,9 @@ pub struct Node {
     pub boot: BootId,
     /// When it became a member.
     pub joined_at: Timestamp,
+    /// What is wrong with it, while it is there.
+    #[serde(default, skip_serializing_if = "Condition::is_well")]
+    pub condition: Condition,
 }
 
 fn voter() -> Part {
@@ -141,5 +145,11 @@ impl Node {
     #[must_use]
     pub fn is_ready(&self) -> bool {
         self.status == NodeStatus::Ready
+    }
+
+    /// It takes allocations now: it is ready, and carries out what it is asked.
+    #[must_use]
+    pub fn takes_work(&self) -> bool {
+        self.is_ready() && self.condition.answers()
     }
 }

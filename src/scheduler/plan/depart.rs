@@ -165,7 +165,7 @@ impl<'a> Context<'a> {
             let Some(run) = state.runs.get(&hook.run) else { continue };
             let Some(stored) = state.spec(&run.spec) else { continue };
             let patience = Millis::from(limits::ROOM_PATIENCE);
-            let is_urgent = self.is_due(run.created_at.plus(patience));
+            let is_urgent = self.is_due_in(run.created_at, patience);
             wants.push(Want { service: None, run: stored.spec.run(), is_urgent });
         }
         let behind = |name: &WorkloadName| {

@@ -28,7 +28,8 @@ impl Context<'_> {
                 a.kind == AllocKind::Task && a.is_live() && a.desired != Desired::Stop
             };
             let mut runs = state.allocations_on(node.id).filter(goes_on).peekable();
-            if runs.peek().is_some() && self.is_due(deadline) {
+            let since = node.drain.map_or(deadline, |drain| drain.since);
+            if runs.peek().is_some() && self.is_due_in(since, deadline.since(since)) {
                 let kill = |a: &std::sync::Arc<Allocation>| {
                     Action::Run(RunAction::Kill { run: a.id.clone() })
                 };

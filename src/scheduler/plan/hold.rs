@@ -3,7 +3,7 @@
 //! Owns that what is missing meanwhile is replaced by what last succeeded. Never brings anything
 //! new and never takes anything away but the second of two in one seat.
 
-use super::rollout::{is_healthy, is_start_first, rank};
+use super::rollout::{is_start_first, rank};
 use super::{Context, Unplaced};
 use crate::bugs::{Bug, is_on};
 use crate::fsm::model::{Allocation, Desired, Service};
@@ -20,15 +20,27 @@ impl<'a> Context<'a> {
         let all: Vec<&'a Arc<Allocation>> = state.allocations_of(name).collect();
         let (mut taken, mut healthy) = (BTreeSet::new(), BTreeSet::new());
         let mut leaving = BTreeSet::new();
+        let stored = service.stable.as_ref().and_then(|hash| Some((hash, state.spec(hash)?)));
+        let stable = stored.and_then(|(hash, stored)| Some((hash, stored.spec.service()?)));
+        let stable = stable.filter(|_| fills && !is_on(Bug::HoldNothing));
+        let run = stored.map(|(_, stored)| &stored.run);
+        let mut gave_up = false;
         for allocation in self.one_a_seat(&all) {
             let Some(replica) = allocation.replica() else { continue };
+            let is_stable = state.spec(&allocation.spec).map(|stored| &stored.run) == run;
+            if let Some((_, spec)) = stable.filter(|_| is_stable)
+                && self.gives_up(name, spec, allocation)
+            {
+                gave_up = true;
+                continue;
+            }
             taken.insert(replica);
-            if is_healthy(allocation) {
+            if self.works(allocation) {
                 healthy.insert(replica);
             }
         }
         for allocation in all.iter().filter(|a| a.is_live() && a.desired != Desired::Run) {
-            leaving.extend(allocation.replica());
+            leaving.extend(allocation.replica().filter(|_| self.holds_seat(allocation)));
             self.continue_stop(allocation);
         }
         for allocation in all.iter().filter(|a| !a.is_live()) {
@@ -38,9 +50,8 @@ impl<'a> Context<'a> {
             }
         }
         self.forget(&all);
-        let stored = service.stable.as_ref().and_then(|hash| Some((hash, state.spec(hash)?)));
-        let stable = stored.and_then(|(hash, stored)| Some((hash, stored.spec.service()?)));
-        if let Some((hash, spec)) = stable.filter(|_| fills && !is_on(Bug::HoldNothing)) {
+        // Where one was given up just now is known in the next step.
+        if let Some((hash, spec)) = stable.filter(|_| !gave_up) {
             let is_free = |replica: &u32| {
                 let waits = !is_start_first(spec) && leaving.contains(replica);
                 !taken.contains(replica) && !waits

@@ -5,7 +5,7 @@
 #[cfg(test)]
 mod tests;
 
-use super::rollout::is_healthy;
+use super::rollout::is_start_first;
 use super::{Context, Standing};
 use crate::fsm::command::Action;
 use crate::fsm::model::{Allocation, App, DeployStatus, Deployment, Desired, ExitReason, Phase};
@@ -61,7 +61,7 @@ impl Context<'_> {
     ) {
         if behind.is_empty() {
             self.finish(deployment, DeployStatus::Failed, Vec::new());
-        } else if self.is_due(since.plus(self.revert_bound(deployment))) {
+        } else if self.is_due_in(since, self.revert_bound(deployment)) {
             let degraded = behind.iter().map(|name| (*name).clone()).collect();
             self.finish(deployment, DeployStatus::Failed, degraded);
         }
@@ -114,7 +114,11 @@ impl Context<'_> {
                 && allocation.generation == service.generation;
             let is_asked = allocation.desired == Desired::Run;
             let is_lost = allocation.observed.phase == Phase::Lost;
-            if is_new && is_asked && !is_lost && !is_healthy(allocation) {
+            if let Some(why) = self.outlasts(deployment, allocation, &spec) {
+                return Some(why);
+            }
+            let is_behind = is_new && is_asked && !is_lost && !self.works(allocation);
+            if is_behind && !self.is_given_up(allocation) {
                 let why = self.allocation_failure(deployment, allocation, &spec);
                 if let Some(why) = why {
                     return Some(format!("{}: {why}", allocation.id));
@@ -135,11 +139,26 @@ impl Context<'_> {
         // While its tasks ran, nothing was to be placed.
         let tasks = deployment.hooks.iter().filter_map(|hook| hook.ended_at).max();
         let since = placed.max(tasks).unwrap_or_default().max(deployment.started_at);
-        if self.is_due(since.plus(Millis::from(limits::UNPLACED_DEADLINE))) {
+        if self.is_due_in(since, limits::UNPLACED_DEADLINE.into()) {
             let waited = limits::UNPLACED_DEADLINE.as_secs() / 60;
             return Some(format!("{name}: no node fits for {waited}m: {refusals}"));
         }
         None
+    }
+
+    /// What is asked to end doesn't, and what is to take its seat waits for that.
+    fn outlasts(
+        &mut self,
+        deployment: &Deployment,
+        allocation: &Allocation,
+        spec: &ServiceSpec,
+    ) -> Option<String> {
+        let is_seat = allocation.replica().is_some_and(|replica| replica < spec.replicas);
+        let waits = is_seat && !is_start_first(spec) && allocation.first_running.is_some();
+        let since = allocation.course.ends_since.filter(|_| waits && allocation.is_live())?;
+        let is_late = self.has_outlasted(allocation, since.max(deployment.started_at));
+        let node = self.state.nodes.get(&allocation.node).map_or("?", |node| node.name.as_str());
+        is_late.then(|| format!("{} does not end on {node}", allocation.id))
     }
 
     fn allocation_failure(
@@ -186,7 +205,7 @@ impl Context<'_> {
             }
         };
         // One that an earlier deployment began has the whole time of this one.
-        let due = self.is_due(since.max(deployment.started_at).plus(bound));
+        let due = self.is_due_in(since.max(deployment.started_at), bound);
         let now = seen.message.as_ref().map(|text| format!(": {text}")).unwrap_or_default();
         due.then(|| format!("{what} in {bound}{now}{}", output()))
     }

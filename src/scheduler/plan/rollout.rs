@@ -4,6 +4,7 @@
 
 use super::{Context, Standing, Unplaced};
 use crate::bugs::{Bug, is_on};
+use crate::fsm::State;
 use crate::fsm::command::{Action, Place};
 use crate::fsm::model::{Allocation, Desired, Health, Phase, Service};
 use crate::id::{AllocId, NodeId, SpecHash, WorkloadName};
@@ -27,14 +28,16 @@ struct Slot<'a> {
 }
 
 impl Slot<'_> {
-    fn has_healthy(&self) -> bool {
-        self.new.is_some_and(is_healthy) || self.old.is_some_and(is_healthy)
+    fn has_healthy(&self, state: &State) -> bool {
+        let works = |one| works(state, one);
+        self.new.is_some_and(works) || self.old.is_some_and(works)
     }
 
     /// It is as asked; that its node is draining is no concern of a deployment.
-    fn is_as_asked(&self) -> bool {
-        let has_moved = self.new.is_some_and(is_healthy) && self.old.is_none();
-        has_moved || self.moving && self.old.is_some_and(is_healthy)
+    fn is_as_asked(&self, state: &State) -> bool {
+        let works = |one| works(state, one);
+        let has_moved = self.new.is_some_and(works) && self.old.is_none();
+        has_moved || self.moving && self.old.is_some_and(works)
     }
 }
 
@@ -54,13 +57,14 @@ impl<'a> Context<'a> {
         };
         let mut slots: Vec<Slot<'a>> = Vec::new();
         slots.resize_with(replicas as usize, Slot::default);
-        let mut is_busy = false;
+        let (mut is_busy, mut gave_up) = (false, false);
         for allocation in all.iter().filter(|a| a.is_live()) {
             let slot = allocation.replica().and_then(|r| slots.get_mut(r as usize));
             if allocation.desired != Desired::Run {
-                is_busy = true;
+                let since = allocation.course.ends_since;
+                is_busy |= !since.is_some_and(|since| self.has_outlasted(allocation, since));
                 if let Some(slot) = slot {
-                    slot.leaving = true;
+                    slot.leaving |= self.holds_seat(allocation);
                 }
                 self.continue_stop(allocation);
                 continue;
@@ -71,6 +75,12 @@ impl<'a> Context<'a> {
                 continue;
             }
             let is_new = is_current(allocation) && !is_leaving;
+            if let Some(spec) = spec.filter(|_| is_new && slot.is_some())
+                && self.gives_up(name, spec, allocation)
+            {
+                (is_busy, gave_up) = (true, true);
+                continue;
+            }
             let seat = slot.map(|s| if is_new { &mut s.new } else { &mut s.old });
             match seat {
                 Some(seat) if seat.is_none_or(|sitting| rank(allocation) < rank(sitting)) => {
@@ -87,7 +97,7 @@ impl<'a> Context<'a> {
         }
         for allocation in all.iter().filter(|a| !a.is_live()) {
             let slot = allocation.replica().and_then(|r| slots.get(r as usize));
-            let is_awaited = slot.is_some_and(|slot| !slot.has_healthy());
+            let is_awaited = slot.is_some_and(|slot| !slot.has_healthy(state));
             let may_serve = is_current(allocation) || spec.is_some_and(is_start_first);
             if !(is_awaited && may_serve && self.may_return(allocation)) {
                 self.close(allocation);
@@ -98,10 +108,11 @@ impl<'a> Context<'a> {
         }
         self.forget(&all);
         let unplaced = match (spec, target) {
-            (Some(spec), Some(hash)) => self.fill(name, spec, hash, &slots),
+            // Where one was given up just now is known in the next step.
+            (Some(spec), Some(hash)) if !gave_up => self.fill(name, spec, hash, &slots),
             _ => None,
         };
-        let all_new = slots.iter().all(Slot::is_as_asked);
+        let all_new = slots.iter().all(|slot| slot.is_as_asked(state));
         Standing { converged: all_new && !is_busy, unplaced, gets_room: false }
     }
 
@@ -113,23 +124,26 @@ impl<'a> Context<'a> {
         hash: &SpecHash,
         slots: &[Slot<'_>],
     ) -> Option<String> {
+        let state = self.state;
+        let works = |one: &Allocation| works(state, one);
         let start_first = is_start_first(spec);
         let limit = spec.update.max_parallel as usize + usize::from(is_on(Bug::TooManyAtOnce));
         let mut busy = if start_first {
             slots.iter().filter(|s| s.old.is_some() && s.new.is_some()).count()
         } else {
-            slots.iter().filter(|s| !s.has_healthy()).count()
+            slots.iter().filter(|s| !s.has_healthy(state)).count()
         };
-        let starting = slots.iter().filter(|s| s.new.is_some_and(|n| !is_healthy(n))).count();
+        let starting = slots.iter().filter(|s| s.new.is_some_and(|n| !works(n))).count();
         let mut refusals = None;
         if slots.iter().any(|slot| slot.new.is_none()) {
-            let state = self.state;
-            self.placer().begin(state, name);
+            // What is replaced counts for nothing: the new ones are spread by themselves.
+            let stay = slots.iter().filter_map(|slot| Some(slot.new?.node));
+            self.placer().begin_beside(state, name, stay);
         }
         for (replica, slot) in (0..).zip(slots) {
             let verdict = match (slot.new, slot.old) {
                 (Some(new), Some(old)) => {
-                    if is_healthy(new) {
+                    if works(new) {
                         self.retire(old);
                     }
                     continue;
@@ -145,17 +159,19 @@ impl<'a> Context<'a> {
                     placed
                 }
                 (None, Some(old)) => {
-                    let may = if is_healthy(old) { busy < limit } else { starting < limit };
+                    let may = if works(old) { busy < limit } else { starting < limit };
                     if !may {
                         continue;
                     }
-                    // What must leave its node stops only if it has another.
-                    let has_place = match self.is_leaving(old) {
-                        true => self.placer().place(&spec.run).map(drop),
-                        false => Ok(()),
+                    // What must leave its node stops only if it has another; and nobody would hear
+                    // of the end of one whose node doesn't answer.
+                    let has_place = match (self.is_leaving(old), unanswering(state, old.node)) {
+                        (_, Some(why)) => Err(vec![(old.node, why)]),
+                        (true, None) => self.placer().place(&spec.run).map(drop),
+                        (false, None) => Ok(()),
                     };
                     if has_place.is_ok() {
-                        busy += usize::from(is_healthy(old));
+                        busy += usize::from(works(old));
                         self.retire(old);
                     }
                     has_place
@@ -230,6 +246,30 @@ impl<'a> Context<'a> {
         }
     }
 
+    /// It works, as far as is known now: nothing is known of what runs on a silent node.
+    pub(super) fn works(&self, allocation: &Allocation) -> bool {
+        works(self.state, allocation)
+    }
+
+    /// What is asked to end has had its time, and more.
+    pub(super) fn has_outlasted(&mut self, allocation: &Allocation, since: Timestamp) -> bool {
+        let stored = self.state.spec(&allocation.spec);
+        let grace = stored.and_then(|s| Some(s.spec.service()?.stop.grace)).unwrap_or_default();
+        let drain = limits::SETTLE_DEADLINE + limits::DRAIN_DELAY + limits::END_PATIENCE;
+        self.is_due_in(since, Millis(grace.0 + Millis::from(drain).0))
+    }
+
+    /// Whether its end is waited for where two may not be at once: what never ran ends by itself,
+    /// as soon as its node gets to it.
+    pub(super) fn holds_seat(&self, allocation: &Allocation) -> bool {
+        let never_ran = allocation.first_running.is_none()
+            && (allocation.observed.phase <= Phase::Pulling
+                || unanswering(self.state, allocation.node).is_some());
+        let was_idle =
+            allocation.course.was_idle && unanswering(self.state, allocation.node).is_some();
+        !(allocation.course.given_up.is_some() && (never_ran || was_idle))
+    }
+
     /// It is lost with a node that may come back with it.
     pub(super) fn may_return(&self, allocation: &Allocation) -> bool {
         let node = self.state.nodes.get(&allocation.node);
@@ -262,6 +302,17 @@ impl<'a> Context<'a> {
 
 pub(super) fn is_start_first(spec: &ServiceSpec) -> bool {
     spec.update.order == UpdateOrder::StartFirst
+}
+
+fn works(state: &State, allocation: &Allocation) -> bool {
+    is_healthy(allocation) && (!state.is_silent(allocation.node) || is_on(Bug::TrustSilent))
+}
+
+/// Why a node doesn't carry out what it is asked.
+fn unanswering(state: &State, node: NodeId) -> Option<Refusal> {
+    let condition = state.nodes.get(&node)?.condition;
+    let silent = condition.silent_since.map(|_| Refusal::Silent);
+    silent.or_else(|| condition.runtime_since.map(|_| Refusal::Degraded))
 }
 
 pub(super) fn is_healthy(allocation: &Allocation) -> bool {

@@ -73,7 +73,7 @@ impl Context<'_> {
         match self.placer().place(spec.spec.run()) {
             Ok(node) => self.run_action(RunAction::Place { run: run.id.clone(), node }),
             Err(why) => {
-                if self.is_due(since.plus(Millis::from(limits::UNPLACED_DEADLINE))) {
+                if self.is_due_in(since, limits::UNPLACED_DEADLINE.into()) {
                     let minutes = limits::UNPLACED_DEADLINE.as_secs() / 60;
                     let refusals = self.explain(&why);
                     let message = Some(format!("no node fits for {minutes}m: {refusals}"));
