@@ -10,6 +10,8 @@ pub mod doctor;
 pub mod mailbox;
 pub mod peer;
 pub mod platform;
+pub mod proxy;
 pub mod raft;
 pub mod root;
 pub mod scheduler;
+pub mod traffic;

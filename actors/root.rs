@@ -116,6 +116,8 @@ pub enum Child {
     Peer,
     /// The node's containers.
     Container,
+    /// Requests from outside.
+    Proxy,
     /// The planner's shell.
     Scheduler,
     /// The HTTP API.
@@ -124,8 +126,8 @@ pub enum Child {
 
 impl Child {
     /// All of them.
-    pub const ALL: [Self; 5] =
-        [Self::Raft, Self::Peer, Self::Container, Self::Scheduler, Self::Api];
+    pub const ALL: [Self; 6] =
+        [Self::Raft, Self::Peer, Self::Container, Self::Proxy, Self::Scheduler, Self::Api];
 
     /// Its name, as metrics have it.
     #[must_use]
@@ -134,6 +136,7 @@ impl Child {
             Self::Raft => "raft",
             Self::Peer => "peer",
             Self::Container => "container",
+            Self::Proxy => "proxy",
             Self::Scheduler => "scheduler",
             Self::Api => "api",
         }
@@ -350,7 +353,8 @@ impl State {
             return;
         }
         self.member = Some(member);
-        for child in [Child::Raft, Child::Peer, Child::Container, Child::Scheduler] {
+        let members = [Child::Raft, Child::Peer, Child::Container, Child::Proxy, Child::Scheduler];
+        for child in members {
             self.start_child(child, myself).await;
         }
     }

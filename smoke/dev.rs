@@ -103,7 +103,7 @@ fn once_deploys_shows_and_removes() {
     dev.write("hello:v1");
     let out = dev.whole(&["--once"]).ok();
     assert!(out.starts_with("hello r1 → dev\n"), "{out}");
-    assert!(out.contains("\nhello  http://10."), "{out}");
+    assert!(out.contains("\nhello  http://hello.localhost:"), "{out}");
     assert!(out.contains("\nSERVICE  REPLICAS") && out.contains("\nhello    1/1"), "{out}");
     assert!(dev.is_empty(), "{:?}", leftovers(&dev.slot.folder()));
 }

@@ -26,6 +26,7 @@ mod exec;
 mod explain;
 mod faults;
 mod first_deploy;
+mod first_route;
 #[path = "../harness/history.rs"]
 mod history;
 mod images;
@@ -62,3 +63,4 @@ mod survival;
 mod task_lifecycle;
 mod tasks;
 mod traffic;
+mod zero_downtime;

@@ -3,6 +3,7 @@
 //! Owns what each setting means, its default and its check. Never reads the process's environment
 //! and never opens anything: both are handed in.
 
+use crate::cidr::Cidr;
 use crate::id::NodeId;
 use crate::limits;
 use crate::units::Millis;
@@ -91,6 +92,8 @@ pub struct DaemonConfig {
     pub insecure_registries: Vec<String>,
     /// Docker's `config.json`, whose logins count where mill has none of its own.
     pub docker_config: PathBuf,
+    /// Proxies in front of this node whose headers about the client count.
+    pub trusted_proxies: Vec<Cidr>,
     /// Extra trust for the ACME directory.
     pub acme_ca: Option<PathBuf>,
     /// How to log.
@@ -132,6 +135,8 @@ pub struct DaemonFlags {
     pub insecure_registry: Vec<String>,
     /// `--peer-hint`, each.
     pub peer_hint: Vec<String>,
+    /// `--trusted-proxies`, each.
+    pub trusted_proxies: Vec<String>,
     /// `--acme-ca`.
     pub acme_ca: Option<String>,
     /// `--log-format`.
@@ -162,6 +167,7 @@ const PORT: &str = "a port from 1 to 65535";
 const CONTAINERD: &str = "the absolute path of containerd's socket, or private";
 const SUBNET: &str = "an IPv4 subnet of at least a /21, such as 10.99.0.0/16";
 const REGISTRY: &str = "HOST:PORT of a registry, such as registry.lan:5000";
+const RANGE: &str = "a range of addresses, such as 10.0.0.0/8";
 const FORMAT: &str = "text or json";
 const LIFE: &str = "a duration of at least a second, such as 30s";
 const PATH: &str = "an absolute path";
@@ -198,6 +204,7 @@ impl DaemonConfig {
                 .unwrap_or(ContainerdChoice::Auto),
             subnet: given.parse(&flags.subnet, "subnet", subnet)?.unwrap_or(defaults.subnet),
             insecure_registries: given.registries(&flags.insecure_registry)?,
+            trusted_proxies: given.list(&flags.trusted_proxies, "trusted-proxies", range)?,
             docker_config: docker_folder(env).join("config.json"),
             acme_ca: given.parse(&flags.acme_ca, "acme-ca", absolute)?,
             log_format: given
@@ -314,8 +321,8 @@ impl Given<'_> {
             return each.filter_map(Result::transpose).collect();
         }
         let list = self.env.get(&variable(name)).map(String::as_str).unwrap_or_default();
-        list.split([',', ' '])
-            .filter(|one| !one.is_empty())
+        let given = list.split([',', ' ']).filter(|one| !one.is_empty());
+        given
             .map(|one| {
                 let refused =
                     |wanted| ConfigError { origin: variable(name), value: one.to_owned(), wanted };
@@ -360,6 +367,10 @@ fn subnet(text: &str) -> Result<ClusterSubnet, Wanted> {
     let rest = address.to_bits().checked_shl(u32::from(prefix)).unwrap_or(0);
     let fits = (8..=21).contains(&prefix) && rest == 0;
     if fits { Ok(ClusterSubnet { address, prefix }) } else { Err(SUBNET) }
+}
+
+fn range(text: &str) -> Result<Cidr, Wanted> {
+    Cidr::parse(text).ok_or(RANGE)
 }
 
 fn registry(text: &str) -> Result<String, Wanted> {

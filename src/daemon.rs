@@ -24,10 +24,12 @@ use crate::actors::platform::net::{Net, PublishOn};
 use crate::actors::platform::permissions::{self, OpenToOthers};
 use crate::actors::platform::private_containerd as private;
 use crate::actors::platform::{Places, Platform, PlatformError};
+use crate::actors::proxy::shared as ingress;
 use crate::actors::raft::lock::{DataLock, LockError};
 use crate::actors::root::{self, Member, RootRef};
+use crate::actors::traffic::Traffic;
 use crate::api::wire::{InitRequest, InitView};
-use crate::config::{ContainerdChoice, DaemonConfig};
+use crate::config::{ContainerdChoice, DaemonConfig, Mode};
 use crate::fsm::FEATURE_LEVEL;
 use crate::fsm::command::{Reach, Register};
 use crate::id::{BootId, NodeId};
@@ -162,6 +164,8 @@ pub struct Shared {
     pub standing: watch::Sender<Standing>,
     /// The API's UNIX socket.
     pub local: Arc<listener::LocalSocket>,
+    /// What the proxy's threads share.
+    pub ingress: Arc<ingress::Shared>,
     /// Only one claim at a time.
     pub claiming: Mutex<()>,
     /// The node was removed and is to be wiped.
@@ -232,7 +236,10 @@ impl Node {
         let equipment = match &identity {
             Some(who) => Some(Arc::new(equipment::of(&config, who, None)?)),
             // Not served yet, but a taken address is told now.
-            None => equipment::plain(&config).map(|_| None)?,
+            None => {
+                equipment::plain(&config)?;
+                equipment::ingress(&config).map(|_| None)?
+            }
         };
         // Before the API answers: a member never says that it is none.
         let standing = match &equipment {
@@ -251,6 +258,14 @@ impl Node {
             hall: api::Hall::new(),
             standing: watch::Sender::new(standing),
             local,
+            ingress: ingress::Shared::new(
+                ingress::Settings {
+                    trusted: config.trusted_proxies.clone(),
+                    local_names: config.mode == Mode::Dev,
+                    https_port: config.https.port(),
+                },
+                Arc::new(Traffic::default()),
+            ),
             claiming: Mutex::new(()),
             left: Notify::new(),
             hints: address::hints(&config)?,

@@ -8,6 +8,7 @@ pub mod actors;
 pub mod allocation;
 pub mod api;
 mod bugs;
+pub mod cidr;
 pub mod cli;
 pub mod cluster;
 pub mod config;

@@ -21,6 +21,10 @@ mod images;
 
 pub use images::*;
 
+mod ingress;
+
+pub use ingress::*;
+
 mod peer;
 
 pub use peer::*;

@@ -3,6 +3,7 @@
 //! Owns projections for one node. Never touches the machine.
 
 pub mod image_replication;
+pub mod ingress;
 pub mod network;
 pub mod oci;
 pub mod project;

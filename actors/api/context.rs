@@ -13,6 +13,7 @@ use crate::actors::platform::exec::Execs;
 use crate::actors::platform::image::Lent;
 use crate::actors::platform::logs::{Event, LogReader, Query};
 use crate::actors::root::{Done, Msg, Proposal, RootRef, View, Vitals};
+use crate::actors::traffic::Traffic;
 use crate::api::views::{self, Observed};
 use crate::api::wire::{ImageView, InitRequest, InitView, JoinRequest, JoinView};
 use crate::cluster::guard::Guard;
@@ -156,6 +157,8 @@ pub struct Doors {
     pub neighbours: Arc<dyn Neighbours>,
     /// Where connections of other members wait.
     pub hall: Arc<Hall>,
+    /// The requests that this node's proxy got.
+    pub traffic: Arc<Traffic>,
 }
 
 /// What every handler holds.
@@ -427,6 +430,11 @@ fn observed(view: &View, figures: impl Iterator<Item = (NodeId, Figures)>) -> Ob
         seen.allocations.extend(figures.allocations());
         seen.written.extend(figures.written());
         seen.disks.insert(node, figures.disks());
+        for (route, (rate, requests)) in figures.traffic() {
+            let (all, minute) = seen.traffic.entry(route.clone()).or_default();
+            *all += rate;
+            minute.merge(requests);
+        }
     }
     seen
 }

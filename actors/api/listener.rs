@@ -201,16 +201,23 @@ pub fn open_tcp(
         listener.set_nonblocking(true)?;
         tokio::net::TcpListener::from_std(listener)
     });
-    opened.map_err(|source| {
-        if source.kind() != io::ErrorKind::AddrInUse {
-            return ListenError::Address { address, flag, source };
-        }
-        let by = Holder(holder(address.port(), Protocol::Tcp));
-        // Not the peer port, which is the API's next neighbour.
-        let next = address.port().checked_add(2).unwrap_or(address.port() - 2);
-        let free = SocketAddr::new(address.ip(), next);
-        ListenError::InUse { address, by, flag, free }
-    })
+    opened.map_err(|source| refused(address, flag, source))
+}
+
+/// Why an address could not be opened; `flag` is the one that sets it.
+pub fn refused(address: SocketAddr, flag: &'static str, source: io::Error) -> ListenError {
+    if source.kind() != io::ErrorKind::AddrInUse {
+        return ListenError::Address { address, flag, source };
+    }
+    let by = Holder(holder(address.port(), Protocol::Tcp));
+    // Not the peer port, which is the API's next neighbour. Below 1024 a port is privileged.
+    let next = match address.port() {
+        80 => 8080,
+        443 => 8443,
+        port => port.checked_add(2).unwrap_or(port - 2),
+    };
+    let free = SocketAddr::new(address.ip(), next);
+    ListenError::InUse { address, by, flag, free }
 }
 
 #[cfg(test)]

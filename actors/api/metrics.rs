@@ -5,7 +5,6 @@
 use super::context::Context;
 use super::error::ApiError;
 use super::request::Request;
-use super::tally::Tally;
 use crate::actors::root::{Msg, NodeUsage, View, Vitals};
 use crate::api::views::{self, Observed};
 use crate::api::wire::{AllocationView, NodeView, ServiceView};
@@ -47,7 +46,7 @@ pub async fn metrics(context: Arc<Context>, _request: Request) -> Result<Respons
         doing: "writing the figures",
         reason: error.to_string(),
     };
-    let text = page(&view, &seen, &usage, vitals, &context.tally).map_err(failed)?;
+    let text = page(&view, &seen, &usage, vitals, &context).map_err(failed)?;
     let mut response = Response::new(text.into());
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(TEXT));
     Ok(response)
@@ -59,7 +58,7 @@ fn page(
     seen: &Observed,
     usage: &NodeUsage,
     vitals: Vitals,
-    tally: &Tally,
+    context: &Context,
 ) -> Result<String, std::fmt::Error> {
     let mut registry = Registry::default();
     let own = view.state.nodes.get(&view.node).map(|node| node.name.clone()).unwrap_or_default();
@@ -69,7 +68,8 @@ fn page(
     services(&mut registry, &views::services(&view.state, seen));
     nodes(&mut registry, &views::nodes(&view.state, seen));
     process(&mut registry, view, vitals);
-    tally.register(&mut registry);
+    context.tally.register(&mut registry);
+    context.doors.traffic.register(&mut registry);
     let mut text = String::new();
     encode(&mut text, &registry)?;
     Ok(text)

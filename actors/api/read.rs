@@ -50,6 +50,13 @@ pub async fn status(context: Arc<Context>, _request: Request) -> Result<Response
     Ok(reading.mark(json(StatusCode::OK, &views::status(reading.state(), &seen))?))
 }
 
+/// `GET /v1/routes`.
+pub async fn routes(context: Arc<Context>, _request: Request) -> Result<Response, ApiError> {
+    let reading = context.read().await?;
+    let seen = context.observed(&reading.view).await;
+    Ok(reading.mark(json(StatusCode::OK, &views::routes(reading.state(), &seen))?))
+}
+
 /// `GET /v1/services`.
 pub async fn services(context: Arc<Context>, _request: Request) -> Result<Response, ApiError> {
     let reading = context.read().await?;

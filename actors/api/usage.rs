@@ -13,6 +13,7 @@ use crate::consensus::raft::event::LogDisk;
 use crate::fsm::model::Role;
 use crate::id::{AllocId, NodeId};
 use crate::limits;
+use crate::node::ingress::figures::Requests;
 use crate::units::{Bytes, MilliCpu};
 use futures_util::future::join_all;
 use http_body_util::{BodyExt as _, Limited};
@@ -28,7 +29,7 @@ use warp::reply::Response;
 type Amount = (u64, u64);
 
 /// A node's figures, as members tell each other.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Figures {
     /// By allocation.
     allocations: BTreeMap<String, Amount>,
@@ -46,6 +47,9 @@ pub struct Figures {
     /// How the disk of its log is.
     #[serde(default)]
     pub(super) log_disk: LogDisk,
+    /// By route: requests a second, and those of the last minute.
+    #[serde(default)]
+    traffic: BTreeMap<String, (f64, Requests)>,
 }
 
 impl From<NodeUsage> for Figures {
@@ -62,6 +66,7 @@ impl From<NodeUsage> for Figures {
             written: written.collect(),
             disks: disks.collect(),
             log_disk: LogDisk::default(),
+            traffic: BTreeMap::new(),
         }
     }
 }
@@ -92,6 +97,11 @@ impl Figures {
         self.disks.iter().map(disk).collect()
     }
 
+    /// By route.
+    pub fn traffic(&self) -> &BTreeMap<String, (f64, Requests)> {
+        &self.traffic
+    }
+
     /// By allocation.
     pub fn allocations(&self) -> impl Iterator<Item = (AllocId, (MilliCpu, Bytes))> {
         let of = |(id, (cpu, memory)): (&String, &Amount)| {
@@ -116,7 +126,8 @@ pub async fn of_this_node(context: &Context) -> Option<Figures> {
     match context.root.call(Msg::Usage, Some(limits::API_USAGE)).await {
         Ok(CallResult::Success(usage)) => {
             let log_disk = context.vitals().await.map(|vitals| vitals.disk).unwrap_or_default();
-            Some(last.keep(Figures { log_disk, ..usage.into() }))
+            let traffic = context.doors.traffic.figures();
+            Some(last.keep(Figures { log_disk, traffic, ..usage.into() }))
         }
         _ => None,
     }

@@ -6,7 +6,7 @@
 use super::{Child, Msg, RootRef, State, View};
 use crate::actors::mailbox::{Mailbox, Stamp, Waits};
 use crate::actors::raft as consensus;
-use crate::actors::{api, container, peer, scheduler};
+use crate::actors::{api, container, peer, proxy, scheduler};
 use crate::consensus::raft::node::Conf;
 use crate::fsm::Touched;
 use crate::id::{Index, NodeId};
@@ -85,6 +85,8 @@ pub struct Factories {
     pub peer: Option<Factory<peer::Notice>>,
     /// The node's containers.
     pub container: Option<Factory<container::Msg>>,
+    /// Requests from outside.
+    pub proxy: Option<Factory<proxy::Msg>>,
     /// The planner's shell.
     pub scheduler: Option<Factory<scheduler::Msg>>,
     /// The HTTP API.
@@ -96,6 +98,7 @@ pub(super) struct Children {
     pub(super) raft: ChildSlot<consensus::Msg>,
     pub(super) peer: ChildSlot<peer::Notice>,
     pub(super) container: ChildSlot<container::Msg>,
+    pub(super) proxy: ChildSlot<proxy::Msg>,
     pub(super) scheduler: ChildSlot<scheduler::Msg>,
     pub(super) api: ChildSlot<api::Msg>,
     stopping: bool,
@@ -223,7 +226,7 @@ impl<M: ChildMessage> Slot for ChildSlot<M> {
 
 impl Children {
     pub(super) fn new(factories: Factories, waits: &Waits) -> Self {
-        let Factories { raft, peer, container, scheduler, api } = factories;
+        let Factories { raft, peer, container, proxy, scheduler, api } = factories;
         let mailbox = |child: Child| waits.of(child.name());
         Self {
             raft: ChildSlot::new(raft, mailbox(Child::Raft), |all| &mut all.raft),
@@ -231,6 +234,7 @@ impl Children {
             container: ChildSlot::new(container, mailbox(Child::Container), |all| {
                 &mut all.container
             }),
+            proxy: ChildSlot::new(proxy, mailbox(Child::Proxy), |all| &mut all.proxy),
             scheduler: ChildSlot::new(scheduler, mailbox(Child::Scheduler), |all| {
                 &mut all.scheduler
             }),
@@ -244,6 +248,7 @@ impl Children {
             Child::Raft => &mut self.raft,
             Child::Peer => &mut self.peer,
             Child::Container => &mut self.container,
+            Child::Proxy => &mut self.proxy,
             Child::Scheduler => &mut self.scheduler,
             Child::Api => &mut self.api,
         }
@@ -320,7 +325,7 @@ impl Children {
                     self.scheduler.tell(scheduler::Msg::Settled(node, index));
                 }
             }
-            Child::Raft | Child::Container | Child::Api => {}
+            Child::Raft | Child::Container | Child::Proxy | Child::Api => {}
         }
     }
 }

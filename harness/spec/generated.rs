@@ -5,6 +5,7 @@
 
 use super::dice::Dice;
 use super::printer::print;
+use mill::cidr::Cidr;
 use mill::id::WorkloadName;
 use mill::spec::{self, Spec, model::*};
 use mill::units::{Bytes, MilliCpu, Millis};
@@ -126,6 +127,29 @@ fn health(dice: &mut Dice, has_port: bool) -> HealthSpec {
     HealthSpec { explicit: true, probe, interval, timeout, grace }
 }
 
+/// Every option of a route, or none.
+fn options(i: usize) -> Box<RouteOptions> {
+    if i == 0 {
+        return Box::default();
+    }
+    Box::new(RouteOptions {
+        strip: true,
+        to: Some("https://www.example.com".to_owned()),
+        timeout: Some(Millis(5_000)),
+        body_max: Some(Bytes(1_000_000)),
+        auth: Some("web.users".into()),
+        sticky: true,
+        compress: true,
+        allow: vec![Cidr::parse("10.0.0.0/8").unwrap(), Cidr::parse("2001:db8::/32").unwrap()],
+        limit: RateLimit::parse("100/s"),
+        hsts: true,
+        wait: Some(Millis(1_500)),
+        unlogged: true,
+        set: [("X-Frame-Options".to_owned(), "DENY".to_owned())].into(),
+        remove: vec!["Server".to_owned()],
+    })
+}
+
 fn service(dice: &mut Dice, n: u16, tasks: &[WorkloadName]) -> ServiceSpec {
     let run = run(dice, &format!("s{n}"), false);
     let persistent = run.volumes.iter().any(|volume| !volume.ephemeral);
@@ -147,6 +171,7 @@ fn service(dice: &mut Dice, n: u16, tasks: &[WorkloadName]) -> ServiceSpec {
         port: target(i),
         h2c: i == 1,
         redirect: i == 0,
+        options: options(i),
     });
     let routes = routes.collect();
     let publish = (0..count(dice)).map(|i| PublishSpec {

@@ -175,7 +175,8 @@ fn service_fields(service: &ServiceSpec, dice: &mut Dice) -> Vec<String> {
         values.extend(named(&route.port, dice));
         values.extend(route.h2c.then(|| "upstream=\"h2c\"".to_owned()));
         values.extend((!route.redirect).then(|| "redirect=#false".to_owned()));
-        fields.push(format!("route{}", joined(values, dice)));
+        values.extend(options(&route.options, dice));
+        fields.push(format!("route{}{}", joined(values, dice), headers(&route.options, dice)));
     }
     for publish in &service.publish {
         let mut values = vec![publish.host_port.to_string()];
@@ -192,6 +193,33 @@ fn service_fields(service: &ServiceSpec, dice: &mut Dice) -> Vec<String> {
     }
     fields.push(stop(&service.stop, dice));
     fields
+}
+
+fn options(options: &RouteOptions, dice: &mut Dice) -> Vec<String> {
+    let allow: Vec<String> = options.allow.iter().map(ToString::to_string).collect();
+    let mut values = Vec::new();
+    values.extend(options.strip.then(|| "strip=#true".to_owned()));
+    values.extend(options.to.as_ref().map(|to| format!("to={}", text(to, dice))));
+    values.extend(options.timeout.map(|timeout| format!("timeout={}", millis(timeout))));
+    values.extend(options.body_max.map(|most| format!("body-max=\"{}K\"", most.0 / 1_000)));
+    values.extend(options.auth.as_ref().map(|auth| format!("auth={}", text(auth.as_str(), dice))));
+    values.extend(options.sticky.then(|| "sticky=#true".to_owned()));
+    values.extend(options.compress.then(|| "compress=#true".to_owned()));
+    values.extend((!allow.is_empty()).then(|| format!("allow={}", text(&allow.join(" "), dice))));
+    values.extend(options.limit.map(|limit| format!("limit=\"{limit}\"")));
+    values.extend(options.hsts.then(|| "hsts=#true".to_owned()));
+    values.extend(options.wait.map(|wait| format!("wait={}", millis(wait))));
+    values.extend(options.unlogged.then(|| "log=#false".to_owned()));
+    values
+}
+
+fn headers(options: &RouteOptions, dice: &mut Dice) -> String {
+    let mut lines = Vec::new();
+    for (name, value) in &options.set {
+        lines.push(format!("set {} {}", text(name, dice), text(value, dice)));
+    }
+    lines.extend(options.remove.iter().map(|name| format!("remove {}", text(name, dice))));
+    if lines.is_empty() { String::new() } else { format!(" {{ {} }}", lines.join("; ")) }
 }
 
 fn update(update: &UpdateSpec) -> Vec<String> {

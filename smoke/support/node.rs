@@ -27,6 +27,8 @@ pub struct TestDaemon {
     slot: Slot,
     api: u16,
     peer: u16,
+    http: u16,
+    https: u16,
     flags: Vec<String>,
     environment: Vec<(String, String)>,
     process: Option<Child>,
@@ -71,6 +73,8 @@ impl TestDaemon {
         command.args(["--api", &self.api_address()]);
         let peer = self.machine.as_ref().map_or("127.0.0.1", |(_, address)| address);
         command.args(["--peer", &format!("{peer}:{}", self.peer)]);
+        command.args(["--http", &format!("{peer}:{}", self.http)]);
+        command.args(["--https", &format!("{peer}:{}", self.https)]);
         command.args(["--subnet", &self.slot.subnet()]).args(&self.flags);
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         if let Some(dials) = &self.dials {
@@ -297,6 +301,13 @@ impl TestDaemon {
     #[must_use]
     pub fn api_address(&self) -> String {
         format!("127.0.0.1:{}", self.api)
+    }
+
+    /// `ADDRESS:PORT` of HTTP.
+    #[must_use]
+    pub fn http_address(&self) -> String {
+        let address = self.machine.as_ref().map_or("127.0.0.1", |(_, address)| address);
+        format!("{address}:{}", self.http)
     }
 
     /// The administrator's token.

@@ -8,6 +8,7 @@ mod deployment;
 mod events;
 mod happened;
 mod node;
+mod route;
 mod secret;
 mod service;
 mod task;
@@ -21,6 +22,7 @@ pub use deployment::{app, deployment, deployments};
 pub use events::{Event, EventId, Followed, events_after, fill_in, pulling};
 pub use happened::{event, missed};
 pub use node::{left, node, nodes};
+pub use route::routes;
 pub use secret::{secret, secrets};
 pub use service::{replicas, service, service_named, services};
 pub use task::{run, runs, tasks};
@@ -32,6 +34,7 @@ use crate::fsm::State;
 use crate::fsm::login::RegistryLogin;
 use crate::fsm::model::{Role, Token};
 use crate::id::{AllocId, NodeId};
+use crate::node::ingress::figures::Requests;
 use crate::units::{Bytes, MilliCpu, Millis, Timestamp};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -84,6 +87,8 @@ pub struct Observed {
     pub written: BTreeMap<AllocId, Bytes>,
     /// The disks of the nodes that answered.
     pub disks: BTreeMap<NodeId, Vec<Disk>>,
+    /// By route: requests a second, and those of the last minute, of the nodes that answered.
+    pub traffic: BTreeMap<String, (f64, Requests)>,
 }
 
 /// A disk of a node that holds its data or images.

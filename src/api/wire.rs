@@ -8,6 +8,7 @@ mod exec;
 mod explain;
 mod image;
 mod node;
+mod route;
 mod secret;
 mod task;
 
@@ -16,6 +17,7 @@ pub use exec::ExecControl;
 pub use explain::*;
 pub use image::{LayerProgress, LoginRequest, LoginView};
 pub use node::{DrainRequest, DrainView, LabelsRequest, LeftView};
+pub use route::{RouteView, TrafficView};
 pub use secret::*;
 pub use task::{RunView, SpawnRequest, TaskView};
 
@@ -177,6 +179,9 @@ pub struct ServiceView {
     pub routes: Vec<String>,
     /// Host ports.
     pub publish: Vec<u16>,
+    /// The requests that it got by its routes; absent without any.
+    #[serde(default)]
+    pub traffic: Option<TrafficView>,
     /// The way back from a failed deployment failed too.
     pub degraded: bool,
     /// Its replicas without a node.

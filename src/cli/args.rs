@@ -4,8 +4,8 @@
 
 use super::{
     check, clean, completions, cp, daemon, dev, doctor, down, drain, events, exec, fmt, history,
-    image, init, install, join, leave, logs, nodes, plan, ps, restart, rollback, scale, secret,
-    show, spawn, status, token, up, version, why,
+    image, init, install, join, leave, logs, nodes, plan, ps, restart, rollback, route, scale,
+    secret, show, spawn, status, token, up, version, why,
 };
 use argh::{ArgsInfo, FromArgs};
 
@@ -51,6 +51,8 @@ pub enum Command {
     Down(down::DownArgs),
     /// `mill rollback`.
     Rollback(rollback::RollbackArgs),
+    /// `mill route`.
+    Route(route::RouteArgs),
     /// `mill scale`.
     Scale(scale::ScaleArgs),
     /// `mill restart`.

@@ -46,6 +46,9 @@ pub struct DaemonArgs {
     /// where a member is that has moved, ID=HOST[:PORT]
     #[argh(option)]
     pub peer_hint: Vec<String>,
+    /// proxy in front whose headers about the client count, a CIDR
+    #[argh(option)]
+    pub trusted_proxies: Vec<String>,
     /// trust for the ACME directory
     #[argh(option)]
     pub acme_ca: Option<String>,
@@ -80,6 +83,7 @@ impl DaemonArgs {
             subnet: self.subnet,
             insecure_registry: self.insecure_registry,
             peer_hint: self.peer_hint,
+            trusted_proxies: self.trusted_proxies,
             acme_ca: self.acme_ca,
             log_format: self.log_format,
             recover_single: self.recover_single,

@@ -88,6 +88,9 @@ pub struct DevArgs {
     /// registry without TLS or with an unknown certificate, HOST:PORT
     #[argh(option)]
     pub insecure_registry: Vec<String>,
+    /// proxy in front whose headers about the client count, a CIDR
+    #[argh(option)]
+    pub trusted_proxies: Vec<String>,
     /// trust for the ACME directory
     #[argh(option)]
     pub acme_ca: Option<String>,
@@ -107,6 +110,7 @@ impl DevArgs {
             containerd: self.containerd.clone(),
             subnet: self.subnet.clone(),
             insecure_registry: self.insecure_registry.clone(),
+            trusted_proxies: self.trusted_proxies.clone(),
             acme_ca: self.acme_ca.clone(),
             log_format: self.log_format.clone(),
             ..DaemonArgs::default()
@@ -124,8 +128,9 @@ pub(super) fn run(args: DevArgs, context: &Context) -> Result<(), CliError> {
     log_to_stderr(config.log_format, "warn", context);
     let client = Client::new(vec![Target::Unix(config.socket.clone())], None);
     let client = client.verbatim(context.ui.json);
+    let port = config.http.port();
     let (token, since) = (config.data_dir.join(TOKEN), context.now().to_string());
-    let dev = Dev { context, args: &args, secrets, client, token, since };
+    let dev = Dev { context, args: &args, secrets, client, token, since, port };
     let runtime = runtime()?;
     let ended = runtime.block_on(dev.whole(config, &source, &file, &spec));
     // A read of standard input can't be taken back: don't wait for it.
@@ -140,6 +145,8 @@ struct Dev<'a> {
     client: Client,
     token: PathBuf,
     since: String,
+    /// Where HTTP is served.
+    port: u16,
 }
 
 /// Why the work ended.
@@ -288,7 +295,8 @@ impl Dev<'_> {
         }
         let services = self.client.services().await?;
         let own = services.iter().filter(|one| one.app == spec.app.as_str());
-        own.flat_map(addresses).try_for_each(|line| self.context.ui.print(&line))
+        let lines = own.flat_map(|one| addresses(one, self.port));
+        lines.into_iter().try_for_each(|line| self.context.ui.print(&line))
     }
 
     /// Deploys the file again after each change; what is wrong with it is said and waited for.
@@ -374,28 +382,43 @@ fn is_starting(error: &ClientError) -> bool {
     }
 }
 
-/// Until there is a proxy: the containers' own addresses, and published ports.
-fn addresses(service: &ServiceView) -> Vec<String> {
-    let live = service.allocations.iter().filter(|one| one.status == "running");
-    let own = live.filter_map(|one| one.address.as_deref());
-    let mut lines: Vec<String> =
-        own.map(|address| format!("{}  http://{address}", service.name)).collect();
-    lines.extend(service.publish.iter().map(|port| format!("{}  127.0.0.1:{port}", service.name)));
+/// Where a service is reached: by its name, by its routes, and at its published ports.
+fn addresses(service: &ServiceView, port: u16) -> Vec<String> {
+    let name = &service.name;
+    let url = |host: &str, path: &str| match port {
+        80 => format!("{name}  http://{host}.localhost{path}"),
+        _ => format!("{name}  http://{host}.localhost:{port}{path}"),
+    };
+    let mut lines = Vec::new();
+    lines.extend(service.address.is_some().then(|| url(name, "")));
+    for route in &service.routes {
+        let (host, path) = route.split_at(route.find('/').unwrap_or(route.len()));
+        lines.push(url(host.trim_end_matches(".localhost"), path));
+    }
+    lines.extend(service.publish.iter().map(|port| format!("{name}  127.0.0.1:{port}")));
+    lines.dedup();
     lines
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::ps::tests::allocation;
     use crate::cli::status::tests::service;
 
     #[test]
-    fn each_running_replica_has_an_address() {
+    fn a_service_has_an_address_by_its_name_and_by_each_route() {
         let mut web = service("web", 2, 1);
+        assert_eq!(addresses(&web, 8080), [""; 0]);
+        web.address = Some("web.mill:3000".to_owned());
         web.publish = vec![15432];
-        web.allocations = vec![allocation("web-0-k3f9", "web"), allocation("web-1-p02d", "web")];
-        web.allocations[1].status = "backoff".to_owned();
-        assert_eq!(addresses(&web), ["web  http://10.99.8.7:3000", "web  127.0.0.1:15432"]);
+        web.routes = vec!["app.example.com".to_owned(), "app.example.com/api".to_owned()];
+        let expected = [
+            "web  http://web.localhost:8080",
+            "web  http://app.example.com.localhost:8080",
+            "web  http://app.example.com.localhost:8080/api",
+            "web  127.0.0.1:15432",
+        ];
+        assert_eq!(addresses(&web, 8080), expected);
+        assert_eq!(addresses(&web, 80)[0], "web  http://web.localhost");
     }
 }

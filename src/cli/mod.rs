@@ -35,6 +35,7 @@ mod plan;
 mod ps;
 mod restart;
 mod rollback;
+mod route;
 mod scale;
 mod secret;
 mod show;
@@ -156,6 +157,7 @@ async fn run_async(command: Command, context: &Context) -> Result<(), CliError> 
         Command::Plan(args) => plan::run(args, context).await,
         Command::Down(args) => down::run(args, context).await,
         Command::Rollback(args) => rollback::run(args, context).await,
+        Command::Route(args) => route::run(args, context).await,
         Command::Scale(args) => scale::run(args, context).await,
         Command::Restart(args) => restart::run(args, context).await,
         Command::Ps(args) => ps::run(args, context).await,

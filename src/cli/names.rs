@@ -6,8 +6,18 @@
 const ALIASES: [(&str, &str); 1] = [("deploy", "up")];
 
 /// Commands that are in the plan of the program and not in this build.
-const LATER: &[&str] =
-    &["port-forward", "volume", "cert", "backup", "restore", "top", "import", "backup verify"];
+const LATER: &[&str] = &[
+    "port-forward",
+    "volume",
+    "cert",
+    "backup",
+    "restore",
+    "top",
+    "import",
+    "route pause",
+    "route resume",
+    "backup verify",
+];
 
 /// Commands of other programs, and what does the same here.
 const ELSEWHERE: [(&str, &str); 15] = [

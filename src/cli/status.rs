@@ -2,7 +2,7 @@
 
 use super::table::{self, Cell, NONE, Table};
 use super::ui::{BAD, CHANGE, GOOD, STRONG, Ui};
-use super::{Context, error::CliError};
+use super::{Context, error::CliError, route};
 use crate::api::wire::{AppStatusView, NodeView, RunView, ServiceView, StatusView, TaskView};
 use crate::units::Timestamp;
 use argh::{ArgsInfo, FromArgs};
@@ -103,8 +103,8 @@ fn services(services: &[ServiceView], ui: Ui) -> String {
             ),
             cpu.into(),
             memory.into(),
-            NONE.into(),
-            NONE.into(),
+            route::rate(service.traffic.as_ref()).into(),
+            route::p99(service.traffic.as_ref()).into(),
         ]);
     }
     table.render(ui)
@@ -178,6 +178,7 @@ pub mod tests {
             address: None,
             routes: vec![],
             publish: vec![],
+            traffic: None,
             degraded: false,
             waiting: vec![],
             allocations: vec![],
@@ -230,6 +231,7 @@ pub mod tests {
         };
         let web = ServiceView {
             allocations: vec![limit("web-0-k3f9"), limit("web-1-p02d")],
+            traffic: Some(crate::cli::route::tests::traffic()),
             ..service("web", 2, 2)
         };
         StatusView {
@@ -258,7 +260,7 @@ prod  1/1 nodes  leader n1  shop r8 ok, 4m ago
 NODE  STATUS  CPU      MEM        ALLOCS
 n1    ready   1.2/4.0  2.1G/8.0G  7
 SERVICE  REPLICAS  CPU        MEM        REQ/s  P99
-web      2/2       0.24/1.00  180M/1.0G  -      -
+web      2/2       0.24/1.00  180M/1.0G  212    38ms
 db       0/1       -          -          -      -
 ";
         assert_eq!(render(&status(), NOW, PLAIN), expected);

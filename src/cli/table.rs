@@ -134,6 +134,17 @@ pub fn memory(used: Option<u64>, of: Option<u64>) -> String {
     }
 }
 
+/// A short time in seconds, as people write it: `0.4ms`, `38ms`, `2.1s`.
+#[must_use]
+pub fn short(seconds: f64) -> String {
+    let millis = seconds * 1_000.0;
+    match millis {
+        _ if millis < 10.0 => format!("{millis:.1}ms"),
+        _ if millis < 1_000.0 => format!("{millis:.0}ms"),
+        _ => format!("{seconds:.1}s"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -38,6 +38,7 @@ pub(super) fn open(shared: &Arc<Shared>, root: &RootRef) -> io::Result<Doors> {
         keyring: Arc::new(move || Some(member.platform.get()?.secrets.keyring().clone())),
         neighbours: Arc::new(Others(Arc::downgrade(shared))),
         hall: Arc::clone(&shared.hall),
+        traffic: Arc::clone(&shared.ingress.traffic),
         claims: Arc::new(Claimant { shared: Arc::clone(shared), root: root.clone() }),
     })
 }

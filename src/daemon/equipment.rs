@@ -7,6 +7,7 @@ use crate::actors::api::listener::{self, ListenError, Listening};
 use crate::actors::peer::credentials::Credentials;
 use crate::actors::peer::keys::{KeysError, NodeKeys};
 use crate::actors::peer::tls::TrustError;
+use crate::actors::proxy::listen::Addresses;
 use crate::config::{DaemonConfig, Mode};
 use crate::secret::Keyring;
 use nix::sys::socket::{Shutdown, shutdown};
@@ -21,6 +22,8 @@ pub struct Equipment {
     pub api: Vec<Listening>,
     /// The peer port; none in dev.
     pub peer: Option<Arc<TcpListener>>,
+    /// The proxy's addresses.
+    pub ingress: Arc<Addresses>,
     /// Who the node is to others.
     pub credentials: Arc<Credentials>,
     /// What seals and opens.
@@ -56,6 +59,11 @@ impl Equipment {
                 tracing::warn!(%error, "a listener can't be closed");
             }
         }
+        for listener in self.ingress.listeners() {
+            if let Err(error) = shutdown(listener.as_raw_fd(), Shutdown::Both) {
+                tracing::warn!(%error, "a listener of the proxy can't be closed");
+            }
+        }
     }
 }
 
@@ -84,7 +92,8 @@ pub(super) fn of(
     };
     let credentials = Arc::new(Credentials::new(&keys, data, config.certificate_life)?);
     let keyring = Keyring::new(keys.secret);
-    Ok(Equipment { api: api(config, who, &credentials)?, peer, credentials, keyring })
+    let api = api(config, who, &credentials)?;
+    Ok(Equipment { api, peer, ingress: Arc::new(ingress(config)?), credentials, keyring })
 }
 
 /// Opens the peer port.
@@ -96,6 +105,15 @@ pub(super) fn peer_listener(
 ) -> Result<Option<Arc<TcpListener>>, ListenError> {
     let Some(address) = config.peer else { return Ok(None) };
     Ok(Some(Arc::new(listener::open_tcp(address, "--peer")?)))
+}
+
+/// Opens the proxy's addresses.
+///
+/// # Errors
+/// One of them is taken.
+pub(super) fn ingress(config: &DaemonConfig) -> Result<Addresses, ListenError> {
+    let opened = Addresses::open(config.http, config.https);
+    opened.map_err(|no| listener::refused(no.address, no.flag, no.source))
 }
 
 /// The number of an open port.
@@ -164,7 +182,9 @@ mod tests {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let (tcp, port) = (Arc::new(open(any).unwrap()), Arc::new(open(any).unwrap()));
         let places = [tcp.local_addr().unwrap(), port.local_addr().unwrap()];
+        let ingress = Addresses::open(any, any).unwrap();
         let equipment = Equipment {
+            ingress: Arc::new(ingress),
             api: vec![Listening { tcp: Arc::clone(&tcp), plain: true, tls: None }],
             peer: Some(Arc::clone(&port)),
             credentials: Arc::new(credentials),

@@ -7,7 +7,7 @@ use super::{DaemonError, LOG, Shared};
 use crate::actors::peer::place_of;
 use crate::actors::platform::Places;
 use crate::actors::root::{self, Factories, Factory, RootRef, Supervised};
-use crate::actors::{api, container, peer, raft, scheduler};
+use crate::actors::{api, container, peer, proxy, raft, scheduler};
 use crate::config::Mode;
 use crate::fsm::FEATURE_LEVEL;
 use ractor::{Actor as _, SpawnErr};
@@ -21,6 +21,8 @@ pub(super) fn all(shared: &Arc<Shared>) -> Factories {
     let api = with(shared);
     let raft = with(shared);
     let peer = with(shared);
+    let proxy = with(shared);
+    let proxy = factory(&here, move |root| start_proxy(Arc::clone(&proxy), root));
     let container = with(shared);
     let container = factory(&here, move |root| start_container(Arc::clone(&container), root));
     Factories {
@@ -28,6 +30,7 @@ pub(super) fn all(shared: &Arc<Shared>) -> Factories {
         raft: Some(factory(&express, move |root| start_raft(Arc::clone(&raft), root))),
         peer: Some(factory(&express, move |root| start_peer(Arc::clone(&peer), root))),
         container: Some(container.leading_traffic()),
+        proxy: Some(proxy.leading_traffic()),
         scheduler: Some(factory(&here, scheduler::start)),
     }
 }
@@ -49,6 +52,16 @@ async fn start_container(
     let missing = || SpawnErr::StartupFailed("the node is no member yet".into());
     let platform = shared.platform.get().ok_or_else(missing)?;
     container::start(Arc::clone(platform), root).await
+}
+
+async fn start_proxy(
+    shared: Arc<Shared>,
+    root: RootRef,
+) -> Result<Supervised<proxy::Msg>, SpawnErr> {
+    let missing = || SpawnErr::StartupFailed("the node is no member yet".into());
+    let equipment = shared.equipment.get().ok_or_else(missing)?;
+    let addresses = Arc::clone(&equipment.ingress);
+    proxy::start(proxy::Args { root, addresses, shared: Arc::clone(&shared.ingress) }).await
 }
 
 async fn start_api(shared: Arc<Shared>, root: RootRef) -> Result<Supervised<api::Msg>, SpawnErr> {

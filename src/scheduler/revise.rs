@@ -7,6 +7,7 @@
 mod tests;
 
 mod rollback;
+mod taken;
 
 pub use rollback::rollback;
 
@@ -347,7 +348,8 @@ pub fn obstacles(state: &State, spec: &Spec) -> Vec<Obstacle> {
     let tasks = spec.tasks.iter().map(|(name, task)| (name, &task.run));
     let mut found: Vec<Obstacle> =
         services.chain(tasks).filter_map(|(name, run)| too_large(state, name, run)).collect();
-    found.extend(taken_ports(state, spec));
+    found.extend(taken::ports(state, spec));
+    found.extend(taken::routes(state, spec));
     found
 }
 
@@ -381,34 +383,4 @@ pub fn too_large(state: &State, name: &WorkloadName, run: &RunSpec) -> Option<Ob
         return obstacle("constraint", message, "label a node or drop the constraint".to_owned());
     }
     None
-}
-
-/// Host ports that a service of another app opens already.
-fn taken_ports(state: &State, spec: &Spec) -> Vec<Obstacle> {
-    let mut taken = BTreeMap::new();
-    for app in state.apps.values().filter(|app| app.name != spec.app) {
-        for (name, service) in &app.services {
-            let hash = service.target.as_ref().or(service.stable.as_ref());
-            let stored = hash.and_then(|hash| state.spec(hash));
-            for publish in stored.and_then(|s| s.spec.service()).iter().flat_map(|s| &s.publish) {
-                taken.insert((publish.host_port, publish.udp), (name, &app.name));
-            }
-        }
-    }
-    let mut found = Vec::new();
-    for (name, service) in &spec.services {
-        for publish in &service.publish {
-            let Some((other, app)) = taken.get(&(publish.host_port, publish.udp)) else { continue };
-            found.push(Obstacle {
-                workload: name.clone(),
-                field: "publish",
-                message: format!(
-                    "{name}: port {} is published by {other} of app {app}",
-                    publish.host_port
-                ),
-                hint: Some("publish another port".to_owned()),
-            });
-        }
-    }
-    found
 }

@@ -69,7 +69,10 @@ pub(super) fn properties(field: &str) -> &'static [&'static str] {
     match field {
         "port" => &["name"],
         "health" => &["tcp", "exec", "interval", "timeout", "grace"],
-        "route" => &["path", "port", "upstream", "redirect"],
+        "route" => &[
+            "path", "port", "upstream", "redirect", "strip", "to", "timeout", "body-max", "auth",
+            "sticky", "compress", "allow", "limit", "hsts", "wait", "log",
+        ],
         "publish" => &["port", "udp"],
         "volume" => &["path", "size", "ephemeral"],
         "secret-file" => &["path"],
@@ -86,7 +89,7 @@ pub(super) fn properties(field: &str) -> &'static [&'static str] {
 pub(super) fn values(field: &str) -> (usize, usize) {
     match field {
         "command" | "args" => (1, usize::MAX),
-        "constraint" => (2, 2),
+        "constraint" | "set" => (2, 2),
         "health" => (0, 1),
         "env" | "file" | "update" | "stop" => (0, 0),
         // Of env: it has its own words about too few or too many.
@@ -123,6 +126,8 @@ pub(super) fn example(field: &str) -> &'static str {
         "stop" => "stop signal=\"SIGTERM\" grace=\"10s\"",
         "constraint" => "constraint \"zone\" \"eu-1\"",
         "timeout" => "timeout \"5m\"",
+        "set" => "set \"Cache-Control\" \"no-store\"",
+        "remove" => "remove \"Server\"",
         _ => "schedule \"0 3 * * *\"",
     }
 }

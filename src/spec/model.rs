@@ -9,6 +9,10 @@ use serde::{Deserialize, Serialize};
 use sha2::Digest as _;
 use std::collections::{BTreeMap, BTreeSet};
 
+mod route;
+
+pub use route::{RateLimit, RouteOptions, RouteSpec};
+
 /// A whole file: everything one app consists of.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Spec {
@@ -176,21 +180,6 @@ pub struct HealthSpec {
     pub timeout: Millis,
     /// Failures in this time after the start do not count; default 30 s.
     pub grace: Millis,
-}
-
-/// A host and path prefix that lead to the service.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RouteSpec {
-    /// Host name.
-    pub host: String,
-    /// Path prefix, default `/`.
-    pub path: String,
-    /// Named port; absent: the main port.
-    pub port: Option<String>,
-    /// Speak HTTP/2 without TLS to the container.
-    pub h2c: bool,
-    /// Redirect plain HTTP to HTTPS; default true.
-    pub redirect: bool,
 }
 
 /// A host port that every node running a replica opens.

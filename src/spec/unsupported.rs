@@ -8,7 +8,8 @@ use crate::id::WorkloadName;
 
 /// Paths of fields, `*` for any name, and what they are called.
 const FIELDS: &[(&[&str], &str)] = &[
-    (&["service", "*", "route", "*"], "routes"),
+    (&["service", "*", "route", "*", "auth"], "basic authentication of routes"),
+    (&["service", "*", "route", "*", "log"], "access logs"),
     (&["service", "*", "volume", "*"], "persistent volumes"),
     (&["service", "*", "update", "canary"], "canaries"),
 ];
@@ -66,7 +67,7 @@ mod tests {
     port 80
     env { A \"x${service.db.address}\"; B \"${secret(b)}\"; C \"$${secret(b)}\" }
     health exec=\"true\"
-    route \"a.example\"
+    route \"a.example\" auth=\"s\" compress=#true log=#false
     volume \"e\" path=\"/e\" ephemeral=#true
     secret-file \"s\" path=\"/s\"
     update canary=1 for=\"1m\"
@@ -85,7 +86,8 @@ task \"t\" { image \"busybox\"; env { S \"${secret(s)}\" } }
             unsupported(&parsed).into_iter().map(|p| (p.line, p.column, p.message)).collect();
         let expected = [
             (4, 15, "service \"web\"", "addresses of services in env"),
-            (6, 5, "service \"web\"", "routes"),
+            (6, 28, "service \"web\"", "basic authentication of routes"),
+            (6, 51, "service \"web\"", "access logs"),
             (9, 19, "service \"web\"", "canaries"),
             (14, 5, "service \"db\"", "persistent volumes"),
         ];
@@ -100,7 +102,7 @@ task \"t\" { image \"busybox\"; env { S \"${secret(s)}\" } }
 
     #[test]
     fn a_file_without_them_passes() {
-        let text = "service \"web\" { image \"nginx\"; port 80; health \"/\"; publish 80 }";
+        let text = "service \"web\" { image \"nginx\"; port 80; health \"/\"; publish 80; route \"a.example\" }";
         assert_eq!(unsupported(&read("f", text).unwrap()), Vec::new());
     }
 }

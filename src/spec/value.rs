@@ -113,7 +113,7 @@ impl<'o> Line<'o> {
             }
         }
         if let Some(block) = &node.block
-            && !matches!(field, "service" | "task" | "env")
+            && !matches!(field, "service" | "task" | "env" | "route")
         {
             let brace = Span::new(block.span.start, block.span.start + 1);
             let what = if field == "variable" { "env: a variable" } else { field };

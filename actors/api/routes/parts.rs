@@ -1,7 +1,8 @@
 //! What several routes share: parameters, events, what routes of a kind have in common.
 //!
-//! Never a route of its own.
+//! Never answers a request itself.
 
+use super::super::read;
 use super::{Gives, Handler, Parameter, Route, Shape, Takes, Verb, shape};
 use crate::api::wire;
 use crate::fsm::model::Role;
@@ -95,3 +96,11 @@ pub(super) const fn of_node(
 pub(super) const fn forget(path: &'static str, handler: Handler, summary: &'static str) -> Route {
     Route { status: 204, ..change(Verb::Delete, path, handler, Gives::Nothing, summary) }
 }
+
+/// `GET /v1/routes`.
+pub(super) const LIST_ROUTES: Route = get(
+    "/v1/routes",
+    |c, r| Box::pin(read::routes(c, r)),
+    Gives::List(shape::<wire::RouteView>()),
+    "The routes, with the requests that they got",
+);

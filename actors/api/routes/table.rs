@@ -6,7 +6,9 @@ use super::super::{
     allocations, claims, deploy, exec, explain, files, images, leave, logins, logs, metrics, nodes,
     openapi, read, revisions, secrets, tasks, tokens,
 };
-use super::parts::{DEPLOY_EVENTS, LOG_QUERY, change, forget, get, of_node, own, parameter};
+use super::parts::{
+    DEPLOY_EVENTS, LIST_ROUTES, LOG_QUERY, change, forget, get, of_node, own, parameter,
+};
 use super::{Gives, Route, Takes, Verb, shape};
 use crate::api::wire;
 use crate::fsm::model::Role;
@@ -188,6 +190,7 @@ pub static ROUTES: &[Route] = &[
             "Stop and remove all of an app",
         )
     },
+    LIST_ROUTES,
     get(
         "/v1/services",
         |c, r| Box::pin(read::services(c, r)),

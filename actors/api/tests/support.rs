@@ -224,6 +224,7 @@ impl Node {
             claims: Arc::new(FakeClaims),
             neighbours: Arc::clone(&neighbours) as _,
             hall: Hall::new(),
+            traffic: Arc::default(),
         };
         let local = Arc::new(local);
         let args = Args { root: root.clone(), local, standing: seen, doors, dev: false, bounds };

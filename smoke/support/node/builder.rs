@@ -98,14 +98,16 @@ impl Builder {
             run(Command::new("mount").args(["-t", "tmpfs", "-o", &size, "none"]).arg(place));
         }
         let machine = machine(&data_of(&slot.folder()));
-        let (api, peer) = match machine {
-            Some(_) => (4400, 4401),
-            None => (free_port(), free_port()),
+        let [api, peer, http, https] = match machine {
+            Some(_) => [4400, 4401, 80, 443],
+            None => std::array::from_fn(|_| free_port()),
         };
         let mut node = TestDaemon {
             slot,
             api,
             peer,
+            http,
+            https,
             flags,
             environment,
             process: None,

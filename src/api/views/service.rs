@@ -2,7 +2,7 @@
 //!
 //! Never judges them.
 
-use super::{Observed, allocation};
+use super::{Observed, allocation, route};
 use crate::api::why;
 use crate::api::wire::{ReplicasView, ServiceView};
 use crate::fsm::State;
@@ -34,8 +34,9 @@ pub fn service(
         revision: app.revision.0,
         replicas: replicas(state, name, service, spec),
         address: spec.main_port().map(|port| format!("{name}.mill:{port}")),
-        routes: spec.routes.iter().map(route).collect(),
+        routes: spec.routes.iter().map(RouteSpec::key).collect(),
         publish: spec.publish.iter().map(|publish| publish.host_port).collect(),
+        traffic: route::traffic(name, spec, seen),
         degraded: service.degraded,
         waiting: why::waits(state, &own),
         allocations: live.into_iter().map(|a| allocation(state, a, seen)).collect(),
@@ -93,11 +94,6 @@ pub fn replicas(
         desired: if service.target.is_some() { spec.replicas } else { 0 },
         healthy: u32::try_from(healthy.len()).unwrap_or(u32::MAX),
     }
-}
-
-fn route(route: &RouteSpec) -> String {
-    let path = if route.path == "/" { "" } else { &route.path };
-    format!("{}{path}", route.host)
 }
 
 /// The service of that name.

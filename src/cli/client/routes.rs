@@ -7,8 +7,8 @@ use crate::api::wire::{
     AllocationView, AppView, DeploymentView, DrainRequest, HealthView, ImageView, InitRequest,
     InitView, JoinRequest, JoinView, LabelsRequest, LeaveRequest, LeaveView, LoginRequest,
     LoginView, NewTokenView, NodeView, PlanView, RevisionView, RollbackRequest, RotatedView,
-    RunView, ScaleRequest, SecretRequest, SecretValueView, SecretView, SecretsRequest, ServiceView,
-    SpawnRequest, StatusView, TokenRequest, TokenView, WhyView,
+    RouteView, RunView, ScaleRequest, SecretRequest, SecretValueView, SecretView, SecretsRequest,
+    ServiceView, SpawnRequest, StatusView, TokenRequest, TokenView, WhyView,
 };
 use hyper::Method;
 use serde::de::DeserializeOwned;
@@ -51,6 +51,14 @@ impl Client {
     /// `GET /v1/status`.
     pub async fn status(&self) -> Answer<StatusView> {
         self.get("/v1/status").await
+    }
+
+    /// `GET /v1/routes`.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub async fn routes(&self) -> Answer<Vec<RouteView>> {
+        self.get("/v1/routes").await
     }
 
     /// `POST /v1/init`, on the UNIX socket.

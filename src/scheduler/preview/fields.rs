@@ -6,8 +6,8 @@ use crate::fsm::model::WorkloadSpec;
 use crate::id::Digest;
 use crate::limits::PLAN_LINES_MAX;
 use crate::spec::model::{
-    EnvPart, EnvValue, FileSpec, HealthProbe, HealthSpec, PortSpec, PublishSpec, RouteSpec,
-    RunSpec, ServiceSpec, StopSpec, TaskSpec, UpdateOrder, UpdateSpec, VolumeSpec,
+    EnvPart, EnvValue, FileSpec, HealthProbe, HealthSpec, PortSpec, PublishSpec, RouteOptions,
+    RouteSpec, RunSpec, ServiceSpec, StopSpec, TaskSpec, UpdateOrder, UpdateSpec, VolumeSpec,
 };
 use std::collections::BTreeMap;
 
@@ -321,7 +321,32 @@ fn route(route: &RouteSpec) -> (String, String) {
     how.extend(route.port.as_ref().map(|port| format!("port={port:?}")));
     how.extend(route.h2c.then(|| "upstream=\"h2c\"".to_owned()));
     how.extend((!route.redirect).then(|| "redirect=#false".to_owned()));
+    how.extend(options(&route.options));
     (format!("{}{path}", route.host), how.join(" "))
+}
+
+/// What else a route says, as the file has it.
+fn options(options: &RouteOptions) -> Vec<String> {
+    let quoted = |name: &str, value: Option<String>| value.map(|v| format!("{name}={v:?}"));
+    let flag = |name: &str, on: bool| on.then(|| format!("{name}=#true"));
+    let allow: Vec<String> = options.allow.iter().map(ToString::to_string).collect();
+    let each = [
+        flag("strip", options.strip),
+        quoted("to", options.to.clone()),
+        quoted("timeout", options.timeout.map(|timeout| timeout.to_string())),
+        quoted("body-max", options.body_max.map(|most| most.to_string())),
+        quoted("auth", options.auth.as_ref().map(ToString::to_string)),
+        flag("sticky", options.sticky),
+        flag("compress", options.compress),
+        quoted("allow", (!allow.is_empty()).then(|| allow.join(" "))),
+        quoted("limit", options.limit.map(|limit| limit.to_string())),
+        flag("hsts", options.hsts),
+        quoted("wait", options.wait.map(|wait| wait.to_string())),
+        options.unlogged.then(|| "log=#false".to_owned()),
+    ];
+    let set = options.set.iter().map(|(name, value)| format!("set {name:?} {value:?}"));
+    let removed = options.remove.iter().map(|name| format!("remove {name:?}"));
+    each.into_iter().flatten().chain(set).chain(removed).collect()
 }
 
 fn volume(volume: &VolumeSpec) -> (String, String) {

@@ -121,7 +121,7 @@ fn routes(ctx: &mut Ctx, spec: &Spec) {
     for (name, service) in &spec.services {
         let scope = scope("service", name);
         for (index, route) in service.routes.iter().enumerate() {
-            let key = format!("{}{}", route.host, route.path);
+            let key = route.key();
             let span = position(ctx, &scope, &["route", &index.to_string()]);
             claims.push(Claim { key, scope: scope.clone(), span });
         }

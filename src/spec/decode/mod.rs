@@ -8,6 +8,7 @@ mod env;
 mod file;
 mod health;
 mod network;
+mod route;
 mod run;
 mod service;
 mod storage;

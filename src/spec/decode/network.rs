@@ -1,8 +1,8 @@
-//! Ports, routes and published ports.
+//! Ports and published ports.
 //!
 //! Owns their fields within one service. Never compares services with each other.
 
-use super::super::model::{PortSpec, PublishSpec, RouteSpec};
+use super::super::model::{PortSpec, PublishSpec};
 use super::super::nearest::nearest;
 use super::super::slips::quoted;
 use super::super::value::Line;
@@ -59,7 +59,12 @@ pub(super) fn ports(ctx: &mut Ctx, scope: &Scope, fields: &mut Fields) -> Ports 
 }
 
 /// The named port of a route or published port, checked; without a name there must be a main port.
-fn target(ctx: &mut Ctx, scope: &Scope, line: &Line, ports: &Ports) -> Result<Option<String>, ()> {
+pub(super) fn target(
+    ctx: &mut Ctx,
+    scope: &Scope,
+    line: &Line,
+    ports: &Ports,
+) -> Result<Option<String>, ()> {
     let Some(at) = At::property(scope, line, "port") else {
         if !ports.lacks_main() {
             return Ok(None);
@@ -79,79 +84,6 @@ fn target(ctx: &mut Ctx, scope: &Scope, line: &Line, ports: &Ports) -> Result<Op
     };
     at.error(ctx, &format!("no port is named {name:?}"), Some(hint));
     Err(())
-}
-
-/// Reads the routes.
-pub(super) fn routes(
-    ctx: &mut Ctx,
-    scope: &Scope,
-    fields: &mut Fields,
-    ports: &Ports,
-) -> Vec<RouteSpec> {
-    let mut routes: Vec<RouteSpec> = Vec::new();
-    for line in fields.all("route") {
-        ctx.keep(scope, &["route", &routes.len().to_string()], line.span);
-        let host = At::value(scope, &line, 0).and_then(|at| host(ctx, at));
-        let path = match At::property(scope, &line, "path") {
-            Some(at) => prefix(ctx, at),
-            None => Some("/".to_owned()),
-        };
-        let port = target(ctx, scope, &line, ports);
-        let h2c = At::property(scope, &line, "upstream").map(|at| upstream(ctx, at));
-        let redirect = At::property(scope, &line, "redirect").map(|at| at.flag(ctx));
-        if let (Some(host), Some(path), Ok(port)) = (host, path, port) {
-            let (h2c, redirect) = (h2c == Some(Some(true)), redirect.flatten().unwrap_or(true));
-            routes.push(RouteSpec { host, path, port, h2c, redirect });
-        }
-    }
-    routes
-}
-
-fn upstream(ctx: &mut Ctx, at: At) -> Option<bool> {
-    let text = at.text(ctx)?;
-    if text == "h2c" {
-        return Some(true);
-    }
-    let hint = Some("the only one is upstream=\"h2c\"; leave it out for HTTP/1.1".to_owned());
-    at.error(ctx, &format!("unknown upstream {text:?}"), hint);
-    None
-}
-
-/// A host name in lower case.
-fn host(ctx: &mut Ctx, at: At) -> Option<String> {
-    let text = at.some_text(ctx)?;
-    let plain = text.split_once("://").map_or(text.as_str(), |(_, rest)| rest);
-    let end = plain.find(['/', ':']).unwrap_or(plain.len());
-    let bare = plain[..end].to_lowercase();
-    let label = |label: &str| {
-        let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
-        matches!(label.len(), 1..=63)
-            && label.bytes().all(inner)
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-    };
-    let valid = bare.len() <= 253 && bare.split('.').all(label);
-    if valid && bare == text {
-        return Some(text);
-    }
-    let hint = if text.contains('*') {
-        Some("write one route for each host".to_owned())
-    } else {
-        valid.then(|| match &plain[end..] {
-            rest if rest.starts_with('/') && rest.len() > 1 => {
-                format!("write route {bare:?} path={rest:?}")
-            }
-            _ => format!("write route {bare:?}"),
-        })
-    };
-    at.error(ctx, &format!("{text:?} isn't a host name"), hint);
-    None
-}
-
-/// The path prefix of a route.
-fn prefix(ctx: &mut Ctx, at: At) -> Option<String> {
-    let text = at.text(ctx)?;
-    url_path(ctx, at, &text, false).then_some(text)
 }
 
 /// Whether a text is the path of a URL; `query`: it may have a query.

@@ -6,7 +6,7 @@ use super::super::fields::{SERVICE, TASK_ONLY};
 use super::super::model::{CanarySpec, RunSpec, ServiceSpec, UpdateOrder, UpdateSpec};
 use super::super::value::Line;
 use super::values::At;
-use super::{Ctx, Fields, Known, Scope, health, network, run};
+use super::{Ctx, Fields, Known, Scope, health, network, route, run};
 use crate::id::WorkloadName;
 use crate::limits::REPLICAS_MAX;
 use crate::units::Millis;
@@ -25,7 +25,7 @@ pub(super) fn read(ctx: &mut Ctx, scope: &Scope, line: &Line) -> ServiceSpec {
         .and_then(|line| At::value(scope, line, 0)?.integer(ctx, 0, REPLICAS_MAX))
         .unwrap_or(1);
     let health = health::read(ctx, scope, &mut fields, &ports);
-    let routes = network::routes(ctx, scope, &mut fields, &ports);
+    let routes = route::read(ctx, scope, &mut fields, &ports);
     let publish = network::publish(ctx, scope, &mut fields, &ports);
     if let (Some(line), Some(volume)) = (&replicas_line, persistent(&run))
         && replicas > 1

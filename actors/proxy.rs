@@ -1,0 +1,130 @@
+//! The proxy actor: requests from outside → healthy containers of all nodes.
+//!
+//! Owns the table of routes that the threads use, and is settled once they use it. Never touches a
+//! connection: that is the engine, on threads of its own.
+
+pub mod certs;
+mod connection;
+pub mod engine;
+mod gauge;
+mod io;
+pub mod listen;
+mod service;
+pub mod shared;
+
+#[cfg(test)]
+mod tests;
+
+use crate::actors::mailbox::Stamp;
+use crate::actors::root::{self, Child, ChildMessage, RootRef, Supervised, View};
+use crate::id::Index;
+use engine::Threads;
+use listen::Addresses;
+use ractor::{Actor, ActorProcessingErr, ActorRef, SpawnErr};
+use shared::Shared;
+use std::sync::Arc;
+
+/// What the proxy actor is told.
+pub enum Msg {
+    /// The newest state.
+    View(View),
+    /// How long does a message wait here?
+    Stamped(Stamp),
+}
+
+impl ChildMessage for Msg {
+    fn view(view: View) -> Option<Self> {
+        Some(Self::View(view))
+    }
+
+    fn stamp(stamp: Stamp) -> Self {
+        Self::Stamped(stamp)
+    }
+}
+
+/// What it starts with.
+pub struct Args {
+    /// Where it says what it has made true.
+    pub root: RootRef,
+    /// Where it is reached.
+    pub addresses: Arc<Addresses>,
+    /// What its threads share, over its restarts: those of a failed actor see the newest table, too.
+    pub shared: Arc<Shared>,
+}
+
+/// The actor.
+pub struct Proxy;
+
+/// What it keeps.
+pub struct State {
+    root: RootRef,
+    shared: Arc<Shared>,
+    threads: Option<Threads>,
+    /// A current view has been shown.
+    shown: bool,
+}
+
+/// Starts the actor as root's child.
+///
+/// # Errors
+/// The system has no threads or descriptors left.
+pub async fn start(args: Args) -> Result<Supervised<Msg>, SpawnErr> {
+    let root = args.root.get_cell();
+    let (actor, _) = Proxy::spawn_linked(None, Proxy, args, root).await?;
+    Ok(actor.into())
+}
+
+impl Actor for Proxy {
+    type Msg = Msg;
+    type State = State;
+    type Arguments = Args;
+
+    async fn pre_start(
+        &self,
+        _myself: ActorRef<Msg>,
+        args: Args,
+    ) -> Result<State, ActorProcessingErr> {
+        let threads = Threads::start(&args.shared, args.addresses.doors()?)?;
+        Ok(State { root: args.root, shared: args.shared, threads: Some(threads), shown: false })
+    }
+
+    async fn handle(
+        &self,
+        _myself: ActorRef<Msg>,
+        message: Msg,
+        state: &mut State,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            Msg::View(view) => state.on_view(&view),
+            Msg::Stamped(stamp) => stamp.arrived(),
+        }
+        Ok(())
+    }
+
+    async fn post_stop(
+        &self,
+        _myself: ActorRef<Msg>,
+        state: &mut State,
+    ) -> Result<(), ActorProcessingErr> {
+        if let Some(threads) = state.threads.take() {
+            threads.stop().await;
+        }
+        Ok(())
+    }
+}
+
+impl State {
+    /// Until the view is known to be current, what was true before the restart is not shown: the
+    /// log is replayed through old states.
+    fn on_view(&mut self, view: &View) {
+        let touched = &view.touched;
+        let news = touched.all || !touched.apps.is_empty() || !touched.allocations.is_empty();
+        if view.current && (news || !self.shown) {
+            self.shared.show(&view.state, view.node);
+            self.shown = true;
+        }
+        let index = if view.current { view.index } else { Index(0) };
+        // Root outlives its children.
+        let _ = self.root.cast(root::Msg::Settled { child: Child::Proxy, index });
+    }
+}

@@ -1,0 +1,152 @@
+//! What the proxy's threads share: the table, the trusted senders, what is counted.
+//!
+//! Owns the swap of the table, which no request notices. Never holds a connection.
+
+use super::certs::Certificates;
+use super::gauge::Gauge;
+use crate::actors::traffic::{RouteTraffic, Traffic, source};
+use crate::cidr::Cidr;
+use crate::fsm::State;
+use crate::id::{AllocId, NodeId};
+use crate::limits::{INGRESS_CONNECTIONS, INGRESS_SOURCE};
+use crate::node::ingress::table::{Maker, Rule, Table};
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// The routes as the threads use them.
+pub type Routes = Table<Arc<RouteTraffic>, Arc<Gauge>>;
+/// One of them.
+pub type Route = Rule<Arc<RouteTraffic>, Arc<Gauge>>;
+
+/// How the proxy is set up.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// Proxies in front of this one whose headers count.
+    pub trusted: Vec<Cidr>,
+    /// Names below `.localhost` lead to services too.
+    pub local_names: bool,
+    /// The port that clients reach HTTPS by.
+    pub https_port: u16,
+}
+
+/// What the threads share.
+pub struct Shared {
+    /// How it is set up.
+    pub settings: Settings,
+    /// What is counted.
+    pub traffic: Arc<Traffic>,
+    /// The certificates of the hosts.
+    pub certificates: Arc<Certificates>,
+    table: ArcSwap<Routes>,
+    gauges: Mutex<BTreeMap<AllocId, Arc<Gauge>>>,
+    connections: AtomicUsize,
+    sources: Mutex<BTreeMap<IpAddr, usize>>,
+}
+
+impl Shared {
+    /// Without routes.
+    #[must_use]
+    pub fn new(settings: Settings, traffic: Arc<Traffic>) -> Arc<Self> {
+        Arc::new(Self {
+            settings,
+            traffic,
+            certificates: Arc::default(),
+            table: ArcSwap::from_pointee(Routes::default()),
+            gauges: Mutex::default(),
+            connections: AtomicUsize::new(0),
+            sources: Mutex::default(),
+        })
+    }
+
+    /// The routes of now.
+    #[must_use]
+    pub fn routes(&self) -> arc_swap::Guard<Arc<Routes>> {
+        self.table.load()
+    }
+
+    /// Makes the table of a state the one that counts.
+    pub fn show(&self, state: &State, node: NodeId) {
+        let mut kept = BTreeMap::new();
+        let mut gauges = self.gauges.lock();
+        let table = {
+            let mut maker = Maker {
+                node,
+                local_names: self.settings.local_names,
+                figures: &mut |key| self.traffic.of(key),
+                gauge: &mut |id| {
+                    let gauge = gauges.get(id).cloned().unwrap_or_default();
+                    Arc::clone(kept.entry(id.clone()).or_insert(gauge))
+                },
+            };
+            Routes::of(state, &mut maker)
+        };
+        *gauges = kept;
+        drop(gauges);
+        let keys: std::collections::BTreeSet<&str> =
+            table.rules().map(|rule| rule.key.as_str()).collect();
+        self.traffic.keep(|key| keys.contains(key));
+        self.table.store(Arc::new(table));
+    }
+
+    /// A place for one more connection; none if there are too many, or of that source.
+    #[must_use]
+    pub fn admit(self: &Arc<Self>, peer: IpAddr) -> Option<Admitted> {
+        let source = source(peer);
+        let mut sources = self.sources.lock();
+        let of_it = sources.entry(source).or_default();
+        if self.connections.load(Ordering::Relaxed) >= INGRESS_CONNECTIONS
+            || *of_it >= INGRESS_SOURCE
+        {
+            if *of_it == 0 {
+                sources.remove(&source);
+            }
+            return None;
+        }
+        *of_it += 1;
+        self.connections.fetch_add(1, Ordering::Relaxed);
+        Some(Admitted { shared: Arc::clone(self), source })
+    }
+}
+
+/// The place of a connection; free again when this is dropped.
+pub struct Admitted {
+    shared: Arc<Shared>,
+    source: IpAddr,
+}
+
+impl Drop for Admitted {
+    fn drop(&mut self) {
+        self.shared.connections.fetch_sub(1, Ordering::Relaxed);
+        let mut sources = self.shared.sources.lock();
+        if let Some(of_it) = sources.get_mut(&self.source) {
+            *of_it -= 1;
+            if *of_it == 0 {
+                sources.remove(&self.source);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_source_has_a_bound_of_its_own() {
+        let shared = Shared::new(Settings::default(), Arc::default());
+        let (one, other) = ("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap());
+        let mut held: Vec<Admitted> =
+            (0..INGRESS_SOURCE).map_while(|_| shared.admit(one)).collect();
+        assert_eq!(held.len(), INGRESS_SOURCE);
+        assert!(shared.admit(one).is_none());
+        assert!(shared.admit(other).is_some());
+        held.pop();
+        assert!(shared.admit(one).is_some());
+        drop(held);
+        assert!(shared.sources.lock().is_empty());
+    }
+}

@@ -1,0 +1,188 @@
+//! What is counted of the routes, over changes of the table and restarts of the actor.
+//!
+//! Owns the figures of this node. Never asks another node for its own.
+
+use crate::id::WorkloadName;
+use crate::node::ingress::figures::{Requests, Window};
+use crate::spec::model::RateLimit;
+use parking_lot::Mutex;
+use pingora_limits::rate::Rate;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::Registry;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// A route and a status.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Answered {
+    route: String,
+    code: u16,
+}
+
+/// A service and what went wrong with it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Wrong {
+    service: String,
+    reason: &'static str,
+}
+
+/// A route.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Named {
+    route: String,
+}
+
+/// The figures of all routes.
+#[derive(Debug)]
+pub struct Traffic {
+    begun: Instant,
+    requests: Family<Answered, Counter>,
+    latency: Family<Named, Histogram, fn() -> Histogram>,
+    errors: Family<Wrong, Counter>,
+    routes: Mutex<BTreeMap<String, Arc<RouteTraffic>>>,
+}
+
+impl Default for Traffic {
+    fn default() -> Self {
+        // From half a millisecond, each twice the one before, to 65 s.
+        let one: fn() -> Histogram = || Histogram::new(exponential_buckets(0.000_5, 2.0, 18));
+        Self {
+            begun: Instant::now(),
+            requests: Family::default(),
+            latency: Family::new_with_constructor(one),
+            errors: Family::default(),
+            routes: Mutex::default(),
+        }
+    }
+}
+
+/// The figures of a route.
+pub struct RouteTraffic {
+    key: String,
+    latency: Histogram,
+    window: Mutex<Window>,
+    rate: Mutex<Option<(RateLimit, Arc<Rate>)>>,
+}
+
+impl std::fmt::Debug for RouteTraffic {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RouteTraffic").field("key", &self.key).finish_non_exhaustive()
+    }
+}
+
+impl Traffic {
+    /// Those of a route.
+    #[must_use]
+    pub fn of(&self, key: &str) -> Arc<RouteTraffic> {
+        let mut routes = self.routes.lock();
+        if let Some(route) = routes.get(key) {
+            return Arc::clone(route);
+        }
+        let named = Named { route: key.to_owned() };
+        let route = Arc::new(RouteTraffic {
+            key: key.to_owned(),
+            latency: self.latency.get_or_create_owned(&named),
+            window: Mutex::default(),
+            rate: Mutex::default(),
+        });
+        routes.insert(key.to_owned(), Arc::clone(&route));
+        route
+    }
+
+    /// A request ended, so long after its head was read until the answer's head. Code 0: without
+    /// an answer.
+    pub fn ended(&self, route: &RouteTraffic, code: u16, took: Duration) {
+        route.latency.observe(took.as_secs_f64());
+        route.window.lock().add(self.begun.elapsed(), code, took);
+        self.requests.get_or_create(&Answered { route: route.key.clone(), code }).inc();
+    }
+
+    /// A request was refused that no route has.
+    pub fn refused(&self, code: u16) {
+        self.requests.get_or_create(&Answered { route: String::new(), code }).inc();
+    }
+
+    /// A container could not be had.
+    pub fn failed(&self, service: &WorkloadName, reason: &'static str) {
+        self.errors.get_or_create(&Wrong { service: service.to_string(), reason }).inc();
+    }
+
+    /// By route: requests a second, and those of the last minute.
+    #[must_use]
+    pub fn figures(&self) -> BTreeMap<String, (f64, Requests)> {
+        let now = self.begun.elapsed();
+        let of = |(key, route): (&String, &Arc<RouteTraffic>)| {
+            let window = route.window.lock();
+            (key.clone(), (window.per_second(now), window.minute(now)))
+        };
+        self.routes.lock().iter().map(of).collect()
+    }
+
+    /// Forgets the recent figures of routes that are gone.
+    pub fn keep(&self, is_kept: impl Fn(&str) -> bool) {
+        self.routes.lock().retain(|key, _| is_kept(key));
+    }
+
+    /// Shows them among other figures.
+    pub fn register(&self, registry: &mut Registry) {
+        let help = "Requests by route and status; without a route: those that none has";
+        registry.register("mill_proxy_requests", help, self.requests.clone());
+        let help = "Time until the answer's head, in seconds";
+        registry.register("mill_proxy_latency_seconds", help, self.latency.clone());
+        let help = "Requests that a service's container could not answer, by reason";
+        registry.register("mill_proxy_upstream_errors", help, self.errors.clone());
+    }
+}
+
+impl RouteTraffic {
+    /// Whether an address has sent more than the route takes, with this request.
+    #[must_use]
+    pub fn is_over(&self, limit: RateLimit, client: IpAddr) -> bool {
+        let rate = {
+            let mut kept = self.rate.lock();
+            match &*kept {
+                Some((of, rate)) if *of == limit => Arc::clone(rate),
+                _ => {
+                    let span = Duration::from_secs(u64::from(limit.seconds));
+                    let rate = Arc::new(Rate::new(span));
+                    *kept = Some((limit, Arc::clone(&rate)));
+                    rate
+                }
+            }
+        };
+        let sent = rate.observe(&source(client), 1);
+        sent > isize::try_from(limit.requests).unwrap_or(isize::MAX)
+    }
+}
+
+/// What counts as one source: an IPv4 address, or an IPv6 /64.
+#[must_use]
+pub fn source(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(v6) => IpAddr::V6((v6.to_bits() >> 64 << 64).into()),
+        four => four,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_source_is_counted_by_itself() {
+        let traffic = Traffic::default();
+        let route = traffic.of("a.example");
+        let limit = RateLimit { requests: 2, seconds: 60 };
+        let over = |address: &str| route.is_over(limit, address.parse().unwrap());
+        assert_eq!([over("192.0.2.1"), over("192.0.2.1"), over("192.0.2.1")], [false, false, true]);
+        assert!(!over("192.0.2.2"));
+        assert_eq!([over("2001:db8::1"), over("2001:db8::2")], [false, false]);
+        assert!(over("2001:db8::3"));
+        assert!(!over("2001:db8:0:1::1"));
+    }
+}

@@ -1,0 +1,73 @@
+//! Routes and their requests as documents.
+//!
+//! Never judges them.
+
+use super::Observed;
+use crate::api::wire::{RouteView, TrafficView};
+use crate::fsm::State;
+use crate::id::WorkloadName;
+use crate::node::ingress::figures::Requests;
+use crate::spec::model::{RouteSpec, ServiceSpec};
+
+/// Every route, by host and path.
+#[must_use]
+pub fn routes(state: &State, seen: &Observed) -> Vec<RouteView> {
+    let mut all = Vec::new();
+    for app in state.apps.values() {
+        for (name, service) in &app.services {
+            let hash = service.target.as_ref().or(service.stable.as_ref());
+            let stored = hash.and_then(|hash| state.spec(hash));
+            let Some(spec) = stored.and_then(|stored| stored.spec.service()) else { continue };
+            let healthy = state.allocations_of(name).filter(|a| a.is_routable()).count();
+            let healthy = u32::try_from(healthy).unwrap_or(u32::MAX);
+            all.extend(spec.routes.iter().map(|route| RouteView {
+                route: route.key(),
+                host: route.host.clone(),
+                path: route.path.clone(),
+                service: name.to_string(),
+                app: app.name.to_string(),
+                port: route.port.clone(),
+                to: route.options.to.clone(),
+                healthy,
+                traffic: of_keys(seen, &keys(route)),
+            }));
+        }
+    }
+    all.sort_by(|one, other| (&one.host, &one.path).cmp(&(&other.host, &other.path)));
+    all
+}
+
+/// The requests of a service by its routes; absent where it has none and got none.
+pub(super) fn traffic(
+    name: &WorkloadName,
+    spec: &ServiceSpec,
+    seen: &Observed,
+) -> Option<TrafficView> {
+    let mut all: Vec<String> = spec.routes.iter().flat_map(keys).collect();
+    let own = format!("{name}.localhost");
+    let is_local = seen.traffic.contains_key(&own);
+    all.push(own);
+    (is_local || !spec.routes.is_empty()).then(|| of_keys(seen, &all))
+}
+
+/// What figures call a route: also its name on a developer's machine.
+fn keys(route: &RouteSpec) -> Vec<String> {
+    let local = RouteSpec { host: format!("{}.localhost", route.host), ..route.clone() };
+    vec![route.key(), local.key()]
+}
+
+fn of_keys(seen: &Observed, keys: &[String]) -> TrafficView {
+    let (mut rate, mut minute) = (0.0, Requests::default());
+    for (per_second, requests) in keys.iter().filter_map(|key| seen.traffic.get(key)) {
+        rate += per_second;
+        minute.merge(requests);
+    }
+    let within = |share| minute.quantile(share).map(|time| time.as_secs_f64());
+    TrafficView {
+        requests_per_second: rate,
+        requests: minute.count,
+        errors: minute.errors,
+        p50: within(0.5),
+        p99: within(0.99),
+    }
+}

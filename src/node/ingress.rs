@@ -1,0 +1,15 @@
+//! Ingress: which requests lead where, and how they are told on; without sockets and clocks.
+//!
+//! Owns what both engines of the proxy call, so that they can't differ. Never reads or writes a
+//! connection.
+
+pub mod chunks;
+pub mod figures;
+#[cfg(test)]
+pub mod fixture;
+pub mod forward;
+pub mod head;
+pub mod host;
+pub mod path;
+pub mod refusal;
+pub mod table;

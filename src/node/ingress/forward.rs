@@ -1,0 +1,242 @@
+//! What a container is told of the client: the headers that only a proxy may set.
+//!
+//! Owns which of a sender's own claims count: those of a trusted proxy, and no others. Never
+//! touches other headers.
+
+use super::path;
+use crate::cidr::Cidr;
+use crate::spec::model::RouteSpec;
+use std::net::IpAddr;
+
+/// Who sent a request, and over what.
+#[derive(Clone, Copy, Debug)]
+pub struct Sender<'a> {
+    /// The other end of the connection.
+    pub peer: IpAddr,
+    /// Proxies whose claims count.
+    pub trusted: &'a [Cidr],
+    /// Over TLS.
+    pub tls: bool,
+    /// The host as the request has it.
+    pub host: &'a str,
+}
+
+/// What the request claims already.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Claims<'a> {
+    /// `X-Forwarded-For`.
+    pub forwarded_for: Option<&'a str>,
+    /// `X-Forwarded-Proto`.
+    pub proto: Option<&'a str>,
+    /// `X-Forwarded-Host`.
+    pub host: Option<&'a str>,
+    /// `Forwarded` (RFC 7239).
+    pub forwarded: Option<&'a str>,
+    /// `X-Request-Id`.
+    pub request_id: Option<&'a str>,
+}
+
+/// What the container is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// The client's address, as far as it can be known.
+    pub client: IpAddr,
+    /// The client spoke TLS, with us or with a trusted proxy.
+    pub secure: bool,
+    /// `X-Forwarded-For`.
+    pub forwarded_for: String,
+    /// `X-Forwarded-Proto`.
+    pub proto: &'static str,
+    /// `X-Forwarded-Host`.
+    pub host: String,
+    /// `Forwarded`.
+    pub forwarded: String,
+    /// `X-Request-Id`.
+    pub request_id: String,
+    /// The sender's other claims about the client's address count.
+    pub trusted: bool,
+}
+
+/// Headers with which others tell a client's address; a stranger's are taken away.
+pub const FORGEABLE: &[&str] = &["x-real-ip", "true-client-ip", "cf-connecting-ip"];
+
+/// What a container is told of a request.
+#[must_use]
+pub fn told(sender: Sender, claims: Claims, random: u128) -> Told {
+    let peer = sender.peer.to_canonical();
+    let trusts = |address: IpAddr| sender.trusted.iter().any(|range| range.contains(address));
+    let trusted = trusts(peer);
+    let claims = if trusted { claims } else { Claims::default() };
+    let hops = claims.forwarded_for.unwrap_or_default();
+    let secure = match claims.proto {
+        Some(proto) if proto.eq_ignore_ascii_case("https") => true,
+        Some(proto) if proto.eq_ignore_ascii_case("http") => false,
+        _ => sender.tls,
+    };
+    let proto = if secure { "https" } else { "http" };
+    let host = claims.host.unwrap_or(sender.host);
+    let node = match peer {
+        IpAddr::V4(v4) => v4.to_string(),
+        IpAddr::V6(v6) => format!("\"[{v6}]\""),
+    };
+    let own = format!("for={node};host=\"{host}\";proto={proto}");
+    let id = claims.request_id.filter(|id| is_plain_id(id));
+    Told {
+        client: client(peer, hops, trusts),
+        secure,
+        forwarded_for: joined(hops, &peer.to_string()),
+        proto,
+        host: host.to_owned(),
+        forwarded: joined(claims.forwarded.unwrap_or_default(), &own),
+        request_id: id.map_or_else(|| format!("{random:032x}"), str::to_owned),
+        trusted,
+    }
+}
+
+fn joined(before: &str, own: &str) -> String {
+    if before.is_empty() { own.to_owned() } else { format!("{before}, {own}") }
+}
+
+/// The last hop that is no trusted proxy; what is before it may be made up.
+fn client(peer: IpAddr, hops: &str, trusts: impl Fn(IpAddr) -> bool) -> IpAddr {
+    let mut client = peer;
+    for hop in hops.rsplit(',').map(str::trim) {
+        if !trusts(client) {
+            break;
+        }
+        let Some(address) = address(hop) else { break };
+        client = address;
+    }
+    client
+}
+
+/// An address as hops are written, with or without a port.
+fn address(hop: &str) -> Option<IpAddr> {
+    let plain = hop.parse::<IpAddr>().ok();
+    let with_port = || hop.parse::<std::net::SocketAddr>().ok().map(|address| address.ip());
+    plain.or_else(with_port).map(|address| address.to_canonical())
+}
+
+fn is_plain_id(id: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.:/+=".contains(&b);
+    (8..=128).contains(&id.len()) && id.bytes().all(plain)
+}
+
+/// The path and query as the container gets them. Dots and doubled slashes are resolved where the
+/// path would otherwise lead elsewhere than it was routed.
+#[must_use]
+pub fn target(route: &RouteSpec, raw: &str, normal: &str) -> String {
+    let (raw_path, query) = match raw.split_once('?') {
+        Some((path, query)) => (path, Some(query)),
+        None => (raw, None),
+    };
+    let path = if route.options.strip {
+        path::without_prefix(normal, &route.path)
+    } else if path::has_dots(raw_path) {
+        normal
+    } else {
+        raw_path
+    };
+    match query {
+        Some(query) => format!("{path}?{query}"),
+        None => path.to_owned(),
+    }
+}
+
+/// Where a route with `to` leads: a bare address keeps the request's path.
+#[must_use]
+pub fn redirect(to: &str, raw: &str) -> String {
+    let rest = to.split_once("://").map_or(to, |(_, rest)| rest);
+    if rest.contains('/') { to.to_owned() } else { format!("{to}{raw}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use yare::parameterized;
+
+    fn sender<'a>(peer: &str, trusted: &'a [Cidr]) -> Sender<'a> {
+        Sender { peer: peer.parse().unwrap(), trusted, tls: false, host: "a.example" }
+    }
+
+    const FORGED: Claims = Claims {
+        forwarded_for: Some("203.0.113.7"),
+        proto: Some("https"),
+        host: Some("b.example"),
+        forwarded: Some("for=203.0.113.7"),
+        request_id: Some("0123456789"),
+    };
+
+    #[test]
+    fn a_stranger_claims_nothing() {
+        let told = told(sender("192.0.2.9", &[]), FORGED, 7);
+        assert_eq!(told.client, "192.0.2.9".parse::<IpAddr>().unwrap());
+        assert_eq!((told.secure, told.proto, told.trusted), (false, "http", false));
+        assert_eq!(told.forwarded_for, "192.0.2.9");
+        assert_eq!(told.host, "a.example");
+        assert_eq!(told.forwarded, "for=192.0.2.9;host=\"a.example\";proto=http");
+        assert_eq!(told.request_id, format!("{:032x}", 7));
+    }
+
+    #[test]
+    fn a_trusted_proxy_is_believed_and_added() {
+        let trusted = [Cidr::parse("10.0.0.0/8").unwrap()];
+        let told = told(sender("10.1.1.1", &trusted), FORGED, 7);
+        assert_eq!(told.client, "203.0.113.7".parse::<IpAddr>().unwrap());
+        assert_eq!((told.secure, told.proto, told.trusted), (true, "https", true));
+        assert_eq!(told.forwarded_for, "203.0.113.7, 10.1.1.1");
+        assert_eq!(told.host, "b.example");
+        assert!(told.forwarded.starts_with("for=203.0.113.7, for=10.1.1.1;"));
+        assert_eq!(told.request_id, "0123456789");
+    }
+
+    #[parameterized(
+        none = { "", "10.1.1.1" },
+        one = { "203.0.113.7", "203.0.113.7" },
+        forged_before = { "1.1.1.1, 203.0.113.7", "203.0.113.7" },
+        proxies_between = { "203.0.113.7, 10.2.2.2", "203.0.113.7" },
+        port = { "203.0.113.7:4711", "203.0.113.7" },
+        six = { "2001:db8::9", "2001:db8::9" },
+        nonsense = { "unknown", "10.1.1.1" },
+        nonsense_before = { "unknown, 10.2.2.2", "10.2.2.2" },
+    )]
+    fn the_client_is_the_last_hop_that_is_no_proxy(hops: &str, expected: &str) {
+        let trusted = [Cidr::parse("10.0.0.0/8").unwrap()];
+        let claims = Claims { forwarded_for: Some(hops), ..Claims::default() };
+        let told = told(sender("10.1.1.1", &trusted), claims, 7);
+        assert_eq!(told.client, expected.parse::<IpAddr>().unwrap());
+    }
+
+    #[test]
+    fn six_is_quoted() {
+        let told = told(sender("2001:db8::1", &[]), Claims::default(), 7);
+        assert!(told.forwarded.starts_with("for=\"[2001:db8::1]\";"));
+    }
+
+    #[parameterized(
+        as_it_is = { false, "/api//x?a=/../b", "/api//x?a=/../b" },
+        dots = { false, "/api/y/../x?q", "/api/x?q" },
+        stripped = { true, "/api/x?q", "/x?q" },
+        stripped_whole = { true, "/api", "/" },
+    )]
+    fn a_container_gets_the_path_that_was_routed(strip: bool, raw: &str, expected: &str) {
+        let options = crate::spec::model::RouteOptions { strip, ..Default::default() };
+        let route = RouteSpec {
+            host: "a.example".to_owned(),
+            path: "/api".to_owned(),
+            port: None,
+            h2c: false,
+            redirect: true,
+            options: Box::new(options),
+        };
+        let normal = path::normal(raw.split('?').next().unwrap()).unwrap();
+        assert_eq!(target(&route, raw, &normal), expected);
+    }
+
+    #[test]
+    fn a_bare_address_keeps_the_path() {
+        let to = "https://www.example.com";
+        assert_eq!(redirect(to, "/a?b"), "https://www.example.com/a?b");
+        assert_eq!(redirect("https://www.example.com/x", "/a"), "https://www.example.com/x");
+    }
+}
