@@ -106,6 +106,7 @@ impl Running {
             raft: Some(Factory::new(raft)),
             peer: Some(Factory::new(peer)),
             container: Some(Factory::new(fakes).leading_traffic()),
+            proxy: None,
             scheduler: Some(Factory::new(scheduler::start)),
             api: Some(
                 Factory::new(move |root| start_onlooker(root, seen.clone(), late.clone()))

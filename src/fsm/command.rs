@@ -181,6 +181,7 @@ impl Command {
             Self::Secrets(_) => super::secrets::SECRETS_LEVEL,
             Self::Notice(_) | Self::Standstill { .. } => NEXT_LEVEL,
             Self::Steps(steps) if steps.actions.iter().any(Action::is_next) => NEXT_LEVEL,
+            Self::Deploy(deploy) if deploy.has_route_options() => NEXT_LEVEL,
             _ => 0,
         }
     }
@@ -206,6 +207,14 @@ pub struct Deploy {
     /// The hash of the plan that it must be: anything else now is a conflict.
     #[serde(default)]
     pub plan: Option<String>,
+}
+
+impl Deploy {
+    /// Whether a route says more than those of the first level could.
+    fn has_route_options(&self) -> bool {
+        let services = self.services.values().filter_map(WorkloadSpec::service);
+        services.flat_map(|service| &service.routes).any(|route| !route.options.is_plain())
+    }
 }
 
 /// Run something once.
