@@ -10,11 +10,9 @@ pub mod health;
 mod image_replication;
 mod publish;
 mod reports;
-mod routes;
 mod runtime;
 mod upkeep;
 
-use crate::actors::converge::Converge;
 use crate::actors::mailbox::Stamp;
 use crate::actors::platform::Platform;
 use crate::actors::platform::containerd::{self, Found, TaskEvent};
@@ -26,18 +24,14 @@ use crate::fsm::command::Report;
 use crate::fsm::loaded::Pin;
 use crate::fsm::model::Observed;
 use crate::id::{AllocId, Index};
-use crate::node::network::Subnet;
-use crate::node::project::{self, Neighbours};
 use crate::units::Bytes;
 use fleet::Fleet;
 use image_replication::ImageReplication;
 use publish::Publishing;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort, SpawnErr, SupervisionEvent};
 use reports::{Next, Reports};
-use routes::Routes;
 use runtime::Runtime;
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 use tokio::task::{AbortHandle, JoinSet};
@@ -120,7 +114,6 @@ pub struct State {
     /// Number of the last batch in this boot.
     seq: u64,
     publishing: Publishing,
-    routes: Converge<(Neighbours, BTreeMap<Subnet, Ipv4Addr>)>,
     images: ImageReplication,
     runtime: Runtime,
     /// What runs besides the allocations' own work; ends with the actor.
@@ -174,7 +167,6 @@ impl Actor for Container {
             runtime: Runtime::default(),
             fleet: Fleet::new(Arc::clone(&platform), cgroups, myself.clone()),
             publishing: Publishing::new(Arc::clone(&platform), myself.clone()),
-            routes: Converge::start(Routes(Arc::clone(&platform)), || ()),
             images: ImageReplication::new(&platform, args.root.clone(), myself),
             root: args.root,
             platform,
@@ -311,10 +303,6 @@ impl State {
         }
         self.reconcile(myself).await?;
         if let Some(view) = &self.view {
-            if view.current {
-                let routes = project::routes(&view.state, view.node);
-                self.routes.want((project::neighbours(&view.state, view.node), routes));
-            }
             self.images.show(view);
             let settled = self.publishing.want(view);
             self.settle(settled);

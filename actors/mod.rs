@@ -8,6 +8,7 @@ pub mod container;
 pub mod converge;
 pub mod doctor;
 pub mod mailbox;
+pub mod mesh;
 pub mod peer;
 pub mod platform;
 pub mod proxy;

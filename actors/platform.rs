@@ -9,6 +9,7 @@ pub mod disk;
 pub mod exec;
 pub mod image;
 pub mod logs;
+pub mod mesh;
 pub mod net;
 pub mod permissions;
 pub mod private_containerd;

@@ -15,6 +15,7 @@ mod tests;
 
 use crate::actors::container;
 use crate::actors::mailbox::{Mailbox, Stamp};
+use crate::actors::mesh;
 use crate::actors::raft as consensus;
 use crate::cluster::clock::Clock;
 use crate::consensus::propose::CommittedEntry;
@@ -24,6 +25,7 @@ use crate::fsm;
 use crate::fsm::command::{Init, Register};
 use crate::id::{AllocId, BootId, Index, NodeId, Term};
 use crate::limits;
+use crate::node::mesh::Figures;
 use crate::units::{Bytes, MilliCpu, Millis, Timestamp};
 use children::Children;
 pub use children::{ChildMessage, Factories, Factory, Started, Supervised};
@@ -61,6 +63,8 @@ pub enum Msg {
     },
     /// Usage of this node's allocations, answered by the container actor.
     Usage(RpcReplyPort<NodeUsage>),
+    /// How the other nodes are heard in the mesh, answered by its actor.
+    MeshFigures(RpcReplyPort<BTreeMap<NodeId, Figures>>),
     /// What root has counted, for the metrics.
     Vitals(RpcReplyPort<Vitals>),
     /// How long does a message wait here?
@@ -114,6 +118,8 @@ pub enum Child {
     Raft,
     /// The connections to other nodes.
     Peer,
+    /// The interface to the other nodes, and the ways to their containers.
+    Mesh,
     /// The node's containers.
     Container,
     /// Requests from outside.
@@ -126,8 +132,15 @@ pub enum Child {
 
 impl Child {
     /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::Raft, Self::Peer, Self::Container, Self::Proxy, Self::Scheduler, Self::Api];
+    pub const ALL: [Self; 7] = [
+        Self::Raft,
+        Self::Peer,
+        Self::Mesh,
+        Self::Container,
+        Self::Proxy,
+        Self::Scheduler,
+        Self::Api,
+    ];
 
     /// Its name, as metrics have it.
     #[must_use]
@@ -135,6 +148,7 @@ impl Child {
         match self {
             Self::Raft => "raft",
             Self::Peer => "peer",
+            Self::Mesh => "mesh",
             Self::Container => "container",
             Self::Proxy => "proxy",
             Self::Scheduler => "scheduler",
@@ -305,6 +319,7 @@ impl Actor for Root {
             Msg::Again => state.send_again(&myself),
             Msg::Settled { child, index } => state.on_settled(child, index),
             Msg::Usage(reply) => state.children.container.tell(container::Msg::Usage(reply)),
+            Msg::MeshFigures(reply) => state.children.mesh.tell(mesh::Msg::Figures(reply)),
             Msg::Vitals(reply) => {
                 // Who asked may have gone.
                 let _ = reply.send(state.vitals());
@@ -353,7 +368,14 @@ impl State {
             return;
         }
         self.member = Some(member);
-        let members = [Child::Raft, Child::Peer, Child::Container, Child::Proxy, Child::Scheduler];
+        let members = [
+            Child::Raft,
+            Child::Peer,
+            Child::Mesh,
+            Child::Container,
+            Child::Proxy,
+            Child::Scheduler,
+        ];
         for child in members {
             self.start_child(child, myself).await;
         }

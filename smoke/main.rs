@@ -37,6 +37,7 @@ mod loaded;
 mod logs;
 mod machines;
 mod membership;
+mod mesh_and_node_failure;
 mod node;
 mod node_failure;
 mod partial_deploy_failure;

@@ -25,6 +25,10 @@ mod ingress;
 
 pub use ingress::*;
 
+mod mesh;
+
+pub use mesh::*;
+
 mod peer;
 
 pub use peer::*;

@@ -4,6 +4,7 @@
 
 pub mod image_replication;
 pub mod ingress;
+pub mod mesh;
 pub mod network;
 pub mod oci;
 pub mod project;

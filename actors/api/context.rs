@@ -420,8 +420,10 @@ impl Context {
 }
 
 fn observed(view: &View, figures: impl Iterator<Item = (NodeId, Figures)>) -> Observed {
-    let mut seen = Observed { now: now(), leader: view.leader, ..Observed::default() };
+    let mut seen =
+        Observed { now: now(), leader: view.leader, node: view.node, ..Observed::default() };
     for (node, figures) in figures {
+        seen.mesh.insert(node, figures.mesh().clone());
         seen.nodes.insert(node, figures.node());
         if !figures.trouble().is_empty() {
             seen.trouble.insert(node, figures.trouble().to_vec());

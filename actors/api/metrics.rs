@@ -67,6 +67,7 @@ fn page(
     allocations(&mut registry, &here, usage);
     services(&mut registry, &views::services(&view.state, seen));
     nodes(&mut registry, &views::nodes(&view.state, seen));
+    mesh(&mut registry, &views::nodes(&view.state, seen));
     process(&mut registry, view, vitals);
     context.tally.register(&mut registry);
     context.doors.traffic.register(&mut registry);
@@ -151,6 +152,26 @@ fn nodes(registry: &mut Registry, all: &[NodeView]) {
         cpu.get_or_create(&labels).set((node.cpu.total - node.cpu.reserved).max(0.0));
         let free = node.memory.total.saturating_sub(node.memory.reserved);
         memory.get_or_create(&labels).set(free as f64);
+    }
+}
+
+/// How this node hears the others.
+fn mesh(registry: &mut Registry, all: &[NodeView]) {
+    let help = "Seconds since the last handshake with the peer";
+    let handshake = gauges(registry, "mill_mesh_peer_last_handshake_seconds", help);
+    let sent = counters(registry, "mill_mesh_peer_sent_bytes", "Bytes sent to the peer, encrypted");
+    let help = "Bytes received from the peer, encrypted";
+    let received = counters(registry, "mill_mesh_peer_received_bytes", help);
+    let help = "Packets of the peer that could not be sent, or were refused";
+    let dropped = counters(registry, "mill_mesh_peer_dropped_packets", help);
+    for (node, figures) in all.iter().filter_map(|node| Some((node, node.mesh.as_ref()?))) {
+        let labels: Labels = vec![("peer", node.name.clone())];
+        if let Some(age) = figures.handshake {
+            handshake.get_or_create(&labels).set(age as f64);
+        }
+        sent.get_or_create(&labels).inc_by(figures.sent as f64);
+        received.get_or_create(&labels).inc_by(figures.received as f64);
+        dropped.get_or_create(&labels).inc_by(figures.dropped as f64);
     }
 }
 

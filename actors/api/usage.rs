@@ -14,6 +14,7 @@ use crate::fsm::model::Role;
 use crate::id::{AllocId, NodeId};
 use crate::limits;
 use crate::node::ingress::figures::Requests;
+use crate::node::mesh;
 use crate::units::{Bytes, MilliCpu};
 use futures_util::future::join_all;
 use http_body_util::{BodyExt as _, Limited};
@@ -50,6 +51,9 @@ pub struct Figures {
     /// By route: requests a second, and those of the last minute.
     #[serde(default)]
     traffic: BTreeMap<String, (f64, Requests)>,
+    /// How it hears the others in the mesh.
+    #[serde(default)]
+    mesh: BTreeMap<NodeId, mesh::Figures>,
 }
 
 impl From<NodeUsage> for Figures {
@@ -67,6 +71,7 @@ impl From<NodeUsage> for Figures {
             disks: disks.collect(),
             log_disk: LogDisk::default(),
             traffic: BTreeMap::new(),
+            mesh: BTreeMap::new(),
         }
     }
 }
@@ -102,6 +107,11 @@ impl Figures {
         &self.traffic
     }
 
+    /// How it hears the others in the mesh.
+    pub fn mesh(&self) -> &BTreeMap<NodeId, mesh::Figures> {
+        &self.mesh
+    }
+
     /// By allocation.
     pub fn allocations(&self) -> impl Iterator<Item = (AllocId, (MilliCpu, Bytes))> {
         let of = |(id, (cpu, memory)): (&String, &Amount)| {
@@ -123,14 +133,17 @@ pub async fn of_this_node(context: &Context) -> Option<Figures> {
     if let Some(figures) = last.within(limits::USAGE_FRESH) {
         return Some(figures);
     }
-    match context.root.call(Msg::Usage, Some(limits::API_USAGE)).await {
-        Ok(CallResult::Success(usage)) => {
-            let log_disk = context.vitals().await.map(|vitals| vitals.disk).unwrap_or_default();
-            let traffic = context.doors.traffic.figures();
-            Some(last.keep(Figures { log_disk, traffic, ..usage.into() }))
-        }
-        _ => None,
-    }
+    let wait = Some(limits::API_USAGE);
+    let usage = context.root.call(Msg::Usage, wait);
+    let (usage, mesh) = tokio::join!(usage, context.root.call(Msg::MeshFigures, wait));
+    let Ok(CallResult::Success(usage)) = usage else { return None };
+    let mesh = match mesh {
+        Ok(CallResult::Success(mesh)) => mesh,
+        _ => BTreeMap::new(),
+    };
+    let log_disk = context.vitals().await.map(|vitals| vitals.disk).unwrap_or_default();
+    let traffic = context.doors.traffic.figures();
+    Some(last.keep(Figures { mesh, log_disk, traffic, ..usage.into() }))
 }
 
 /// The last figures of a node, and when they came.

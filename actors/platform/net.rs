@@ -10,6 +10,7 @@ mod firewall;
 mod foreign;
 mod forwarding;
 mod link;
+mod mesh;
 mod netns;
 mod nft;
 mod reserve;
@@ -42,7 +43,7 @@ use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU32};
 use tokio::sync::{Mutex, RwLock, RwLockReadGuard};
 
 /// On which of the host's addresses published ports are open.
@@ -82,6 +83,12 @@ impl NetConfig {
         bridge(&self.instance)
     }
 
+    /// The name of the interface to the other nodes.
+    #[must_use]
+    pub fn mesh(&self) -> String {
+        format!("{}m", self.bridge())
+    }
+
     /// The nftables table's name.
     #[must_use]
     pub fn table(&self) -> String {
@@ -112,6 +119,8 @@ pub struct Net {
     noticed: Cell<watch::Noticed>,
     /// Routes to other nodes begin at the bridge's address, which has to stay.
     routed: AtomicBool,
+    /// The largest packet that reaches other nodes' containers; 0: like any other.
+    far_mtu: AtomicU32,
 }
 
 /// The bridge while it is there.
@@ -151,6 +160,7 @@ impl Net {
             rules: Mutex::default(),
             noticed: Cell::default(),
             routed: AtomicBool::new(false),
+            far_mtu: AtomicU32::new(0),
         };
         drop(net.awake().await?);
         Ok(net)
@@ -224,6 +234,7 @@ impl Net {
                     self.links.reflect(link.index).await?;
                     self.links.carries(&self.config.bridge()).await?;
                 }
+                self.widen(&inside.links).await?;
                 return Ok(path);
             }
             Some(_) => self.links.remove(&cable).await?,
@@ -241,6 +252,7 @@ impl Net {
         };
         self.links.plug(&plug).await?;
         inside.links.configure(address, self.config.subnet).await?;
+        self.widen(&inside.links).await?;
         inside.links.carries(link::INSIDE).await?;
         self.links.carries(&cable).await?;
         self.links.carries(&self.config.bridge()).await?;

@@ -6,7 +6,7 @@
 use super::{Child, Msg, RootRef, State, View};
 use crate::actors::mailbox::{Mailbox, Stamp, Waits};
 use crate::actors::raft as consensus;
-use crate::actors::{api, container, peer, proxy, scheduler};
+use crate::actors::{api, container, mesh, peer, proxy, scheduler};
 use crate::consensus::raft::node::Conf;
 use crate::fsm::Touched;
 use crate::id::{Index, NodeId};
@@ -83,6 +83,8 @@ pub struct Factories {
     pub raft: Option<Factory<consensus::Msg>>,
     /// The connections to other nodes.
     pub peer: Option<Factory<peer::Notice>>,
+    /// The interface to the other nodes.
+    pub mesh: Option<Factory<mesh::Msg>>,
     /// The node's containers.
     pub container: Option<Factory<container::Msg>>,
     /// Requests from outside.
@@ -97,6 +99,7 @@ pub struct Factories {
 pub(super) struct Children {
     pub(super) raft: ChildSlot<consensus::Msg>,
     pub(super) peer: ChildSlot<peer::Notice>,
+    pub(super) mesh: ChildSlot<mesh::Msg>,
     pub(super) container: ChildSlot<container::Msg>,
     pub(super) proxy: ChildSlot<proxy::Msg>,
     pub(super) scheduler: ChildSlot<scheduler::Msg>,
@@ -226,11 +229,12 @@ impl<M: ChildMessage> Slot for ChildSlot<M> {
 
 impl Children {
     pub(super) fn new(factories: Factories, waits: &Waits) -> Self {
-        let Factories { raft, peer, container, proxy, scheduler, api } = factories;
+        let Factories { raft, peer, mesh, container, proxy, scheduler, api } = factories;
         let mailbox = |child: Child| waits.of(child.name());
         Self {
             raft: ChildSlot::new(raft, mailbox(Child::Raft), |all| &mut all.raft),
             peer: ChildSlot::new(peer, mailbox(Child::Peer), |all| &mut all.peer),
+            mesh: ChildSlot::new(mesh, mailbox(Child::Mesh), |all| &mut all.mesh),
             container: ChildSlot::new(container, mailbox(Child::Container), |all| {
                 &mut all.container
             }),
@@ -247,6 +251,7 @@ impl Children {
         match child {
             Child::Raft => &mut self.raft,
             Child::Peer => &mut self.peer,
+            Child::Mesh => &mut self.mesh,
             Child::Container => &mut self.container,
             Child::Proxy => &mut self.proxy,
             Child::Scheduler => &mut self.scheduler,
@@ -325,7 +330,7 @@ impl Children {
                     self.scheduler.tell(scheduler::Msg::Settled(node, index));
                 }
             }
-            Child::Raft | Child::Container | Child::Proxy | Child::Api => {}
+            Child::Raft | Child::Mesh | Child::Container | Child::Proxy | Child::Api => {}
         }
     }
 }

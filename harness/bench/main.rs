@@ -19,6 +19,7 @@ mod lap;
 mod load;
 mod logs;
 mod members;
+mod mesh;
 mod node;
 mod parallel;
 mod peers;
@@ -59,6 +60,12 @@ const PARTS: &[Part] = &[
         title: "Three nodes, when nothing happens",
         figures: failures::quiet,
         notes: failures::QUIET_NOTES,
+    },
+    Part {
+        name: "mesh",
+        title: "The mesh in the process",
+        figures: mesh::figures,
+        notes: mesh::NOTES,
     },
     Part {
         name: "commit",

@@ -112,6 +112,8 @@ impl Running {
                 Factory::new(move |root| start_onlooker(root, seen.clone(), late.clone()))
                     .leading_traffic(),
             ),
+            // The nodes of one process have no network.
+            mesh: None,
         };
         let args = Args { boot, factories, fatal: told };
         let (root, _) = Root::spawn(None, Root, args).await.expect("root starts");

@@ -3,6 +3,7 @@
 //! Never decides what a test wants; never leaves anything on the machine.
 
 pub mod api;
+pub mod capture;
 pub mod cluster;
 pub mod cut;
 pub mod dials;

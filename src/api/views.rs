@@ -35,6 +35,7 @@ use crate::fsm::login::RegistryLogin;
 use crate::fsm::model::{Role, Token};
 use crate::id::{AllocId, NodeId};
 use crate::node::ingress::figures::Requests;
+use crate::node::mesh;
 use crate::units::{Bytes, MilliCpu, Millis, Timestamp};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -100,6 +101,10 @@ pub struct Disk {
     pub free: Bytes,
     /// What it holds in all.
     pub total: Bytes,
+    /// The node that shows it.
+    pub node: NodeId,
+    /// How the nodes that answered hear the others in the mesh.
+    pub mesh: BTreeMap<NodeId, BTreeMap<NodeId, mesh::Figures>>,
 }
 
 /// The whole cluster at a glance.

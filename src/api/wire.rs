@@ -85,8 +85,25 @@ pub struct NodeView {
     pub labels: BTreeMap<String, String>,
     /// Version of the program.
     pub version: String,
+    /// How the answering node hears it in the mesh; absent for that node itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mesh: Option<MeshView>,
     /// What is left on it, while it drains.
     pub drain: Option<DrainView>,
+}
+
+/// How a node hears another one in the mesh.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct MeshView {
+    /// Seconds since the last handshake; absent: none yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub handshake: Option<u64>,
+    /// Bytes sent to it.
+    pub sent: u64,
+    /// Bytes received from it.
+    pub received: u64,
+    /// Packets that could not be sent, or were refused.
+    pub dropped: u64,
 }
 
 /// How a program ended.

@@ -116,7 +116,13 @@ pub(super) fn runtime() -> Result<tokio::runtime::Runtime, CliError> {
 pub(super) fn log_to_stderr(format: LogFormat, default: &str, context: &Context) {
     use tracing_subscriber::EnvFilter;
     let wanted = context.env.get("MILL_LOG").map_or(default, String::as_str);
-    let filter = EnvFilter::try_new(wanted).unwrap_or_else(|_| EnvFilter::new(default));
+    let mut filter = EnvFilter::try_new(wanted).unwrap_or_else(|_| EnvFilter::new(default));
+    // To these a peer that is away is an error, and a kernel without WireGuard as well.
+    for library in ["defguard_boringtun=off", "defguard_wireguard_rs=off"] {
+        if let Ok(quiet) = library.parse() {
+            filter = filter.add_directive(quiet);
+        }
+    }
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     // Fails only if something set it before, which then stays.
     let _ = match format {

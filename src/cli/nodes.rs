@@ -120,10 +120,18 @@ fn labels(node: &NodeView) -> String {
     if all.is_empty() { NONE.to_owned() } else { all.join(" ") }
 }
 
+/// Age of the handshake, traffic and drops, as the answering node has them.
+fn mesh(node: &NodeView) -> [String; 4] {
+    let Some(seen) = &node.mesh else { return std::array::from_fn(|_| NONE.to_owned()) };
+    let age = seen.handshake.map_or_else(|| "never".to_owned(), |age| format!("{age}s"));
+    let size = |bytes| table::memory(Some(bytes), None);
+    [age, size(seen.sent), size(seen.received), seen.dropped.to_string()]
+}
+
 fn render(nodes: &[NodeView], wide: bool, ui: Ui) -> String {
     let mut head = vec!["NODE", "STATUS", "ROLE", "CPU", "MEM", "ALLOCS", "ADDRESS", "VERSION"];
     if wide {
-        head.extend(["ID", "SUBNET", "LABELS"]);
+        head.extend(["ID", "SUBNET", "HANDSHAKE", "SENT", "RECEIVED", "DROPS", "LABELS"]);
     }
     let mut table = Table::new(&head);
     for node in nodes {
@@ -145,6 +153,7 @@ fn render(nodes: &[NodeView], wide: bool, ui: Ui) -> String {
         ];
         if wide {
             row.extend([node.id.to_string().into(), node.subnet.as_str().into()]);
+            row.extend(mesh(node).map(Cell::from));
             row.push(labels(node).into());
         }
         table.row(row);

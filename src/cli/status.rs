@@ -218,6 +218,7 @@ pub mod tests {
             allocations: 7,
             labels: BTreeMap::new(),
             version: "0.1.0".to_owned(),
+            mesh: None,
             drain: None,
         }
     }

@@ -7,7 +7,7 @@ use super::{DaemonError, LOG, Shared};
 use crate::actors::peer::place_of;
 use crate::actors::platform::Places;
 use crate::actors::root::{self, Factories, Factory, RootRef, Supervised};
-use crate::actors::{api, container, peer, proxy, raft, scheduler};
+use crate::actors::{api, container, mesh, peer, proxy, raft, scheduler};
 use crate::config::Mode;
 use crate::fsm::FEATURE_LEVEL;
 use ractor::{Actor as _, SpawnErr};
@@ -23,12 +23,14 @@ pub(super) fn all(shared: &Arc<Shared>) -> Factories {
     let peer = with(shared);
     let proxy = with(shared);
     let proxy = factory(&here, move |root| start_proxy(Arc::clone(&proxy), root));
+    let mesh = with(shared);
     let container = with(shared);
     let container = factory(&here, move |root| start_container(Arc::clone(&container), root));
     Factories {
         api: Some(factory(&here, move |root| start_api(Arc::clone(&api), root))),
         raft: Some(factory(&express, move |root| start_raft(Arc::clone(&raft), root))),
         peer: Some(factory(&express, move |root| start_peer(Arc::clone(&peer), root))),
+        mesh: Some(factory(&here, move |root| start_mesh(Arc::clone(&mesh), root))),
         container: Some(container.leading_traffic()),
         proxy: Some(proxy.leading_traffic()),
         scheduler: Some(factory(&here, scheduler::start)),
@@ -62,6 +64,12 @@ async fn start_proxy(
     let equipment = shared.equipment.get().ok_or_else(missing)?;
     let addresses = Arc::clone(&equipment.ingress);
     proxy::start(proxy::Args { root, addresses, shared: Arc::clone(&shared.ingress) }).await
+}
+
+async fn start_mesh(shared: Arc<Shared>, root: RootRef) -> Result<Supervised<mesh::Msg>, SpawnErr> {
+    let missing = || SpawnErr::StartupFailed("the node is no member yet".into());
+    let platform = Arc::clone(shared.platform.get().ok_or_else(missing)?);
+    mesh::start(mesh::Args { root, platform, port: shared.config.mesh_port }).await
 }
 
 async fn start_api(shared: Arc<Shared>, root: RootRef) -> Result<Supervised<api::Msg>, SpawnErr> {

@@ -157,6 +157,7 @@ impl State {
             }
             Command::RemoveLogin { registry } => self.remove_login(&registry, touched),
             Command::Images(change) => self.change_images(change, touched),
+            Command::Mesh(place) => self.place_in_mesh(place, touched),
             Command::Secrets(change) => self.change_secrets(change, touched),
             Command::Unreadable => {
                 let what = "the entry holds no command of this version".to_owned();
@@ -188,6 +189,7 @@ impl State {
             feature_level: 1,
             public_key: init.public_key,
             keyring: init.keyring,
+            mesh: None,
             boot: BootId(0),
             joined_at: self.time,
             condition: Condition::default(),

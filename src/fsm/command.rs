@@ -10,6 +10,7 @@ pub use outcome::{Outcome, Rejection};
 
 use super::keys::Rotate;
 use super::loaded::ImageChange;
+use super::mesh::MeshPlace;
 use super::model::{DeployKind, DeployStatus, Exit, HookWhen, Observed, Role, WorkloadSpec};
 use super::secrets::SecretChange;
 use crate::id::{AllocId, AppName, BootId, NodeId, Revision, SpecHash, TokenId, WorkloadName};
@@ -163,6 +164,8 @@ pub enum Command {
     },
     /// Change the loaded images. Needs level 2.
     Images(ImageChange),
+    /// A node says where it is in the mesh. Needs level 3.
+    Mesh(MeshPlace),
     /// Change the secrets. Needs level 3.
     Secrets(SecretChange),
     /// What an entry of the log holds that is no command: refused, the same on every node. Never
@@ -182,6 +185,7 @@ impl Command {
             Self::Notice(_) | Self::Standstill { .. } => NEXT_LEVEL,
             Self::Steps(steps) if steps.actions.iter().any(Action::is_next) => NEXT_LEVEL,
             Self::Deploy(deploy) if deploy.has_route_options() => NEXT_LEVEL,
+            Self::Mesh(_) => super::mesh::MESH_LEVEL,
             _ => 0,
         }
     }

@@ -183,6 +183,7 @@ impl State {
         self.removed.insert(id);
         self.forget_copies(id, touched);
         self.keyring_due = self.ca.is_some();
+        self.begin_mesh();
         touched.nodes = true;
     }
 
@@ -219,6 +220,7 @@ fn new_node(id: NodeId, subnet: std::net::Ipv4Addr, join: Join, now: Timestamp) 
         feature_level: join.feature_level,
         public_key: join.public_key,
         keyring: join.keyring,
+        mesh: None,
         boot: BootId(0),
         joined_at: now,
         condition: Condition::default(),

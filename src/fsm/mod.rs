@@ -15,6 +15,7 @@ pub mod keys;
 pub mod loaded;
 pub mod login;
 mod members;
+pub mod mesh;
 pub mod model;
 mod nodes;
 mod recover;
@@ -98,6 +99,9 @@ pub struct State {
     /// Images that were loaded from archives.
     #[serde(default, skip_serializing_if = "OrdMap::is_empty")]
     pub loaded: loaded::LoadedImages,
+    /// Every node had a key of the mesh once: containers of other nodes are reached through it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub meshed: bool,
     /// Outcomes that proposers have not acknowledged.
     pub sessions: OrdMap<NodeId, Session>,
     /// Outcomes by `Idempotency-Key`.

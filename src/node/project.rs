@@ -3,7 +3,7 @@
 //! Never changes the state.
 
 use crate::fsm::State;
-use crate::fsm::model::{Allocation, Desired, Node};
+use crate::fsm::model::{Allocation, Desired};
 use crate::id::NodeId;
 use crate::node::network::{Protocol, Subnet};
 use std::collections::{BTreeMap, BTreeSet};
@@ -49,17 +49,6 @@ pub fn publish_map(state: &State, node: NodeId) -> PublishMap {
         }
     }
     map
-}
-
-/// Where the other nodes' containers are: each node's part of the subnet, by its address. One
-/// that isn't reached by IPv4 has none here.
-#[must_use]
-pub fn routes(state: &State, node: NodeId) -> BTreeMap<Subnet, Ipv4Addr> {
-    let others = state.nodes.values().filter(|other| other.id != node);
-    let route = |other: &std::sync::Arc<Node>| {
-        Some((Subnet::node(other.subnet), other.address.parse().ok()?))
-    };
-    others.filter_map(route).collect()
 }
 
 /// The other nodes, as a node's firewall has to know them.

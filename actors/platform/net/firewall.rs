@@ -42,25 +42,36 @@ pub(super) fn base(config: &NetConfig, around: &Surroundings) -> String {
  chain postrouting {{ type nat hook postrouting priority srcnat; policy accept; }}
  chain input {{ type filter hook input priority filter; policy accept; }}
  chain forward {{ type filter hook forward priority filter; policy accept; }}
+ chain clamp {{ type filter hook forward priority mangle; policy accept; }}
 }}
 "#
     );
     for set in ["peers", "private"] {
         let _ = writeln!(rules, "flush set ip {table} {set}");
     }
-    let chains =
-        ["inside", "others", "guard", "prerouting", "output", "postrouting", "input", "forward"];
+    let chains = [
+        "inside",
+        "others",
+        "guard",
+        "prerouting",
+        "output",
+        "postrouting",
+        "input",
+        "forward",
+        "clamp",
+    ];
     for chain in chains {
         let _ = writeln!(rules, "flush chain ip {table} {chain}");
     }
     rules.push_str(&elements(config, around));
     let _ = writeln!(
         rules,
-        "table ip {table} {{\n{}{}{}{}}}",
+        "table ip {table} {{\n{}{}{}{}{}}}",
         guard(config, around),
         translation(config),
         host(config, around),
         forward(config, around),
+        clamp(config),
     );
     rules
 }
@@ -189,6 +200,18 @@ fn forward(config: &NetConfig, around: &Surroundings) -> String {
   oifname "{bridge}" ct status dnat accept
   oifname "{bridge}" ip saddr @peers accept
   oifname "{bridge}" drop
+ }}
+"#
+    )
+}
+
+/// The size of segments for connections through the mesh, whose packets are smaller: a path that
+/// drops ICMP would never tell.
+fn clamp(config: &NetConfig) -> String {
+    let mesh = config.mesh();
+    format!(
+        r#" chain clamp {{
+  oifname "{mesh}" tcp flags & (syn | rst) == syn tcp option maxseg size set rt mtu
  }}
 "#
     )

@@ -9,7 +9,7 @@ use futures_util::TryStreamExt;
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::address::AddressAttribute;
 use rtnetlink::packet_route::link::{InfoData, InfoVeth, LinkAttribute, LinkMessage, State};
-use rtnetlink::packet_route::route::{RouteAttribute, RouteMessage};
+use rtnetlink::packet_route::route::{RouteAttribute, RouteMessage, RouteMetric};
 use rtnetlink::{
     Handle, LinkBridge, LinkBridgePort, LinkMessageBuilder, LinkUnspec, LinkVeth,
     RouteMessageBuilder,
@@ -241,6 +241,23 @@ impl Links {
         let route = RouteMessageBuilder::<Ipv4Addr>::new().gateway(subnet.gateway()).build();
         let added = self.handle.route().add(route).replace().execute().await;
         added.map_err(|source| failed(what("set the default route"), source))
+    }
+
+    /// Inside a container's namespace: the route to the rest of the cluster, with its MTU.
+    pub async fn route_far(&self, to: Subnet, gateway: Ipv4Addr, mtu: u32) -> Result<(), NetError> {
+        let mut route = RouteMessageBuilder::<Ipv4Addr>::new()
+            .destination_prefix(to.address(), to.prefix())
+            .gateway(gateway)
+            .build();
+        route.attributes.push(RouteAttribute::Metrics(vec![RouteMetric::Mtu(mtu)]));
+        self.add_route(to, route).await
+    }
+
+    /// Brings an interface up with that MTU.
+    pub async fn up_with(&self, index: u32, mtu: u32) -> Result<(), NetError> {
+        let message = LinkUnspec::new_with_index(index).mtu(mtu).up().build();
+        let set = self.handle.link().set(message).execute().await;
+        set.map_err(|source| failed(format!("bring up interface {index}"), source))
     }
 
     /// Removes the interface; no error if there is none.

@@ -1,14 +1,14 @@
 //! Routes to the other nodes' containers, in the host's main table.
 //!
-//! Owns those that carry the instance's metric. Never touches another route, and knows no better
-//! way to a node than its address.
+//! Owns those that carry the instance's metric. Never touches another route.
 
 use super::link::Links;
 use super::{Net, NetConfig, NetError};
+use crate::node::mesh::Way;
 use crate::node::network::Subnet;
 use rtnetlink::RouteMessageBuilder;
-use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage};
-use std::collections::{BTreeMap, BTreeSet};
+use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteScope};
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::sync::atomic::Ordering;
 
@@ -23,41 +23,69 @@ impl NetConfig {
 }
 
 impl Net {
-    /// Makes exactly these subnets lead to these addresses. One of an address that the host has
+    /// Makes exactly these subnets be reached in these ways. One at an address that the host has
     /// itself needs no route; what can't be reached is returned with the reason, the rest applies.
     ///
     /// # Errors
     /// The kernel does not list its routes.
     pub async fn route(
         &self,
-        mut wanted: BTreeMap<Subnet, Ipv4Addr>,
+        mut wanted: BTreeMap<Subnet, Way>,
     ) -> Result<Vec<NetError>, NetError> {
-        let own: BTreeSet<Ipv4Addr> =
-            self.links.addresses().await?.into_iter().map(|(_, address, _)| address).collect();
-        wanted.retain(|subnet, via| *subnet != self.config.subnet && !own.contains(via));
+        let own = self.own_addresses().await?;
+        let is_own = |way: &Way| way.address().is_some_and(|address| own.contains(&address));
+        wanted.retain(|subnet, way| *subnet != self.config.subnet && !is_own(way));
         self.routed.store(!wanted.is_empty(), Ordering::SeqCst);
         // Stays while the guard is held, and then since it is routed from.
         let _bridge = if wanted.is_empty() { None } else { Some(self.awake().await?) };
+        let mesh = self.links.find(&self.config.mesh()).await?.map(|link| link.index);
         let found = ours(&self.links, &self.config).await?;
-        let mut failed = Vec::new();
-        for (route, message) in found {
-            if wanted.get(&route.0) == Some(&route.1) {
-                wanted.remove(&route.0);
-            } else {
+        let (mut failed, mut old) = (Vec::new(), BTreeMap::new());
+        let mut hops = BTreeMap::new();
+        for (subnet, way) in wanted {
+            match (way, mesh) {
+                (Way::Plain(address), _) => hops.insert(subnet, Hop::Via(address)),
+                (Way::Mesh(_), Some(index)) => hops.insert(subnet, Hop::Out(index)),
+                (Way::Mesh(_), None) => {
+                    failed.push(NetError::InterfaceGone { name: self.config.mesh() });
+                    None
+                }
+            };
+        }
+        for ((subnet, hop), message) in found {
+            match hops.get(&subnet) {
+                Some(wanted) if *wanted == hop => {
+                    hops.remove(&subnet);
+                }
+                // Replaced below, so that there is a way at any time.
+                Some(_) => {
+                    old.insert(subnet, message);
+                }
+                None => failed.extend(self.links.remove_route(message).await.err()),
+            }
+        }
+        for (subnet, hop) in hops {
+            let Err(error) = self.links.add_route(subnet, self.route_to(subnet, hop)).await else {
+                continue;
+            };
+            failed.push(error);
+            if let Some(message) = old.remove(&subnet) {
                 failed.extend(self.links.remove_route(message).await.err());
             }
         }
-        for (subnet, via) in wanted {
-            let route = RouteMessageBuilder::<Ipv4Addr>::new()
-                .destination_prefix(subnet.address(), subnet.prefix())
-                .gateway(via)
-                // Containers take what comes from the cluster's own addresses only.
-                .pref_source(self.gateway())
-                .priority(self.config.metric())
-                .build();
-            failed.extend(self.links.add_route(subnet, route).await.err());
-        }
         Ok(failed)
+    }
+
+    fn route_to(&self, subnet: Subnet, hop: Hop) -> RouteMessage {
+        let route = RouteMessageBuilder::<Ipv4Addr>::new()
+            .destination_prefix(subnet.address(), subnet.prefix())
+            // Containers take what comes from the cluster's own addresses only.
+            .pref_source(self.gateway())
+            .priority(self.config.metric());
+        match hop {
+            Hop::Via(address) => route.gateway(address).build(),
+            Hop::Out(index) => route.output_interface(index).scope(RouteScope::Link).build(),
+        }
     }
 }
 
@@ -69,7 +97,16 @@ pub(super) async fn remove(links: &Links, config: &NetConfig) -> Result<(), NetE
     Ok(())
 }
 
-type Route = (Subnet, Ipv4Addr);
+/// Where a route leads.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Hop {
+    /// To a router.
+    Via(Ipv4Addr),
+    /// Out of an interface.
+    Out(u32),
+}
+
+type Route = (Subnet, Hop);
 
 async fn ours(links: &Links, config: &NetConfig) -> Result<Vec<(Route, RouteMessage)>, NetError> {
     let metric = config.metric();
@@ -79,15 +116,17 @@ async fn ours(links: &Links, config: &NetConfig) -> Result<Vec<(Route, RouteMess
 
 /// Subnet and next hop of a route with that metric.
 fn route_of(message: &RouteMessage, metric: u32) -> Option<Route> {
-    let (mut to, mut via, mut is_ours) = (None, None, false);
+    let (mut to, mut via, mut out, mut is_ours) = (None, None, None, false);
     for attribute in &message.attributes {
         match attribute {
             RouteAttribute::Destination(RouteAddress::Inet(address)) => to = Some(*address),
             RouteAttribute::Gateway(RouteAddress::Inet(address)) => via = Some(*address),
+            RouteAttribute::Oif(index) => out = Some(*index),
             RouteAttribute::Priority(number) => is_ours = *number == metric,
             _ => {}
         }
     }
     let prefix = message.header.destination_prefix_length;
-    is_ours.then_some((Subnet::of(to?, prefix), via?))
+    let hop = via.map(Hop::Via).or(out.map(Hop::Out));
+    is_ours.then_some((Subnet::of(to?, prefix), hop?))
 }

@@ -87,6 +87,7 @@ async fn remove(links: &Links, config: &NetConfig) -> Result<(), NetError> {
     for (name, _) in listed(config)? {
         detach(links, config, &AllocId::from(name)).await?;
     }
+    links.remove(&config.mesh()).await?;
     let bridge = config.bridge();
     if let Some(found) = links.find(&bridge).await? {
         let ports = links.all().await?.into_iter().filter(|l| l.controller == Some(found.index));

@@ -5,7 +5,7 @@
 use super::warnings::short;
 use super::{Observed, allocation, node_name};
 use crate::api::why;
-use crate::api::wire::{DrainView, LeftView, NodeAmount, NodeView};
+use crate::api::wire::{DrainView, LeftView, MeshView, NodeAmount, NodeView};
 use crate::fsm::State;
 use crate::fsm::model::{AllocKind, Allocation, Condition, Desired, Drain, Node, NodeStatus, Part};
 use crate::node::network::Subnet;
@@ -42,6 +42,12 @@ pub fn node(state: &State, node: &Node, seen: &Observed) -> NodeView {
         allocations: u32::try_from(live).unwrap_or(u32::MAX),
         labels: node.labels.clone(),
         version: node.version.clone(),
+        mesh: seen.mesh.get(&seen.node).and_then(|all| all.get(&node.id)).map(|one| MeshView {
+            handshake: one.handshake,
+            sent: one.sent,
+            received: one.received,
+            dropped: one.dropped,
+        }),
         drain: node.drain.map(|drain| drained(state, node, drain, seen)),
     }
 }

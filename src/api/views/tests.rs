@@ -129,6 +129,40 @@ fn a_replica_out_of_memory_is_the_first_thing_in_the_status() {
     }
 }
 
+#[test]
+fn a_node_that_is_up_and_not_heard_in_the_mesh_is_a_warning_with_its_port() {
+    use crate::fsm::mesh::{MeshKey, MeshPart};
+    let mut state = cluster();
+    let mut second = (*state.nodes[&NodeId(1)]).clone();
+    (second.id, second.name) = (NodeId(2), "n2".to_owned());
+    second.mesh = Some(MeshPart { key: MeshKey::new([2; 32]), port: 51_820 });
+    state.nodes.insert(second.id, std::sync::Arc::new(second.clone()));
+    let warned = |state: &State, figures: mesh::Figures| {
+        let heard = [(NodeId(2), figures)].into();
+        let seen = Observed { mesh: [(NodeId(1), heard)].into(), node: NodeId(1), ..seen() };
+        (super::status(state, &seen).warnings, super::nodes(state, &seen).remove(1).mesh)
+    };
+    let fine = mesh::Figures { handshake: Some(179), known: 900, ..Default::default() };
+    let (none, shown) = warned(&state, fine);
+    assert_eq!((none, shown.unwrap().handshake), (vec![], Some(179)));
+    let young = mesh::Figures { handshake: None, known: 10, ..Default::default() };
+    assert_eq!(warned(&state, young).0, []);
+    for silent in [
+        mesh::Figures { handshake: Some(180), known: 900, ..Default::default() },
+        mesh::Figures { handshake: None, known: 180, ..Default::default() },
+    ] {
+        let warning = &warned(&state, silent).0[0];
+        assert_eq!(warning.subject, "n2");
+        let said = "no handshake in the mesh with n1 for 3 minutes: is UDP port 51820 closed";
+        assert!(warning.message.starts_with(said), "{}", warning.message);
+        second.status = model::NodeStatus::Down;
+        let mut down = state.clone();
+        down.nodes.insert(second.id, std::sync::Arc::new(second.clone()));
+        let told = warned(&down, silent).0;
+        assert_eq!(told.len(), 1, "it is down, which says enough: {told:?}");
+    }
+}
+
 /// What is said without a leader, of a cluster with so many voters of which these are silent.
 fn leaderless(voters: u64, silent: &[(u64, u64)]) -> String {
     let mut state = cluster();

@@ -12,6 +12,7 @@ use crate::fsm::model::{
 };
 use crate::id::{NodeId, WorkloadName};
 use crate::limits;
+use crate::node::mesh::Figures;
 use crate::scheduler::place;
 use crate::scheduler::plan::Unplaced;
 use crate::units::{Millis, Timestamp};
@@ -46,6 +47,7 @@ pub(super) fn warnings(state: &State, seen: &Observed) -> Vec<WarningView> {
             all.push(WarningView { subject: node.name.clone(), message, command: None });
         }
     }
+    all.extend(state.nodes.values().filter_map(|node| of_mesh(state, node, seen)));
     all.extend(state.nodes.values().filter_map(|node| of_drain(state, node)));
     for (node, told) in &seen.trouble {
         let Some(node) = state.nodes.get(node) else { continue };
@@ -139,6 +141,23 @@ pub(super) fn short(time: Millis) -> String {
         seconds @ 120..=7_199 => format!("{}m", seconds / 60),
         seconds => format!("{}h", seconds / 3_600),
     }
+}
+
+/// A node that is up, and that others don't hear in the mesh: its containers aren't reached.
+fn of_mesh(state: &State, node: &Node, seen: &Observed) -> Option<WarningView> {
+    let part = node.mesh.filter(|_| node.status != NodeStatus::Down)?;
+    let hears_nothing = |(from, all): (&NodeId, &BTreeMap<NodeId, Figures>)| {
+        let deaf = all.get(&node.id).is_some_and(|figures| figures.is_silent());
+        deaf.then(|| super::node_name(state, *from))
+    };
+    let from: Vec<String> = seen.mesh.iter().filter_map(hears_nothing).collect();
+    let message = format!(
+        "no handshake in the mesh with {} for 3 minutes: is UDP port {} closed in between?",
+        from.join(", "),
+        part.port
+    );
+    let command = Some("mill nodes --wide".to_owned());
+    (!from.is_empty()).then(|| WarningView { subject: node.name.clone(), message, command })
 }
 
 /// A drain that goes no further by itself.

@@ -3,6 +3,7 @@
 //! Owns the shapes and what can be read off them. Never changes any: that is `apply`.
 
 use super::Condition;
+use crate::fsm::mesh::MeshPart;
 use crate::id::{BootId, NodeId};
 use crate::secret::Sealed;
 use crate::units::{Bytes, MilliCpu, Timestamp};
@@ -53,6 +54,9 @@ pub struct Node {
     /// The cluster's keyring, sealed for that key, base64.
     #[serde(default)]
     pub keyring: String,
+    /// Where it is in the mesh.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mesh: Option<MeshPart>,
     /// Its current life; reports of another are refused.
     pub boot: BootId,
     /// When it became a member.

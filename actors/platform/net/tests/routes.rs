@@ -3,6 +3,7 @@
 //! Never uses a host but the test's own.
 
 use super::*;
+use crate::node::mesh::Way;
 
 #[test]
 fn other_nodes_containers_are_routed_and_see_who_calls() {
@@ -19,20 +20,60 @@ fn other_nodes_containers_are_routed_and_see_who_calls() {
         let here: Subnet = "10.101.24.0/21".parse().unwrap();
         let neighbours = Neighbours { subnets: [there, here].into(), ..Neighbours::default() };
         net.neighbours(neighbours).await.unwrap();
-        assert!(net.route([(there, OUTSIDE), (here, HOST)].into()).await.unwrap().is_empty());
+        assert!(
+            net.route([(there, Way::Plain(OUTSIDE)), (here, Way::Plain(HOST))].into())
+                .await
+                .unwrap()
+                .is_empty()
+        );
         let routes = run("ip route show");
         assert!(routes.contains("10.101.16.0/21 via 192.0.2.10"), "{routes}");
         assert!(!routes.contains("10.101.24.0"), "its node is on this host: {routes}");
         let heard = ask_from(&container, ([10, 101, 16, 2].into(), 80)).await;
         assert_eq!(heard, format!("other {}", ip(2)), "no address is translated between nodes");
         let nowhere = Ipv4Addr::new(192, 0, 2, 99);
-        assert!(net.route([(there, nowhere)].into()).await.unwrap().is_empty());
+        assert!(net.route([(there, Way::Plain(nowhere))].into()).await.unwrap().is_empty());
         assert!(run("ip route show").contains("10.101.16.0/21 via 192.0.2.99"));
         let far = Ipv4Addr::new(203, 0, 113, 1);
         run("ip route del default");
-        assert_eq!(net.route([(there, far)].into()).await.unwrap().len(), 1, "no way there");
-        net.route([(there, OUTSIDE)].into()).await.unwrap();
+        assert_eq!(
+            net.route([(there, Way::Plain(far))].into()).await.unwrap().len(),
+            1,
+            "no way there"
+        );
+        net.route([(there, Way::Plain(OUTSIDE))].into()).await.unwrap();
         net.close().await.unwrap();
         assert!(!run("ip route show").contains("10.101."));
+    });
+}
+
+#[test]
+fn the_mesh_is_routed_through_its_interface_and_containers_know_its_mtu() {
+    on_host(async |host| {
+        let net = host.open().await;
+        let _outside = host.outside().await;
+        run("ip link add mill-a101m type veth peer name far0");
+        run("ip link set far0 up");
+        let before = net.attach(&id("a"), ip(2)).await.unwrap();
+        let there: Subnet = "10.101.16.0/21".parse().unwrap();
+        assert!(net.route([(there, Way::Plain(OUTSIDE))].into()).await.unwrap().is_empty());
+        net.open_mesh(1_320).await.unwrap();
+        assert!(run("ip link show mill-a101m").contains("mtu 1320"));
+        assert!(net.route([(there, Way::Mesh(Some(OUTSIDE)))].into()).await.unwrap().is_empty());
+        let routes = run("ip route show 10.101.16.0/21");
+        assert!(routes.contains("dev mill-a101m") && routes.contains("src 10.101.8.1"), "{routes}");
+        assert!(!routes.contains("via"), "the plain way is gone: {routes}");
+        net.limit_far(1_320).await.unwrap();
+        let after = net.attach(&id("b"), ip(3)).await.unwrap();
+        for container in [before, after] {
+            let ns = container.display();
+            let routes = run(&format!("nsenter --net={ns} ip route show 10.101.0.0/16"));
+            assert!(routes.contains("via 10.101.8.1") && routes.contains("mtu 1320"), "{routes}");
+        }
+        assert!(run("nft list chain ip mill_a101 clamp").contains("rt mtu"));
+        net.close_mesh().await.unwrap();
+        let lost = net.route([(there, Way::Mesh(None))].into()).await.unwrap();
+        assert_eq!(lost.len(), 1, "no interface, no way");
+        net.close().await.unwrap();
     });
 }

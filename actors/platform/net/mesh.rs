@@ -1,0 +1,87 @@
+//! The network's part of the mesh: its interface as the kernel has it, and the containers' way to
+//! the other nodes.
+//!
+//! Owns the interface's MTU and the containers' route to the cluster. Never makes the interface,
+//! and knows no peer.
+
+use super::link::Links;
+use super::{Net, NetError, netns, set_kernel};
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
+use std::path::Path;
+use std::sync::atomic::Ordering;
+
+impl Net {
+    /// The addresses that the host has.
+    ///
+    /// # Errors
+    /// The kernel does not list them.
+    pub async fn own_addresses(&self) -> Result<BTreeSet<Ipv4Addr>, NetError> {
+        let all = self.links.addresses().await?;
+        Ok(all.into_iter().map(|(_, address, _)| address).collect())
+    }
+
+    /// The name of the mesh's interface.
+    #[must_use]
+    pub fn mesh_name(&self) -> String {
+        self.config.mesh()
+    }
+
+    /// Brings the mesh's interface up with that MTU.
+    ///
+    /// # Errors
+    /// It is not there, or the kernel refuses.
+    pub async fn open_mesh(&self, mtu: u32) -> Result<(), NetError> {
+        let name = self.config.mesh();
+        let missing = || NetError::InterfaceGone { name: name.clone() };
+        let link = self.links.find(&name).await?.ok_or_else(missing)?;
+        // It carries IPv4 only.
+        let six = format!("/proc/sys/net/ipv6/conf/{name}/disable_ipv6");
+        if Path::new(&six).exists() {
+            set_kernel(&six)?;
+        }
+        self.links.up_with(link.index, mtu).await
+    }
+
+    /// Takes the mesh's interface away, with the routes through it.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub async fn close_mesh(&self) -> Result<(), NetError> {
+        self.links.remove(&self.config.mesh()).await
+    }
+
+    /// From now on containers send packets to other nodes' containers that are at most so large.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub async fn limit_far(&self, mtu: u32) -> Result<(), NetError> {
+        if self.far_mtu.swap(mtu, Ordering::SeqCst) == mtu {
+            return Ok(());
+        }
+        let widened = self.widen_all().await;
+        if widened.is_err() {
+            // The next try begins anew.
+            self.far_mtu.store(0, Ordering::SeqCst);
+        }
+        widened
+    }
+
+    async fn widen_all(&self) -> Result<(), NetError> {
+        for id in self.attached()? {
+            let inside = netns::ensure(&self.config.namespace(&id)).await?;
+            self.widen(&inside.links).await?;
+        }
+        Ok(())
+    }
+
+    /// Gives a container its route to the rest of the cluster, if that has an MTU of its own.
+    pub(super) async fn widen(&self, inside: &Links) -> Result<(), NetError> {
+        let mtu = self.far_mtu.load(Ordering::SeqCst);
+        let cluster = self.config.cluster_subnet;
+        if mtu == 0 || cluster.prefix() >= self.config.subnet.prefix() {
+            return Ok(());
+        }
+        inside.route_far(cluster, self.gateway(), mtu).await
+    }
+}
