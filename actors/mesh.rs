@@ -158,8 +158,8 @@ impl State {
         let _ = self.root.cast(root::Msg::Settled { child: Child::Mesh, index });
     }
 
-    /// Makes the view's peers and ways true. After a start the peers of before are taken up at once,
-    /// so that connections go on; all else waits until the state is known to be current.
+    /// Makes the view's peers and ways true. After a start the peers of before are taken up at
+    /// once, so that connections go on; all else waits until the state is known to be current.
     fn want(&mut self) {
         let is_known = |view: &&View| view.current || view.state.meshed;
         let Some(view) = self.view.as_ref().filter(is_known) else { return };

@@ -18,9 +18,9 @@ use std::time::{Duration, Instant};
 
 /// How it was measured.
 pub const NOTES: &str = "
-- Two network namespaces of this machine, joined by a veth pair; both ends are the same program, with
-  an MTU of 1420 inside. Streams by iperf3, cubic, 4 s each, three turns with both in turn, medians.
-  Everything shares the two cores.
+- Two network namespaces of this machine, joined by a veth pair; both ends are the same program,
+  with an MTU of 1420 inside. Streams by iperf3, cubic, 4 s each, three turns with both in turn,
+  medians. Everything shares the cores of the machine.
 - The round trip is one byte there and back in a TCP connection, the median of 2,000, with nothing
   else on the way; from that of the bare veth pair.
 ";

@@ -32,7 +32,7 @@ pub const MESH_KEEPALIVE: Duration = Duration::from_secs(25);
 pub const MESH_SILENT: Duration = Duration::from_secs(180);
 /// What encryption and the outer headers take of the path's MTU, with IPv6 outside.
 pub const MESH_OVERHEAD: u32 = 80;
-/// The least MTU of the mesh, in bytes: what every path has by the rules of IPv6, less the overhead.
+/// The least MTU of the mesh, in bytes: what every path of IPv6 has, less the overhead.
 pub const MESH_MTU_MIN: u32 = 1_200;
 /// The largest MTU of the mesh, in bytes.
 pub const MESH_MTU_MAX: u32 = 8_920;
