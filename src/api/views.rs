@@ -90,6 +90,10 @@ pub struct Observed {
     pub disks: BTreeMap<NodeId, Vec<Disk>>,
     /// By route: requests a second, and those of the last minute, of the nodes that answered.
     pub traffic: BTreeMap<String, (f64, Requests)>,
+    /// The node that shows it.
+    pub node: NodeId,
+    /// How the nodes that answered hear the others in the mesh.
+    pub mesh: BTreeMap<NodeId, BTreeMap<NodeId, mesh::Figures>>,
 }
 
 /// A disk of a node that holds its data or images.
@@ -101,10 +105,6 @@ pub struct Disk {
     pub free: Bytes,
     /// What it holds in all.
     pub total: Bytes,
-    /// The node that shows it.
-    pub node: NodeId,
-    /// How the nodes that answered hear the others in the mesh.
-    pub mesh: BTreeMap<NodeId, BTreeMap<NodeId, mesh::Figures>>,
 }
 
 /// The whole cluster at a glance.
