@@ -16,7 +16,7 @@ pub use deploy::*;
 pub use exec::ExecControl;
 pub use explain::*;
 pub use image::{LayerProgress, LoginRequest, LoginView};
-pub use node::{DrainRequest, DrainView, LabelsRequest, LeftView};
+pub use node::{DrainRequest, DrainView, LabelsRequest, LeftView, MeshView};
 pub use route::{RouteView, TrafficView};
 pub use secret::*;
 pub use task::{RunView, SpawnRequest, TaskView};
@@ -90,20 +90,6 @@ pub struct NodeView {
     pub mesh: Option<MeshView>,
     /// What is left on it, while it drains.
     pub drain: Option<DrainView>,
-}
-
-/// How a node hears another one in the mesh.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
-pub struct MeshView {
-    /// Seconds since the last handshake; absent: none yet.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub handshake: Option<u64>,
-    /// Bytes sent to it.
-    pub sent: u64,
-    /// Bytes received from it.
-    pub received: u64,
-    /// Packets that could not be sent, or were refused.
-    pub dropped: u64,
 }
 
 /// How a program ended.

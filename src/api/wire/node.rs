@@ -47,3 +47,17 @@ pub struct DrainRequest {
     #[serde(default)]
     pub timeout: Option<u64>,
 }
+
+/// How a node hears another one in the mesh.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct MeshView {
+    /// Seconds since the last handshake; absent: none yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub handshake: Option<u64>,
+    /// Bytes sent to it.
+    pub sent: u64,
+    /// Bytes received from it.
+    pub received: u64,
+    /// Packets that could not be sent, or were refused.
+    pub dropped: u64,
+}
