@@ -3,6 +3,7 @@
 //! Never uses a host but the test's own.
 
 use super::*;
+use crate::node::mesh::Way;
 
 /// The host's address towards the other node, and that node's own.
 const LAN: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
@@ -51,7 +52,7 @@ impl Scene {
         let there: Subnet = "10.101.16.0/21".parse().unwrap();
         let nodes = [(MEMBER, PEER)].into();
         net.neighbours(Neighbours { subnets: [there].into(), nodes }).await.unwrap();
-        assert!(net.route([(there, MEMBER)].into()).await.unwrap().is_empty());
+        assert!(net.route([(there, Way::Plain(MEMBER))].into()).await.unwrap().is_empty());
         let a = net.attach(&id("a"), ip(2)).await.unwrap();
         let b = net.attach(&id("b"), ip(3)).await.unwrap();
         net.publish(tcp(&[(PUBLISHED, &[(ip(2), 80)])])).await.unwrap();
