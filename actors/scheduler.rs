@@ -26,8 +26,8 @@ pub enum Msg {
     Stamped(Stamp),
     /// A node has made its view at this index true.
     Settled(NodeId, Index),
-    /// Another node has let itself be heard; up to there it has made its view true, and its clock is
-    /// so many milliseconds ahead of this one's.
+    /// Another node has let itself be heard; up to there it has made its view true, and its clock
+    /// is so many milliseconds ahead of this one's.
     Heard(NodeId, Index, Option<i64>),
     /// The configuration of raft, while this node leads.
     Conf(Option<Conf>),

@@ -84,7 +84,7 @@ enum Event {
     Watch,
     /// A node is reached again.
     Return(NodeId),
-    /// All nodes know the newest level: the leader raises it.
+    /// All nodes know the newest level.
     Raise,
     /// Somebody leads again.
     Lead(u64),

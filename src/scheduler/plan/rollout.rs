@@ -61,8 +61,7 @@ impl<'a> Context<'a> {
         for allocation in all.iter().filter(|a| a.is_live()) {
             let slot = allocation.replica().and_then(|r| slots.get_mut(r as usize));
             if allocation.desired != Desired::Run {
-                let since = allocation.course.ends_since;
-                is_busy |= !since.is_some_and(|since| self.has_outlasted(allocation, since));
+                is_busy |= !self.is_overdue(allocation);
                 if let Some(slot) = slot {
                     slot.leaving |= self.holds_seat(allocation);
                 }
@@ -89,10 +88,7 @@ impl<'a> Context<'a> {
                         is_busy = true;
                     }
                 }
-                _ => {
-                    self.retire(allocation);
-                    is_busy = true;
-                }
+                _ => (is_busy, _) = (true, self.retire(allocation)),
             }
         }
         for allocation in all.iter().filter(|a| !a.is_live()) {
@@ -163,13 +159,7 @@ impl<'a> Context<'a> {
                     if !may {
                         continue;
                     }
-                    // What must leave its node stops only if it has another; and nobody would hear
-                    // of the end of one whose node doesn't answer.
-                    let has_place = match (self.is_leaving(old), unanswering(state, old.node)) {
-                        (_, Some(why)) => Err(vec![(old.node, why)]),
-                        (true, None) => self.placer().place(&spec.run).map(drop),
-                        (false, None) => Ok(()),
-                    };
+                    let has_place = self.may_stop_first(old, spec);
                     if has_place.is_ok() {
                         busy += usize::from(works(old));
                         self.retire(old);
@@ -249,6 +239,26 @@ impl<'a> Context<'a> {
     /// It works, as far as is known now: nothing is known of what runs on a silent node.
     pub(super) fn works(&self, allocation: &Allocation) -> bool {
         works(self.state, allocation)
+    }
+
+    /// What must leave its node stops only if it has another; and nobody would hear of the end of
+    /// one whose node doesn't answer.
+    fn may_stop_first(
+        &mut self,
+        old: &Allocation,
+        spec: &ServiceSpec,
+    ) -> Result<(), Vec<(NodeId, Refusal)>> {
+        match (self.is_leaving(old), unanswering(self.state, old.node)) {
+            (_, Some(why)) => Err(vec![(old.node, why)]),
+            (true, None) => self.placer().place(&spec.run).map(drop),
+            (false, None) => Ok(()),
+        }
+    }
+
+    /// It was asked to end and doesn't, for longer than it may take.
+    fn is_overdue(&mut self, allocation: &Allocation) -> bool {
+        let since = allocation.course.ends_since;
+        since.is_some_and(|since| self.has_outlasted(allocation, since))
     }
 
     /// What is asked to end has had its time, and more.
