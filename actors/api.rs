@@ -39,6 +39,7 @@ mod tasks;
 mod tests;
 mod tokens;
 mod usage;
+mod volumes;
 
 pub use context::{Claims, Doors, ImageStore, Lines, LogSource, Neighbours, StoreError};
 pub use error::ApiError;

@@ -12,6 +12,7 @@ mod publish;
 mod reports;
 mod runtime;
 mod upkeep;
+mod volumes;
 
 use crate::actors::mailbox::Stamp;
 use crate::actors::platform::Platform;
@@ -23,7 +24,7 @@ use crate::fsm::Command;
 use crate::fsm::command::Report;
 use crate::fsm::loaded::Pin;
 use crate::fsm::model::Observed;
-use crate::id::{AllocId, Index};
+use crate::id::{AllocId, Index, VolumeName};
 use crate::units::Bytes;
 use fleet::Fleet;
 use image_replication::ImageReplication;
@@ -35,6 +36,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 use tokio::task::{AbortHandle, JoinSet};
+use volumes::Measured;
 
 /// What the container actor is told and asked.
 pub enum Msg {
@@ -78,6 +80,8 @@ pub enum Msg {
     Runtime(Runtime),
     /// Work besides an allocation's own has ended.
     Tidied,
+    /// The data of a volume that was given up is gone, or its removal is to be tried again.
+    VolumeRemoved(VolumeName),
 }
 
 impl ChildMessage for Msg {
@@ -116,6 +120,8 @@ pub struct State {
     publishing: Publishing,
     images: ImageReplication,
     runtime: Runtime,
+    removals: volumes::Removals,
+    measured: Measured,
     /// What runs besides the allocations' own work; ends with the actor.
     work: JoinSet<()>,
 }
@@ -176,6 +182,8 @@ impl Actor for Container {
             view: None,
             reports: Reports::default(),
             seq: 0,
+            removals: volumes::Removals::new(),
+            measured: Measured::default(),
             work,
         })
     }
@@ -235,6 +243,7 @@ impl Actor for Container {
             Msg::Sweep => state.sweep(&myself),
             Msg::Runtime(runtime) => state.on_runtime(runtime),
             Msg::Tidied => state.rest(),
+            Msg::VolumeRemoved(name) => state.on_volume_removed(&name, &myself),
         }
         Ok(())
     }
@@ -287,6 +296,7 @@ impl State {
         }
         self.platform.images.use_logins(&view.state.logins);
         self.platform.secrets.use_secrets(&view.state.secrets);
+        self.platform.volumes.use_volumes(&view.state.volumes);
         self.platform.images.use_view(&view);
         if view.current {
             self.platform.images.use_specs(&view.state.specs);
@@ -307,6 +317,7 @@ impl State {
             let settled = self.publishing.want(view);
             self.settle(settled);
         }
+        self.remove_volumes(myself);
         self.send(myself);
         self.rest();
         Ok(())

@@ -20,6 +20,7 @@ pub mod transfer;
 pub mod trash;
 pub mod tree;
 pub mod usage;
+pub mod volumes;
 pub mod written;
 
 use self::containerd::Containerd;
@@ -28,6 +29,7 @@ use self::image::{Images, RegistryConfig};
 use self::net::{Net, NetConfig, NetError, PublishOn};
 use self::secrets::SecretStore;
 use self::trash::Trash;
+use self::volumes::VolumeStore;
 use crate::config::{ContainerdChoice, DaemonConfig, Mode};
 use crate::node::network::Subnet;
 use crate::secret::Keyring;
@@ -111,6 +113,8 @@ pub struct Platform {
     pub logs: logs::LogReader,
     /// What containers are given in secret.
     pub secrets: SecretStore,
+    /// Persistent volumes.
+    pub volumes: VolumeStore,
     /// The private containerd, if it is one.
     pub private: Option<private::Daemon>,
 }
@@ -255,7 +259,20 @@ impl Platform {
         let secrets = SecretStore::new(places.secrets(), keyring);
         let trash = Trash::open(&places.data);
         let net = net?;
-        Ok(Self { places, containerd, images, execs, net, trash, logger, logs, secrets, private })
+        let volumes = VolumeStore::new(places.data.join("volumes"));
+        Ok(Self {
+            places,
+            containerd,
+            images,
+            execs,
+            net,
+            trash,
+            logger,
+            logs,
+            secrets,
+            volumes,
+            private,
+        })
     }
 }
 

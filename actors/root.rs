@@ -23,7 +23,7 @@ use crate::consensus::raft::event::LogDisk;
 use crate::consensus::raft::node::Conf;
 use crate::fsm;
 use crate::fsm::command::{Init, Register};
-use crate::id::{AllocId, BootId, Index, NodeId, Term};
+use crate::id::{AllocId, BootId, Index, NodeId, Term, VolumeName};
 use crate::limits;
 use crate::node::mesh::Figures;
 use crate::units::{Bytes, MilliCpu, Millis, Timestamp};
@@ -198,6 +198,8 @@ pub struct NodeUsage {
     pub allocations: BTreeMap<AllocId, (MilliCpu, Bytes)>,
     /// By allocation: processor time since the attempt's start.
     pub cpu_totals: BTreeMap<AllocId, std::time::Duration>,
+    /// By persistent volume: bytes on the disk.
+    pub volumes: BTreeMap<VolumeName, Bytes>,
     /// The whole machine.
     pub node: (MilliCpu, Bytes),
     /// What a person should know of the machine, each with its remedy.

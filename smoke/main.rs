@@ -64,4 +64,5 @@ mod survival;
 mod task_lifecycle;
 mod tasks;
 mod traffic;
+mod volumes;
 mod zero_downtime;

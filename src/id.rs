@@ -107,6 +107,10 @@ text_id!(
     SecretName
 );
 text_id!(
+    /// A volume: unique in the cluster.
+    VolumeName
+);
+text_id!(
     /// The hash of a specification, hexadecimal.
     SpecHash
 );

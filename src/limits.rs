@@ -49,6 +49,10 @@ mod secrets;
 
 pub use secrets::*;
 
+mod volumes;
+
+pub use volumes::*;
+
 mod trust;
 
 pub use trust::*;

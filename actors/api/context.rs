@@ -437,6 +437,7 @@ fn observed(view: &View, figures: impl Iterator<Item = (NodeId, Figures)>) -> Ob
             *all += rate;
             minute.merge(requests);
         }
+        seen.volumes.extend(figures.volumes());
     }
     seen
 }

@@ -65,6 +65,10 @@ fn page(
     let all = views::allocations(&view.state, seen);
     let here: Vec<&AllocationView> = all.iter().filter(|one| one.node == own).collect();
     allocations(&mut registry, &here, usage);
+    let volumes = gauges(&mut registry, "mill_volume_bytes", "Bytes of a volume on the disk");
+    for (name, bytes) in &usage.volumes {
+        volumes.get_or_create(&vec![("volume", name.to_string())]).set(bytes.0 as f64);
+    }
     services(&mut registry, &views::services(&view.state, seen));
     nodes(&mut registry, &views::nodes(&view.state, seen));
     mesh(&mut registry, &views::nodes(&view.state, seen));

@@ -187,8 +187,5 @@ const fn later(start: &'static str, end: &'static str, what: &'static str) -> La
 }
 
 /// What the API will have.
-pub const LATER: &[Later] = &[
-    later("/v1/volumes", "", "volumes"),
-    later("/v1/certs", "", "certificates"),
-    later("/v1/backup", "", "backup"),
-];
+pub const LATER: &[Later] =
+    &[later("/v1/certs", "", "certificates"), later("/v1/backup", "", "backup")];

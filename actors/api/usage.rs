@@ -11,7 +11,7 @@ use crate::actors::root::{Msg, NodeUsage, View};
 use crate::api::views::Disk;
 use crate::consensus::raft::event::LogDisk;
 use crate::fsm::model::Role;
-use crate::id::{AllocId, NodeId};
+use crate::id::{AllocId, NodeId, VolumeName};
 use crate::limits;
 use crate::node::ingress::figures::Requests;
 use crate::node::mesh;
@@ -54,6 +54,9 @@ pub struct Figures {
     /// How it hears the others in the mesh.
     #[serde(default)]
     mesh: BTreeMap<NodeId, mesh::Figures>,
+    /// By persistent volume: bytes on the disk.
+    #[serde(default)]
+    volumes: BTreeMap<String, u64>,
 }
 
 impl From<NodeUsage> for Figures {
@@ -61,6 +64,8 @@ impl From<NodeUsage> for Figures {
         let amount = |(cpu, memory): (MilliCpu, Bytes)| (cpu.0, memory.0);
         let each = usage.allocations.into_iter();
         let allocations = each.map(|(id, used)| (id.to_string(), amount(used))).collect();
+        let volumes = usage.volumes.into_iter();
+        let volumes = volumes.map(|(name, bytes)| (name.to_string(), bytes.0)).collect();
         let written = usage.written.into_iter().map(|(id, bytes)| (id.to_string(), bytes.0));
         let disks = usage.disks.into_iter().map(|(place, free, all)| (place, free.0, all.0));
         Self {
@@ -72,6 +77,7 @@ impl From<NodeUsage> for Figures {
             log_disk: LogDisk::default(),
             traffic: BTreeMap::new(),
             mesh: BTreeMap::new(),
+            volumes,
         }
     }
 }
@@ -110,6 +116,11 @@ impl Figures {
     /// How it hears the others in the mesh.
     pub fn mesh(&self) -> &BTreeMap<NodeId, mesh::Figures> {
         &self.mesh
+    }
+
+    /// By persistent volume.
+    pub fn volumes(&self) -> impl Iterator<Item = (VolumeName, Bytes)> {
+        self.volumes.iter().map(|(name, bytes)| (VolumeName::from(name.as_str()), Bytes(*bytes)))
     }
 
     /// By allocation.

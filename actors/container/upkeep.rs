@@ -52,6 +52,7 @@ impl State {
         let parent = self.platform.places.cgroup();
         let trouble = self.platform.net.trouble();
         let (platform, figures) = (Arc::clone(&self.platform), Arc::clone(&self.written));
+        let (measured, volumes) = (self.measured.clone(), self.platform.volumes.clone());
         self.work.spawn_blocking(move || {
             let mut meter = lock(&meter);
             let used = meter.containers(&parent, running.iter().map(|(_, container)| container));
@@ -72,6 +73,7 @@ impl State {
                 disks: disks.map(place).collect(),
                 allocations: running.iter().filter_map(of).collect(),
                 cpu_totals: running.iter().filter_map(total).collect(),
+                volumes: measured.of(&volumes),
                 node,
                 trouble,
             };

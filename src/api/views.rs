@@ -12,6 +12,7 @@ mod route;
 mod secret;
 mod service;
 mod task;
+mod volume;
 mod warnings;
 
 #[cfg(test)]
@@ -26,6 +27,7 @@ pub use route::routes;
 pub use secret::{secret, secrets};
 pub use service::{replicas, service, service_named, services};
 pub use task::{run, runs, tasks};
+pub use volume::{volume, volumes};
 pub use warnings::{no_leader, trouble};
 
 use crate::api::wire::{AppStatusView, LoginView, StatusView, TokenView};
@@ -33,7 +35,7 @@ use crate::consensus::raft::event::LogDisk;
 use crate::fsm::State;
 use crate::fsm::login::RegistryLogin;
 use crate::fsm::model::{Role, Token};
-use crate::id::{AllocId, NodeId};
+use crate::id::{AllocId, NodeId, VolumeName};
 use crate::node::ingress::figures::Requests;
 use crate::node::mesh;
 use crate::units::{Bytes, MilliCpu, Millis, Timestamp};
@@ -94,6 +96,8 @@ pub struct Observed {
     pub node: NodeId,
     /// How the nodes that answered hear the others in the mesh.
     pub mesh: BTreeMap<NodeId, BTreeMap<NodeId, mesh::Figures>>,
+    /// Bytes of the volumes whose nodes answered.
+    pub volumes: BTreeMap<VolumeName, Bytes>,
 }
 
 /// A disk of a node that holds its data or images.

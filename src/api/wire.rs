@@ -11,6 +11,7 @@ mod node;
 mod route;
 mod secret;
 mod task;
+mod volume;
 
 pub use deploy::*;
 pub use exec::ExecControl;
@@ -20,6 +21,7 @@ pub use node::{DrainRequest, DrainView, LabelsRequest, LeftView, MeshView};
 pub use route::{RouteView, TrafficView};
 pub use secret::*;
 pub use task::{RunView, SpawnRequest, TaskView};
+pub use volume::VolumeView;
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;

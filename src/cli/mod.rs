@@ -47,6 +47,7 @@ mod token;
 pub mod ui;
 mod up;
 mod version;
+mod volume;
 mod why;
 
 pub use context::Context;
@@ -172,6 +173,7 @@ async fn run_async(command: Command, context: &Context) -> Result<(), CliError> 
         Command::Show(args) => show::run(args, context).await,
         Command::History(args) => history::run(args, context).await,
         Command::Image(args) => image::run(args, context).await,
+        Command::Volume(args) => volume::run(args, context).await,
         Command::Secret(args) => secret::run(args, context).await,
         Command::Token(args) => token::run(args, context).await,
         Command::Nodes(args) => nodes::run(args, context).await,

@@ -8,7 +8,9 @@ const ALIASES: [(&str, &str); 1] = [("deploy", "up")];
 /// Commands that are in the plan of the program and not in this build.
 const LATER: &[&str] = &[
     "port-forward",
-    "volume",
+    "volume move",
+    "volume backup",
+    "volume restore",
     "cert",
     "backup",
     "restore",
@@ -131,7 +133,7 @@ mod tests {
     fn misspelt_names_suggest_the_nearest() {
         assert_eq!(unknown("", "statsu", &COMMANDS), Unknown::Near("status".to_owned()));
         assert_eq!(unknown("", "histroy", &COMMANDS), Unknown::Near("history".to_owned()));
-        assert_eq!(unknown("", "voluem", &COMMANDS), Unknown::Near("volume".to_owned()));
+        assert_eq!(unknown("", "bakcup", &COMMANDS), Unknown::Near("backup".to_owned()));
         assert_eq!(unknown("", "frobnicate", &COMMANDS), Unknown::Nothing);
     }
 

@@ -127,6 +127,7 @@ impl State {
             new.course.failed_starts = failed_starts(old, &seen);
         }
         new.observed = seen;
+        self.use_volumes(&new);
         if old.is_routable() && !new.is_routable() {
             self.outdate(&new.app, touched);
         }

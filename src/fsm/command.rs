@@ -13,6 +13,7 @@ use super::loaded::ImageChange;
 use super::mesh::MeshPlace;
 use super::model::{DeployKind, DeployStatus, Exit, HookWhen, Observed, Role, WorkloadSpec};
 use super::secrets::SecretChange;
+use super::volumes::VolumeChange;
 use crate::id::{AllocId, AppName, BootId, NodeId, Revision, SpecHash, TokenId, WorkloadName};
 use crate::secret::Sealed;
 use crate::spec::model::TaskSpec;
@@ -168,6 +169,8 @@ pub enum Command {
     Mesh(MeshPlace),
     /// Change the secrets. Needs level 3.
     Secrets(SecretChange),
+    /// Change the volumes. Needs level 3.
+    Volumes(VolumeChange),
     /// What an entry of the log holds that is no command: refused, the same on every node. Never
     /// written.
     #[serde(skip)]
@@ -186,6 +189,7 @@ impl Command {
             Self::Steps(steps) if steps.actions.iter().any(Action::is_next) => NEXT_LEVEL,
             Self::Deploy(deploy) if deploy.has_route_options() => NEXT_LEVEL,
             Self::Mesh(_) => super::mesh::MESH_LEVEL,
+            Self::Volumes(_) => super::volumes::VOLUMES_LEVEL,
             _ => 0,
         }
     }

@@ -23,6 +23,7 @@ mod runs;
 pub mod secrets;
 mod standstill;
 mod steps;
+pub mod volumes;
 
 #[cfg(test)]
 mod tests;
@@ -93,6 +94,9 @@ pub struct State {
     /// Secrets, sealed.
     #[serde(default, skip_serializing_if = "OrdMap::is_empty")]
     pub secrets: secrets::Secrets,
+    /// Persistent volumes.
+    #[serde(default, skip_serializing_if = "OrdMap::is_empty")]
+    pub volumes: volumes::Volumes,
     /// The last versions of names that were deleted.
     #[serde(default, skip_serializing_if = "OrdMap::is_empty")]
     pub deleted_secrets: OrdMap<SecretName, u64>,
@@ -213,6 +217,8 @@ pub struct Touched {
     pub images: bool,
     /// The secrets.
     pub secrets: bool,
+    /// The volumes.
+    pub volumes: bool,
 }
 
 /// What an entry did.

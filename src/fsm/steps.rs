@@ -132,6 +132,8 @@ impl State {
         if !self.specs.contains_key(&place.spec) || !self.has_room(place.node, &place.spec) {
             return Err(Rejection::Stale);
         }
+        self.hold_volumes(&place.id, &place.workload, place.node, &place.spec)?;
+        touched.volumes = true;
         let generation = owner.services.get(&place.workload).map_or(0, |s| s.generation);
         let allocation = Allocation {
             id: place.id,

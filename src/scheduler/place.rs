@@ -5,7 +5,7 @@
 
 use crate::fsm::State;
 use crate::fsm::model::{Desired, Node, NodeStatus};
-use crate::id::{NodeId, WorkloadName};
+use crate::id::{NodeId, VolumeName, WorkloadName};
 use crate::limits;
 use crate::spec::model::RunSpec;
 use crate::units::{Bytes, MilliCpu, Timestamp};
@@ -30,6 +30,13 @@ pub enum Refusal {
         label: String,
         /// What the node has.
         have: Option<String>,
+    },
+    /// A volume's data is on another node.
+    Volume {
+        /// Which.
+        name: VolumeName,
+        /// The other node's name.
+        node: String,
     },
     /// Too few cores are free.
     Cpu {
@@ -56,6 +63,7 @@ impl Refusal {
                 ("constraint", format!("{label}={have}"))
             }
             Self::Constraint { label, have: None } => ("constraint", format!("no label {label}")),
+            Self::Volume { name, node } => ("volume", format!("{name} is on {node}")),
             Self::Cpu { free } => ("cpu", format!("{free} free")),
             Self::Memory { free } => ("memory", format!("{free} free")),
         }
@@ -106,6 +114,7 @@ pub struct Placer {
 #[derive(Clone)]
 struct Slot {
     node: Arc<Node>,
+    homes: Arc<BTreeMap<VolumeName, (NodeId, String)>>,
     cpu: u64,
     memory: u64,
     /// Replicas of the service that is being placed.
@@ -124,6 +133,7 @@ impl Placer {
     /// The same, at another time.
     #[must_use]
     pub fn at(state: &State, now: Timestamp) -> Self {
+        let homes = Arc::new(homes(state));
         let slots = state.nodes.values().map(|node| {
             let used = state.derived.reserved.get(&node.id).copied().unwrap_or_default();
             Slot {
@@ -132,6 +142,7 @@ impl Placer {
                 same: 0,
                 avoided: None,
                 node: Arc::clone(node),
+                homes: Arc::clone(&homes),
             }
         });
         Self { slots: slots.collect(), now }
@@ -228,6 +239,12 @@ impl Slot {
     }
 
     fn refusal(&self, run: &RunSpec) -> Option<Refusal> {
+        for (name, _) in run.persistent() {
+            let home = self.homes.get(&name).filter(|(home, _)| *home != self.node.id);
+            if let Some((_, node)) = home {
+                return Some(Refusal::Volume { name, node: node.clone() });
+            }
+        }
         match self.node.status {
             NodeStatus::Draining => return Some(Refusal::Draining),
             NodeStatus::Down => return Some(Refusal::Down),
@@ -254,6 +271,15 @@ impl Slot {
         }
         None
     }
+}
+
+/// Where the data of volumes is; one of a node that was removed is nowhere.
+fn homes(state: &State) -> BTreeMap<VolumeName, (NodeId, String)> {
+    let home = |node: &NodeId| match state.nodes.get(node) {
+        Some(node) => (node.id, node.name.clone()),
+        None => (*node, format!("node {node}, which was removed")),
+    };
+    state.volumes.iter().map(|(name, volume)| (name.clone(), home(&volume.node))).collect()
 }
 
 /// What a container asks of a node, for people: `cpu 0.5, memory 512M, zone=eu-1`.

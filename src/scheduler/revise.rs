@@ -350,6 +350,7 @@ pub fn obstacles(state: &State, spec: &Spec) -> Vec<Obstacle> {
         services.chain(tasks).filter_map(|(name, run)| too_large(state, name, run)).collect();
     found.extend(taken::ports(state, spec));
     found.extend(taken::routes(state, spec));
+    found.extend(taken::volumes(state, spec));
     found
 }
 

@@ -3,7 +3,8 @@
 //! Owns the types that the file decodes to and that the replicated state keeps. Never knows KDL and
 //! never resolves anything: image references are as written until they are pinned.
 
-use crate::id::{AppName, Digest, SecretName, SpecHash, WorkloadName};
+use crate::id::WorkloadName;
+use crate::id::{AppName, Digest, SecretName, SpecHash, VolumeName};
 use crate::units::{Bytes, MilliCpu, Millis};
 use serde::{Deserialize, Serialize};
 use sha2::Digest as _;
@@ -285,6 +286,12 @@ impl RunSpec {
             EnvPart::Text(_) | EnvPart::Service(_) => None,
         });
         named.chain(self.secret_files.iter().map(|file| &file.secret)).collect()
+    }
+
+    /// Its persistent volumes, each with its size.
+    pub fn persistent(&self) -> impl Iterator<Item = (VolumeName, Bytes)> {
+        let own = self.volumes.iter().filter(|volume| !volume.ephemeral);
+        own.map(|one| (VolumeName::from(one.name.as_str()), one.size.unwrap_or(Bytes(0))))
     }
 
     /// Processor time reserved on a node.

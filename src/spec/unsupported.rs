@@ -4,13 +4,11 @@
 
 use super::parsed::{Parsed, Target};
 use super::report::Problem;
-use crate::id::WorkloadName;
 
 /// Paths of fields, `*` for any name, and what they are called.
 const FIELDS: &[(&[&str], &str)] = &[
     (&["service", "*", "route", "*", "auth"], "basic authentication of routes"),
     (&["service", "*", "route", "*", "log"], "access logs"),
-    (&["service", "*", "volume", "*"], "persistent volumes"),
     (&["service", "*", "update", "canary"], "canaries"),
 ];
 /// The same for what stands in values of environment variables.
@@ -26,7 +24,7 @@ pub fn unsupported(parsed: &Parsed) -> Vec<Problem> {
                 && pattern.iter().zip(path).all(|(want, have)| *want == "*" || want == have)
         };
         let found = FIELDS.iter().find(|(pattern, _)| fits(pattern));
-        if let Some((_, what)) = found.filter(|_| !is_ephemeral(parsed, path)) {
+        if let Some((_, what)) = found {
             let text = message(&path[0], &path[1], what);
             problems.push(parsed.problem_at(*span, text, None));
         }
@@ -43,14 +41,6 @@ pub fn unsupported(parsed: &Parsed) -> Vec<Problem> {
     }
     problems.sort_by_key(|problem| problem.span);
     problems
-}
-
-/// Whether a path is that of an ephemeral volume.
-fn is_ephemeral(parsed: &Parsed, path: &[String]) -> bool {
-    let [_, service, field, name] = path else { return false };
-    let service = parsed.spec.services.get(&WorkloadName::from(service.as_str()));
-    let mut volumes = service.into_iter().flat_map(|service| &service.run.volumes);
-    field == "volume" && volumes.any(|volume| volume.name == *name && volume.ephemeral)
 }
 
 fn message(kind: &str, name: &str, what: &str) -> String {
@@ -89,7 +79,6 @@ task \"t\" { image \"busybox\"; env { S \"${secret(s)}\" } }
             (6, 28, "service \"web\"", "basic authentication of routes"),
             (6, 51, "service \"web\"", "access logs"),
             (9, 19, "service \"web\"", "canaries"),
-            (14, 5, "service \"db\"", "persistent volumes"),
         ];
         let expected: Vec<(u32, u32, String)> = expected
             .into_iter()

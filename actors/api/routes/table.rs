@@ -4,7 +4,7 @@
 
 use super::super::{
     allocations, claims, deploy, exec, explain, files, images, leave, logins, logs, metrics, nodes,
-    openapi, read, revisions, secrets, tasks, tokens,
+    openapi, read, revisions, secrets, tasks, tokens, volumes,
 };
 use super::parts::{
     DEPLOY_EVENTS, LIST_ROUTES, LOG_QUERY, change, forget, get, of_node, own, parameter,
@@ -422,6 +422,26 @@ pub static ROUTES: &[Route] = &[
         |c, r| Box::pin(logins::remove(c, r)),
         "Log out of a registry",
     ),
+    get(
+        "/v1/volumes",
+        |c, r| Box::pin(volumes::list(c, r)),
+        Gives::List(shape::<wire::VolumeView>()),
+        "The persistent volumes: how large, where, used by which allocation",
+    ),
+    get(
+        "/v1/volumes/{name}",
+        |c, r| Box::pin(volumes::get(c, r)),
+        Gives::Json(shape::<wire::VolumeView>()),
+        "A persistent volume",
+    ),
+    Route {
+        role: Some(Role::Admin),
+        ..forget(
+            "/v1/volumes/{name}",
+            |c, r| Box::pin(volumes::delete(c, r)),
+            "Give a volume up, with its data; one that is used is refused",
+        )
+    },
     get(
         "/v1/secrets",
         |c, r| Box::pin(secrets::list(c, r)),

@@ -6,6 +6,7 @@ use crate::actors::platform::containerd;
 use crate::actors::platform::image::ImageError;
 use crate::actors::platform::net::{NetError, Taken};
 use crate::actors::platform::secrets::SecretError;
+use crate::actors::platform::volumes::VolumeError;
 use crate::allocation::Failure;
 use crate::id::SecretName;
 use crate::node::oci::{SpecError, UserError};
@@ -45,6 +46,9 @@ pub enum Failed {
     /// A secret.
     #[error(transparent)]
     Secret(#[from] SecretError),
+    /// A persistent volume.
+    #[error(transparent)]
+    Volume(#[from] VolumeError),
     /// A secret that no variable can hold.
     #[error("env {name}: secret {secret} is binary; give it as a file: secret-file {secret:?} …")]
     Binary {
@@ -87,7 +91,7 @@ impl Failed {
         let (temporary, wait) = match self {
             Self::Image(error) => (error.is_temporary(), error.wait()),
             Self::Containerd(error) => (error.is_temporary(), None),
-            Self::Files { .. } => (true, None),
+            Self::Files { .. } | Self::Volume(VolumeError::Make { .. }) => (true, None),
             Self::Secret(error) => (!matches!(error, SecretError::Missing { .. }), None),
             _ => (false, None),
         };

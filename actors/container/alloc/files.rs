@@ -8,7 +8,7 @@ use crate::actors::platform::{logs, permissions, resolvers};
 use crate::allocation::Ended;
 use crate::id::{AllocId, Attempt};
 use crate::node::oci::BindMount;
-use crate::spec::model::VolumeSpec;
+use crate::spec::model::{RunSpec, VolumeSpec};
 use crate::units::Timestamp;
 use std::io;
 use std::net::Ipv4Addr;
@@ -81,6 +81,19 @@ pub(super) async fn volumes(
     let made = made.unwrap_or_else(|lost| Err(io::Error::other(lost)));
     made.map_err(|source| Failed::Files { path: above, source })?;
     Ok(mounts)
+}
+
+/// Makes the persistent volumes that were never there.
+pub(super) async fn persistent(
+    platform: &Platform,
+    run: &RunSpec,
+    owner: [u32; 2],
+) -> Result<Vec<BindMount>, Failed> {
+    let (store, run) = (platform.volumes.clone(), run.clone());
+    let made = tokio::task::spawn_blocking(move || store.mounts(&run, owner)).await;
+    let path = platform.places.data.clone();
+    let made = made.map_err(|lost| Failed::Files { path, source: io::Error::other(lost) })?;
+    Ok(made?)
 }
 
 /// Where the end of an allocation's last attempt is written down.

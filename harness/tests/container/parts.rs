@@ -11,6 +11,7 @@ use mill::actors::platform::net::{Net, PublishOn};
 use mill::actors::platform::private_containerd::Daemon;
 use mill::actors::platform::secrets::SecretStore;
 use mill::actors::platform::trash::Trash;
+use mill::actors::platform::volumes::VolumeStore;
 use mill::actors::platform::{Places, Platform};
 use mill::node::network::Subnet;
 use mill::secret::{Keyring, OwnKey};
@@ -43,6 +44,7 @@ pub async fn platform(
     let execs = Execs::new(containerd.clone(), places.execs());
     let (private_of, trash) = (None, Trash::open(data));
     let secrets = SecretStore::new(places.secrets(), Keyring::new(OwnKey::new([1; 32])));
+    let volumes = VolumeStore::new(data.join("volumes"));
     let platform = Platform {
         places,
         containerd,
@@ -53,6 +55,7 @@ pub async fn platform(
         logger,
         logs,
         secrets,
+        volumes,
         private: private_of,
     };
     (platform, private)

@@ -68,7 +68,22 @@ pub(super) fn warnings(state: &State, seen: &Observed) -> Vec<WarningView> {
     }
     all.extend(of_secrets(state));
     all.extend(state.allocations.values().filter_map(|allocation| of_removal(allocation)));
+    all.extend(of_volumes(state, seen));
     all
+}
+
+/// Volumes that are nearly full, by what was asked for.
+fn of_volumes(state: &State, seen: &Observed) -> Vec<WarningView> {
+    let full = state.volumes.iter().filter_map(|(name, volume)| {
+        let used = seen.volumes.get(name)?;
+        let share = used.0.saturating_mul(100) / volume.size.0.max(1);
+        (share >= limits::VOLUME_FULL).then(|| WarningView {
+            subject: volume.service.to_string(),
+            message: format!("volume {name} has {share} % of its {} in use", volume.size),
+            command: Some("mill volume list".to_owned()),
+        })
+    });
+    full.collect()
 }
 
 /// Services whose replicas run with an older value of a secret.

@@ -4,7 +4,7 @@
 
 use crate::fsm::State;
 use crate::fsm::model::{Node, NodeStatus};
-use crate::id::{AllocId, NodeId, WorkloadName};
+use crate::id::{AllocId, NodeId, VolumeName, WorkloadName};
 use crate::limits;
 use crate::scheduler::place::{Placer, Refusal};
 use crate::scheduler::plan::Unplaced;
@@ -34,6 +34,8 @@ pub enum Remedy {
     Replicas(u32),
     /// The node is heard of again.
     Return(NodeId),
+    /// The node that has the volume's data takes it.
+    Home(VolumeName, String),
     /// There is another node.
     AddNode(MilliCpu, Bytes),
 }
@@ -65,6 +67,13 @@ pub fn remedies(state: &State, waiting: &Unplaced) -> Vec<Remedy> {
         found.push(Remedy::Replicas(fewer));
     }
     found.sort_by_key(Remedy::size);
+    let pinned = waiting.refusals.iter().find_map(|(_, why)| match why {
+        Refusal::Volume { name, node } => Some((name.clone(), node.clone())),
+        _ => None,
+    });
+    if let Some((name, node)) = pinned.filter(|_| found.is_empty()) {
+        found.push(Remedy::Home(name, node));
+    }
     if found.is_empty() {
         found.push(Remedy::AddNode(run.reserved_cpu(), run.memory));
     }
@@ -163,7 +172,7 @@ impl Remedy {
                 let held = state.reservation(&old.spec);
                 release(&mut state, old.node, held.cpu, held.memory);
             }
-            Self::Replicas(_) | Self::AddNode(..) => return true,
+            Self::Replicas(_) | Self::Home(..) | Self::AddNode(..) => return true,
         }
         let mut placer = Placer::new(&state);
         placer.begin(&state, service);
@@ -180,7 +189,8 @@ impl Remedy {
             Self::StopFirst(_) => 4,
             Self::Replicas(_) => 5,
             Self::Return(_) => 6,
-            Self::AddNode(..) => 7,
+            Self::Home(..) => 7,
+            Self::AddNode(..) => 8,
         }
     }
 
@@ -193,6 +203,7 @@ impl Remedy {
         match self {
             Self::Undrain(node) => format!("undrain {}", name(node)),
             Self::Return(node) => format!("bring {} back", name(node)),
+            Self::Home(volume, node) => format!("make room on {node}, which has volume {volume}"),
             Self::Label(node, labels) => {
                 let labels: Vec<String> =
                     labels.iter().map(|(label, value)| format!("{label}={value}")).collect();

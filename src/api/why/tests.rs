@@ -69,6 +69,7 @@ fn carry_out(world: &mut World, remedy: &Remedy) {
             node.cpu.0 += cpu.0;
             node.memory.0 += memory.0;
         }),
+        Remedy::Home(..) => unreachable!("no volume is in these"),
         Remedy::Lower { .. } | Remedy::Replicas(_) | Remedy::StopFirst(_) => {
             let mut text = file;
             if let Remedy::Lower { cpu: Some(cpu), .. } = remedy {

@@ -8,7 +8,7 @@ use crate::api::wire::{
     InitView, JoinRequest, JoinView, LabelsRequest, LeaveRequest, LeaveView, LoginRequest,
     LoginView, NewTokenView, NodeView, PlanView, RevisionView, RollbackRequest, RotatedView,
     RouteView, RunView, ScaleRequest, SecretRequest, SecretValueView, SecretView, SecretsRequest,
-    ServiceView, SpawnRequest, StatusView, TokenRequest, TokenView, WhyView,
+    ServiceView, SpawnRequest, StatusView, TokenRequest, TokenView, VolumeView, WhyView,
 };
 use hyper::Method;
 use serde::de::DeserializeOwned;
@@ -237,6 +237,21 @@ impl Client {
     /// `DELETE /v1/registries/{registry}`.
     pub async fn log_out(&self, registry: &str) -> Answer<serde_json::Value> {
         self.delete(format!("/v1/registries/{}", escape(registry))).await
+    }
+
+    /// `GET /v1/volumes`.
+    pub async fn volumes(&self) -> Answer<Vec<VolumeView>> {
+        self.get("/v1/volumes").await
+    }
+
+    /// `GET /v1/volumes/{name}`.
+    pub async fn volume(&self, name: &str) -> Answer<VolumeView> {
+        self.get(&format!("/v1/volumes/{}", escape(name))).await
+    }
+
+    /// `DELETE /v1/volumes/{name}`.
+    pub async fn delete_volume(&self, name: &str) -> Answer<serde_json::Value> {
+        self.delete(format!("/v1/volumes/{}", escape(name))).await
     }
 
     /// `GET /v1/secrets`.

@@ -67,3 +67,31 @@ pub(super) fn routes(state: &State, spec: &Spec) -> Vec<Obstacle> {
     }
     found
 }
+
+/// Persistent volumes that can't be given.
+pub(super) fn volumes(state: &State, spec: &Spec) -> Vec<Obstacle> {
+    let mut found = Vec::new();
+    for (workload, service) in &spec.services {
+        for (name, size) in service.run.persistent() {
+            let known = state.volumes.get(&name);
+            let is_others =
+                |user: &WorkloadName| state.owner(user).is_some_and(|app| app.name != spec.app);
+            let others = state.users_of_volume(&name).into_iter().find(is_others);
+            let (message, hint) = if !state.knows_volumes() {
+                let message = "not every node of the cluster knows persistent volumes yet";
+                (message.to_owned(), "install this version on every node".to_owned())
+            } else if known.is_some_and(|volume| volume.deleting) {
+                (format!("volume {name} is being deleted"), "wait: mill volume list".to_owned())
+            } else if let Some(other) = others {
+                (format!("volume {name} is {other}'s"), "name it otherwise".to_owned())
+            } else if let Some(had) = known.map(|volume| volume.size).filter(|had| *had > size) {
+                (format!("volume {name} has {had}: it only grows"), format!("write size=\"{had}\""))
+            } else {
+                continue;
+            };
+            let (message, hint) = (format!("{workload}: {message}"), Some(hint));
+            found.push(Obstacle { workload: workload.clone(), field: "volume", message, hint });
+        }
+    }
+    found
+}

@@ -1,0 +1,40 @@
+//! Volumes as documents.
+//!
+//! Never judges them.
+
+use super::Observed;
+use crate::api::wire::VolumeView;
+use crate::fsm::State;
+use crate::fsm::volumes::Volume;
+use crate::id::{VolumeName, WorkloadName};
+
+/// A volume.
+#[must_use]
+pub fn volume(state: &State, name: &VolumeName, volume: &Volume, seen: &Observed) -> VolumeView {
+    let holder = state.allocations.get(&volume.holder).filter(|one| one.is_live());
+    let users = state.users_of_volume(name);
+    let status = match holder {
+        _ if volume.deleting => "deleting",
+        Some(_) => "in-use",
+        None if users.is_empty() => "unused",
+        None => "waiting",
+    };
+    VolumeView {
+        name: name.to_string(),
+        provider: "local".to_owned(),
+        status: status.to_owned(),
+        size: volume.size.0,
+        used: seen.volumes.get(name).map(|bytes| bytes.0),
+        node: state.nodes.get(&volume.node).map(|node| node.name.clone()),
+        service: volume.service.to_string(),
+        allocation: holder.map(|one| one.id.to_string()),
+        used_by: users.iter().map(WorkloadName::to_string).collect(),
+        created_at: volume.created_at.to_string(),
+    }
+}
+
+/// Every volume, by name.
+#[must_use]
+pub fn volumes(state: &State, seen: &Observed) -> Vec<VolumeView> {
+    state.volumes.iter().map(|(name, one)| volume(state, name, one, seen)).collect()
+}

@@ -1,0 +1,31 @@
+//! Documents of persistent volumes.
+//!
+//! Owns their shape. Never computes anything.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// A persistent volume.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct VolumeView {
+    /// Its name.
+    pub name: String,
+    /// `local`: a folder of its node.
+    pub provider: String,
+    /// `in-use`, `waiting` for its service to run, `unused` or `deleting`.
+    pub status: String,
+    /// Bytes that were asked for.
+    pub size: u64,
+    /// Bytes on the disk, if its node answered.
+    pub used: Option<u64>,
+    /// The name of the node that has its data; absent: it was removed.
+    pub node: Option<String>,
+    /// The service that uses it, or did last.
+    pub service: String,
+    /// The allocation that may write it.
+    pub allocation: Option<String>,
+    /// The services that want it.
+    pub used_by: Vec<String>,
+    /// When it was made.
+    pub created_at: String,
+}
