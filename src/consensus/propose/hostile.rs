@@ -89,8 +89,12 @@ fn applied(state: &State, command: Vec<u8>) -> State {
     if catch_unwind(run).is_ok() { next } else { state.clone() }
 }
 
+fn cases(count: u32) -> ProptestConfig {
+    ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(count) }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(400) })]
+    #![proptest_config(cases(400))]
 
     #[test]
     fn a_mutated_command_is_refused_or_leaves_a_state_that_can_be_read(
@@ -136,6 +140,7 @@ proptest! {
         let snapshot = eraftpb::Snapshot { data: packed(state), ..eraftpb::Snapshot::default() };
         let mut message = eraftpb::Message::default();
         message.set_snapshot(snapshot);
+        message.set_msg_type(eraftpb::MessageType::MsgSnapshot);
         let bytes = prost011::Message::encode_to_vec(&message);
         let bytes = if whole { mutated(bytes, &cuts) } else { bytes };
         // Whatever it says: no panic, and what is let in is one that root can take over.
@@ -152,6 +157,7 @@ fn whole_ones_are_taken() {
         assert_eq!(command_of(&entry).unwrap(), command);
     }
     let mut message = eraftpb::Message::default();
+    message.set_msg_type(eraftpb::MessageType::MsgSnapshot);
     let data = packed(state.encode().unwrap());
     message.set_snapshot(eraftpb::Snapshot { data, ..eraftpb::Snapshot::default() });
     let check = |message: &eraftpb::Message, level| {

@@ -9,7 +9,7 @@ use crate::fsm::State;
 use crate::id::{Index, Term};
 use bytes::Bytes;
 use prost::Message as _;
-use raft::eraftpb::{self, EntryType, Message};
+use raft::eraftpb::{self, EntryType, Message, MessageType};
 
 /// What in the log can't be understood.
 #[derive(Debug, thiserror::Error)]
@@ -92,6 +92,9 @@ fn decode(entry: &eraftpb::Entry) -> Option<Entry> {
 /// It can't be.
 pub fn check_snapshot(message: Bytes, level: u32) -> Result<(), SnapshotError> {
     let message: Message = prost011::Message::decode(message)?;
+    if message.get_msg_type() != MessageType::MsgSnapshot {
+        return Ok(());
+    }
     let packed = Snapshot::decode(message.get_snapshot().data.as_slice())?;
     if packed.format > SNAPSHOT_FORMAT {
         return Err(SnapshotError::Format(packed.format));
