@@ -71,7 +71,7 @@ pub(super) async fn show(
     path: String,
     follow: bool,
 ) -> Result<(), CliError> {
-    let mut lines = Resuming::new(client, path, follow);
+    let mut lines = Resuming::lines(client, path, follow);
     while let Some(event) = lines.next().await? {
         print(context.ui, &event.decode()?)?;
     }

@@ -1,10 +1,11 @@
 //! `mill restart`: new replicas of a service, or the next attempt of an allocation.
 
 use super::args::DurationArg;
-use super::client::{Client, ClientError};
+use super::client::{Client, ClientError, patiently};
 use super::ps::is_ended;
 use super::table;
 use super::ui::GOOD;
+use super::up::fresh_key;
 use super::{Context, error::CliError};
 use crate::api::wire::{AllocationView, ServiceView};
 use crate::limits;
@@ -51,10 +52,11 @@ impl Restart<'_> {
 
     async fn service(&self, before: &ServiceView) -> Result<(), CliError> {
         let old: BTreeSet<String> = before.allocations.iter().map(|one| one.id.clone()).collect();
-        self.client.restart_service(&before.name).await?;
+        let (client, name, key) = (self.client, &before.name, fresh_key());
+        patiently(async || client.restart_service(name, &key).await).await?;
         let mut told = BTreeSet::new();
         loop {
-            let now = self.client.service(&before.name).await?;
+            let now = patiently(async || client.service(name).await).await?;
             for one in &now.allocations {
                 let new = !old.contains(&one.id);
                 if new && is_well(one) && told.insert(one.id.clone()) {
@@ -72,9 +74,10 @@ impl Restart<'_> {
 
     async fn allocation(&self, name: &str) -> Result<(), CliError> {
         let before = self.client.allocation(name).await?;
-        self.client.restart_allocation(&before.id).await?;
+        let (client, id, key) = (self.client, &before.id, fresh_key());
+        patiently(async || client.restart_allocation(id, &key).await).await?;
         loop {
-            let now = self.client.allocation(&before.id).await?;
+            let now = patiently(async || client.allocation(id).await).await?;
             if is_ended(&now.status) {
                 let message = now.message.or(now.exit.and_then(|exit| exit.message));
                 let message = message.unwrap_or_else(|| now.status.clone());

@@ -3,7 +3,7 @@
 //! Owns the exit codes of a run that is waited for. Never runs anything itself.
 
 use super::args::DurationArg;
-use super::client::{Client, ClientError, Resuming, escape, query};
+use super::client::{Client, ClientError, Resuming, escape, patiently, query};
 use super::ps::is_ended;
 use super::up::fresh_key;
 use super::{Context, error::CliError, shown};
@@ -19,8 +19,6 @@ const FAILED: u8 = 125;
 const TIMED_OUT: u8 = 124;
 /// The program was killed before it could say anything.
 const KILLED: u8 = 128 + 9;
-/// How often a spawn is sent again when the connection broke before it was answered.
-const TRIES: usize = 3;
 
 /// Run a task of a file, or an image, once: mill spawn migrate --wait.
 #[derive(Debug, FromArgs, ArgsInfo)]
@@ -146,13 +144,11 @@ fn env(pairs: &[String]) -> Result<BTreeMap<String, String>, CliError> {
 /// Sends it until it is answered: the key makes it one run however often it is sent.
 async fn spawn(client: &Client, request: &SpawnRequest) -> Result<RunView, ClientError> {
     let key = fresh_key();
-    let mut tries = 0;
-    loop {
-        tries += 1;
-        match client.spawn_task(request, &key).await {
-            Err(error) if error.is_lost() && tries < TRIES => {}
-            other => return other,
+    match client.spawn_task(request, &key).await {
+        Err(error) if error.is_lost() => {
+            patiently(async || client.spawn_task(request, &key).await).await
         }
+        other => other,
     }
 }
 
@@ -165,16 +161,17 @@ async fn session(request: &SpawnRequest, context: &Context) -> Result<u8, CliErr
     )));
     let pairs = [("follow", Some("true".to_owned()))];
     let path = query(&format!("/v1/logs/{}", escape(&id)), &pairs);
-    let mut lines = Resuming::new(&client, path, false);
+    let mut lines = Resuming::lines(&client, path, false).patient();
     let ended = loop {
         match lines.next().await? {
             Some(event) => print(context, &event.decode()?)?,
             // The stream ends with the run, and where the daemon was stopped.
             None => {
-                let now = client.task(&id).await?;
+                let now = patiently(async || client.task(&id).await).await?;
                 if now.ended_at.is_some() {
                     break now;
                 }
+                lines.again().await;
             }
         }
     };

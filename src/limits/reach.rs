@@ -30,6 +30,8 @@ pub const LINES_AGAIN: [Duration; 2] = [Duration::from_millis(200), Duration::fr
 /// Lines that are followed are asked for again from so long before the last one: those of several
 /// allocations are not in the order of their times. What was seen is left out.
 pub const LINES_OVERLAP: Duration = Duration::from_secs(10);
+/// Allocations whose last line the command line remembers.
+pub const LINES_SEEN: usize = 10_000;
 /// Events of another node that wait for a slow reader.
 pub const LINES_WAITING: usize = 32;
 /// Largest event with a line of another node: every byte of it may need six in JSON.

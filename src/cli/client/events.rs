@@ -8,6 +8,8 @@ use crate::cli::shown;
 use crate::limits;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
+use serde::Deserialize;
+use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -78,6 +80,68 @@ impl Events {
 /// So many empty answers in a row mean that there is nothing more to come.
 const EMPTY_MAX: u32 = 3;
 
+/// Asks again while the daemon is perhaps only about to start again, or has no leader.
+///
+/// # Errors
+/// A refusal, or no answer for too long.
+pub async fn patiently<T>(
+    mut ask: impl AsyncFnMut() -> Result<T, ClientError>,
+) -> Result<T, ClientError> {
+    let since = Instant::now();
+    let mut pause = limits::RECONNECT_FIRST;
+    loop {
+        match ask().await {
+            Err(error) if error.may_pass() && since.elapsed() <= limits::RECONNECT_FOR => {}
+            other => return other,
+        }
+        sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_secs(1));
+    }
+}
+
+/// Which lines came already, by allocation. Those of several nodes are not in the order of their
+/// times, so that the last one's says little.
+#[derive(Debug, Default)]
+struct Seen {
+    newest: u64,
+    lines: BTreeMap<String, u64>,
+}
+
+/// What tells a line from others.
+#[derive(Deserialize)]
+struct Whose {
+    stream: String,
+    allocation: String,
+}
+
+impl Seen {
+    /// Whether a line is new.
+    fn take(&mut self, event: &Event) -> bool {
+        let time = event.id.as_deref().and_then(|id| id.parse::<u64>().ok());
+        let whose: Option<Whose> = serde_json::from_str(&event.data).ok();
+        // What mill itself says between the lines has no time of its own.
+        let (Some(time), Some(whose)) = (time, whose.filter(|whose| whose.stream != "event"))
+        else {
+            return true;
+        };
+        self.newest = self.newest.max(time);
+        if self.lines.len() > limits::LINES_SEEN {
+            let old = self.from();
+            self.lines.retain(|_, last| *last > old);
+        }
+        let last = self.lines.entry(whose.allocation).or_default();
+        let is_new = time > *last;
+        *last = time.max(*last);
+        is_new
+    }
+
+    /// From behind which time lines are asked for again.
+    fn from(&self) -> u64 {
+        let overlap = u64::try_from(limits::LINES_OVERLAP.as_nanos()).unwrap_or(u64::MAX);
+        self.newest.saturating_sub(overlap)
+    }
+}
+
 /// Events that go on over a lost connection: asked for again from after the last one.
 pub struct Resuming<'a> {
     client: &'a Client,
@@ -86,6 +150,8 @@ pub struct Resuming<'a> {
     last: Option<String>,
     endless: bool,
     begun: bool,
+    /// Of a stream of lines: those that came.
+    seen: Option<Seen>,
     /// Answers in a row that ended well and held nothing.
     empty: u32,
 }
@@ -102,8 +168,27 @@ impl<'a> Resuming<'a> {
             last: None,
             endless,
             begun: false,
+            seen: None,
             empty: 0,
         }
+    }
+
+    /// Lines of allocations from the beginning of the stream at that path; none comes twice.
+    #[must_use]
+    pub fn lines(client: &'a Client, path: impl Into<String>, endless: bool) -> Self {
+        Self { seen: Some(Seen::default()), ..Self::new(client, path, endless) }
+    }
+
+    /// The daemon is known to answer: also the first time it is waited for.
+    #[must_use]
+    pub fn patient(self) -> Self {
+        Self { begun: true, ..self }
+    }
+
+    /// Asks once more for what comes behind the last event.
+    pub async fn again(&mut self) {
+        self.events = None;
+        sleep(limits::RECONNECT_FIRST).await;
     }
 
     /// Goes on with events that another request began, and later with those of the path.
@@ -126,8 +211,15 @@ impl<'a> Resuming<'a> {
             match events.next().await {
                 Ok(Some(event)) => {
                     self.empty = 0;
-                    self.last.clone_from(&event.id);
-                    return Ok(Some(event));
+                    let is_new = self.seen.as_mut().is_none_or(|seen| seen.take(&event));
+                    // A new answer may begin with one that has none.
+                    if event.id.is_some() {
+                        self.last.clone_from(&event.id);
+                    }
+                    if is_new {
+                        return Ok(Some(event));
+                    }
+                    continue;
                 }
                 Ok(None) if !self.endless || self.empty == EMPTY_MAX => return Ok(None),
                 Ok(None) => self.empty += 1,
@@ -146,8 +238,12 @@ impl<'a> Resuming<'a> {
         let again = self.begun;
         loop {
             let mut call = Call::get(self.path.clone());
-            if let Some(last) = &self.last {
-                call = call.header("last-event-id", last.clone());
+            let last = match (&self.seen, &self.last) {
+                (Some(seen), Some(_)) => Some(seen.from().to_string()),
+                (_, last) => last.clone(),
+            };
+            if let Some(last) = last {
+                call = call.header("last-event-id", last);
             }
             match self.client.events(call).await {
                 Err(error) if again && error.may_pass() => {
@@ -160,5 +256,36 @@ impl<'a> Resuming<'a> {
             sleep(pause).await;
             pause = (pause * 2).min(Duration::from_secs(1));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(id: &str, allocation: &str, stream: &str) -> Event {
+        let data = format!("{{\"stream\":\"{stream}\",\"allocation\":\"{allocation}\"}}");
+        Event { id: Some(id.to_owned()), event: "message".to_owned(), data }
+    }
+
+    #[test]
+    fn lines_of_several_nodes_come_once_though_they_overtake_each_other() {
+        let mut seen = Seen::default();
+        let overlap = u64::try_from(limits::LINES_OVERLAP.as_nanos()).unwrap();
+        let at = |more: u64| (overlap + more).to_string();
+        for (id, allocation, is_new) in [
+            (at(5), "a", true),
+            // Of another node, which is slower.
+            (at(3), "b", true),
+            // From here on it is asked again.
+            (at(5), "a", false),
+            (at(3), "b", false),
+            (at(4), "b", true),
+            (at(6), "a", true),
+        ] {
+            assert_eq!(seen.take(&line(&id, allocation, "stdout")), is_new, "{id} {allocation}");
+        }
+        assert_eq!(seen.from(), 6);
+        assert!(seen.take(&line(&at(6), "a", "event")), "a note has the id of the line before");
     }
 }

@@ -9,7 +9,7 @@ mod routes;
 mod socket;
 pub mod sse;
 
-pub use events::{Events, Resuming};
+pub use events::{Events, Resuming, patiently};
 pub use routes::DeployOptions;
 pub use socket::Socket;
 

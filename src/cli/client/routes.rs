@@ -169,9 +169,9 @@ impl Client {
     }
 
     /// `POST /v1/services/{name}/restart`.
-    pub async fn restart_service(&self, name: &str) -> Answer<serde_json::Value> {
-        let path = format!("/v1/services/{}/restart", escape(name));
-        self.call(Call::new(Method::POST, path)).await
+    pub async fn restart_service(&self, name: &str, key: &str) -> Answer<serde_json::Value> {
+        let call = Call::new(Method::POST, format!("/v1/services/{}/restart", escape(name)));
+        self.call(call.header("idempotency-key", key)).await
     }
 
     /// `GET /v1/allocations`: also ended ones that are kept.
@@ -185,9 +185,9 @@ impl Client {
     }
 
     /// `POST /v1/allocations/{id}/restart`.
-    pub async fn restart_allocation(&self, id: &str) -> Answer<serde_json::Value> {
-        let path = format!("/v1/allocations/{}/restart", escape(id));
-        self.call(Call::new(Method::POST, path)).await
+    pub async fn restart_allocation(&self, id: &str, key: &str) -> Answer<serde_json::Value> {
+        let call = Call::new(Method::POST, format!("/v1/allocations/{}/restart", escape(id)));
+        self.call(call.header("idempotency-key", key)).await
     }
 
     /// `GET /v1/tasks`: also runs that are over and kept.

@@ -237,3 +237,45 @@ fn queries_are_escaped() {
     let pairs = [("a", Some("x y&=/ä".to_owned())), ("b", None), ("c", Some("1".to_owned()))];
     assert_eq!(query("/p", &pairs), "/p?a=x%20y%26%3D%2F%C3%A4&c=1");
 }
+
+/// As a daemon that is restarted: it takes a connection and says nothing, twice.
+#[tokio::test]
+async fn a_restart_is_asked_for_once_and_waited_for_over_the_daemons_own() {
+    let nothing = String::new();
+    let answers = [nothing.clone(), nothing, answer("202 Accepted", "{}")];
+    let server = Script::start(&answers).await;
+    let client = server.client();
+    patiently(async || client.restart_service("web", "k1").await).await.unwrap();
+    let requests = server.requests();
+    assert_eq!(requests.len(), 3);
+    assert!(requests.iter().all(|one| one.contains("idempotency-key: k1\r\n")), "{requests:?}");
+}
+
+#[tokio::test]
+async fn lines_are_asked_for_again_with_an_overlap_and_come_once() {
+    let line = |ts: u64, text: &str| {
+        let allocation = if text.starts_with('a') { "a" } else { "b" };
+        let data = serde_json::json!({
+            "ts": "", "stream": "stdout", "line": text, "allocation": allocation, "node": "",
+        });
+        format!("data: {data}\nid: {ts}\n\n")
+    };
+    const S: u64 = 1_000_000_000;
+    let first = format!("{STREAM}{}{}", line(20 * S, "a1"), line(19 * S, "b1"));
+    let note = "data: {\"ts\":\"\",\"stream\":\"event\",\"line\":\"n2 is back\",\
+                \"allocation\":\"\",\"node\":\"n2\"}\n\n";
+    let second = format!("{STREAM}{note}{}{}", line(19 * S, "b1"), line(20 * S, "a1"));
+    let third = format!("{STREAM}{}{}", line(20 * S, "a1"), line(20 * S + 1, "b2"));
+    let server = Script::start(&[first, second, third]).await;
+    let client = server.client();
+    let mut lines = Resuming::lines(&client, "/v1/logs/web?follow=true", true);
+    let mut texts = Vec::new();
+    while texts.len() < 4 {
+        let event = lines.next().await.unwrap().unwrap();
+        let view: crate::api::wire::LogLineView = event.decode().unwrap();
+        texts.push(view.line);
+    }
+    assert_eq!(texts, ["a1", "b1", "n2 is back", "b2"]);
+    let again = format!("last-event-id: {}\r\n", 10 * S);
+    assert!(server.requests()[1..].iter().all(|one| one.contains(&again)), "{again}");
+}
