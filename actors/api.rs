@@ -4,6 +4,7 @@
 //! its own: every request runs in its connection's task, and asks root by message.
 
 mod allocations;
+mod caller;
 mod claims;
 mod context;
 mod deploy;
@@ -49,6 +50,7 @@ pub use serve::{Bounds, Socket};
 
 use crate::actors::mailbox::Stamp;
 use crate::actors::root::{self, Child, ChildMessage, RootRef, Supervised, View};
+use crate::limits;
 use context::Context;
 use listener::{Listening, LocalSocket};
 use ractor::{Actor, ActorProcessingErr, ActorRef, SpawnErr};
@@ -149,7 +151,8 @@ impl Actor for Api {
             dev: args.dev,
             plans: plans::Plans::default(),
             tally: tally.clone(),
-            streams: Arc::new(Semaphore::new(args.bounds.streams)),
+            streams: caller::Streams::new(args.bounds.streams),
+            archives: Arc::new(Semaphore::new(limits::ARCHIVES_AT_ONCE)),
             failures: context::Failures::default(),
             connections: usage::Connections::default(),
             stopping: stopping.clone(),

@@ -15,4 +15,5 @@ pub mod proxy;
 pub mod raft;
 pub mod root;
 pub mod scheduler;
+pub mod strangers;
 pub mod traffic;

@@ -204,13 +204,14 @@ impl Actor for Peer {
             root: args.root.clone(),
             views: seen.clone(),
         };
-        let door = door::Door::new(Arc::clone(&args.credentials), args.root.clone(), seen);
+        let door = door::Door::new(Arc::clone(&args.credentials), args.root.clone(), seen.clone());
         let served = Served::new(service, door);
         let port = Port {
             listener: Arc::clone(&args.listener),
             credentials: Arc::clone(&args.credentials),
             served,
             hall: Arc::clone(&args.hall),
+            views: seen,
         };
         let mut server = JoinSet::new();
         let (ended, also) = (Ended(myself.clone()), Ended(myself));

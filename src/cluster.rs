@@ -4,6 +4,7 @@
 
 pub mod clock;
 pub mod clocks;
+pub mod crowd;
 pub mod failure_detector;
 pub mod guard;
 pub mod join;

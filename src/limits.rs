@@ -19,7 +19,10 @@ pub use host::*;
 
 mod images;
 
+mod kept;
+
 pub use images::*;
+pub use kept::*;
 
 mod ingress;
 
@@ -209,17 +212,15 @@ pub const READ_CONFIRM: Duration = Duration::from_secs(1);
 pub const SESSIONS_PAST: usize = 4;
 /// How long an `Idempotency-Key` is remembered.
 pub const IDEMPOTENCY_TTL: Duration = Duration::from_secs(24 * 3600);
-/// Longest key that the state keeps, in bytes: hashes of what a caller sends, and a number.
-pub const IDEMPOTENCY_KEY_MAX: usize = 255;
 /// Idempotency keys remembered at once.
 pub const IDEMPOTENCY_MAX: usize = 10_000;
 
-/// Clients connected to the API over TCP at once.
+/// Clients connected to the API over TCP at once that have shown a token.
 pub const API_CONNECTIONS: usize = 512;
 /// Clients connected to the API's UNIX socket at once: their own bound, so that a flood from the
 /// network never locks out the person on the machine.
 pub const API_LOCAL_CONNECTIONS: usize = 128;
-/// Event streams that the API keeps open at once.
+/// Streams that the API keeps open at once: of the UNIX socket, and of all tokens together.
 pub const API_STREAMS: usize = 256;
 /// Requests that one HTTP/2 connection may have open at once.
 pub const API_H2_STREAMS: u32 = 64;

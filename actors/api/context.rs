@@ -2,6 +2,7 @@
 //!
 //! Owns how a change is proposed and how a reading is confirmed. Never keeps anything of a request.
 
+use super::caller::Streams;
 use super::error::ApiError;
 use super::hall::Hall;
 use super::plans::Plans;
@@ -170,7 +171,8 @@ pub struct Context {
     pub(super) dev: bool,
     pub(super) plans: Plans,
     pub(super) tally: Tally,
-    pub(super) streams: Arc<Semaphore>,
+    pub(super) streams: Arc<Streams>,
+    pub(super) archives: Arc<Semaphore>,
     pub(super) failures: Failures,
     pub(super) connections: Connections,
     pub(super) stopping: CancellationToken,
@@ -399,14 +401,19 @@ impl Context {
             return Err(ApiError::bad(message, "send a UUID"));
         }
         let scope = [&request.caller, request.method.as_str(), &request.path, given].join("\n");
-        let scope = hex(&Sha256::digest(scope.as_bytes())[..16]);
+        let view = self.view();
+        // Beside its caller's others, so that nobody's are lost for another's.
+        let owner = match &view {
+            Some(view) if view.state.is_next() => format!("{}/", request.caller),
+            _ => String::new(),
+        };
+        let scope = format!("{owner}{}", hex(&Sha256::digest(scope.as_bytes())[..16]));
         let mut content = Sha256::new();
         for (name, value) in &request.query {
             content.update(format!("{name}={value}\n"));
         }
         content.update(body);
         let key = format!("{scope}:{}", hex(&content.finalize()[..8]));
-        let view = self.view();
         let used = view.iter().flat_map(|view| {
             view.state.idempotency.range(format!("{scope}:")..format!("{scope};"))
         });

@@ -7,7 +7,7 @@ use super::error::ApiError;
 use super::request::{self, Request, json};
 use super::revisions::{self, Accepted};
 use super::stream;
-use crate::api::views::EventId;
+use crate::api::views::{self, EventId};
 use crate::api::wire::{AcceptedEvent, ErrorDetail, RevisionView};
 use crate::fsm::command::Deploy;
 use crate::fsm::model::DeployStatus;
@@ -39,7 +39,8 @@ pub async fn deploy(context: Arc<Context>, mut request: Request) -> Result<Respo
     let state = reading.state();
     // A client that lost its connection goes on with what it has deployed.
     let is_same = |last: &EventId| {
-        state.deployments.get(&last.revision).is_some_and(|deployment| *deployment.file == *file)
+        let known = state.deployments.get(&last.revision);
+        known.is_some_and(|deployment| *state.file_of(deployment) == *file)
     };
     if let Some(last) = last.filter(is_same) {
         return Ok(reading.mark(revisions::follow(&context, last.next())?));
@@ -47,7 +48,8 @@ pub async fn deploy(context: Arc<Context>, mut request: Request) -> Result<Respo
     if let Some(known) = revisions::known(&reading.view, key.as_deref()) {
         return answer(&context, &request, known?);
     }
-    let (spec, resolved) = prepare(&context, state, &file, &images).await?;
+    let (spec, resolved) = prepare(&context, state, &file, &images, true).await?;
+    refuse_empty(state, &spec, replace)?;
     let make = |state: &State| {
         let up = Up { spec: spec.clone(), file: file.clone(), replace };
         let plan = plan.clone();
@@ -77,13 +79,27 @@ fn planned(request: &Request) -> Result<Option<String>, ApiError> {
     preview::is_hash(hash).then(|| Some(hash.to_owned())).ok_or_else(bad)
 }
 
+/// An empty file would take its app down, which is asked for by that name.
+///
+/// # Errors
+/// It would.
+pub fn refuse_empty(state: &State, spec: &Spec, replace: bool) -> Result<(), ApiError> {
+    let is_empty = spec.services.is_empty() && spec.tasks.is_empty();
+    let runs = state.apps.get(&spec.app).and_then(|app| views::app(state, app));
+    if is_empty && !replace && runs.is_some() {
+        return Err(Rejection::NothingShared { app: spec.app.clone() }.into());
+    }
+    Ok(())
+}
+
 /// Everything that comes before a revision is made: the file is read and checked against the
-/// cluster, and its images are resolved.
+/// cluster, and its images are resolved; for whom no registry is asked, as far as that is known.
 pub async fn prepare(
     context: &Context,
     state: &State,
     file: &str,
     images: &[(WorkloadName, String)],
+    may_ask: bool,
 ) -> Result<(Spec, Resolved), ApiError> {
     let parsed = parse(file.to_owned()).await?;
     let mut spec = parsed.spec.clone();
@@ -98,7 +114,11 @@ pub async fn prepare(
     });
     let secrets = secrets(state, &parsed, context.dev);
     parsed.check(problems.chain(secrets).collect()).map_err(invalid)?;
-    let resolved = resolve(context, state, revise::references(&spec)).await;
+    let mut references = revise::references(&spec);
+    if !may_ask {
+        references.retain(|reference| revise::loaded(state, reference).is_some());
+    }
+    let resolved = resolve(context, state, references).await;
     Ok((spec, resolved))
 }
 

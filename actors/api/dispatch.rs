@@ -3,6 +3,7 @@
 //! Owns who may do what. Never lets anything but JSON out for a failure, not even for a panic.
 
 use super::Standing;
+use super::caller::{self, Caller};
 use super::context::{self, Context, now};
 use super::error::ApiError;
 use super::request::{self, Body, Entrance, MILL_INCARNATION, MILL_ROLE, Request};
@@ -87,8 +88,8 @@ async fn handle(
 ) -> Result<Response, ApiError> {
     let found = find(entrance, &parts.method, &parts.path);
     let is_open = matches!(&found, Ok((route, _)) if route.role.is_none());
-    let caller = if is_open {
-        Caller { role: Role::Read, name: String::new() }
+    let admitted = if is_open {
+        Admitted { role: Role::Read, caller: Caller::Nobody }
     } else {
         // Whoever isn't let in learns nothing about routes either.
         admit(&context, entrance, &parts)
@@ -99,9 +100,9 @@ async fn handle(
         return Err(ApiError::LocalOnly);
     }
     if let Some(need) = route.role
-        && (caller.role == Role::Join || caller.role < need)
+        && (admitted.role == Role::Join || admitted.role < need)
     {
-        return Err(ApiError::forbidden(need, caller.role));
+        return Err(ApiError::forbidden(need, admitted.role));
     }
     let is_unclaimed = matches!(*context.standing.borrow(), Standing::Unclaimed);
     if is_unclaimed && !route.unclaimed {
@@ -118,25 +119,25 @@ async fn handle(
         headers: parts.headers,
         body: parts.body,
         upgrade: parts.upgrade,
-        caller: caller.name,
-        role: caller.role,
+        caller: admitted.caller.name(),
+        role: admitted.role,
     };
     if entrance == Entrance::Member {
         let index = request.header(request::MILL_INDEX.as_str()).and_then(|n| n.parse().ok());
         context.catch_up(Index(index.unwrap_or_default())).await;
     }
-    (route.handler)(context, request).await
+    caller::answering(admitted.caller, (route.handler)(context, request)).await
 }
 
-/// Who asks.
-struct Caller {
+/// Who asks, and what that one may do.
+struct Admitted {
     role: Role,
-    name: String,
+    caller: Caller,
 }
 
-fn admit(context: &Context, entrance: Entrance, parts: &Parts) -> Result<Caller, ApiError> {
+fn admit(context: &Context, entrance: Entrance, parts: &Parts) -> Result<Admitted, ApiError> {
     match entrance {
-        Entrance::Local => return Ok(Caller { role: Role::Admin, name: "local".to_owned() }),
+        Entrance::Local => return Ok(Admitted { role: Role::Admin, caller: Caller::Local }),
         Entrance::Member => return admit_member(context, parts),
         Entrance::Network => {}
     }
@@ -147,11 +148,14 @@ fn admit(context: &Context, entrance: Entrance, parts: &Parts) -> Result<Caller,
     }
     let view = context.view().ok_or(ApiError::Starting)?;
     let token = token::find(&view.state, text.trim(), now())?;
-    Ok(Caller { role: token.role, name: token.id.to_string() })
+    if parts.origin.stranger.as_ref().is_some_and(|stranger| !stranger.admit()) {
+        return Err(ApiError::TooMany { what: "connections" });
+    }
+    Ok(Admitted { role: token.role, caller: Caller::Token(token.id.clone()) })
 }
 
 /// A member is believed whom it has let in: its certificate was verified by the peer port.
-fn admit_member(context: &Context, parts: &Parts) -> Result<Caller, ApiError> {
+fn admit_member(context: &Context, parts: &Parts) -> Result<Admitted, ApiError> {
     let view = context.view().ok_or(ApiError::Starting)?;
     let refused = |why: &str| {
         let message = format!("this node is asked by one that is {why}");
@@ -168,7 +172,7 @@ fn admit_member(context: &Context, parts: &Parts) -> Result<Caller, ApiError> {
         return Err(refused("of another life of the cluster"));
     }
     let role = text(MILL_ROLE).ok_or_else(|| refused("silent about its caller"))?;
-    Ok(Caller { role: tokens::role(role)?, name: node.to_string() })
+    Ok(Admitted { role: tokens::role(role)?, caller: Caller::Member(node) })
 }
 
 /// Who shows wrong tokens too often from one place is told only that.

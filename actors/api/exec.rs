@@ -6,6 +6,7 @@
 mod relay;
 
 use super::allocations::{by_id, on_this_node};
+use super::caller::{EXPIRED, Place};
 use super::context::Context;
 use super::error::ApiError;
 use super::reach::Ask;
@@ -22,7 +23,6 @@ use relay::Relay;
 use std::sync::Arc;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::unix::pipe::{Receiver, Sender};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 use warp::Reply as _;
 use warp::http::Method;
@@ -49,7 +49,7 @@ pub async fn exec(context: Arc<Context>, mut request: Request) -> Result<Respons
         return here(context, request).await;
     }
     let upgrade = upgrade(&mut request)?;
-    let place = place(&context)?;
+    let place = Place::take(&context)?;
     let path = format!("/v1/allocations/{}/exec?{}", allocation.id, request.raw_query);
     let ask = Ask::new(&view, allocation.node, request.role, Method::GET, &path)?;
     let name = view.state.nodes.get(&allocation.node).map(|node| node.name.clone());
@@ -72,9 +72,9 @@ pub async fn here(context: Arc<Context>, mut request: Request) -> Result<Respons
     let container = ContainerId::new(&allocation.id, observed.attempt);
     let execs = (context.doors.execs)().ok_or(ApiError::Starting)?;
     let upgrade = upgrade(&mut request)?;
-    let place = place(&context)?;
+    let place = Place::take(&context)?;
     let stopping = context.stopping.clone();
-    let session = Session { execs, container, program, stopping, _place: place };
+    let session = Session { execs, container, program, stopping, place };
     Ok(upgrade.on_upgrade(move |socket| session.run(socket)).into_response())
 }
 
@@ -84,11 +84,6 @@ fn upgrade(request: &mut Request) -> Result<Ws, ApiError> {
         return Err(ApiError::bad("this route is a WebSocket", hint));
     };
     Ok(upgrade.max_message_size(limits::EXEC_FRAME_MAX).max_frame_size(limits::EXEC_FRAME_MAX))
-}
-
-fn place(context: &Context) -> Result<OwnedSemaphorePermit, ApiError> {
-    let place = Arc::clone(&context.streams).try_acquire_owned();
-    place.map_err(|_| ApiError::TooMany { what: "streams" })
 }
 
 fn program(request: &Request) -> Result<Program, ApiError> {
@@ -113,7 +108,7 @@ struct Session {
     container: ContainerId,
     program: Program,
     stopping: CancellationToken,
-    _place: OwnedSemaphorePermit,
+    place: Place,
 }
 
 type ToClient = SplitSink<WebSocket, Message>;
@@ -132,13 +127,12 @@ impl Session {
             Err(error) => return part(&mut to, refusal(&error)).await,
         };
         let terminal = self.program.terminal.is_some();
+        let cut = |why: &str| ExecControl::Exit { code: FAILED, message: Some(why.to_owned()) };
         let ended = tokio::select! {
             ended = outwards(&mut to, output, errors, &handle) => ended,
             () = inwards(&mut from, input, terminal, &handle) => None,
-            () = self.stopping.cancelled() => Some(ExecControl::Exit {
-                code: FAILED,
-                message: Some("the daemon stops".to_owned()),
-            }),
+            () = self.stopping.cancelled() => Some(cut("the daemon stops")),
+            () = self.place.expired() => Some(cut(EXPIRED)),
         };
         if let Some(ended) = ended {
             part(&mut to, ended).await;

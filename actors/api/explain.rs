@@ -12,9 +12,10 @@ use crate::api::wire::{EventView, WhyView};
 use crate::api::{views, why};
 use crate::fsm::State;
 use crate::fsm::events;
+use crate::fsm::model::Role;
 use crate::id::WorkloadName;
 use crate::scheduler::preview::{self, Planned};
-use crate::scheduler::revise::{self, Up};
+use crate::scheduler::revise::{self, ReviseError, Up};
 use std::sync::Arc;
 use tokio::sync::watch;
 use warp::http::StatusCode;
@@ -26,8 +27,15 @@ pub async fn plan(context: Arc<Context>, mut request: Request) -> Result<Respons
     let images = deploy::overrides(&request)?;
     let file = deploy::file(&mut request).await?;
     let reading = context.read().await?;
-    let (spec, resolved) = deploy::prepare(&context, reading.state(), &file, &images).await?;
-    let wanted = revise::up(reading.state(), Up { spec, file, replace }, &resolved)?;
+    let state = reading.state();
+    // To look up an image uses the cluster's logins, and reaches hosts that the caller can't.
+    let may_ask = request.role >= Role::Deploy;
+    let (spec, resolved) = deploy::prepare(&context, state, &file, &images, may_ask).await?;
+    deploy::refuse_empty(state, &spec, replace)?;
+    let wanted = match revise::up(state, Up { spec, file, replace }, &resolved) {
+        Err(ReviseError::Broken { name }) if !may_ask => return Err(unpinned(&name)),
+        wanted => wanted?,
+    };
     let state = Arc::clone(&reading.view.state);
     // Following a rollout takes longer than a request's task may be held up.
     let computing = tokio::task::spawn_blocking(move || {
@@ -42,6 +50,14 @@ pub async fn plan(context: Arc<Context>, mut request: Request) -> Result<Respons
     let (planned, view) = computing.await.map_err(failed)??;
     context.plans.remember(planned);
     Ok(reading.mark(json(StatusCode::OK, &view)?))
+}
+
+fn unpinned(name: &WorkloadName) -> ApiError {
+    let message = format!(
+        "the image of {name} is none that runs already: only a token of role deploy may look it up"
+    );
+    let hint = Some("plan with such a token: mill token create --role deploy".to_owned());
+    ApiError::Denied { message, hint }
 }
 
 /// `GET /v1/why/{name}`.

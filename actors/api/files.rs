@@ -4,6 +4,7 @@
 //! of it.
 
 use super::allocations::{by_id, on_this_node};
+use super::caller::{self, EXPIRED, Place};
 use super::context::Context;
 use super::error::ApiError;
 use super::reach;
@@ -28,6 +29,19 @@ use warp::reply::Response;
 /// `GET` and `POST /v1/allocations/{id}/files`, wherever the container is.
 pub async fn files(context: Arc<Context>, request: Request) -> Result<Response, ApiError> {
     path(&request)?;
+    let place = Place::take(&context)?;
+    let copies = request.method == Method::GET;
+    let answer = tokio::select! {
+        answer = wherever(context, request) => answer?,
+        () = place.expired() => {
+            let message = EXPIRED.to_owned();
+            return Err(ApiError::Denied { message, hint: None });
+        }
+    };
+    Ok(if copies { caller::cut_off(answer, place) } else { answer })
+}
+
+async fn wherever(context: Arc<Context>, request: Request) -> Result<Response, ApiError> {
     let reading = context.read().await?;
     let allocation = by_id(reading.state(), request.param("id"))?;
     if allocation.node != reading.view.node {

@@ -47,6 +47,6 @@ impl Accept for Arc<Hall> {
     }
 
     async fn open(self, guest: Guest) -> io::Result<(Box<dyn Socket>, Origin)> {
-        Ok((guest.socket, Origin { address: None, member: Some(guest.node) }))
+        Ok((guest.socket, Origin { member: Some(guest.node), ..Origin::default() }))
     }
 }

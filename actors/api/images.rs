@@ -51,8 +51,14 @@ pub async fn list_here(context: Arc<Context>, _request: Request) -> Result<Respo
 
 /// `POST /v1/images`.
 pub async fn load(context: Arc<Context>, request: Request) -> Result<Response, ApiError> {
+    let place = Arc::clone(&context.archives).try_acquire_owned();
+    let place = place.map_err(|_| ApiError::TooMany { what: "archives" })?;
     // To its end, whether the client waits for it or not: half of it would stay.
-    let loading = tokio::spawn(load_whole(Arc::clone(&context), request.body));
+    let whole = load_whole(Arc::clone(&context), request.body);
+    let loading = tokio::spawn(async move {
+        let _place = place;
+        whole.await
+    });
     let (loaded, index) = loading.await.unwrap_or(Err(ApiError::Stopping))?;
     let answer = json(StatusCode::OK, &loaded)?;
     Ok(match index {

@@ -2,7 +2,7 @@
 //!
 //! Owns their bound. A plan is carried out without it: the hash decides, this only explains.
 
-use crate::limits::PLANS_REMEMBERED;
+use crate::limits::{PLANS_BYTES, PLANS_REMEMBERED};
 use crate::scheduler::preview::Planned;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,10 +18,13 @@ impl Plans {
     pub fn remember(&self, planned: Planned) {
         let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
         all.retain(|known| known.hash != planned.hash);
-        if all.len() == PLANS_REMEMBERED {
+        all.push_back(Arc::new(planned));
+        let bytes = |all: &VecDeque<Arc<Planned>>| {
+            all.iter().map(|planned| planned.deploy.file.len()).sum::<usize>()
+        };
+        while all.len() > PLANS_REMEMBERED || all.len() > 1 && bytes(&all) > PLANS_BYTES {
             all.pop_front();
         }
-        all.push_back(Arc::new(planned));
     }
 
     /// The plan with that hash.

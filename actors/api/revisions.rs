@@ -151,7 +151,8 @@ async fn feed_forgotten(next: EventId, feed: &Feed) -> Result<(), Left> {
 pub async fn app(context: Arc<Context>, request: Request) -> Result<Response, ApiError> {
     let reading = context.read().await?;
     let name = AppName::from(request.param("app"));
-    let found = reading.state().apps.get(&name).and_then(|app| views::app(app));
+    let state = reading.state();
+    let found = state.apps.get(&name).and_then(|app| views::app(state, app));
     let not_found = || ApiError::NotFound { what: "app", name: name.to_string() };
     Ok(reading.mark(json(StatusCode::OK, &found.ok_or_else(not_found)?)?))
 }

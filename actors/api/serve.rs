@@ -5,6 +5,7 @@
 use super::error::ApiError;
 use super::listener::Listening;
 use super::stall::Stalling;
+use crate::actors::strangers::{Room, Stranger, Strangers};
 use crate::id::NodeId;
 use crate::limits;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
@@ -32,8 +33,10 @@ use warp::reply::Response;
 /// How many connections there may be, and how long they are waited for.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
-    /// Connections over TCP.
+    /// Connections over TCP that have shown a token.
     pub network: usize,
+    /// Connections over TCP that have not, in all and of one source.
+    pub strangers: [usize; 2],
     /// Connections to the UNIX socket.
     pub local: usize,
     /// Connections of other members.
@@ -42,6 +45,8 @@ pub struct Bounds {
     pub streams: usize,
     /// For a request's head, and between requests.
     pub idle: Duration,
+    /// The same, before a token was shown.
+    pub stranger_idle: Duration,
     /// For a client to take something.
     pub stall: Duration,
     /// For requests to end when the API stops.
@@ -52,10 +57,12 @@ impl Default for Bounds {
     fn default() -> Self {
         Self {
             network: limits::API_CONNECTIONS,
+            strangers: [limits::API_STRANGERS, limits::API_STRANGERS_EACH],
             local: limits::API_LOCAL_CONNECTIONS,
             members: limits::API_MEMBER_CONNECTIONS,
             streams: limits::API_STREAMS,
             idle: limits::API_IDLE,
+            stranger_idle: limits::API_STRANGER_IDLE,
             stall: limits::API_STALL,
             shutdown: limits::API_SHUTDOWN,
         }
@@ -70,18 +77,24 @@ pub trait Socket: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Socket for T {}
 
 /// Where a request came from; nothing of it is known on the UNIX socket.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Origin {
     /// The client's address.
     pub address: Option<IpAddr>,
     /// The member whose connection it is.
     pub member: Option<NodeId>,
+    /// The connection, where it has to show who it is.
+    pub stranger: Option<Arc<Stranger>>,
 }
 
 /// Where connections come from.
 pub trait Accept: Clone + Send + Sync + 'static {
     /// A connection before anything was said.
     type Raw: Send + 'static;
+    /// Where a connection comes from that has to show who it is; absent: that is known.
+    fn source(_raw: &Self::Raw) -> Option<IpAddr> {
+        None
+    }
     /// The next connection.
     fn accept(&self) -> impl Future<Output = io::Result<Self::Raw>> + Send;
     /// What is said on it in the clear; runs in the connection's own task.
@@ -94,6 +107,10 @@ pub trait Accept: Clone + Send + Sync + 'static {
 impl Accept for Listening {
     type Raw = TcpStream;
 
+    fn source(raw: &TcpStream) -> Option<IpAddr> {
+        raw.peer_addr().ok().map(|address| address.ip())
+    }
+
     async fn accept(&self) -> io::Result<TcpStream> {
         Ok(self.tcp.accept().await?.0)
     }
@@ -102,7 +119,7 @@ impl Accept for Listening {
         // Without it an event waits for the last one's acknowledgement; it works all the same.
         let _ = raw.set_nodelay(true);
         let address = raw.peer_addr().ok().map(|address| address.ip());
-        let origin = Origin { address, member: None };
+        let origin = Origin { address, ..Origin::default() };
         let Some(tls) = self.tls else { return Ok((Box::new(raw), origin)) };
         let mut first = [0];
         raw.peek(&mut first).await?;
@@ -134,14 +151,17 @@ const TLS_HANDSHAKE: u8 = 22;
 
 /// Accepts and serves connections until told to stop; then waits for what is going on, within the
 /// bound.
-pub async fn run(
-    listener: impl Accept,
+pub async fn run<A: Accept>(
+    listener: A,
     routes: Routes,
     most: usize,
     bounds: Bounds,
     stopping: CancellationToken,
 ) {
     let places = Arc::new(Semaphore::new(most));
+    let [strangers, each] = bounds.strangers;
+    let room = Room { most: strangers, each, known: most };
+    let strangers = Strangers::new("api", room);
     let refusals = Arc::new(Semaphore::new(limits::API_REFUSALS));
     let mut connections = JoinSet::new();
     loop {
@@ -159,21 +179,16 @@ pub async fn run(
                 continue;
             }
         };
-        if let Ok(place) = Arc::clone(&places).try_acquire_owned() {
+        if let Some(source) = A::source(&socket) {
+            let stranger = Arc::new(strangers.enter(source));
+            let (routes, stopping) = (routes.clone(), stopping.clone());
+            let opening = listener.clone().open(socket);
+            connections.spawn(stranger_served(opening, stranger, routes, bounds, stopping));
+        } else if let Ok(place) = Arc::clone(&places).try_acquire_owned() {
             let (routes, stopping) = (routes.clone(), stopping.clone());
             let opening = listener.clone().open(socket);
             connections.spawn(async move {
-                let opened = tokio::select! {
-                    opened = tokio::time::timeout(bounds.idle, opening) => opened,
-                    () = stopping.cancelled() => return,
-                };
-                match opened {
-                    Ok(Ok((socket, origin))) => {
-                        serve(socket, origin, routes, bounds, stopping).await;
-                    }
-                    Ok(Err(error)) => tracing::debug!(%error, "a connection did not open"),
-                    Err(_) => tracing::debug!("a connection said nothing"),
-                }
+                opened(opening, None, routes, bounds, stopping).await;
                 drop(place);
             });
         } else if let Ok(place) = Arc::clone(&refusals).try_acquire_owned() {
@@ -196,6 +211,53 @@ pub async fn run(
     }
 }
 
+/// Serves one that has to show who it is, or to go.
+async fn stranger_served(
+    opening: impl Future<Output = io::Result<(Box<dyn Socket>, Origin)>>,
+    stranger: Arc<Stranger>,
+    routes: Routes,
+    bounds: Bounds,
+    stopping: CancellationToken,
+) {
+    let serving = opened(opening, Some(Arc::clone(&stranger)), routes, bounds, stopping);
+    tokio::select! {
+        () = serving => {}
+        () = stranger.ousted() => {}
+        () = overdue(&stranger) => {}
+    }
+}
+
+/// Ends when it has not shown who it is for too long.
+async fn overdue(stranger: &Stranger) {
+    tokio::time::sleep(limits::API_STRANGER).await;
+    if stranger.is_known() {
+        std::future::pending().await
+    }
+}
+
+/// Opens one connection and serves it.
+async fn opened(
+    opening: impl Future<Output = io::Result<(Box<dyn Socket>, Origin)>>,
+    stranger: Option<Arc<Stranger>>,
+    routes: Routes,
+    bounds: Bounds,
+    stopping: CancellationToken,
+) {
+    let patience = if stranger.is_some() { bounds.stranger_idle } else { bounds.idle };
+    let opened = tokio::select! {
+        opened = tokio::time::timeout(patience, opening) => opened,
+        () = stopping.cancelled() => return,
+    };
+    match opened {
+        Ok(Ok((socket, origin))) => {
+            let origin = Origin { stranger, ..origin };
+            serve(socket, origin, routes, bounds, stopping).await;
+        }
+        Ok(Err(error)) => tracing::debug!(%error, "a connection did not open"),
+        Err(_) => tracing::debug!("a connection said nothing"),
+    }
+}
+
 /// Serves one connection.
 async fn serve(
     socket: impl Socket,
@@ -206,6 +268,11 @@ async fn serve(
 ) {
     let (busy, count) = watch::channel(0);
     let inner = TowerToHyperService::new(warp::service(routes));
+    let stranger = origin.stranger.clone();
+    let patience = || match &stranger {
+        Some(stranger) if !stranger.is_known() => bounds.stranger_idle,
+        _ => bounds.idle,
+    };
     let service = Counted { inner, origin, busy: Arc::new(busy) };
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(bounds.idle);
@@ -225,7 +292,7 @@ async fn serve(
             }
             return;
         }
-        () = silent(count, bounds.idle) => return,
+        () = silent(count, patience) => return,
         () = stopping.cancelled() => {}
     }
     connection.as_mut().graceful_shutdown();
@@ -234,13 +301,13 @@ async fn serve(
 }
 
 /// Ends when there was no request for so long.
-async fn silent(mut busy: watch::Receiver<usize>, patience: Duration) {
+async fn silent(mut busy: watch::Receiver<usize>, patience: impl Fn() -> Duration) {
     loop {
         if busy.wait_for(|count| *count == 0).await.is_err() {
             return std::future::pending().await;
         }
         tokio::select! {
-            () = tokio::time::sleep(patience) => return,
+            () = tokio::time::sleep(patience()) => return,
             _ = busy.changed() => {}
         }
     }
@@ -289,7 +356,7 @@ where
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
 
     fn call(&self, mut request: hyper::Request<Incoming>) -> Self::Future {
-        request.extensions_mut().insert(self.origin);
+        request.extensions_mut().insert(self.origin.clone());
         self.busy.send_modify(|count| *count += 1);
         let busy = Busy(Arc::clone(&self.busy));
         let answer = self.inner.call(request);

@@ -1,8 +1,10 @@
 //! Server-sent events (HTML Standard, section 9.2): how they look and how they are fed.
 //!
-//! Owns the bound on open streams and on what waits for a slow reader. Never ends a stream for a
+//! Owns the bound on what waits for a slow reader, and that a stream ends with its caller's token.
+//! Never ends a stream for a
 //! client that left: its feed fails, and that is all.
 
+use super::caller::Place;
 use super::context::Context;
 use super::error::ApiError;
 use crate::limits;
@@ -12,10 +14,9 @@ use serde::Serialize;
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context as Waker, Poll};
 use std::time::Duration;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, Sleep};
 use warp::Reply as _;
 use warp::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue};
@@ -70,8 +71,8 @@ where
     F: FnOnce(Feed) -> R,
     R: Future<Output = Result<(), Left>> + Send + 'static,
 {
-    let place = Arc::clone(&context.streams).try_acquire_owned();
-    let place = place.map_err(|_| ApiError::TooMany { what: "event streams" })?;
+    let place = Place::take(context)?;
+    let expired = place.expired();
     let (sender, events) = mpsc::channel(limits::SSE_BUFFER);
     let feeding = feeder(Feed { sender });
     let stopping = context.stopping.clone();
@@ -80,9 +81,10 @@ where
             // A client that left is no error: what it watched goes on.
             _ = feeding => {}
             () = stopping.cancelled() => {}
+            () = expired => {}
         }
     });
-    let body = Events::new(events, place, limits::SSE_COMMENT);
+    let body = Events::new(events, Some(place), limits::SSE_COMMENT);
     let mut response = warp::reply::stream(body).into_response();
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
@@ -99,11 +101,11 @@ struct Events {
     events: mpsc::Receiver<Bytes>,
     period: Duration,
     pause: Pin<Box<Sleep>>,
-    _place: OwnedSemaphorePermit,
+    _place: Option<Place>,
 }
 
 impl Events {
-    fn new(events: mpsc::Receiver<Bytes>, place: OwnedSemaphorePermit, period: Duration) -> Self {
+    fn new(events: mpsc::Receiver<Bytes>, place: Option<Place>, period: Duration) -> Self {
         let pause = Box::pin(tokio::time::sleep(period));
         Self { events, period, pause, _place: place }
     }
@@ -147,9 +149,8 @@ mod tests {
     async fn a_quiet_stream_has_a_comment_in_every_period() {
         assert_eq!(limits::SSE_COMMENT.as_secs(), 15);
         let (sender, events) = mpsc::channel(1);
-        let place = Arc::new(tokio::sync::Semaphore::new(1)).try_acquire_owned().unwrap();
         let period = Duration::from_millis(100);
-        let mut stream = Events::new(events, place, period);
+        let mut stream = Events::new(events, None, period);
         let start = Instant::now();
         for n in 1..4 {
             assert_eq!(stream.next().await.unwrap().unwrap(), ":\n\n");

@@ -10,8 +10,9 @@ use crate::api::views;
 use crate::api::wire::{NewTokenView, TokenRequest, TokenView};
 use crate::cluster::token;
 use crate::cluster::trust::Fingerprint;
-use crate::fsm::Command;
-use crate::fsm::model::Role;
+use crate::fsm::command::GrantToken;
+use crate::fsm::model::{Role, Token};
+use crate::fsm::{Command, State};
 use crate::id::TokenId;
 use crate::limits;
 use crate::units::Millis;
@@ -34,21 +35,34 @@ pub async fn create(context: Arc<Context>, mut request: Request) -> Result<Respo
     if wanted.ttl == Some(0) {
         return Err(ApiError::bad("a ttl of 0 seconds has ended already", "leave ttl out"));
     }
+    if wanted.uses.is_some_and(|uses| uses == 0 || role != Role::Join) {
+        return Err(ApiError::bad("uses counts the nodes that a join token lets in", "1 or more"));
+    }
     let reading = context.read().await?;
-    if reading.state().tokens.len() >= limits::TOKENS_MAX {
+    let has_room = |state: &State| {
+        let ends = |token: &&Arc<Token>| token.expires_at.is_none_or(|at| at > state.time);
+        // Before every node drops those that have ended, they take room.
+        let all = state.tokens.values();
+        all.filter(|token| !state.is_next() || ends(token)).count() < limits::TOKENS_MAX
+    };
+    if !has_room(reading.state()) {
         let message = format!("there are {} tokens already", limits::TOKENS_MAX);
         let hint = Some("revoke some: mill token revoke ID".to_owned());
         return Err(ApiError::Conflict { message, hint });
     }
-    let body = format!("{} {:?}", wanted.role, wanted.ttl);
+    let body = format!("{} {:?} {:?}", wanted.role, wanted.ttl, wanted.uses);
     let key = context.key(&request, body.as_bytes())?;
     let ca = reading.state().ca.as_ref().and_then(|ca| ca::certificate_from_pem(&ca.cert).ok());
     let minted = token::mint(rand::random(), rand::random(), ca.map(|ca| Fingerprint::of(&ca)));
-    let command = Command::CreateToken {
-        id: minted.id.clone(),
-        role,
-        hash: minted.hash,
-        expires_at: wanted.ttl.map(|ttl| now().plus(Millis(ttl.saturating_mul(1000)))),
+    let life = wanted.ttl.map(|ttl| Millis(ttl.saturating_mul(1000)));
+    let expires_at = life.or_else(|| token::life(role)).map(|life| now().plus(life));
+    let (id, hash) = (minted.id.clone(), minted.hash);
+    let command = match wanted.uses {
+        Some(_) => {
+            let uses = wanted.uses;
+            Command::GrantToken(GrantToken { id, role, hash, expires_at, uses })
+        }
+        None => Command::CreateToken { id, role, hash, expires_at },
     };
     let is_repeat = key.is_some();
     let done = context.propose(command, key).await?;

@@ -4,6 +4,7 @@
 
 use super::ca::now;
 use super::credentials::{Credentials, SignError};
+use super::server::Unknown;
 use super::wire;
 use crate::actors::root::{Msg, Proposal, ProposeError, RootRef, View};
 use crate::cluster::join::{self, JoinRefusal, Wish};
@@ -106,8 +107,12 @@ impl wire::door_server::Door for Door {
         &self,
         request: Request<wire::JoinRequest>,
     ) -> Result<Response<wire::Joined>, Status> {
+        let stranger = request.extensions().get::<Unknown>().cloned();
         let asked = request.into_inner();
         self.has_token(&asked.token).await?;
+        if stranger.is_some_and(|Unknown(stranger)| !stranger.admit()) {
+            return Err(refuse(Code::ResourceExhausted, "too many are connected", "try again"));
+        }
         let busy = |_| refuse(Code::ResourceExhausted, "too many nodes join at once", "try again");
         let _place = self.places.try_acquire().map_err(busy)?;
         let view = self.current().await?;
@@ -130,6 +135,10 @@ impl wire::door_server::Door for Door {
             keyring_id: keyring.id().to_owned(),
             version: asked.version.chars().take(limits::NAME_MAX).collect(),
             feature_level: asked.feature_level,
+            token: token::find(&view.state, &asked.token, now())
+                .ok()
+                .filter(|_| view.state.is_next())
+                .map(|token| token.id.clone()),
         };
         let (node, subnet, index) = self.propose(join).await?;
         let late = || refuse(Code::Unavailable, "this member is behind", "try again");

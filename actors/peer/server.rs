@@ -13,6 +13,9 @@ use super::wire::door_server::{DoorServer, SERVICE_NAME as DOOR};
 use super::wire::peer_server::PeerServer;
 use crate::actors::api::{Guest, Hall};
 use crate::actors::peer::door::Door;
+use crate::actors::root::View;
+use crate::actors::strangers::{Room, Stranger, Strangers};
+use crate::cluster::guard::Guard;
 use crate::cluster::trust::{PeerId, validity};
 use crate::limits;
 use hyper::body::Incoming;
@@ -20,9 +23,11 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use std::convert::Infallible;
 use std::io;
-use std::sync::Arc;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -78,6 +83,10 @@ impl Served {
     }
 }
 
+/// Who a connection without a certificate is, in its requests' extensions.
+#[derive(Clone, Debug)]
+pub(super) struct Unknown(pub(super) Arc<Stranger>);
+
 /// Who may come in, and where to.
 pub(super) struct Port {
     pub(super) listener: Arc<TcpListener>,
@@ -85,6 +94,17 @@ pub(super) struct Port {
     pub(super) served: Served,
     /// Where members are answered that ask for the API.
     pub(super) hall: Arc<Hall>,
+    /// Where the members are.
+    pub(super) views: watch::Receiver<Option<View>>,
+}
+
+impl Port {
+    /// Whether a member has that address.
+    fn is_members(&self, source: IpAddr) -> bool {
+        let source = source.to_canonical().to_string();
+        let view = self.views.borrow();
+        view.as_ref().is_some_and(|view| view.state.nodes.values().any(|n| n.address == source))
+    }
 }
 
 /// Why a connection isn't served.
@@ -96,8 +116,12 @@ enum ConnectionError {
     Expired,
     #[error("too many wait for the API")]
     Full,
-    #[error("too many connections without a certificate")]
-    Crowd,
+    #[error("it shows no certificate and has to go for another one")]
+    Ousted,
+    #[error("it shows no certificate and asks for nothing")]
+    Idle,
+    #[error("there are too many connections of members")]
+    Members,
     #[error("without a certificate none lasts longer than {} s", limits::PEER_STRANGER.as_secs())]
     Long,
     #[error("TLS")]
@@ -117,23 +141,42 @@ enum ConnectionError {
 pub(super) async fn serve(port: Port) -> Result<(), TrustError> {
     let acceptor = TlsAcceptor::from(port.credentials.trust().server_config()?);
     let port = Arc::new(port);
-    let strangers = Arc::new(Semaphore::new(limits::PEER_STRANGERS));
+    let room = Room {
+        most: limits::PEER_STRANGERS,
+        each: limits::PEER_STRANGERS_EACH,
+        known: limits::PEER_CONNECTIONS,
+    };
+    let strangers = Strangers::new("peer", room);
+    let failures = Arc::new(Failures::default());
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             accepted = port.listener.accept() => match accepted {
-                Ok((stream, from)) if connections.len() < limits::PEER_CONNECTIONS => {
-                    let (acceptor, strangers) = (acceptor.clone(), Arc::clone(&strangers));
-                    let port = Arc::clone(&port);
+                Ok((stream, from)) => {
+                    let source = from.ip();
+                    if failures.is_spent(source) && !port.is_members(source) {
+                        strangers.tell("a source fails too often to show who it is", source);
+                        continue;
+                    }
+                    let (acceptor, port) = (acceptor.clone(), Arc::clone(&port));
+                    let stranger = Arc::new(strangers.enter(source));
+                    let failures = Arc::clone(&failures);
                     connections.spawn(async move {
-                        let done = connection(stream, acceptor, &port, &strangers).await;
+                        let done = tokio::select! {
+                            done = connection(stream, acceptor, &port, &stranger) => done,
+                            () = stranger.ousted() => Err(ConnectionError::Ousted),
+                        };
+                        // To give way to another one is no failure.
+                        let gave_way = matches!(done, Err(ConnectionError::Ousted));
+                        if !stranger.is_known() && !gave_way {
+                            failures.failed(source);
+                        }
                         if let Err(error) = done {
                             let error = &error as &dyn std::error::Error;
                             tracing::debug!(%from, error, "a connection to the peer port ended");
                         }
                     });
                 }
-                Ok((_, from)) => tracing::warn!(%from, "too many connections to the peer port"),
                 Err(error) => {
                     tracing::warn!(%error, "a connection to the peer port was not accepted");
                     tokio::time::sleep(limits::API_ACCEPT_PAUSE).await;
@@ -148,11 +191,14 @@ async fn connection(
     stream: TcpStream,
     acceptor: TlsAcceptor,
     port: &Port,
-    strangers: &Semaphore,
+    stranger: &Arc<Stranger>,
 ) -> Result<(), ConnectionError> {
     stream.set_nodelay(true)?;
     let stream = tokio::time::timeout(limits::PEER_CONNECT, acceptor.accept(stream)).await??;
     let caller = caller(&stream, port.credentials.trust())?;
+    if caller.is_some() && !stranger.admit() {
+        return Err(ConnectionError::Members);
+    }
     if stream.get_ref().1.alpn_protocol() == Some(API_PROTOCOL) {
         let Caller { peer, expired } = caller.ok_or(ConnectionError::Stranger)?;
         if expired {
@@ -163,18 +209,63 @@ async fn connection(
         return if port.hall.enter(guest) { Ok(()) } else { Err(ConnectionError::Full) };
     }
     if caller.is_some() {
-        return answer(stream, caller, &port.served).await;
+        return answer(stream, caller, &port.served, None).await;
     }
-    let _place = strangers.try_acquire().map_err(|_| ConnectionError::Crowd)?;
-    let answering = answer(stream, None, &port.served);
-    let done = tokio::time::timeout(limits::PEER_STRANGER, answering).await;
-    done.unwrap_or(Err(ConnectionError::Long))
+    let asked = Arc::new(Notify::new());
+    let unknown = Asked { who: Unknown(Arc::clone(stranger)), asked: Arc::clone(&asked) };
+    let answering = answer(stream, None, &port.served, Some(unknown));
+    let idle = async {
+        if tokio::time::timeout(limits::PEER_STRANGER_IDLE, asked.notified()).await.is_ok() {
+            std::future::pending().await
+        }
+    };
+    tokio::select! {
+        done = tokio::time::timeout(limits::PEER_STRANGER, answering) => {
+            done.unwrap_or(Err(ConnectionError::Long))
+        }
+        () = idle => Err(ConnectionError::Idle),
+    }
+}
+
+/// A connection without a certificate, and whether it has asked for something.
+#[derive(Clone)]
+struct Asked {
+    who: Unknown,
+    asked: Arc<Notify>,
+}
+
+/// Connections that showed nothing, by source.
+struct Failures {
+    guard: Mutex<Guard>,
+    begun: Instant,
+}
+
+impl Default for Failures {
+    fn default() -> Self {
+        Self { guard: Mutex::default(), begun: Instant::now() }
+    }
+}
+
+impl Failures {
+    fn guard(&self) -> MutexGuard<'_, Guard> {
+        self.guard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_spent(&self, source: IpAddr) -> bool {
+        self.guard().is_spent(source, self.begun.elapsed().into())
+    }
+
+    fn failed(&self, source: IpAddr) {
+        // The next one is told by its being sent away.
+        let _ = self.guard().failed(source, self.begun.elapsed().into());
+    }
 }
 
 async fn answer(
     stream: TlsStream<TcpStream>,
     caller: Option<Caller>,
     served: &Served,
+    unknown: Option<Asked>,
 ) -> Result<(), ConnectionError> {
     let served = served.clone();
     // What one without a certificate can make this node keep is small.
@@ -182,7 +273,13 @@ async fn answer(
         Some(_) => (limits::PEER_STREAMS, limits::PEER_WINDOW),
         None => (limits::STRANGER_STREAMS, limits::STRANGER_WINDOW),
     };
-    let service = service_fn(move |request| served.clone().answer(caller.clone(), request));
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        if let Some(unknown) = &unknown {
+            unknown.asked.notify_one();
+            request.extensions_mut().insert(unknown.who.clone());
+        }
+        served.clone().answer(caller.clone(), request)
+    });
     hyper::server::conn::http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .max_concurrent_streams(streams)

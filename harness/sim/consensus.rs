@@ -49,7 +49,8 @@ const PUMPS: u32 = 1_000;
 /// More never happens while all is well: some tens of thousands.
 const EVENTS: u64 = 500_000;
 /// Snapshots and a short log come about within a seed.
-const TUNING: Tuning = Tuning { snapshot_entries: 40, snapshot_bytes: 1 << 20, entries_kept: 15 };
+const TUNING: Tuning =
+    Tuning { snapshot_entries: 40, snapshot_bytes: 1 << 20, entries_kept: 15, bytes_kept: 1 << 16 };
 
 enum Event {
     Tick { id: u64, boot: u64 },

@@ -153,6 +153,7 @@ pub fn token(token: &Token) -> TokenView {
         role: role(token.role).to_owned(),
         created_at: token.created_at.to_string(),
         expires_at: token.expires_at.map(|at| at.to_string()),
+        uses: token.uses,
     }
 }
 

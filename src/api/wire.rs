@@ -279,6 +279,9 @@ pub struct TokenView {
     pub created_at: String,
     /// When it ends.
     pub expires_at: Option<String>,
+    /// How many more nodes it lets in; absent: any number.
+    #[serde(default)]
+    pub uses: Option<u32>,
 }
 
 /// Body of a request for a token.
@@ -286,8 +289,11 @@ pub struct TokenView {
 pub struct TokenRequest {
     /// `admin`, `deploy`, `read` or `join`.
     pub role: String,
-    /// Seconds until it ends.
+    /// Seconds until it ends; absent: a day for role `join`, else never.
     pub ttl: Option<u64>,
+    /// Of role `join`: how many nodes it lets in; absent: any number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uses: Option<u32>,
 }
 
 /// A new token, shown once.

@@ -250,7 +250,7 @@ impl Dev<'_> {
         if self.token.exists() {
             return Ok(());
         }
-        let request = TokenRequest { role: "admin".to_owned(), ttl: None };
+        let request = TokenRequest { role: "admin".to_owned(), ttl: None, uses: None };
         let made = self.client.create_token(&request).await?;
         Ok(token::keep(&self.token, &made.token)?)
     }

@@ -107,7 +107,8 @@ fn render(made: &InitView) -> String {
     let InitView { cluster, node, token, join } = made;
     format!(
         "Cluster {cluster} with its first node {node}.\nAdmin token, shown once: {token}\n\
-         Join another node: {join}\nDeploy: mill up FILE"
+         Join another node: {join}\n(its token is good for 24 h, and as powerful as the admin's; \
+         another: mill token create --role join)\nDeploy: mill up FILE"
     )
 }
 

@@ -34,9 +34,12 @@ pub struct CreateArgs {
     /// admin, deploy, read or join
     #[argh(option)]
     pub role: String,
-    /// how long it is good, such as 24h; without it for ever
+    /// how long it is good, such as 24h; without it a join token for 24h, others for ever
     #[argh(option)]
     pub ttl: Option<DurationArg>,
+    /// of a join token: how many nodes it lets in; without it any number
+    #[argh(option)]
+    pub uses: Option<u32>,
 }
 
 /// List tokens, without their secret part.
@@ -61,7 +64,13 @@ pub(super) async fn run(args: TokenArgs, context: &Context) -> Result<(), CliErr
         TokenCommand::Create(args) => {
             let request = request(&args)?;
             let token = context.client()?.create_token(&request).await?;
-            if ui.json { ui.document(&token) } else { ui.print(&token.token) }
+            if ui.json {
+                return ui.document(&token);
+            }
+            if let Some(text) = warning(&token.role) {
+                ui.note(text);
+            }
+            ui.print(&token.token)
         }
         TokenCommand::List(_) => list(context).await,
         TokenCommand::Revoke(args) => {
@@ -78,7 +87,23 @@ fn request(args: &CreateArgs) -> Result<TokenRequest, CliError> {
     }
     // Less than a second would be a token that is never good.
     let ttl = args.ttl.map(|ttl| ttl.0.0.div_ceil(1000).max(1));
-    Ok(TokenRequest { role: args.role.clone(), ttl })
+    if args.uses.is_some_and(|uses| uses == 0 || args.role != "join") {
+        let message = "--uses counts the nodes that a join token lets in";
+        return Err(CliError::usage(message, "mill token create --role join --uses 1"));
+    }
+    Ok(TokenRequest { role: args.role.clone(), ttl, uses: args.uses })
+}
+
+/// What whoever holds such a token should know.
+fn warning(role: &str) -> Option<&'static str> {
+    match role {
+        "admin" => Some("This is an admin token: whoever has it may do everything."),
+        "join" => Some(
+            "This is a join token: a node that joins gets the cluster's keys, so it is as powerful \
+             as an admin token.",
+        ),
+        _ => None,
+    }
 }
 
 async fn list(context: &Context) -> Result<(), CliError> {
@@ -86,13 +111,14 @@ async fn list(context: &Context) -> Result<(), CliError> {
     if context.ui.json {
         return context.ui.document(&tokens);
     }
-    let mut table = Table::new(&["ID", "ROLE", "AGE", "EXPIRES"]);
+    let mut table = Table::new(&["ID", "ROLE", "AGE", "EXPIRES", "USES"]);
     for token in tokens {
         table.row(vec![
             token.id.into(),
             token.role.into(),
             table::age(Some(&token.created_at), context.now()).into(),
             token.expires_at.unwrap_or_else(|| NONE.to_owned()).into(),
+            token.uses.map_or_else(|| NONE.to_owned(), |uses| uses.to_string()).into(),
         ]);
     }
     context.ui.print(&table.render(context.ui))
@@ -108,7 +134,12 @@ mod tests {
         let args = |role: &str, ttl| CreateArgs {
             role: role.to_owned(),
             ttl: Some(DurationArg(Millis(ttl))),
+            uses: None,
         };
+        let uses = |role: &str, uses| CreateArgs { uses: Some(uses), ..args(role, 1_000) };
+        assert_eq!(request(&uses("join", 2)).unwrap().uses, Some(2));
+        assert_eq!(request(&uses("join", 0)).unwrap_err().code(), 2);
+        assert_eq!(request(&uses("read", 1)).unwrap_err().code(), 2);
         assert_eq!(request(&args("root", 1)).unwrap_err().code(), 2);
         assert_eq!(request(&args("read", 90_000)).unwrap().ttl, Some(90));
         assert_eq!(request(&args("read", 10)).unwrap().ttl, Some(1));

@@ -37,6 +37,12 @@ impl Bucket {
 }
 
 impl Guard {
+    /// Whether a source has failed so often that nothing of it is looked at now.
+    #[must_use]
+    pub fn is_spent(&self, source: IpAddr, now: Millis) -> bool {
+        self.sources.get(&network(source)).is_some_and(|bucket| bucket.at(now).left == 0)
+    }
+
     /// A source failed: whether it is told why, or that it was too often.
     #[must_use]
     pub fn failed(&mut self, source: IpAddr, now: Millis) -> bool {
@@ -65,7 +71,7 @@ impl Guard {
 }
 
 /// One customer of a provider has a whole /64.
-fn network(source: IpAddr) -> IpAddr {
+pub(super) fn network(source: IpAddr) -> IpAddr {
     match source.to_canonical() {
         IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX))),
         v4 => v4,
@@ -87,7 +93,10 @@ mod tests {
     fn a_source_fails_so_often_and_gets_a_try_back_with_time() {
         let most = limits::AUTH_FAILURES;
         let mut guard = Guard::default();
+        let first = "10.0.0.1".parse().unwrap();
+        assert!(!guard.is_spent(first, Millis(0)));
         assert_eq!(failures(&mut guard, "10.0.0.1", 0, most + 5), most);
+        assert!(guard.is_spent(first, Millis(EVERY - 1)) && !guard.is_spent(first, Millis(EVERY)));
         assert_eq!(failures(&mut guard, "10.0.0.2", 0, 1), 1, "another one");
         assert_eq!(failures(&mut guard, "::ffff:10.0.0.1", 0, 1), 0, "the same one");
         assert_eq!(failures(&mut guard, "10.0.0.1", EVERY * 3 - 1, 5), 2);

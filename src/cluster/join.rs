@@ -304,6 +304,7 @@ mod tests {
             hash: minted.hash.clone(),
             created_at: NOW,
             expires_at: Some(NOW.plus(Millis(10))),
+            uses: None,
         };
         state.tokens.insert(minted.id, Arc::new(token));
         let mut wish = wish(&minted.text);

@@ -6,9 +6,10 @@
 
 use crate::cluster::trust::Fingerprint;
 use crate::fsm::State;
-use crate::fsm::model::Token;
+use crate::fsm::model::{Role, Token};
 use crate::id::TokenId;
-use crate::units::Timestamp;
+use crate::limits;
+use crate::units::{Millis, Timestamp};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest as _, Sha256};
@@ -60,6 +61,13 @@ pub fn fingerprint(text: &str) -> Option<Fingerprint> {
     Fingerprint::parse(print.strip_prefix('_')?)
 }
 
+/// How long a token is good where nobody says otherwise; absent: for ever. A joiner is given the
+/// cluster's keys.
+#[must_use]
+pub fn life(role: Role) -> Option<Millis> {
+    (role == Role::Join).then(|| Millis::from(limits::JOIN_TOKEN_LIFE))
+}
+
 /// What the state keeps of a token: SHA-256 of its whole text, hexadecimal.
 #[must_use]
 pub fn hash(text: &str) -> String {
@@ -90,7 +98,6 @@ pub fn find<'a>(state: &'a State, text: &str, now: Timestamp) -> Result<&'a Toke
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fsm::model::Role;
     use std::sync::Arc;
 
     #[test]
@@ -103,6 +110,7 @@ mod tests {
             hash: minted.hash.clone(),
             created_at: Timestamp(0),
             expires_at: Some(Timestamp(1_000)),
+            uses: None,
         };
         state.tokens.insert(minted.id.clone(), Arc::new(token));
         let role = |text: &str, now| find(&state, text, Timestamp(now)).map(|token| token.role);

@@ -3,8 +3,8 @@
 //! Owns exactly-once effects, replicated time and dispatch. Never holds a rule of a single command.
 
 use super::allocation::not_found;
-use super::command::{Init, Report};
-use super::model::{Ca, Condition, Node, NodeStatus, Part, Token};
+use super::command::{GrantToken, Init, Report};
+use super::model::{Ca, Condition, Node, NodeStatus, Part};
 use super::{Applied, Cluster, Command, Entry, Outcome, Rejection, Remembered, Session};
 use super::{SessionStep, State, Touched};
 use crate::bugs::{Bug, is_on};
@@ -141,17 +141,11 @@ impl State {
                 Ok(Outcome::Done)
             }
             Command::CreateToken { id, role, hash, expires_at } => {
-                let created_at = self.time;
-                let token = Token { id: id.clone(), role, hash, created_at, expires_at };
-                self.tokens.insert(id.clone(), Arc::new(token));
-                touched.tokens.insert(id);
-                Ok(Outcome::Done)
+                let grant = GrantToken { id, role, hash, expires_at, uses: None };
+                self.grant_token(grant, touched)
             }
-            Command::RevokeToken { id } => {
-                self.tokens.remove(&id).ok_or_else(|| not_found("token", id.as_str()))?;
-                touched.tokens.insert(id);
-                Ok(Outcome::Done)
-            }
+            Command::GrantToken(grant) => self.grant_token(grant, touched),
+            Command::RevokeToken { id } => self.revoke_token(id, touched),
             Command::SetLogin { registry, user, password } => {
                 self.set_login(registry, (user, password), touched)
             }
@@ -234,11 +228,27 @@ impl State {
 
     fn remember(&mut self, key: String, outcome: Result<Outcome, Rejection>) {
         let at = self.time;
+        let caller = key.split_once('/').map(|(caller, _)| caller.to_owned());
         self.idempotency.insert(key, Remembered { at, outcome });
+        if let Some(caller) = caller.filter(|_| self.is_next())
+            && self.keys_of(&caller).count() > limits::IDEMPOTENCY_EACH
+        {
+            let oldest = oldest(self.keys_of(&caller));
+            oldest.and_then(|key| self.idempotency.remove(&key));
+        }
         if self.idempotency.len() > limits::IDEMPOTENCY_MAX {
-            let oldest =
-                self.idempotency.iter().min_by_key(|(_, r)| r.at).map(|(key, _)| key.clone());
+            let oldest = oldest(self.idempotency.iter());
             oldest.and_then(|key| self.idempotency.remove(&key));
         }
     }
+
+    /// What is remembered of one caller: its keys begin with its name.
+    fn keys_of(&self, caller: &str) -> impl Iterator<Item = (&String, &Remembered)> {
+        // The character behind the slash.
+        self.idempotency.range(format!("{caller}/")..format!("{caller}0"))
+    }
+}
+
+fn oldest<'a>(keys: impl Iterator<Item = (&'a String, &'a Remembered)>) -> Option<String> {
+    keys.min_by_key(|(_, remembered)| remembered.at).map(|(key, _)| key.clone())
 }

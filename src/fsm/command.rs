@@ -144,6 +144,8 @@ pub enum Command {
         /// When it ends.
         expires_at: Option<Timestamp>,
     },
+    /// Let a token in that may be used so often only. Needs [`NEXT_LEVEL`].
+    GrantToken(GrantToken),
     /// Let a token in no more.
     RevokeToken {
         /// Which.
@@ -190,9 +192,25 @@ impl Command {
             Self::Deploy(deploy) if deploy.has_route_options() => NEXT_LEVEL,
             Self::Mesh(_) => super::mesh::MESH_LEVEL,
             Self::Volumes(_) => super::volumes::VOLUMES_LEVEL,
+            Self::GrantToken(_) | Self::Join(Join { token: Some(_), .. }) => NEXT_LEVEL,
             _ => 0,
         }
     }
+}
+
+/// A token that is let in from now on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GrantToken {
+    /// Its public part.
+    pub id: TokenId,
+    /// What it may do.
+    pub role: Role,
+    /// SHA-256 of the whole, hexadecimal.
+    pub hash: String,
+    /// When it ends.
+    pub expires_at: Option<Timestamp>,
+    /// How many nodes it lets in; absent: any number.
+    pub uses: Option<u32>,
 }
 
 /// A new revision of an app: all of it, so that it needs no reading of what was.

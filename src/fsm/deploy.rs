@@ -26,9 +26,10 @@ impl State {
     ) -> Result<Outcome, Rejection> {
         self.check_plan(&deploy)?;
         self.check_deploy(&deploy)?;
-        let file: Arc<str> = deploy.file.into();
-        let services = Arc::new(self.store_specs(deploy.services));
-        let tasks = Arc::new(self.store_specs(deploy.tasks));
+        let kept = self.store_file(deploy.file);
+        let mut bytes = kept.bytes;
+        let services = Arc::new(self.store_specs(deploy.services, &mut bytes));
+        let tasks = Arc::new(self.store_specs(deploy.tasks, &mut bytes));
         let old = self.apps.get(&deploy.app).cloned();
         let running = self.running_deployment(&deploy.app).cloned();
         let changed = changed_services(old.as_deref(), running.as_deref(), &services);
@@ -42,9 +43,9 @@ impl State {
         if let Some(running) = running {
             self.supersede(&running, revision, deploy.kind);
         }
-        let mut kept = old.as_deref().map(|app| app.services.clone()).unwrap_or_default();
+        let mut own = old.as_deref().map(|app| app.services.clone()).unwrap_or_default();
         for name in &changed {
-            let service = kept.entry(name.clone()).or_insert_with(Service::none);
+            let service = own.entry(name.clone()).or_insert_with(Service::none);
             service.target = services.get(name).cloned();
             service.degraded = false;
             // Another version may work where this one did not.
@@ -54,8 +55,9 @@ impl State {
             name: deploy.app.clone(),
             revision,
             stable: old.as_deref().and_then(|app| app.stable),
-            file: Arc::clone(&file),
-            services: kept,
+            file: Arc::clone(&kept.file),
+            file_hash: kept.hash.clone(),
+            services: own,
             tasks: Arc::clone(&tasks),
             version: old.as_deref().map_or(0, |app| app.version) + 1,
         };
@@ -74,7 +76,9 @@ impl State {
             tasks,
             touched: Arc::new(changed),
             plan: deploy.plan,
-            file,
+            file: kept.file,
+            file_hash: kept.hash,
+            bytes,
             hooks: Vec::new(),
             progress: imbl::OrdMap::new(),
         };
@@ -82,7 +86,7 @@ impl State {
         self.sync_schedules(&app);
         self.apps.insert(deploy.app.clone(), Arc::new(app));
         self.deployments.insert(revision, Arc::new(deployment));
-        self.trim_revisions(&deploy.app);
+        self.trim_revisions(&deploy.app)?;
         self.collect_specs();
         Ok(Outcome::Revision { revision, new: true })
     }
@@ -107,7 +111,9 @@ impl State {
             deploy.services.contains_key(name) || deploy.tasks.contains_key(name)
         };
         let is_empty = deploy.services.is_empty() && deploy.tasks.is_empty();
-        let is_full = runs.peek().is_some() && !is_empty;
+        // To take everything down is asked for by that name.
+        let takes_down = deploy.kind != DeployKind::Up || !self.is_next();
+        let is_full = runs.peek().is_some() && !(is_empty && takes_down);
         let shares = runs.any(wants);
         if is_full && !shares {
             return Err(Rejection::NothingShared { app: deploy.app.clone() });
@@ -142,15 +148,24 @@ impl State {
     fn store_specs(
         &mut self,
         specs: BTreeMap<WorkloadName, WorkloadSpec>,
+        bytes: &mut u64,
     ) -> BTreeMap<WorkloadName, SpecHash> {
         specs
             .into_iter()
             .map(|(name, spec)| {
-                let (hash, stored): (SpecHash, StoredSpec) = spec.store();
-                self.specs.insert(hash.clone(), Arc::new(stored));
+                let (hash, stored) = spec.store();
+                *bytes += self.store_spec(hash.clone(), stored);
                 (name, hash)
             })
             .collect()
+    }
+
+    /// Keeps a specification; what that adds, in bytes.
+    pub(super) fn store_spec(&mut self, hash: SpecHash, stored: StoredSpec) -> u64 {
+        let is_new = self.is_next() && !self.specs.contains_key(&hash);
+        let bytes = if is_new { bytes_of(&stored.spec) } else { 0 };
+        self.specs.insert(hash, Arc::new(stored));
+        bytes
     }
 
     pub(super) fn restart_service(
@@ -169,8 +184,8 @@ impl State {
     }
 
     /// Keeps the newest revisions of an app, and always the one that runs and the last stable one.
-    fn trim_revisions(&mut self, name: &AppName) {
-        let Some(app) = self.apps.get(name).cloned() else { return };
+    fn trim_revisions(&mut self, name: &AppName) -> Result<(), Rejection> {
+        let Some(app) = self.apps.get(name).cloned() else { return Ok(()) };
         let of_app = self.deployments.values().filter(|d| d.app == *name);
         let all: Vec<Revision> = of_app.map(|d| d.revision).collect();
         let excess = all.len().saturating_sub(limits::REVISIONS_PER_APP);
@@ -179,6 +194,7 @@ impl State {
                 self.deployments.remove(&revision);
             }
         }
+        self.make_room(name)
     }
 
     /// Drops specifications that nothing refers to.
@@ -199,7 +215,12 @@ impl State {
         for hash in unused {
             self.specs.remove(&hash);
         }
+        self.collect_files();
     }
+}
+
+fn bytes_of(spec: &WorkloadSpec) -> u64 {
+    serde_json::to_vec(spec).map_or(0, |json| json.len() as u64)
 }
 
 impl Service {

@@ -352,6 +352,14 @@ impl Found {
                 let role = crate::api::views::role(new.role);
                 (EventKind::TokenCreated, format!("{id}, {role}"))
             }
+            (Some(token), None) if token.expires_at.is_some_and(|at| at <= after.time) => {
+                (EventKind::TokenRevoked, format!("{id}, expired"))
+            }
+            (Some(token), None)
+                if token.uses == Some(1) && after.nodes.len() > before.nodes.len() =>
+            {
+                (EventKind::TokenRevoked, format!("{id}, used up"))
+            }
             (Some(_), None) => (EventKind::TokenRevoked, id.to_string()),
             _ => return,
         };

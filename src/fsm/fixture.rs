@@ -52,5 +52,6 @@ pub fn join(name: &str, key: &str) -> Join {
         keyring_id: String::new(),
         version: "0.1.0".to_owned(),
         feature_level: 1,
+        token: None,
     }
 }

@@ -44,6 +44,9 @@ impl State {
             }
             self.bury(old.id, touched);
         }
+        if let Some(token) = &join.token {
+            self.use_token(token, touched)?;
+        }
         let id = NodeId(self.last_node.0 + 1);
         let subnet = self.free_subnet(id)?;
         self.last_node = id;

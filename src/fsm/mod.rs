@@ -11,6 +11,7 @@ pub(crate) mod deploy;
 pub mod events;
 #[cfg(test)]
 pub mod fixture;
+mod kept;
 pub mod keys;
 pub mod loaded;
 pub mod login;
@@ -23,6 +24,7 @@ mod runs;
 pub mod secrets;
 mod standstill;
 mod steps;
+mod tokens;
 pub mod volumes;
 
 #[cfg(test)]
@@ -84,6 +86,9 @@ pub struct State {
     /// How far each task's schedule has been carried out.
     #[serde(default)]
     pub schedules: OrdMap<WorkloadName, Arc<TaskSchedule>>,
+    /// The files of apps and revisions, each once.
+    #[serde(default, skip_serializing_if = "OrdMap::is_empty")]
+    pub files: OrdMap<SpecHash, Arc<str>>,
     /// Every specification that something refers to.
     pub specs: OrdMap<SpecHash, Arc<StoredSpec>>,
     /// API tokens.

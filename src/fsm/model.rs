@@ -30,8 +30,11 @@ pub struct App {
     pub revision: Revision,
     /// The newest revision that succeeded.
     pub stable: Option<Revision>,
-    /// The file of that revision as a person wrote it.
+    /// The file of that revision as a person wrote it, where it isn't kept by its hash.
     pub file: Arc<str>,
+    /// The hash of the file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file_hash: Option<SpecHash>,
     /// Services that run or are about to go.
     pub services: BTreeMap<WorkloadName, Service>,
     /// Tasks that can be spawned.
@@ -137,13 +140,25 @@ pub struct Deployment {
     pub tasks: Arc<BTreeMap<WorkloadName, SpecHash>>,
     /// The services that it changes, adds or removes.
     pub touched: Arc<BTreeSet<WorkloadName>>,
-    /// The file.
+    /// The file, where it isn't kept by its hash.
     pub file: Arc<str>,
+    /// The hash of the file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file_hash: Option<SpecHash>,
+    /// What its file and specifications added to the state, in bytes.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub bytes: u64,
     /// Its tasks before and after, in the order in which they were begun.
     #[serde(default)]
     pub hooks: Vec<HookRun>,
     /// What happened, by number, from 0.
     pub progress: OrdMap<usize, Arc<Progress>>,
+}
+
+/// Fields that an earlier version doesn't know are written only where they say something.
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 impl Deployment {
@@ -211,6 +226,9 @@ pub struct Token {
     pub created_at: Timestamp,
     /// When it ends.
     pub expires_at: Option<Timestamp>,
+    /// How many more nodes it lets in; absent: any number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uses: Option<u32>,
 }
 
 /// What a token may do; each may all that the ones before may, but for `Join`.

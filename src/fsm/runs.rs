@@ -61,27 +61,33 @@ impl State {
         spawn: Spawn,
         touched: &mut Touched,
     ) -> Result<Outcome, Rejection> {
+        let mut bytes = 0;
         let (workload, app, spec) = match spawn.what {
             Spawned::Task { name, env } => {
                 let found = self.task(&name).ok_or_else(|| not_found("task", name.as_str()))?;
                 let (app, hash, task) = (found.0.name.clone(), found.1.clone(), found.2);
                 let other = (!env.is_empty()).then(|| with_env(task.clone(), env));
-                let spec = other.map_or(hash, |task| self.store_task(task));
+                let spec = other.map_or(hash, |task| self.store_task(task, &mut bytes));
                 (name, Some(app), spec)
             }
             Spawned::Image { name, spec } => {
-                let hash = self.store_task(*spec);
+                let hash = self.store_task(*spec, &mut bytes);
                 (name, None, hash)
             }
         };
         let id = spawn.id.clone();
         self.begin_run(spawn.id, (workload, app, spec), RunCause::Spawned, touched)?;
+        if let Some(run) = self.runs.get(&id).filter(|_| bytes > 0) {
+            let run = Run { bytes, ..Run::clone(run) };
+            self.runs.insert(id.clone(), Arc::new(run));
+            self.make_room_for_runs(touched)?;
+        }
         Ok(Outcome::Run { id })
     }
 
-    fn store_task(&mut self, task: TaskSpec) -> SpecHash {
+    fn store_task(&mut self, task: TaskSpec, bytes: &mut u64) -> SpecHash {
         let (hash, stored) = WorkloadSpec::Task(task).store();
-        self.specs.insert(hash.clone(), Arc::new(stored));
+        *bytes += self.store_spec(hash.clone(), stored);
         hash
     }
 
@@ -101,7 +107,8 @@ impl State {
         let (workload, app, spec) = what;
         let created_at = self.time;
         let (ended_at, exit) = (None, None);
-        let run = Run { id, workload, app, spec, cause, created_at, ended_at, exit };
+        let bytes = 0;
+        let run = Run { id, workload, app, spec, cause, created_at, ended_at, exit, bytes };
         touched.allocations.insert(run.id.clone());
         self.index_run(&run);
         self.runs.insert(run.id.clone(), Arc::new(run));
@@ -347,7 +354,7 @@ impl State {
         }
     }
 
-    fn forget_run(&mut self, id: &AllocId, touched: &mut Touched) {
+    pub(super) fn forget_run(&mut self, id: &AllocId, touched: &mut Touched) {
         let Some(run) = self.runs.remove(id) else { return };
         self.unindex_run(&run);
         self.drop_allocation(id, touched);

@@ -213,6 +213,7 @@ impl State {
         if let Some(stable) = app.stable.and_then(|stable| self.deployments.get(&stable)) {
             app.tasks = stable.tasks.clone();
             app.file = stable.file.clone();
+            app.file_hash = stable.file_hash.clone();
         } else {
             app.tasks = Arc::default();
         }

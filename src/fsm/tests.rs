@@ -58,3 +58,24 @@ fn a_rejection_changes_time_and_index_only() {
     let _ = apply(&mut state, Index(3), entry(5, 0, 0, create("u")));
     assert_eq!(state.time, Timestamp(20));
 }
+
+#[test]
+fn one_caller_s_keys_never_cost_another_s() {
+    let mut state = State { feature_level: super::NEXT_LEVEL, ..State::default() };
+    let mut index = 0;
+    let mut keyed = |state: &mut State, key: String, id: &str| {
+        index += 1;
+        let key = Some(key);
+        let entry = Entry { idempotency_key: key, ..entry(index, 0, 0, create(id)) };
+        let _ = apply(state, Index(index), entry);
+    };
+    keyed(&mut state, "quiet/k".to_owned(), "q");
+    for n in 0..crate::limits::IDEMPOTENCY_EACH + 500 {
+        keyed(&mut state, format!("loud/{n}"), "l");
+        keyed(&mut state, format!("louder/{n}"), "l");
+    }
+    let of = |caller: &str| state.idempotency.keys().filter(|k| k.starts_with(caller)).count();
+    let most = crate::limits::IDEMPOTENCY_EACH;
+    assert_eq!([of("quiet/"), of("loud/"), of("louder/")], [1, most, most]);
+    assert!(!state.idempotency.contains_key("loud/0"), "the oldest went");
+}

@@ -29,10 +29,15 @@ pub const PEER_FRAME: usize = 1 << 20;
 pub const PEER_FRAME_MAX: usize = 16 << 20;
 /// Proposals that were not taken and wait to be told to another node.
 pub const PEER_ANSWERS: usize = 4096;
-/// Connections from other nodes at once, also of those that want to join.
+/// Connections from other nodes at once.
 pub const PEER_CONNECTIONS: usize = 256;
-/// Of them, so many that show no certificate.
-pub const PEER_STRANGERS: usize = 32;
+/// Those that have shown no certificate, in all and of one source. Who comes on top takes the place
+/// of another.
+pub const PEER_STRANGERS: usize = 64;
+/// See [`PEER_STRANGERS`].
+pub const PEER_STRANGERS_EACH: usize = 16;
+/// A connection that shows no certificate must ask for something in this time.
+pub const PEER_STRANGER_IDLE: Duration = Duration::from_secs(3);
 /// A connection that shows no certificate lasts so long at most: longer than joining takes.
 pub const PEER_STRANGER: Duration = Duration::from_secs(60);
 const _: () = assert!(PEER_STRANGERS < PEER_CONNECTIONS);

@@ -21,8 +21,12 @@ pub const JOIN_CLOCK: Duration = Duration::from_secs(60);
 const _: () = assert!(JOIN_CLOCK.as_secs() < CERTIFICATE_LEEWAY.as_secs());
 /// How long a member may take to answer a node that wants to join.
 pub const JOIN_ANSWER: Duration = Duration::from_secs(25);
+/// How long a join token is good where nobody says otherwise.
+pub const JOIN_TOKEN_LIFE: Duration = Duration::from_secs(24 * 3600);
 /// Nodes that one member lets in at once.
 pub const JOINS_AT_ONCE: usize = 16;
+/// What unknown connections do is logged that often, by kind.
+pub const STRANGERS_TOLD: Duration = Duration::from_secs(10);
 /// Wrong tokens of one source in a row that are answered; then one at a time.
 pub const AUTH_FAILURES: u32 = 30;
 /// And so much time between them.
@@ -51,3 +55,12 @@ pub const UNHEARD_NODES: u64 = 100;
 pub const ROTATE_AGAIN: Duration = Duration::from_secs(1);
 /// A joiner's token that a member doesn't know yet may arrive there for so long.
 pub const JOIN_TOKEN_WAIT: Duration = Duration::from_secs(1);
+/// Clients connected to the API over TCP that have shown no token: in all, and of one source. Who comes on top takes the place of another.
+pub const API_STRANGERS: usize = 256;
+/// See [`API_STRANGERS`].
+pub const API_STRANGERS_EACH: usize = 64;
+/// Without a token, a request's head must be there in this time; also how long a silent connection
+/// is kept.
+pub const API_STRANGER_IDLE: Duration = Duration::from_secs(5);
+/// A connection lasts so long at most without a token.
+pub const API_STRANGER: Duration = Duration::from_secs(60);

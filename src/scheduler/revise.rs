@@ -335,7 +335,7 @@ fn as_it_is(state: &State, app: &App, kind: DeployKind) -> Result<Deploy, Revise
         base: Some(app.revision),
         services: wanted.map(|(name, hash)| spec_of(name, hash)).collect::<Result<_, _>>()?,
         tasks: app.tasks.iter().map(|(n, hash)| spec_of(n, hash)).collect::<Result<_, _>>()?,
-        file: app.file.to_string(),
+        file: state.file_of_app(app).to_string(),
         replace: true,
         plan: None,
     })

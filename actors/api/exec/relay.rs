@@ -4,6 +4,7 @@
 //! direction.
 
 use super::{FAILED, FromClient, ToClient, part};
+use crate::actors::api::caller::{EXPIRED, Place};
 use crate::actors::api::context::Context;
 use crate::actors::api::reach::{Ask, ReachError, lost};
 use crate::actors::root::View;
@@ -14,7 +15,7 @@ use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt as _, StreamExt as _};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::sync::watch;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message as Frame;
 use tokio_tungstenite::tungstenite::handshake::client::generate_key;
@@ -31,7 +32,7 @@ pub(super) struct Relay {
     name: String,
     views: watch::Receiver<Option<View>>,
     stopping: CancellationToken,
-    _place: OwnedSemaphorePermit,
+    place: Place,
 }
 
 impl Relay {
@@ -43,7 +44,7 @@ impl Relay {
         ask: Ask,
         (id, name): (NodeId, String),
         context: &Context,
-        place: OwnedSemaphorePermit,
+        place: Place,
     ) -> Result<Self, ReachError> {
         let ask = ask
             .header("connection", "upgrade")
@@ -60,21 +61,20 @@ impl Relay {
         let node = WebSocketStream::from_raw_socket(upgraded, Role::Client, Some(config)).await;
         let stopping = context.stopping.clone();
         let views = context.views.clone();
-        Ok(Self { node, id, name, views, stopping, _place: place })
+        Ok(Self { node, id, name, views, stopping, place })
     }
 
     pub(super) async fn run(self, client: WebSocket) {
         let (mut to_client, mut from_client) = client.split();
         let (mut to_node, mut from_node) = self.node.split();
+        let cut = |why: &str| ExecControl::Exit { code: FAILED, message: Some(why.to_owned()) };
         let ended = tokio::select! {
             ended = outwards(&mut from_node, &mut to_client, &self.name) => ended,
             error = lost(self.views, self.id) => Some(broken_off(&self.name, &error.to_string())),
             // Dropped, the connection tells the node that nobody is there any more.
             () = inwards(&mut from_client, &mut to_node) => return,
-            () = self.stopping.cancelled() => Some(ExecControl::Exit {
-                code: FAILED,
-                message: Some("the daemon stops".to_owned()),
-            }),
+            () = self.stopping.cancelled() => Some(cut("the daemon stops")),
+            () = self.place.expired() => Some(cut(EXPIRED)),
         };
         match ended {
             Some(ended) => part(&mut to_client, ended).await,

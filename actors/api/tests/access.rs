@@ -4,10 +4,10 @@ use super::support::{Client, Node, PATIENCE};
 use crate::actors::api::openapi;
 use crate::actors::api::routes::{ROUTES, Route};
 use crate::actors::api::{Bounds, Standing};
-use crate::api::wire::{ErrorDocument, HealthView, InitView};
+use crate::api::wire::{ErrorDocument, HealthView, InitView, TokenView};
 use crate::cluster::token;
 use crate::fsm::model::Role;
-use crate::units::Timestamp;
+use crate::units::{Millis, Timestamp};
 use std::os::unix::fs::PermissionsExt as _;
 
 /// A path of the route that exists nowhere but leads to it.
@@ -151,6 +151,60 @@ async fn wrong_expired_and_revoked_tokens_are_refused() {
     let revoked = node.local().send("DELETE", &format!("/v1/tokens/{id}"), "").await;
     assert_eq!(revoked.status, 204);
     assert_eq!(node.network().token(&good).get("/v1/status").await.status, 401);
+}
+
+#[tokio::test]
+async fn a_stream_ends_with_its_token() {
+    let node = Node::start().await;
+    let good = node.token(Role::Read);
+    let id = good.split('_').nth(1).unwrap().to_owned();
+    let mut revoked = node.network().token(&good).events("GET", "/v1/events?follow", "").await;
+    let mut local = node.local().events("GET", "/v1/events?follow", "").await;
+    let minted = token::mint(3, [3; 32], None);
+    let soon = Some(crate::actors::api::context::now().plus(Millis(700)));
+    let short = crate::fsm::Command::CreateToken {
+        id: minted.id,
+        role: Role::Read,
+        hash: minted.hash,
+        expires_at: soon,
+    };
+    node.apply(short).unwrap();
+    let short = node.network().token(&minted.text);
+    let mut expired = short.events("GET", "/v1/events?follow", "").await;
+    assert_eq!(node.local().send("DELETE", &format!("/v1/tokens/{id}"), "").await.status, 204);
+    for stream in [&mut revoked, &mut expired] {
+        let end = async { while stream.next().await.is_some() {} };
+        tokio::time::timeout(PATIENCE, end).await.expect("it ends");
+    }
+    node.token(Role::Read);
+    // The socket's goes on, with what happened since.
+    while local.next().await.unwrap().data["kind"] != "token-revoked" {}
+    assert_eq!(local.next().await.unwrap().data["kind"], "token-created");
+}
+
+#[tokio::test]
+async fn a_join_token_ends_after_a_day_and_may_be_for_so_many() {
+    let node = Node::start().await;
+    let create = async |body: &str| node.local().send("POST", "/v1/tokens", body.to_owned()).await;
+    assert_eq!(create("{\"role\": \"join\", \"uses\": 2}").await.status, 201);
+    assert_eq!(create("{\"role\": \"read\"}").await.status, 201);
+    assert_eq!(create("{\"role\": \"join\", \"ttl\": 60}").await.status, 201);
+    for wrong in ["{\"role\": \"join\", \"uses\": 0}", "{\"role\": \"admin\", \"uses\": 1}"] {
+        assert_eq!(create(wrong).await.status, 400, "{wrong}");
+    }
+    let all: Vec<TokenView> = node.local().get("/v1/tokens").await.json();
+    let now = crate::actors::api::context::now();
+    let left = |token: &TokenView| {
+        let at: Option<jiff::Timestamp> = token.expires_at.as_ref().map(|at| at.parse().unwrap());
+        at.map(|at| (at.as_millisecond() - i64::try_from(now.0).unwrap()) / 1000)
+    };
+    let mut seen: Vec<_> = all.iter().map(|t| (t.role.as_str(), left(t), t.uses)).collect();
+    seen.sort_unstable();
+    let day = 24 * 3600;
+    let near = |left: Option<i64>, want: i64| left.is_some_and(|l| (want - 20..=want).contains(&l));
+    assert!(near(seen[0].1, 60) && seen[0].2.is_none(), "{seen:?}");
+    assert!(near(seen[1].1, day) && seen[1].2 == Some(2), "{seen:?}");
+    assert_eq!(seen[2], ("read", None, None));
 }
 
 #[tokio::test]

@@ -16,6 +16,7 @@ const FILE: &str = "service \"web\" {\n    image \"nginx:1\"\n}\n";
 fn bounds() -> Bounds {
     Bounds {
         idle: Duration::from_millis(400),
+        stranger_idle: Duration::from_millis(400),
         stall: Duration::from_millis(400),
         ..Default::default()
     }
@@ -62,16 +63,20 @@ async fn a_body_that_is_too_large_is_refused_however_it_is_sent() {
 #[tokio::test]
 async fn too_many_connections_are_told_so_and_the_socket_stays_open() {
     let node = Node::with(Bounds { network: 2, ..Default::default() }).await;
+    let token = node.token(crate::fsm::model::Role::Read);
+    let request = |more: &str| {
+        format!("GET /v1/nodes HTTP/1.1\r\nhost: m\r\nauthorization: Bearer {token}\r\n{more}\r\n")
+    };
     let mut held = Vec::new();
     for _ in 0..2 {
         let mut socket = TcpStream::connect(node.tcp).await.unwrap();
-        socket.write_all(b"GET /v1/health HTTP/1.1\r\nhost: m\r\n\r\n").await.unwrap();
+        socket.write_all(request("").as_bytes()).await.unwrap();
         let mut first = [0; 16];
         socket.read_exact(&mut first).await.unwrap();
         held.push(socket);
     }
     let mut third = TcpStream::connect(node.tcp).await.unwrap();
-    third.write_all(b"GET /v1/health HTTP/1.1\r\nhost: m\r\n\r\n").await.unwrap();
+    third.write_all(request("connection: close\r\n").as_bytes()).await.unwrap();
     let answer = read_to_end(third).await;
     assert!(answer.starts_with("HTTP/1.1 429 "), "{answer}");
     assert!(answer.contains("\"code\":\"rate_limited\""), "{answer}");
@@ -79,11 +84,52 @@ async fn too_many_connections_are_told_so_and_the_socket_stays_open() {
     drop(held);
     until("a place is free again", async || {
         let mut socket = TcpStream::connect(node.tcp).await.unwrap();
-        let request = b"GET /v1/health HTTP/1.1\r\nhost: m\r\nconnection: close\r\n\r\n";
-        socket.write_all(request).await.unwrap();
+        socket.write_all(request("connection: close\r\n").as_bytes()).await.unwrap();
         read_to_end(socket).await.starts_with("HTTP/1.1 200 ")
     })
     .await;
+}
+
+/// Slow heads and idle connections without a token, many more than there is room for.
+#[tokio::test]
+async fn whoever_shows_no_token_locks_nobody_out() {
+    let node = Node::with(Bounds { strangers: [8, 4], ..Default::default() }).await;
+    let token = node.token(crate::fsm::model::Role::Read);
+    let mut held = Vec::new();
+    let said: [&[u8]; 3] = [b"", b"GET /v1/hea", b"GET /v1/health HTTP/1.1\r\nhost: m\r\n\r\n"];
+    for n in 0..40 {
+        let mut socket = TcpStream::connect(node.tcp).await.unwrap();
+        socket.write_all(said[n % 3]).await.unwrap();
+        held.push(socket);
+        if n % 10 == 0 {
+            assert_eq!(node.network().token(&token).get("/v1/status").await.status, 200);
+        }
+    }
+    assert_eq!(node.network().get("/v1/health").await.status, 200);
+    // Those of the same source that came first had to go.
+    read_to_end(held.remove(0)).await;
+    drop(held);
+}
+
+#[tokio::test]
+async fn one_token_s_streams_leave_room_for_others_and_the_socket() {
+    let node = Node::with(Bounds { streams: 8, ..Default::default() }).await;
+    let open = async |token: &str| {
+        let client = node.network().token(token);
+        let body = http_body_util::Empty::<Bytes>::new();
+        client.open("GET", "/v1/events?follow", body).await
+    };
+    let mut held = Vec::new();
+    let greedy = node.token(crate::fsm::model::Role::Read);
+    for status in [200, 200, 429, 429] {
+        let response = open(&greedy).await;
+        assert_eq!(response.status().as_u16(), status);
+        held.push(response);
+    }
+    let other = node.token(crate::fsm::model::Role::Read);
+    assert_eq!(open(&other).await.status().as_u16(), 200);
+    let mut stream = node.local().events("POST", "/v1/deploy", FILE).await;
+    assert_eq!(stream.next().await.unwrap().name, "accepted");
 }
 
 #[tokio::test]

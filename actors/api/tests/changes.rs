@@ -68,6 +68,24 @@ async fn services_allocations_nodes_and_status_show_the_state() {
     assert_eq!((app.revision, app.file.as_str()), (1, FILE));
 }
 
+/// As by `mill up -f - </dev/null`: what runs is not taken down by what says nothing.
+#[tokio::test]
+async fn an_empty_file_takes_nothing_down() {
+    let node = running().await;
+    let json = node.local().header("accept", "application/json");
+    for empty in ["app \"shop\"\n", "app \"shop\"\n// service \"web\"\n"] {
+        for path in ["/v1/deploy", "/v1/plan"] {
+            let refused = json.send("POST", path, empty).await;
+            assert_eq!((refused.status, refused.code().as_str()), (409, "conflict"), "{path}");
+            assert!(refused.body.contains("--replace"), "{}", refused.body);
+        }
+    }
+    assert_eq!(node.state().last_revision.0, 1);
+    assert_eq!(json.send("POST", "/v1/deploy", "").await.status, 202, "app default runs nothing");
+    let replaced = json.send("POST", "/v1/deploy?replace=true", "app \"shop\"\n").await;
+    assert_eq!(replaced.status, 202);
+}
+
 #[tokio::test]
 async fn an_allocation_is_found_by_the_start_of_its_id() {
     let node = running().await;

@@ -14,7 +14,7 @@ const FILE: &str = "app \"shop\"\nservice \"web\" {\n    image \"nginx:1\"\n    
 async fn a_plan_is_checked_when_the_revision_is_made() {
     let node = Node::start().await;
     let json = node.local().header("accept", "application/json");
-    let reader = node.network().token(&node.token(Role::Read));
+    let reader = node.network().token(&node.token(Role::Deploy));
     let plan: PlanView = reader.send("POST", "/v1/plan", FILE).await.json();
     assert_eq!((plan.base, plan.revision, plan.changes.len()), (None, Some(1), 1));
     assert_eq!(plan.changes[0].placements[0].node.as_deref(), Some("n1"));
@@ -45,6 +45,22 @@ async fn a_plan_is_checked_when_the_revision_is_made() {
     assert!(error.message.contains("the tag nginx:1 now leads to 77ab…, was aa…"), "{error:?}");
     let wrong = json.send("POST", "/v1/deploy?plan=zzz", text.clone()).await;
     assert_eq!((wrong.status, wrong.code().as_str()), (400, "bad_request"));
+}
+
+/// A registry is asked with the cluster's logins, and from inside its network.
+#[tokio::test]
+async fn a_read_token_plans_with_what_is_pinned_only() {
+    let node = Node::start().await;
+    let reader = node.network().token(&node.token(Role::Read));
+    let refused = reader.send("POST", "/v1/plan", FILE).await;
+    assert_eq!((refused.status, refused.code().as_str()), (403, "forbidden"), "{}", refused.body);
+    let json = node.local().header("accept", "application/json");
+    assert_eq!(json.send("POST", "/v1/deploy", FILE).await.status, 202);
+    let text = FILE.replace("port 80", "port 81");
+    let plan = reader.send("POST", "/v1/plan", text).await;
+    assert_eq!(plan.status, 200, "{}", plan.body);
+    let other = FILE.replace("nginx:1", "10.0.0.1:22/x:1");
+    assert_eq!(reader.send("POST", "/v1/plan", other).await.status, 403);
 }
 
 #[tokio::test]

@@ -14,6 +14,7 @@ use super::*;
 use crate::actors::root::{Msg, View};
 use crate::cluster::token::{self, Minted};
 use crate::cluster::trust::{Fingerprint, Validity};
+use crate::fsm::command::Init;
 use crate::fsm::model::Role;
 use crate::fsm::{Command, State, apply_next, fixture};
 use crate::id::{BootId, Incarnation, NodeId};
@@ -85,7 +86,8 @@ impl Site {
     async fn new() -> Self {
         let authority = Authority::new("prod", "c").unwrap();
         let mut state = State::default();
-        let _ = apply_next(&mut state, Timestamp(1), Command::Init(fixture::init()));
+        let init = Init { address: "127.0.0.1".to_owned(), ..fixture::init() };
+        let _ = apply_next(&mut state, Timestamp(1), Command::Init(init));
         let _ = apply_next(&mut state, Timestamp(2), Command::Join(fixture::join("n2", "k")));
         state.removed.insert(NodeId(3));
         let token = join_token();
@@ -116,13 +118,14 @@ impl Site {
             desk: Desk::default(),
             peer: peer.clone(),
         };
-        let door = Door::new(Arc::clone(&credentials), root.clone(), views);
+        let door = Door::new(Arc::clone(&credentials), root.clone(), views.clone());
         let listener = Arc::new(TcpListener::bind("127.0.0.1:0").await.unwrap());
         let address = listener.local_addr().unwrap().to_string();
         let served = Served::new(service, door);
         let mut port = JoinSet::new();
         port.spawn(async move {
-            let _ = serve(Port { listener, credentials, served, hall: Hall::new() }).await;
+            let hall = Hall::new();
+            let _ = serve(Port { listener, credentials, served, hall, views }).await;
         });
         Self { authority, address, root, peer, _port: port, views: sender }
     }
@@ -266,4 +269,39 @@ async fn the_api_is_not_for_strangers() {
     let read = stream.read_to_end(&mut answer);
     let _ = tokio::time::timeout(Duration::from_secs(20), read).await.expect("an end");
     assert!(answer.is_empty(), "{}", String::from_utf8_lossy(&answer));
+}
+
+/// However many connections somebody opens: a member gets in, and who joins.
+#[tokio::test]
+async fn a_crowd_of_strangers_locks_nobody_out() {
+    let site = Site::new().await;
+    let mut crowd = Vec::new();
+    for n in 0..limits::PEER_STRANGERS * 3 {
+        // Some say nothing at all, some are idle behind a handshake.
+        if n % 8 == 0 {
+            crowd.push((None, Some(site.stranger(b"h2").await)));
+        } else {
+            crowd.push((Some(TcpStream::connect(&site.address).await.unwrap()), None));
+        }
+    }
+    let [link, ..] = calls(&site.member(2).await, "4").await;
+    assert_eq!(link.0, Code::Ok);
+    let channel = knock::channel(site.stranger(b"h2").await).await.unwrap();
+    let token = join_token().text;
+    let (code, said) = join(channel, &token, BTreeMap::new()).await;
+    assert_eq!((code, &*said), (Code::Unavailable, "the cluster has no leader now"));
+    drop(crowd);
+}
+
+#[tokio::test]
+async fn a_stranger_that_asks_for_nothing_is_sent_away_soon() {
+    use tokio::io::AsyncReadExt as _;
+    let site = Site::new().await;
+    let begun = std::time::Instant::now();
+    let mut idle = site.stranger(b"h2").await;
+    let mut rest = Vec::new();
+    let end = tokio::time::timeout(Duration::from_secs(20), idle.read_to_end(&mut rest));
+    let _ = end.await.expect("an end");
+    let took = begun.elapsed();
+    assert!(took >= limits::PEER_STRANGER_IDLE && took < limits::PEER_STRANGER, "{took:?}");
 }

@@ -91,6 +91,9 @@ async fn load_leased(
         (None, Some(text)) => oci(&files, &text)?,
         (None, None) => return Err(bad("it has neither manifest.json nor index.json")),
     };
+    if images.len() > limits::LOADED_MAX {
+        return Err(bad("it has too many images"));
+    }
     if images.is_empty() {
         return Err(bad("no image in it has a name; save it by NAME:TAG"));
     }
@@ -124,11 +127,16 @@ async fn store_files(
 ) -> Result<Files, ImageError> {
     let (mut parts, reader) = entries::read(archive);
     let mut files = Files::new();
+    let mut texts = 0;
     let mut links = Vec::new();
     while let Some(part) = parts.recv().await {
         match part {
             Part::File(path, size) => {
                 let stored = store_file(inner, lease, &path, size, &mut parts).await?;
+                texts += stored.text.as_ref().map_or(0, Bytes::len);
+                if texts > limits::ARCHIVE_TEXTS {
+                    return Err(bad("its documents are too large in all"));
+                }
                 files.insert(path, stored);
             }
             Part::Link(path, target) => links.push((path, target)),
@@ -218,6 +226,9 @@ fn docker(files: &Files, text: &[u8]) -> Result<Vec<(Reference, Resolved)>, Imag
         for tag in image.repo_tags.unwrap_or_default() {
             let reference = reference(&tag)?;
             check(&reference, &resolved)?;
+            if images.len() > limits::LOADED_MAX {
+                return Err(bad("it has too many names"));
+            }
             images.push((reference, resolved.clone()));
         }
     }

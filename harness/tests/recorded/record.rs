@@ -262,6 +262,7 @@ impl Script {
                 keyring_id: "k1".to_owned(),
                 version: "0.1.0".to_owned(),
                 feature_level: 1,
+                token: None,
             }))
             .await;
             self.register(n, n, None).await;

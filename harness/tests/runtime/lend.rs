@@ -65,6 +65,7 @@ fn cluster(loaded: &[(Pin, Bytes)]) -> State {
             keyring_id: String::new(),
             version: String::new(),
             feature_level: 2,
+            token: None,
         }),
     );
     for id in 1..=2 {

@@ -59,11 +59,11 @@ pub fn deployments(
 
 /// An app: its file and revision. Nothing once all of it was taken down.
 #[must_use]
-pub fn app(app: &App) -> Option<AppView> {
+pub fn app(state: &State, app: &App) -> Option<AppView> {
     let runs = app.services.values().any(|service| service.target.is_some());
     (runs || !app.tasks.is_empty()).then(|| AppView {
         app: app.name.to_string(),
         revision: app.revision.0,
-        file: app.file.to_string(),
+        file: state.file_of_app(app).to_string(),
     })
 }

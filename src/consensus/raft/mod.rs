@@ -32,6 +32,8 @@ pub struct Tuning {
     pub snapshot_bytes: u64,
     /// Entries kept behind a snapshot for peers that are slightly behind.
     pub entries_kept: u64,
+    /// And most bytes of them.
+    pub bytes_kept: u64,
 }
 
 impl Default for Tuning {
@@ -40,6 +42,7 @@ impl Default for Tuning {
             snapshot_entries: limits::SNAPSHOT_ENTRIES,
             snapshot_bytes: limits::SNAPSHOT_BYTES,
             entries_kept: limits::ENTRIES_KEPT,
+            bytes_kept: limits::ENTRIES_KEPT_BYTES,
         }
     }
 }

@@ -7,7 +7,7 @@ use super::super::equipment::{self, Made};
 use super::super::{Identity, Shared};
 use super::{advertised, checked_name, conflict, host_name, open_doors, settle};
 use crate::actors::api::ApiError;
-use crate::actors::peer::ca::{Authority, NodeKey, certificate_to_pem};
+use crate::actors::peer::ca::{Authority, NodeKey, certificate_to_pem, now};
 use crate::actors::peer::credentials::{seal_ca_key, sign_first};
 use crate::actors::peer::keys::NodeKeys;
 use crate::actors::root::{Msg, Proposal, RootRef};
@@ -117,7 +117,8 @@ fn equip(init: Init, life: std::time::Duration) -> Result<Equipped, Box<dyn Erro
 
 async fn mint(root: &RootRef, role: Role, ca: Fingerprint) -> Result<String, ApiError> {
     let minted = token::mint(rand::random(), rand::random(), Some(ca));
-    let command = Command::CreateToken { id: minted.id, role, hash: minted.hash, expires_at: None };
+    let expires_at = token::life(role).map(|life| now().plus(life));
+    let command = Command::CreateToken { id: minted.id, role, hash: minted.hash, expires_at };
     let ask = |reply| Msg::Propose(Proposal::new(&command, None, reply));
     match root.call(ask, Some(limits::INIT_READY)).await {
         Ok(ractor::rpc::CallResult::Success(done)) => {

@@ -3,7 +3,7 @@
 //! Owns their shapes. Never carries out any.
 
 use crate::fsm::model::Part;
-use crate::id::{BootId, Incarnation, NodeId};
+use crate::id::{BootId, Incarnation, NodeId, TokenId};
 use crate::secret::Sealed;
 use crate::units::{Bytes, MilliCpu, Millis};
 use serde::{Deserialize, Serialize};
@@ -103,6 +103,10 @@ pub struct Join {
     pub version: String,
     /// The highest feature level that the program knows.
     pub feature_level: u32,
+    /// The token that it has shown, which may be used so often only. Needs
+    /// [`NEXT_LEVEL`](super::NEXT_LEVEL).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<TokenId>,
 }
 
 /// A configuration of raft, by the part that each node takes; one in neither takes none.

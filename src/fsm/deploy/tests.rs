@@ -228,3 +228,22 @@ fn what_a_kept_revision_pins_is_kept_and_no_longer() {
     assert!(!pinned(&state, "web:1") && !pinned(&state, "db:1"), "r1 is forgotten");
     assert!(pinned(&state, "web:2") && pinned(&state, "web:last"));
 }
+
+#[test]
+fn an_empty_file_shares_no_name_with_what_runs() {
+    let mut state = running();
+    let empty = |state: &State, kind, replace| {
+        Command::Deploy(Deploy { kind, replace, ..deploy(state, &[]) })
+    };
+    let mut before = state.clone();
+    let up = empty(&state, DeployKind::Up, false);
+    assert!(change(&mut before, up.clone()).is_ok(), "as older nodes do");
+    state.feature_level = crate::fsm::NEXT_LEVEL;
+    let refused = change(&mut state, up).unwrap_err();
+    assert_eq!(refused, Rejection::NothingShared { app: "shop".into() });
+    for (kind, replace) in [(DeployKind::Down, false), (DeployKind::Up, true)] {
+        let mut state = state.clone();
+        let command = empty(&state, kind, replace);
+        change(&mut state, command).unwrap();
+    }
+}

@@ -27,6 +27,9 @@ pub struct Run {
     pub ended_at: Option<Timestamp>,
     /// How it ended, if it never got a node; else the allocation has it.
     pub exit: Option<Exit>,
+    /// What its specification added to the state, in bytes.
+    #[serde(default, skip_serializing_if = "super::is_zero")]
+    pub bytes: u64,
 }
 
 /// Why a run came about.

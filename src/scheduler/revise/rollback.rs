@@ -32,7 +32,7 @@ pub fn rollback(
         base: Some(now.revision),
         services: specs(state, &to.services)?,
         tasks: specs(state, &to.tasks)?,
-        file: to.file.to_string(),
+        file: state.file_of(to).to_string(),
         replace: true,
         plan: None,
     })

@@ -9,6 +9,7 @@ use crate::consensus::raft::{SNAPSHOT_FORMAT, Snapshot, Tuning};
 use crate::id::Index;
 use prost::Message as _;
 use raft::eraftpb::{self, Entry, SnapshotMetadata};
+use std::collections::VecDeque;
 
 /// How the node's own snapshot stands.
 pub(super) struct Snapshots {
@@ -17,6 +18,8 @@ pub(super) struct Snapshots {
     /// Handed-out entries and bytes since the last one.
     entries: u64,
     bytes: u64,
+    /// Handed-out entries that are still in the log, the oldest first: index and bytes.
+    sizes: VecDeque<(u64, u64)>,
     /// One was asked for and isn't durable yet.
     underway: bool,
     /// There was none to be had at the applied index: nobody is asked before that may be otherwise.
@@ -28,18 +31,39 @@ pub(super) struct Snapshots {
 impl Snapshots {
     /// The one found at start.
     pub(super) fn new(index: u64) -> Self {
-        Self { index, entries: 0, bytes: 0, underway: false, refused: false, reading: false }
+        let (underway, refused, reading, sizes) = (false, false, false, VecDeque::new());
+        Self { index, entries: 0, bytes: 0, sizes, underway, refused, reading }
     }
 
     /// An entry was handed out.
     pub(super) fn grown(&mut self, entry: &Entry) {
         self.entries += 1;
         self.bytes += entry.data.len() as u64;
+        self.sizes.push_back((entry.index, entry.data.len() as u64));
+    }
+
+    /// Up to where the log may go once there is a snapshot at `index`: the newest entries before it
+    /// stay, so many at most and in so many bytes.
+    fn spare(&mut self, index: u64, (entries, bytes): (u64, u64)) -> u64 {
+        let mut to = index.saturating_sub(entries);
+        let mut sum = 0;
+        for (at, size) in self.sizes.iter().rev().filter(|(at, _)| *at <= index) {
+            sum += size;
+            if sum > bytes {
+                to = to.max(*at);
+                break;
+            }
+        }
+        while self.sizes.front().is_some_and(|(at, _)| *at <= to) {
+            self.sizes.pop_front();
+        }
+        to
     }
 
     /// A leader's came.
     pub(super) fn installed(&mut self, index: u64) {
         (self.index, self.entries, self.bytes) = (index, 0, 0);
+        self.sizes.clear();
     }
 
     /// Time passed, or entries were applied.
@@ -103,13 +127,49 @@ impl<R> Consensus<R> {
         self.snapshots.index = self.snapshots.index.max(index);
         // A peer that needs one is sent this.
         self.node.set_sendable(None);
-        let kept = if self.node.is_alone() { 0 } else { self.tuning.entries_kept };
-        self.node.compact(index, index.saturating_sub(kept))
+        let kept = match self.node.is_alone() {
+            true => (0, 0),
+            false => (self.tuning.entries_kept, self.tuning.bytes_kept),
+        };
+        let to = self.snapshots.spare(index, kept);
+        self.node.compact(index, to)
     }
 
     /// The snapshot for a peer is in memory, if there is one: the next try finds it.
     pub fn snapshot_read(&mut self, snapshot: Option<eraftpb::Snapshot>) {
         self.snapshots.reading = false;
         self.node.set_sendable(snapshot);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn grown(sizes: &[usize]) -> Snapshots {
+        let mut snapshots = Snapshots::new(0);
+        for (index, size) in (1..).zip(sizes) {
+            snapshots.grown(&Entry { index, data: vec![0; *size], ..Entry::default() });
+        }
+        snapshots
+    }
+
+    #[yare::parameterized(
+        by_number = { &[1; 10], 9, (3, 100), 6 },
+        by_bytes = { &[50; 10], 9, (5, 100), 7 },
+        none_fits = { &[500; 10], 9, (5, 100), 9 },
+        alone = { &[1; 10], 9, (0, 0), 9 },
+        one_is_large = { &[1, 1, 1, 900, 1, 1, 1, 1, 1, 1], 10, (8, 100), 4 },
+        few = { &[1; 3], 3, (8, 100), 0 },
+    )]
+    fn entries_are_kept_by_number_and_bytes(
+        sizes: &[usize],
+        index: u64,
+        kept: (u64, u64),
+        to: u64,
+    ) {
+        let mut snapshots = grown(sizes);
+        assert_eq!(snapshots.spare(index, kept), to);
+        assert_eq!(snapshots.sizes.len(), sizes.len() - to as usize);
     }
 }
