@@ -48,6 +48,7 @@ pub use hall::{Guest, Hall};
 pub use lend::Lenders;
 pub use serve::{Bounds, Socket};
 
+use crate::actors::dns_queries::DnsQueries;
 use crate::actors::mailbox::Stamp;
 use crate::actors::root::{self, Child, ChildMessage, RootRef, Supervised, View};
 use crate::limits;
@@ -108,6 +109,8 @@ pub struct Args {
     pub dev: bool,
     /// Numbers and times; [`Bounds::default`] but in tests.
     pub bounds: Bounds,
+    /// What is counted of names.
+    pub queries: DnsQueries,
 }
 
 /// The actor.
@@ -151,6 +154,7 @@ impl Actor for Api {
             dev: args.dev,
             plans: plans::Plans::default(),
             tally: tally.clone(),
+            queries: args.queries.clone(),
             streams: caller::Streams::new(args.bounds.streams),
             archives: Arc::new(Semaphore::new(limits::ARCHIVES_AT_ONCE)),
             failures: context::Failures::default(),

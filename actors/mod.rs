@@ -6,6 +6,8 @@ pub mod api;
 pub mod clean;
 pub mod container;
 pub mod converge;
+pub mod dns;
+pub mod dns_queries;
 pub mod doctor;
 pub mod mailbox;
 pub mod mesh;

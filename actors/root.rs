@@ -122,6 +122,8 @@ pub enum Child {
     Mesh,
     /// The node's containers.
     Container,
+    /// Names.
+    Dns,
     /// Requests from outside.
     Proxy,
     /// The planner's shell.
@@ -132,11 +134,12 @@ pub enum Child {
 
 impl Child {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Raft,
         Self::Peer,
         Self::Mesh,
         Self::Container,
+        Self::Dns,
         Self::Proxy,
         Self::Scheduler,
         Self::Api,
@@ -150,6 +153,7 @@ impl Child {
             Self::Peer => "peer",
             Self::Mesh => "mesh",
             Self::Container => "container",
+            Self::Dns => "dns",
             Self::Proxy => "proxy",
             Self::Scheduler => "scheduler",
             Self::Api => "api",
@@ -375,6 +379,7 @@ impl State {
             Child::Peer,
             Child::Mesh,
             Child::Container,
+            Child::Dns,
             Child::Proxy,
             Child::Scheduler,
         ];

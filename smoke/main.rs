@@ -19,6 +19,7 @@ mod crash;
 mod deploy;
 mod deploy_overlap;
 mod dev;
+mod discovery;
 mod disks;
 mod drain;
 mod drain_and_remove;

@@ -19,6 +19,7 @@ pub use identity::{Identity, IdentityError};
 pub use recover::RecoverError;
 
 use crate::actors::api::{self, Standing, listener};
+use crate::actors::dns_queries::DnsQueries;
 use crate::actors::peer;
 use crate::actors::platform::net::{Net, PublishOn};
 use crate::actors::platform::permissions::{self, OpenToOthers};
@@ -154,6 +155,8 @@ pub struct Shared {
     pub identity: OnceCell<Identity>,
     /// Its credentials and listeners, once it is a member.
     pub equipment: OnceCell<Arc<Equipment>>,
+    /// What is counted of names.
+    pub queries: DnsQueries,
     /// Where connections wait that other members open to the API.
     pub hall: Arc<api::Hall>,
     /// Where root, consensus and the links to other nodes run.
@@ -256,6 +259,7 @@ impl Node {
             express: express::Express::start().map_err(DaemonError::Thread)?,
             post: peer::Post::new(),
             hall: api::Hall::new(),
+            queries: DnsQueries::default(),
             standing: watch::Sender::new(standing),
             local,
             ingress: ingress::Shared::new(

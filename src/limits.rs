@@ -13,6 +13,10 @@ mod health;
 
 pub use health::*;
 
+mod dns;
+
+pub use dns::*;
+
 mod host;
 
 pub use host::*;

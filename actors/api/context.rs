@@ -10,6 +10,7 @@ use super::request::{self, Request};
 use super::serve::Socket;
 use super::tally::Tally;
 use super::usage::{self, Connections, Figures};
+use crate::actors::dns_queries::DnsQueries;
 use crate::actors::platform::exec::Execs;
 use crate::actors::platform::image::Lent;
 use crate::actors::platform::logs::{Event, LogReader, Query};
@@ -171,6 +172,7 @@ pub struct Context {
     pub(super) dev: bool,
     pub(super) plans: Plans,
     pub(super) tally: Tally,
+    pub(super) queries: DnsQueries,
     pub(super) streams: Arc<Streams>,
     pub(super) archives: Arc<Semaphore>,
     pub(super) failures: Failures,

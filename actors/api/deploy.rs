@@ -112,8 +112,11 @@ pub async fn prepare(
         let kind = if spec.tasks.contains_key(&found.workload) { "task" } else { "service" };
         parsed.problem(&[kind, found.workload.as_str(), found.field], found.message, found.hint)
     });
-    let secrets = secrets(state, &parsed, context.dev);
-    parsed.check(problems.chain(secrets).collect()).map_err(invalid)?;
+    let mut problems: Vec<Problem> = problems.collect();
+    problems.extend(secrets(state, &parsed, context.dev));
+    problems.extend(revise::resolve_addresses(state, &parsed, &mut spec));
+    problems.sort_by_key(|problem| problem.span);
+    parsed.check(problems).map_err(invalid)?;
     let mut references = revise::references(&spec);
     if !may_ask {
         references.retain(|reference| revise::loaded(state, reference).is_some());

@@ -75,6 +75,7 @@ fn page(
     process(&mut registry, view, vitals);
     context.tally.register(&mut registry);
     context.doors.traffic.register(&mut registry);
+    context.queries.register(&mut registry);
     let mut text = String::new();
     encode(&mut text, &registry)?;
     Ok(text)

@@ -6,7 +6,7 @@
 use super::{Child, Msg, RootRef, State, View};
 use crate::actors::mailbox::{Mailbox, Stamp, Waits};
 use crate::actors::raft as consensus;
-use crate::actors::{api, container, mesh, peer, proxy, scheduler};
+use crate::actors::{api, container, dns, mesh, peer, proxy, scheduler};
 use crate::consensus::raft::node::Conf;
 use crate::fsm::Touched;
 use crate::id::{Index, NodeId};
@@ -89,6 +89,8 @@ pub struct Factories {
     pub container: Option<Factory<container::Msg>>,
     /// Requests from outside.
     pub proxy: Option<Factory<proxy::Msg>>,
+    /// Names.
+    pub dns: Option<Factory<dns::Msg>>,
     /// The planner's shell.
     pub scheduler: Option<Factory<scheduler::Msg>>,
     /// The HTTP API.
@@ -102,6 +104,7 @@ pub(super) struct Children {
     pub(super) mesh: ChildSlot<mesh::Msg>,
     pub(super) container: ChildSlot<container::Msg>,
     pub(super) proxy: ChildSlot<proxy::Msg>,
+    pub(super) dns: ChildSlot<dns::Msg>,
     pub(super) scheduler: ChildSlot<scheduler::Msg>,
     pub(super) api: ChildSlot<api::Msg>,
     stopping: bool,
@@ -229,7 +232,7 @@ impl<M: ChildMessage> Slot for ChildSlot<M> {
 
 impl Children {
     pub(super) fn new(factories: Factories, waits: &Waits) -> Self {
-        let Factories { raft, peer, mesh, container, proxy, scheduler, api } = factories;
+        let Factories { raft, peer, mesh, container, dns, proxy, scheduler, api } = factories;
         let mailbox = |child: Child| waits.of(child.name());
         Self {
             raft: ChildSlot::new(raft, mailbox(Child::Raft), |all| &mut all.raft),
@@ -238,6 +241,7 @@ impl Children {
             container: ChildSlot::new(container, mailbox(Child::Container), |all| {
                 &mut all.container
             }),
+            dns: ChildSlot::new(dns, mailbox(Child::Dns), |all| &mut all.dns),
             proxy: ChildSlot::new(proxy, mailbox(Child::Proxy), |all| &mut all.proxy),
             scheduler: ChildSlot::new(scheduler, mailbox(Child::Scheduler), |all| {
                 &mut all.scheduler
@@ -253,6 +257,7 @@ impl Children {
             Child::Peer => &mut self.peer,
             Child::Mesh => &mut self.mesh,
             Child::Container => &mut self.container,
+            Child::Dns => &mut self.dns,
             Child::Proxy => &mut self.proxy,
             Child::Scheduler => &mut self.scheduler,
             Child::Api => &mut self.api,
@@ -330,7 +335,12 @@ impl Children {
                     self.scheduler.tell(scheduler::Msg::Settled(node, index));
                 }
             }
-            Child::Raft | Child::Mesh | Child::Container | Child::Proxy | Child::Api => {}
+            Child::Raft
+            | Child::Mesh
+            | Child::Container
+            | Child::Dns
+            | Child::Proxy
+            | Child::Api => {}
         }
     }
 }

@@ -107,6 +107,7 @@ impl Running {
             peer: Some(Factory::new(peer)),
             container: Some(Factory::new(fakes).leading_traffic()),
             proxy: None,
+            dns: None,
             scheduler: Some(Factory::new(scheduler::start)),
             api: Some(
                 Factory::new(move |root| start_onlooker(root, seen.clone(), late.clone()))

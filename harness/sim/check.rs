@@ -57,7 +57,8 @@ impl World {
         self.broken.get_or_insert(what);
     }
 
-    /// Nothing that may get traffic is stopped before every node has settled its draining.
+    /// Nothing that may get traffic is stopped before every node has settled its draining, and it
+    /// is in nobody's settled zone then.
     fn check_stop(&mut self, before: &State, id: &AllocId) {
         let Some(old) = before.allocations.get(id) else { return };
         let has_ports = spec_of(before, old).is_some_and(|spec| !spec.ports.is_empty());
@@ -80,6 +81,16 @@ impl World {
                     .collect();
                 if !missing.is_empty() && waited < Millis::from(limits::SETTLE_DEADLINE) {
                     self.fail(format!("{id} was stopped before {missing:?} settled its draining"));
+                }
+                let named: Vec<_> = self
+                    .nodes
+                    .iter()
+                    .filter(|(_, n)| n.seen >= index)
+                    .filter(|(_, n)| n.zone.addresses(id.as_str()).next().is_some())
+                    .map(|(id, _)| *id)
+                    .collect();
+                if !named.is_empty() {
+                    self.fail(format!("{id} was stopped while {named:?} answer with its address"));
                 }
                 let delay = settled.map_or(Millis(0), |since| self.state.time.since(since));
                 if delay < Millis::from(limits::DRAIN_DELAY) {

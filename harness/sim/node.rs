@@ -11,9 +11,11 @@ use crate::fsm::model::{
 };
 use crate::id::{AllocId, Attempt, BootId, Index, NodeId};
 use crate::limits;
+use crate::node::dns::Zone;
 use crate::node::project::{Assignment, assignment};
 use crate::units::Millis;
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 /// A node's own knowledge.
@@ -31,6 +33,8 @@ pub(super) struct SimNode {
     /// What it does with what it is asked, and since when.
     pub manner: Manner,
     pub manner_since: u64,
+    /// What it answers questions about names from.
+    pub zone: Zone,
 }
 
 /// A container with the number of its last change: a turn for an older one is ignored.
@@ -93,6 +97,7 @@ impl World {
             return self.report_soon(node);
         }
         sim.seen = state.index;
+        sim.zone = Zone::of(&state, node);
         sim.containers.retain(|id, container| {
             state.allocations.contains_key(id) || !container.observed.phase.is_terminal()
         });
@@ -139,6 +144,8 @@ impl World {
             let last = &allocation.observed;
             if last.attempt == Attempt(0) {
                 container.observed.attempt = Attempt(1);
+                // Any will do; it only shows whether it is in a zone.
+                container.observed.address = Some(Ipv4Addr::new(10, 99, 8, 1));
                 return self.set(node, id, Phase::Pulling, Health::None);
             }
             // It ran here before the power was gone.

@@ -90,6 +90,10 @@ pub(super) fn of(
         Some(made) => made,
         None => Made { keys: NodeKeys::read(data)?, peer: peer_listener(config)? },
     };
+    if let Some(address) = config.dns {
+        // The dns actor opens it; whoever is in the way is told of now.
+        drop(listener::open_tcp(address, "--dns")?);
+    }
     let credentials = Arc::new(Credentials::new(&keys, data, config.certificate_life)?);
     let keyring = Keyring::new(keys.secret);
     let api = api(config, who, &credentials)?;

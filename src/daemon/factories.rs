@@ -5,12 +5,15 @@
 use super::express::start_on;
 use super::{DaemonError, LOG, Shared};
 use crate::actors::peer::place_of;
-use crate::actors::platform::Places;
+use crate::actors::platform::{Places, resolvers};
 use crate::actors::root::{self, Factories, Factory, RootRef, Supervised};
-use crate::actors::{api, container, mesh, peer, proxy, raft, scheduler};
+use crate::actors::{api, container, dns, mesh, peer, proxy, raft, scheduler};
 use crate::config::Mode;
 use crate::fsm::FEATURE_LEVEL;
+use crate::limits::DNS_PORT;
+use crate::node::network::Subnet;
 use ractor::{Actor as _, SpawnErr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::runtime::Handle;
 
@@ -26,7 +29,10 @@ pub(super) fn all(shared: &Arc<Shared>) -> Factories {
     let mesh = with(shared);
     let container = with(shared);
     let container = factory(&here, move |root| start_container(Arc::clone(&container), root));
+    let names = with(shared);
+    let dns = factory(&here, move |root| start_dns(Arc::clone(&names), root));
     Factories {
+        dns: Some(dns.leading_traffic()),
         api: Some(factory(&here, move |root| start_api(Arc::clone(&api), root))),
         raft: Some(factory(&express, move |root| start_raft(Arc::clone(&raft), root))),
         peer: Some(factory(&express, move |root| start_peer(Arc::clone(&peer), root))),
@@ -72,6 +78,21 @@ async fn start_mesh(shared: Arc<Shared>, root: RootRef) -> Result<Supervised<mes
     mesh::start(mesh::Args { root, platform, port: shared.config.mesh_port }).await
 }
 
+async fn start_dns(shared: Arc<Shared>, root: RootRef) -> Result<Supervised<dns::Msg>, SpawnErr> {
+    let missing = || SpawnErr::StartupFailed("the node is no member yet".into());
+    let platform = shared.platform.get().ok_or_else(missing)?;
+    let who = shared.identity.get().ok_or_else(missing)?;
+    let bridge = SocketAddr::from((platform.net.gateway(), DNS_PORT));
+    let args = dns::Args {
+        root,
+        listen: [bridge].into_iter().chain(shared.config.dns).collect(),
+        cluster: Subnet::of(who.cluster.subnet, who.cluster.prefix),
+        resolvers: Arc::new(resolvers::of_host),
+        queries: shared.queries.clone(),
+    };
+    dns::start(args).await
+}
+
 async fn start_api(shared: Arc<Shared>, root: RootRef) -> Result<Supervised<api::Msg>, SpawnErr> {
     let doors = super::doors::open(&shared, &root).map_err(DaemonError::Watch);
     let doors = doors.map_err(|error| SpawnErr::StartupFailed(error.into()))?;
@@ -82,6 +103,7 @@ async fn start_api(shared: Arc<Shared>, root: RootRef) -> Result<Supervised<api:
         doors,
         dev: shared.config.mode == Mode::Dev,
         bounds: api::Bounds::default(),
+        queries: shared.queries.clone(),
     };
     api::start(args).await
 }

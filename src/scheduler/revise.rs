@@ -6,9 +6,11 @@
 #[cfg(test)]
 mod tests;
 
+mod addresses;
 mod rollback;
 mod taken;
 
+pub use addresses::resolve_addresses;
 pub use rollback::rollback;
 
 use crate::fsm::State;

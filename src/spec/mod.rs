@@ -19,6 +19,7 @@ mod value;
 mod words;
 
 pub use model::Spec;
+pub use nearest::nearest;
 pub use parsed::{FromFile, Parsed, Reference, Target};
 pub use report::{Detail, Problem, Report, Source, Span};
 pub use unsupported::unsupported;

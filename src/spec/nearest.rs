@@ -3,7 +3,8 @@
 //! Owns the measure (optimal string alignment). Never suggests something far off.
 
 /// The nearest of the known words, if one is near enough to be what was meant.
-pub(super) fn nearest<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
+#[must_use]
+pub fn nearest<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
     let lower: Vec<char> = word.chars().take(64).map(|c| c.to_ascii_lowercase()).collect();
     let plain: String = lower.iter().filter(|c| c.is_alphanumeric()).collect();
     if plain.is_empty() {

@@ -118,6 +118,11 @@ impl Parsed {
         whole
     }
 
+    /// All that the file refers to, its own services as well.
+    pub fn all_references(&self) -> impl Iterator<Item = &Reference> {
+        self.references.iter()
+    }
+
     /// Where a path stands, or else the nearest outer path: `["service", "web", "env", "PORT"]`,
     /// `["service", "web", "update", "canary"]`, `["service", "web", "volume", "data"]`.
     #[must_use]

@@ -2,7 +2,7 @@
 //!
 //! Owns one table: whoever builds a feature deletes its line. Never refuses a file by itself.
 
-use super::parsed::{Parsed, Target};
+use super::parsed::Parsed;
 use super::report::Problem;
 
 /// Paths of fields, `*` for any name, and what they are called.
@@ -11,8 +11,6 @@ const FIELDS: &[(&[&str], &str)] = &[
     (&["service", "*", "route", "*", "log"], "access logs"),
     (&["service", "*", "update", "canary"], "canaries"),
 ];
-/// The same for what stands in values of environment variables.
-const SERVICE_ADDRESSES: Option<&str> = Some("addresses of services in env");
 
 /// Everything in a file that this build can't execute, with its place.
 #[must_use]
@@ -27,16 +25,6 @@ pub fn unsupported(parsed: &Parsed) -> Vec<Problem> {
         if let Some((_, what)) = found {
             let text = message(&path[0], &path[1], what);
             problems.push(parsed.problem_at(*span, text, None));
-        }
-    }
-    for reference in &parsed.references {
-        let what = match &reference.target {
-            Target::Service(_) => SERVICE_ADDRESSES,
-            Target::Secret(_) => None,
-        };
-        if let Some(what) = what {
-            let text = message(reference.kind, reference.workload.as_str(), what);
-            problems.push(parsed.problem_at(reference.span, text, None));
         }
     }
     problems.sort_by_key(|problem| problem.span);
@@ -75,7 +63,6 @@ task \"t\" { image \"busybox\"; env { S \"${secret(s)}\" } }
         let found: Vec<(u32, u32, String)> =
             unsupported(&parsed).into_iter().map(|p| (p.line, p.column, p.message)).collect();
         let expected = [
-            (4, 15, "service \"web\"", "addresses of services in env"),
             (6, 28, "service \"web\"", "basic authentication of routes"),
             (6, 51, "service \"web\"", "access logs"),
             (9, 19, "service \"web\"", "canaries"),

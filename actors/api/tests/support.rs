@@ -9,6 +9,7 @@ pub use client::{Client, Sse};
 
 use crate::actors::api::listener::{Listening, LocalSocket};
 use crate::actors::api::{self, Args, Bounds, Doors, Hall, Standing};
+use crate::actors::dns_queries::DnsQueries;
 use crate::actors::root::{Done, Msg, NodeUsage, ProposeError, RootRef, Supervised, View};
 use crate::cluster::token;
 use crate::fsm::command::{Init, Register};
@@ -227,7 +228,17 @@ impl Node {
             traffic: Arc::default(),
         };
         let local = Arc::new(local);
-        let args = Args { root: root.clone(), local, standing: seen, doors, dev: false, bounds };
+        let queries = DnsQueries::default();
+        let (root_of, standing_of) = (root.clone(), seen);
+        let args = Args {
+            root: root_of,
+            local,
+            standing: standing_of,
+            doors,
+            dev: false,
+            bounds,
+            queries,
+        };
         let tcp = listener.local_addr().unwrap();
         let node = Self {
             shared,

@@ -38,7 +38,7 @@ pub enum Failed {
     #[error(transparent)]
     User(#[from] UserError),
     /// A variable that this build can't fill in.
-    #[error("env {name}: addresses of services aren't built yet")]
+    #[error("env {name}: the address of the service isn't in the revision; deploy the file again")]
     Reference {
         /// Which.
         name: String,

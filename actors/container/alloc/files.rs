@@ -4,9 +4,10 @@
 
 use super::error::Failed;
 use crate::actors::platform::Platform;
-use crate::actors::platform::{logs, permissions, resolvers};
+use crate::actors::platform::{logs, permissions};
 use crate::allocation::Ended;
 use crate::id::{AllocId, Attempt};
+use crate::node::dns::DOMAIN;
 use crate::node::oci::BindMount;
 use crate::spec::model::{RunSpec, VolumeSpec};
 use crate::units::Timestamp;
@@ -26,11 +27,12 @@ pub(super) async fn write(
         "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n{address}\t{id}\n"
     );
     let hostname = format!("{id}\n");
+    let gateway = platform.net.gateway();
+    let resolvers = format!("nameserver {gateway}\nsearch {DOMAIN}\noptions ndots:1\n");
     let (at, names) = (folder.clone(), ["resolv.conf", "hosts", "hostname"]);
     let write = move || {
         permissions::make(&at)?;
-        let resolvers = resolvers::of_host();
-        std::fs::write(at.join("resolv.conf"), resolvers.file(resolvers.of_containers()))?;
+        std::fs::write(at.join("resolv.conf"), resolvers)?;
         std::fs::write(at.join("hosts"), hosts)?;
         std::fs::write(at.join("hostname"), hostname)?;
         // Whoever the program runs as reads them; others don't get that far.

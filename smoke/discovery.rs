@@ -1,0 +1,100 @@
+//! `docs/workflows/discovery.md`: containers of three nodes find each other by name, and nobody is
+//! led to what is gone.
+
+use crate::poll::poll;
+use crate::support::{TestCluster, TestDaemon, files};
+use std::collections::BTreeSet;
+
+/// Runs a shell in an allocation.
+fn shell(node: &TestDaemon, id: &str, script: &str) -> String {
+    node.mill(["exec", id, "--", "sh", "-c", script]).ok()
+}
+
+/// The addresses that a container is told for a name.
+fn addresses(node: &TestDaemon, id: &str, name: &str) -> BTreeSet<String> {
+    // The first address is the server's.
+    let script = format!("nslookup {name} 2>/dev/null; true");
+    let lines = shell(node, id, &script);
+    let answer = lines.split_once("Name:").map_or("", |(_, answer)| answer);
+    let words = answer.split_whitespace().filter(|word| word.starts_with("10."));
+    words.map(str::to_owned).collect()
+}
+
+/// The addresses of a service's healthy replicas, as the API shows them.
+fn healthy(node: &TestDaemon, service: &str) -> BTreeSet<String> {
+    let all = node.allocations(service).into_iter();
+    let healthy = all.filter(|one| one["health"] == "healthy" && one["status"] == "running");
+    let address = |one: serde_json::Value| one["address"].as_str().unwrap_or_default().to_owned();
+    healthy.map(|one| address(one).split(':').next().unwrap_or_default().to_owned()).collect()
+}
+
+#[test]
+fn discovery() {
+    let cluster = TestCluster::start(3);
+    cluster.await_voters(3);
+    let leader = cluster.leader();
+    let node = cluster.node(leader);
+    let _ = node.up(&files::hello(&cluster.image("hello:v1"), 3)).ok();
+    let client = files::service(
+        "client",
+        &cluster.image("busybox:v1"),
+        "replicas 3\n    command \"sleep\" \"1000000\"\n    \
+         env { API \"http://${service.hello.address}\" }",
+    );
+    let _ = node.up(&client).ok();
+    let clients = node.allocations("client");
+    let nodes: BTreeSet<_> = clients.iter().map(|one| one["node"].to_string()).collect();
+    assert_eq!(nodes.len(), 3, "{clients:?}");
+    let ids: Vec<String> =
+        clients.iter().map(|one| one["id"].as_str().unwrap_or_default().to_owned()).collect();
+
+    // From each node: the name, its short form, the variable, and another node's container.
+    let expected = healthy(node, "hello");
+    assert_eq!(expected.len(), 3);
+    for id in &ids {
+        poll(|| addresses(node, id, "hello.mill") == expected).secs(10).expect("all three");
+        let said = shell(node, id, "wget -qO- $API && wget -qO- http://hello:8080 && echo $API");
+        assert!(said.contains("http://hello.mill:8080"), "{said}");
+    }
+    let none = node.mill(["exec", &ids[0], "--", "nslookup", "helo.mill"]);
+    assert!(none.stdout.contains("NXDOMAIN") || none.stderr.contains("NXDOMAIN"), "{none:?}");
+    let unknown = client.replace("service.hello", "service.helo");
+    let refused = node.up(&unknown).code(2);
+    assert!(refused.stderr.contains("no service \"helo\""), "{refused:?}");
+    assert!(refused.stderr.contains("did you mean \"hello\"?"), "{refused:?}");
+
+    // A replica that is taken away is in no answer before it stops: each request is answered.
+    let script = "n=0; while [ $n -lt 60 ]; do wget -T 5 -qO- http://hello:8080 >/dev/null || \
+                  echo lost; n=$((n+1)); done";
+    let requests = std::thread::scope(|scope| {
+        let asking = scope.spawn(|| shell(node, &ids[0], script));
+        let _ = node.mill(["scale", "hello", "2"]).ok();
+        let _ = node.mill(["restart", "hello"]).ok();
+        asking.join().unwrap()
+    });
+    assert_eq!(requests, "");
+    let expected = healthy(node, "hello");
+    poll(|| addresses(node, &ids[1], "hello.mill") == expected).secs(10).expect("those of now");
+
+    // A lost node's addresses go once it is found to be lost.
+    let lost = cluster.follower();
+    cluster.hub().cut(lost);
+    let name = format!("n{lost}");
+    poll(|| cluster.names_with("status", "down") == [name.clone()]).secs(30).expect("it is down");
+    let here = clients.iter().find(|one| one["node"] != name.as_str()).unwrap();
+    let id = here["id"].as_str().unwrap_or_default();
+    let gone = |address: &String| {
+        node.allocations("hello").iter().any(|one| {
+            one["node"] == name.as_str()
+                && one["address"].as_str().is_some_and(|at| at.starts_with(address.as_str()))
+        })
+    };
+    poll(|| {
+        let now = addresses(node, id, "hello.mill");
+        !now.is_empty() && !now.iter().any(gone)
+    })
+    .secs(10)
+    .expect("no address of the lost node");
+    cluster.hub().heal(lost);
+    poll(|| cluster.names_with("status", "ready").len() == 3).secs(30).expect("it is back");
+}
