@@ -12,6 +12,7 @@ mod dispatch;
 mod error;
 mod exec;
 mod explain;
+mod failures;
 mod figures;
 mod files;
 mod hall;
@@ -157,7 +158,7 @@ impl Actor for Api {
             queries: args.queries.clone(),
             streams: caller::Streams::new(args.bounds.streams),
             archives: Arc::new(Semaphore::new(limits::ARCHIVES_AT_ONCE)),
-            failures: context::Failures::default(),
+            failures: failures::Failures::default(),
             connections: usage::Connections::default(),
             stopping: stopping.clone(),
         });

@@ -48,7 +48,8 @@ pub struct Args {
     pub root: RootRef,
     /// Where it is reached.
     pub addresses: Arc<Addresses>,
-    /// What its threads share, over its restarts: those of a failed actor see the newest table, too.
+    /// What its threads share, over its restarts: those of a failed actor see the newest table,
+    /// too.
     pub shared: Arc<Shared>,
 }
 

@@ -64,7 +64,7 @@ fn discovery() {
     assert!(refused.stderr.contains("did you mean \"hello\"?"), "{refused:?}");
 
     // A replica that is taken away is in no answer before it stops: each request is answered.
-    let script = "n=0; while [ $n -lt 60 ]; do wget -T 5 -qO- http://hello:8080 >/dev/null || \
+    let script = "n=0; while [ $n -lt 60 ]; do wget -qO- http://hello:8080 >/dev/null || \
                   echo lost; n=$((n+1)); done";
     let requests = std::thread::scope(|scope| {
         let asking = scope.spawn(|| shell(node, &ids[0], script));

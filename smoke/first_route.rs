@@ -1,5 +1,5 @@
-//! `docs/workflows/first-route.md`: a host and a path lead to healthy replicas, on whatever node the
-//! request comes in.
+//! `docs/workflows/first-route.md`: a host and a path lead to healthy replicas, on whatever node
+//! the request comes in.
 
 use crate::poll::poll;
 use crate::registry::Registry;

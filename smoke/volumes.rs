@@ -6,7 +6,8 @@ use crate::support::{TestCluster, TestDaemon};
 const FILE: &str = r#"app "store"
 service "db" {
     image "IMAGE"
-    command "/bin/sh" "-c" "echo VERSION >>/data/starts; trap 'exit 0' TERM; while true; do sleep 0.1; done"
+    command "/bin/sh" "-c" "echo VERSION >>/data/starts; trap 'exit 0' TERM; \
+             while true; do sleep 0.1; done"
     user "1000:1000"
     volume "db-data" path="/data" size="1G"
     health exec="test -s /data/starts" interval="200ms"

@@ -4,6 +4,7 @@
 
 use super::caller::Streams;
 use super::error::ApiError;
+use super::failures::Failures;
 use super::hall::Hall;
 use super::plans::Plans;
 use super::request::{self, Request};
@@ -18,7 +19,6 @@ use crate::actors::root::{Done, Msg, Proposal, RootRef, View, Vitals};
 use crate::actors::traffic::Traffic;
 use crate::api::views::{self, Observed};
 use crate::api::wire::{ImageView, InitRequest, InitView, JoinRequest, JoinView};
-use crate::cluster::guard::Guard;
 use crate::fsm::loaded::Pin as ImagePin;
 use crate::fsm::login::Logins;
 use crate::fsm::{Command, State};
@@ -37,10 +37,9 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::io;
-use std::net::IpAddr;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::io::AsyncRead;
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
@@ -178,27 +177,6 @@ pub struct Context {
     pub(super) failures: Failures,
     pub(super) connections: Connections,
     pub(super) stopping: CancellationToken,
-}
-
-/// Failed authentications, counted by where they come from.
-pub struct Failures {
-    guard: Mutex<Guard>,
-    began: Instant,
-}
-
-impl Default for Failures {
-    fn default() -> Self {
-        Self { guard: Mutex::default(), began: Instant::now() }
-    }
-}
-
-impl Failures {
-    /// Counts one; whether it may be answered.
-    pub fn count(&self, origin: IpAddr) -> bool {
-        let now = Millis::from(self.began.elapsed());
-        // A panic elsewhere leaves the counts as they were, which is good enough.
-        self.guard.lock().unwrap_or_else(PoisonError::into_inner).failed(origin, now)
-    }
 }
 
 /// A view that is shown to a caller.

@@ -125,7 +125,8 @@ pub async fn prepare(
     Ok((spec, resolved))
 }
 
-/// The secrets that the file needs and the cluster doesn't have, or has as what no variable can hold.
+/// The secrets that the file needs and the cluster doesn't have, or has as what no variable can
+/// hold.
 fn secrets(state: &State, parsed: &Parsed, dev: bool) -> Vec<Problem> {
     let cluster = state.cluster.as_ref().map_or("", |cluster| cluster.name.as_str());
     let problem = |reference: &Reference| {

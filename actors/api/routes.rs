@@ -3,6 +3,7 @@
 //! Owns the one list from which requests are answered and the OpenAPI document is made. Never
 //! answers a request itself.
 
+mod kept;
 mod member;
 mod parts;
 mod table;
@@ -54,6 +55,7 @@ impl Verb {
 }
 
 /// A route.
+#[derive(Clone, Copy)]
 pub struct Route {
     /// Its method.
     pub method: Verb,
@@ -88,6 +90,7 @@ pub struct Parameter {
 }
 
 /// The body of a request.
+#[derive(Clone, Copy)]
 pub enum Takes {
     /// None.
     Nothing,
@@ -100,6 +103,7 @@ pub enum Takes {
 }
 
 /// The body of an answer.
+#[derive(Clone, Copy)]
 pub enum Gives {
     /// None.
     Nothing,

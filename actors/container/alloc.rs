@@ -9,7 +9,7 @@ mod given;
 mod work;
 
 pub use error::Failed;
-pub use files::{leftover, remembered};
+pub use files::{folders, leftover, remembered};
 pub use work::{Job, ended, label, terms};
 
 use crate::actors::platform::image::Image;

@@ -276,7 +276,7 @@ impl Fleet {
         }
     }
 
-    /// Containers and namespaces that belong to no allocation of this node.
+    /// Containers, namespaces and folders that belong to no allocation of this node.
     fn orphans(&mut self, view: &View) -> Vec<Orphan> {
         let mut orphans = Vec::new();
         let waiting = &self.resting;
@@ -295,14 +295,17 @@ impl Fleet {
         }
         if !self.tidied {
             self.tidied = true;
-            let attached = self.platform.net.attached().unwrap_or_default();
+            let mut there: BTreeSet<AllocId> =
+                self.platform.net.attached().unwrap_or_default().into_iter().collect();
+            there.extend(alloc::folders(&self.platform));
             let is_known = |id: &AllocId| {
+                let live = view.state.allocations.get(id).is_some_and(|a| a.is_live());
                 self.members.contains_key(id)
                     || self.resting.contains(id)
-                    || view.state.allocations.get(id).is_some_and(|a| a.is_live())
+                    || !view.removed && live
                     || orphans.iter().any(|orphan| orphan.id == *id)
             };
-            let unknown: Vec<AllocId> = attached.into_iter().filter(|id| !is_known(id)).collect();
+            let unknown: Vec<AllocId> = there.into_iter().filter(|id| !is_known(id)).collect();
             let bare = |id| Orphan { id, containers: Vec::new(), whole: true };
             orphans.extend(unknown.into_iter().map(bare));
         }

@@ -165,8 +165,9 @@ impl State {
 
     /// Where nothing runs and nothing is meant to run, nothing stays: no bridge, no rules.
     pub(super) fn rest(&mut self) {
-        let Some(view) = self.view.as_ref().filter(|view| view.current) else { return };
-        let assigned = view.state.allocations_on(view.node).any(|a| a.is_live());
+        let Some(view) = self.view.as_ref().filter(|v| v.current || v.removed) else { return };
+        let live = view.state.allocations_on(view.node).any(|a| a.is_live());
+        let assigned = live && !view.removed;
         if assigned || !self.fleet.is_empty() {
             return;
         }

@@ -129,8 +129,8 @@ impl Execs {
         self.containerd.whole(begin).await
     }
 
-    /// Makes the pipes and starts it. The runtime waits for a reader of each, and the container with
-    /// it: they are held until it has answered.
+    /// Makes the pipes and starts it. The runtime waits for a reader of each, and the container
+    /// with it: they are held until it has answered.
     async fn begin(
         &self,
         container: &ContainerId,

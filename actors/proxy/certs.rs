@@ -31,7 +31,8 @@ impl Certificates {
         all.get(name).or_else(|| all.get(&format!("*.{}", host::parent(name)?))).cloned()
     }
 
-    /// Whether two hosts are served by the same certificate, so that one connection may be for both.
+    /// Whether two hosts are served by the same certificate, so that one connection may be for
+    /// both.
     #[must_use]
     pub fn are_one(&self, one: &str, other: &str) -> bool {
         match (self.of(one), self.of(other)) {

@@ -1,6 +1,7 @@
 //! Tests that need the test support, and of it.
 
 mod cluster;
+mod cluster_time;
 mod container;
 mod crash;
 mod history;

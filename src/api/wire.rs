@@ -11,6 +11,7 @@ mod node;
 mod route;
 mod secret;
 mod task;
+mod token;
 mod volume;
 
 pub use deploy::*;
@@ -21,6 +22,7 @@ pub use node::{DrainRequest, DrainView, LabelsRequest, LeftView, MeshView};
 pub use route::{RouteView, TrafficView};
 pub use secret::*;
 pub use task::{RunView, SpawnRequest, TaskView};
+pub use token::{NewTokenView, TokenRequest, TokenView};
 pub use volume::VolumeView;
 
 use serde::{Deserialize, Serialize};
@@ -63,8 +65,8 @@ pub struct NodeView {
     pub id: u64,
     /// Its name.
     pub name: String,
-    /// `ready`, `draining`, `down`; `silent` where nothing is heard of it and it isn't taken for down
-    /// yet; `degraded` where its containerd doesn't answer.
+    /// `ready`, `draining`, `down`; `silent` where nothing is heard of it and it isn't taken for
+    /// down yet; `degraded` where its containerd doesn't answer.
     pub status: String,
     /// What is wrong with it.
     #[serde(default)]
@@ -266,45 +268,6 @@ pub struct ImageView {
     /// The names of the nodes that have it, of those that could be asked.
     #[serde(default)]
     pub nodes: Vec<String>,
-}
-
-/// An API token, without its secret part.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct TokenView {
-    /// Its public part.
-    pub id: String,
-    /// `admin`, `deploy`, `read` or `join`.
-    pub role: String,
-    /// When it was made.
-    pub created_at: String,
-    /// When it ends.
-    pub expires_at: Option<String>,
-    /// How many more nodes it lets in; absent: any number.
-    #[serde(default)]
-    pub uses: Option<u32>,
-}
-
-/// Body of a request for a token.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct TokenRequest {
-    /// `admin`, `deploy`, `read` or `join`.
-    pub role: String,
-    /// Seconds until it ends; absent: a day for role `join`, else never.
-    pub ttl: Option<u64>,
-    /// Of role `join`: how many nodes it lets in; absent: any number.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub uses: Option<u32>,
-}
-
-/// A new token, shown once.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct NewTokenView {
-    /// Its public part.
-    pub id: String,
-    /// What it may do.
-    pub role: String,
-    /// The whole of it.
-    pub token: String,
 }
 
 /// Body of `POST /v1/init`.

@@ -56,8 +56,8 @@ impl Clock {
         self.lead.is_some()
     }
 
-    /// This node leads. Its time goes on from what it last knew, with what has passed since; `state`
-    /// is the state's time.
+    /// This node leads. Its time goes on from what it last knew, with what has passed since;
+    /// `state` is the state's time.
     pub fn begin(&mut self, state: Timestamp, wall: Timestamp, now: Millis) -> Begun {
         let known = self.known.map(|(time, at)| time.plus(now.since(at)));
         let start = match known {
@@ -191,8 +191,8 @@ impl LeaderClock {
         self.now.plus(now.since(self.monotonic))
     }
 
-    /// It lags or leads wall time after a jump, and comes back to it by a twentieth of the time that
-    /// passes.
+    /// It lags or leads wall time after a jump, and comes back to it by a twentieth of the time
+    /// that passes.
     fn read(&mut self, wall: Timestamp, monotonic: Millis) -> Timestamp {
         let passed = monotonic.since(self.monotonic).0;
         let (straight, goal) = (self.straight(monotonic).0, shifted(wall, self.target).0);

@@ -5,6 +5,7 @@
 //! was sent twice has one effect. Never sends anything, encodes a command or reads a clock.
 
 #[cfg(test)]
+#[path = "propose/tests/hostile.rs"]
 mod hostile;
 #[cfg(test)]
 mod tests;

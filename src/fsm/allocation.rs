@@ -175,14 +175,20 @@ impl State {
 
 /// How often in a row it has ended before it was healthy.
 fn failed_starts(old: &Allocation, seen: &Observed) -> u32 {
+    // An attempt may begin and end between two reports.
+    let ends = |one: &Observed| match one.phase {
+        Phase::Pending | Phase::Pulling | Phase::Starting | Phase::Running => {
+            one.attempt.0.saturating_sub(1)
+        }
+        _ => one.attempt.0,
+    };
     let (before, count) = (&old.observed, old.course.failed_starts);
-    let moved = (before.attempt, before.phase) != (seen.attempt, seen.phase);
-    let was_healthy = before.health == Health::Healthy && before.attempt == seen.attempt;
+    let ended = ends(seen).saturating_sub(ends(before));
+    let was_healthy = before.health == Health::Healthy;
     match seen.phase {
         Phase::Running if seen.health == Health::Healthy => 0,
-        Phase::Backoff if moved && was_healthy => 0,
-        Phase::Backoff if moved => count.saturating_add(1),
-        _ => count,
+        _ if was_healthy && ended > 0 => ended - 1,
+        _ => count.saturating_add(ended),
     }
 }
 

@@ -18,6 +18,23 @@ use crate::scheduler::preview;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+/// The services of an app, with what those that changed should run now.
+fn retargeted(
+    old: Option<&App>,
+    services: &BTreeMap<WorkloadName, SpecHash>,
+    changed: &BTreeSet<WorkloadName>,
+) -> BTreeMap<WorkloadName, Service> {
+    let mut own = old.map(|app| app.services.clone()).unwrap_or_default();
+    for name in changed {
+        let service = own.entry(name.clone()).or_insert_with(Service::none);
+        service.target = services.get(name).cloned();
+        service.degraded = false;
+        // Another version may work where this one did not.
+        service.avoids.retain(|_, avoided| !avoided.is_program);
+    }
+    own
+}
+
 impl State {
     pub(super) fn deploy(
         &mut self,
@@ -43,14 +60,7 @@ impl State {
         if let Some(running) = running {
             self.supersede(&running, revision, deploy.kind);
         }
-        let mut own = old.as_deref().map(|app| app.services.clone()).unwrap_or_default();
-        for name in &changed {
-            let service = own.entry(name.clone()).or_insert_with(Service::none);
-            service.target = services.get(name).cloned();
-            service.degraded = false;
-            // Another version may work where this one did not.
-            service.avoids.retain(|_, avoided| !avoided.is_program);
-        }
+        let own = retargeted(old.as_deref(), &services, &changed);
         let app = App {
             name: deploy.app.clone(),
             revision,

@@ -194,7 +194,8 @@ mod tests {
     /// A revision of an app with one service and a file of that size, which succeeds.
     fn up(state: &mut State, app: &str, n: usize, size: usize) -> Result<Revision, Rejection> {
         let name = format!("{app}-s");
-        let file = format!("{n:0size$}");
+        let number = n.to_string();
+        let file = "0".repeat(size.saturating_sub(number.len())) + &number;
         let base = state.apps.get(&AppName::from(app)).map(|app| app.revision);
         let one = deploy(state, &[(&name, &format!("{app}:{n}"))]);
         let deploy = Deploy { app: app.into(), base, file, ..one };

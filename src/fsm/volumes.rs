@@ -1,7 +1,7 @@
 //! Persistent volumes: which there are, where their data is, and who may write it.
 //!
-//! Owns their record, and that one allocation holds a volume at a time. Never touches data: a volume
-//! that is deleted is marked, and goes once its node has removed the data.
+//! Owns their record, and that one allocation holds a volume at a time. Never touches data: a
+//! volume that is deleted is marked, and goes once its node has removed the data.
 
 use super::allocation::not_found;
 use super::model::{Allocation, Phase};

@@ -55,7 +55,8 @@ pub const UNHEARD_NODES: u64 = 100;
 pub const ROTATE_AGAIN: Duration = Duration::from_secs(1);
 /// A joiner's token that a member doesn't know yet may arrive there for so long.
 pub const JOIN_TOKEN_WAIT: Duration = Duration::from_secs(1);
-/// Clients connected to the API over TCP that have shown no token: in all, and of one source. Who comes on top takes the place of another.
+/// Clients connected to the API over TCP that have shown no token: in all, and of one source. One
+/// that comes on top takes the place of another.
 pub const API_STRANGERS: usize = 256;
 /// See [`API_STRANGERS`].
 pub const API_STRANGERS_EACH: usize = 64;

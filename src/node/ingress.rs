@@ -6,6 +6,7 @@
 pub mod chunks;
 pub mod figures;
 #[cfg(test)]
+#[path = "ingress/tests/fixture.rs"]
 pub mod fixture;
 pub mod forward;
 pub mod head;

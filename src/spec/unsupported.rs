@@ -78,7 +78,8 @@ task \"t\" { image \"busybox\"; env { S \"${secret(s)}\" } }
 
     #[test]
     fn a_file_without_them_passes() {
-        let text = "service \"web\" { image \"nginx\"; port 80; health \"/\"; publish 80; route \"a.example\" }";
+        let text = "service \"web\" { image \"nginx\"; port 80; health \"/\"; publish 80; \
+                    route \"a.example\" }";
         assert_eq!(unsupported(&read("f", text).unwrap()), Vec::new());
     }
 }

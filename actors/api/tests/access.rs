@@ -68,6 +68,16 @@ const CONTRACT: &str = "
     POST /v1/nodes/{id}/undrain admin
     DELETE /v1/nodes/{id} admin
     POST /v1/plan read
+    GET /v1/routes read
+    GET /v1/secrets read
+    POST /v1/secrets deploy
+    POST /v1/secrets/rotate-key admin
+    GET /v1/secrets/{name} admin
+    PUT /v1/secrets/{name} deploy
+    DELETE /v1/secrets/{name} deploy
+    GET /v1/volumes read
+    GET /v1/volumes/{name} read
+    DELETE /v1/volumes/{name} admin
     POST /v1/deploy deploy
     GET /v1/deployments read
     GET /v1/deployments/{revision} read
@@ -255,7 +265,7 @@ async fn every_rejection_is_an_error_document() {
         ("GET", "/v1/services//restart", "", 404, "not_found"),
         ("PUT", "/v1/status", "", 405, "method_not_allowed"),
         ("OPTIONS", "/v1/status", "", 405, "method_not_allowed"),
-        ("GET", "/v1/secrets", "", 404, "not_found"),
+        ("GET", "/v1/certs", "", 404, "not_found"),
         ("PATCH", "/v1/nodes/n1", "{}", 400, "bad_request"),
         ("PATCH", "/v1/nodes/n9", "{\"labels\": {}}", 404, "not_found"),
         ("POST", "/v1/nodes/n1/drain", "{\"timout\": 3}", 400, "bad_request"),
@@ -299,8 +309,8 @@ async fn every_rejection_is_an_error_document() {
     assert_eq!(no_node.error.hint.as_deref(), Some("mill nodes lists them"));
     let wrong = node.local().send("PUT", "/v1/images", "").await;
     assert_eq!(wrong.header("allow"), "GET, POST, DELETE");
-    let later = node.local().get("/v1/secrets").await.json::<ErrorDocument>();
-    assert_eq!(later.error.hint.as_deref(), Some("this build has no secrets yet"));
+    let later = node.local().get("/v1/certs").await.json::<ErrorDocument>();
+    assert_eq!(later.error.hint.as_deref(), Some("this build has no certificates yet"));
     let head = node.local().send("HEAD", "/v1/status", "").await;
     assert_eq!((head.status, head.body.as_str()), (200, ""));
 }

@@ -140,6 +140,15 @@ pub(super) fn folder(platform: &Platform, id: &AllocId) -> PathBuf {
     platform.places.data.join("alloc").join(id.as_str())
 }
 
+/// The allocations that have a folder here.
+#[must_use]
+pub fn folders(platform: &Platform) -> Vec<AllocId> {
+    let above = platform.places.data.join("alloc");
+    let entries = std::fs::read_dir(above).into_iter().flatten().flatten();
+    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+    names.map(|name| AllocId::from(name.as_str())).collect()
+}
+
 /// Removes what an allocation has besides its containers: network and files. Its log stays, marked
 /// as ended.
 ///

@@ -6,7 +6,8 @@ use yare::parameterized;
 #[parameterized(
     two_lengths = { "POST /sum HTTP/1.1|Host: a.example|Content-Length: 4|\
                      Transfer-Encoding: chunked||0||" },
-    length_twice = { "POST /sum HTTP/1.1|Host: a.example|Content-Length: 4|Content-Length: 4||abcd" },
+    length_twice = { "POST /sum HTTP/1.1|Host: a.example|Content-Length: 4|\
+                      Content-Length: 4||abcd" },
     bare_newline = { "GET / HTTP/1.1\nHost: a.example\n\n" },
     folded = { "GET / HTTP/1.1|Host: a.example|X: y| z||" },
     blank_before_colon = { "GET / HTTP/1.1|Host : a.example||" },

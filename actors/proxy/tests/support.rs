@@ -142,7 +142,8 @@ async fn serve(mut stream: BufReader<TcpStream>, number: usize) {
         let ok = |text: &str| {
             let length = text.len();
             format!(
-                "HTTP/1.1 200 OK\r\nServer: s{number}\r\nContent-Length: {length}\r\n\r\n{text}"
+                "HTTP/1.1 200 OK\r\nServer: s{number}\r\nContent-Type: text/plain\r\n\
+                 Content-Length: {length}\r\n\r\n{text}"
             )
         };
         let plain = path.split('?').next().unwrap_or_default();

@@ -70,7 +70,10 @@ pub(super) fn troubles(node: &Node, now: Timestamp) -> Vec<String> {
     });
     let runtime = condition.runtime_since.map(|since| {
         let time = short(now.since(since));
-        format!("degraded: containerd doesn't answer for {time}: look at it with systemctl status containerd")
+        format!(
+            "degraded: containerd doesn't answer for {time}: look at it with systemctl status \
+             containerd"
+        )
     });
     let ahead = condition.clock_ahead;
     let clock = (ahead != 0).then(|| {

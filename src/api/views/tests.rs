@@ -315,10 +315,10 @@ fn a_disk_with_little_room_is_a_warning_with_what_wrote_most() {
     seen.disks.insert(node, vec![disk(1_100_000_000)]);
     assert_eq!(told(&seen), None);
     seen.disks.insert(node, vec![disk(800_000_000)]);
-    let text = "disk of /var/lib/mill 8 % free (800M of 10G)";
+    let text = "disk of /var/lib/mill 8 % free (800M of 10.0G)";
     assert_eq!(told(&seen).as_deref(), Some(text));
     seen.disks.insert(node, vec![disk(5_000_000)]);
-    let text = "disk of /var/lib/mill 0 % free (5M of 10G); changes are refused";
+    let text = "disk of /var/lib/mill 0 % free (5M of 10.0G); changes are refused";
     assert_eq!(told(&seen).as_deref(), Some(text));
 }
 

@@ -49,7 +49,7 @@ impl Requests {
             return None;
         }
         // Counts of a minute fit.
-        #[allow(clippy::cast_precision_loss)]
+        #[allow(clippy::cast_precision_loss, reason = "a rate for people")]
         let wanted = share * all as f64;
         let mut before = 0.0;
         for (bucket, count) in self.times.iter().enumerate() {

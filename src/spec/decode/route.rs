@@ -44,7 +44,11 @@ pub(super) fn read(
             None => Some("/".to_owned()),
         };
         let redirects = line.get("to").is_some();
-        let port = if redirects { Ok(None) } else { target(ctx, scope, &line, ports) };
+        let port = if redirects && line.get("port").is_none() {
+            Ok(None)
+        } else {
+            target(ctx, scope, &line, ports)
+        };
         let h2c = At::property(scope, &line, "upstream").map(|at| upstream(ctx, at));
         let redirect = At::property(scope, &line, "redirect").map(|at| at.flag(ctx));
         let options = Box::new(options(ctx, scope, &line));

@@ -1,0 +1,45 @@
+//! Documents of API tokens.
+//!
+//! Owns their shape. Never computes anything.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// An API token, without its secret part.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct TokenView {
+    /// Its public part.
+    pub id: String,
+    /// `admin`, `deploy`, `read` or `join`.
+    pub role: String,
+    /// When it was made.
+    pub created_at: String,
+    /// When it ends.
+    pub expires_at: Option<String>,
+    /// How many more nodes it lets in; absent: any number.
+    #[serde(default)]
+    pub uses: Option<u32>,
+}
+
+/// Body of a request for a token.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct TokenRequest {
+    /// `admin`, `deploy`, `read` or `join`.
+    pub role: String,
+    /// Seconds until it ends; absent: a day for role `join`, else never.
+    pub ttl: Option<u64>,
+    /// Of role `join`: how many nodes it lets in; absent: any number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uses: Option<u32>,
+}
+
+/// A new token, shown once.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct NewTokenView {
+    /// Its public part.
+    pub id: String,
+    /// What it may do.
+    pub role: String,
+    /// The whole of it.
+    pub token: String,
+}
