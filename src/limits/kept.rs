@@ -21,7 +21,7 @@ pub const ARCHIVES_AT_ONCE: usize = 4;
 /// Longest key that the state keeps, in bytes: hashes of what a caller sends, and a number.
 pub const IDEMPOTENCY_KEY_MAX: usize = 255;
 /// Idempotency keys remembered of one caller.
-pub const IDEMPOTENCY_EACH: usize = 1_000;
+pub const IDEMPOTENCY_EACH: usize = 3_000;
 /// One token may have that part of the streams that the API keeps open.
 pub const API_STREAM_SHARES: usize = 4;
 
