@@ -21,7 +21,10 @@ pub(super) type Removals = BTreeSet<VolumeName>;
 
 /// What volumes take, measured now and then when somebody asks.
 #[derive(Clone, Default)]
-pub(super) struct Measured(Arc<Mutex<Option<(Instant, BTreeMap<VolumeName, Bytes>)>>>);
+pub(super) struct Measured(Arc<Mutex<Option<Figures>>>);
+
+/// When volumes were measured, and what each takes.
+type Figures = (Instant, BTreeMap<VolumeName, Bytes>);
 
 impl Measured {
     /// The last figures, or new ones if they are old. Blocks while it measures.

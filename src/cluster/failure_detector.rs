@@ -86,7 +86,7 @@ impl Silence {
         };
         let mut silent: Vec<_> = there().filter(is_silent).collect();
         silent.sort_by_key(|node| (self.last(node.id), node.id));
-        let may_go = self.may_one_go(state, now);
+        let may_go = silent.first().is_some_and(|node| self.may_go(node.id, state, now));
         let lost = silent.first().filter(|_| may_go).map(|node| node.id);
         let mut commands: Vec<Command> = Vec::new();
         if let Some(node) = silent.first().filter(|_| may_go) {
@@ -119,14 +119,16 @@ impl Silence {
     }
 
     /// Whether one more may be taken for down: many at once are rather this node's own fault. The
-    /// first is never held back, and how many are down already is no matter.
-    fn may_one_go(&self, state: &State, now: Millis) -> bool {
+    /// first is never held back, also when it comes and goes, and how many are down already is no
+    /// matter.
+    fn may_go(&self, node: NodeId, state: &State, now: Millis) -> bool {
         let pace = limits::NODE_DOWN_PACE.into();
-        let is_time = self.went.values().all(|went| age(*went, now) >= pace);
+        let others = || self.went.iter().filter(|(id, _)| **id != node);
+        let is_time = others().all(|(_, went)| age(*went, now) >= pace);
         let there = state.nodes.values().filter(|node| node.is_there()).map(|node| node.id);
         let base: BTreeSet<NodeId> = there.chain(self.went.keys().copied()).collect();
         let most = base.len().div_ceil(limits::NODE_DOWN_SHARE);
-        is_time && self.went.len() < most
+        is_time && others().count() < most
     }
 }
 

@@ -3,6 +3,8 @@
 //! Owns putting values in the places of references. Values of secrets go into memory only; what has
 //! none lies in the allocation's folder. Never decides which version counts.
 
+#![allow(clippy::result_large_err, reason = "made once a start, and handed on at once")]
+
 use super::error::Failed;
 use super::files;
 use crate::actors::platform::Platform;

@@ -155,7 +155,7 @@ impl Zone {
         let spec = state.spec(&allocation.spec).and_then(|stored| stored.spec.service());
         let has_ports = spec.is_some_and(|spec| !spec.ports.is_empty());
         let is_task = allocation.kind == AllocKind::Task;
-        if !is_task && !(allocation.is_routable() && has_ports) {
+        if !(is_task || allocation.is_routable() && has_ports) {
             return;
         }
         if let Some(entry) = self.name(&[allocation.workload.as_str()]) {
