@@ -119,11 +119,12 @@ impl Silence {
     }
 
     /// Whether one more may be taken for down: many at once are rather this node's own fault. The
-    /// first is never held back, also when it comes and goes, and how many are down already is no
-    /// matter.
+    /// first is never held back; one that is back doesn't count, nor do those that are down for
+    /// longer.
     fn may_go(&self, node: NodeId, state: &State, now: Millis) -> bool {
         let pace = limits::NODE_DOWN_PACE.into();
-        let others = || self.went.iter().filter(|(id, _)| **id != node);
+        let is_down = |id: &NodeId| self.down.as_ref().is_none_or(|down| down.contains(id));
+        let others = || self.went.iter().filter(|(id, _)| **id != node && is_down(id));
         let is_time = others().all(|(_, went)| age(*went, now) >= pace);
         let there = state.nodes.values().filter(|node| node.is_there()).map(|node| node.id);
         let base: BTreeSet<NodeId> = there.chain(self.went.keys().copied()).collect();
