@@ -23,7 +23,8 @@ fn first_route() {
     let registry = Registry::start();
     let node = TestDaemon::start();
     let http = node.http_address();
-    let lines = "    route \"app.example.com\"\n    route \"*.example.org\" path=\"/api\" strip=#true\n    \
+    let lines = "    route \"app.example.com\"\n    \
+                 route \"*.example.org\" path=\"/api\" strip=#true\n    \
                  route \"www.example.com\" to=\"https://app.example.com\"\n}";
     let text = files::hello(&registry.image("hello:v1"), 2);
     let text = format!("{}{lines}\n", text.trim_end().trim_end_matches('}'));

@@ -55,7 +55,8 @@ fn a_volume_stays_with_its_data() {
     let waits = || node.mill(["why", "db"]).stdout.contains(&text);
     poll(waits).secs(60).expect("why says where the volume is");
     let running = |one: &serde_json::Value| one["status"] == "running";
-    assert!(!node.allocations("db").iter().any(running));
+    poll(|| !node.allocations("db").iter().any(running)).secs(60).expect("nothing runs");
+    assert!(waits());
     cluster.node_mut(lost).restart();
     let node = cluster.node(other);
     let healthy = || node.allocations("db").iter().any(|one| one["health"] == "healthy");

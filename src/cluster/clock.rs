@@ -130,6 +130,10 @@ impl Clock {
         let Some(lead) = &mut self.lead else { return };
         let shows = wall.0.saturating_sub(now.0);
         let before = lead.shows.replace(shows).unwrap_or(shows);
+        if shows.abs_diff(before) > Millis::from(limits::CLOCK_WARNED).0 {
+            // What the others said was compared with what this clock showed before.
+            self.ahead.clear();
+        }
         if shows.saturating_sub(before) > Millis::from(limits::CLOCK_WARNED).0 {
             (lead.may_step, lead.begun) = (true, now);
         }

@@ -53,7 +53,7 @@ impl Requests {
         let wanted = share * all as f64;
         let mut before = 0.0;
         for (bucket, count) in self.times.iter().enumerate() {
-            #[allow(clippy::cast_precision_loss)]
+            #[allow(clippy::cast_precision_loss, reason = "a rate for people")]
             let count = *count as f64;
             if count > 0.0 && before + count >= wanted {
                 let low = if bucket == 0 { 0.0 } else { bound(bucket - 1) };
@@ -123,7 +123,7 @@ impl Window {
     pub fn per_second(&self, now: Duration) -> f64 {
         let requests = self.last(now, 2).count;
         // Counts of ten seconds fit.
-        #[allow(clippy::cast_precision_loss)]
+        #[allow(clippy::cast_precision_loss, reason = "a rate for people")]
         let count = requests as f64;
         count / (2.0 * FIGURE_SLOT.as_secs_f64())
     }
