@@ -382,12 +382,9 @@ impl Context {
         }
         let scope = [&request.caller, request.method.as_str(), &request.path, given].join("\n");
         let view = self.view();
-        // Beside its caller's others, so that nobody's are lost for another's.
-        let owner = match &view {
-            Some(view) if view.state.is_next() => format!("{}/", request.caller),
-            _ => String::new(),
-        };
-        let scope = format!("{owner}{}", hex(&Sha256::digest(scope.as_bytes())[..16]));
+        // Beside its caller's others, so that nobody's are lost for another's; the same on every
+        // node, however far its view is.
+        let scope = format!("{}/{}", request.caller, hex(&Sha256::digest(scope.as_bytes())[..16]));
         let mut content = Sha256::new();
         for (name, value) in &request.query {
             content.update(format!("{name}={value}\n"));
