@@ -213,12 +213,15 @@ fn fill(log: &Path) {
 #[test]
 fn a_full_disk_ends_no_daemon_and_nothing_is_lost() {
     let mut node = TestDaemon::start();
+    let told: Arc<Mutex<Told>> = Arc::default();
+    let api = Api::socket(node.socket());
+    for nth in 0..20 {
+        assert!(one(&api, &told, nth % 2 != 0));
+    }
     assert_eq!(node.stop(), Some(0));
     let small = Small::over(node.data().join("raft"), "size=9m");
     fill(&small.0);
     node.restart();
-    let told: Arc<Mutex<Told>> = Arc::default();
-    let api = Api::socket(node.socket());
     // More than the segment has room for.
     for nth in 0..500 {
         one(&api, &told, nth % 10 != 0);
