@@ -246,6 +246,7 @@ impl Touched {
             logins: true,
             images: true,
             secrets: true,
+            volumes: true,
             ..Self::default()
         }
     }
@@ -256,6 +257,8 @@ impl Touched {
         self.nodes |= other.nodes;
         self.logins |= other.logins;
         self.images |= other.images;
+        self.secrets |= other.secrets;
+        self.volumes |= other.volumes;
         self.tokens.extend(other.tokens.iter().cloned());
         self.allocations.extend(other.allocations.iter().cloned());
         self.apps.extend(other.apps.iter().cloned());
