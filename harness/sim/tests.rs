@@ -65,11 +65,16 @@ fn nodes_are_drained_and_removed() {
 
 #[test]
 fn services_are_removed_and_some_make_room() {
-    let worlds: Vec<_> = (0..60).map(|seed| run(seed).map_err(drop).unwrap()).collect();
-    let sum =
-        |of: fn(&super::departing::Count) -> u32| worlds.iter().map(|w| of(&w.departed)).sum();
-    let (last, early): (u32, u32) = (sum(|c| c.last), sum(|c| c.early));
-    assert!(last >= 20 && early >= 3, "{last} at the end, {early} to make room");
+    let (mut last, mut early) = (0, 0);
+    for seed in 0..400 {
+        let departed = run(seed).map_err(drop).unwrap().departed;
+        last += departed.last;
+        early += departed.early;
+        if last >= 20 && early >= 3 {
+            return;
+        }
+    }
+    panic!("{last} at the end, {early} to make room");
 }
 
 #[test]

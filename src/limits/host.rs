@@ -17,6 +17,11 @@ pub const DISK_LOOK: Duration = Duration::from_secs(1);
 pub const WRITTEN_FILES: usize = 200_000;
 /// Between two containers that are measured, so many times what the first took is left to others.
 pub const WRITTEN_SHARE: u32 = 20;
+/// A data directory whose daemon is gone is waited for so long: a child of it that was just being
+/// started holds the lock until it is another program.
+pub const LOCK_PATIENCE: Duration = Duration::from_secs(5);
+/// Between two tries to lock it.
+pub const LOCK_LOOK: Duration = Duration::from_millis(10);
 
 const _: () = assert!(DISK_KEPT > 4 * super::SEGMENT_SIZE);
 const _: () = assert!(DISK_WARNED_PERCENT < super::DISK_FREE_PERCENT);
