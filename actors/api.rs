@@ -26,6 +26,7 @@ mod logs;
 mod metrics;
 mod nodes;
 pub mod openapi;
+mod pauses;
 mod plans;
 mod reach;
 mod read;

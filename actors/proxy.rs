@@ -3,10 +3,12 @@
 //! Owns the table of routes that the threads use, and is settled once they use it. Never touches a
 //! connection: that is the engine, on threads of its own.
 
+mod access;
 mod acme;
 pub mod certs;
 mod connection;
 pub mod engine;
+mod gate;
 mod gauge;
 mod io;
 pub mod listen;
@@ -17,11 +19,14 @@ pub mod shared;
 #[cfg(test)]
 mod tests;
 
+pub use access::AccessLog;
+pub use acme::OrderSettings;
+
 use crate::actors::mailbox::Stamp;
 use crate::actors::root::{self, Child, ChildMessage, RootRef, Supervised, View};
 use crate::id::Index;
+use crate::limits::INGRESS_HELD;
 use crate::secret::Keyring;
-pub use acme::OrderSettings;
 use acme::Orders;
 use certs::Opener;
 use engine::Threads;
@@ -38,6 +43,8 @@ pub enum Msg {
     View(View),
     /// How long does a message wait here?
     Stamped(Stamp),
+    /// Clients have waited long enough for a table.
+    Serve,
 }
 
 impl ChildMessage for Msg {
@@ -49,6 +56,9 @@ impl ChildMessage for Msg {
         Self::Stamped(stamp)
     }
 }
+
+/// This node's keyring, once it has taken up what the state has for it.
+pub type TakeUp = Arc<dyn Fn(&str) -> Keyring + Send + Sync>;
 
 /// What it starts with.
 pub struct Args {
@@ -63,6 +73,8 @@ pub struct Args {
     pub keyring: Keyring,
     /// How they are ordered.
     pub orders: OrderSettings,
+    /// What opens the secrets of routes with `auth`.
+    pub take_up: TakeUp,
 }
 
 /// The actor.
@@ -70,8 +82,8 @@ pub struct Proxy;
 
 /// What it keeps.
 pub struct State {
-    root: RootRef,
-    shared: Arc<Shared>,
+    args: Args,
+    /// None until there is a table: connections wait to be accepted.
     threads: Option<Threads>,
     /// A current view has been shown.
     shown: bool,
@@ -99,22 +111,27 @@ impl Actor for Proxy {
 
     async fn pre_start(
         &self,
-        _myself: ActorRef<Msg>,
+        myself: ActorRef<Msg>,
         args: Args,
     ) -> Result<State, ActorProcessingErr> {
-        let threads = Threads::start(&args.shared, args.addresses.doors()?)?;
         let (views, watched) = watch::channel(None);
         let opener = Opener::new(args.keyring.clone());
-        let orders = Orders::new(args.root.clone(), watched, args.keyring, args.orders);
-        Ok(State {
-            root: args.root,
-            shared: args.shared,
-            threads: Some(threads),
+        let (keyring, settings) = (args.keyring.clone(), args.orders.clone());
+        let orders = Orders::new(args.root.clone(), watched, keyring, settings);
+        let mut state = State {
+            args,
+            threads: None,
             shown: false,
             opener,
             views,
             _orders: AbortOnDropHandle::new(tokio::spawn(orders.keep())),
-        })
+        };
+        if state.args.shared.is_known() {
+            state.serve()?;
+        } else {
+            myself.send_after(INGRESS_HELD, || Msg::Serve);
+        }
+        Ok(state)
     }
 
     async fn handle(
@@ -124,8 +141,9 @@ impl Actor for Proxy {
         state: &mut State,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            Msg::View(view) => state.on_view(&view),
+            Msg::View(view) => state.on_view(&view)?,
             Msg::Stamped(stamp) => stamp.arrived(),
+            Msg::Serve => state.serve()?,
         }
         Ok(())
     }
@@ -145,23 +163,47 @@ impl Actor for Proxy {
 impl State {
     /// Until the view is known to be current, what was true before the restart is not shown: the
     /// log is replayed through old states.
-    fn on_view(&mut self, view: &View) {
+    fn on_view(&mut self, view: &View) -> std::io::Result<()> {
         let touched = &view.touched;
         let first = touched.all || !self.shown;
-        let routes = first || !touched.apps.is_empty() || !touched.allocations.is_empty();
+        let routes = first
+            || touched.routes
+            || touched.secrets
+            || !touched.apps.is_empty()
+            || !touched.allocations.is_empty();
+        let shared = &self.args.shared;
         if view.current && routes {
-            self.shared.show(&view.state, view.node);
+            self.open_gates(view);
+            shared.show(&view.state, view.node);
         }
-        let by_local_ca = routes && self.shared.settings.local_ca.is_some();
+        let by_local_ca = routes && shared.settings.local_ca.is_some();
         if view.current && (first || by_local_ca || !touched.certificates.is_empty()) {
             let keyring = view.state.nodes.get(&view.node).map(|node| node.keyring.as_str());
-            self.shared.serve_by(self.opener.open(&view.state, keyring));
-            self.shared.show_answers(&view.state);
+            shared.serve_by(self.opener.open(&view.state, keyring));
+            shared.show_answers(&view.state);
         }
-        self.shown |= view.current;
+        if view.current {
+            self.shown = true;
+            self.serve()?;
+        }
         self.views.send_replace(Some(view.clone()));
         let index = if view.current { view.index } else { Index(0) };
         // Root outlives its children.
-        let _ = self.root.cast(root::Msg::Settled { child: Child::Proxy, index });
+        let _ = self.args.root.cast(root::Msg::Settled { child: Child::Proxy, index });
+        Ok(())
+    }
+
+    /// Accepts connections from now on.
+    fn serve(&mut self) -> std::io::Result<()> {
+        if self.threads.is_none() {
+            let doors = self.args.addresses.doors()?;
+            self.threads = Some(Threads::start(&self.args.shared, doors)?);
+        }
+        Ok(())
+    }
+
+    fn open_gates(&self, view: &View) {
+        let Some(node) = view.state.nodes.get(&view.node) else { return };
+        self.args.shared.gate.show(&view.state, || (self.args.take_up)(&node.keyring));
     }
 }

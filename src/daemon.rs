@@ -27,7 +27,7 @@ use crate::actors::platform::private_containerd as private;
 use crate::actors::platform::{Places, Platform, PlatformError};
 pub use crate::actors::proxy::local_ca::certificate_file as local_ca_file;
 use crate::actors::proxy::local_ca::{LocalCa, LocalCaError};
-use crate::actors::proxy::shared as ingress;
+use crate::actors::proxy::{self, shared as ingress};
 use crate::actors::raft::lock::{DataLock, LockError};
 use crate::actors::root::{self, Member, RootRef};
 use crate::api::wire::{InitRequest, InitView};
@@ -245,7 +245,8 @@ impl Node {
             // Not served yet, but a taken address is told now.
             None => {
                 equipment::plain(&config)?;
-                equipment::ingress(&config).map(|_| None)?
+                equipment::try_ingress(&config)?;
+                None
             }
         };
         // Before the API answers: a member never says that it is none.
@@ -254,6 +255,8 @@ impl Node {
             None => Standing::Unclaimed,
         };
         let (sender, fatal) = mpsc::unbounded_channel();
+        let access =
+            proxy::AccessLog::start(config.data_dir.clone()).map_err(DaemonError::Thread)?;
         let shared = Arc::new(Shared {
             config: Arc::clone(&config),
             boot: BootId(rand::random()),
@@ -266,7 +269,7 @@ impl Node {
             queries: DnsQueries::default(),
             standing: watch::Sender::new(standing),
             local,
-            ingress: ingress(&config)?,
+            ingress: ingress(&config, access)?,
             claiming: Mutex::new(()),
             left: Notify::new(),
             hints: address::hints(&config)?,
@@ -324,7 +327,10 @@ impl Node {
 }
 
 /// What the proxy's threads share, before there are routes.
-fn ingress(config: &DaemonConfig) -> Result<Arc<ingress::Shared>, LocalCaError> {
+fn ingress(
+    config: &DaemonConfig,
+    access: proxy::AccessLog,
+) -> Result<Arc<ingress::Shared>, LocalCaError> {
     let is_dev = config.mode == Mode::Dev;
     let local_ca = is_dev.then(|| LocalCa::open(&config.data_dir).map(Arc::new)).transpose()?;
     let settings = ingress::Settings {
@@ -332,6 +338,7 @@ fn ingress(config: &DaemonConfig) -> Result<Arc<ingress::Shared>, LocalCaError> 
         local_names: is_dev,
         https_port: config.https.port(),
         local_ca,
+        access: Some(access),
     };
     Ok(ingress::Shared::new(settings, Arc::default()))
 }

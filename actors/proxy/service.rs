@@ -4,17 +4,20 @@
 
 mod answer;
 mod upstream;
+mod written;
 
+use super::gate::Verdict;
 use super::gauge::Seat;
 use super::shared::{Route, Settings, Shared};
 use crate::id::AllocId;
 use crate::limits::ROUTE_BODY;
 use crate::node::ingress::forward::{self, Claims, FORGEABLE, Sender, Told};
+use crate::node::ingress::frames::Frames;
 use crate::node::ingress::refusal::Refusal;
 use crate::node::ingress::{challenge, host, path};
 use async_trait::async_trait;
 use bytes::Bytes;
-use hyper::header;
+use hyper::{StatusCode, header};
 use pingora_core::modules::http::HttpModules;
 use pingora_core::modules::http::compression::{ResponseCompression, ResponseCompressionBuilder};
 use pingora_core::protocols::Digest;
@@ -56,6 +59,12 @@ pub struct Ctx {
     head: Option<Duration>,
     /// The client is to stay with this replica from now on.
     stay: Option<String>,
+    /// The container's side of a WebSocket.
+    socket: Option<Frames>,
+    /// The name under which it was let in.
+    user: Option<String>,
+    /// What mill answered itself.
+    error: Option<&'static str>,
 }
 
 /// What becomes of a request.
@@ -141,6 +150,20 @@ impl Ingress {
         Ok(())
     }
 
+    /// Whether its name and password are good, where the route wants them.
+    async fn let_in(&self, session: &Session, ctx: &mut Ctx) -> std::result::Result<(), Refusal> {
+        let auth = ctx.route.as_ref().and_then(|route| route.route.options.auth.as_ref());
+        let Some(secret) = auth else { return Ok(()) };
+        let header = session.req_header().headers.get(header::AUTHORIZATION);
+        let header = header.and_then(|value| value.to_str().ok());
+        match self.shared.gate.admit(secret, header).await {
+            Verdict::Welcome(name) => ctx.user = Some(name),
+            Verdict::Stranger => return Err(Refusal::Unauthorized),
+            Verdict::Crowded => return Err(Refusal::TooMany),
+        }
+        Ok(())
+    }
+
     /// Routes a request.
     fn route(&self, session: &Session, ctx: &mut Ctx) -> Way {
         let wanted = self.receive(session, ctx)?;
@@ -148,8 +171,13 @@ impl Ingress {
             return Ok(Onward::Answer(answer));
         }
         let found = self.shared.routes().find(&wanted.host, &wanted.normal);
-        let route = found.ok_or(Refusal::NoRoute)?;
+        // A node that has just started may know of none.
+        let missing = || if self.shared.is_known() { Refusal::NoRoute } else { Refusal::NoReplica };
+        let route = found.ok_or_else(missing)?;
         ctx.route = Some(Arc::clone(&route));
+        if let Some(pause) = &route.paused {
+            return Err(Refusal::Paused(pause.message.clone()));
+        }
         let told = ctx.told.as_ref().ok_or(Refusal::Internal)?;
         Self::check(&route, told, session.req_header())?;
         ctx.normal = wanted.normal;
@@ -174,6 +202,12 @@ fn peer_of(session: &Session) -> IpAddr {
     inet.map_or(Ipv4Addr::UNSPECIFIED.into(), |address| address.ip())
 }
 
+fn is_websocket(response: &ResponseHeader) -> bool {
+    let protocol = response.headers.get(header::UPGRADE).and_then(|value| value.to_str().ok());
+    response.status == StatusCode::SWITCHING_PROTOCOLS
+        && protocol.is_some_and(|protocol| protocol.eq_ignore_ascii_case("websocket"))
+}
+
 fn body_max(route: &Route) -> u64 {
     route.route.options.body_max.map_or(ROUTE_BODY, |most| most.0)
 }
@@ -196,6 +230,9 @@ impl ProxyHttp for Ingress {
             patience: None,
             head: None,
             stay: None,
+            socket: None,
+            user: None,
+            error: None,
         }
     }
 
@@ -206,6 +243,11 @@ impl ProxyHttp for Ingress {
     /// Before the engine's own modules look at the request.
     async fn early_request_filter(&self, session: &mut Session, ctx: &mut Ctx) -> Result<()> {
         ctx.way = self.route(session, ctx);
+        if ctx.way.is_ok()
+            && let Err(refusal) = self.let_in(session, ctx).await
+        {
+            ctx.way = Err(refusal);
+        }
         if ctx.route.as_ref().is_some_and(|route| route.route.options.compress)
             && let Some(module) = session.downstream_modules_ctx.get_mut::<ResponseCompression>()
         {
@@ -226,6 +268,7 @@ impl ProxyHttp for Ingress {
                 Ok(true)
             }
             Err(refusal) => {
+                ctx.error = Some(refusal.code());
                 answer::refuse(session, &refusal).await?;
                 Ok(true)
             }
@@ -304,6 +347,7 @@ impl ProxyHttp for Ingress {
         if response.status.as_u16() >= 200 || response.status.as_u16() == 101 {
             ctx.patience = None;
             ctx.head = Some(ctx.started.elapsed());
+            ctx.socket = is_websocket(response).then(Frames::default);
             if let Some(seat) = &ctx.seat {
                 seat.gauge().answered();
             }
@@ -323,6 +367,23 @@ impl ProxyHttp for Ingress {
             answer::dress(session, response, ctx, hsts)?;
         }
         Ok(())
+    }
+
+    /// A WebSocket whose container ends it without a word is closed as the protocol wants it.
+    fn response_body_filter(
+        &self,
+        _session: &mut Session,
+        body: &mut Option<Bytes>,
+        end: bool,
+        ctx: &mut Ctx,
+    ) -> Result<Option<Duration>> {
+        let Some(socket) = &mut ctx.socket else { return Ok(None) };
+        let bytes = body.as_deref().unwrap_or_default();
+        socket.advance(bytes);
+        if end && let Some(goodbye) = socket.end() {
+            *body = Some([bytes, goodbye].concat().into());
+        }
+        Ok(None)
     }
 
     fn fail_to_connect(
@@ -369,6 +430,9 @@ impl ProxyHttp for Ingress {
                 self.shared.traffic.ended(&route.figures, answered, took);
             }
             None => self.shared.traffic.refused(answered),
+        }
+        if let Some(access) = &self.shared.settings.access {
+            written::down(access, session, answered, ctx);
         }
     }
 

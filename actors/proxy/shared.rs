@@ -2,7 +2,9 @@
 //!
 //! Owns the swap of the table, which no request notices. Never holds a connection.
 
+use super::access::AccessLog;
 use super::certs::{self, ByHost, Certificates};
+use super::gate::Gate;
 use super::gauge::Gauge;
 use super::local_ca::LocalCa;
 use crate::actors::traffic::{RouteTraffic, Traffic, source};
@@ -10,6 +12,7 @@ use crate::cidr::Cidr;
 use crate::fsm::State;
 use crate::id::{AllocId, NodeId};
 use crate::limits::{INGRESS_CONNECTIONS, INGRESS_SOURCE};
+use crate::node::ingress::access::log_of;
 use crate::node::ingress::challenge::{self, Answers};
 use crate::node::ingress::table::{Maker, Rule, Table};
 use arc_swap::ArcSwap;
@@ -17,7 +20,7 @@ use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// The routes as the threads use them.
 pub type Routes = Table<Arc<RouteTraffic>, Arc<Gauge>>;
@@ -35,6 +38,8 @@ pub struct Settings {
     pub https_port: u16,
     /// What signs for every host; none but on a developer's machine.
     pub local_ca: Option<Arc<LocalCa>>,
+    /// Where requests are written down.
+    pub access: Option<AccessLog>,
 }
 
 /// What the threads share.
@@ -43,11 +48,15 @@ pub struct Shared {
     pub settings: Settings,
     /// What is counted.
     pub traffic: Arc<Traffic>,
+    /// Who may pass routes with `auth`.
+    pub gate: Gate,
     /// The certificates of the hosts.
     pub certificates: Arc<Certificates>,
     table: ArcSwap<Routes>,
     answers: ArcSwap<Answers>,
     gauges: Mutex<BTreeMap<AllocId, Arc<Gauge>>>,
+    /// It is a current one.
+    known: AtomicBool,
     connections: AtomicUsize,
     sources: Mutex<BTreeMap<IpAddr, usize>>,
 }
@@ -59,10 +68,12 @@ impl Shared {
         Arc::new(Self {
             settings,
             traffic,
+            gate: Gate::default(),
             certificates: Arc::default(),
             table: ArcSwap::from_pointee(Routes::default()),
             answers: ArcSwap::default(),
             gauges: Mutex::default(),
+            known: AtomicBool::new(false),
             connections: AtomicUsize::new(0),
             sources: Mutex::default(),
         })
@@ -99,6 +110,12 @@ impl Shared {
         self.certificates.set(certificates);
     }
 
+    /// Whether this process has known the routes.
+    #[must_use]
+    pub fn is_known(&self) -> bool {
+        self.known.load(Ordering::Acquire)
+    }
+
     /// Makes the table of a state the one that counts.
     pub fn show(&self, state: &State, node: NodeId) {
         let mut kept = BTreeMap::new();
@@ -120,7 +137,16 @@ impl Shared {
         let keys: std::collections::BTreeSet<&str> =
             table.rules().map(|rule| rule.key.as_str()).collect();
         self.traffic.keep(|key| keys.contains(key));
-        self.table.store(Arc::new(table));
+        let before = self.table.swap(Arc::new(table));
+        self.known.store(true, Ordering::Release);
+        self.close_logs(&before, state);
+    }
+
+    /// Nothing more is written of services that are gone.
+    fn close_logs(&self, before: &Routes, state: &State) {
+        let Some(access) = &self.settings.access else { return };
+        let gone = before.rules().filter(|rule| state.owner(&rule.service).is_none());
+        gone.for_each(|rule| access.close(log_of(Some(&rule.service))));
     }
 
     /// A place for one more connection; none if there are too many, or of that source.

@@ -155,6 +155,7 @@ impl State {
             Command::Secrets(change) => self.change_secrets(change, touched),
             Command::Volumes(change) => self.change_volumes(change, touched),
             Command::Certificates(change) => self.change_certificates(change, touched),
+            Command::Routes(change) => self.change_routes(change, touched),
             Command::Unreadable => {
                 let what = "the entry holds no command of this version".to_owned();
                 Err(Rejection::Illegal { what })

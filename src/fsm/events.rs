@@ -121,6 +121,10 @@ pub enum EventKind {
     CertificateImported,
     /// An order for a host has failed.
     CertificateFailed,
+    /// A host was paused, or its message changed.
+    RoutePaused,
+    /// A host was resumed.
+    RouteResumed,
 }
 
 impl EventKind {
@@ -166,6 +170,8 @@ impl EventKind {
             Self::CertificateRenewed => "certificate-renewed",
             Self::CertificateImported => "certificate-imported",
             Self::CertificateFailed => "certificate-failed",
+            Self::RoutePaused => "route-paused",
+            Self::RouteResumed => "route-resumed",
         }
     }
 }
@@ -193,6 +199,9 @@ pub fn record(before: &State, after: &mut State, touched: &Touched) {
     }
     for host in &touched.certificates {
         found.certificate(host, before, after);
+    }
+    if touched.routes {
+        found.pauses(before, after);
     }
     found.keep(after);
 }
@@ -359,6 +368,21 @@ impl Found {
                 Health::Unhealthy => push(EventKind::AllocationUnhealthy, is.message.clone()),
                 Health::None | Health::Checking => {}
             }
+        }
+    }
+
+    fn pauses(&mut self, before: &State, after: &State) {
+        for (host, new) in &after.pauses {
+            let old = before.pauses.get(host);
+            if old.is_some_and(|old| Arc::ptr_eq(old, new)) {
+                continue;
+            }
+            let words = if new.message.is_empty() { "" } else { ": " };
+            let message = format!("{host}{words}{}", new.message);
+            self.push(EventKind::RoutePaused, |event| event.message = Some(message));
+        }
+        for host in before.pauses.keys().filter(|host| !after.pauses.contains_key(*host)) {
+            self.push(EventKind::RouteResumed, |event| event.message = Some(host.clone()));
         }
     }
 

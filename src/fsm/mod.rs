@@ -21,6 +21,7 @@ pub mod mesh;
 pub mod model;
 mod nodes;
 mod recover;
+pub mod routes;
 mod runs;
 pub mod secrets;
 mod standstill;
@@ -106,6 +107,9 @@ pub struct State {
     /// Certificates of hosts, sealed.
     #[serde(default, skip_serializing_if = "certificates::Certificates::is_empty")]
     pub certificates: certificates::Certificates,
+    /// Hosts that are paused.
+    #[serde(default, skip_serializing_if = "OrdMap::is_empty")]
+    pub pauses: routes::Pauses,
     /// The last versions of names that were deleted.
     #[serde(default, skip_serializing_if = "OrdMap::is_empty")]
     pub deleted_secrets: OrdMap<SecretName, u64>,
@@ -230,6 +234,8 @@ pub struct Touched {
     pub volumes: bool,
     /// The certificates of these hosts; an empty name: where they are ordered.
     pub certificates: BTreeSet<String>,
+    /// The paused hosts.
+    pub routes: bool,
 }
 
 /// What an entry did.
@@ -253,6 +259,7 @@ impl Touched {
             images: true,
             secrets: true,
             volumes: true,
+            routes: true,
             ..Self::default()
         }
     }
@@ -265,6 +272,7 @@ impl Touched {
         self.images |= other.images;
         self.secrets |= other.secrets;
         self.volumes |= other.volumes;
+        self.routes |= other.routes;
         self.tokens.extend(other.tokens.iter().cloned());
         self.certificates.extend(other.certificates.iter().cloned());
         self.allocations.extend(other.allocations.iter().cloned());

@@ -3,6 +3,8 @@
 //! Owns what both engines of the proxy call, so that they can't differ. Never reads or writes a
 //! connection.
 
+pub mod access;
+pub mod auth;
 pub mod challenge;
 pub mod chunks;
 pub mod figures;
@@ -10,6 +12,7 @@ pub mod figures;
 #[path = "ingress/tests/fixture.rs"]
 pub mod fixture;
 pub mod forward;
+pub mod frames;
 pub mod head;
 pub mod host;
 pub mod path;

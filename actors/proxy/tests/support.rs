@@ -139,6 +139,9 @@ async fn serve(mut stream: BufReader<TcpStream>, number: usize) {
     while let Some(head) = head(&mut stream).await {
         COUNT.fetch_add(1, Ordering::Relaxed);
         let path = head.split(' ').nth(1).unwrap_or_default().to_owned();
+        if header(&head, "expect").is_some() {
+            let _ = stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await;
+        }
         let upload = body(&mut stream, &head).await;
         let ok = |text: &str| {
             let length = text.len();
@@ -168,6 +171,14 @@ async fn serve(mut stream: BufReader<TcpStream>, number: usize) {
             }
             "echo" => {
                 upgraded(stream).await;
+                return;
+            }
+            "socket" => {
+                let last = path.split('?').nth(1).map(|hex| hex::decode(hex).unwrap());
+                let head = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n\
+                            Upgrade: websocket\r\n\r\n";
+                let whole = [head.as_bytes(), &last.unwrap_or_default()].concat();
+                let _ = stream.write_all(&whole).await;
                 return;
             }
             "large" => ok(&"x".repeat(1 << 20)),
