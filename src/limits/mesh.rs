@@ -40,6 +40,8 @@ pub const MESH_MTU_MAX: u32 = 8_920;
 pub const MESH_PACKET: usize = MESH_MTU_MAX as usize + 80;
 /// How often the path's MTU is looked at.
 pub const MESH_PATH_LOOK: Duration = Duration::from_secs(30);
+/// How long other nodes may take to have new keys before the answer says which have not.
+pub const MESH_ROTATE_WAIT: Duration = Duration::from_secs(10);
 /// After a failure the mesh is tried again this much later.
 pub const MESH_RETRY: Duration = Duration::from_secs(2);
 

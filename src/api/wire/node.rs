@@ -48,6 +48,15 @@ pub struct DrainRequest {
     pub timeout: Option<u64>,
 }
 
+/// Which nodes have new keys of the mesh.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct MeshKeysView {
+    /// Names of those that have.
+    pub changed: Vec<String>,
+    /// Names of those that will once they are back.
+    pub waiting: Vec<String>,
+}
+
 /// How a node hears another one in the mesh.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct MeshView {
