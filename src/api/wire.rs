@@ -18,7 +18,9 @@ pub use deploy::*;
 pub use exec::ExecControl;
 pub use explain::*;
 pub use image::{LayerProgress, LoginRequest, LoginView};
-pub use node::{DrainRequest, DrainView, LabelsRequest, LeftView, MeshKeysView, MeshView};
+pub use node::{
+    DrainRequest, DrainView, LabelsRequest, LeftView, MeshKeysView, MeshView, PeerCheckView,
+};
 pub use route::{RouteView, TrafficView};
 pub use secret::*;
 pub use task::{RunView, SpawnRequest, TaskView};

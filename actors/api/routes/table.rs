@@ -122,6 +122,12 @@ const MAIN: &[Route] = &[
             "Remove a drained node, or one that is down, for good",
         )
     },
+    get(
+        "/v1/mesh/peers",
+        |c, r| Box::pin(mesh::peers(c, r)),
+        Gives::List(shape::<wire::PeerCheckView>()),
+        "Which ports the nodes reach of each other, tried now",
+    ),
     Route {
         role: Some(Role::Admin),
         status: 200,

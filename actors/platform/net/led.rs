@@ -29,7 +29,9 @@ impl Net {
             *self.led.0.lock() = before;
             return told;
         }
-        self.forget(move |flow| is_misled(flow, &virtuals)).await;
+        if before.is_none_or(|before| loses(&before, &virtuals)) {
+            self.forget(move |flow| is_misled(flow, &virtuals)).await;
+        }
         Ok(())
     }
 
@@ -37,6 +39,12 @@ impl Net {
         let led = self.led.0.lock();
         led.as_ref().map(|virtuals| firewall::lead(&self.config, virtuals)).unwrap_or_default()
     }
+}
+
+/// Whether an address led to a replica that it leads to no more.
+fn loses(before: &Virtuals, now: &Virtuals) -> bool {
+    let mut all = before.targets.iter();
+    all.any(|(place, old)| now.targets.get(place).is_none_or(|new| !old.is_subset(new)))
 }
 
 /// Whether a connection goes by UDP from a stable address to a replica that it leads to no more.
