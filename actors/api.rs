@@ -23,6 +23,7 @@ mod lend;
 pub mod listener;
 mod logins;
 mod logs;
+mod mesh;
 mod metrics;
 mod nodes;
 pub mod openapi;

@@ -135,7 +135,7 @@ fn a_node_that_is_up_and_not_heard_in_the_mesh_is_a_warning_with_its_port() {
     let mut state = cluster();
     let mut second = (*state.nodes[&NodeId(1)]).clone();
     (second.id, second.name) = (NodeId(2), "n2".to_owned());
-    second.mesh = Some(MeshPart { key: MeshKey::new([2; 32]), port: 51_820 });
+    second.mesh = Some(MeshPart { key: MeshKey::new([2; 32]), port: 51_820, rotation: 0 });
     state.nodes.insert(second.id, std::sync::Arc::new(second.clone()));
     let warned = |state: &State, figures: mesh::Figures| {
         let heard = [(NodeId(2), figures)].into();

@@ -14,6 +14,7 @@ use crate::id::{NodeId, WorkloadName};
 use crate::limits;
 use crate::node::certificates::ends_soon;
 use crate::node::mesh::Figures;
+use crate::node::network::Subnet;
 use crate::scheduler::place;
 use crate::scheduler::plan::Unplaced;
 use crate::units::{Millis, Timestamp};
@@ -67,6 +68,7 @@ pub(super) fn warnings(state: &State, seen: &Observed) -> Vec<WarningView> {
         }
         all.extend(of_deployment(state, app));
     }
+    all.extend(of_addresses(state));
     all.extend(of_secrets(state));
     all.extend(state.allocations.values().filter_map(|allocation| of_removal(allocation)));
     all.extend(of_volumes(state, seen));
@@ -85,6 +87,24 @@ fn of_pauses(state: &State, now: Timestamp) -> impl Iterator<Item = WarningView>
             command: Some(format!("mill route resume {quote}{host}{quote}")),
         }
     })
+}
+
+/// Services that have no stable address, since a node has their part of the subnet.
+fn of_addresses(state: &State) -> Option<WarningView> {
+    let cluster = state.cluster.as_ref().filter(|_| state.is_next())?;
+    let subnet = Subnet::of(cluster.subnet, cluster.prefix);
+    let last = subnet.last_slice()?;
+    // Where there is room for one node alone, nobody expects more.
+    let is_small = subnet.slice(1).is_none();
+    let node = state.nodes.values().find(|node| node.subnet == last.address())?;
+    let name = &node.name;
+    let message = format!(
+        "{name} has {last}, the last part of the subnet: services have no stable addresses, and \
+         NAME.virtual.mill is not answered; NAME.mill is"
+    );
+    let is_news = !is_small && state.apps.values().any(|app| !app.services.is_empty());
+    let subject = "cluster".to_owned();
+    is_news.then_some(WarningView { subject, message, command: None })
 }
 
 /// Volumes that are nearly full, by what was asked for.
