@@ -5,6 +5,7 @@
 
 mod allocations;
 mod caller;
+mod canaries;
 mod claims;
 mod context;
 mod deploy;

@@ -11,6 +11,7 @@
 
 mod allocation_leak;
 mod api;
+mod canary;
 mod clean;
 mod cli;
 mod cluster_formation;

@@ -270,8 +270,8 @@ impl ProxyHttp for Ingress {
         if response.status.as_u16() >= 200 || response.status.as_u16() == 101 {
             ctx.patience = None;
             ctx.head = Some(ctx.started.elapsed());
-            if let Some(seat) = &ctx.seat {
-                seat.gauge().answered();
+            if let Some(seat) = &mut ctx.seat {
+                seat.answered();
             }
         }
         Ok(())
@@ -320,9 +320,12 @@ impl ProxyHttp for Ingress {
     }
 
     async fn logging(&self, session: &mut Session, error: Option<&Error>, ctx: &mut Ctx) {
-        ctx.seat = None;
         ctx.patience = None;
         let answered = session.response_written().map_or(0, |response| response.status.as_u16());
+        let bytes = (ctx.body, session.body_bytes_sent() as u64);
+        if let Some(seat) = ctx.seat.take() {
+            seat.ended(&self.shared.traffic, answered, bytes);
+        }
         if let Some(error) = error {
             let request = session.request_summary();
             tracing::debug!(%error, request, answered, "a request was not passed on");
@@ -330,7 +333,7 @@ impl ProxyHttp for Ingress {
         match &ctx.route {
             Some(route) => {
                 let took = ctx.head.unwrap_or_else(|| ctx.started.elapsed());
-                self.shared.traffic.ended(&route.figures, answered, took);
+                self.shared.traffic.ended(&route.figures, answered, took, bytes);
             }
             None => self.shared.traffic.refused(answered),
         }

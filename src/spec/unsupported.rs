@@ -2,6 +2,7 @@
 //!
 //! Owns one table: whoever builds a feature deletes its line. Never refuses a file by itself.
 
+use super::model::{ServiceSpec, UpdateOrder};
 use super::parsed::Parsed;
 use super::report::Problem;
 
@@ -9,7 +10,6 @@ use super::report::Problem;
 const FIELDS: &[(&[&str], &str)] = &[
     (&["service", "*", "route", "*", "auth"], "basic authentication of routes"),
     (&["service", "*", "route", "*", "log"], "access logs"),
-    (&["service", "*", "update", "canary"], "canaries"),
 ];
 
 /// Everything in a file that this build can't execute, with its place.
@@ -27,8 +27,37 @@ pub fn unsupported(parsed: &Parsed) -> Vec<Problem> {
             problems.push(parsed.problem_at(*span, text, None));
         }
     }
+    for (name, service) in &parsed.spec.services {
+        if let Some((text, hint)) = canary(service) {
+            let path = ["service", name.as_str(), "update", "canary"];
+            problems.push(parsed.problem(
+                &path,
+                format!("service {:?}: {text}", name.as_str()),
+                hint,
+            ));
+        }
+    }
     problems.sort_by_key(|problem| problem.span);
     problems
+}
+
+/// Why a canary could not be judged.
+fn canary(service: &ServiceSpec) -> Option<(&'static str, Option<String>)> {
+    let update = &service.update;
+    let canary = update.canary.as_ref()?;
+    if service.routes.iter().all(|route| route.options.to.is_some()) {
+        let text = "a canary is judged by the requests of its routes, and there is none";
+        return Some((text, Some("add a route, or take the canary out".to_owned())));
+    }
+    if update.order == UpdateOrder::StopFirst && canary.count >= service.replicas {
+        let text = "a canary of all replicas would leave no old one to compare it with";
+        let hint = match service.replicas {
+            1 => "write order=\"start-first\"".to_owned(),
+            n => format!("write order=\"start-first\", or canary={} at most", n - 1),
+        };
+        return Some((text, Some(hint)));
+    }
+    None
 }
 
 fn message(kind: &str, name: &str, what: &str) -> String {
@@ -65,7 +94,6 @@ task \"t\" { image \"busybox\"; env { S \"${secret(s)}\" } }
         let expected = [
             (6, 28, "service \"web\"", "basic authentication of routes"),
             (6, 51, "service \"web\"", "access logs"),
-            (9, 19, "service \"web\"", "canaries"),
         ];
         let expected: Vec<(u32, u32, String)> = expected
             .into_iter()
@@ -74,6 +102,20 @@ task \"t\" { image \"busybox\"; env { S \"${secret(s)}\" } }
             })
             .collect();
         assert_eq!(found, expected);
+    }
+
+    #[yare::parameterized(
+        no_route = { 1, "to=\"https://b.example\"", "judged by the requests of its routes" },
+        all_stopped = { 2, "", "would leave no old one to compare it with" },
+    )]
+    fn a_canary_that_nothing_can_be_said_of_is_refused(count: u32, route: &str, why: &str) {
+        let text = format!(
+            "service \"web\" {{ image \"nginx\"; port 80; replicas 2; route \"a.example\" {route}\n\
+             update order=\"stop-first\" canary={count} for=\"1m\" }}"
+        );
+        let found = unsupported(&read("f", &text).unwrap());
+        assert!(found.len() == 1 && found[0].message.contains(why), "{found:?}");
+        assert_eq!(found[0].line, 2);
     }
 
     #[test]
