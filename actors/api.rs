@@ -5,6 +5,7 @@
 
 mod allocations;
 mod caller;
+mod canaries;
 pub mod certificates;
 mod claims;
 mod context;

@@ -6,17 +6,20 @@
 use crate::actors::mailbox::Stamp;
 use crate::actors::root::{self, Child, ChildMessage, MembersStep, Proposal, RootRef};
 use crate::actors::root::{Supervised, View};
+use crate::actors::traffic::Traffic;
 use crate::cluster::members::Next;
 use crate::cluster::watch::Watch;
 use crate::consensus::raft::node::Conf;
 use crate::fsm::Command;
-use crate::id::{AppName, Index, NodeId};
+use crate::id::{AppName, BootId, Index, NodeId};
 use crate::limits;
+use crate::scheduler::canary::{Counted, Ledger};
 use crate::scheduler::certificates;
 use crate::scheduler::plan::{self, Observed, Scope};
 use crate::units::{Millis, Timestamp};
 use ractor::{Actor, ActorProcessingErr, ActorRef, SpawnErr};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// What the scheduler is told.
@@ -30,6 +33,8 @@ pub enum Msg {
     /// Another node has let itself be heard; up to there it has made its view true, and its clock
     /// is so many milliseconds ahead of this one's.
     Heard(NodeId, Index, Option<i64>),
+    /// Another node, in this life, has told what it counted of canaries.
+    Counted(NodeId, BootId, Vec<Counted>),
     /// The configuration of raft, while this node leads.
     Conf(Option<Conf>),
     /// It is time to look who is silent. An older generation's is ignored.
@@ -55,6 +60,8 @@ impl ChildMessage for Msg {
 pub struct Args {
     /// Where proposals go.
     pub root: RootRef,
+    /// What this node counts itself.
+    pub traffic: Arc<Traffic>,
 }
 
 /// The actor.
@@ -63,6 +70,9 @@ pub struct Scheduler;
 /// What the scheduler keeps.
 pub struct State {
     root: RootRef,
+    traffic: Arc<Traffic>,
+    /// What all nodes have counted of canaries.
+    ledger: Ledger,
     view: Option<View>,
     /// When the view's time was read.
     read_at: Instant,
@@ -98,6 +108,8 @@ impl Actor for Scheduler {
     ) -> Result<State, ActorProcessingErr> {
         Ok(State {
             root: args.root,
+            traffic: args.traffic,
+            ledger: Ledger::default(),
             view: None,
             read_at: Instant::now(),
             observed: Observed::default(),
@@ -140,15 +152,21 @@ impl Actor for Scheduler {
                     return Ok(());
                 }
             }
+            Msg::Counted(node, boot, counted) => {
+                let now = state.elapsed();
+                state.ledger.heard(node, boot, counted, now);
+                return Ok(());
+            }
             Msg::Conf(conf) => {
                 state.on_conf(conf, &myself);
                 return Ok(());
             }
-            Msg::Watch(generation) => {
-                if generation == state.watches {
-                    state.look(&myself);
+            Msg::Watch(generation) if generation != state.watches => return Ok(()),
+            Msg::Watch(_) => {
+                state.look(&myself);
+                if !state.count() {
+                    return Ok(());
                 }
-                return Ok(());
             }
             Msg::Due(generation) if generation != state.generation => return Ok(()),
             Msg::Due(_) => {}
@@ -252,6 +270,18 @@ impl State {
         myself.send_after(limits::SILENCE_TICK, move || Msg::Watch(generation));
         seen.into_iter().for_each(|command| self.ask(&command));
         self.plan_members();
+    }
+
+    /// Sums up the requests of canaries, this node's own among them; answers whether there are any.
+    fn count(&mut self) -> bool {
+        let now = self.elapsed();
+        let Some(view) = self.view.as_ref().filter(|_| self.leads()) else { return false };
+        self.ledger.heard(view.node, view.boot, self.traffic.counted(), now);
+        self.observed.canaries = self.ledger.samples(&view.state, now);
+        let counted = self.observed.canaries.keys();
+        let apps = counted.filter_map(|service| view.state.owner(service));
+        self.dirty.extend(apps.map(|app| app.name.clone()));
+        !self.observed.canaries.is_empty()
     }
 
     /// Takes the next step toward the members that raft should have.
@@ -416,8 +446,8 @@ fn concerns_tasks(view: &View) -> bool {
 ///
 /// # Errors
 /// If the actor can't be spawned.
-pub async fn start(root: RootRef) -> Result<Supervised<Msg>, SpawnErr> {
-    let args = Args { root: root.clone() };
+pub async fn start(root: RootRef, traffic: Arc<Traffic>) -> Result<Supervised<Msg>, SpawnErr> {
+    let args = Args { root: root.clone(), traffic };
     let (actor, _) = Scheduler::spawn_linked(None, Scheduler, args, root.get_cell()).await?;
     Ok(actor.into())
 }

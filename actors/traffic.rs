@@ -2,8 +2,10 @@
 //!
 //! Owns the figures of this node. Never asks another node for its own.
 
-use crate::id::WorkloadName;
+use crate::fsm::State;
+use crate::id::{AllocId, WorkloadName};
 use crate::node::ingress::figures::{Requests, Window};
+use crate::scheduler::canary::{Counted, Stage};
 use crate::spec::model::RateLimit;
 use parking_lot::Mutex;
 use pingora_limits::rate::Rate;
@@ -45,6 +47,29 @@ pub struct Traffic {
     latency: Family<Named, Histogram, fn() -> Histogram>,
     errors: Family<Wrong, Counter>,
     routes: Mutex<BTreeMap<String, Arc<RouteTraffic>>>,
+    replicas: Mutex<BTreeMap<AllocId, Arc<ReplicaTraffic>>>,
+    compared: Mutex<BTreeMap<WorkloadName, Compared>>,
+}
+
+/// What is counted of a service while its canary is under way.
+#[derive(Debug)]
+struct Compared {
+    stage: Stage,
+    /// Also those that no route leads to any more.
+    replicas: BTreeMap<AllocId, Arc<ReplicaTraffic>>,
+}
+
+/// The figures of a replica: of what this node sent there.
+#[derive(Debug, Default)]
+pub struct ReplicaTraffic(Mutex<OfReplica>);
+
+#[derive(Debug, Default)]
+struct OfReplica {
+    window: Window,
+    /// Since it is known here.
+    all: Requests,
+    /// Since that canary of its service began.
+    since: (Stage, Requests),
 }
 
 impl Default for Traffic {
@@ -57,6 +82,8 @@ impl Default for Traffic {
             latency: Family::new_with_constructor(one),
             errors: Family::default(),
             routes: Mutex::default(),
+            replicas: Mutex::default(),
+            compared: Mutex::default(),
         }
     }
 }
@@ -96,10 +123,81 @@ impl Traffic {
 
     /// A request ended, so long after its head was read until the answer's head. Code 0: without
     /// an answer.
-    pub fn ended(&self, route: &RouteTraffic, code: u16, took: Duration) {
+    pub fn ended(&self, route: &RouteTraffic, code: u16, took: Duration, bytes: (u64, u64)) {
         route.latency.observe(took.as_secs_f64());
-        route.window.lock().add(self.begun.elapsed(), code, took);
+        route.window.lock().add(self.begun.elapsed(), code, took, bytes);
         self.requests.get_or_create(&Answered { route: route.key.clone(), code }).inc();
+    }
+
+    /// Those of a replica.
+    #[must_use]
+    pub fn of_replica(&self, id: &AllocId) -> Arc<ReplicaTraffic> {
+        Arc::clone(self.replicas.lock().entry(id.clone()).or_default())
+    }
+
+    /// A replica was tried with a request, and answered so after that long. Code 0: not at all.
+    pub fn tried(&self, replica: &ReplicaTraffic, code: u16, took: Duration, bytes: (u64, u64)) {
+        let mut kept = replica.0.lock();
+        kept.window.add(self.begun.elapsed(), code, took, bytes);
+        kept.all.add(code, took, bytes);
+        if kept.since.0 != Stage::default() {
+            kept.since.1.add(code, took, bytes);
+        }
+    }
+
+    /// By replica, all that this node sent there.
+    #[must_use]
+    pub fn totals(&self) -> BTreeMap<String, Requests> {
+        let replicas = self.replicas.lock();
+        replicas.iter().map(|(id, one)| (id.to_string(), one.0.lock().all.clone())).collect()
+    }
+
+    /// By replica: requests a second, and those of the last minute.
+    #[must_use]
+    pub fn of_replicas(&self) -> BTreeMap<String, (f64, Requests)> {
+        let now = self.begun.elapsed();
+        let of = |(id, replica): (&AllocId, &Arc<ReplicaTraffic>)| {
+            let window = &replica.0.lock().window;
+            (id.to_string(), (window.per_second(now), window.minute(now)))
+        };
+        self.replicas.lock().iter().map(of).collect()
+    }
+
+    /// Canaries that are under way: what their services' replicas get is counted from then on.
+    pub fn compare(&self, state: &State) {
+        let mut compared = self.compared.lock();
+        let mut under_way = BTreeMap::new();
+        for (name, canary) in state.canaries() {
+            let Some(progress) = canary.progress else { continue };
+            let stage = (canary.deployment.revision, progress.since);
+            let kept = compared.remove(name).filter(|known| known.stage == stage);
+            let mut known = kept.unwrap_or(Compared { stage, replicas: BTreeMap::new() });
+            for one in state.allocations_of(name) {
+                let replica = self.of_replica(&one.id);
+                replica.count_from(stage);
+                known.replicas.insert(one.id.clone(), replica);
+            }
+            under_way.insert(name.clone(), known);
+        }
+        for replica in compared.values().flat_map(|ended| ended.replicas.values()) {
+            replica.count_from(Stage::default());
+        }
+        *compared = under_way;
+    }
+
+    /// What was counted of services since their canaries began.
+    #[must_use]
+    pub fn counted(&self) -> Vec<Counted> {
+        let of = |(service, compared): (&WorkloadName, &Compared)| {
+            let replicas = compared.replicas.iter();
+            let replicas = replicas.map(|(id, one)| (id.clone(), one.0.lock().since.1.clone()));
+            Counted {
+                service: service.clone(),
+                stage: compared.stage,
+                replicas: replicas.collect(),
+            }
+        };
+        self.compared.lock().iter().map(of).collect()
     }
 
     /// A request was refused that no route has.
@@ -123,9 +221,10 @@ impl Traffic {
         self.routes.lock().iter().map(of).collect()
     }
 
-    /// Forgets the recent figures of routes that are gone.
-    pub fn keep(&self, is_kept: impl Fn(&str) -> bool) {
+    /// Forgets the recent figures of routes and replicas that are gone.
+    pub fn keep(&self, is_kept: impl Fn(&str) -> bool, is_there: impl Fn(&AllocId) -> bool) {
         self.routes.lock().retain(|key, _| is_kept(key));
+        self.replicas.lock().retain(|id, _| is_there(id));
     }
 
     /// Shows them among other figures.
@@ -136,6 +235,15 @@ impl Traffic {
         registry.register("mill_proxy_latency_seconds", help, self.latency.clone());
         let help = "Requests that a service's container could not answer, by reason";
         registry.register("mill_proxy_upstream_errors", help, self.errors.clone());
+    }
+}
+
+impl ReplicaTraffic {
+    fn count_from(&self, stage: Stage) {
+        let mut kept = self.0.lock();
+        if kept.since.0 != stage {
+            kept.since = (stage, Requests::default());
+        }
     }
 }
 

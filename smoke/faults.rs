@@ -38,7 +38,7 @@ fn bad_files_are_refused_before_anything_is_touched() {
 }
 
 #[test]
-fn what_is_not_built_yet_is_refused_with_its_line() {
+fn what_can_not_be_carried_out_is_refused_with_its_line() {
     let node = TestDaemon::start();
     let file = files::service("web", "x:v1", "update canary=1 for=\"1m\"");
     let _ = node.up(&file).code(2).says("test.mill:7:");

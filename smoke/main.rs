@@ -12,6 +12,7 @@
 mod allocation_leak;
 mod api;
 mod ca_is_down;
+mod canary;
 mod certificates;
 mod clean;
 mod cli;

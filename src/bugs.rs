@@ -9,6 +9,8 @@ pub enum Bug {
     StopUnsettled,
     /// Replaces more replicas at once than the policy allows.
     TooManyAtOnce,
+    /// Judges a canary by however few requests.
+    DecideByFew,
     /// Leaves a failed deployment's new replicas running.
     ForgetRevert,
     /// Takes steps that were planned against an older version.

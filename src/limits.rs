@@ -2,6 +2,9 @@
 //!
 //! Never holds a value that a person sets: those are in the file, the flags or the settings.
 
+mod canary;
+
+pub use canary::*;
 mod converge;
 
 pub use converge::*;
@@ -95,6 +98,8 @@ pub const FILE_LINE_VALUES_MAX: usize = 1_024;
 pub const NAME_MAX: usize = 50;
 /// Most replicas of a service.
 pub const REPLICAS_MAX: u32 = 5_000;
+/// Most requests that a canary may be asked to wait for.
+pub const MIN_REQUESTS_MAX: u32 = 1_000_000;
 /// Most cores that one container can ask for, in thousandths.
 pub const CPU_MAX_MILLI: u64 = 1_024_000;
 /// Least memory that a container starts with, in bytes.

@@ -421,6 +421,11 @@ fn observed(view: &View, figures: impl Iterator<Item = (NodeId, Figures)>) -> Ob
             *all += rate;
             minute.merge(requests);
         }
+        for (id, (rate, requests)) in figures.replicas() {
+            let (all, minute) = seen.replicas.entry(id).or_default();
+            *all += rate;
+            minute.merge(requests);
+        }
         seen.volumes.extend(figures.volumes());
     }
     seen

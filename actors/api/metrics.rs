@@ -10,6 +10,7 @@ use crate::api::views::{self, Observed};
 use crate::api::wire::{AllocationView, NodeView, ServiceView};
 use crate::id::AllocId;
 use crate::limits;
+use crate::node::ingress::figures::Requests;
 use crate::units::Timestamp;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -17,6 +18,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use ractor::rpc::CallResult;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use warp::http::HeaderValue;
@@ -66,6 +68,7 @@ fn page(
     let all = views::allocations(&view.state, seen);
     let here: Vec<&AllocationView> = all.iter().filter(|one| one.node == own).collect();
     allocations(&mut registry, &here, usage);
+    replicas(&mut registry, &all, &context.doors.traffic.totals());
     let volumes = gauges(&mut registry, "mill_volume_bytes", "Bytes of a volume on the disk");
     for (name, bytes) in &usage.volumes {
         volumes.get_or_create(&vec![("volume", name.to_string())]).set(bytes.0 as f64);
@@ -94,6 +97,27 @@ fn counters(registry: &mut Registry, name: &str, help: &str) -> Counters {
     let family = Counters::default();
     registry.register(name, help, family.clone());
     family
+}
+
+/// What this node sent to replicas on any node.
+fn replicas(registry: &mut Registry, all: &[AllocationView], totals: &BTreeMap<String, Requests>) {
+    let help = "Requests that this node sent to a replica, by class of the answer's code";
+    let requests = counters(registry, "mill_proxy_replica_requests", help);
+    let help = "Bytes of bodies between clients and a replica";
+    let bytes = counters(registry, "mill_proxy_replica_bytes", help);
+    for one in all {
+        let Some(of) = totals.get(&one.id) else { continue };
+        let labels = |name: &'static str, value: &str| {
+            let ids = [("service", one.name.clone()), ("allocation", one.id.clone())];
+            ids.into_iter().chain([(name, value.to_owned())]).collect::<Labels>()
+        };
+        for (class, count) in of.codes.iter().enumerate().filter(|(_, count)| **count > 0) {
+            let class = if class == 0 { "none".to_owned() } else { format!("{class}xx") };
+            requests.get_or_create(&labels("code", &class)).inc_by(*count as f64);
+        }
+        bytes.get_or_create(&labels("direction", "received")).inc_by(of.received as f64);
+        bytes.get_or_create(&labels("direction", "sent")).inc_by(of.sent as f64);
+    }
 }
 
 fn allocations(registry: &mut Registry, all: &[&AllocationView], usage: &NodeUsage) {

@@ -51,6 +51,9 @@ pub struct Figures {
     /// By route: requests a second, and those of the last minute.
     #[serde(default)]
     traffic: BTreeMap<String, (f64, Requests)>,
+    /// By replica: the same of what it sent there.
+    #[serde(default)]
+    replicas: BTreeMap<String, (f64, Requests)>,
     /// How it hears the others in the mesh.
     #[serde(default)]
     mesh: BTreeMap<NodeId, mesh::Figures>,
@@ -76,6 +79,7 @@ impl From<NodeUsage> for Figures {
             disks: disks.collect(),
             log_disk: LogDisk::default(),
             traffic: BTreeMap::new(),
+            replicas: BTreeMap::new(),
             mesh: BTreeMap::new(),
             volumes,
         }
@@ -111,6 +115,11 @@ impl Figures {
     /// By route.
     pub fn traffic(&self) -> &BTreeMap<String, (f64, Requests)> {
         &self.traffic
+    }
+
+    /// By replica, what it sent there.
+    pub fn replicas(&self) -> impl Iterator<Item = (AllocId, &(f64, Requests))> {
+        self.replicas.iter().map(|(id, of)| (AllocId::from(id.as_str()), of))
     }
 
     /// How it hears the others in the mesh.
@@ -154,7 +163,8 @@ pub async fn of_this_node(context: &Context) -> Option<Figures> {
     };
     let log_disk = context.vitals().await.map(|vitals| vitals.disk).unwrap_or_default();
     let traffic = context.doors.traffic.figures();
-    Some(last.keep(Figures { mesh, log_disk, traffic, ..usage.into() }))
+    let replicas = context.doors.traffic.of_replicas();
+    Some(last.keep(Figures { mesh, log_disk, traffic, replicas, ..usage.into() }))
 }
 
 /// The last figures of a node, and when they came.

@@ -111,7 +111,7 @@ impl Link {
     async fn session(&self) -> Result<(), LinkError> {
         let mut client = self.client().await?;
         let letters = self.letterbox.open();
-        let beats = Beats::new(self.to, self.post.pulse());
+        let beats = Beats::new(self.to, Arc::clone(&self.post));
         let frames = frames(letters, beats, Arc::clone(&self.letterbox));
         let mut call = super::call(frames, self.incarnation);
         if let Some(here) = self.here() {
@@ -215,14 +215,16 @@ fn gather(first: Letter, letters: &mut mpsc::Receiver<Letter>, letterbox: &Lette
 /// When a heartbeat is due on a link.
 struct Beats {
     to: NodeId,
+    post: Arc<Post>,
     pulse: watch::Receiver<Pulse>,
     last: Option<Instant>,
     told: Pulse,
 }
 
 impl Beats {
-    fn new(to: NodeId, pulse: watch::Receiver<Pulse>) -> Self {
-        Self { to, pulse, last: None, told: Pulse::default() }
+    fn new(to: NodeId, post: Arc<Post>) -> Self {
+        let pulse = post.pulse();
+        Self { to, post, pulse, last: None, told: Pulse::default() }
     }
 
     /// The next one, while the other end leads: at an interval, and soon when something new is
@@ -253,7 +255,8 @@ impl Beats {
         self.told = pulse;
         let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         let time_ms = Millis::from(since_epoch.unwrap_or_default()).0;
-        Heartbeat { boot: pulse.boot.0, settled: pulse.settled.0, time_ms }
+        let counted = self.post.counted();
+        Heartbeat { boot: pulse.boot.0, settled: pulse.settled.0, time_ms, counted }
     }
 }
 
@@ -264,17 +267,17 @@ mod tests {
 
     #[tokio::test]
     async fn only_the_leader_is_sent_heartbeats_and_what_is_settled_soon() {
-        let (to, from) = watch::channel(Pulse::default());
-        let mut beats = Beats::new(NodeId(2), from);
+        let post = Post::new();
+        let mut beats = Beats::new(NodeId(2), Arc::clone(&post));
         let none = tokio::time::timeout(Duration::from_millis(20), beats.next()).await;
         assert!(none.is_err(), "it doesn't lead");
-        to.send_modify(|pulse| pulse.leader = Some(NodeId(2)));
+        post.beat(|pulse| pulse.leader = Some(NodeId(2)));
         let begun = Instant::now();
         assert_eq!(beats.next().await.unwrap().settled, 0);
         assert!(begun.elapsed() < limits::HEARTBEAT);
         assert_eq!(beats.next().await.unwrap().settled, 0);
         assert!(begun.elapsed() >= limits::HEARTBEAT);
-        to.send_modify(|pulse| pulse.settled = Index(7));
+        post.beat(|pulse| pulse.settled = Index(7));
         let begun = Instant::now();
         assert_eq!(beats.next().await.unwrap().settled, 7);
         assert!(begun.elapsed() < limits::HEARTBEAT / 2);

@@ -3,6 +3,7 @@
 //! Owns their bounds. Never waits: what doesn't fit is dropped and told, as a network would.
 
 use crate::actors::raft as consensus;
+use crate::actors::traffic::Traffic;
 use crate::consensus::raft::Entry;
 use crate::id::{BootId, Index, NodeId};
 use crate::limits;
@@ -104,6 +105,7 @@ impl Letterbox {
 pub struct Post {
     boxes: ArcSwap<BTreeMap<NodeId, Arc<Letterbox>>>,
     raft: OnceLock<ActorRef<consensus::Msg>>,
+    traffic: OnceLock<Arc<Traffic>>,
     pulse: watch::Sender<Pulse>,
 }
 
@@ -112,6 +114,22 @@ impl Post {
     #[must_use]
     pub fn new() -> Arc<Self> {
         Arc::default()
+    }
+
+    /// Where the requests of canaries are counted. There is one of these in a process.
+    pub fn set_traffic(&self, traffic: Arc<Traffic>) {
+        let _ = self.traffic.set(traffic);
+    }
+
+    /// What this node has counted of canaries, for the leader.
+    pub(super) fn counted(&self) -> Bytes {
+        let counted = self.traffic.get().map(|traffic| traffic.counted()).unwrap_or_default();
+        if counted.is_empty() {
+            return Bytes::new();
+        }
+        // It is numbers and names: there is nothing that could not be written.
+        let text = serde_json::to_vec(&counted).unwrap_or_default();
+        if text.len() > limits::CANARY_REPORT_MAX { Bytes::new() } else { text.into() }
     }
 
     /// Sends a raft message; a large one goes over a connection of its own.

@@ -17,6 +17,7 @@ use crate::consensus::raft::consensus::check_snapshot;
 use crate::fsm::FEATURE_LEVEL;
 use crate::id::{BootId, Incarnation, Index, NodeId};
 use crate::limits;
+use crate::scheduler::canary::Counted;
 use crate::units::Timestamp;
 use bytes::{Bytes, BytesMut};
 use prost::Message as _;
@@ -114,6 +115,10 @@ impl Service {
             let clock = Some(Timestamp(beat.time_ms)).filter(|time| time.0 > 0);
             let heard = PeerEvent::Heard { node: from, settled: Index(beat.settled), clock };
             let _ = self.root.cast(Msg::Peer(heard));
+            if let Some(counted) = counted(&beat.counted) {
+                let counted = PeerEvent::Counted { node: from, boot: BootId(beat.boot), counted };
+                let _ = self.root.cast(Msg::Peer(counted));
+            }
         }
         Ok(())
     }
@@ -143,6 +148,12 @@ impl Service {
             }
         }
     }
+}
+
+/// What a member has counted of canaries. What another version says otherwise is left out.
+fn counted(bytes: &[u8]) -> Option<Vec<Counted>> {
+    let fits = !bytes.is_empty() && bytes.len() <= limits::CANARY_REPORT_MAX;
+    fits.then(|| serde_json::from_slice(bytes).ok())?
 }
 
 fn proposal(bytes: Bytes, from: NodeId) -> Result<Entry, Status> {

@@ -3,11 +3,12 @@
 //!
 //! Owns the counts, over changes of the table. Never chooses a replica.
 
+use crate::actors::traffic::{ReplicaTraffic, Traffic};
 use crate::limits::{EJECT_AFTER, EJECT_FIRST, EJECT_MOST};
 use crate::node::ingress::table::Load;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// The counts of one replica.
 #[derive(Debug)]
@@ -18,20 +19,28 @@ pub struct Gauge {
     /// Until when it is left out, in milliseconds since `begun`.
     out_until: AtomicU64,
     begun: Instant,
+    traffic: Arc<ReplicaTraffic>,
 }
 
 impl Default for Gauge {
     fn default() -> Self {
+        Self::new(Arc::default())
+    }
+}
+
+impl Gauge {
+    /// Of a replica whose requests are counted there.
+    #[must_use]
+    pub fn new(traffic: Arc<ReplicaTraffic>) -> Self {
         Self {
             active: AtomicU32::new(0),
             failures: AtomicU32::new(0),
             out_until: AtomicU64::new(0),
             begun: Instant::now(),
+            traffic,
         }
     }
-}
 
-impl Gauge {
     /// What counts when a replica is chosen.
     #[must_use]
     pub fn load(&self) -> Load {
@@ -66,26 +75,43 @@ impl Gauge {
 
 /// A request under way; it ends when this is dropped.
 #[derive(Debug)]
-pub struct Seat(Arc<Gauge>);
+pub struct Seat {
+    gauge: Arc<Gauge>,
+    begun: Instant,
+    /// How long the answer's head took.
+    head: Option<Duration>,
+}
 
 impl Seat {
     /// A request begins.
     #[must_use]
     pub fn take(gauge: &Arc<Gauge>) -> Self {
         gauge.active.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(gauge))
+        Self { gauge: Arc::clone(gauge), begun: Instant::now(), head: None }
     }
 
-    /// The replica's counts.
-    #[must_use]
-    pub fn gauge(&self) -> &Gauge {
-        &self.0
+    /// The answer's head has come.
+    pub fn answered(&mut self) {
+        self.head = Some(self.begun.elapsed());
+        self.gauge.answered();
+    }
+
+    /// The replica did not do what it was asked.
+    pub fn failed(self, traffic: &Traffic) {
+        self.gauge.failed();
+        self.ended(traffic, 0, (0, 0));
+    }
+
+    /// The request is over, answered with that code.
+    pub fn ended(self, traffic: &Traffic, code: u16, bytes: (u64, u64)) {
+        let took = self.head.unwrap_or_else(|| self.begun.elapsed());
+        traffic.tried(&self.gauge.traffic, code, took, bytes);
     }
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.0.active.fetch_sub(1, Ordering::Relaxed);
+        self.gauge.active.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -348,8 +348,8 @@ impl ProxyHttp for Ingress {
             ctx.patience = None;
             ctx.head = Some(ctx.started.elapsed());
             ctx.socket = is_websocket(response).then(Frames::default);
-            if let Some(seat) = &ctx.seat {
-                seat.gauge().answered();
+            if let Some(seat) = &mut ctx.seat {
+                seat.answered();
             }
         }
         Ok(())
@@ -417,9 +417,12 @@ impl ProxyHttp for Ingress {
     }
 
     async fn logging(&self, session: &mut Session, error: Option<&Error>, ctx: &mut Ctx) {
-        ctx.seat = None;
         ctx.patience = None;
         let answered = session.response_written().map_or(0, |response| response.status.as_u16());
+        let bytes = (ctx.body, session.body_bytes_sent() as u64);
+        if let Some(seat) = ctx.seat.take() {
+            seat.ended(&self.shared.traffic, answered, bytes);
+        }
         if let Some(error) = error {
             let request = session.request_summary();
             tracing::debug!(%error, request, answered, "a request was not passed on");
@@ -427,7 +430,7 @@ impl ProxyHttp for Ingress {
         match &ctx.route {
             Some(route) => {
                 let took = ctx.head.unwrap_or_else(|| ctx.started.elapsed());
-                self.shared.traffic.ended(&route.figures, answered, took);
+                self.shared.traffic.ended(&route.figures, answered, took, bytes);
             }
             None => self.shared.traffic.refused(answered),
         }

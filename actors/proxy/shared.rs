@@ -126,7 +126,8 @@ impl Shared {
                 local_names: self.settings.local_names,
                 figures: &mut |key| self.traffic.of(key),
                 gauge: &mut |id| {
-                    let gauge = gauges.get(id).cloned().unwrap_or_default();
+                    let fresh = || Arc::new(Gauge::new(self.traffic.of_replica(id)));
+                    let gauge = gauges.get(id).cloned().unwrap_or_else(fresh);
                     Arc::clone(kept.entry(id.clone()).or_insert(gauge))
                 },
             };
@@ -136,7 +137,8 @@ impl Shared {
         drop(gauges);
         let keys: std::collections::BTreeSet<&str> =
             table.rules().map(|rule| rule.key.as_str()).collect();
-        self.traffic.keep(|key| keys.contains(key));
+        self.traffic.compare(state);
+        self.traffic.keep(|key| keys.contains(key), |id| state.allocations.contains_key(id));
         let before = self.table.swap(Arc::new(table));
         self.known.store(true, Ordering::Release);
         self.close_logs(&before, state);

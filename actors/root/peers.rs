@@ -11,6 +11,7 @@ use crate::consensus::raft::Entry;
 use crate::consensus::raft::node::Member;
 use crate::fsm::Touched;
 use crate::id::{BootId, Index, NodeId};
+use crate::scheduler::canary::Counted;
 use crate::units::Timestamp;
 
 /// What the peer actor tells.
@@ -33,6 +34,15 @@ pub enum PeerEvent {
         settled: Index,
         /// What its clock showed; nothing where its version doesn't say so.
         clock: Option<Timestamp>,
+    },
+    /// Another node has told what it counted of canaries.
+    Counted {
+        /// Which.
+        node: NodeId,
+        /// Its life.
+        boot: BootId,
+        /// What.
+        counted: Vec<Counted>,
     },
     /// Another node can be reached again: what was on its way to it is lost.
     Reached(NodeId),
@@ -72,7 +82,10 @@ impl State {
                 let ahead = clock.map(|clock| self.hear_clock(node, clock, myself));
                 self.children.scheduler.tell(scheduler::Msg::Heard(node, settled, ahead));
             }
-            PeerEvent::Heard { .. } => {}
+            PeerEvent::Counted { node, boot, counted } if self.leads() => {
+                self.children.scheduler.tell(scheduler::Msg::Counted(node, boot, counted));
+            }
+            PeerEvent::Heard { .. } | PeerEvent::Counted { .. } => {}
             PeerEvent::Reached(node) => {
                 self.vitals.reached(node);
                 if self.leader == Some(node) {

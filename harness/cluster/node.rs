@@ -108,7 +108,7 @@ impl Running {
             container: Some(Factory::new(fakes).leading_traffic()),
             proxy: None,
             dns: None,
-            scheduler: Some(Factory::new(scheduler::start)),
+            scheduler: Some(Factory::new(|root| scheduler::start(root, Arc::default()))),
             api: Some(
                 Factory::new(move |root| start_onlooker(root, seen.clone(), late.clone()))
                     .leading_traffic(),

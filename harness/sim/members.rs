@@ -3,7 +3,7 @@
 //! Owns what is asked for and what must hold of it. Never moves anything itself.
 
 use super::node::SimNode;
-use super::{TROUBLE, World};
+use super::{Event, TROUBLE, World};
 use crate::fsm::command::{Action, Join, RunAction};
 use crate::fsm::model::{AllocKind, Allocation, Desired, NodeStatus};
 use crate::fsm::{Applied, Command, Entry, State, fixture};
@@ -19,6 +19,15 @@ const ENDING: u64 = 60_000;
 const NODES: u64 = 8;
 
 impl World {
+    /// The leader raises the level as soon as all nodes know it.
+    pub(super) fn raise_when_known(&mut self) {
+        match crate::cluster::members::raise(&self.state) {
+            Some(raise) => self.commit(raise),
+            None if self.level > 1 => self.after(500, Event::Raise),
+            None => {}
+        }
+    }
+
     /// A node joins: an entry like any other. It is down until it registers.
     pub(super) fn join(&mut self) -> NodeId {
         let id = NodeId(self.state.last_node.0 + 1);

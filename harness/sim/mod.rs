@@ -3,6 +3,7 @@
 //! One seed decides everything; a failing seed prints its trace and replays identically. Owns the
 //! world and its faults. Never sleeps and never reads a clock.
 
+mod canary;
 mod check;
 mod consensus;
 mod departing;
@@ -88,6 +89,8 @@ enum Event {
     Raise,
     /// Somebody leads again.
     Lead(u64),
+    /// Clients ask, and the nodes tell what they counted.
+    Clients,
 }
 
 /// The world of one seed.
@@ -130,6 +133,8 @@ struct World {
     level: u32,
     /// The leader looks on though all is well.
     keeps_watch: bool,
+    /// Clients of a service, if there are any.
+    clients: canary::Clients,
     /// The first invariant that did not hold.
     broken: Option<String>,
 }
@@ -209,20 +214,12 @@ impl World {
             begun: BTreeMap::new(),
             level: FEATURE_LEVEL,
             keeps_watch: false,
+            clients: canary::Clients::default(),
             broken: None,
             dice: Dice(dice.roll()),
         };
         world.found();
         world
-    }
-
-    /// The leader raises the level as soon as all nodes know it.
-    fn raise_when_known(&mut self) {
-        match crate::cluster::members::raise(&self.state) {
-            Some(raise) => self.commit(raise),
-            None if self.level > 1 => self.after(500, Event::Raise),
-            None => {}
-        }
     }
 
     fn found(&mut self) {
@@ -315,6 +312,7 @@ impl World {
             Event::Raise => {}
             Event::Lead(term) if term == self.term => self.lead(),
             Event::Lead(_) => {}
+            Event::Clients => self.ask_and_tell(),
         }
         true
     }

@@ -342,6 +342,7 @@ pub(super) fn describe(action: &Action) -> String {
         Action::Forget { allocation } => format!("forget {allocation}"),
         Action::GiveUp { allocation, why, .. } => format!("give up {allocation}: {why}"),
         Action::Wait { revision, message, .. } => format!("r{revision} waits: {message}"),
+        Action::Canary { service, step, .. } => format!("canary of {service}: {step:?}"),
         Action::Revert { revision, reason, .. } => format!("revert r{revision}: {reason}"),
         Action::Finish { revision, status, .. } => format!("finish r{revision}: {status:?}"),
         Action::Run(action) => super::tasks::describe(action),

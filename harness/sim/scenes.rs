@@ -18,7 +18,7 @@ const SEEDS: u64 = 60;
 
 impl World {
     /// Until that moment, or something is broken.
-    fn until(&mut self, at: u64) {
+    pub(super) fn until(&mut self, at: u64) {
         while self.broken.is_none() && self.queue.peek().is_some_and(|next| next.0.0 <= at) {
             self.step();
         }
@@ -33,7 +33,7 @@ impl World {
         self.up_with(spec);
     }
 
-    fn up_with(&mut self, spec: ServiceSpec) {
+    pub(super) fn up_with(&mut self, spec: ServiceSpec) {
         let services = BTreeMap::from([(name(), WorkloadSpec::Service(spec))]);
         self.commit(Command::Deploy(Deploy {
             app: AppName::from("app0"),
@@ -48,7 +48,7 @@ impl World {
     }
 
     /// The seats with a healthy replica on a node that is there.
-    fn healthy_seats(&self) -> usize {
+    pub(super) fn healthy_seats(&self) -> usize {
         let is_there = |a: &Allocation| self.nodes.get(&a.node).is_some_and(|sim| !sim.cut);
         let name = name();
         let good = self.state.allocations_of(&name).filter(|a| a.is_routable() && is_there(a));
@@ -74,7 +74,7 @@ impl World {
         if self.dice.chance(50) { UpdateOrder::StartFirst } else { UpdateOrder::StopFirst }
     }
 
-    fn told<T>(&self, seed: u64, ok: bool, what: T) -> Option<String>
+    pub(super) fn told<T>(&self, seed: u64, ok: bool, what: T) -> Option<String>
     where
         T: std::fmt::Display,
     {
@@ -86,7 +86,7 @@ impl World {
     }
 }
 
-fn name() -> WorkloadName {
+pub(super) fn name() -> WorkloadName {
     WorkloadName::from("a0")
 }
 
@@ -280,7 +280,7 @@ fn a_restart_spreads_as_a_deployment_does() {
 
 /// A world in which nothing is done but what a scene says.
 impl World {
-    fn quiet(seed: u64, members: u64) -> Self {
+    pub(super) fn quiet(seed: u64, members: u64) -> Self {
         let mut world = Self::bare(seed);
         for _ in 2..=members {
             world.join();

@@ -185,6 +185,8 @@ fn service(dice: &mut Dice, n: u16, tasks: &[WorkloadName]) -> ServiceSpec {
         count: 1,
         duration: millis(dice),
         max_error_rate: dice.yes().then_some(1_500),
+        max_latency_ratio: dice.yes().then_some(1_500),
+        min_requests: if dice.yes() { 100 } else { 7 },
     });
     let order =
         if persistent || dice.yes() { UpdateOrder::StopFirst } else { UpdateOrder::StartFirst };

@@ -237,6 +237,9 @@ fn update(update: &UpdateSpec) -> Vec<String> {
         values.push(format!("for={}", millis(canary.duration)));
         let rate = canary.max_error_rate;
         values.extend(rate.map(|r| format!("max-error-rate=\"{}.{:03}%\"", r / 1000, r % 1000)));
+        let ratio = canary.max_latency_ratio;
+        values.extend(ratio.map(|r| format!("max-latency-ratio={}.{:03}", r / 1000, r % 1000)));
+        values.push(format!("min-requests={}", canary.min_requests));
     }
     values
 }

@@ -4,6 +4,7 @@
 //! figures and the time are inputs.
 
 mod allocation;
+mod canary;
 mod certificate;
 mod deployment;
 mod events;
@@ -94,6 +95,8 @@ pub struct Observed {
     pub disks: BTreeMap<NodeId, Vec<Disk>>,
     /// By route: requests a second, and those of the last minute, of the nodes that answered.
     pub traffic: BTreeMap<String, (f64, Requests)>,
+    /// By replica: the same of what the nodes that answered sent there.
+    pub replicas: BTreeMap<AllocId, (f64, Requests)>,
     /// The node that shows it.
     pub node: NodeId,
     /// How the nodes that answered hear the others in the mesh.

@@ -195,6 +195,7 @@ fn allocation(state: &State, one: &Allocation, seen: &views::Observed) -> Alloca
         output: output.lines().filter(|l| !l.trim().is_empty()).map(str::to_owned).collect(),
         remedies,
         nodes: if one.is_live() { ranked(state, one) } else { Vec::new() },
+        traffic: view.traffic,
     }
 }
 

@@ -140,6 +140,9 @@ pub struct AllocationView {
     /// Bytes that it has written to its node's disk: its writable layer and ephemeral volumes.
     #[serde(default)]
     pub written: Option<u64>,
+    /// The requests that came to it through routes in the last minute.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traffic: Option<TrafficView>,
     /// Starts after the first.
     pub restarts: u32,
     /// How often a process in it was killed for want of memory, whether it ended by that or not.

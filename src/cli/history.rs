@@ -50,10 +50,19 @@ fn render(all: &[DeploymentView], now: Timestamp, ui: Ui) -> String {
             Cell::styled(one.status.as_str(), style),
             format!("{} ago", table::age(Some(&one.started_at), now)).into(),
             took(one).into(),
-            reason.map_or_else(|| images.join(" "), str::to_owned).into(),
+            reason.map_or_else(|| good(one, &images), str::to_owned).into(),
         ]);
     }
     table.render(ui)
+}
+
+/// The images, and why canaries were promoted.
+fn good(one: &DeploymentView, images: &[String]) -> String {
+    let why = one.canaries.iter().filter_map(|canary| {
+        let why = canary.reason.as_deref().filter(|_| canary.stage == "promoted")?;
+        Some(format!("{} {why}", canary.service))
+    });
+    images.iter().cloned().chain(why).collect::<Vec<_>>().join(" ")
 }
 
 /// From accepted to ended.

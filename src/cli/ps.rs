@@ -220,6 +220,7 @@ pub mod tests {
     /// A healthy allocation on n1, four minutes old at [`NOW`].
     pub fn allocation(id: &str, name: &str) -> AllocationView {
         AllocationView {
+            traffic: None,
             id: id.to_owned(),
             name: name.to_owned(),
             kind: "service".to_owned(),

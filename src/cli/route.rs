@@ -114,7 +114,7 @@ pub(super) fn p99(traffic: Option<&TrafficView>) -> String {
     time.map_or_else(|| NONE.to_owned(), table::short)
 }
 
-fn errors(traffic: &TrafficView) -> String {
+pub(super) fn errors(traffic: &TrafficView) -> String {
     if traffic.requests == 0 {
         return NONE.to_owned();
     }
@@ -137,6 +137,7 @@ pub mod tests {
             errors: 60,
             p50: Some(0.002),
             p99: Some(0.0382),
+            ..TrafficView::default()
         }
     }
 

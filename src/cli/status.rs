@@ -197,6 +197,7 @@ pub mod tests {
             ended_at: Some("2026-03-01T12:00:00Z".to_owned()),
             reason: None,
             images: BTreeMap::new(),
+            canaries: Vec::new(),
         }
     }
 

@@ -1,5 +1,7 @@
 //! `mill up`: deploys a file and follows it.
 
+mod canary;
+
 use super::client::{Client, ClientError, DeployOptions, Events, Resuming};
 use super::file::{MillFile, either};
 use super::follow::{Before, Follow, story, tasks};
@@ -36,6 +38,15 @@ pub struct UpArgs {
     /// the file may share no name with what its app runs
     #[argh(switch)]
     pub replace: bool,
+    /// let the canary under way replace the rest, without a file or with its app's
+    #[argh(switch)]
+    pub promote: bool,
+    /// take the canary under way back
+    #[argh(switch)]
+    pub abort: bool,
+    /// with --promote or --abort: whose canary, if several are under way
+    #[argh(option)]
+    pub app: Option<String>,
     /// follow at most that long, such as 5m; the deployment goes on
     #[argh(option)]
     pub timeout: Option<DurationArg>,
@@ -46,6 +57,13 @@ const TRIES: usize = 3;
 
 pub(super) async fn run(args: UpArgs, context: &Context) -> Result<(), CliError> {
     let time = args.timeout.map(|timeout| timeout.0);
+    if args.promote || args.abort {
+        return canary::end(&args, context).await;
+    }
+    if args.app.is_some() {
+        let hint = "The file says its app: app \"shop\"";
+        return Err(CliError::usage("--app goes with --promote or --abort", hint));
+    }
     if let Some(revision) = &args.attach {
         return attach(revision, time, context).await;
     }
@@ -130,7 +148,10 @@ async fn begin(
 }
 
 async fn attach(revision: &str, time: Option<Millis>, context: &Context) -> Result<(), CliError> {
-    let revision = super::show::parse_revision(revision)?;
+    follow(super::show::parse_revision(revision)?, time, context).await
+}
+
+async fn follow(revision: u64, time: Option<Millis>, context: &Context) -> Result<(), CliError> {
     let client = context.client()?;
     let before = Before::look(&client).await?;
     let deployment = client.deployment(revision).await?;

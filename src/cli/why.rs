@@ -1,9 +1,12 @@
 //! `mill why`: why something is where it is, or isn't, and what would help.
 
-use super::table;
 use super::ui::{BAD, FAINT, GOOD, Ui};
 use super::{Context, cert, error::CliError};
-use crate::api::wire::{AllocationWhyView, DeploymentView, NodeReasonView, WaitingView, WhyView};
+use super::{route, table};
+use crate::api::wire::{
+    AllocationWhyView, CanaryView, DeploymentView, NodeReasonView, TrafficView, WaitingView,
+    WhyView,
+};
 use crate::units::Timestamp;
 use argh::{ArgsInfo, FromArgs};
 
@@ -91,7 +94,31 @@ fn deployment(one: &DeploymentView, ui: Ui) -> Vec<String> {
         status => format!("r{} {status}{first}", one.revision),
     };
     let output = said.filter(|line| !line.trim().is_empty()).map(|line| format!("  | {line}"));
-    std::iter::once(ui.paint(BAD, &head)).chain(output).collect()
+    let lines = std::iter::once(ui.paint(BAD, &head)).chain(output);
+    lines.chain(one.canaries.iter().map(canary)).collect()
+}
+
+fn canary(one: &CanaryView) -> String {
+    let count = one.replicas.map(|count| format!(" of {count}")).unwrap_or_default();
+    let how = match (one.stage.as_str(), &one.until, &one.reason) {
+        ("starting", ..) => "its replicas start".to_owned(),
+        (_, Some(until), _) => format!("watched until {until}"),
+        (stage, None, reason) => {
+            let reason = reason.as_deref().map(first_line);
+            reason.unwrap_or(stage).to_owned()
+        }
+    };
+    format!("  canary{count} for {}: {how}", one.service)
+}
+
+fn first_line(text: &str) -> &str {
+    text.lines().next().unwrap_or_default()
+}
+
+/// The requests of an allocation: `  4.2 requests a second, 0.0% failed, p99 12ms`.
+fn traffic(one: &TrafficView) -> String {
+    let (rate, p99) = (route::rate(Some(one)), route::p99(Some(one)));
+    format!("  {rate} requests a second, {} failed, p99 {p99}", route::errors(one))
 }
 
 fn allocation(one: &AllocationWhyView, now: Timestamp, ui: Ui) -> Vec<String> {
@@ -103,6 +130,7 @@ fn allocation(one: &AllocationWhyView, now: Timestamp, ui: Ui) -> Vec<String> {
     let good = one.health == "healthy" && one.reason.is_none();
     let mut lines = vec![if good { head } else { ui.paint(BAD, &head) }];
     lines.extend(one.output.iter().map(|line| format!("  | {line}")));
+    lines.extend(one.traffic.as_ref().map(traffic));
     lines.extend(nodes(&one.nodes).into_iter().map(|line| ui.paint(FAINT, &line)));
     lines.extend(remedies(&one.remedies, ui));
     lines
@@ -165,6 +193,7 @@ web-2 pending 40s: no node fits cpu 0.5, memory 512M, zone=eu-1
         let mut failed = deployed(8, "failed");
         failed.reason = Some("db-0-x7q1: out of memory 3×\nkilled".to_owned());
         let bad = AllocationWhyView {
+            traffic: Some(crate::cli::route::tests::traffic()),
             id: "db-0-x7q1".to_owned(),
             node: "n2".to_owned(),
             status: "backoff".to_owned(),
@@ -180,6 +209,7 @@ r8 failed: db-0-x7q1: out of memory 3×
   | killed
 db-0-x7q1 backoff on n2 for 10s: out of memory 6×, next try 48s
   | allocating
+  212 requests a second, 0.5% failed, p99 38ms
   n2  chosen  no other replica, 1.2G left
 → raise memory above 512M";
         let all = WhyView { deployment: Some(failed), allocations: vec![bad], ..why() };

@@ -27,6 +27,7 @@ pub(super) fn all(shared: &Arc<Shared>) -> Factories {
     let proxy = with(shared);
     let proxy = factory(&here, move |root| start_proxy(Arc::clone(&proxy), root));
     let mesh = with(shared);
+    let traffic = with(shared);
     let container = with(shared);
     let container = factory(&here, move |root| start_container(Arc::clone(&container), root));
     let names = with(shared);
@@ -39,7 +40,9 @@ pub(super) fn all(shared: &Arc<Shared>) -> Factories {
         mesh: Some(factory(&here, move |root| start_mesh(Arc::clone(&mesh), root))),
         container: Some(container.leading_traffic()),
         proxy: Some(proxy.leading_traffic()),
-        scheduler: Some(factory(&here, scheduler::start)),
+        scheduler: Some(factory(&here, move |root| {
+            scheduler::start(root, Arc::clone(&traffic.ingress.traffic))
+        })),
     }
 }
 
@@ -126,6 +129,7 @@ async fn start_peer(
     let missing = || SpawnErr::StartupFailed("the node is no member yet".into());
     let who = shared.identity.get().ok_or_else(missing)?;
     let equipment = shared.equipment.get().ok_or_else(missing)?;
+    shared.post.set_traffic(Arc::clone(&shared.ingress.traffic));
     let Some(listener) = &equipment.peer else { return peer::start_alone(root).await };
     let args = peer::Args {
         root,

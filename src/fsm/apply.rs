@@ -158,6 +158,7 @@ impl State {
             Command::Volumes(change) => self.change_volumes(change, touched),
             Command::Certificates(change) => self.change_certificates(change, touched),
             Command::Routes(change) => self.change_routes(change, touched),
+            Command::Canary(end) => self.end_canaries(&end, touched),
             Command::Unreadable => {
                 let what = "the entry holds no command of this version".to_owned();
                 Err(Rejection::Illegal { what })

@@ -2,11 +2,15 @@
 //!
 //! Owns the shapes of log entries' commands. Never carries out any.
 
+mod canary;
 mod node;
 mod outcome;
+mod spawn;
 
+pub use canary::{CanaryEnd, CanaryStep};
 pub use node::{Init, Join, Members, Notice, Reach, Register, Sign};
 pub use outcome::{Outcome, Rejection};
+pub use spawn::{Spawn, Spawned};
 
 use super::certificates::CertificateChange;
 use super::keys::Rotate;
@@ -18,7 +22,6 @@ use super::secrets::SecretChange;
 use super::volumes::VolumeChange;
 use crate::id::{AllocId, AppName, BootId, NodeId, Revision, SpecHash, TokenId, WorkloadName};
 use crate::secret::Sealed;
-use crate::spec::model::TaskSpec;
 use crate::units::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -181,6 +184,8 @@ pub enum Command {
     Certificates(CertificateChange),
     /// Change the routes beside what files say. Needs level 3.
     Routes(RouteChange),
+    /// A person ends the canaries of an app. Needs [`NEXT_LEVEL`].
+    Canary(CanaryEnd),
     /// What an entry of the log holds that is no command: refused, the same on every node. Never
     /// written.
     #[serde(skip)]
@@ -197,7 +202,8 @@ impl Command {
             Self::Secrets(_) => super::secrets::SECRETS_LEVEL,
             Self::Notice(_) | Self::Standstill { .. } | Self::Routes(_) => NEXT_LEVEL,
             Self::Steps(steps) if steps.actions.iter().any(Action::is_next) => NEXT_LEVEL,
-            Self::Deploy(deploy) if deploy.has_route_options() => NEXT_LEVEL,
+            Self::Deploy(deploy) if deploy.is_next() => NEXT_LEVEL,
+            Self::Canary(_) => NEXT_LEVEL,
             Self::Mesh(_) | Self::RotateMesh => super::mesh::MESH_LEVEL,
             Self::Volumes(_) => super::volumes::VOLUMES_LEVEL,
             Self::Certificates(_) => super::certificates::CERTIFICATES_LEVEL,
@@ -245,40 +251,14 @@ pub struct Deploy {
 }
 
 impl Deploy {
-    /// Whether a route says more than those of the first level could.
-    fn has_route_options(&self) -> bool {
-        let services = self.services.values().filter_map(WorkloadSpec::service);
-        services.flat_map(|service| &service.routes).any(|route| !route.options.is_plain())
+    /// Whether a service says what earlier versions don't know.
+    fn is_next(&self) -> bool {
+        let mut services = self.services.values().filter_map(WorkloadSpec::service);
+        services.any(|service| {
+            let is_plain = service.routes.iter().all(|route| route.options.is_plain());
+            !is_plain || service.update.canary.is_some()
+        })
     }
-}
-
-/// Run something once.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Spawn {
-    /// The run's id, made by the proposer.
-    pub id: AllocId,
-    /// What.
-    pub what: Spawned,
-}
-
-/// What is run once.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Spawned {
-    /// A task of an app.
-    Task {
-        /// Which.
-        name: WorkloadName,
-        /// Variables beside or instead of the file's.
-        env: BTreeMap<String, String>,
-    },
-    /// An image given with the request, pinned.
-    Image {
-        /// The name made from the image.
-        name: WorkloadName,
-        /// What runs.
-        spec: Box<TaskSpec>,
-    },
 }
 
 /// What plan found to do, all or nothing.
@@ -334,6 +314,15 @@ pub enum Action {
         /// Which replicas, and every node's reason.
         message: String,
     },
+    /// A service's canary goes a step on. Needs [`NEXT_LEVEL`].
+    Canary {
+        /// Which deployment.
+        revision: Revision,
+        /// The service.
+        service: WorkloadName,
+        /// The step.
+        step: CanaryStep,
+    },
     /// A deployment failed: turn its services back to what was stable.
     Revert {
         /// Which deployment.
@@ -359,7 +348,7 @@ pub enum Action {
 impl Action {
     /// It came with [`NEXT_LEVEL`].
     fn is_next(&self) -> bool {
-        matches!(self, Self::GiveUp { .. })
+        matches!(self, Self::GiveUp { .. } | Self::Canary { .. })
     }
 }
 

@@ -90,6 +90,7 @@ impl State {
             file_hash: kept.hash,
             bytes,
             hooks: Vec::new(),
+            canaries: BTreeMap::new(),
             progress: imbl::OrdMap::new(),
         };
         touched.apps.insert(deploy.app.clone());

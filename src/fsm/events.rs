@@ -3,6 +3,7 @@
 //! Owns which changes are worth an event and what it says. Never changes anything but the ring, and
 //! looks at nothing that the entry did not touch.
 
+mod canary;
 mod certificate;
 mod node;
 
@@ -59,6 +60,14 @@ pub enum EventKind {
     DeploymentSuperseded,
     /// A rollback ended a deployment.
     DeploymentAborted,
+    /// A canary's replicas work: from now on their requests are compared.
+    CanaryStarted,
+    /// A canary runs on, for it got too few requests.
+    CanaryExtended,
+    /// A canary was good, or a person said so: the rest is replaced.
+    CanaryPromoted,
+    /// A canary was worse than what it was to replace, or a person said so.
+    CanaryTakenBack,
     /// A service is being replaced without a revision.
     ServiceRestarting,
     /// An allocation was given a node.
@@ -139,6 +148,10 @@ impl EventKind {
             Self::DeploymentFailed => "deployment-failed",
             Self::DeploymentSuperseded => "deployment-superseded",
             Self::DeploymentAborted => "deployment-aborted",
+            Self::CanaryStarted => "canary-started",
+            Self::CanaryExtended => "canary-extended",
+            Self::CanaryPromoted => "canary-promoted",
+            Self::CanaryTakenBack => "canary-taken-back",
             Self::ServiceRestarting => "service-restarting",
             Self::AllocationPlaced => "allocation-placed",
             Self::AllocationRunning => "allocation-running",
@@ -312,6 +325,11 @@ impl Found {
             if step.is_waiting() {
                 let message = step.message.clone();
                 push(EventKind::DeploymentWaiting, Some(&step.service), message);
+            }
+        }
+        for (service, canary) in &new.canaries {
+            for kind in canary::kinds(old.canaries.get(service), canary) {
+                push(kind, Some(service), canary::message(kind, service, new));
             }
         }
         let failed = new.failed_service.as_ref();

@@ -5,6 +5,7 @@
 
 mod allocation;
 mod apply;
+pub mod canary;
 pub use apply::{apply, apply_next};
 pub mod certificates;
 pub mod command;

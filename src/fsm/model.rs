@@ -3,11 +3,13 @@
 //! Owns the shapes. Never changes them: that is `apply`.
 
 mod allocation;
+mod canary;
 mod condition;
 mod node;
 mod run;
 
 pub use allocation::{AllocKind, Allocation, Desired, Exit, ExitReason, Health, Observed, Phase};
+pub use canary::{Canary, Verdict};
 pub use condition::{Avoided, Avoids, Condition, Course};
 pub(in crate::fsm) use node::first_level;
 pub use node::{Ca, Drain, Node, NodeStatus, Part};
@@ -155,6 +157,9 @@ pub struct Deployment {
     /// Its tasks before and after, in the order in which they were begun.
     #[serde(default)]
     pub hooks: Vec<HookRun>,
+    /// Its canaries that have begun, or that a person ended.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub canaries: BTreeMap<WorkloadName, Canary>,
     /// What happened, by number, from 0.
     pub progress: OrdMap<usize, Arc<Progress>>,
 }
@@ -215,6 +220,8 @@ pub enum ProgressPhase {
     Stopped,
     /// It has failed.
     Failed,
+    /// A canary goes a step on.
+    Canary,
 }
 
 /// An API token: what is known of it.

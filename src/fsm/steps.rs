@@ -6,7 +6,7 @@ use super::allocation::not_found;
 use super::command::{Action, Place, Steps};
 use super::model::{
     AllocKind, Allocation, App, Avoided, Course, DeployStatus, Deployment, Desired, Observed,
-    Phase, Progress, ProgressPhase,
+    Phase, Progress, ProgressPhase, Verdict,
 };
 use super::{Outcome, Rejection, State, Touched};
 use crate::bugs::{Bug, is_on};
@@ -71,6 +71,9 @@ impl State {
             }
             Action::Wait { revision, service, message } => {
                 self.wait(revision, service, message, touched)
+            }
+            Action::Canary { revision, service, step } => {
+                self.step_canary(revision, service, step, touched)
             }
             Action::Revert { revision, service, reason } => {
                 self.revert(revision, service, reason, touched)
@@ -190,7 +193,7 @@ impl State {
         Ok(())
     }
 
-    fn revert(
+    pub(super) fn revert(
         &mut self,
         revision: Revision,
         service: WorkloadName,
@@ -201,6 +204,10 @@ impl State {
         let app = self.apps.get(&deployment.app).ok_or(Rejection::Stale)?;
         let mut app = App::clone(app);
         deployment.reverting = Some(self.time);
+        if let Some(canary) = deployment.canaries.get_mut(&service) {
+            let (at, why) = (self.time, reason.clone());
+            canary.verdict.get_or_insert(Verdict { at, promoted: false, by_hand: false, why });
+        }
         deployment.reason = Some(reason);
         deployment.failed_service = Some(service);
         for name in deployment.touched.iter() {
@@ -259,7 +266,7 @@ impl State {
         Ok(())
     }
 
-    fn running(&self, revision: Revision) -> Result<Deployment, Rejection> {
+    pub(super) fn running(&self, revision: Revision) -> Result<Deployment, Rejection> {
         let found = self.deployments.get(&revision);
         let running = found.filter(|d| d.status == DeployStatus::Running);
         running.map(|d| Deployment::clone(d)).ok_or(Rejection::Stale)

@@ -3,6 +3,7 @@
 //! Owns what happens next to every service and deployment. Never waits, and remembers nothing
 //! between calls: any leader, at any moment, finds the same next steps.
 
+mod canary;
 mod depart;
 mod drain;
 mod failing;
@@ -23,6 +24,7 @@ use crate::fsm::model::App;
 use crate::fsm::{Command, State};
 use crate::id::{AllocId, AppName, Index, NodeId, WorkloadName};
 use crate::limits;
+use crate::scheduler::canary::Sample;
 use crate::scheduler::place::Placer;
 use crate::units::{Millis, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
@@ -36,6 +38,8 @@ pub const TASKS: &str = "";
 pub struct Observed {
     /// Up to which index each node has made its view true.
     pub settled: BTreeMap<NodeId, Index>,
+    /// What is known of the requests of canaries.
+    pub canaries: BTreeMap<WorkloadName, Sample>,
 }
 
 /// Which apps to plan.
@@ -133,6 +137,8 @@ struct Standing {
     unplaced: Option<String>,
     /// What fits nowhere will, once what the deployment removes has gone.
     gets_room: bool,
+    /// A canary is under way; whether all its replicas work.
+    canary: Option<bool>,
 }
 
 impl Context<'_> {
@@ -144,6 +150,8 @@ impl Context<'_> {
             let standing = if self.waits_for_tasks(app, name) {
                 self.hold(name, service, true);
                 Standing::default()
+            } else if let Some(canary) = self.state.canary(&app.name, name) {
+                self.roll_canary(name, service, canary)
             } else {
                 self.roll(name, service)
             };

@@ -77,9 +77,16 @@ pub(super) fn properties(field: &str) -> &'static [&'static str] {
         "volume" => &["path", "size", "ephemeral"],
         "secret-file" => &["path"],
         "file" => &["path", "from", "content", "mode", "interpolate"],
-        "update" => {
-            &["max-parallel", "order", "healthy-deadline", "canary", "for", "max-error-rate"]
-        }
+        "update" => &[
+            "max-parallel",
+            "order",
+            "healthy-deadline",
+            "canary",
+            "for",
+            "max-error-rate",
+            "max-latency-ratio",
+            "min-requests",
+        ],
         "stop" => &["signal", "grace"],
         _ => &[],
     }

@@ -226,6 +226,21 @@ pub struct CanarySpec {
     pub duration: Millis,
     /// Share of failed requests that is still good, in thousandths of a percent.
     pub max_error_rate: Option<u32>,
+    /// How many times as long as the old ones they may take to answer, in thousandths; absent: that
+    /// isn't looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_latency_ratio: Option<u32>,
+    /// With fewer requests nothing is decided by them; default 100.
+    #[serde(default = "CanarySpec::min_requests")]
+    pub min_requests: u32,
+}
+
+impl CanarySpec {
+    /// Requests without which nothing is decided, where the file doesn't say.
+    #[must_use]
+    pub fn min_requests() -> u32 {
+        100
+    }
 }
 
 /// How a container is asked to end.

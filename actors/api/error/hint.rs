@@ -99,6 +99,9 @@ fn hint_of(rejection: &Rejection) -> Option<String> {
         Rejection::NameOwned { name, .. } => {
             format!("give {name} another name, or take it out of the other app first")
         }
+        Rejection::NoCanary { app } => {
+            format!("mill history --app {app} shows what became of it")
+        }
         Rejection::NothingShared { app } => {
             format!("if this file shall replace all of app {app}: --replace")
         }

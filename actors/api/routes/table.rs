@@ -3,8 +3,8 @@
 //! Never answers a request itself.
 
 use super::super::{
-    allocations, claims, deploy, exec, explain, files, leave, logs, mesh, metrics, nodes, openapi,
-    read, revisions, tasks,
+    allocations, canaries, claims, deploy, exec, explain, files, leave, logs, mesh, metrics, nodes,
+    openapi, read, revisions, tasks,
 };
 use super::kept::KEPT;
 use super::parts::{
@@ -220,6 +220,20 @@ const MAIN: &[Route] = &[
             "Stop and remove all of an app",
         )
     },
+    change(
+        Verb::Post,
+        "/v1/apps/{app}/promote",
+        |c, r| Box::pin(canaries::promote(c, r)),
+        Gives::Json(shape::<wire::RevisionView>()),
+        "Let the canaries of an app's deployment replace the rest",
+    ),
+    change(
+        Verb::Post,
+        "/v1/apps/{app}/abort",
+        |c, r| Box::pin(canaries::abort(c, r)),
+        Gives::Json(shape::<wire::RevisionView>()),
+        "Take the canaries of an app's deployment back",
+    ),
     LIST_ROUTES,
     get(
         "/v1/services",

@@ -143,6 +143,13 @@ impl Ingress {
             if of_container && !reused && ctx.head.is_none() {
                 self.count(ctx, "broken");
             }
+            if of_container
+                && ctx.head.is_some()
+                && let Some(seat) = ctx.seat.take()
+            {
+                // It broke off in the middle of its answer.
+                seat.ended(&self.shared.traffic, 0, (0, 0));
+            }
             let again = of_container && reused && untouched && fresh && ctx.head.is_none();
             if again {
                 // The replica is well: only its idle connection was not.
@@ -156,7 +163,7 @@ impl Ingress {
 
     fn count(&self, ctx: &mut Ctx, reason: &'static str) {
         if let Some(seat) = ctx.seat.take() {
-            seat.gauge().failed();
+            seat.failed(&self.shared.traffic);
         }
         if let Some(route) = &ctx.route {
             self.shared.traffic.failed(&route.service, reason);

@@ -29,6 +29,7 @@ pub fn deployment(state: &State, deployment: &Deployment) -> DeploymentView {
         images: images
             .filter_map(|(name, hash)| Some((name.to_string(), image_of(hash)?)))
             .collect(),
+        canaries: super::canary::canaries(state, deployment),
     }
 }
 

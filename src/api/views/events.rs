@@ -125,6 +125,7 @@ fn progress(state: &State, deployment: &Deployment, step: &Progress) -> Event {
         ProgressPhase::Retrying | ProgressPhase::Waiting => "retrying",
         ProgressPhase::Stopped => "stopped",
         ProgressPhase::Failed => "failed",
+        ProgressPhase::Canary => "canary",
     };
     Event::Progress(ProgressEvent {
         phase: phase.to_owned(),

@@ -5,7 +5,7 @@
 use super::Observed;
 use crate::api::wire::{PauseView, RouteView, TrafficView};
 use crate::fsm::State;
-use crate::id::WorkloadName;
+use crate::id::{AllocId, WorkloadName};
 use crate::node::ingress::figures::Requests;
 use crate::spec::model::{RouteSpec, ServiceSpec};
 
@@ -68,12 +68,30 @@ fn of_keys(seen: &Observed, keys: &[String]) -> TrafficView {
         rate += per_second;
         minute.merge(requests);
     }
+    of_requests(rate, &minute)
+}
+
+/// The requests that came to a replica; absent where none did.
+pub(super) fn of_replica(seen: &Observed, id: &AllocId) -> Option<TrafficView> {
+    let (rate, minute) = seen.replicas.get(id).filter(|(_, minute)| minute.count > 0)?;
+    Some(of_requests(*rate, minute))
+}
+
+fn of_requests(rate: f64, minute: &Requests) -> TrafficView {
     let within = |share| minute.quantile(share).map(|time| time.as_secs_f64());
+    let class = |(class, count): (usize, &u64)| match class {
+        0 => ("none".to_owned(), *count),
+        n => (format!("{n}xx"), *count),
+    };
+    let codes = minute.codes.iter().enumerate().filter(|(_, count)| **count > 0);
     TrafficView {
         requests_per_second: rate,
         requests: minute.count,
         errors: minute.errors,
         p50: within(0.5),
         p99: within(0.99),
+        codes: codes.map(class).collect(),
+        received: minute.received,
+        sent: minute.sent,
     }
 }

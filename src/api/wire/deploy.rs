@@ -26,6 +26,28 @@ pub struct DeploymentView {
     pub reason: Option<String>,
     /// Images by service.
     pub images: BTreeMap<String, String>,
+    /// Its canaries, by service.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub canaries: Vec<CanaryView>,
+}
+
+/// The canary of a service within a deployment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct CanaryView {
+    /// The service.
+    pub service: String,
+    /// `starting`, `watched`, `extended` (it got too few requests), `promoted` or `taken-back`.
+    pub stage: String,
+    /// How many replicas have the new version, while it is under way.
+    pub replicas: Option<u32>,
+    /// Since when requests are compared.
+    pub since: Option<String>,
+    /// When its time is over, while it is under way.
+    pub until: Option<String>,
+    /// A person ended it.
+    pub by_hand: bool,
+    /// Why it ended so, with the figures.
+    pub reason: Option<String>,
 }
 
 /// An app: its file and revision.
@@ -51,7 +73,8 @@ pub struct AcceptedEvent {
 /// A step of a deployment.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ProgressEvent {
-    /// `started pulling scheduled starting healthy unhealthy routed retrying stopped failed`.
+    /// `started pulling scheduled starting healthy unhealthy routed retrying stopped failed
+    /// canary`.
     pub phase: String,
     /// Of which service.
     pub service: String,

@@ -2,7 +2,7 @@
 //!
 //! Never holds rules, only shapes.
 
-use super::{CertificateView, DeploymentView, ReplicasView};
+use super::{CertificateView, DeploymentView, ReplicasView, TrafficView};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -138,7 +138,7 @@ pub struct WhyView {
 }
 
 /// Why an allocation is as it is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct AllocationWhyView {
     /// Its id.
     pub id: String,
@@ -158,6 +158,9 @@ pub struct AllocationWhyView {
     pub remedies: Vec<String>,
     /// How the nodes stand for it now, its own first.
     pub nodes: Vec<NodeReasonView>,
+    /// The requests that came to it through routes in the last minute.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traffic: Option<TrafficView>,
 }
 
 /// Something that happened in the cluster.

@@ -3,6 +3,7 @@
 //! Owns their shape. Never computes anything.
 
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use utoipa::ToSchema;
 
 /// Requests of a service or route, of all nodes that answered.
@@ -18,6 +19,15 @@ pub struct TrafficView {
     pub p50: Option<f64>,
     /// Seconds within which 99 of 100 were answered.
     pub p99: Option<f64>,
+    /// How many were answered with a code of each class, `2xx`; `none`: without an answer.
+    #[serde(default)]
+    pub codes: BTreeMap<String, u64>,
+    /// Bytes of bodies that came from clients.
+    #[serde(default)]
+    pub received: u64,
+    /// Bytes of bodies that went to clients.
+    #[serde(default)]
+    pub sent: u64,
 }
 
 /// A request that a proxy took, as the access log has it.

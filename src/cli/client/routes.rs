@@ -153,6 +153,13 @@ impl Client {
         self.get(&format!("/v1/apps/{}", escape(app))).await
     }
 
+    /// `POST /v1/apps/{app}/promote`, or `…/abort`: ends its canaries.
+    pub async fn end_canaries(&self, app: &str, promote: bool, key: &str) -> Answer<RevisionView> {
+        let what = if promote { "promote" } else { "abort" };
+        let call = Call::new(Method::POST, format!("/v1/apps/{}/{what}", escape(app)));
+        self.call(call.header("idempotency-key", key)).await
+    }
+
     /// `DELETE /v1/apps/{app}`, if it is that cluster.
     pub async fn delete_app(&self, app: &str, cluster: Option<&str>) -> Answer<RevisionView> {
         let cluster = ("cluster", cluster.map(str::to_owned));

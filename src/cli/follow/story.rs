@@ -272,6 +272,10 @@ impl Story {
             match event.phase.as_str() {
                 "failed" => lines.extend(self.failure(&event.service, event)),
                 "retrying" => lines.extend(self.waiting(event)),
+                "canary" => {
+                    let said = event.message.as_deref().map(first_line).unwrap_or_default();
+                    lines.push(format!("{}  {}", event.service, self.ui.paint(CHANGE, said)));
+                }
                 _ => {}
             }
             if event.phase == "retrying" {

@@ -67,6 +67,12 @@ pub enum Rejection {
         /// Who owns it.
         owner: AppName,
     },
+    /// Nothing of the app waits for a canary.
+    #[error("app {app} has no canary under way")]
+    NoCanary {
+        /// Whose.
+        app: AppName,
+    },
     /// The file shares no name with what the app runs.
     #[error("the file shares no name with what app {app} runs")]
     NothingShared {

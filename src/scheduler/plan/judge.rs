@@ -50,6 +50,7 @@ impl Context<'_> {
                 return;
             }
         }
+        self.judge_canaries(app, standings);
     }
 
     /// The way back: until all is as it was, or its time is over.
@@ -59,11 +60,15 @@ impl Context<'_> {
         since: Timestamp,
         behind: &[&WorkloadName],
     ) {
+        let status = match deployment.is_taken_back_by_hand() {
+            true => DeployStatus::Aborted,
+            false => DeployStatus::Failed,
+        };
         if behind.is_empty() {
-            self.finish(deployment, DeployStatus::Failed, Vec::new());
+            self.finish(deployment, status, Vec::new());
         } else if self.is_due_in(since, self.revert_bound(deployment)) {
             let degraded = behind.iter().map(|name| (*name).clone()).collect();
-            self.finish(deployment, DeployStatus::Failed, degraded);
+            self.finish(deployment, status, degraded);
         }
     }
 

@@ -5,6 +5,7 @@
 use super::{Context, Standing, Unplaced};
 use crate::bugs::{Bug, is_on};
 use crate::fsm::State;
+use crate::fsm::canary::Version;
 use crate::fsm::command::{Action, Place};
 use crate::fsm::model::{Allocation, Desired, Health, Phase, Service};
 use crate::id::{AllocId, NodeId, SpecHash, WorkloadName};
@@ -12,7 +13,20 @@ use crate::limits;
 use crate::scheduler::place::Refusal;
 use crate::spec::model::{ServiceSpec, UpdateOrder};
 use crate::units::{Millis, Timestamp};
+use std::ops::Range;
 use std::sync::Arc;
+
+/// Some of a service's replicas, and what they are to be.
+pub(super) struct Group<'a> {
+    /// The version that they are to have; absent: they are to end.
+    pub target: Option<Version<'a>>,
+    /// What is older is replaced.
+    pub generation: u64,
+    /// Their seats.
+    pub seats: Range<u32>,
+    /// What there is of them.
+    pub all: Vec<&'a Arc<Allocation>>,
+}
 
 /// A replica's place and who is in it.
 #[derive(Default)]
@@ -45,21 +59,28 @@ impl<'a> Context<'a> {
     /// Plans a service's next steps.
     pub(super) fn roll(&mut self, name: &WorkloadName, service: &Service) -> Standing {
         let state = self.state;
-        let all: Vec<&'a Arc<Allocation>> = state.allocations_of(name).collect();
-        let target = service.target.as_ref();
-        let stored = target.and_then(|hash| state.spec(hash));
-        let spec = stored.and_then(|stored| stored.spec.service());
-        let run = stored.map(|stored| &stored.run);
-        let replicas = spec.map_or(0, |spec| spec.replicas);
+        let target = service.target.as_ref().and_then(|hash| state.version(hash));
+        let seats = 0..target.map_or(0, |target| target.spec.replicas);
+        let (generation, all) = (service.generation, state.allocations_of(name).collect());
+        self.roll_group(name, &Group { target, generation, seats, all })
+    }
+
+    /// Plans the next steps of some of a service's replicas.
+    pub(super) fn roll_group(&mut self, name: &WorkloadName, group: &Group<'a>) -> Standing {
+        let state = self.state;
+        let all = &group.all;
+        let spec = group.target.map(|target| target.spec);
+        let run = group.target.map(|target| &target.stored.run);
         let is_current = |allocation: &Allocation| {
             let their_run = state.spec(&allocation.spec).map(|stored| &stored.run);
-            their_run == run && allocation.generation == service.generation
+            their_run == run && allocation.generation == group.generation
         };
+        let at = |replica: u32| Some(replica.checked_sub(group.seats.start)? as usize);
         let mut slots: Vec<Slot<'a>> = Vec::new();
-        slots.resize_with(replicas as usize, Slot::default);
+        slots.resize_with(group.seats.len(), Slot::default);
         let (mut is_busy, mut gave_up) = (false, false);
         for allocation in all.iter().filter(|a| a.is_live()) {
-            let slot = allocation.replica().and_then(|r| slots.get_mut(r as usize));
+            let slot = allocation.replica().and_then(|r| slots.get_mut(at(r)?));
             if allocation.desired != Desired::Run {
                 is_busy |= !self.is_overdue(allocation);
                 if let Some(slot) = slot {
@@ -92,7 +113,7 @@ impl<'a> Context<'a> {
             }
         }
         for allocation in all.iter().filter(|a| !a.is_live()) {
-            let slot = allocation.replica().and_then(|r| slots.get(r as usize));
+            let slot = allocation.replica().and_then(|r| slots.get(at(r)?));
             let is_awaited = slot.is_some_and(|slot| !slot.has_healthy(state));
             let may_serve = is_current(allocation) || spec.is_some_and(is_start_first);
             if !(is_awaited && may_serve && self.may_return(allocation)) {
@@ -102,25 +123,25 @@ impl<'a> Context<'a> {
         for slot in &mut slots {
             slot.moving = slot.old.is_some_and(is_current);
         }
-        self.forget(&all);
-        let unplaced = match (spec, target) {
-            // Where one was given up just now is known in the next step.
-            (Some(spec), Some(hash)) if !gave_up => self.fill(name, spec, hash, &slots),
-            _ => None,
-        };
+        self.forget(all);
+        // Where one was given up just now is known in the next step.
+        let target = group.target.filter(|_| !gave_up);
+        let first = group.seats.start;
+        let unplaced = target.and_then(|target| self.fill(name, target, first, &slots));
         let all_new = slots.iter().all(|slot| slot.is_as_asked(state));
-        Standing { converged: all_new && !is_busy, unplaced, gets_room: false }
+        Standing { converged: all_new && !is_busy, unplaced, ..Standing::default() }
     }
 
     /// Replaces and adds, within the update policy.
     fn fill(
         &mut self,
         name: &WorkloadName,
-        spec: &ServiceSpec,
-        hash: &SpecHash,
+        target: Version<'a>,
+        first: u32,
         slots: &[Slot<'_>],
     ) -> Option<String> {
         let state = self.state;
+        let Version { spec, hash, .. } = target;
         let works = |one: &Allocation| works(state, one);
         let start_first = is_start_first(spec);
         let limit = spec.update.max_parallel as usize + usize::from(is_on(Bug::TooManyAtOnce));
@@ -136,7 +157,7 @@ impl<'a> Context<'a> {
             let stay = slots.iter().filter_map(|slot| Some(slot.new?.node));
             self.placer().begin_beside(state, name, stay);
         }
-        for (replica, slot) in (0..).zip(slots) {
+        for (replica, slot) in (first..).zip(slots) {
             let verdict = match (slot.new, slot.old) {
                 (Some(new), Some(old)) => {
                     if works(new) {

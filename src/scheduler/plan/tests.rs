@@ -65,7 +65,7 @@ impl Case {
         let mut fired = Vec::new();
         loop {
             let settled = BTreeMap::from([(NodeId(1), self.state.index)]);
-            let seen = Observed { settled };
+            let seen = Observed { settled, ..Observed::default() };
             let planned = plan(&self.state, &seen, at(minute), self.state.index.0, &Scope::All);
             if planned.commands.is_empty() {
                 return fired;

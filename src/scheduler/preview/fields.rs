@@ -372,7 +372,15 @@ fn update(update: &UpdateSpec) -> String {
         let rate = canary
             .max_error_rate
             .map(|rate| format!(", at most {}% errors", f64::from(rate) / 1000.0));
-        format!(", canary {} for {}{}", canary.count, canary.duration, rate.unwrap_or_default())
+        let ratio = canary
+            .max_latency_ratio
+            .map(|ratio| format!(", at most {}× the time", f64::from(ratio) / 1000.0));
+        let (rate, ratio) = (rate.unwrap_or_default(), ratio.unwrap_or_default());
+        let least = canary.min_requests;
+        format!(
+            ", canary {} for {}{rate}{ratio}, from {least} requests",
+            canary.count, canary.duration
+        )
     });
     let (parallel, deadline) = (update.max_parallel, update.healthy_deadline);
     format!("{parallel} at a time, {order}, {deadline}{}", canary.unwrap_or_default())

@@ -8,8 +8,9 @@ use super::super::value::Line;
 use super::values::At;
 use super::{Ctx, Fields, Known, Scope, health, network, route, run};
 use crate::id::WorkloadName;
-use crate::limits::REPLICAS_MAX;
+use crate::limits::{MIN_REQUESTS_MAX, REPLICAS_MAX};
 use crate::units::Millis;
+use kdl::KdlValue;
 
 const KNOWN: Known = Known { all: SERVICE, elsewhere: TASK_ONLY, only: "a service" };
 
@@ -119,6 +120,9 @@ fn update(
     update
 }
 
+/// What is said of a canary and nothing else.
+const OF_CANARIES: [&str; 4] = ["for", "max-error-rate", "max-latency-ratio", "min-requests"];
+
 fn canary(
     ctx: &mut Ctx,
     scope: &Scope,
@@ -127,7 +131,7 @@ fn canary(
     replicas: u32,
 ) -> Option<CanarySpec> {
     let Some(at) = At::property(scope, line, "canary") else {
-        for name in ["for", "max-error-rate"] {
+        for name in OF_CANARIES {
             if let Some(at) = At::property(scope, line, name) {
                 let hint = Some("add canary=1".to_owned());
                 at.error(ctx, &format!("{name} belongs to a canary"), hint);
@@ -150,11 +154,43 @@ fn canary(
             None
         }
     };
-    let rate = match At::property(scope, line, "max-error-rate") {
-        Some(at) => Some(percentage(ctx, at)?),
-        None => None,
+    let read = |name, ctx: &mut Ctx, by: fn(&mut Ctx, At) -> Option<u32>| {
+        // Given and wrong is told, and counts as nothing for the rest.
+        At::property(scope, line, name).map(|at| by(ctx, at))
     };
-    Some(CanarySpec { count: count?, duration: duration?, max_error_rate: rate })
+    let rate = read("max-error-rate", ctx, percentage);
+    let ratio = read("max-latency-ratio", ctx, ratio);
+    let least = read("min-requests", ctx, |ctx, at| at.integer(ctx, 1, MIN_REQUESTS_MAX));
+    Some(CanarySpec {
+        count: count?,
+        duration: duration?,
+        max_error_rate: rate.flatten(),
+        max_latency_ratio: ratio.flatten(),
+        min_requests: least.flatten().unwrap_or_else(CanarySpec::min_requests),
+    })
+}
+
+/// `1.5` in thousandths: at least 1.
+fn ratio(ctx: &mut Ctx, at: At) -> Option<u32> {
+    let number = match &at.value.value {
+        KdlValue::Integer(number) => u32::try_from(*number).ok().map(f64::from),
+        KdlValue::Float(number) => Some(*number),
+        KdlValue::String(text) => {
+            let plain = text.trim().parse::<f64>().is_ok_and(f64::is_finite);
+            let hint = format!("write {}", at.written(if plain { text.trim() } else { "1.5" }));
+            at.error(ctx, "max-latency-ratio is a number, not text", Some(hint));
+            return None;
+        }
+        _ => None,
+    };
+    let found = number.filter(|number| (1.0..=1000.0).contains(number));
+    if found.is_none() {
+        let hint = Some(format!("write {}", at.written("1.5")));
+        at.error(ctx, "max-latency-ratio is a number from 1 to 1000", hint);
+    }
+    // Within the bounds it fits.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "1 to 1000")]
+    found.map(|number| (number * 1000.0).round() as u32)
 }
 
 /// `"1%"` or `"0.5%"` in thousandths of a percent.

@@ -74,7 +74,13 @@ impl Case {
 
     fn plan(&self) -> Plan {
         let settled = self.state.nodes.keys().map(|id| (*id, self.state.index)).collect();
-        plan(&self.state, &Seen { settled }, Timestamp(self.now), self.now, &Scope::All)
+        plan(
+            &self.state,
+            &Seen { settled, ..Seen::default() },
+            Timestamp(self.now),
+            self.now,
+            &Scope::All,
+        )
     }
 
     /// Carries out what is planned until nothing is left to do at this moment; all of it.

@@ -80,7 +80,13 @@ impl Case {
 
     fn plan(&self) -> Plan {
         let settled = self.state.nodes.keys().map(|id| (*id, self.state.index)).collect();
-        plan(&self.state, &Seen { settled }, Timestamp(self.now), self.now, &Scope::All)
+        plan(
+            &self.state,
+            &Seen { settled, ..Seen::default() },
+            Timestamp(self.now),
+            self.now,
+            &Scope::All,
+        )
     }
 
     /// Carries out what is planned until nothing is left to do at this moment; all of it.
@@ -274,7 +280,7 @@ fn a_draining_node_is_waited_for_when_traffic_moves() {
     draining.into_iter().for_each(|command| case.change(command));
     let settled = case.state.nodes.keys().filter(|id| **id != home);
     let settled = settled.map(|id| (*id, case.state.index)).collect();
-    let seen = Seen { settled };
+    let seen = Seen { settled, ..Seen::default() };
     let next = plan(&case.state, &seen, Timestamp(case.now), 1, &Scope::All);
     assert!(next.commands.is_empty(), "{next:?}");
 }

@@ -52,7 +52,13 @@ impl Case {
 
     fn plan(&self) -> Plan {
         let settled = BTreeMap::from([(NodeId(1), self.state.index)]);
-        plan(&self.state, &Seen { settled }, Timestamp(self.now), self.now, &Scope::All)
+        plan(
+            &self.state,
+            &Seen { settled, ..Seen::default() },
+            Timestamp(self.now),
+            self.now,
+            &Scope::All,
+        )
     }
 
     /// Carries out what is planned until nothing is left to do at this moment; all of it.
