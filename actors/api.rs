@@ -4,6 +4,7 @@
 //! its own: every request runs in its connection's task, and asks root by message.
 
 mod allocations;
+pub mod backup;
 mod caller;
 mod claims;
 mod context;
@@ -41,6 +42,7 @@ mod tasks;
 mod tests;
 mod tokens;
 mod usage;
+mod volume_data;
 mod volumes;
 
 pub use context::{Claims, Doors, ImageStore, Lines, LogSource, Neighbours, StoreError};

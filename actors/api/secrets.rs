@@ -188,7 +188,7 @@ fn seal(
 }
 
 /// This node's keyring, as the newest view has it.
-fn keyring(context: &Context) -> Result<Keyring, ApiError> {
+pub(super) fn keyring(context: &Context) -> Result<Keyring, ApiError> {
     let view = context.view().ok_or(ApiError::Starting)?;
     if let Some(node) = view.state.nodes.get(&view.node) {
         // The node may have become a member just now.

@@ -3,6 +3,7 @@
 //! Times are RFC 3339 in UTC, durations seconds, sizes bytes, processors cores; what is absent is
 //! `null`. Never holds rules, only shapes.
 
+mod backup;
 mod deploy;
 mod exec;
 mod explain;
@@ -14,6 +15,7 @@ mod task;
 mod token;
 mod volume;
 
+pub use backup::*;
 pub use deploy::*;
 pub use exec::ExecControl;
 pub use explain::*;
@@ -23,7 +25,7 @@ pub use route::{RouteView, TrafficView};
 pub use secret::*;
 pub use task::{RunView, SpawnRequest, TaskView};
 pub use token::{NewTokenView, TokenRequest, TokenView};
-pub use volume::VolumeView;
+pub use volume::{MoveRequest, VolumeView};
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;

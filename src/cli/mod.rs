@@ -4,6 +4,7 @@
 
 pub mod args;
 pub mod argv;
+mod backup;
 pub mod check;
 mod clean;
 pub mod client;
@@ -34,6 +35,7 @@ mod nodes;
 mod plan;
 mod ps;
 mod restart;
+mod restore;
 mod rollback;
 mod route;
 mod scale;
@@ -52,6 +54,7 @@ mod why;
 
 pub use context::Context;
 
+use crate::actors::platform::secrets::keep_from_dumps;
 use crate::config::Env;
 use argh::FromArgs;
 use args::{Command, Top};
@@ -137,6 +140,9 @@ fn report(ui: Ui, error: &CliError) -> ExitCode {
 }
 
 fn run(command: Command, context: &Context) -> Result<(), CliError> {
+    if command.holds_secrets() {
+        keep_from_dumps();
+    }
     match command {
         Command::Daemon(args) => daemon::run(args, context),
         Command::Dev(args) => dev::run(args, context),
@@ -174,6 +180,8 @@ async fn run_async(command: Command, context: &Context) -> Result<(), CliError> 
         Command::History(args) => history::run(args, context).await,
         Command::Image(args) => image::run(args, context).await,
         Command::Volume(args) => volume::run(args, context).await,
+        Command::Backup(args) => backup::run(args, context).await,
+        Command::Restore(args) => restore::run(args, context).await,
         Command::Secret(args) => secret::run(args, context).await,
         Command::Token(args) => token::run(args, context).await,
         Command::Nodes(args) => nodes::run(args, context).await,

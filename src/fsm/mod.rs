@@ -6,6 +6,7 @@
 mod allocation;
 mod apply;
 pub use apply::{apply, apply_next};
+pub mod backups;
 pub mod command;
 pub(crate) mod deploy;
 pub mod events;
@@ -19,7 +20,7 @@ mod members;
 pub mod mesh;
 pub mod model;
 mod nodes;
-mod recover;
+pub mod recover;
 mod runs;
 pub mod secrets;
 mod standstill;
@@ -102,6 +103,9 @@ pub struct State {
     /// Persistent volumes.
     #[serde(default, skip_serializing_if = "OrdMap::is_empty")]
     pub volumes: volumes::Volumes,
+    /// Backups on a schedule.
+    #[serde(default, skip_serializing_if = "backups::Backups::is_empty")]
+    pub backups: backups::Backups,
     /// The last versions of names that were deleted.
     #[serde(default, skip_serializing_if = "OrdMap::is_empty")]
     pub deleted_secrets: OrdMap<SecretName, u64>,

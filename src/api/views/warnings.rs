@@ -69,6 +69,7 @@ pub(super) fn warnings(state: &State, seen: &Observed) -> Vec<WarningView> {
     all.extend(of_secrets(state));
     all.extend(state.allocations.values().filter_map(|allocation| of_removal(allocation)));
     all.extend(of_volumes(state, seen));
+    all.extend(super::backup::warnings(state, seen.now));
     all
 }
 
