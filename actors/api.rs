@@ -4,6 +4,7 @@
 //! its own: every request runs in its connection's task, and asks root by message.
 
 mod allocations;
+pub mod backup;
 mod caller;
 mod canaries;
 pub mod certificates;
@@ -45,6 +46,7 @@ mod tasks;
 mod tests;
 mod tokens;
 mod usage;
+mod volume_data;
 mod volumes;
 
 pub use context::{Claims, Doors, ImageStore, Lines, LogSource, Neighbours, StoreError};

@@ -22,6 +22,11 @@ use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
+/// The folder of the data directory with the data of volumes.
+const VOLUMES: &str = "volumes";
+/// The file that tells a data directory of mill.
+const LOCK: &str = "lock";
+
 /// What was wiped, in words.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Cleaned {
@@ -76,11 +81,11 @@ impl Cleaned {
 /// Wipes everything that the node with these settings has on this machine: its containers, the
 /// private containerd with all images, its network, mounts, control groups and its data directory.
 /// In a shared containerd, only what is in the node's own namespace. Goes on after a failure;
-/// wiping twice is fine.
+/// wiping twice is fine. The data of volumes stays if it is to be kept.
 ///
 /// # Errors
 /// A daemon uses the data directory, or it isn't mill's: nothing is touched then.
-pub async fn clean(config: &DaemonConfig) -> Result<Cleaned, CleanError> {
+pub async fn clean(config: &DaemonConfig, keep_volumes: bool) -> Result<Cleaned, CleanError> {
     if !nix::unistd::geteuid().is_root() {
         return Err(CleanError::NotRoot);
     }
@@ -106,8 +111,12 @@ pub async fn clean(config: &DaemonConfig) -> Result<Cleaned, CleanError> {
     let runc = places.runc_root();
     // Something that is still mounted there would be emptied with them.
     let directories = [&places.run, &runc, data].into_iter().filter(|_| unmounted.is_some());
+    let kept = keep_volumes && data.join(VOLUMES).is_dir();
     for directory in directories {
-        let removed = host::remove_directory(directory);
+        let removed = match kept && directory == data {
+            true => host::remove_but(data, &[VOLUMES, LOCK]),
+            false => host::remove_directory(directory),
+        };
         if cleaned.note(directory.display(), removed) == Some(true) {
             cleaned.removed.push(directory.display().to_string());
         }
@@ -127,7 +136,7 @@ fn check_ours(data: &Path) -> Result<bool, CleanError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         Err(source) => return Err(CleanError::Read { directory, source }),
     };
-    let ours = ["lock", "identity.json"].iter().any(|name| data.join(name).exists());
+    let ours = [LOCK, "identity.json"].iter().any(|name| data.join(name).exists());
     if !ours && entries.count() > 0 {
         return Err(CleanError::NotOurs { directory });
     }

@@ -5,6 +5,7 @@
 //! neither creates nor removes anything.
 
 pub mod alloc;
+mod backups;
 mod fleet;
 pub mod health;
 mod image_replication;
@@ -21,11 +22,12 @@ use crate::actors::platform::image::ImageError;
 use crate::actors::platform::usage::Meter;
 use crate::actors::root::{self, Child, ChildMessage, NodeUsage, RootRef, Supervised, View};
 use crate::fsm::Command;
+use crate::fsm::backups::Ended;
 use crate::fsm::command::Report;
 use crate::fsm::loaded::Pin;
 use crate::fsm::model::Observed;
 use crate::id::{AllocId, Index, VolumeName};
-use crate::units::Bytes;
+use crate::units::{Bytes, Timestamp};
 use fleet::Fleet;
 use image_replication::ImageReplication;
 use publish::Publishing;
@@ -80,8 +82,10 @@ pub enum Msg {
     Runtime(Runtime),
     /// Work besides an allocation's own has ended.
     Tidied,
-    /// The data of a volume that was given up is gone, or its removal is to be tried again.
-    VolumeRemoved(VolumeName),
+    /// Something is done about a volume, or has failed and is to be tried again.
+    VolumeTended(VolumeName, bool),
+    /// This node's scheduled backup is written, or failed.
+    BackupEnded(Ended),
 }
 
 impl ChildMessage for Msg {
@@ -120,7 +124,9 @@ pub struct State {
     publishing: Publishing,
     images: ImageReplication,
     runtime: Runtime,
-    removals: volumes::Removals,
+    tending: volumes::Tending,
+    /// The last scheduled backup that was begun here.
+    backed_up: Option<Timestamp>,
     measured: Measured,
     /// What runs besides the allocations' own work; ends with the actor.
     work: JoinSet<()>,
@@ -182,7 +188,8 @@ impl Actor for Container {
             view: None,
             reports: Reports::default(),
             seq: 0,
-            removals: volumes::Removals::new(),
+            tending: volumes::Tending::default(),
+            backed_up: None,
             measured: Measured::default(),
             work,
         })
@@ -237,13 +244,15 @@ impl Actor for Container {
             Msg::Sample => {
                 state.usage(None);
                 state.notice_runtime();
+                state.look_for_backup();
                 myself.send_after(crate::limits::USAGE_INTERVAL, || Msg::Sample);
             }
             Msg::Relieve => state.relieve(&myself),
             Msg::Sweep => state.sweep(&myself),
             Msg::Runtime(runtime) => state.on_runtime(runtime),
             Msg::Tidied => state.rest(),
-            Msg::VolumeRemoved(name) => state.on_volume_removed(&name, &myself),
+            Msg::BackupEnded(how) => state.on_backup_ended(how),
+            Msg::VolumeTended(name, done) => state.on_volume_tended(&name, done, &myself),
         }
         Ok(())
     }
@@ -317,7 +326,8 @@ impl State {
             let settled = self.publishing.want(view);
             self.settle(settled);
         }
-        self.remove_volumes(myself);
+        self.tend_volumes(myself);
+        self.write_backup(myself);
         self.send(myself);
         self.rest();
         Ok(())

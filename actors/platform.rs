@@ -4,6 +4,7 @@
 //! container.
 
 pub mod apparmor;
+pub mod backup;
 pub mod containerd;
 pub mod disk;
 pub mod exec;

@@ -50,6 +50,7 @@ fn secrets() {
     let _ = node.mill(["restart", "web"]).ok();
     assert_eq!(seen(node)[0], SECOND);
     poll(|| !node.mill(["status"]).ok().contains("older value")).secs(20).expect("all is new");
+    in_no_backup(node, SECOND);
     nowhere(&cluster, SECOND);
 
     let _ = node.mill(["down", "web"]).ok();
@@ -96,6 +97,16 @@ fn seen(node: &TestDaemon) -> Vec<String> {
     let of_exec = inside(node, "echo \"$DB\"; echo \"$URL\"");
     assert_eq!(of_first, of_exec);
     of_first
+}
+
+/// A backup is written beside the data.
+#[track_caller]
+fn in_no_backup(node: &TestDaemon, value: &str) {
+    let file = node.data().join("backup.age");
+    let mut backup = node.command(["backup", file.to_str().unwrap()]);
+    let made = backup.env("MILL_BACKUP_PASSPHRASE", "x").output().unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    assert!(!in_folder(&file, value), "in a backup");
 }
 
 /// Looks for a value on the disks, in documents, messages and command lines.

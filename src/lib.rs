@@ -7,6 +7,7 @@
 pub mod actors;
 pub mod allocation;
 pub mod api;
+pub mod backup;
 mod bugs;
 pub mod cidr;
 pub mod cli;

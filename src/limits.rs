@@ -64,6 +64,10 @@ mod runtime;
 
 pub use runtime::*;
 
+mod backup;
+
+pub use backup::*;
+
 mod secrets;
 
 pub use secrets::*;

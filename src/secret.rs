@@ -115,6 +115,12 @@ impl SealKey {
         &self.id
     }
 
+    /// The bytes, for a backup.
+    #[must_use]
+    pub fn reveal(&self) -> &[u8; KEY_LEN] {
+        &self.bytes
+    }
+
     /// Seals a text for a purpose; `once` must never be used again with this key.
     ///
     /// # Errors
@@ -269,15 +275,20 @@ impl Keyring {
         opened.newest.as_ref().ok_or(SealError::NoKey)?.seal(purpose, text, once)
     }
 
+    /// The key of that id, if it is one of the last two.
+    #[must_use]
+    pub fn key(&self, id: &str) -> Option<SealKey> {
+        let opened = self.opened.load();
+        let mut all = opened.newest.iter().chain(&opened.older);
+        all.find(|key| key.id == id).cloned()
+    }
+
     /// Opens with the key that it was sealed by.
     ///
     /// # Errors
     /// There is no such key, or it was sealed for another purpose, or has been changed.
     pub fn open(&self, purpose: &str, sealed: &Sealed) -> Result<Secret, SealError> {
-        let opened = self.opened.load();
-        let mut all = opened.newest.iter().chain(&opened.older);
-        let key = all.find(|key| key.id == sealed.key).ok_or(SealError::OtherKey)?;
-        key.open(purpose, sealed)
+        self.key(&sealed.key).ok_or(SealError::OtherKey)?.open(purpose, sealed)
     }
 
     /// Seals a value of any bytes by a key of its own.

@@ -28,7 +28,7 @@ pub async fn join(context: Arc<Context>, mut request: Request) -> Result<Respons
     json(StatusCode::OK, &done)
 }
 
-fn check_unclaimed(context: &Context) -> Result<(), ApiError> {
+pub(super) fn check_unclaimed(context: &Context) -> Result<(), ApiError> {
     if matches!(*context.standing.borrow(), Standing::Unclaimed) {
         return Ok(());
     }

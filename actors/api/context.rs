@@ -15,10 +15,13 @@ use crate::actors::dns_queries::DnsQueries;
 use crate::actors::platform::exec::Execs;
 use crate::actors::platform::image::Lent;
 use crate::actors::platform::logs::{Event, LogReader, Query};
+use crate::actors::platform::volumes::VolumeStore;
 use crate::actors::root::{Done, Msg, Proposal, RootRef, View, Vitals};
 use crate::actors::traffic::Traffic;
 use crate::api::views::{self, Observed};
 use crate::api::wire::{ImageView, InitRequest, InitView, JoinRequest, JoinView};
+use crate::api::wire::{RestoreRequest, RestoreView};
+use crate::backup::Backup;
 use crate::fsm::loaded::Pin as ImagePin;
 use crate::fsm::login::Logins;
 use crate::fsm::{Command, State};
@@ -127,6 +130,12 @@ pub trait Claims: Send + Sync {
     fn init(&self, request: InitRequest) -> BoxFuture<'static, Result<InitView, ApiError>>;
     /// `POST /v1/join`: it becomes one more of a cluster.
     fn join(&self, request: JoinRequest) -> BoxFuture<'static, Result<JoinView, ApiError>>;
+    /// `POST /v1/restore`: it becomes the first node of a cluster of which this is a backup.
+    fn restore(
+        &self,
+        backup: Backup,
+        request: RestoreRequest,
+    ) -> BoxFuture<'static, Result<RestoreView, ApiError>>;
     /// Whether another member says that this node is none any more.
     fn is_removed(&self, places: BTreeMap<NodeId, String>) -> BoxFuture<'static, bool>;
     /// Of which cluster this node is a member that has not begun its log, and its name.
@@ -152,6 +161,8 @@ pub struct Doors {
     pub execs: Arc<dyn Fn() -> Option<Execs> + Send + Sync>,
     /// What seals and opens secrets here; absent before the node is a member.
     pub keyring: Arc<dyn Fn() -> Option<Keyring> + Send + Sync>,
+    /// The volumes of this node; absent before it is a member.
+    pub volumes: Arc<dyn Fn() -> Option<VolumeStore> + Send + Sync>,
     /// How the node becomes a member.
     pub claims: Arc<dyn Claims>,
     /// The other members.

@@ -91,7 +91,7 @@ pub async fn write_here(context: Arc<Context>, request: Request) -> Result<Respo
 
 /// Passes a body on. What is wanted no more is read for a bit all the same, since a client that is
 /// still writing would not see why.
-async fn feed(mut body: Body, to: mpsc::Sender<io::Result<Bytes>>) {
+pub(super) async fn feed(mut body: Body, to: mpsc::Sender<io::Result<Bytes>>) {
     loop {
         let Some(piece) = body.next().await else { return };
         let piece = piece.map_err(io::Error::other);
@@ -139,7 +139,7 @@ async fn root(context: &Context, id: String) -> Result<Root, ApiError> {
     execs.root(&container).await.map_err(|error| refused(error.to_string()))
 }
 
-async fn blocking<T: Send + 'static>(
+pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, ApiError> {
     let lost = |error: tokio::task::JoinError| ApiError::Internal {

@@ -9,7 +9,7 @@ use super::request::Request;
 use crate::actors::platform::image::{LendError, Lent, Members};
 use crate::actors::root::View;
 use crate::fsm::model::Role;
-use crate::id::{Digest, NodeId};
+use crate::id::{Digest, NodeId, VolumeName};
 use crate::limits;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
@@ -50,7 +50,7 @@ fn passed_on(mut bytes: Lent) -> ReceiverStream<io::Result<Bytes>> {
     ReceiverStream::new(pieces)
 }
 
-/// The other members, for the image store.
+/// The other members, for what only they have.
 pub struct Lenders {
     neighbours: Arc<dyn Neighbours>,
 }
@@ -60,6 +60,26 @@ impl Lenders {
     #[must_use]
     pub fn new(neighbours: Arc<dyn Neighbours>) -> Self {
         Self { neighbours }
+    }
+
+    fn ask(
+        &self,
+        view: &View,
+        node: NodeId,
+        role: Role,
+        path: &str,
+    ) -> BoxFuture<'static, Result<Lent, LendError>> {
+        let ask = Ask::new(view, node, role, Method::GET, path);
+        let neighbours = Arc::clone(&self.neighbours);
+        Box::pin(async move {
+            let answer = match ask {
+                Ok(ask) => ask.send(&*neighbours, None, limits::REACH_ANSWER).await,
+                Err(error) => Err(error),
+            };
+            let answer = answer.map_err(|error| LendError { reason: error.to_string() })?;
+            let pieces = answer.into_body().into_data_stream();
+            Ok(Box::pin(pieces.map(|piece| piece.map_err(io::Error::other))) as Lent)
+        })
     }
 }
 
@@ -71,17 +91,15 @@ impl Members for Lenders {
         digest: &Digest,
         from: u64,
     ) -> BoxFuture<'static, Result<Lent, LendError>> {
-        let path = format!("/v1/blobs/{digest}?from={from}");
-        let ask = Ask::new(view, node, Role::Read, Method::GET, &path);
-        let neighbours = Arc::clone(&self.neighbours);
-        Box::pin(async move {
-            let answer = match ask {
-                Ok(ask) => ask.send(&*neighbours, None, limits::REACH_ANSWER).await,
-                Err(error) => Err(error),
-            };
-            let answer = answer.map_err(|error| LendError { reason: error.to_string() })?;
-            let pieces = answer.into_body().into_data_stream();
-            Ok(Box::pin(pieces.map(|piece| piece.map_err(io::Error::other))) as Lent)
-        })
+        self.ask(view, node, Role::Read, &format!("/v1/blobs/{digest}?from={from}"))
+    }
+
+    fn volume(
+        &self,
+        view: &View,
+        node: NodeId,
+        name: &VolumeName,
+    ) -> BoxFuture<'static, Result<Lent, LendError>> {
+        self.ask(view, node, Role::Admin, &format!("/v1/volumes/{name}/copy"))
     }
 }

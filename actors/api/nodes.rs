@@ -98,7 +98,7 @@ async fn propose(
 }
 
 /// The member of that name, or else with that id.
-fn named<'a>(state: &'a State, text: &str) -> Result<&'a Arc<Node>, ApiError> {
+pub(super) fn named<'a>(state: &'a State, text: &str) -> Result<&'a Arc<Node>, ApiError> {
     let id = || state.nodes.get(&NodeId(text.parse().ok()?));
     let found = state.nodes.values().find(|node| node.name == text).or_else(id);
     found.ok_or_else(|| no_node(text))

@@ -139,6 +139,9 @@ fn given(route: &Route, schemas: &mut Schemas) -> ResponseBuilder {
         Gives::Archive => {
             response.description("The archive").content("application/x-tar", content(text()))
         }
+        Gives::Bytes => {
+            response.description("The file").content("application/octet-stream", content(text()))
+        }
         Gives::Text => response
             .description("The figures")
             .content("application/openmetrics-text", content(text())),

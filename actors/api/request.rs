@@ -174,7 +174,7 @@ impl Request {
 
     /// Reads the body. One that is too large is read on for a bit, since a client that is still
     /// writing would not see the answer.
-    async fn bytes(&mut self, max: usize) -> Result<Vec<u8>, ApiError> {
+    pub(super) async fn bytes(&mut self, max: usize) -> Result<Vec<u8>, ApiError> {
         let declared = self.header(CONTENT_LENGTH.as_str()).and_then(|text| text.parse().ok());
         let mut all = Vec::with_capacity(declared.unwrap_or(0usize).min(max));
         while let Some(chunk) = self.chunk().await? {

@@ -115,6 +115,8 @@ pub enum Gives {
     Events(&'static [(&'static str, Shape)], Option<Shape>),
     /// A tar archive.
     Archive,
+    /// Bytes as they are.
+    Bytes,
     /// Text for a program.
     Text,
     /// A list of documents, or a stream of them if it is followed.
@@ -191,5 +193,4 @@ const fn later(start: &'static str, end: &'static str, what: &'static str) -> La
 }
 
 /// What the API will have.
-pub const LATER: &[Later] =
-    &[later("/v1/certs", "", "certificates"), later("/v1/backup", "", "backup")];
+pub const LATER: &[Later] = &[later("/v1/certs", "", "certificates")];

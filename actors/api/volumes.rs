@@ -6,6 +6,7 @@ use super::context::Context;
 use super::error::ApiError;
 use super::request::{self, Request, json};
 use crate::api::views;
+use crate::api::wire::MoveRequest;
 use crate::fsm::Command;
 use crate::fsm::volumes::VolumeChange;
 use crate::id::{VolumeName, WorkloadName};
@@ -50,6 +51,24 @@ pub async fn delete(context: Arc<Context>, request: Request) -> Result<Response,
     Ok(request::at(done.index, request::empty()))
 }
 
-fn missing(name: &VolumeName) -> ApiError {
+/// `POST /v1/volumes/{name}/move`: the nodes carry it out.
+pub async fn move_to(context: Arc<Context>, mut request: Request) -> Result<Response, ApiError> {
+    let name = VolumeName::from(request.param("name"));
+    let wanted: MoveRequest = request.json("{\"node\": \"n2\"}").await?;
+    let reading = context.read().await?;
+    if !reading.state().volumes.contains_key(&name) {
+        return Err(missing(&name));
+    }
+    let to = super::nodes::named(reading.state(), &wanted.node)?.id;
+    let change = VolumeChange::Move { name: name.clone(), to };
+    let done = context.propose(Command::Volumes(change), None).await?;
+    let view = context.view_after(&done)?;
+    let kept = view.state.volumes.get(&name).ok_or(ApiError::Unconfirmed)?;
+    let seen = context.observed_lately(&view).await;
+    let shown = views::volume(&view.state, &name, kept, &seen);
+    Ok(request::at(done.index, json(StatusCode::ACCEPTED, &shown)?))
+}
+
+pub(super) fn missing(name: &VolumeName) -> ApiError {
     ApiError::NotFound { what: "volume", name: name.to_string() }
 }

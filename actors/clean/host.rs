@@ -240,6 +240,23 @@ pub(super) fn remove_directory(directory: &Path) -> io::Result<bool> {
     }
 }
 
+/// Removes what is in a directory but for these; whether anything was there.
+pub(super) fn remove_but(directory: &Path, kept: &[&str]) -> io::Result<bool> {
+    let mut any = false;
+    for entry in fs::read_dir(directory)? {
+        let path = entry?.path();
+        if kept.iter().any(|name| path.file_name().is_some_and(|own| own == *name)) {
+            continue;
+        }
+        any = true;
+        match fs::symlink_metadata(&path)?.is_dir() {
+            true => tree::remove(&path)?,
+            false => fs::remove_file(&path)?,
+        }
+    }
+    Ok(any)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

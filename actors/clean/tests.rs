@@ -117,7 +117,7 @@ async fn a_stopped_node_is_wiped_to_the_last_thing() {
     network.attach(&"web-0-aaaa".into(), Ipv4Addr::new(10, 103, 8, 2)).await.unwrap();
     fs::write(data.join("identity.json"), "{}").unwrap();
     let running = DataLock::acquire(&data).unwrap();
-    assert!(matches!(clean(&config).await, Err(CleanError::Lock(LockError::Taken { .. }))));
+    assert!(matches!(clean(&config, false).await, Err(CleanError::Lock(LockError::Taken { .. }))));
     // One that has ended and waits to be reaped has no command line any more.
     let runs = || fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| !line.is_empty());
     // While the program takes runc's place, its command line is empty for a moment.
@@ -130,7 +130,7 @@ async fn a_stopped_node_is_wiped_to_the_last_thing() {
     seen.expect("a node that runs is not touched");
     drop((running, network, daemon));
 
-    let cleaned = clean(&config).await.unwrap();
+    let cleaned = clean(&config, false).await.unwrap();
     assert_eq!(cleaned.failed, [""; 0]);
     assert!(!runs() && !shim.exists());
     assert_eq!(machine.sweep(true), "", "{cleaned:?}");
@@ -139,7 +139,7 @@ async fn a_stopped_node_is_wiped_to_the_last_thing() {
     for wanted in [network, data.display().to_string(), "2 processes".to_owned()] {
         assert!(cleaned.removed.contains(&wanted), "{wanted} in {cleaned:?}");
     }
-    assert_eq!(clean(&config).await.unwrap(), Cleaned::default(), "a second time is fine");
+    assert_eq!(clean(&config, false).await.unwrap(), Cleaned::default(), "a second time is fine");
 }
 
 #[tokio::test]
@@ -160,7 +160,7 @@ async fn in_a_shared_containerd_only_our_own_goes() {
     machine.neighbour = Some(foreign.clone());
     run(&neighbour, &foreign, "theirs").await;
 
-    let cleaned = clean(&config).await.unwrap();
+    let cleaned = clean(&config, false).await.unwrap();
     assert_eq!(cleaned.failed, [""; 0]);
     assert!(cleaned.removed.contains(&"1 container".to_owned()), "{cleaned:?}");
     assert_eq!(namespaces(&neighbour).await, ["neighbour"]);
@@ -193,12 +193,22 @@ async fn what_is_not_mills_is_left_alone() {
     let config = machine.config("private");
     fs::create_dir(machine.data()).unwrap();
     fs::write(machine.data().join("thesis.tex"), "years of work").unwrap();
-    assert!(matches!(clean(&config).await, Err(CleanError::NotOurs { .. })));
+    assert!(matches!(clean(&config, false).await, Err(CleanError::NotOurs { .. })));
     assert!(machine.data().join("thesis.tex").exists());
     fs::remove_file(machine.data().join("thesis.tex")).unwrap();
     let socket = machine.directory.path().join("mill.sock");
     drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
-    let cleaned = clean(&config).await.unwrap();
+    let cleaned = clean(&config, false).await.unwrap();
     assert_eq!(cleaned.removed, [machine.data().display().to_string()]);
     assert!(!socket.exists(), "a socket without a listener goes");
+
+    let volume = machine.data().join("volumes/db");
+    fs::create_dir_all(&volume).unwrap();
+    fs::create_dir(machine.data().join("raft")).unwrap();
+    fs::write(machine.data().join("identity.json"), "{}").unwrap();
+    let _ = clean(&config, true).await.unwrap();
+    assert!(volume.is_dir() && !machine.data().join("raft").exists());
+    assert!(!machine.data().join("identity.json").exists());
+    let _ = clean(&config, false).await.unwrap();
+    assert!(!machine.data().exists());
 }

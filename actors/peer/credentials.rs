@@ -145,16 +145,16 @@ pub fn seal_ca_key(authority: &Authority, keyring: &SealKey) -> Result<Sealed, S
     keyring.seal(CA_PURPOSE, &Secret::new(authority.key_pem()), rand::random())
 }
 
-/// The first node's certificate, before there is a state.
+/// The certificate of a cluster's first node, before the state can be asked.
 ///
 /// # Errors
 /// The request is none.
 pub fn sign_first(
     authority: &Authority,
-    cluster_id: &str,
+    (cluster_id, node): (&str, NodeId),
     address: &str,
     request: &[u8],
     life: Duration,
 ) -> Result<CertificateDer<'static>, CaError> {
-    authority.sign(request, &ca::peer(cluster_id, NodeId(1)), address, life)
+    authority.sign(request, &ca::peer(cluster_id, node), address, life)
 }

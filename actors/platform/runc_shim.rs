@@ -50,6 +50,7 @@ pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
         return ExitCode::from(NOT_FOUND);
     };
     let mut args: Vec<OsString> = args.collect();
+    super::secrets::keep_from_dumps();
     if let Err(error) = with_secrets(&mut args) {
         eprintln!("the container's secrets can't be handed over: {error}");
         return ExitCode::FAILURE;

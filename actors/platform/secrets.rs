@@ -89,6 +89,14 @@ pub struct SecretStore {
     mount: Arc<Mutex<()>>,
 }
 
+/// This process's memory is in no core dump from now on, and no process of another user reads it.
+pub fn keep_from_dumps() {
+    use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+    if let Err(error) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
+        tracing::warn!(%error, "core dumps of mill may hold secrets");
+    }
+}
+
 impl SecretStore {
     /// A store whose folder is `folder`.
     #[must_use]
@@ -243,5 +251,18 @@ fn remove(path: &Path) -> io::Result<()> {
     match std::fs::remove_dir_all(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_can_be_kept_from_core_dumps() {
+        use rustix::process::{DumpableBehavior, dumpable_behavior};
+        assert_eq!(dumpable_behavior().unwrap(), DumpableBehavior::Dumpable);
+        keep_from_dumps();
+        assert_eq!(dumpable_behavior().unwrap(), DumpableBehavior::NotDumpable);
     }
 }

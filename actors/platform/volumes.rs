@@ -1,7 +1,9 @@
 //! Persistent volumes of this node: a folder each, below the data directory.
 //!
-//! Owns making, measuring and removing them. Never makes one that has had data: what is missing is
-//! told, never replaced by an empty folder.
+//! Owns making, measuring, copying and removing them. Never makes one that has had data: what is
+//! missing is told, never replaced by an empty folder.
+
+pub mod archive;
 
 use super::tree;
 use crate::fsm::volumes::Volumes;
@@ -11,9 +13,11 @@ use crate::node::oci::BindMount;
 use crate::spec::model::RunSpec;
 use crate::units::Bytes;
 use arc_swap::ArcSwap;
-use std::collections::BTreeMap;
+use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
+use parking_lot::Mutex;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{DirBuilder, File};
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -39,6 +43,14 @@ pub enum VolumeError {
         /// Where it was.
         path: PathBuf,
     },
+    /// It is being copied or replaced.
+    #[error("volume {name} is {doing}")]
+    Busy {
+        /// Which.
+        name: VolumeName,
+        /// What is done with it.
+        doing: &'static str,
+    },
     /// Its folder can't be made.
     #[error("can't make {path}: {source}", path = path.display())]
     Make {
@@ -55,13 +67,30 @@ pub enum VolumeError {
 pub struct VolumeStore {
     folder: PathBuf,
     newest: Arc<ArcSwap<Volumes>>,
+    busy: Arc<Mutex<BTreeMap<VolumeName, &'static str>>>,
 }
+
+/// While this is held, no container is given the volume.
+#[derive(Debug)]
+pub struct Lock {
+    name: VolumeName,
+    busy: Arc<Mutex<BTreeMap<VolumeName, &'static str>>>,
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        self.busy.lock().remove(&self.name);
+    }
+}
+
+/// A copy that is being put together.
+const COMING: &str = "coming";
 
 impl VolumeStore {
     /// A store with a folder for each volume in `folder`.
     #[must_use]
     pub fn new(folder: PathBuf) -> Self {
-        Self { folder, newest: Arc::default() }
+        Self { folder, newest: Arc::default(), busy: Arc::default() }
     }
 
     /// From now on these volumes count.
@@ -71,8 +100,111 @@ impl VolumeStore {
         }
     }
 
+    /// The folder of the copy that is the volume.
     fn path(&self, name: &VolumeName) -> PathBuf {
-        self.folder.join(name.as_str())
+        self.copy(name, self.newest.load().get(name).map_or(0, |volume| volume.copy))
+    }
+
+    /// The folder of a copy: its number is in its name, so that no other is ever taken for it.
+    fn copy(&self, name: &VolumeName, copy: u64) -> PathBuf {
+        match copy {
+            0 => self.folder.join(name.as_str()),
+            copy => self.folder.join(format!("{name}.{copy}")),
+        }
+    }
+
+    /// The folder of a volume that has data here.
+    #[must_use]
+    pub fn find(&self, name: &VolumeName) -> Option<PathBuf> {
+        Some(self.path(name)).filter(|path| path.is_dir())
+    }
+
+    /// Keeps containers from a volume.
+    ///
+    /// # Errors
+    /// Somebody else does.
+    pub fn lock(&self, name: &VolumeName, doing: &'static str) -> Result<Lock, VolumeError> {
+        let mut busy = self.busy.lock();
+        if let Some(doing) = busy.get(name) {
+            return Err(VolumeError::Busy { name: name.clone(), doing });
+        }
+        busy.insert(name.clone(), doing);
+        Ok(Lock { name: name.clone(), busy: Arc::clone(&self.busy) })
+    }
+
+    /// Whether a copy is here already, whole.
+    #[must_use]
+    pub fn has_copy(&self, name: &VolumeName, copy: u64) -> bool {
+        self.copy(name, copy).is_dir()
+    }
+
+    /// Takes a whole copy of another node's volume; it isn't the volume yet. Blocks.
+    ///
+    /// # Errors
+    /// It isn't whole, or the system refuses: nothing is left of it then.
+    pub fn receive(&self, name: &VolumeName, copy: u64, from: impl Read) -> io::Result<()> {
+        let target = self.copy(name, copy);
+        self.drop_copies(name, &target)?;
+        let coming = self.unpack(name, from, true)?;
+        std::fs::rename(&coming, &target)?;
+        File::open(&self.folder)?.sync_all()
+    }
+
+    /// Puts what an archive holds in the place of a volume's data, all at once. Blocks.
+    ///
+    /// # Errors
+    /// It isn't whole, or the system refuses: the data is as it was then.
+    pub fn replace(&self, name: &VolumeName, from: impl Read) -> io::Result<()> {
+        let path = self.path(name);
+        self.drop_copies(name, &path)?;
+        let coming = self.unpack(name, from, false)?;
+        let flags = match path.is_dir() {
+            true => RenameFlags::RENAME_EXCHANGE,
+            false => RenameFlags::RENAME_NOREPLACE,
+        };
+        renameat2(AT_FDCWD, &coming, AT_FDCWD, &path, flags)?;
+        File::open(&self.folder)?.sync_all()?;
+        self.drop_copies(name, &path)
+    }
+
+    fn unpack(&self, name: &VolumeName, from: impl Read, sealed: bool) -> io::Result<PathBuf> {
+        let coming = self.folder.join(format!("{name}.{COMING}"));
+        DirBuilder::new().recursive(true).mode(0o700).create(&self.folder)?;
+        DirBuilder::new().create(&coming)?;
+        let unpacked = archive::unpack(from, &coming, sealed);
+        if unpacked.is_err() {
+            // Why it is of no use is what is told.
+            let _ = tree::remove(&coming);
+        }
+        unpacked.map(|()| coming)
+    }
+
+    /// Removes all copies of a volume's data but one. Blocks.
+    ///
+    /// # Errors
+    /// The system refuses.
+    pub fn drop_copies(&self, name: &VolumeName, but: &Path) -> io::Result<()> {
+        let list = match std::fs::read_dir(&self.folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            list => list?,
+        };
+        for entry in list {
+            let path = entry?.path();
+            let is_its = path.file_stem().is_some_and(|stem| stem == name.as_str());
+            if is_its && path != but {
+                tree::remove(&path)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The names of volumes of which there is a copy here that isn't whole or has a number. Blocks.
+    #[must_use]
+    pub fn copied(&self) -> BTreeSet<VolumeName> {
+        let Ok(list) = std::fs::read_dir(&self.folder) else { return BTreeSet::new() };
+        let paths = list.flatten().map(|entry| entry.path());
+        let copies = paths.filter(|path| path.extension().is_some());
+        copies.filter_map(|path| Some(path.file_stem()?.to_str()?.into())).collect()
     }
 
     /// Makes the folders that were never there, owned by the container's user. Blocks.
@@ -91,6 +223,9 @@ impl VolumeStore {
             let path = self.path(&name);
             let elsewhere = || VolumeError::Elsewhere { name: name.clone() };
             let known = newest.get(&name).ok_or_else(elsewhere)?;
+            if let Some(doing) = self.busy.lock().get(&name) {
+                return Err(VolumeError::Busy { name, doing });
+            }
             if !path.is_dir() {
                 if known.used {
                     return Err(VolumeError::Missing { name, path });
@@ -120,15 +255,13 @@ impl VolumeStore {
     /// # Errors
     /// The system refuses.
     pub fn remove(&self, name: &VolumeName) -> io::Result<()> {
-        let (path, gone) = (self.path(name), self.path(name).with_extension("gone"));
+        let (path, gone) = (self.path(name), self.folder.join(format!("{name}.gone")));
+        // Under its own name nothing is ever half there.
         match std::fs::rename(&path, &gone) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        match tree::remove(&gone) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
-        }
+        self.drop_copies(name, Path::new(""))
     }
 
     /// Whether these figures are of the volumes that there are now.
@@ -186,6 +319,10 @@ mod tests {
             used,
             deleting: false,
             created_at: Timestamp(0),
+            copy: 0,
+            moving: None,
+            left: None,
+            stayed: None,
         };
         [(VolumeName::from("data"), Arc::new(volume))].into_iter().collect()
     }
@@ -215,5 +352,45 @@ mod tests {
         store.remove(&"data".into()).unwrap();
         store.remove(&"data".into()).unwrap();
         assert!(!folder.exists() && store.used().is_empty());
+    }
+
+    #[test]
+    fn a_copy_is_the_volume_only_once_the_state_says_so() {
+        let place = tempfile::tempdir().unwrap();
+        let there = VolumeStore::new(place.path().join("there"));
+        let here = VolumeStore::new(place.path().join("here"));
+        let name = VolumeName::from("data");
+        std::fs::create_dir_all(there.path(&name)).unwrap();
+        std::fs::write(there.path(&name).join("file"), "new").unwrap();
+        let (mut sealed, mut plain) = (Vec::new(), Vec::new());
+        archive::pack(&there.path(&name), &mut sealed, true).unwrap();
+        archive::pack(&there.path(&name), &mut plain, false).unwrap();
+        let names = || {
+            let list = std::fs::read_dir(&here.folder).unwrap();
+            list.map(|one| one.unwrap().file_name()).collect::<BTreeSet<_>>()
+        };
+        assert!(here.receive(&name, 7, &sealed[..sealed.len() - 1]).is_err());
+        assert!(names().is_empty() && !here.has_copy(&name, 7), "nothing of a part is left");
+        here.receive(&name, 7, &sealed[..]).unwrap();
+        assert!(here.has_copy(&name, 7) && here.find(&name).is_none());
+        assert_eq!(here.copied(), [name.clone()].into());
+        let mut known = known(true);
+        let seventh = Volume { copy: 7, ..Volume::clone(&known[&name]) };
+        known.insert(name.clone(), Arc::new(seventh));
+        here.use_volumes(&known);
+        let file = here.find(&name).unwrap().join("file");
+        assert_eq!(std::fs::read(&file).unwrap(), b"new");
+        std::fs::write(&file, "later").unwrap();
+        assert!(here.replace(&name, &plain[..plain.len() / 2]).is_err());
+        assert_eq!(std::fs::read(&file).unwrap(), b"later");
+        here.replace(&name, &plain[..]).unwrap();
+        assert_eq!(std::fs::read(&file).unwrap(), b"new");
+        assert_eq!(names(), ["data.7".into()].into(), "nothing else is left");
+        let lock = here.lock(&name, "being copied").unwrap();
+        assert!(here.lock(&name, "being copied").is_err());
+        drop(lock);
+        assert!(here.lock(&name, "being copied").is_ok());
+        here.remove(&name).unwrap();
+        assert!(names().is_empty());
     }
 }

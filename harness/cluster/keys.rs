@@ -38,7 +38,8 @@ impl Founder {
         let sealed = keyring.for_node(&secret.public(), &mut crypto_box::aead::OsRng).expect("it");
         let key = NodeKey::new().expect("a key");
         let request = key.request().expect("a request");
-        let signed = sign_first(&authority, id, address, &request, LIFE).expect("a certificate");
+        let signed = sign_first(&authority, (id, NodeId(1)), address, &request, LIFE)
+            .expect("a certificate");
         let ca = certificate_to_pem(authority.certificate());
         let init = Init {
             cluster: cluster.to_owned(),

@@ -198,12 +198,18 @@ impl TestDaemon {
     /// Wipes the node, whose daemon has ended, and starts it again, unclaimed.
     #[track_caller]
     pub fn wipe(&mut self) {
+        self.wipe_but(&[]);
+    }
+
+    /// The same with further flags of `mill clean`.
+    #[track_caller]
+    pub fn wipe_but(&mut self, more: &[&str]) {
         let mut clean = match &self.machine {
             Some((namespace, _)) => namespace.command(MILL),
             None => Command::new(MILL),
         };
         clean.args(["clean", "--yes", "--containerd", "private", "--data-dir"]);
-        run(clean.arg(self.data()));
+        run(clean.arg(self.data()).args(more));
         self.init = None;
         self.launch();
         self.wait_for_socket();

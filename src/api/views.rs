@@ -4,6 +4,7 @@
 //! figures and the time are inputs.
 
 mod allocation;
+mod backup;
 mod canary;
 mod certificate;
 mod deployment;
@@ -21,6 +22,7 @@ mod warnings;
 mod tests;
 
 pub use allocation::{allocation, allocations, ending};
+pub use backup::backups;
 pub use certificate::{certificate, certificates};
 pub use deployment::{app, deployment, deployments};
 pub use events::{Event, EventId, Followed, events_after, fill_in, pulling};

@@ -3,6 +3,7 @@
 //! Times are RFC 3339 in UTC, durations seconds, sizes bytes, processors cores; what is absent is
 //! `null`. Never holds rules, only shapes.
 
+mod backup;
 mod certificate;
 mod deploy;
 mod exec;
@@ -15,6 +16,7 @@ mod task;
 mod token;
 mod volume;
 
+pub use backup::*;
 pub use certificate::*;
 pub use deploy::*;
 pub use exec::ExecControl;
@@ -27,7 +29,7 @@ pub use route::{AccessView, PauseRequest, PauseView, RouteView, TrafficView};
 pub use secret::*;
 pub use task::{RunView, SpawnRequest, TaskView};
 pub use token::{NewTokenView, TokenRequest, TokenView};
-pub use volume::VolumeView;
+pub use volume::{MoveRequest, VolumeView};
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;

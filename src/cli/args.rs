@@ -3,9 +3,9 @@
 //! Owns the list of commands. Never runs one; each command's flags are in its own file.
 
 use super::{
-    cert, check, clean, completions, cp, daemon, dev, doctor, down, drain, events, exec, fmt,
-    history, image, init, install, join, leave, logs, mesh, nodes, plan, ps, restart, rollback,
-    route, scale, secret, show, spawn, status, token, up, version, volume, why,
+    backup, cert, check, clean, completions, cp, daemon, dev, doctor, down, drain, events, exec,
+    fmt, history, image, init, install, join, leave, logs, mesh, nodes, plan, ps, restart, restore,
+    rollback, route, scale, secret, show, spawn, status, token, up, version, volume, why,
 };
 use argh::{ArgsInfo, FromArgs};
 
@@ -87,6 +87,10 @@ pub enum Command {
     Cert(cert::CertArgs),
     /// `mill volume`.
     Volume(volume::VolumeArgs),
+    /// `mill backup`.
+    Backup(backup::BackupArgs),
+    /// `mill restore`.
+    Restore(restore::RestoreArgs),
     /// `mill token`.
     Token(token::TokenArgs),
     /// `mill nodes`.
@@ -115,6 +119,22 @@ pub enum Command {
     Completions(completions::CompletionsArgs),
     /// `mill version`.
     Version(version::VersionArgs),
+}
+
+impl Command {
+    /// Values of secrets or keys come into its memory.
+    #[must_use]
+    pub fn holds_secrets(&self) -> bool {
+        matches!(
+            self,
+            Self::Dev(_)
+                | Self::Daemon(_)
+                | Self::Secret(_)
+                | Self::Backup(_)
+                | Self::Restore(_)
+                | Self::Image(_)
+        )
+    }
 }
 
 /// A duration with its unit, such as `500ms`, `10s`, `2h`.

@@ -143,6 +143,10 @@ impl Walk {
             self.info = found.command.clone();
             return Ok(());
         }
+        if !self.info.positionals.is_empty() {
+            self.names.push(word.to_owned());
+            return Ok(());
+        }
         let known: Vec<&str> = self.info.commands.iter().map(|command| command.name).collect();
         let parent = self.path.join(" ");
         let near = match names::unknown(&parent, word, &known) {

@@ -17,6 +17,9 @@ pub struct CleanArgs {
     /// the node's data directory; default /var/lib/mill, with --dev that of mill dev
     #[argh(option)]
     pub data_dir: Option<String>,
+    /// leave the data of persistent volumes where it is
+    #[argh(switch)]
+    pub keep_volumes: bool,
     /// the node's containerd, if it was given one
     #[argh(option)]
     pub containerd: Option<String>,
@@ -31,9 +34,10 @@ pub(super) async fn run(args: CleanArgs, context: &Context) -> Result<(), CliErr
     };
     let config = settings.config(mode, context)?;
     let directory = config.data_dir.display();
-    let question = format!("This wipes the node in {directory}: containers, images, state");
+    let kept = if args.keep_volumes { "; not volumes" } else { ", volumes" };
+    let question = format!("This wipes the node in {directory}: containers, images, state{kept}");
     context.ui.confirm(args.yes, &question)?;
-    let wiped = clean::clean(&config).await;
+    let wiped = clean::clean(&config, args.keep_volumes).await;
     let cleaned = wiped.map_err(|error| CliError::failed(error.to_string()))?;
     if context.ui.json {
         context.ui.document(&cleaned)?;

@@ -4,6 +4,7 @@
 
 pub mod args;
 pub mod argv;
+mod backup;
 mod cert;
 pub mod check;
 mod clean;
@@ -36,6 +37,7 @@ mod nodes;
 mod plan;
 mod ps;
 mod restart;
+mod restore;
 mod rollback;
 mod route;
 mod scale;
@@ -54,6 +56,7 @@ mod why;
 
 pub use context::Context;
 
+use crate::actors::platform::secrets::keep_from_dumps;
 use crate::config::Env;
 use argh::FromArgs;
 use args::{Command, Top};
@@ -139,6 +142,9 @@ fn report(ui: Ui, error: &CliError) -> ExitCode {
 }
 
 fn run(command: Command, context: &Context) -> Result<(), CliError> {
+    if command.holds_secrets() {
+        keep_from_dumps();
+    }
     match command {
         Command::Daemon(args) => daemon::run(args, context),
         Command::Dev(args) => dev::run(args, context),
@@ -177,6 +183,8 @@ async fn run_async(command: Command, context: &Context) -> Result<(), CliError> 
         Command::Image(args) => image::run(args, context).await,
         Command::Cert(args) => cert::run(args, context).await,
         Command::Volume(args) => volume::run(args, context).await,
+        Command::Backup(args) => backup::run(args, context).await,
+        Command::Restore(args) => restore::run(args, context).await,
         Command::Secret(args) => secret::run(args, context).await,
         Command::Token(args) => token::run(args, context).await,
         Command::Nodes(args) => nodes::run(args, context).await,

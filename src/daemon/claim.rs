@@ -1,17 +1,20 @@
-//! How an unclaimed node becomes a member: what `init` and `join` share.
+//! How an unclaimed node becomes a member: what `init`, `join` and `restore` share.
 //!
 //! Owns the order: everything that can fail is tried before the identity is written. Never claims a
 //! node twice.
 
 mod first;
 mod joined;
+mod restored;
 
 use super::doors::with_reasons;
-use super::{Identity, Shared, address, begin, equipment};
+use super::{Identity, Shared, address, begin, equipment, recover};
 use crate::actors::api::{ApiError, Standing};
 use crate::actors::peer::keys::NodeKeys;
 use crate::actors::root::{self, RootRef};
 use crate::api::wire::{InitRequest, InitView, JoinRequest, JoinView};
+use crate::api::wire::{RestoreRequest, RestoreView};
+use crate::backup::Backup;
 use crate::cluster::join::{self, is_name};
 use crate::limits;
 use std::collections::BTreeMap;
@@ -49,6 +52,22 @@ pub(super) async fn join(
     joined::join(shared, root, request).await
 }
 
+/// Makes this node the first of a cluster that is lost, from a backup of it.
+///
+/// # Errors
+/// It is a member already, or the backup can't be used, or it can't run containers.
+pub(super) async fn restore(
+    shared: &Arc<Shared>,
+    root: &RootRef,
+    backup: Backup,
+    request: RestoreRequest,
+) -> Result<RestoreView, ApiError> {
+    let _one_at_a_time = shared.claiming.lock().await;
+    check_unclaimed(shared)?;
+    check_labels(&request.labels)?;
+    restored::restore(shared, root, backup, request).await
+}
+
 fn check_unclaimed(shared: &Shared) -> Result<(), ApiError> {
     let Some(who) = shared.identity.get() else { return Ok(()) };
     let message = format!("this node is a member of {} already", who.cluster.name);
@@ -77,6 +96,8 @@ async fn settle(
     platform.map_err(|error| conflict(&error))?;
     write_keys(shared, keys).await?;
     write(shared, who.clone()).await?;
+    // Of a restored one the log lies ready; now it counts.
+    recover::finish(&shared.config.data_dir, Some(&who)).map_err(|error| conflict(&error))?;
     let begun = begin(shared, root, who.clone(), Arc::clone(&equipment)).await;
     begun.map_err(|error| conflict(&error))?;
     let patience = if who.init.is_some() { limits::INIT_READY } else { limits::JOIN_READY };

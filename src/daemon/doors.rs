@@ -10,6 +10,8 @@ use crate::actors::platform::image::{ImageError, Images, Lent, Listed, Members};
 use crate::actors::platform::logs::LogReader;
 use crate::actors::root::RootRef;
 use crate::api::wire::{ImageView, InitRequest, InitView, JoinRequest, JoinView};
+use crate::api::wire::{RestoreRequest, RestoreView};
+use crate::backup::Backup;
 use crate::fsm::loaded::Pin as ImagePin;
 use crate::fsm::login::Logins;
 use crate::id::{Digest, Index, NodeId};
@@ -31,11 +33,13 @@ use tokio::sync::watch;
 /// Logs can't be watched: the system has no inotify instance left.
 pub(super) fn open(shared: &Arc<Shared>, root: &RootRef) -> io::Result<Doors> {
     let (running, member) = (Arc::clone(shared), Arc::clone(shared));
+    let holder = Arc::clone(shared);
     Ok(Doors {
         images: Arc::new(Store(Arc::clone(shared))),
         logs: Arc::new(LogReader::new(&shared.config.data_dir)?),
         execs: Arc::new(move || Some(running.platform.get()?.execs.clone())),
         keyring: Arc::new(move || Some(member.platform.get()?.secrets.keyring().clone())),
+        volumes: Arc::new(move || Some(holder.platform.get()?.volumes.clone())),
         neighbours: Arc::new(Others(Arc::downgrade(shared))),
         hall: Arc::clone(&shared.hall),
         traffic: Arc::clone(&shared.ingress.traffic),
@@ -78,6 +82,15 @@ impl Claims for Claimant {
     fn join(&self, request: JoinRequest) -> BoxFuture<'static, Result<JoinView, ApiError>> {
         let (shared, root) = (Arc::clone(&self.shared), self.root.clone());
         whole(async move { claim::join(&shared, &root, request).await })
+    }
+
+    fn restore(
+        &self,
+        backup: Backup,
+        request: RestoreRequest,
+    ) -> BoxFuture<'static, Result<RestoreView, ApiError>> {
+        let (shared, root) = (Arc::clone(&self.shared), self.root.clone());
+        whole(async move { claim::restore(&shared, &root, backup, request).await })
     }
 
     fn is_removed(&self, places: BTreeMap<NodeId, String>) -> BoxFuture<'static, bool> {

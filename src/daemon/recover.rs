@@ -228,8 +228,17 @@ fn prepare(
 ) -> Result<(), RecoverError> {
     let mut state = past.state.alone(who.node, incarnation).ok_or(RecoverError::Stateless)?;
     state.index = Index(past.last + 1);
-    let draft = draft(data, incarnation);
-    past::begin(&draft, who.node, &state, past.term + 1)?;
+    lay(data, who.node, incarnation, (&state, past.term + 1))
+}
+
+/// Lays a new log ready, for the identity with that life of the cluster.
+pub(super) fn lay(
+    data: &Path,
+    node: NodeId,
+    incarnation: Incarnation,
+    (state, term): (&State, u64),
+) -> Result<(), RecoverError> {
+    past::begin(&draft(data, incarnation), node, state, term)?;
     synced(data)
 }
 

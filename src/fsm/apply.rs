@@ -159,6 +159,7 @@ impl State {
             Command::Certificates(change) => self.change_certificates(change, touched),
             Command::Routes(change) => self.change_routes(change, touched),
             Command::Canary(end) => self.end_canaries(&end, touched),
+            Command::Backups(change) => self.change_backups(change, touched),
             Command::Unreadable => {
                 let what = "the entry holds no command of this version".to_owned();
                 Err(Rejection::Illegal { what })

@@ -12,6 +12,7 @@ pub use node::{Init, Join, Members, Notice, Reach, Register, Sign};
 pub use outcome::{Outcome, Rejection};
 pub use spawn::{Spawn, Spawned};
 
+use super::backups::BackupChange;
 use super::certificates::CertificateChange;
 use super::keys::Rotate;
 use super::loaded::ImageChange;
@@ -186,6 +187,8 @@ pub enum Command {
     Routes(RouteChange),
     /// A person ends the canaries of an app. Needs [`NEXT_LEVEL`].
     Canary(CanaryEnd),
+    /// Change the backups on a schedule. Needs level 3.
+    Backups(BackupChange),
     /// What an entry of the log holds that is no command: refused, the same on every node. Never
     /// written.
     #[serde(skip)]
@@ -207,6 +210,7 @@ impl Command {
             Self::Mesh(_) | Self::RotateMesh => super::mesh::MESH_LEVEL,
             Self::Volumes(_) => super::volumes::VOLUMES_LEVEL,
             Self::Certificates(_) => super::certificates::CERTIFICATES_LEVEL,
+            Self::Backups(_) => super::backups::BACKUPS_LEVEL,
             Self::GrantToken(_) | Self::Join(Join { token: Some(_), .. }) => NEXT_LEVEL,
             _ => 0,
         }

@@ -58,7 +58,7 @@ impl State {
 
     /// A part of the cluster's subnet that no member has. They are given in turn, so that who
     /// still knows an address of a node that is gone does not reach a stranger.
-    fn free_subnet(&self, id: NodeId) -> Result<Ipv4Addr, Rejection> {
+    pub(super) fn free_subnet(&self, id: NodeId) -> Result<Ipv4Addr, Rejection> {
         let cluster = self.cluster.as_ref().ok_or_else(|| Rejection::NotFound {
             what: "cluster".to_owned(),
             name: String::new(),
@@ -191,6 +191,8 @@ impl State {
         self.reports.remove(&id);
         self.removed.insert(id);
         self.forget_copies(id, touched);
+        self.forget_moves(id);
+        self.forget_backups(id);
         self.keyring_due = self.ca.is_some();
         self.begin_mesh();
         // It knew the others' keys and addresses: they make new ones.

@@ -7,6 +7,7 @@ mod allocation;
 mod apply;
 pub mod canary;
 pub use apply::{apply, apply_next};
+pub mod backups;
 pub mod certificates;
 pub mod command;
 pub(crate) mod deploy;
@@ -22,6 +23,7 @@ pub mod mesh;
 pub mod model;
 mod nodes;
 mod recover;
+pub mod recover;
 pub mod routes;
 mod runs;
 pub mod secrets;
@@ -112,6 +114,9 @@ pub struct State {
     /// Hosts that are paused.
     #[serde(default, skip_serializing_if = "OrdMap::is_empty")]
     pub pauses: routes::Pauses,
+    /// Backups on a schedule.
+    #[serde(default, skip_serializing_if = "backups::Backups::is_empty")]
+    pub backups: backups::Backups,
     /// The last versions of names that were deleted.
     #[serde(default, skip_serializing_if = "OrdMap::is_empty")]
     pub deleted_secrets: OrdMap<SecretName, u64>,

@@ -1,13 +1,35 @@
-//! What is left of a cluster whose other nodes are lost for good: the state with one node.
+//! What is left of a cluster whose other nodes, or all, are lost for good: the state with one node.
 //!
 //! Owns what becomes of the others and of what ran there. Never goes through the log: it is for a
 //! node that begins a new one with it.
 
-use super::model::{Node, Part};
-use super::{State, Touched};
-use crate::id::{Incarnation, NodeId};
+use super::command::FEATURE_LEVEL;
+use super::model::{Condition, Node, NodeStatus, Part};
+use super::{Rejection, State, Touched};
+use crate::id::{BootId, Incarnation, Index, NodeId};
 use crate::limits;
+use crate::units::{Bytes, MilliCpu};
+use std::collections::BTreeMap;
 use std::sync::Arc;
+
+/// The node with which a cluster begins anew, from what was kept of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Founder {
+    /// Its name; that of a node that is lost is free.
+    pub name: String,
+    /// Where others reach it.
+    pub address: String,
+    /// Where it listens for its peers.
+    pub peer_port: u16,
+    /// Its labels, beside those that the node of that name had.
+    pub labels: BTreeMap<String, String>,
+    /// Its X25519 key, base64.
+    pub public_key: String,
+    /// The cluster's keyring, sealed for that key, base64.
+    pub keyring: String,
+    /// Version of the program.
+    pub version: String,
+}
 
 impl State {
     /// The state as this one node goes on with it, in a new life of the cluster: the others are no
@@ -29,6 +51,57 @@ impl State {
         after.last_node = NodeId(self.last_node.0 + limits::UNHEARD_NODES);
         crate::fsm::events::record(self, &mut after, &touched);
         Some(after)
+    }
+
+    /// The state as a cluster begins anew with it, all of whose nodes are lost, in a new life: what
+    /// ran is lost, and this one node is the only member. Its id is the newest of the state.
+    ///
+    /// # Errors
+    /// The state is of no cluster.
+    pub fn restored(&self, founder: Founder, incarnation: Incarnation) -> Result<Self, Rejection> {
+        let mut after = self.clone();
+        let what = || "cluster".to_owned();
+        let none = || Rejection::NotFound { what: what(), name: String::new() };
+        after.cluster.as_mut().ok_or_else(none)?.incarnation = incarnation;
+        let mut touched = Touched { nodes: true, ..Touched::default() };
+        let namesake = self.nodes.values().find(|node| node.name == founder.name);
+        let mut labels = namesake.map(|node| node.labels.clone()).unwrap_or_default();
+        labels.extend(founder.labels);
+        for lost in self.nodes.values() {
+            after.lose_all(lost.id, "the cluster was restored from a backup", &mut touched);
+            after.bury(lost.id, &mut touched);
+        }
+        // Nodes may have been let in after the backup was taken.
+        let id = NodeId(self.last_node.0 + limits::UNHEARD_NODES + 1);
+        let node = Node {
+            id,
+            name: founder.name,
+            address: founder.address,
+            peer_port: founder.peer_port,
+            subnet: after.free_subnet(id)?,
+            labels,
+            cpu: MilliCpu(0),
+            memory: Bytes(0),
+            status: NodeStatus::Ready,
+            down_since: None,
+            drain: None,
+            part: Part::Voter,
+            version: founder.version,
+            feature_level: FEATURE_LEVEL,
+            public_key: founder.public_key,
+            keyring: founder.keyring,
+            mesh: None,
+            boot: BootId(0),
+            joined_at: self.time,
+            condition: Condition::default(),
+        };
+        after.nodes.insert(id, Arc::new(node));
+        after.last_node = id;
+        // Whoever waits for an outcome is lost.
+        after.sessions.clear();
+        after.index = Index(self.index.0 + 1);
+        crate::fsm::events::record(self, &mut after, &touched);
+        Ok(after)
     }
 }
 
@@ -83,6 +156,37 @@ mod tests {
         assert_eq!(count(EventKind::AllocationLost), 1);
         assert!(!alone.derived.reserved.contains_key(&NodeId(2)));
         assert!(shop(&alone).version > shop(&before).version, "what was planned is stale");
+    }
+
+    #[test]
+    fn a_restored_cluster_has_one_new_node_and_nothing_that_runs() {
+        let before = three(2);
+        let labelled = |name: &str, value: &str| {
+            let labels = [("zone".to_owned(), value.to_owned())].into();
+            Founder {
+                name: name.to_owned(),
+                address: "192.0.2.9".to_owned(),
+                peer_port: 4401,
+                labels,
+                public_key: "key".to_owned(),
+                keyring: "sealed".to_owned(),
+                version: "0.1.0".to_owned(),
+            }
+        };
+        let after = before.restored(labelled("n2", "b"), Incarnation(9)).unwrap();
+        assert_eq!(after.cluster.as_ref().unwrap().incarnation, Incarnation(9));
+        assert!([1, 2, 3].into_iter().all(|id| after.removed.contains(&NodeId(id))));
+        let node = after.nodes.values().next().unwrap();
+        assert_eq!((after.nodes.len(), node.id, node.name.as_str()), (1, after.last_node, "n2"));
+        assert_eq!((node.labels["zone"].as_str(), node.part), ("b", Part::Voter));
+        assert!(after.last_node > before.last_node && after.index > before.index);
+        let one = &after.allocations[&AllocId::from("web-0-aaaa")];
+        assert_eq!((one.observed.phase, &one.desired), (Phase::Lost, &Desired::Run));
+        assert!(after.allocations.values().all(|one| !one.is_live()));
+        assert!(shop(&after).version > shop(&before).version, "what was planned is stale");
+        assert_eq!(after.apps.keys().collect::<Vec<_>>(), before.apps.keys().collect::<Vec<_>>());
+        assert!(State::default().restored(labelled("n2", "b"), Incarnation(9)).is_err());
+        assert_eq!(State::decode(&after.encode().unwrap()).unwrap(), after);
     }
 
     #[test]

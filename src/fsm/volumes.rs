@@ -4,9 +4,10 @@
 //! volume that is deleted is marked, and goes once its node has removed the data.
 
 use super::allocation::not_found;
-use super::model::{Allocation, Phase};
+use super::model::{Allocation, Desired, Phase};
 use super::{Outcome, Rejection, State, Touched};
 use crate::id::{AllocId, NodeId, SpecHash, VolumeName, WorkloadName};
+use crate::limits;
 use crate::units::{Bytes, Timestamp};
 use imbl::OrdMap;
 use serde::{Deserialize, Serialize};
@@ -38,6 +39,32 @@ pub struct Volume {
     pub deleting: bool,
     /// When it was made.
     pub created_at: Timestamp,
+    /// Which copy of the data is the volume; 0: the one that it was made with.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub copy: u64,
+    /// Its data is being copied to another node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub moving: Option<Moving>,
+    /// The node that its data was moved from, until the copy there is removed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left: Option<NodeId>,
+    /// Why it was not moved the last time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stayed: Option<String>,
+}
+
+/// A copy of a volume that is being made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Moving {
+    /// On which node.
+    pub to: NodeId,
+    /// Its number: the index at which it was asked for.
+    pub copy: u64,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// A change of the volumes. Needs level 3.
@@ -54,6 +81,47 @@ pub enum VolumeChange {
         /// Which.
         name: VolumeName,
         /// Whose data it was.
+        node: NodeId,
+    },
+    /// Bring a volume's data to another node; to the one that has it: leave it there.
+    Move {
+        /// Which.
+        name: VolumeName,
+        /// Where to.
+        to: NodeId,
+    },
+    /// A node has all of a volume's data: from now on its copy is the volume.
+    Moved {
+        /// Which.
+        name: VolumeName,
+        /// Who says so.
+        node: NodeId,
+        /// The number of its copy.
+        copy: u64,
+    },
+    /// A node can't take a volume's data: it stays where it is.
+    Stay {
+        /// Which.
+        name: VolumeName,
+        /// Who says so.
+        node: NodeId,
+        /// The number of the copy that it should have made.
+        copy: u64,
+        /// Why.
+        why: String,
+    },
+    /// A node has removed the copy of a volume that was moved away.
+    Left {
+        /// Which.
+        name: VolumeName,
+        /// Who says so.
+        node: NodeId,
+    },
+    /// A node has the data of a volume whose node is no member any more.
+    Found {
+        /// Which.
+        name: VolumeName,
+        /// Who says so.
         node: NodeId,
     },
 }
@@ -105,9 +173,14 @@ impl State {
                 used: false,
                 deleting: false,
                 created_at: self.time,
+                copy: 0,
+                moving: None,
+                left: None,
+                stayed: None,
             });
             let writes = self.allocations.get(&volume.holder).is_some_and(|one| one.is_live());
-            if volume.node != node || volume.deleting || writes {
+            let is_free = !writes && volume.moving.is_none();
+            if volume.node != node || volume.deleting || !is_free {
                 return Err(Rejection::Stale);
             }
             volume.size = volume.size.max(size);
@@ -117,6 +190,40 @@ impl State {
             self.volumes.insert(name, Arc::new(volume));
         }
         Ok(())
+    }
+
+    /// Whether something that may write it hasn't ended, as far as is known: what is lost with a
+    /// node may come back with it.
+    #[must_use]
+    pub fn is_written(&self, volume: &Volume) -> bool {
+        self.allocations.get(&volume.holder).is_some_and(|one| {
+            let may_return = one.observed.phase == Phase::Lost && one.desired == Desired::Run;
+            one.is_live() || may_return && self.nodes.contains_key(&one.node)
+        })
+    }
+
+    /// The volume of a specification that is on its way to another node, and that node.
+    #[must_use]
+    pub fn moving_volume(&self, spec: &SpecHash) -> Option<(VolumeName, NodeId)> {
+        let all = self.volumes_of(spec).into_iter();
+        let mut moving = all.filter_map(|(name, _)| {
+            let moving = self.volumes.get(&name)?.moving?;
+            Some((name, moving.to))
+        });
+        moving.next()
+    }
+
+    /// A node is no member any more: nothing moves to it, and nothing is left on it.
+    pub(super) fn forget_moves(&mut self, node: NodeId) {
+        let to = |volume: &Volume| volume.moving.map(|moving| moving.to);
+        let concerned = |volume: &Volume| [to(volume), volume.left].contains(&Some(node));
+        let all: Vec<_> = self.volumes.iter().filter(|(_, one)| concerned(one)).collect();
+        let all: Vec<_> = all.into_iter().map(|(n, v)| (n.clone(), Volume::clone(v))).collect();
+        for (name, volume) in all {
+            let moving = volume.moving.filter(|moving| moving.to != node);
+            let left = volume.left.filter(|from| *from != node);
+            self.volumes.insert(name, Arc::new(Volume { moving, left, ..volume }));
+        }
     }
 
     /// A program runs: its volumes have data from now on.
@@ -161,8 +268,94 @@ impl State {
                 }
                 self.volumes.remove(&name);
             }
+            change => return self.move_volume(change, touched),
         }
         Ok(Outcome::Done)
+    }
+
+    fn move_volume(
+        &mut self,
+        change: VolumeChange,
+        touched: &mut Touched,
+    ) -> Result<Outcome, Rejection> {
+        let (VolumeChange::Delete { name }
+        | VolumeChange::Gone { name, .. }
+        | VolumeChange::Move { name, .. }
+        | VolumeChange::Moved { name, .. }
+        | VolumeChange::Stay { name, .. }
+        | VolumeChange::Left { name, .. }
+        | VolumeChange::Found { name, .. }) = &change;
+        let name = name.clone();
+        let known = self.volumes.get(&name);
+        let known = known.ok_or_else(|| not_found("volume", name.as_str()))?;
+        let mut volume = Volume::clone(known);
+        match change {
+            VolumeChange::Move { to, .. } => {
+                self.check_move(&name, &volume, to)?;
+                volume.stayed = None;
+                let copy = self.index.0;
+                volume.moving = (volume.node != to).then_some(Moving { to, copy });
+            }
+            VolumeChange::Moved { node, copy, .. }
+                if volume.moving == Some(Moving { to: node, copy })
+                    && !self.is_written(&volume) =>
+            {
+                volume.left = self.nodes.contains_key(&volume.node).then_some(volume.node);
+                (volume.node, volume.copy) = (node, copy);
+                volume.moving = None;
+                volume.fence += 1;
+            }
+            VolumeChange::Stay { node, copy, mut why, .. }
+                if volume.moving == Some(Moving { to: node, copy }) =>
+            {
+                let end = (0..=limits::VOLUME_WHY_MAX).rev().find(|at| why.is_char_boundary(*at));
+                why.truncate(end.unwrap_or(0));
+                volume.moving = None;
+                volume.stayed = Some(why);
+            }
+            VolumeChange::Left { node, .. } if volume.left == Some(node) => volume.left = None,
+            VolumeChange::Found { node, .. }
+                if !self.nodes.contains_key(&volume.node)
+                    && self.nodes.contains_key(&node)
+                    && !volume.deleting =>
+            {
+                volume.node = node;
+                volume.moving = None;
+                volume.fence += 1;
+            }
+            _ => return Err(Rejection::Stale),
+        }
+        // What was planned where it was is stale.
+        let owner = self.owner(&volume.service).map(|app| app.name.clone());
+        self.volumes.insert(name, Arc::new(volume));
+        if let Some(app) = owner {
+            self.outdate(&app, touched);
+        }
+        Ok(Outcome::Done)
+    }
+
+    fn check_move(&self, name: &VolumeName, volume: &Volume, to: NodeId) -> Result<(), Rejection> {
+        let illegal = |what: String| Err(Rejection::Illegal { what });
+        let target = self.node(to)?;
+        if volume.deleting {
+            return illegal(format!("volume {name} is being deleted"));
+        }
+        if volume.node == to {
+            return match volume.moving {
+                Some(_) => Ok(()),
+                None => illegal(format!("volume {name} is on {} already", target.name)),
+            };
+        }
+        if !self.nodes.contains_key(&volume.node) {
+            return illegal(format!("the node that has the data of {name} is no member any more"));
+        }
+        if volume.left.is_some() {
+            return illegal(format!("an older copy of {name} is still being removed; try again"));
+        }
+        if !target.is_ready() {
+            return illegal(format!("node {} is {}", target.name, target.status));
+        }
+        Ok(())
     }
 }
 
@@ -232,6 +425,64 @@ mod tests {
         seen(&mut state, "db-0-aaaa", 2, Phase::Stopped);
         change(&mut state, place("db-0-bbbb", 1, &spec)).unwrap();
         assert_eq!((volume(&state).holder.as_str(), volume(&state).fence), ("db-0-bbbb", 2));
+    }
+
+    #[test]
+    fn exactly_one_copy_is_the_volume_at_every_moment_of_a_move() {
+        let (mut state, spec) = with_volume();
+        let node = state.nodes[&NodeId(1)].clone();
+        let second = crate::fsm::model::Node { id: NodeId(2), ..(*node).clone() };
+        state.nodes.insert(NodeId(2), Arc::new(second));
+        let ask = |change: fn(VolumeName, NodeId) -> VolumeChange, node| {
+            Command::Volumes(change("data".into(), NodeId(node)))
+        };
+        let to = |node| ask(|name, to| VolumeChange::Move { name, to }, node);
+        let moved = |state: &State, node| {
+            let copy = volume(state).moving.map_or(0, |moving| moving.copy);
+            let name = VolumeName::from("data");
+            Command::Volumes(VolumeChange::Moved { name, node: NodeId(node), copy })
+        };
+        let left = |node| ask(|name, node| VolumeChange::Left { name, node }, node);
+        let found = |node| ask(|name, node| VolumeChange::Found { name, node }, node);
+        change(&mut state, place("db-0-aaaa", 1, &spec)).unwrap();
+        seen(&mut state, "db-0-aaaa", 1, Phase::Running);
+        assert!(change(&mut state, to(1)).is_err(), "it is there");
+        assert!(change(&mut state, to(9)).is_err(), "no such node");
+        change(&mut state, to(2)).unwrap();
+        let first = moved(&state, 2);
+        let written = change(&mut state, first.clone());
+        assert_eq!(written, Err(Rejection::Stale), "it is written still");
+        seen(&mut state, "db-0-aaaa", 2, Phase::Stopped);
+        for at in [1, 2] {
+            let nowhere = change(&mut state, place("db-0-bbbb", at, &spec));
+            assert_eq!(nowhere, Err(Rejection::Stale), "not while it moves");
+        }
+        change(&mut state, to(1)).unwrap();
+        assert_eq!(volume(&state).moving, None, "called off");
+        assert_eq!(change(&mut state, first.clone()), Err(Rejection::Stale), "too late");
+        change(&mut state, to(2)).unwrap();
+        assert_eq!(change(&mut state, first), Err(Rejection::Stale), "an older copy");
+        let why = "no space left on device".to_owned();
+        let (name, node) = (VolumeName::from("data"), NodeId(2));
+        let copy = volume(&state).moving.unwrap().copy;
+        let stay = VolumeChange::Stay { name, node, copy, why };
+        change(&mut state, Command::Volumes(stay)).unwrap();
+        assert_eq!((volume(&state).node, volume(&state).moving), (NodeId(1), None));
+        change(&mut state, to(2)).unwrap();
+        assert_eq!(volume(&state).stayed, None);
+        let second = moved(&state, 2);
+        change(&mut state, second).unwrap();
+        assert_ne!(volume(&state).copy, 0);
+        assert_eq!((volume(&state).node, volume(&state).left), (NodeId(2), Some(NodeId(1))));
+        assert!(change(&mut state, to(1)).is_err(), "an old copy is there");
+        assert_eq!(change(&mut state, left(2)), Err(Rejection::Stale));
+        change(&mut state, left(1)).unwrap();
+        assert_eq!(change(&mut state, place("db-0-bbbb", 1, &spec)), Err(Rejection::Stale));
+        change(&mut state, place("db-0-cccc", 2, &spec)).unwrap();
+        assert_eq!(change(&mut state, found(1)), Err(Rejection::Stale), "its node is a member");
+        state.nodes.remove(&NodeId(2));
+        change(&mut state, found(1)).unwrap();
+        assert_eq!(volume(&state).node, NodeId(1));
     }
 
     #[test]

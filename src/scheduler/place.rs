@@ -38,6 +38,13 @@ pub enum Refusal {
         /// The other node's name.
         node: String,
     },
+    /// A volume's data is on its way.
+    Moving {
+        /// Which.
+        name: VolumeName,
+        /// The node that it is brought to.
+        node: String,
+    },
     /// Too few cores are free.
     Cpu {
         /// What is free.
@@ -64,6 +71,7 @@ impl Refusal {
             }
             Self::Constraint { label, have: None } => ("constraint", format!("no label {label}")),
             Self::Volume { name, node } => ("volume", format!("{name} is on {node}")),
+            Self::Moving { name, node } => ("volume", format!("{name} is being moved to {node}")),
             Self::Cpu { free } => ("cpu", format!("{free} free")),
             Self::Memory { free } => ("memory", format!("{free} free")),
         }
@@ -273,13 +281,15 @@ impl Slot {
     }
 }
 
-/// Where the data of volumes is; one of a node that was removed is nowhere.
+/// Where the data of volumes is, or is brought to; one of a node that was removed is nowhere.
 fn homes(state: &State) -> BTreeMap<VolumeName, (NodeId, String)> {
     let home = |node: &NodeId| match state.nodes.get(node) {
         Some(node) => (node.id, node.name.clone()),
         None => (*node, format!("node {node}, which was removed")),
     };
-    state.volumes.iter().map(|(name, volume)| (name.clone(), home(&volume.node))).collect()
+    let all = state.volumes.iter();
+    all.map(|(name, one)| (name.clone(), home(&one.moving.map_or(one.node, |moving| moving.to))))
+        .collect()
 }
 
 /// What a container asks of a node, for people: `cpu 0.5, memory 512M, zone=eu-1`.

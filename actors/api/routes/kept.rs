@@ -3,7 +3,9 @@
 //!
 //! Never answers a request itself.
 
-use super::super::{certificates, images, logins, pauses, secrets, tokens, volumes};
+use super::super::{
+    backup, certificates, images, logins, pauses, secrets, tokens, volume_data, volumes,
+};
 use super::parts::{change, forget, get, parameter};
 use super::{Gives, Route, Takes, Verb, shape};
 use crate::api::wire;
@@ -102,6 +104,39 @@ pub(super) const KEPT: &[Route] = &[
             "/v1/volumes/{name}",
             |c, r| Box::pin(volumes::delete(c, r)),
             "Give a volume up, with its data; one that is used is refused",
+        )
+    },
+    Route {
+        role: Some(Role::Admin),
+        body: Takes::Json(shape::<wire::MoveRequest>()),
+        ..change(
+            Verb::Post,
+            "/v1/volumes/{name}/move",
+            |c, r| Box::pin(volumes::move_to(c, r)),
+            Gives::Json(shape::<wire::VolumeView>()),
+            "Bring a volume's data to another node; its service stops there and starts here",
+        )
+    },
+    Route {
+        role: Some(Role::Admin),
+        query: &[parameter("online", "also while it is used")],
+        ..get(
+            "/v1/volumes/{name}/data",
+            |c, r| Box::pin(volume_data::data(c, r)),
+            Gives::Archive,
+            "What a volume holds, as a tar archive",
+        )
+    },
+    Route {
+        role: Some(Role::Admin),
+        body: Takes::Archive,
+        status: 204,
+        ..change(
+            Verb::Post,
+            "/v1/volumes/{name}/data",
+            |c, r| Box::pin(volume_data::data(c, r)),
+            Gives::Nothing,
+            "Put what a tar archive holds in the place of a volume's data",
         )
     },
     get(
@@ -217,6 +252,48 @@ pub(super) const KEPT: &[Route] = &[
     Route {
         query: &[parameter("force", "even if something that runs needs it")],
         ..forget("/v1/secrets/{name}", |c, r| Box::pin(secrets::delete(c, r)), "Forget a secret")
+    },
+    Route {
+        role: Some(Role::Admin),
+        query: &[parameter("recipient", "whom it is encrypted for, age1…; may repeat")],
+        ..get(
+            "/v1/backup",
+            |c, r| Box::pin(backup::take(c, r)),
+            Gives::Bytes,
+            "A backup of the cluster's state and keys, encrypted by age",
+        )
+    },
+    Route {
+        role: Some(Role::Admin),
+        ..get(
+            "/v1/backup/schedule",
+            |c, r| Box::pin(backup::schedule(c, r)),
+            Gives::Json(shape::<wire::BackupsView>()),
+            "When backups are taken by themselves, and how the last ones ended",
+        )
+    },
+    Route {
+        role: Some(Role::Admin),
+        body: Takes::Json(shape::<wire::ScheduleRequest>()),
+        status: 200,
+        ..change(
+            Verb::Put,
+            "/v1/backup/schedule",
+            |c, r| Box::pin(backup::set_schedule(c, r)),
+            Gives::Json(shape::<wire::BackupsView>()),
+            "Take backups by themselves, on the leader's node and one other",
+        )
+    },
+    Route {
+        role: Some(Role::Admin),
+        status: 200,
+        ..change(
+            Verb::Delete,
+            "/v1/backup/schedule",
+            |c, r| Box::pin(backup::end_schedule(c, r)),
+            Gives::Json(shape::<wire::BackupsView>()),
+            "Take none by themselves any more",
+        )
     },
     Route {
         role: Some(Role::Admin),

@@ -3,7 +3,7 @@
 //! Owns that nothing else is asked for: none of these asks a third node, so that no request goes
 //! round. Never part of the API that clients see.
 
-use super::super::{exec, files, images, lend, logs, mesh, usage};
+use super::super::{exec, files, images, lend, logs, mesh, usage, volume_data};
 use super::parts::{LOG_QUERY, change, forget, get, parameter};
 use super::{Gives, Route, Takes, Verb, shape};
 use crate::api::wire;
@@ -80,6 +80,37 @@ pub static MEMBER_ROUTES: &[Route] = &[
             |c, r| Box::pin(lend::blob(c, r)),
             Gives::Archive,
             "A blob of this node's images",
+        )
+    },
+    Route {
+        role: Some(Role::Admin),
+        query: &[parameter("online", "")],
+        ..get(
+            "/v1/volumes/{name}/data",
+            |c, r| Box::pin(volume_data::read_here(c, r)),
+            Gives::Archive,
+            "What a volume of this node holds",
+        )
+    },
+    Route {
+        role: Some(Role::Admin),
+        body: Takes::Archive,
+        status: 204,
+        ..change(
+            Verb::Post,
+            "/v1/volumes/{name}/data",
+            |c, r| Box::pin(volume_data::write_here(c, r)),
+            Gives::Nothing,
+            "Other data for a volume of this node",
+        )
+    },
+    Route {
+        role: Some(Role::Admin),
+        ..get(
+            "/v1/volumes/{name}/copy",
+            |c, r| Box::pin(volume_data::copy_here(c, r)),
+            Gives::Archive,
+            "A volume that is moved, with its checksum",
         )
     },
     get(

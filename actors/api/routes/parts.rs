@@ -22,6 +22,14 @@ pub const LOG_QUERY: &[Parameter] = &[
     parameter("access", "the requests that proxies took, of services or all"),
 ];
 
+/// Who a node becomes by a restore.
+pub const RESTORE_QUERY: &[Parameter] = &[
+    parameter("node", "its name; default: the host's"),
+    parameter("advertise", "the address that others use"),
+    parameter("nat", "the host doesn't have that address"),
+    parameter("label", "KEY=VALUE; may repeat"),
+];
+
 /// What a stream of a deployment tells.
 pub const DEPLOY_EVENTS: &[(&str, Shape)] = &[
     ("accepted", shape::<wire::AcceptedEvent>()),

@@ -3,12 +3,13 @@
 //! Never answers a request itself.
 
 use super::super::{
-    allocations, canaries, claims, deploy, exec, explain, files, leave, logs, mesh, metrics, nodes,
-    openapi, read, revisions, tasks,
+    allocations, backup, canaries, claims, deploy, exec, explain, files, leave, logs, mesh,
+    metrics, nodes, openapi, read, revisions, tasks,
 };
 use super::kept::KEPT;
 use super::parts::{
-    DEPLOY_EVENTS, LIST_ROUTES, LOG_QUERY, change, forget, get, of_node, own, parameter,
+    DEPLOY_EVENTS, LIST_ROUTES, LOG_QUERY, RESTORE_QUERY, change, forget, get, of_node, own,
+    parameter,
 };
 use super::{Gives, Route, Takes, Verb, shape};
 use crate::api::wire;
@@ -62,6 +63,17 @@ const MAIN: &[Route] = &[
         Gives::Json(shape::<wire::JoinView>()),
         "Make this node a member of a cluster; on the UNIX socket only",
     ),
+    Route {
+        query: RESTORE_QUERY,
+        ..own(
+            "/v1/restore",
+            |c, r| Box::pin(backup::restore(c, r)),
+            Takes::Archive,
+            Gives::Json(shape::<wire::RestoreView>()),
+            "Make this node the first of a cluster again, from its decrypted backup; on the UNIX \
+             socket only",
+        )
+    },
     Route {
         unclaimed: false,
         ..own(

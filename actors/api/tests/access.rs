@@ -79,6 +79,14 @@ const CONTRACT: &str = "
     DELETE /v1/secrets/{name} deploy
     GET /v1/volumes read
     GET /v1/volumes/{name} read
+    GET /v1/volumes/{name}/data admin
+    POST /v1/volumes/{name}/data admin
+    POST /v1/volumes/{name}/move admin
+    GET /v1/backup admin
+    GET /v1/backup/schedule admin
+    PUT /v1/backup/schedule admin
+    DELETE /v1/backup/schedule admin
+    POST /v1/restore local
     DELETE /v1/volumes/{name} admin
     POST /v1/deploy deploy
     GET /v1/deployments read

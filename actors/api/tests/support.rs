@@ -222,6 +222,7 @@ impl Node {
             images: Arc::clone(&images) as _,
             logs: Arc::clone(&logs) as _,
             execs: Arc::new(|| None),
+            volumes: Arc::new(|| None),
             claims: Arc::new(FakeClaims),
             neighbours: Arc::clone(&neighbours) as _,
             hall: Hall::new(),

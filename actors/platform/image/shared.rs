@@ -7,7 +7,7 @@ use super::error::ImageError;
 use super::{Images, flight, lock, parse, records, store};
 use crate::actors::root::View;
 use crate::fsm::loaded::Pin;
-use crate::id::{Digest, Index, NodeId};
+use crate::id::{Digest, Index, NodeId, VolumeName};
 use crate::node::image_replication::Held;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -30,6 +30,18 @@ pub trait Members: Send + Sync {
         digest: &Digest,
         from: u64,
     ) -> BoxFuture<'static, Result<Lent, LendError>>;
+
+    /// Asks a node for the data of a volume of its own that is moved here: an archive with its
+    /// checksum.
+    fn volume(
+        &self,
+        view: &View,
+        node: NodeId,
+        name: &VolumeName,
+    ) -> BoxFuture<'static, Result<Lent, LendError>> {
+        let reason = format!("there is no way to volume {name} on node {node} of {}", view.index);
+        Box::pin(async move { Err(LendError { reason }) })
+    }
 }
 
 /// Why a node didn't lend a blob.
@@ -80,6 +92,21 @@ impl Images {
     /// From now on this counts as what the cluster is.
     pub fn use_view(&self, view: &View) {
         *lock(&self.inner.cluster.view) = Some(view.clone());
+    }
+
+    /// The data of another node's volume that is moved here.
+    ///
+    /// # Errors
+    /// The node can't be reached, or refuses.
+    pub async fn volume(
+        &self,
+        view: &View,
+        node: NodeId,
+        name: &VolumeName,
+    ) -> Result<Lent, LendError> {
+        let none = || LendError { reason: "other members are not reached yet".to_owned() };
+        let members = self.inner.cluster.members().ok_or_else(none)?;
+        members.volume(view, node, name).await
     }
 
     /// Other members are reached so.

@@ -15,6 +15,7 @@ pub fn volume(state: &State, name: &VolumeName, volume: &Volume, seen: &Observed
     let users = state.users_of_volume(name);
     let status = match holder {
         _ if volume.deleting => "deleting",
+        _ if volume.moving.is_some() => "moving",
         Some(_) => "in-use",
         None if users.is_empty() => "unused",
         None => "waiting",
@@ -26,6 +27,8 @@ pub fn volume(state: &State, name: &VolumeName, volume: &Volume, seen: &Observed
         size: volume.size.0,
         used: seen.volumes.get(name).map(|bytes| bytes.0),
         node: state.nodes.get(&volume.node).map(|node| node.name.clone()),
+        moving_to: volume.moving.and_then(|to| Some(state.nodes.get(&to.to)?.name.clone())),
+        stayed: volume.stayed.clone(),
         service: volume.service.to_string(),
         allocation: holder.map(|one| one.id.to_string()),
         used_by: users.iter().map(WorkloadName::to_string).collect(),

@@ -74,6 +74,7 @@ pub(super) fn warnings(state: &State, seen: &Observed) -> Vec<WarningView> {
     all.extend(of_volumes(state, seen));
     all.extend(of_certificates(state, seen.now));
     all.extend(of_pauses(state, seen.now));
+    all.extend(super::backup::warnings(state, seen.now));
     all
 }
 

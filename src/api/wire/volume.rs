@@ -12,7 +12,7 @@ pub struct VolumeView {
     pub name: String,
     /// `local`: a folder of its node.
     pub provider: String,
-    /// `in-use`, `waiting` for its service to run, `unused` or `deleting`.
+    /// `in-use`, `waiting` for its service to run, `unused`, `moving` or `deleting`.
     pub status: String,
     /// Bytes that were asked for.
     pub size: u64,
@@ -20,6 +20,12 @@ pub struct VolumeView {
     pub used: Option<u64>,
     /// The name of the node that has its data; absent: it was removed.
     pub node: Option<String>,
+    /// The name of the node that its data is being copied to.
+    #[serde(default)]
+    pub moving_to: Option<String>,
+    /// Why it was not moved the last time.
+    #[serde(default)]
+    pub stayed: Option<String>,
     /// The service that uses it, or did last.
     pub service: String,
     /// The allocation that may write it.
@@ -28,4 +34,12 @@ pub struct VolumeView {
     pub used_by: Vec<String>,
     /// When it was made.
     pub created_at: String,
+}
+
+/// Body of `POST /v1/volumes/{name}/move`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct MoveRequest {
+    /// The node, by its name or id; that of now ends a move.
+    pub node: String,
 }

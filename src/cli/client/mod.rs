@@ -192,6 +192,12 @@ impl Call {
         self.full("application/json", serde_json::to_vec(value).unwrap_or_default())
     }
 
+    /// With these bytes as body.
+    #[must_use]
+    pub fn bytes(self, kind: &str, bytes: Vec<u8>) -> Self {
+        self.full(kind, bytes)
+    }
+
     fn full(self, kind: &str, bytes: Vec<u8>) -> Self {
         let body = Full::new(Bytes::from(bytes)).map_err(|never| match never {}).boxed();
         self.stream(kind, body)

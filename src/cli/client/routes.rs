@@ -6,10 +6,11 @@ use super::{Call, Client, ClientError, Events, escape, query};
 use crate::api::wire::{
     AcmeRequest, AllocationView, AppView, CertificateRequest, CertificateView, DeploymentView,
     DrainRequest, HealthView, ImageView, InitRequest, InitView, JoinRequest, JoinView,
-    LabelsRequest, LeaveRequest, LeaveView, LoginRequest, LoginView, MeshKeysView, NewTokenView,
-    NodeView, PauseRequest, PeerCheckView, PlanView, RevisionView, RollbackRequest, RotatedView,
-    RouteView, RunView, ScaleRequest, SecretRequest, SecretValueView, SecretView, SecretsRequest,
-    ServiceView, SpawnRequest, StatusView, TokenRequest, TokenView, VolumeView, WhyView,
+    LabelsRequest, LeaveRequest, LeaveView, LoginRequest, LoginView, MeshKeysView, MoveRequest,
+    NewTokenView, NodeView, PauseRequest, PeerCheckView, PlanView, RevisionView, RollbackRequest,
+    RotatedView, RouteView, RunView, ScaleRequest, SecretRequest, SecretValueView, SecretView,
+    SecretsRequest, ServiceView, SpawnRequest, StatusView, TokenRequest, TokenView, VolumeView,
+    WhyView,
 };
 use hyper::Method;
 use serde::de::DeserializeOwned;
@@ -313,6 +314,12 @@ impl Client {
     /// `DELETE /v1/volumes/{name}`.
     pub async fn delete_volume(&self, name: &str) -> Answer<serde_json::Value> {
         self.delete(format!("/v1/volumes/{}", escape(name))).await
+    }
+
+    /// `POST /v1/volumes/{name}/move`.
+    pub async fn move_volume(&self, name: &str, node: &str) -> Answer<VolumeView> {
+        let call = Call::new(Method::POST, format!("/v1/volumes/{}/move", escape(name)));
+        self.call(call.json(&MoveRequest { node: node.to_owned() })).await
     }
 
     /// `GET /v1/secrets`.

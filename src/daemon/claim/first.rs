@@ -19,7 +19,7 @@ use crate::fsm::Command;
 use crate::fsm::certificates::{Acme, CertificateChange};
 use crate::fsm::command::Init;
 use crate::fsm::model::Role;
-use crate::id::Incarnation;
+use crate::id::{FIRST_NODE, Incarnation};
 use crate::limits;
 use crate::secret::{OwnKey, SealKey};
 use std::error::Error;
@@ -110,7 +110,8 @@ fn equip(init: Init, life: std::time::Duration) -> Result<Equipped, Box<dyn Erro
     let sealed = keyring.for_node(&secret.public(), &mut crypto_box::aead::OsRng)?;
     let key = NodeKey::new()?;
     let request = key.request()?;
-    let signed = sign_first(&authority, &init.cluster_id, &init.address, &request, life)?;
+    let first = (init.cluster_id.as_str(), FIRST_NODE);
+    let signed = sign_first(&authority, first, &init.address, &request, life)?;
     let ca = certificate_to_pem(authority.certificate());
     let init = Init {
         public_key: secret.public(),

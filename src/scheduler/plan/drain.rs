@@ -13,10 +13,11 @@ use crate::fsm::command::{Action, RunAction};
 use crate::fsm::model::{AllocKind, Allocation, Desired, NodeStatus};
 
 impl Context<'_> {
-    /// Its node is to give it away.
+    /// Its node is to give it away, or its data is.
     pub(super) fn is_leaving(&self, allocation: &Allocation) -> bool {
         let node = self.state.nodes.get(&allocation.node);
-        node.is_some_and(|node| node.status == NodeStatus::Draining)
+        let drains = node.is_some_and(|node| node.status == NodeStatus::Draining);
+        drains || self.state.moving_volume(&allocation.spec).is_some()
     }
 
     /// Ends the runs of tasks on nodes whose drain has come to its deadline.

@@ -211,6 +211,10 @@ impl<'a> Context<'a> {
         hash: &SpecHash,
         replaces: Option<AllocId>,
     ) -> Result<(), Vec<(NodeId, Refusal)>> {
+        if let Some((volume, to)) = self.state.moving_volume(hash) {
+            let node = self.state.nodes.get(&to).map(|node| node.name.clone()).unwrap_or_default();
+            return Err(vec![(to, Refusal::Moving { name: volume, node })]);
+        }
         let node = self.placer().place(&spec.run)?;
         let id = self.new_id(name, replica);
         let (workload, spec) = (name.clone(), hash.clone());
