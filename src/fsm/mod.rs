@@ -22,7 +22,6 @@ mod members;
 pub mod mesh;
 pub mod model;
 mod nodes;
-mod recover;
 pub mod recover;
 pub mod routes;
 mod runs;

@@ -61,7 +61,10 @@ mod tests {
             assert_eq!(settled(&state, &none, now), (Vec::new(), None));
             let _ = apply_next(&mut state, now, Command::Certificates(change)).outcome.unwrap();
         }
-        let at = |index: u64| Observed { settled: [(NodeId(1), Index(index))].into() };
+        let at = |index: u64| Observed {
+            settled: [(NodeId(1), Index(index))].into(),
+            ..Observed::default()
+        };
         let bound = now.plus(limits::SETTLE_DEADLINE.into());
         let before = at(state.index.0 - 1);
         assert_eq!(settled(&state, &before, now), (Vec::new(), Some(bound)));
