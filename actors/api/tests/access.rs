@@ -95,6 +95,8 @@ const CONTRACT: &str = "
     POST /v1/rollback deploy
     GET /v1/apps/{app} read
     DELETE /v1/apps/{app} deploy
+    POST /v1/apps/{app}/promote deploy
+    POST /v1/apps/{app}/abort deploy
     GET /v1/services read
     GET /v1/services/{name} read
     DELETE /v1/services/{name} deploy
