@@ -5,7 +5,7 @@ use crate::poll::poll;
 
 #[test]
 fn ca_is_down() {
-    let mut site = Site::new("    route \"app.acme.test\"");
+    let mut site = Site::new("    route \"app.acme.test\"", &[]);
     let first = site.valid("app.acme.test");
     let root = site.pebble.root();
     site.pebble.stop();
@@ -23,14 +23,15 @@ fn ca_is_down() {
     let _ = site.https("app.acme.test", &root).ok();
     let status = site.node.mill(["status"]).ok();
     println!("{status}\n{}", site.node.mill(["why", "app.acme.test"]).ok());
-    assert!(status.contains("mill why app.acme.test"), "{status}");
-    assert!(site.node.mill(["events"]).ok().contains("certificate-failed"));
+    let told = "app.acme.test  no answer from 127.0.0.1:";
+    assert!(status.contains(told) && status.contains("mill why app.acme.test"), "{status}");
+    assert!(site.node.mill(["events"]).ok().contains("certificate  failed  app.acme.test: "));
 
     // It comes back and knows nobody any more: the cluster is somebody new to it. Port 80 is closed
     // to it now, so that it looks by TLS.
     site.pebble.start(1, port(&site.node.https_address()));
     let _ = site.node.mill(["cert", "renew", "app.acme.test"]).ok();
-    let renewed = || site.node.mill(["events"]).ok().contains("certificate-renewed");
+    let renewed = || site.node.mill(["events"]).ok().contains("certificate  renewed");
     poll(renewed).secs(60).expect("another certificate");
     let healed = site.certificate("app.acme.test");
     assert_eq!((&healed["failures"], healed["error"].is_null()), (&0.into(), true), "{healed}");

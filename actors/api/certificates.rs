@@ -55,7 +55,8 @@ pub async fn import(context: Arc<Context>, mut request: Request) -> Result<Respo
     let key = Secret::new(wanted.key);
     let known = read::read(&wanted.certificate, key.reveal(), &name, context::now());
     let wrong = |error: read::ReadError| {
-        ApiError::bad(error.to_string(), format!("nothing was changed; send: {EXAMPLE}"))
+        let hint = "nothing was changed; both are PEM, the host's own certificate first";
+        ApiError::bad(error.to_string(), hint)
     };
     let known = known.map_err(wrong)?;
     ready(&context).await?;
@@ -136,7 +137,6 @@ pub async fn forget_authority(
     context: Arc<Context>,
     _request: Request,
 ) -> Result<Response, ApiError> {
-    ready(&context).await?;
     let change = CertificateChange::Authority(None);
     let done = context.propose(Command::Certificates(change), None).await?;
     Ok(request::at(done.index, empty()))
@@ -147,6 +147,10 @@ pub async fn forget_authority(
 /// # Errors
 /// What is wrong with it.
 pub fn check(wanted: &AcmeRequest) -> Result<(), ApiError> {
+    if *wanted == AcmeRequest::default() {
+        let message = "where certificates are ordered is missing";
+        return Err(ApiError::bad(message, "give an email, a directory, or staging"));
+    }
     if wanted.staging && wanted.directory.is_some() {
         let message = "staging is a directory of Let's Encrypt";
         return Err(ApiError::bad(message, "give a directory or staging, not both"));

@@ -11,6 +11,8 @@ use crate::secret::Keyring;
 use arc_swap::ArcSwap;
 use rcgen::{CertificateParams, CustomExtension, KeyPair};
 use rustls::ServerConfig;
+use rustls::crypto::ring::sign::any_supported_type;
+use rustls::pki_types::PrivateKeyDer;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use sha2::{Digest as _, Sha256};
@@ -108,7 +110,10 @@ fn challenge(host: &str, authorization: &str) -> Result<CertifiedKey, String> {
     params.custom_extensions = vec![CustomExtension::new_acme_identifier(&digest)];
     let key = KeyPair::generate().map_err(told)?;
     let made = params.self_signed(&key).map_err(told)?;
-    read::pair(&made.pem(), &key.serialize_pem()).map_err(|error| error.to_string())
+    // To whoever doesn't know what it is for it is no certificate, and isn't meant to be one.
+    let key = PrivateKeyDer::try_from(key.serialize_der())?;
+    let key = any_supported_type(&key).map_err(|error| error.to_string())?;
+    Ok(CertifiedKey::new(vec![made.der().clone()], key))
 }
 
 /// The certificates of the state, opened: each once.

@@ -105,11 +105,19 @@ impl Pebble {
         path
     }
 
-    /// Lets a name lead to an address.
+    /// Whether the DNS server can be told something.
+    #[must_use]
+    pub fn is_known(&self) -> bool {
+        std::net::TcpStream::connect(("127.0.0.1", self.dns_management)).is_ok()
+    }
+
+    /// Lets a name lead to an address and no other.
     pub fn lead(&self, name: &str, address: &str) {
-        let to = format!("http://127.0.0.1:{}/add-a", self.dns_management);
         let body = serde_json::json!({ "host": format!("{name}."), "addresses": [address] });
-        run(Command::new("curl").args(["-sSf", "-d", &body.to_string(), &to]));
+        for what in ["clear-a", "add-a"] {
+            let to = format!("http://127.0.0.1:{}/{what}", self.dns_management);
+            run(Command::new("curl").args(["-sSf", "-d", &body.to_string(), &to]));
+        }
     }
 
     fn fetch(&self, path: &str) -> String {

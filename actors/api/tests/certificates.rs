@@ -60,6 +60,7 @@ async fn where_certificates_are_ordered_is_checked_and_sealed() {
     let json = node.local().header("content-type", "application/json");
     for (body, why) in [
         ("{\"directory\": \"http://ca.example\"}", "is no https address"),
+        ("{}", "is missing"),
         ("{\"email\": \"ops\"}", "is no address"),
         ("{\"eab\": \"kid\"}", "is no pair"),
         ("{\"staging\": true, \"directory\": \"https://ca.example\"}", "staging"),

@@ -35,7 +35,7 @@ impl Client {
             // A host without certificates of its own: those that the program brings.
             None => builder().build().or_else(|_| builder().tls_certs_only(embedded()).build()),
         };
-        built.map(Self).map_err(|error| told(&error))
+        built.map(Self).map_err(|error| error.to_string())
     }
 }
 
@@ -55,18 +55,18 @@ fn embedded() -> Vec<reqwest::Certificate> {
     all.filter_map(|der| reqwest::Certificate::from_der(der).ok()).collect()
 }
 
-/// An error with what caused it, in one line.
-pub(super) fn told(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let reason = cause.to_string();
-        if !text.contains(&reason) {
-            text = format!("{text}: {reason}");
-        }
-        source = cause.source();
+/// That the authority can't be reached, in few words.
+fn unreached(error: &reqwest::Error) -> Error {
+    let place = error.url().map(|url| {
+        let host = url.host_str().unwrap_or_default();
+        url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+    });
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
     }
-    text
+    let why = if error.is_timeout() { "it took too long".to_owned() } else { cause.to_string() };
+    Error::Other(format!("no answer from {}: {why}", place.unwrap_or_default()).into())
 }
 
 impl HttpClient for Client {
@@ -80,7 +80,7 @@ impl HttpClient for Client {
             // It can't fail: all of it is there.
             let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
             let request = Request::from_parts(parts, body);
-            let other = |error: reqwest::Error| Error::Other(Box::new(error));
+            let other = |error: reqwest::Error| unreached(&error);
             let request = reqwest::Request::try_from(request).map_err(other)?;
             let answer = http.execute(request).await.map_err(other)?;
             let mut response = Response::new(());

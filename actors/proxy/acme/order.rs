@@ -2,7 +2,7 @@
 //!
 //! Owns its steps and what becomes of a failure. Never begins one by itself.
 
-use super::http::{Client, told};
+use super::http::Client;
 use super::{Desk, is_ordered, time};
 use crate::actors::root::View;
 use crate::fsm::certificates::{
@@ -56,7 +56,7 @@ impl Failed {
             Self::Acme(Error::Api(problem)) => {
                 problem.detail.clone().unwrap_or_else(|| problem.to_string())
             }
-            Self::Acme(error) => told(error),
+            Self::Acme(error) => error.to_string(),
             Self::Other(why) => why.clone(),
         }
     }

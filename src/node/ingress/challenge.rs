@@ -53,7 +53,7 @@ mod tests {
     use yare::parameterized;
 
     #[parameterized(
-        plain = { "/.well-known/acme-challenge/aB-_9", Some("aB-_9") },
+        whole = { "/.well-known/acme-challenge/aB-_9", Some("aB-_9") },
         none = { "/.well-known/acme-challenge/", None },
         deeper = { "/.well-known/acme-challenge/a/b", None },
         odd = { "/.well-known/acme-challenge/a%2f", None },
