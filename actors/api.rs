@@ -5,6 +5,7 @@
 
 mod allocations;
 mod caller;
+pub mod certificates;
 mod claims;
 mod context;
 mod deploy;

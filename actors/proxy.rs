@@ -3,12 +3,14 @@
 //! Owns the table of routes that the threads use, and is settled once they use it. Never touches a
 //! connection: that is the engine, on threads of its own.
 
+mod acme;
 pub mod certs;
 mod connection;
 pub mod engine;
 mod gauge;
 mod io;
 pub mod listen;
+pub mod local_ca;
 mod service;
 pub mod shared;
 
@@ -18,11 +20,17 @@ mod tests;
 use crate::actors::mailbox::Stamp;
 use crate::actors::root::{self, Child, ChildMessage, RootRef, Supervised, View};
 use crate::id::Index;
+use crate::secret::Keyring;
+pub use acme::OrderSettings;
+use acme::Orders;
+use certs::Opener;
 use engine::Threads;
 use listen::Addresses;
 use ractor::{Actor, ActorProcessingErr, ActorRef, SpawnErr};
 use shared::Shared;
 use std::sync::Arc;
+use tokio::sync::watch;
+use tokio_util::task::AbortOnDropHandle;
 
 /// What the proxy actor is told.
 pub enum Msg {
@@ -51,6 +59,10 @@ pub struct Args {
     /// What its threads share, over its restarts: those of a failed actor see the newest table,
     /// too.
     pub shared: Arc<Shared>,
+    /// What opens and seals certificates.
+    pub keyring: Keyring,
+    /// How they are ordered.
+    pub orders: OrderSettings,
 }
 
 /// The actor.
@@ -63,6 +75,11 @@ pub struct State {
     threads: Option<Threads>,
     /// A current view has been shown.
     shown: bool,
+    opener: Opener,
+    /// What those see that order certificates.
+    views: watch::Sender<Option<View>>,
+    /// They end with the actor.
+    _orders: AbortOnDropHandle<()>,
 }
 
 /// Starts the actor as root's child.
@@ -86,7 +103,18 @@ impl Actor for Proxy {
         args: Args,
     ) -> Result<State, ActorProcessingErr> {
         let threads = Threads::start(&args.shared, args.addresses.doors()?)?;
-        Ok(State { root: args.root, shared: args.shared, threads: Some(threads), shown: false })
+        let (views, watched) = watch::channel(None);
+        let opener = Opener::new(args.keyring.clone());
+        let orders = Orders::new(args.root.clone(), watched, args.keyring, args.orders);
+        Ok(State {
+            root: args.root,
+            shared: args.shared,
+            threads: Some(threads),
+            shown: false,
+            opener,
+            views,
+            _orders: AbortOnDropHandle::new(tokio::spawn(orders.keep())),
+        })
     }
 
     async fn handle(
@@ -119,11 +147,19 @@ impl State {
     /// log is replayed through old states.
     fn on_view(&mut self, view: &View) {
         let touched = &view.touched;
-        let news = touched.all || !touched.apps.is_empty() || !touched.allocations.is_empty();
-        if view.current && (news || !self.shown) {
+        let first = touched.all || !self.shown;
+        let routes = first || !touched.apps.is_empty() || !touched.allocations.is_empty();
+        if view.current && routes {
             self.shared.show(&view.state, view.node);
-            self.shown = true;
         }
+        let by_local_ca = routes && self.shared.settings.local_ca.is_some();
+        if view.current && (first || by_local_ca || !touched.certificates.is_empty()) {
+            let keyring = view.state.nodes.get(&view.node).map(|node| node.keyring.as_str());
+            self.shared.serve_by(self.opener.open(&view.state, keyring));
+            self.shared.show_answers(&view.state);
+        }
+        self.shown |= view.current;
+        self.views.send_replace(Some(view.clone()));
         let index = if view.current { view.index } else { Index(0) };
         // Root outlives its children.
         let _ = self.root.cast(root::Msg::Settled { child: Child::Proxy, index });

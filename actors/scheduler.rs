@@ -12,6 +12,7 @@ use crate::consensus::raft::node::Conf;
 use crate::fsm::Command;
 use crate::id::{AppName, Index, NodeId};
 use crate::limits;
+use crate::scheduler::certificates;
 use crate::scheduler::plan::{self, Observed, Scope};
 use crate::units::{Millis, Timestamp};
 use ractor::{Actor, ActorProcessingErr, ActorRef, SpawnErr};
@@ -79,6 +80,8 @@ pub struct State {
     begun: Instant,
     conf: Option<Conf>,
     watches: u64,
+    /// The entries of orders that were said to be settled, and until when that is waited for.
+    settling: BTreeMap<Index, Timestamp>,
     /// When it last looked who is silent, while this node leads.
     looked: Option<Millis>,
 }
@@ -106,6 +109,7 @@ impl Actor for Scheduler {
             begun: Instant::now(),
             conf: None,
             watches: 0,
+            settling: BTreeMap::new(),
             looked: None,
         })
     }
@@ -321,6 +325,8 @@ impl State {
     fn plan(&mut self, myself: &ActorRef<Msg>) {
         let Some(view) = self.view.as_ref().filter(|view| self.may_plan(view)) else { return };
         let now = self.now(view);
+        self.settle_orders(now);
+        let Some(view) = &self.view else { return };
         let due = self.wake.iter().filter(|(_, at)| **at <= now).map(|(app, _)| app.clone());
         let mut scope: BTreeSet<AppName> = due.collect();
         scope.append(&mut self.dirty);
@@ -340,6 +346,24 @@ impl State {
             self.propose(command, myself);
         }
         self.arm_next(myself, now);
+    }
+
+    /// Lets authorities look at what every node shows by now.
+    fn settle_orders(&mut self, now: Timestamp) {
+        let Some(view) = &self.view else { return };
+        let (settled, again) = certificates::settled(&view.state, &self.observed, now);
+        let soon = now.plus(limits::ORDER_AGAIN.into());
+        self.settling.retain(|_, until| *until > now);
+        let news = settled.into_iter().filter(|(index, _)| !self.settling.contains_key(index));
+        let news: Vec<(Index, Command)> = news.collect();
+        for (index, command) in news {
+            self.settling.insert(index, soon);
+            self.ask(&command);
+        }
+        let again = again.into_iter().chain(self.settling.values().copied()).min();
+        if let Some(again) = again {
+            self.wake.insert(AppName::from(certificates::ORDERS), again);
+        }
     }
 
     fn propose(&mut self, command: Command, myself: &ActorRef<Msg>) {

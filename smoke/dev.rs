@@ -142,6 +142,14 @@ fn ctrl_c_removes_everything_and_changes_are_deployed() {
     };
     assert_eq!(tcp(None), 401);
     assert_eq!(tcp(Some(fs::read_to_string(&token).unwrap().trim())), 200);
+    // The same over HTTPS, by the local CA.
+    let out = dev.out();
+    let place = out.lines().find_map(|line| line.strip_prefix("hello  https://")).unwrap();
+    let mut curl = Command::new("curl");
+    curl.args(["-sS", "--resolve", &format!("{place}:127.0.0.1"), "--cacert"]);
+    curl.arg(dev.path("data").join("local-ca/ca.pem")).arg(format!("https://{place}/"));
+    let answer = curl.output().unwrap();
+    assert_eq!(Outcome::new(format!("{curl:?}"), answer).ok().trim(), "hello v1");
     dev.write("hello:v2");
     dev.wait_for("✓ r2 done");
     let ps = dev.mill(&["ps", "--json"]).output().unwrap();

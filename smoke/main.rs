@@ -11,6 +11,8 @@
 
 mod allocation_leak;
 mod api;
+mod ca_is_down;
+mod certificates;
 mod clean;
 mod cli;
 mod cluster_formation;

@@ -96,6 +96,9 @@ pub struct DaemonConfig {
     pub trusted_proxies: Vec<Cidr>,
     /// Extra trust for the ACME directory.
     pub acme_ca: Option<PathBuf>,
+    /// Who is asked where a host leads before a certificate is ordered; absent: the host's
+    /// resolvers. `MILL_ACME_RESOLVER`, for tests.
+    pub acme_resolver: Option<SocketAddr>,
     /// How to log.
     pub log_format: LogFormat,
     /// Become a cluster of one, keeping the state.
@@ -207,6 +210,7 @@ impl DaemonConfig {
             trusted_proxies: given.list(&flags.trusted_proxies, "trusted-proxies", range)?,
             docker_config: docker_folder(env).join("config.json"),
             acme_ca: given.parse(&flags.acme_ca, "acme-ca", absolute)?,
+            acme_resolver: given.parse(&None, "acme-resolver", self::address)?,
             log_format: given
                 .parse(&flags.log_format, "log-format", log_format)?
                 .unwrap_or(LogFormat::Text),

@@ -25,10 +25,11 @@ use crate::actors::platform::net::{Net, PublishOn};
 use crate::actors::platform::permissions::{self, OpenToOthers};
 use crate::actors::platform::private_containerd as private;
 use crate::actors::platform::{Places, Platform, PlatformError};
+pub use crate::actors::proxy::local_ca::certificate_file as local_ca_file;
+use crate::actors::proxy::local_ca::{LocalCa, LocalCaError};
 use crate::actors::proxy::shared as ingress;
 use crate::actors::raft::lock::{DataLock, LockError};
 use crate::actors::root::{self, Member, RootRef};
-use crate::actors::traffic::Traffic;
 use crate::api::wire::{InitRequest, InitView};
 use crate::config::{ContainerdChoice, DaemonConfig, Mode};
 use crate::fsm::FEATURE_LEVEL;
@@ -110,6 +111,9 @@ pub enum DaemonError {
     /// Logs can't be watched.
     #[error("watching logs; raise fs.inotify.max_user_instances")]
     Watch(#[source] std::io::Error),
+    /// The authority of a developer's machine can't be used.
+    #[error(transparent)]
+    LocalCa(#[from] LocalCaError),
     /// Its credentials can't be used, or a listener can't be opened.
     #[error(transparent)]
     Equip(#[from] EquipError),
@@ -262,14 +266,7 @@ impl Node {
             queries: DnsQueries::default(),
             standing: watch::Sender::new(standing),
             local,
-            ingress: ingress::Shared::new(
-                ingress::Settings {
-                    trusted: config.trusted_proxies.clone(),
-                    local_names: config.mode == Mode::Dev,
-                    https_port: config.https.port(),
-                },
-                Arc::new(Traffic::default()),
-            ),
+            ingress: ingress(&config)?,
             claiming: Mutex::new(()),
             left: Notify::new(),
             hints: address::hints(&config)?,
@@ -324,6 +321,19 @@ impl Node {
         // Not left to who holds it last: that may be a task that the process's end cuts off.
         self.shared.local.remove();
     }
+}
+
+/// What the proxy's threads share, before there are routes.
+fn ingress(config: &DaemonConfig) -> Result<Arc<ingress::Shared>, LocalCaError> {
+    let is_dev = config.mode == Mode::Dev;
+    let local_ca = is_dev.then(|| LocalCa::open(&config.data_dir).map(Arc::new)).transpose()?;
+    let settings = ingress::Settings {
+        trusted: config.trusted_proxies.clone(),
+        local_names: is_dev,
+        https_port: config.https.port(),
+        local_ca,
+    };
+    Ok(ingress::Shared::new(settings, Arc::default()))
 }
 
 async fn stop(root: &RootRef) {

@@ -5,6 +5,10 @@
 mod converge;
 
 pub use converge::*;
+mod certificates;
+
+pub use certificates::*;
+
 mod clock;
 
 pub use clock::*;

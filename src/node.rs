@@ -2,6 +2,7 @@
 //!
 //! Owns projections for one node. Never touches the machine.
 
+pub mod certificates;
 pub mod dns;
 pub mod image_replication;
 pub mod ingress;

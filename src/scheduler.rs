@@ -2,6 +2,7 @@
 //!
 //! Owns decisions about allocations. Never carries one out.
 
+pub mod certificates;
 pub mod place;
 pub mod plan;
 pub mod preview;

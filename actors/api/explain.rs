@@ -69,6 +69,9 @@ pub async fn why(context: Arc<Context>, request: Request) -> Result<Response, Ap
 }
 
 fn reasons(state: &State, name: &str, seen: &views::Observed) -> Result<WhyView, ApiError> {
+    if let Some(found) = why::host(state, name, seen) {
+        return Ok(found);
+    }
     let found = match allocations::by_name(state, name) {
         Ok((_, Some(workload))) => why::workload(state, &workload, seen),
         Ok((one, None)) => one.first().map(|one| why::one(state, one, seen)),

@@ -10,6 +10,7 @@ use crate::api::views::{self, Observed};
 use crate::api::wire::{AllocationView, NodeView, ServiceView};
 use crate::id::AllocId;
 use crate::limits;
+use crate::units::Timestamp;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -69,6 +70,7 @@ fn page(
     for (name, bytes) in &usage.volumes {
         volumes.get_or_create(&vec![("volume", name.to_string())]).set(bytes.0 as f64);
     }
+    certificates(&mut registry, view, seen.now);
     services(&mut registry, &views::services(&view.state, seen));
     nodes(&mut registry, &views::nodes(&view.state, seen));
     mesh(&mut registry, &views::nodes(&view.state, seen));
@@ -125,6 +127,17 @@ fn allocations(registry: &mut Registry, all: &[&AllocationView], usage: &NodeUsa
         }
         restarts.get_or_create(&labels).inc_by(f64::from(one.restarts));
         ooms.get_or_create(&labels).inc_by(f64::from(one.ooms));
+    }
+}
+
+/// How long hosts are served by the certificates that they have.
+fn certificates(registry: &mut Registry, view: &View, now: Timestamp) {
+    let help = "Seconds until the certificate of the host ends";
+    let left = gauges(registry, "mill_cert_expiry_seconds", help);
+    for (host, one) in &view.state.certificates.hosts {
+        let Some(certificate) = &one.certificate else { continue };
+        let (until, now) = (certificate.not_after.0 as f64, now.0 as f64);
+        left.get_or_create(&vec![("host", host.clone())]).set((until - now) / 1000.0);
     }
 }
 

@@ -188,7 +188,7 @@ fn seal(
 }
 
 /// This node's keyring, as the newest view has it.
-fn keyring(context: &Context) -> Result<Keyring, ApiError> {
+pub(super) fn keyring(context: &Context) -> Result<Keyring, ApiError> {
     let view = context.view().ok_or(ApiError::Starting)?;
     if let Some(node) = view.state.nodes.get(&view.node) {
         // The node may have become a member just now.
@@ -210,7 +210,7 @@ async fn ready(context: &Context) -> Result<(), ApiError> {
     Err(ApiError::Conflict { message, hint })
 }
 
-fn sealed(error: SealError) -> ApiError {
+pub(super) fn sealed(error: SealError) -> ApiError {
     ApiError::Internal { doing: "using the cluster's keyring", reason: error.to_string() }
 }
 

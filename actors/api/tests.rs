@@ -2,6 +2,7 @@
 
 mod access;
 mod bounds;
+mod certificates;
 mod changes;
 mod deploy;
 mod explain;

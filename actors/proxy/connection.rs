@@ -2,6 +2,7 @@
 //!
 //! Owns the order: TLS, the strict reader, the engine, the next request. Never routes.
 
+use super::certs::CHALLENGE;
 use super::io::Io;
 use super::service::Ingress;
 use crate::limits::{BODY_WAIT, DRAIN_IDLE, HANDSHAKE_WAIT, HEAD_WAIT, KEEP_WAIT};
@@ -33,6 +34,8 @@ pub(super) async fn serve(
     let io = match tls {
         None => Io::plain(stream, peer),
         Some(tls) => match timeout(HANDSHAKE_WAIT, tls.accept(stream)).await {
+            // The authority has seen what it wanted to.
+            Ok(Ok(stream)) if stream.get_ref().1.alpn_protocol() == Some(CHALLENGE) => return,
             Ok(Ok(stream)) => Io::tls(stream, peer),
             Ok(Err(error)) => return tracing::debug!(%peer, %error, "no TLS with a client"),
             Err(_) => return tracing::debug!(%peer, "a TLS handshake took too long"),

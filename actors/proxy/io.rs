@@ -6,6 +6,7 @@
 use crate::limits::{HEAD_MAX, INGRESS_BUFFER};
 use crate::node::ingress::chunks::Chunks;
 use crate::node::ingress::head::{self, Body, Head};
+use crate::node::ingress::host;
 use crate::node::ingress::refusal::Refusal;
 use bytes::{Buf as _, BytesMut};
 use pingora_core::protocols::raw_connect::ProxyDigest;
@@ -79,7 +80,10 @@ impl Io {
         let (tcp, session) = stream.get_ref();
         let id = tcp.as_raw_fd();
         let is_h2 = session.alpn_protocol() == Some(b"h2");
-        let digest = Arc::new(SslDigest::new("", "", None, None, Vec::new()));
+        // The engine asks for nothing of it: the place of a name that clients have none of holds
+        // the one that they asked for.
+        let asked = session.server_name().and_then(host::name);
+        let digest = Arc::new(SslDigest::new("", "", asked, None, Vec::new()));
         Self::new(Wire::Tls(Box::new(stream)), id, peer, Some(digest), is_h2)
     }
 

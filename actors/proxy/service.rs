@@ -6,12 +6,12 @@ mod answer;
 mod upstream;
 
 use super::gauge::Seat;
-use super::shared::{Route, Shared};
+use super::shared::{Route, Settings, Shared};
 use crate::id::AllocId;
 use crate::limits::ROUTE_BODY;
 use crate::node::ingress::forward::{self, Claims, FORGEABLE, Sender, Told};
 use crate::node::ingress::refusal::Refusal;
-use crate::node::ingress::{host, path};
+use crate::node::ingress::{challenge, host, path};
 use async_trait::async_trait;
 use bytes::Bytes;
 use hyper::header;
@@ -58,8 +58,18 @@ pub struct Ctx {
     stay: Option<String>,
 }
 
-/// An address: the client is sent there; none: the request is passed on.
-type Way = std::result::Result<Option<String>, Refusal>;
+/// What becomes of a request.
+type Way = std::result::Result<Onward, Refusal>;
+
+/// What becomes of a request that isn't refused.
+enum Onward {
+    /// A container gets it.
+    Container,
+    /// The client is sent there.
+    Elsewhere(String),
+    /// An authority sees this.
+    Answer(String),
+}
 
 /// What a request wants, as far as routing goes.
 struct Wanted {
@@ -91,6 +101,13 @@ impl Ingress {
         };
         ctx.told = Some(forward::told(sender, claims, rand::random()));
         let host = host::name(named).ok_or(Refusal::BadRequest("The request names no host"))?;
+        let asked = session.digest().and_then(|digest| digest.ssl_digest.as_ref());
+        if let Some(asked) = asked.and_then(|tls| tls.organization.as_ref())
+            && *asked != host
+            && !self.shared.certificates.are_one(asked, &host)
+        {
+            return Err(Refusal::Misdirected);
+        }
         let raw = request.uri.path_and_query().map_or("/", |target| target.as_str());
         let plain = raw.split('?').next().unwrap_or_default();
         let plain = if plain == "*" { "/" } else { plain };
@@ -127,6 +144,9 @@ impl Ingress {
     /// Routes a request.
     fn route(&self, session: &Session, ctx: &mut Ctx) -> Way {
         let wanted = self.receive(session, ctx)?;
+        if let Some(answer) = challenge::token(&wanted.raw).and_then(|t| self.shared.answer(t)) {
+            return Ok(Onward::Answer(answer));
+        }
         let found = self.shared.routes().find(&wanted.host, &wanted.normal);
         let route = found.ok_or(Refusal::NoRoute)?;
         ctx.route = Some(Arc::clone(&route));
@@ -134,7 +154,17 @@ impl Ingress {
         Self::check(&route, told, session.req_header())?;
         ctx.normal = wanted.normal;
         let to = route.route.options.to.as_ref();
-        Ok(to.map(|to| forward::redirect(to, &wanted.raw)))
+        if let Some(to) = to {
+            return Ok(Onward::Elsewhere(forward::redirect(to, &wanted.raw)));
+        }
+        let Settings { https_port, local_ca, .. } = &self.shared.settings;
+        // On a developer's machine both are served.
+        let is_moved = route.route.redirect && !told.secure && local_ca.is_none();
+        if is_moved && self.shared.certificates.has(&wanted.host) {
+            let place = forward::secured(&wanted.host, *https_port, &wanted.raw);
+            return Ok(Onward::Elsewhere(place));
+        }
+        Ok(Onward::Container)
     }
 }
 
@@ -157,7 +187,7 @@ impl ProxyHttp for Ingress {
             started: Instant::now(),
             route: None,
             told: None,
-            way: Ok(None),
+            way: Ok(Onward::Container),
             normal: String::new(),
             tried: Vec::new(),
             seat: None,
@@ -185,9 +215,13 @@ impl ProxyHttp for Ingress {
     }
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut Ctx) -> Result<bool> {
-        match std::mem::replace(&mut ctx.way, Ok(None)) {
-            Ok(None) => Ok(false),
-            Ok(Some(place)) => {
+        match std::mem::replace(&mut ctx.way, Ok(Onward::Container)) {
+            Ok(Onward::Container) => Ok(false),
+            Ok(Onward::Answer(text)) => {
+                answer::plain(session, text).await?;
+                Ok(true)
+            }
+            Ok(Onward::Elsewhere(place)) => {
                 answer::redirect(session, &place).await?;
                 Ok(true)
             }
@@ -284,7 +318,9 @@ impl ProxyHttp for Ingress {
         ctx: &mut Ctx,
     ) -> Result<()> {
         if response.status.as_u16() >= 200 {
-            answer::dress(session, response, ctx)?;
+            // On a developer's machine the same names are served without TLS, too.
+            let hsts = self.shared.settings.local_ca.is_none();
+            answer::dress(session, response, ctx, hsts)?;
         }
         Ok(())
     }

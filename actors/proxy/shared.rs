@@ -2,13 +2,15 @@
 //!
 //! Owns the swap of the table, which no request notices. Never holds a connection.
 
-use super::certs::Certificates;
+use super::certs::{self, ByHost, Certificates};
 use super::gauge::Gauge;
+use super::local_ca::LocalCa;
 use crate::actors::traffic::{RouteTraffic, Traffic, source};
 use crate::cidr::Cidr;
 use crate::fsm::State;
 use crate::id::{AllocId, NodeId};
 use crate::limits::{INGRESS_CONNECTIONS, INGRESS_SOURCE};
+use crate::node::ingress::challenge::{self, Answers};
 use crate::node::ingress::table::{Maker, Rule, Table};
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
@@ -23,7 +25,7 @@ pub type Routes = Table<Arc<RouteTraffic>, Arc<Gauge>>;
 pub type Route = Rule<Arc<RouteTraffic>, Arc<Gauge>>;
 
 /// How the proxy is set up.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Settings {
     /// Proxies in front of this one whose headers count.
     pub trusted: Vec<Cidr>,
@@ -31,6 +33,8 @@ pub struct Settings {
     pub local_names: bool,
     /// The port that clients reach HTTPS by.
     pub https_port: u16,
+    /// What signs for every host; none but on a developer's machine.
+    pub local_ca: Option<Arc<LocalCa>>,
 }
 
 /// What the threads share.
@@ -42,6 +46,7 @@ pub struct Shared {
     /// The certificates of the hosts.
     pub certificates: Arc<Certificates>,
     table: ArcSwap<Routes>,
+    answers: ArcSwap<Answers>,
     gauges: Mutex<BTreeMap<AllocId, Arc<Gauge>>>,
     connections: AtomicUsize,
     sources: Mutex<BTreeMap<IpAddr, usize>>,
@@ -56,6 +61,7 @@ impl Shared {
             traffic,
             certificates: Arc::default(),
             table: ArcSwap::from_pointee(Routes::default()),
+            answers: ArcSwap::default(),
             gauges: Mutex::default(),
             connections: AtomicUsize::new(0),
             sources: Mutex::default(),
@@ -66,6 +72,31 @@ impl Shared {
     #[must_use]
     pub fn routes(&self) -> arc_swap::Guard<Arc<Routes>> {
         self.table.load()
+    }
+
+    /// What an authority is answered that asks for this token.
+    #[must_use]
+    pub fn answer(&self, token: &str) -> Option<String> {
+        self.answers.load().get(token).cloned()
+    }
+
+    /// Makes what authorities are to see of a state what they see.
+    pub fn show_answers(&self, state: &State) {
+        self.answers.store(Arc::new(challenge::answers(state)));
+        self.certificates.set_challenges(certs::challenges(state));
+    }
+
+    /// Serves hosts by these certificates; on a developer's machine all others, too.
+    pub fn serve_by(&self, mut certificates: ByHost) {
+        if let Some(ca) = &self.settings.local_ca {
+            let routes = self.routes();
+            for host in routes.rules().map(|rule| rule.route.host.as_str()) {
+                if let Some(pair) = ca.of(host) {
+                    certificates.entry(host.to_owned()).or_insert(pair);
+                }
+            }
+        }
+        self.certificates.set(certificates);
     }
 
     /// Makes the table of a state the one that counts.

@@ -4,3 +4,4 @@ mod abuse;
 mod passing;
 mod rules;
 mod support;
+mod tls;

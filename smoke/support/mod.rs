@@ -15,6 +15,7 @@ pub mod inventory;
 pub mod netns;
 pub mod node;
 pub mod output;
+pub mod pebble;
 pub mod slot;
 pub mod traffic;
 

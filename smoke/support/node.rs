@@ -310,6 +310,13 @@ impl TestDaemon {
         format!("{address}:{}", self.http)
     }
 
+    /// `ADDRESS:PORT` of HTTPS.
+    #[must_use]
+    pub fn https_address(&self) -> String {
+        let address = self.machine.as_ref().map_or("127.0.0.1", |(_, address)| address);
+        format!("{address}:{}", self.https)
+    }
+
     /// The administrator's token.
     #[must_use]
     pub fn token(&self) -> String {

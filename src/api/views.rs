@@ -4,6 +4,7 @@
 //! figures and the time are inputs.
 
 mod allocation;
+mod certificate;
 mod deployment;
 mod events;
 mod happened;
@@ -19,6 +20,7 @@ mod warnings;
 mod tests;
 
 pub use allocation::{allocation, allocations, ending};
+pub use certificate::{certificate, certificates};
 pub use deployment::{app, deployment, deployments};
 pub use events::{Event, EventId, Followed, events_after, fill_in, pulling};
 pub use happened::{event, missed};

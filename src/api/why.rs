@@ -17,6 +17,7 @@ use crate::fsm::model::{
     Allocation, App, DeployStatus, Desired, ExitReason, Health, NodeStatus, Phase,
 };
 use crate::id::{AppName, WorkloadName};
+use crate::node::certificates::routed;
 use crate::scheduler::place::{self, Placer};
 use crate::scheduler::plan::{self, Observed, Plan, Scope, Unplaced};
 use crate::scheduler::preview::refusal;
@@ -67,6 +68,7 @@ pub fn workload(state: &State, name: &WorkloadName, seen: &views::Observed) -> O
         deployment: deployment(state, &app.name, name),
         waiting: waits(state, &unplaced).into_iter().chain(runs(state, name)).collect(),
         allocations: all.into_iter().map(|a| allocation(state, a, seen)).collect(),
+        certificate: None,
     })
 }
 
@@ -81,7 +83,31 @@ pub fn one(state: &State, of: &Allocation, seen: &views::Observed) -> WhyView {
         deployment: deployment(state, &of.app, &of.workload),
         waiting: Vec::new(),
         allocations: vec![allocation(state, of, seen)],
+        certificate: None,
     }
+}
+
+/// Why a host is served with TLS or not; nothing if no route has it, and nobody a certificate.
+#[must_use]
+pub fn host(state: &State, name: &str, seen: &views::Observed) -> Option<WhyView> {
+    let is_known = state.certificates.hosts.contains_key(name) || routed(state).contains(name);
+    let mut apps = state.apps.values();
+    let routes = |app: &&Arc<App>| {
+        let specs = app.services.values().filter_map(|one| state.spec(one.target.as_ref()?));
+        let mut routes = specs.filter_map(|one| one.spec.service()).flat_map(|one| &one.routes);
+        routes.any(|route| route.host == name)
+    };
+    let app = apps.find(routes).map(|app| app.name.to_string());
+    is_known.then(|| WhyView {
+        name: name.to_owned(),
+        kind: "host".to_owned(),
+        app: app.unwrap_or_default(),
+        replicas: None,
+        deployment: None,
+        waiting: Vec::new(),
+        allocations: Vec::new(),
+        certificate: Some(views::certificate(state, name, seen.now)),
+    })
 }
 
 /// The app's newest deployment, if it is under way or did not succeed, and works on the service.

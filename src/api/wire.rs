@@ -3,6 +3,7 @@
 //! Times are RFC 3339 in UTC, durations seconds, sizes bytes, processors cores; what is absent is
 //! `null`. Never holds rules, only shapes.
 
+mod certificate;
 mod deploy;
 mod exec;
 mod explain;
@@ -14,6 +15,7 @@ mod task;
 mod token;
 mod volume;
 
+pub use certificate::*;
 pub use deploy::*;
 pub use exec::ExecControl;
 pub use explain::*;
@@ -285,6 +287,9 @@ pub struct InitRequest {
     /// The host doesn't have that address: it is translated on the way.
     #[serde(default)]
     pub nat: bool,
+    /// Where certificates are ordered; absent: nowhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub acme: Option<AcmeRequest>,
 }
 
 /// Answer of `POST /v1/init`.

@@ -3,9 +3,9 @@
 //! Owns the list of commands. Never runs one; each command's flags are in its own file.
 
 use super::{
-    check, clean, completions, cp, daemon, dev, doctor, down, drain, events, exec, fmt, history,
-    image, init, install, join, leave, logs, nodes, plan, ps, restart, rollback, route, scale,
-    secret, show, spawn, status, token, up, version, volume, why,
+    cert, check, clean, completions, cp, daemon, dev, doctor, down, drain, events, exec, fmt,
+    history, image, init, install, join, leave, logs, nodes, plan, ps, restart, rollback, route,
+    scale, secret, show, spawn, status, token, up, version, volume, why,
 };
 use argh::{ArgsInfo, FromArgs};
 
@@ -83,6 +83,8 @@ pub enum Command {
     Image(image::ImageArgs),
     /// `mill secret`.
     Secret(secret::SecretArgs),
+    /// `mill cert`.
+    Cert(cert::CertArgs),
     /// `mill volume`.
     Volume(volume::VolumeArgs),
     /// `mill token`.

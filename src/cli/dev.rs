@@ -5,6 +5,7 @@
 
 mod source;
 mod token;
+mod trust;
 
 use super::args::DurationArg;
 use super::client::{Client, ClientError, DeployOptions, Resuming, query};
@@ -52,6 +53,9 @@ pub struct DevArgs {
     /// run this image without a file
     #[argh(option)]
     pub run: Option<String>,
+    /// let this system trust the local CA that signs for https://….localhost
+    #[argh(switch)]
+    pub trust: bool,
     /// the port that the image of --run listens on
     #[argh(option)]
     pub port: Option<u16>,
@@ -128,9 +132,10 @@ pub(super) fn run(args: DevArgs, context: &Context) -> Result<(), CliError> {
     log_to_stderr(config.log_format, "warn", context);
     let client = Client::new(vec![Target::Unix(config.socket.clone())], None);
     let client = client.verbatim(context.ui.json);
-    let port = config.http.port();
-    let (token, since) = (config.data_dir.join(TOKEN), context.now().to_string());
-    let dev = Dev { context, args: &args, secrets, client, token, since, port };
+    let ports = (config.http.port(), config.https.port());
+    let (data, since) = (config.data_dir.clone(), context.now().to_string());
+    let token = data.join(TOKEN);
+    let dev = Dev { context, args: &args, secrets, client, token, data, since, ports };
     let runtime = runtime()?;
     let ended = runtime.block_on(dev.whole(config, &source, &file, &spec));
     // A read of standard input can't be taken back: don't wait for it.
@@ -144,9 +149,10 @@ struct Dev<'a> {
     secrets: BTreeMap<String, String>,
     client: Client,
     token: PathBuf,
+    data: PathBuf,
     since: String,
-    /// Where HTTP is served.
-    port: u16,
+    /// Where HTTP and HTTPS are served.
+    ports: (u16, u16),
 }
 
 /// Why the work ended.
@@ -194,6 +200,9 @@ impl Dev<'_> {
 
     async fn work(&self, source: &Source, file: &MillFile, spec: &Spec) -> Result<(), CliError> {
         self.ready().await?;
+        if self.args.trust {
+            self.trust().await?;
+        }
         self.ignored(spec);
         if !self.secrets.is_empty() {
             self.client.import_secrets(self.secrets.clone()).await?;
@@ -255,6 +264,15 @@ impl Dev<'_> {
         token::keep(&self.token, &made.token)
     }
 
+    /// Lets this system trust the local CA.
+    async fn trust(&self) -> Result<(), CliError> {
+        let (data, env) = (self.data.clone(), self.context.env.clone());
+        let trusted = tokio::task::spawn_blocking(move || trust::install(&data, &env)).await;
+        let told = trusted.map_err(|error| CliError::failed(error.to_string()))??;
+        told.iter().for_each(|line| self.note(line));
+        Ok(())
+    }
+
     /// What the file says and dev does not do.
     fn ignored(&self, spec: &Spec) {
         if spec.cluster.is_some() {
@@ -295,7 +313,7 @@ impl Dev<'_> {
         }
         let services = self.client.services().await?;
         let own = services.iter().filter(|one| one.app == spec.app.as_str());
-        let lines = own.flat_map(|one| addresses(one, self.port));
+        let lines = own.flat_map(|one| addresses(one, self.ports));
         lines.into_iter().try_for_each(|line| self.context.ui.print(&line))
     }
 
@@ -383,17 +401,20 @@ fn is_starting(error: &ClientError) -> bool {
 }
 
 /// Where a service is reached: by its name, by its routes, and at its published ports.
-fn addresses(service: &ServiceView, port: u16) -> Vec<String> {
+fn addresses(service: &ServiceView, (http, https): (u16, u16)) -> Vec<String> {
     let name = &service.name;
-    let url = |host: &str, path: &str| match port {
-        80 => format!("{name}  http://{host}.localhost{path}"),
-        _ => format!("{name}  http://{host}.localhost:{port}{path}"),
+    let place = |(scheme, port, usual): (&str, u16, u16), host: &str, path: &str| {
+        let port = if port == usual { String::new() } else { format!(":{port}") };
+        format!("{name}  {scheme}://{host}.localhost{port}{path}")
+    };
+    let urls = |host: &str, path: &str| {
+        [("http", http, 80), ("https", https, 443)].map(|way| place(way, host, path))
     };
     let mut lines = Vec::new();
-    lines.extend(service.address.is_some().then(|| url(name, "")));
+    lines.extend(service.address.iter().flat_map(|_| urls(name, "")));
     for route in &service.routes {
         let (host, path) = route.split_at(route.find('/').unwrap_or(route.len()));
-        lines.push(url(host.trim_end_matches(".localhost"), path));
+        lines.extend(urls(host.trim_end_matches(".localhost"), path));
     }
     lines.extend(service.publish.iter().map(|port| format!("{name}  127.0.0.1:{port}")));
     lines.dedup();
@@ -408,17 +429,21 @@ mod tests {
     #[test]
     fn a_service_has_an_address_by_its_name_and_by_each_route() {
         let mut web = service("web", 2, 1);
-        assert_eq!(addresses(&web, 8080), [""; 0]);
+        let ports = (8080, 8443);
+        assert_eq!(addresses(&web, ports), [""; 0]);
         web.address = Some("web.mill:3000".to_owned());
         web.publish = vec![15432];
         web.routes = vec!["app.example.com".to_owned(), "app.example.com/api".to_owned()];
         let expected = [
             "web  http://web.localhost:8080",
+            "web  https://web.localhost:8443",
             "web  http://app.example.com.localhost:8080",
+            "web  https://app.example.com.localhost:8443",
             "web  http://app.example.com.localhost:8080/api",
+            "web  https://app.example.com.localhost:8443/api",
             "web  127.0.0.1:15432",
         ];
-        assert_eq!(addresses(&web, 8080), expected);
-        assert_eq!(addresses(&web, 80)[0], "web  http://web.localhost");
+        assert_eq!(addresses(&web, ports), expected);
+        assert_eq!(addresses(&web, (80, 443))[1], "web  https://web.localhost");
     }
 }

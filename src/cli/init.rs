@@ -1,7 +1,7 @@
 //! `mill init`: the local daemon becomes the first node of a cluster.
 
 use super::globals::Target;
-use super::{Context, error::CliError};
+use super::{Context, cert, error::CliError};
 use crate::api::wire::{InitRequest, InitView};
 use argh::{ArgsInfo, FromArgs};
 use std::collections::BTreeMap;
@@ -25,15 +25,18 @@ pub struct InitArgs {
     /// the same where the host doesn't have it: it is translated on the way
     #[argh(option)]
     pub advertise_nat: Option<String>,
-    /// for certificates (not built yet)
+    /// order certificates for routed hosts; whom the authority writes to
     #[argh(option)]
     pub acme_email: Option<String>,
-    /// for certificates (not built yet)
+    /// order them at this ACME directory; default Let's Encrypt
     #[argh(option)]
     pub acme_directory: Option<String>,
-    /// for certificates (not built yet)
+    /// order them at Let's Encrypt's directory for tries
     #[argh(switch)]
     pub acme_staging: bool,
+    /// an external account that the authority asks for, KID:HMAC
+    #[argh(option)]
+    pub acme_eab: Option<String>,
     /// for network volumes (not built yet)
     #[argh(option)]
     pub provider: Option<String>,
@@ -54,9 +57,6 @@ pub(super) async fn run(args: InitArgs, context: &Context) -> Result<(), CliErro
 
 fn request(args: &InitArgs) -> Result<InitRequest, CliError> {
     let later = [
-        ("--acme-email", args.acme_email.is_some()),
-        ("--acme-directory", args.acme_directory.is_some()),
-        ("--acme-staging", args.acme_staging),
         ("--provider", args.provider.is_some()),
         ("--provider-token", args.provider_token.is_some()),
     ];
@@ -66,7 +66,13 @@ fn request(args: &InitArgs) -> Result<InitRequest, CliError> {
     let labels = labels(&args.label)?;
     let (cluster, node) = (args.cluster.clone(), args.node.clone());
     let (advertise, nat) = advertised(args.advertise.clone(), args.advertise_nat.clone())?;
-    Ok(InitRequest { cluster, node, labels, advertise, nat })
+    let acme = cert::request(
+        args.acme_email.clone(),
+        args.acme_directory.clone(),
+        args.acme_staging,
+        args.acme_eab.clone(),
+    );
+    Ok(InitRequest { cluster, node, labels, advertise, nat, acme })
 }
 
 /// The address that others use, and whether it is translated on the way.
@@ -126,11 +132,11 @@ mod tests {
 
     #[test]
     fn flags_of_later_are_named() {
-        let args = InitArgs { acme_staging: true, ..InitArgs::default() };
+        let args = InitArgs { provider: Some("x".to_owned()), ..InitArgs::default() };
         let error = request(&args).unwrap_err();
         assert_eq!(
             (error.code(), error.text().as_str()),
-            (1, "mill init --acme-staging is not built yet")
+            (1, "mill init --provider is not built yet")
         );
     }
 

@@ -4,6 +4,7 @@
 
 pub mod args;
 pub mod argv;
+mod cert;
 pub mod check;
 mod clean;
 pub mod client;
@@ -173,6 +174,7 @@ async fn run_async(command: Command, context: &Context) -> Result<(), CliError> 
         Command::Show(args) => show::run(args, context).await,
         Command::History(args) => history::run(args, context).await,
         Command::Image(args) => image::run(args, context).await,
+        Command::Cert(args) => cert::run(args, context).await,
         Command::Volume(args) => volume::run(args, context).await,
         Command::Secret(args) => secret::run(args, context).await,
         Command::Token(args) => token::run(args, context).await,

@@ -11,7 +11,6 @@ const LATER: &[&str] = &[
     "volume move",
     "volume backup",
     "volume restore",
-    "cert",
     "backup",
     "restore",
     "top",

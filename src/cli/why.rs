@@ -2,7 +2,7 @@
 
 use super::table;
 use super::ui::{BAD, FAINT, GOOD, Ui};
-use super::{Context, error::CliError};
+use super::{Context, cert, error::CliError};
 use crate::api::wire::{AllocationWhyView, DeploymentView, NodeReasonView, WaitingView, WhyView};
 use crate::units::Timestamp;
 use argh::{ArgsInfo, FromArgs};
@@ -11,7 +11,7 @@ use argh::{ArgsInfo, FromArgs};
 #[derive(Debug, FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "why", help_triggers("-h", "--help"))]
 pub struct WhyArgs {
-    /// a service, a task, or an allocation's id or the start of it
+    /// a service, a task, a host, or an allocation's id or the start of it
     #[argh(positional)]
     pub name: String,
 }
@@ -31,7 +31,7 @@ pub(super) async fn run(args: WhyArgs, context: &Context) -> Result<(), CliError
 }
 
 fn render(why: &WhyView, now: Timestamp, ui: Ui) -> String {
-    let mut lines = Vec::new();
+    let mut lines: Vec<String> = why.certificate.iter().map(cert::why).collect();
     let mut rest = why.waiting.as_slice();
     while let Some(first) = rest.first() {
         let is_same = |one: &&WaitingView| one.nodes == first.nodes && one.since == first.since;
@@ -142,6 +142,7 @@ mod tests {
             deployment: None,
             waiting: vec![],
             allocations: vec![],
+            certificate: None,
         }
     }
 

@@ -69,7 +69,12 @@ async fn start_proxy(
     let missing = || SpawnErr::StartupFailed("the node is no member yet".into());
     let equipment = shared.equipment.get().ok_or_else(missing)?;
     let addresses = Arc::clone(&equipment.ingress);
-    proxy::start(proxy::Args { root, addresses, shared: Arc::clone(&shared.ingress) }).await
+    let orders = proxy::OrderSettings {
+        ca: shared.config.acme_ca.clone(),
+        resolver: shared.config.acme_resolver,
+    };
+    let (keyring, shared) = (equipment.keyring.clone(), Arc::clone(&shared.ingress));
+    proxy::start(proxy::Args { root, addresses, shared, keyring, orders }).await
 }
 
 async fn start_mesh(shared: Arc<Shared>, root: RootRef) -> Result<Supervised<mesh::Msg>, SpawnErr> {

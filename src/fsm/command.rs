@@ -8,6 +8,7 @@ mod outcome;
 pub use node::{Init, Join, Members, Notice, Reach, Register, Sign};
 pub use outcome::{Outcome, Rejection};
 
+use super::certificates::CertificateChange;
 use super::keys::Rotate;
 use super::loaded::ImageChange;
 use super::mesh::MeshPlace;
@@ -173,6 +174,8 @@ pub enum Command {
     Secrets(SecretChange),
     /// Change the volumes. Needs level 3.
     Volumes(VolumeChange),
+    /// Change the certificates of hosts. Needs level 3.
+    Certificates(CertificateChange),
     /// What an entry of the log holds that is no command: refused, the same on every node. Never
     /// written.
     #[serde(skip)]
@@ -192,6 +195,7 @@ impl Command {
             Self::Deploy(deploy) if deploy.has_route_options() => NEXT_LEVEL,
             Self::Mesh(_) => super::mesh::MESH_LEVEL,
             Self::Volumes(_) => super::volumes::VOLUMES_LEVEL,
+            Self::Certificates(_) => super::certificates::CERTIFICATES_LEVEL,
             Self::GrantToken(_) | Self::Join(Join { token: Some(_), .. }) => NEXT_LEVEL,
             _ => 0,
         }

@@ -3,6 +3,7 @@
 //! Owns which changes are worth an event and what it says. Never changes anything but the ring, and
 //! looks at nothing that the entry did not touch.
 
+mod certificate;
 mod node;
 
 #[cfg(test)]
@@ -112,6 +113,14 @@ pub enum EventKind {
     TokenCreated,
     /// A token was taken back.
     TokenRevoked,
+    /// A host has its first certificate.
+    CertificateIssued,
+    /// A host has its next certificate.
+    CertificateRenewed,
+    /// A person brought a host's certificate.
+    CertificateImported,
+    /// An order for a host has failed.
+    CertificateFailed,
 }
 
 impl EventKind {
@@ -153,6 +162,10 @@ impl EventKind {
             Self::NodeRemoved => "node-removed",
             Self::TokenCreated => "token-created",
             Self::TokenRevoked => "token-revoked",
+            Self::CertificateIssued => "certificate-issued",
+            Self::CertificateRenewed => "certificate-renewed",
+            Self::CertificateImported => "certificate-imported",
+            Self::CertificateFailed => "certificate-failed",
         }
     }
 }
@@ -177,6 +190,9 @@ pub fn record(before: &State, after: &mut State, touched: &Touched) {
     }
     for id in &touched.tokens {
         found.token(id, before, after);
+    }
+    for host in &touched.certificates {
+        found.certificate(host, before, after);
     }
     found.keep(after);
 }

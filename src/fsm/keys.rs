@@ -55,7 +55,7 @@ impl State {
         let secrets = self.secrets.iter().map(|(name, secret)| {
             (format!("{} key", secret_purpose(name, secret.version)), &secret.key)
         });
-        ca.chain(logins).chain(secrets).collect()
+        ca.chain(logins).chain(secrets).chain(self.sealed_for_certificates()).collect()
     }
 
     /// What was sealed by another keyring than that of now comes too late.
@@ -99,6 +99,7 @@ impl State {
             let secret = StoredSecret { key, ..StoredSecret::clone(&secret) };
             self.secrets.insert(name, Arc::new(secret));
         }
+        self.reseal_certificates(find)?;
         for (id, keyring) in rotate.keyrings {
             let node = Node { keyring, ..Node::clone(self.node(id)?) };
             self.nodes.insert(id, Arc::new(node));
@@ -107,6 +108,7 @@ impl State {
         touched.nodes = true;
         touched.logins = true;
         touched.secrets = true;
+        touched.certificates.extend(self.certificates.hosts.keys().cloned());
         Ok(Outcome::Done)
     }
 }

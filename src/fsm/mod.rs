@@ -6,6 +6,7 @@
 mod allocation;
 mod apply;
 pub use apply::{apply, apply_next};
+pub mod certificates;
 pub mod command;
 pub(crate) mod deploy;
 pub mod events;
@@ -102,6 +103,9 @@ pub struct State {
     /// Persistent volumes.
     #[serde(default, skip_serializing_if = "OrdMap::is_empty")]
     pub volumes: volumes::Volumes,
+    /// Certificates of hosts, sealed.
+    #[serde(default, skip_serializing_if = "certificates::Certificates::is_empty")]
+    pub certificates: certificates::Certificates,
     /// The last versions of names that were deleted.
     #[serde(default, skip_serializing_if = "OrdMap::is_empty")]
     pub deleted_secrets: OrdMap<SecretName, u64>,
@@ -224,6 +228,8 @@ pub struct Touched {
     pub secrets: bool,
     /// The volumes.
     pub volumes: bool,
+    /// The certificates of these hosts; an empty name: where they are ordered.
+    pub certificates: BTreeSet<String>,
 }
 
 /// What an entry did.
@@ -260,6 +266,7 @@ impl Touched {
         self.secrets |= other.secrets;
         self.volumes |= other.volumes;
         self.tokens.extend(other.tokens.iter().cloned());
+        self.certificates.extend(other.certificates.iter().cloned());
         self.allocations.extend(other.allocations.iter().cloned());
         self.apps.extend(other.apps.iter().cloned());
     }

@@ -3,6 +3,7 @@
 //! Owns what both engines of the proxy call, so that they can't differ. Never reads or writes a
 //! connection.
 
+pub mod challenge;
 pub mod chunks;
 pub mod figures;
 #[cfg(test)]

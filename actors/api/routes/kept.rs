@@ -2,7 +2,7 @@
 //!
 //! Never answers a request itself.
 
-use super::super::{images, logins, secrets, tokens, volumes};
+use super::super::{certificates, images, logins, secrets, tokens, volumes};
 use super::parts::{change, forget, get, parameter};
 use super::{Gives, Route, Takes, Verb, shape};
 use crate::api::wire;
@@ -80,6 +80,68 @@ pub(super) const KEPT: &[Route] = &[
             "/v1/volumes/{name}",
             |c, r| Box::pin(volumes::delete(c, r)),
             "Give a volume up, with its data; one that is used is refused",
+        )
+    },
+    get(
+        "/v1/certs",
+        |c, r| Box::pin(certificates::list(c, r)),
+        Gives::List(shape::<wire::CertificateView>()),
+        "The hosts of routes and how they stand with their certificates",
+    ),
+    get(
+        "/v1/certs/{host}",
+        |c, r| Box::pin(certificates::get(c, r)),
+        Gives::Json(shape::<wire::CertificateView>()),
+        "A host and how it stands with its certificate",
+    ),
+    Route {
+        role: Some(Role::Admin),
+        body: Takes::Json(shape::<wire::CertificateRequest>()),
+        status: 200,
+        ..change(
+            Verb::Put,
+            "/v1/certs/{host}",
+            |c, r| Box::pin(certificates::import(c, r)),
+            Gives::Json(shape::<wire::CertificateView>()),
+            "Serve a host by this certificate; checked before it is taken",
+        )
+    },
+    Route {
+        status: 200,
+        ..change(
+            Verb::Post,
+            "/v1/certs/{host}/renew",
+            |c, r| Box::pin(certificates::renew(c, r)),
+            Gives::Json(shape::<wire::CertificateView>()),
+            "Order a host's certificate anew, now",
+        )
+    },
+    Route {
+        role: Some(Role::Admin),
+        ..forget(
+            "/v1/certs/{host}",
+            |c, r| Box::pin(certificates::delete(c, r)),
+            "Delete a host's certificate; one that can be ordered is ordered anew",
+        )
+    },
+    Route {
+        role: Some(Role::Admin),
+        body: Takes::Json(shape::<wire::AcmeRequest>()),
+        status: 204,
+        ..change(
+            Verb::Put,
+            "/v1/acme",
+            |c, r| Box::pin(certificates::set_authority(c, r)),
+            Gives::Nothing,
+            "Order certificates there from now on",
+        )
+    },
+    Route {
+        role: Some(Role::Admin),
+        ..forget(
+            "/v1/acme",
+            |c, r| Box::pin(certificates::forget_authority(c, r)),
+            "Order no more certificates",
         )
     },
     get(

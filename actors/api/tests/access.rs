@@ -75,6 +75,13 @@ const CONTRACT: &str = "
     GET /v1/secrets/{name} admin
     PUT /v1/secrets/{name} deploy
     DELETE /v1/secrets/{name} deploy
+    GET /v1/certs read
+    GET /v1/certs/{host} read
+    PUT /v1/certs/{host} admin
+    DELETE /v1/certs/{host} admin
+    POST /v1/certs/{host}/renew deploy
+    PUT /v1/acme admin
+    DELETE /v1/acme admin
     GET /v1/volumes read
     GET /v1/volumes/{name} read
     DELETE /v1/volumes/{name} admin

@@ -40,6 +40,13 @@ pub(super) async fn redirect(session: &mut Session, place: &str) -> Result<()> {
     send(session, head, String::new()).await
 }
 
+/// Answers with a text.
+pub(super) async fn plain(session: &mut Session, text: String) -> Result<()> {
+    let mut head = ResponseHeader::build(200, Some(2))?;
+    head.insert_header(header::CONTENT_TYPE, "text/plain")?;
+    send(session, head, text).await
+}
+
 async fn send(session: &mut Session, mut head: ResponseHeader, text: String) -> Result<()> {
     head.insert_header(header::CONTENT_LENGTH, text.len().to_string())?;
     let is_head = session.req_header().method == hyper::Method::HEAD;
@@ -87,7 +94,12 @@ fn reason(error: &Error) -> Option<Refusal> {
 }
 
 /// Changes a container's answer as the route says.
-pub(super) fn dress(session: &mut Session, response: &mut ResponseHeader, ctx: &Ctx) -> Result<()> {
+pub(super) fn dress(
+    session: &mut Session,
+    response: &mut ResponseHeader,
+    ctx: &Ctx,
+    hsts: bool,
+) -> Result<()> {
     let Some(route) = &ctx.route else { return Ok(()) };
     let options = &route.route.options;
     for name in &options.remove {
@@ -97,7 +109,7 @@ pub(super) fn dress(session: &mut Session, response: &mut ResponseHeader, ctx: &
         response.insert_header(name.clone(), value.as_str())?;
     }
     let secure = ctx.told.as_ref().is_some_and(|told| told.secure);
-    if options.hsts && secure {
+    if options.hsts && hsts && secure {
         response.insert_header(header::STRICT_TRANSPORT_SECURITY, HSTS)?;
     }
     if let Some(mark) = &ctx.stay {

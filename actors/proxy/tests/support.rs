@@ -25,6 +25,7 @@ pub struct Site {
     pub shared: Arc<Shared>,
     pub threads: Option<Threads>,
     pub http: SocketAddr,
+    pub https: SocketAddr,
     /// They end with this.
     _servers: JoinSet<()>,
 }
@@ -55,8 +56,8 @@ impl Site {
         let addresses = Addresses::open(any, any).unwrap();
         let threads = Threads::start(&shared, addresses.doors().unwrap()).unwrap();
         let http = addresses.http().unwrap();
-        let threads = Some(threads);
-        Self { case, shared, threads, http, _servers: running }
+        let (https, threads) = (addresses.https().unwrap(), Some(threads));
+        Self { case, shared, threads, http, https, _servers: running }
     }
 
     /// Shows the state as it is now.

@@ -12,6 +12,7 @@ use crate::fsm::model::{
 };
 use crate::id::{NodeId, WorkloadName};
 use crate::limits;
+use crate::node::certificates::ends_soon;
 use crate::node::mesh::Figures;
 use crate::scheduler::place;
 use crate::scheduler::plan::Unplaced;
@@ -69,6 +70,7 @@ pub(super) fn warnings(state: &State, seen: &Observed) -> Vec<WarningView> {
     all.extend(of_secrets(state));
     all.extend(state.allocations.values().filter_map(|allocation| of_removal(allocation)));
     all.extend(of_volumes(state, seen));
+    all.extend(of_certificates(state, seen.now));
     all
 }
 
@@ -84,6 +86,28 @@ fn of_volumes(state: &State, seen: &Observed) -> Vec<WarningView> {
         })
     });
     full.collect()
+}
+
+/// Hosts that are kept from their certificate, or whose certificate is about to end.
+fn of_certificates(state: &State, now: Timestamp) -> Vec<WarningView> {
+    let routed = crate::node::certificates::routed(state);
+    let warning = |host: &&str| {
+        let error = state.certificates.hosts.get(*host).and_then(|one| one.error.clone());
+        let ends = crate::node::certificates::serving(state, host)
+            .filter(|certificate| ends_soon(certificate, now))
+            .map(|one| match one.not_after <= now {
+                true => format!("its certificate has ended ({})", one.not_after),
+                false => format!("its certificate ends {}", one.not_after),
+            });
+        let message = match (ends, error) {
+            (None, None) => return None,
+            (Some(ends), Some(error)) => format!("{ends}: {error}"),
+            (one, other) => one.or(other)?,
+        };
+        let command = Some(format!("mill why {host}"));
+        Some(WarningView { subject: (*host).to_owned(), message, command })
+    };
+    routed.iter().filter_map(warning).collect()
 }
 
 /// Services whose replicas run with an older value of a secret.

@@ -2,7 +2,7 @@
 //!
 //! Never holds rules, only shapes.
 
-use super::{DeploymentView, ReplicasView};
+use super::{CertificateView, DeploymentView, ReplicasView};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -120,7 +120,7 @@ pub struct WaitingView {
 pub struct WhyView {
     /// What was asked for.
     pub name: String,
-    /// `service`, `task` or `allocation`.
+    /// `service`, `task`, `allocation` or `host`.
     pub kind: String,
     /// Who owns it.
     pub app: String,
@@ -132,6 +132,9 @@ pub struct WhyView {
     pub waiting: Vec<WaitingView>,
     /// Its allocations: those that have not ended, else the last.
     pub allocations: Vec<AllocationWhyView>,
+    /// Of a host: how it stands with its certificate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<CertificateView>,
 }
 
 /// Why an allocation is as it is.

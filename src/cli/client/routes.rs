@@ -4,11 +4,12 @@
 
 use super::{Call, Client, ClientError, Events, escape, query};
 use crate::api::wire::{
-    AllocationView, AppView, DeploymentView, DrainRequest, HealthView, ImageView, InitRequest,
-    InitView, JoinRequest, JoinView, LabelsRequest, LeaveRequest, LeaveView, LoginRequest,
-    LoginView, NewTokenView, NodeView, PlanView, RevisionView, RollbackRequest, RotatedView,
-    RouteView, RunView, ScaleRequest, SecretRequest, SecretValueView, SecretView, SecretsRequest,
-    ServiceView, SpawnRequest, StatusView, TokenRequest, TokenView, VolumeView, WhyView,
+    AcmeRequest, AllocationView, AppView, CertificateRequest, CertificateView, DeploymentView,
+    DrainRequest, HealthView, ImageView, InitRequest, InitView, JoinRequest, JoinView,
+    LabelsRequest, LeaveRequest, LeaveView, LoginRequest, LoginView, NewTokenView, NodeView,
+    PlanView, RevisionView, RollbackRequest, RotatedView, RouteView, RunView, ScaleRequest,
+    SecretRequest, SecretValueView, SecretView, SecretsRequest, ServiceView, SpawnRequest,
+    StatusView, TokenRequest, TokenView, VolumeView, WhyView,
 };
 use hyper::Method;
 use serde::de::DeserializeOwned;
@@ -237,6 +238,42 @@ impl Client {
     /// `DELETE /v1/registries/{registry}`.
     pub async fn log_out(&self, registry: &str) -> Answer<serde_json::Value> {
         self.delete(format!("/v1/registries/{}", escape(registry))).await
+    }
+
+    /// `GET /v1/certs`.
+    pub async fn certificates(&self) -> Answer<Vec<CertificateView>> {
+        self.get("/v1/certs").await
+    }
+
+    /// `PUT /v1/certs/{host}`.
+    pub async fn import_certificate(
+        &self,
+        host: &str,
+        request: &CertificateRequest,
+    ) -> Answer<CertificateView> {
+        let path = format!("/v1/certs/{}", escape(host));
+        self.call(Call::new(Method::PUT, path).json(request)).await
+    }
+
+    /// `POST /v1/certs/{host}/renew`.
+    pub async fn renew_certificate(&self, host: &str) -> Answer<CertificateView> {
+        let path = format!("/v1/certs/{}/renew", escape(host));
+        self.call(Call::new(Method::POST, path)).await
+    }
+
+    /// `DELETE /v1/certs/{host}`.
+    pub async fn delete_certificate(&self, host: &str) -> Answer<serde_json::Value> {
+        self.delete(format!("/v1/certs/{}", escape(host))).await
+    }
+
+    /// `PUT /v1/acme`.
+    pub async fn set_authority(&self, request: &AcmeRequest) -> Answer<serde_json::Value> {
+        self.call(Call::new(Method::PUT, "/v1/acme").json(request)).await
+    }
+
+    /// `DELETE /v1/acme`.
+    pub async fn forget_authority(&self) -> Answer<serde_json::Value> {
+        self.delete("/v1/acme".to_owned()).await
     }
 
     /// `GET /v1/volumes`.

@@ -6,16 +6,17 @@ use super::super::address::own_address;
 use super::super::equipment::{self, Made};
 use super::super::{Identity, Shared};
 use super::{advertised, checked_name, conflict, host_name, open_doors, settle};
-use crate::actors::api::ApiError;
+use crate::actors::api::{ApiError, certificates};
 use crate::actors::peer::ca::{Authority, NodeKey, certificate_to_pem, now};
 use crate::actors::peer::credentials::{seal_ca_key, sign_first};
 use crate::actors::peer::keys::NodeKeys;
-use crate::actors::root::{Msg, Proposal, RootRef};
+use crate::actors::root::{Msg, Proposal, ProposeError, RootRef};
 use crate::api::wire::{InitRequest, InitView};
 use crate::cluster::join::PEER_PORT;
 use crate::cluster::token;
 use crate::cluster::trust::Fingerprint;
 use crate::fsm::Command;
+use crate::fsm::certificates::{Acme, CertificateChange};
 use crate::fsm::command::Init;
 use crate::fsm::model::Role;
 use crate::id::Incarnation;
@@ -32,6 +33,8 @@ pub(super) async fn init(
     root: &RootRef,
     request: InitRequest,
 ) -> Result<InitView, ApiError> {
+    let acme = request.acme.clone();
+    acme.as_ref().map_or(Ok(()), certificates::check)?;
     let peer = equipment::peer_listener(&shared.config).map_err(|error| conflict(&error))?;
     let peer_port = peer.as_deref().map_or(0, equipment::port_of);
     let (init, nat) = beginning(shared, request)?;
@@ -40,10 +43,16 @@ pub(super) async fn init(
     let made = tokio::task::spawn_blocking(move || equip(init, life)).await;
     let made = made.map_err(|error| conflict(&error))?;
     let (init, keys, ca) = made.map_err(|error| conflict(error.as_ref()))?;
+    let sealed = init.keyring.clone();
     let who = Identity { nat: Some(nat), ..Identity::first(init) };
     let equipment = settle(shared, root, who.clone(), Made { keys, peer }).await?;
     let admin = mint(root, Role::Admin, ca).await?;
     let join = mint(root, Role::Join, ca).await?;
+    if let Some(acme) = acme {
+        equipment.keyring.take_up(&sealed).map_err(|error| conflict(&error))?;
+        let acme = certificates::authority(&acme, &equipment.keyring);
+        set_authority(root, acme.map_err(|error| conflict(&error))?).await?;
+    }
     open_doors(shared, &equipment);
     let port = equipment.peer_port().unwrap_or(PEER_PORT);
     Ok(InitView {
@@ -113,6 +122,26 @@ fn equip(init: Init, life: std::time::Duration) -> Result<Equipped, Box<dyn Erro
     let certificate = certificate_to_pem(&signed);
     let keys = NodeKeys { key: key.pem(), certificate, ca, secret };
     Ok((init, keys, Fingerprint::of(authority.certificate())))
+}
+
+/// Says where certificates are ordered, as soon as the node knows that every node knows them.
+async fn set_authority(root: &RootRef, acme: Acme) -> Result<(), ApiError> {
+    let command = Command::Certificates(CertificateChange::Authority(Some(acme)));
+    let set = async {
+        loop {
+            let ask = |reply| Msg::Propose(Proposal::new(&command, None, reply));
+            match root.call(ask, Some(limits::INIT_READY)).await {
+                Ok(ractor::rpc::CallResult::Success(Ok(_))) => return Ok(()),
+                Ok(ractor::rpc::CallResult::Success(Err(ProposeError::Rejected(_)))) => {
+                    tokio::time::sleep(limits::PROPOSE_AGAIN).await;
+                }
+                Ok(ractor::rpc::CallResult::Success(Err(error))) => return Err(error.into()),
+                _ => return Err(ApiError::Stopping),
+            }
+        }
+    };
+    let set = tokio::time::timeout(limits::CERTIFICATES_READY, set).await;
+    set.unwrap_or(Err(ApiError::Unconfirmed))
 }
 
 async fn mint(root: &RootRef, role: Role, ca: Fingerprint) -> Result<String, ApiError> {

@@ -150,6 +150,15 @@ pub fn redirect(to: &str, raw: &str) -> String {
     if rest.contains('/') { to.to_owned() } else { format!("{to}{raw}") }
 }
 
+/// The same address with HTTPS, at the port that clients reach it by.
+#[must_use]
+pub fn secured(host: &str, port: u16, raw: &str) -> String {
+    match port {
+        443 => format!("https://{host}{raw}"),
+        port => format!("https://{host}:{port}{raw}"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
