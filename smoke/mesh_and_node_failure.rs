@@ -138,7 +138,7 @@ fn keys_change_under_a_connection(cluster: &TestCluster) {
     };
     let before = keys();
     std::thread::scope(|scope| {
-        let talking = scope.spawn(|| (0..20).for_each(|_| drop(talk(&stream, 100_000))));
+        let talking = scope.spawn(|| (0..20).map(|_| talk(&stream, 100_000)).max());
         let told = cluster.node(2).mill(["mesh", "rotate"]).ok();
         assert_eq!(told.trim(), "n1, n2, n3 have new keys");
         talking.join().unwrap();
@@ -157,9 +157,8 @@ fn ports_are_tried_both_ways(cluster: &TestCluster) {
         let mut nft = cluster.node(3).namespace().command("nft");
         assert!(nft.arg(rules).status().unwrap().success(), "{rules}");
     };
-    nft(
-        "table ip shut { chain a { type filter hook input priority -300; udp dport != 53 drop; } }",
-    );
+    let chain = "chain a { type filter hook input priority -300; udp dport != 53 drop; };";
+    nft(&format!("table ip shut {{ {chain} }}"));
     let told = tried(1).code(1);
     nft("delete table ip shut");
     for (from, to) in [("n1", "n3"), ("n3", "n2")] {

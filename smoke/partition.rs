@@ -60,7 +60,7 @@ fn answers(cluster: &TestCluster, n: usize, place: &str) -> bool {
 
 /// Asks the service by its name, from inside a replica, as that node's names have it.
 fn asked_by_name(cluster: &TestCluster, at: usize, id: &str) {
-    let script = "n=0; while [ $n -lt 20 ]; do wget -T 3 -qO- http://patient:8080/healthz \
+    let script = "n=0; while [ $n -lt 20 ]; do wget -qO- http://patient:8080/healthz \
                   >/dev/null || echo lost; n=$((n+1)); done";
     let told = cluster.node(at).mill(["exec", id, "--", "sh", "-c", script]).ok();
     assert_eq!(told, "", "from {id}");

@@ -68,8 +68,8 @@ fn asked_by_name(cluster: &TestCluster, from: &str) {
     let works = |one: &&Value| one["status"] == "running" && one["health"] == "healthy";
     let own = all.iter().filter(works).find(|one| one["node"] == from).expect("a replica there");
     let places = all.iter().filter(works).map(|one| one["address"].as_str().unwrap());
-    let each: String = places.map(|place| format!(" wget -T 5 -qO- http://{place} &&")).collect();
-    let script = format!("{each} wget -T 5 -qO- http://hello:8080");
+    let each: String = places.map(|place| format!(" wget -qO- http://{place} &&")).collect();
+    let script = format!("{each} wget -qO- http://hello:8080");
     let said =
         cluster.node(1).mill(["exec", own["id"].as_str().unwrap(), "--", "sh", "-c", &script]);
     assert_eq!(said.ok().matches("hello").count(), all.iter().filter(works).count() + 1);

@@ -144,7 +144,7 @@ fn place(state: &mut State, n: u32) {
     let mut allocations = BTreeMap::new();
     let mut actions = Vec::new();
     for replica in 0..REPLICAS {
-        let id = AllocId::service(&workload, replica, u64::from(n));
+        let id = AllocId::service(&workload, replica, n);
         let (workload, spec, node) = (workload.clone(), spec.clone(), NodeId(1));
         let (own, replaces) = (id.clone(), None);
         actions.push(Action::Place(Place { id: own, workload, replica, node, spec, replaces }));

@@ -229,7 +229,7 @@ fn of_mesh(state: &State, node: &Node, seen: &Observed) -> Option<WarningView> {
         from.join(", "),
         part.port
     );
-    let command = Some("mill nodes --wide".to_owned());
+    let command = Some("mill doctor --peers".to_owned());
     (!from.is_empty()).then(|| WarningView { subject: node.name.clone(), message, command })
 }
 
