@@ -43,6 +43,11 @@ impl Net {
         self.links.up_with(link.index, mtu).await
     }
 
+    /// Whether there is an interface of the mesh.
+    pub(super) async fn has_mesh(&self) -> Result<bool, NetError> {
+        Ok(self.links.find(&self.config.mesh()).await?.is_some())
+    }
+
     /// Takes the mesh's interface away, with the routes through it.
     ///
     /// # Errors

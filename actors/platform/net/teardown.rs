@@ -12,8 +12,8 @@ use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
 impl Net {
-    /// Removes all of it if no allocation has a namespace and no other node is routed to; tells
-    /// whether it did. The next `attach` or `publish` makes it again.
+    /// Removes all of it if no allocation has a namespace, and no other node is routed to or about
+    /// to be; tells whether it did. The next `attach` or `publish` makes it again.
     ///
     /// # Errors
     /// The kernel refuses.
@@ -22,7 +22,7 @@ impl Net {
         let mut bridge = self.bridge.write().await;
         let targets = published.active.as_ref().is_some_and(|map| !map.is_empty());
         let needed = targets || self.routed.load(Ordering::SeqCst);
-        if bridge.is_none() || needed || !self.attached()?.is_empty() {
+        if bridge.is_none() || needed || !self.attached()?.is_empty() || self.has_mesh().await? {
             return Ok(false);
         }
         remove(&self.links, &self.config).await?;

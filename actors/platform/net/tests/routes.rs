@@ -54,6 +54,7 @@ fn the_mesh_is_routed_through_its_interface_and_containers_know_its_mtu() {
         let _outside = host.outside().await;
         run("ip link add mill-a101m type veth peer name far0");
         run("ip link set far0 up");
+        assert!(!net.rest().await.unwrap(), "its interface is there, and is about to be used");
         let before = net.attach(&id("a"), ip(2)).await.unwrap();
         let there: Subnet = "10.101.16.0/21".parse().unwrap();
         assert!(net.route([(there, Way::Plain(OUTSIDE))].into()).await.unwrap().is_empty());
