@@ -11,6 +11,7 @@
 
 mod commit;
 mod disk;
+mod dns;
 mod etcd;
 mod failures;
 #[allow(dead_code, reason = "shared with the tests")]
@@ -67,6 +68,7 @@ const PARTS: &[Part] = &[
         figures: mesh::figures,
         notes: mesh::NOTES,
     },
+    Part { name: "dns", title: "Names", figures: dns::figures, notes: dns::NOTES },
     Part {
         name: "commit",
         title: "One node commits",
