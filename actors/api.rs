@@ -22,6 +22,7 @@ mod lend;
 pub mod listener;
 mod logins;
 mod logs;
+mod mesh;
 mod metrics;
 mod nodes;
 pub mod openapi;

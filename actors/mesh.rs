@@ -4,18 +4,20 @@
 //! decides which nodes there are, and leaves the interface as it is when it ends: traffic goes on
 //! where the kernel carries it.
 
+mod identity;
 mod interface;
 
 use crate::actors::converge::Converge;
 use crate::actors::mailbox::Stamp;
 use crate::actors::platform::Platform;
-use crate::actors::platform::mesh::{Mesh as Wires, key, path};
+use crate::actors::platform::mesh::{Mesh as Wires, path};
 use crate::actors::root::{self, Child, ChildMessage, RootRef, Supervised, View};
-use crate::fsm::mesh::{MeshKey, MeshPart};
+use crate::fsm::mesh::MeshKey;
 use crate::id::{Index, NodeId};
 use crate::limits;
 use crate::node::mesh::{self, Figures};
 use crate::node::project;
+use identity::Identity;
 use interface::{Interface, Wanted};
 use parking_lot::Mutex;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort, SpawnErr};
@@ -64,14 +66,14 @@ pub struct Mesh;
 /// What it keeps.
 pub struct State {
     root: RootRef,
-    /// Where this node is in the mesh.
-    part: Option<MeshPart>,
+    /// Who this node is in the mesh.
+    identity: Option<Identity>,
     view: Option<View>,
     /// The interface, while there is one.
     wires: Arc<Mutex<Option<Wires>>>,
     interface: Converge<Wanted>,
-    /// Since when each peer is one.
-    known: BTreeMap<NodeId, Instant>,
+    /// Since when each peer is one, by this node's key.
+    known: BTreeMap<MeshKey, Instant>,
     /// Raised where the interface has to be made true again, though nothing else is wanted.
     again: u64,
     telling: Option<AbortOnDropHandle<()>>,
@@ -98,20 +100,16 @@ impl Actor for Mesh {
         args: Args,
     ) -> Result<State, ActorProcessingErr> {
         let Args { root, platform, port } = args;
-        let (mut part, mut own) = (None, None);
-        if let Some(port) = port {
-            let data = platform.places.data.clone();
-            let key = tokio::task::spawn_blocking(move || key::read_or_make(&data)).await??;
-            let public = MeshKey::new(key.public_key().as_array());
-            part = Some(MeshPart { key: public, port });
-            own = Some((key, port));
-        }
+        let identity = match port {
+            Some(port) => Some(Identity::read(platform.places.data.clone(), port).await?),
+            None => None,
+        };
         myself.send_after(limits::MESH_PATH_LOOK, || Msg::Look);
         let wires = Arc::default();
-        let interface = Interface { platform, own, wires: Arc::clone(&wires) };
+        let interface = Interface { platform, wires: Arc::clone(&wires) };
         Ok(State {
             root,
-            part,
+            identity,
             view: None,
             wires,
             interface: Converge::start(interface, || ()),
@@ -128,7 +126,7 @@ impl Actor for Mesh {
         state: &mut State,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            Msg::View(view) => state.on_view(view, &myself),
+            Msg::View(view) => state.on_view(view, &myself).await,
             Msg::Stamped(stamp) => stamp.arrived(),
             Msg::Figures(reply) => state.figures(reply),
             Msg::Told => {
@@ -145,9 +143,15 @@ impl Actor for Mesh {
 }
 
 impl State {
-    fn on_view(&mut self, view: View, myself: &ActorRef<Msg>) {
+    async fn on_view(&mut self, view: View, myself: &ActorRef<Msg>) {
         let index = if view.current { view.index } else { Index(0) };
-        let is_news = view.touched.nodes || view.touched.all || self.view.is_none();
+        let mut is_news = view.touched.nodes || view.touched.all || self.view.is_none();
+        if let Some(identity) = &mut self.identity
+            && identity.follow(&view).await
+        {
+            self.known.clear();
+            is_news = true;
+        }
         self.view = Some(view);
         if is_news {
             self.want();
@@ -164,13 +168,13 @@ impl State {
         let is_known = |view: &&View| view.current || view.state.meshed;
         let Some(view) = self.view.as_ref().filter(is_known) else { return };
         let peers = mesh::peers(&view.state, view.node);
-        let here: Vec<NodeId> = peers.values().map(|peer| peer.node).collect();
-        self.known.retain(|node, _| here.contains(node));
-        for node in here {
-            self.known.entry(node).or_insert_with(Instant::now);
+        self.known.retain(|key, _| peers.contains_key(key));
+        for key in peers.keys() {
+            self.known.entry(*key).or_insert_with(Instant::now);
         }
         let paths = peers.values().filter_map(|peer| path::mtu_to(peer.endpoint?));
         self.interface.want(Wanted {
+            own: self.identity.as_ref().map(Identity::own),
             mtu: mesh::mtu_over(paths.min().unwrap_or(limits::LINK_MTU)),
             ways: view.current.then(|| {
                 let neighbours = project::neighbours(&view.state, view.node);
@@ -194,8 +198,9 @@ impl State {
     /// Says where this node is, as long as the state does not show it.
     fn tell(&mut self, myself: &ActorRef<Msg>) {
         let Some(view) = self.view.as_ref().filter(|view| view.current) else { return };
-        let Some(part) = self.part.filter(|_| self.telling.is_none()) else { return };
-        let Some(command) = mesh::place(&view.state, view.node, view.boot, part) else { return };
+        let identity = self.identity.as_ref().filter(|_| self.telling.is_none());
+        let Some(told) = identity.map(Identity::told) else { return };
+        let Some(command) = mesh::place(&view.state, view.node, view.boot, told) else { return };
         let (sender, receiver) = tokio::sync::oneshot::channel();
         let proposal = root::Proposal::new(&command, None, sender.into());
         // Root outlives its children.
@@ -230,7 +235,7 @@ impl State {
             let each = all.into_iter().filter_map(|(key, seen)| {
                 let node = peers.get(&key)?.node;
                 let age = seen.handshake.map(|at| now.duration_since(at).unwrap_or_default());
-                let known = known.get(&node).map(|at| at.elapsed().as_secs());
+                let known = known.get(&key).map(|at| at.elapsed().as_secs());
                 let figures = Figures {
                     handshake: age.map(|age| age.as_secs()),
                     known: known.unwrap_or_default(),

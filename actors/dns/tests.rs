@@ -198,3 +198,61 @@ async fn other_names_are_a_resolvers_with_its_code_and_without_search_domains() 
     names.dedup();
     assert_eq!(names, ["gone.example.", "there.example."]);
 }
+
+/// What is asked of the host's resolvers, without a socket of the actor's own.
+fn shared(resolver: Ipv4Addr) -> Shared {
+    let text = format!("nameserver {resolver}\n");
+    let read: ReadResolvers = Arc::new(move || Resolvers::parse(&text));
+    let forwarder = Forwarder::new(read, std::collections::BTreeSet::new());
+    Shared::new(Subnet::of([10, 99, 0, 0].into(), 16), forwarder, DnsQueries::default())
+}
+
+async fn forward(shared: &Shared, from: [u8; 4], name: &str) -> ResponseCode {
+    let question = crate::node::dns::tests::question(name, RecordType::A);
+    let answer = shared.forward(&question, Ipv4Addr::from(from).into(), false).await;
+    Message::from_vec(&answer.unwrap()).unwrap().metadata.response_code
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn only_containers_and_the_host_itself_have_a_resolver_here() {
+    let address = Ipv4Addr::new(127, 53, 7, 4);
+    let _asked = resolver(address).await;
+    let shared = shared(address);
+    for (from, code) in [
+        ([10, 99, 8, 2], ResponseCode::NoError),
+        ([127, 0, 0, 1], ResponseCode::NoError),
+        ([10, 98, 8, 2], ResponseCode::Refused),
+        ([192, 0, 2, 1], ResponseCode::Refused),
+    ] {
+        assert_eq!(forward(&shared, from, "there.example.").await, code, "{from:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_too_many_questions_at_once_the_rest_fails_at_once() {
+    let address = Ipv4Addr::new(127, 53, 7, 5);
+    let socket = UdpSocket::bind((address, limits::DNS_PORT)).await.unwrap();
+    tokio::spawn(async move {
+        // Silent until as many as may be are under way.
+        let (mut waiting, mut bytes) = (std::collections::BTreeMap::new(), [0; 1500]);
+        while let Ok((size, from)) = socket.recv_from(&mut bytes).await {
+            let question = Message::from_vec(&bytes[..size]).unwrap();
+            waiting.insert(question.queries[0].name().to_string(), (question, from));
+            if waiting.len() < limits::DNS_FORWARDS {
+                continue;
+            }
+            for (question, from) in waiting.values() {
+                let mut answer = question.clone().into_response();
+                answer.metadata.response_code = ResponseCode::NXDomain;
+                socket.send_to(&answer.to_vec().unwrap(), from).await.unwrap();
+            }
+        }
+    });
+    let shared = shared(address);
+    let names: Vec<String> =
+        (0..limits::DNS_FORWARDS + 7).map(|n| format!("n{n}.example.")).collect();
+    let asks = names.iter().map(|name| forward(&shared, [10, 99, 8, 2], name));
+    let codes = futures_util::future::join_all(asks).await;
+    let failed = codes.iter().filter(|code| **code == ResponseCode::ServFail).count();
+    assert_eq!(failed, 7, "{codes:?}");
+}

@@ -19,6 +19,8 @@ use std::sync::Arc;
 /// What is to be true.
 #[derive(Clone, PartialEq)]
 pub(super) struct Wanted {
+    /// The private key and the port; none where there is no mesh.
+    pub own: Option<(Key, u16)>,
     /// The other nodes, by their keys.
     pub peers: BTreeMap<MeshKey, Peer>,
     /// Who the other nodes are and how their containers are reached; none while that is not known:
@@ -47,8 +49,6 @@ pub(super) enum InterfaceError {
 /// The kernel.
 pub(super) struct Interface {
     pub platform: Arc<Platform>,
-    /// The private key and the port; none where there is no mesh.
-    pub own: Option<(Key, u16)>,
     /// The interface, while there is one.
     pub wires: Arc<Mutex<Option<Mesh>>>,
 }
@@ -69,16 +69,17 @@ impl Interface {
     /// Answers the first of the routes that could not be had.
     async fn all(&self, wanted: Wanted) -> Result<Option<NetError>, InterfaceError> {
         let net = &self.platform.net;
-        let Wanted { mut peers, ways, mtu, .. } = wanted;
-        let own = net.own_addresses().await?;
+        let Wanted { own, mut peers, ways, mtu, .. } = wanted;
+        let here = net.own_addresses().await?;
         // Several nodes may share this host: they need no mesh among them.
         let is_here = |peer: &Peer| match peer.endpoint.map(|endpoint| endpoint.ip()) {
-            Some(IpAddr::V4(address)) => own.contains(&address),
+            Some(IpAddr::V4(address)) => here.contains(&address),
             _ => false,
         };
         peers.retain(|_, peer| !is_here(peer));
-        let is_there = !peers.is_empty() && self.own.is_some();
-        let mesh = self.mesh(peers, mtu, ways.is_some()).await;
+        let own = own.filter(|_| !peers.is_empty());
+        let is_there = own.is_some();
+        let mesh = self.mesh(own, peers, mtu, ways.is_some()).await;
         // Where there is no mesh yet, other nodes are reached without it.
         let routed = match ways {
             Some((neighbours, ways)) => {
@@ -97,18 +98,19 @@ impl Interface {
     /// The interface with exactly these peers; none without any.
     async fn mesh(
         &self,
+        own: Option<(Key, u16)>,
         peers: BTreeMap<MeshKey, Peer>,
         mtu: u32,
         is_current: bool,
     ) -> Result<(), InterfaceError> {
         let net = &self.platform.net;
-        match peers.is_empty() || self.own.is_none() {
-            true if is_current => {
+        match own {
+            None if is_current => {
                 drop(self.wires.lock().take());
                 return Ok(net.close_mesh().await?);
             }
-            true => return Ok(()),
-            false => self.set(peers, is_current).await?,
+            None => return Ok(()),
+            Some(own) => self.set(own, peers, is_current).await?,
         }
         net.open_mesh(mtu).await?;
         Ok(net.limit_far(mtu).await?)
@@ -117,10 +119,10 @@ impl Interface {
     /// Sets the interface up, made if it is not there. Off the runtime: some of it blocks.
     async fn set(
         &self,
+        (key, port): (Key, u16),
         peers: BTreeMap<MeshKey, Peer>,
         is_current: bool,
     ) -> Result<(), InterfaceError> {
-        let Some((key, port)) = self.own.clone() else { return Ok(()) };
         let (wires, name) = (Arc::clone(&self.wires), self.platform.net.mesh_name());
         let set = tokio::task::spawn_blocking(move || {
             let mut slot = wires.lock();
@@ -128,12 +130,12 @@ impl Interface {
             drop(slot.take_if(|wires| !wires.works()));
             let mut mesh = match slot.take() {
                 Some(mesh) => mesh,
-                None => Mesh::open(&name, port, key)?,
+                None => Mesh::open(&name, port, key.clone())?,
             };
             // The kernel has gone on with its peers, of which an old state may miss some.
             let done = match mesh.is_in_kernel() && !is_current {
                 true => Ok(()),
-                false => mesh.set(&peers),
+                false => mesh.set(&key, &peers),
             };
             *slot = Some(mesh);
             done

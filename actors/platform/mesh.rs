@@ -141,15 +141,16 @@ impl Mesh {
         }
     }
 
-    /// Makes exactly these the peers. Sessions with those that stay go on.
+    /// Makes this its key and exactly these the peers. Sessions with those that stay go on; under
+    /// another key all begin anew.
     ///
     /// # Errors
     /// The interface does not take it; the next try begins where this one stopped.
-    pub fn set(&mut self, peers: &BTreeMap<MeshKey, Peer>) -> Result<(), MeshError> {
-        let found = self.api().read_interface_data().ok().filter(|host| self.is_own(host));
-        let done = match found {
-            Some(host) => self.change(&host, peers),
-            None => self.begin(peers),
+    pub fn set(&mut self, key: &Key, peers: &BTreeMap<MeshKey, Peer>) -> Result<(), MeshError> {
+        self.key = key.clone();
+        let done = match self.api().read_interface_data() {
+            Ok(host) if self.is_own(&host) => self.change(&host, peers),
+            other => self.begin(other.ok().as_ref(), peers),
         };
         let (name, port) = (self.name.clone(), self.port);
         done.map_err(|source| MeshError::Set { name, port, source })?;
@@ -161,16 +162,33 @@ impl Mesh {
         host.listen_port == self.port && host.private_key.as_ref() == Some(&self.key)
     }
 
-    fn begin(&self, peers: &BTreeMap<MeshKey, Peer>) -> Result<(), WireguardInterfaceError> {
+    fn begin(
+        &self,
+        host: Option<&Host>,
+        peers: &BTreeMap<MeshKey, Peer>,
+    ) -> Result<(), WireguardInterfaceError> {
+        let config = |(key, peer): (&MeshKey, &Peer)| {
+            let mut config = config_of(*key, peer);
+            config.endpoint = host.and_then(|host| self.seen(host, peer)).or(config.endpoint);
+            config
+        };
         self.api().configure_interface(&InterfaceConfiguration {
             name: self.name.clone(),
             prvkey: self.key.to_lower_hex(),
             addresses: Vec::new(),
             port: self.port,
-            peers: peers.iter().map(|(key, peer)| config_of(*key, peer)).collect(),
+            peers: peers.iter().map(config).collect(),
             mtu: None,
             fwmark: None,
         })
+    }
+
+    /// Where a node was seen last, under whatever key, unless it has said since that it is
+    /// elsewhere.
+    fn seen(&self, host: &Host, peer: &Peer) -> Option<SocketAddr> {
+        let same = |told: &Peer| told.node == peer.node && told.endpoint == peer.endpoint;
+        let (key, _) = self.told.iter().find(|(_, told)| same(told))?;
+        host.peers.get(&Key::new(key.bytes()))?.endpoint
     }
 
     fn change(
@@ -192,6 +210,9 @@ impl Mesh {
             {
                 // It is where it was seen last.
                 wanted.endpoint = None;
+            } else if before.is_none() {
+                // Perhaps under another key.
+                wanted.endpoint = self.seen(host, peer).or(wanted.endpoint);
             }
             let same = found.is_some_and(|found| found.allowed_ips == wanted.allowed_ips);
             if !same || wanted.endpoint.is_some() {

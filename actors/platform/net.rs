@@ -9,6 +9,7 @@ mod error;
 mod firewall;
 mod foreign;
 mod forwarding;
+mod led;
 mod link;
 mod mesh;
 mod netns;
@@ -22,7 +23,7 @@ mod tests;
 mod watch;
 
 pub use error::NetError;
-pub use firewall::{Neighbours, PublishMap};
+pub use firewall::{Neighbours, PublishMap, Virtuals};
 pub use foreign::Foreign;
 pub use netns::within;
 pub use reserve::{Program, Taken, holder};
@@ -113,6 +114,7 @@ pub struct Net {
     links: Links,
     bridge: RwLock<Option<Bridge>>,
     published: Mutex<Published>,
+    led: led::Led,
     around: Cell<Surroundings>,
     sources: Sources,
     rules: Mutex<watch::Rules>,
@@ -155,6 +157,7 @@ impl Net {
             links,
             bridge: RwLock::new(None),
             published: Mutex::default(),
+            led: led::Led::default(),
             around: Cell::default(),
             sources: Sources::default(),
             rules: Mutex::default(),
@@ -380,7 +383,7 @@ impl Net {
     fn all_rules(&self, published: Option<&PublishMap>) -> String {
         let published = published.map(|map| firewall::publish(&self.config, map));
         let sources = firewall::sources(&self.config, &self.sources.all());
-        [self.base(), sources, published.unwrap_or_default()].concat()
+        [self.base(), sources, published.unwrap_or_default(), self.led_rules()].concat()
     }
 }
 

@@ -18,7 +18,9 @@ pub use deploy::*;
 pub use exec::ExecControl;
 pub use explain::*;
 pub use image::{LayerProgress, LoginRequest, LoginView};
-pub use node::{DrainRequest, DrainView, LabelsRequest, LeftView, MeshView};
+pub use node::{
+    DrainRequest, DrainView, LabelsRequest, LeftView, MeshKeysView, MeshView, PeerCheckView,
+};
 pub use route::{RouteView, TrafficView};
 pub use secret::*;
 pub use task::{RunView, SpawnRequest, TaskView};
@@ -182,6 +184,9 @@ pub struct ServiceView {
     pub replicas: ReplicasView,
     /// `NAME.mill:PORT`, if it has a port.
     pub address: Option<String>,
+    /// Its stable address, that of `NAME.virtual.mill`; absent without a port.
+    #[serde(default)]
+    pub virtual_address: Option<String>,
     /// Hosts with paths.
     pub routes: Vec<String>,
     /// Host ports.

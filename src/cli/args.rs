@@ -4,8 +4,8 @@
 
 use super::{
     check, clean, completions, cp, daemon, dev, doctor, down, drain, events, exec, fmt, history,
-    image, init, install, join, leave, logs, nodes, plan, ps, restart, rollback, route, scale,
-    secret, show, spawn, status, token, up, version, volume, why,
+    image, init, install, join, leave, logs, mesh, nodes, plan, ps, restart, rollback, route,
+    scale, secret, show, spawn, status, token, up, version, volume, why,
 };
 use argh::{ArgsInfo, FromArgs};
 
@@ -89,6 +89,8 @@ pub enum Command {
     Token(token::TokenArgs),
     /// `mill nodes`.
     Nodes(nodes::NodesArgs),
+    /// `mill mesh`.
+    Mesh(mesh::MeshArgs),
     /// `mill label`.
     Label(nodes::LabelArgs),
     /// `mill drain`.

@@ -29,6 +29,7 @@ mod install;
 mod join;
 mod leave;
 mod logs;
+mod mesh;
 mod names;
 mod nodes;
 mod plan;
@@ -177,6 +178,7 @@ async fn run_async(command: Command, context: &Context) -> Result<(), CliError> 
         Command::Secret(args) => secret::run(args, context).await,
         Command::Token(args) => token::run(args, context).await,
         Command::Nodes(args) => nodes::run(args, context).await,
+        Command::Mesh(args) => mesh::run(args, context).await,
         Command::Label(args) => nodes::label(args, context).await,
         Command::Drain(args) => drain::run(args, context).await,
         Command::Undrain(args) => nodes::undrain(args, context).await,

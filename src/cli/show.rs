@@ -6,6 +6,7 @@ use super::table;
 use super::ui::{BAD, GOOD, STRONG, Ui};
 use super::{Context, error::CliError};
 use crate::api::wire::{AppView, DeploymentView, ServiceView};
+use crate::node::dns::{DOMAIN, VIRTUAL};
 use crate::units::Timestamp;
 use argh::{ArgsInfo, FromArgs};
 
@@ -96,6 +97,12 @@ fn fields(pairs: Vec<(&str, String)>) -> String {
     shown.map(|(name, value)| format!("{name:9} {value}\n")).collect()
 }
 
+/// The stable address, with its name.
+fn stable(one: &ServiceView) -> Option<String> {
+    let address = one.virtual_address.as_ref()?;
+    Some(format!("{}.{VIRTUAL}.{DOMAIN}, {address}", one.name))
+}
+
 fn render_service(one: &ServiceView, now: Timestamp, ui: Ui) -> String {
     let replicas = &one.replicas;
     let whole = replicas.healthy >= replicas.desired;
@@ -109,6 +116,7 @@ fn render_service(one: &ServiceView, now: Timestamp, ui: Ui) -> String {
         ("digest", one.digest.clone().unwrap_or_default()),
         ("replicas", format!("{}{degraded}", ui.paint(if whole { GOOD } else { BAD }, &count))),
         ("address", one.address.clone().unwrap_or_default()),
+        ("virtual", stable(one).unwrap_or_default()),
         ("routes", one.routes.join(" ")),
         ("publish", publish.join(" ")),
     ]));

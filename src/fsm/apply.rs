@@ -99,6 +99,7 @@ impl State {
         let mut next = self.clone();
         let outcome = next.carry_out(command, touched);
         if outcome.is_ok() {
+            next.give_addresses(touched);
             crate::fsm::events::record(self, &mut next, touched);
             *self = next;
         } else {
@@ -117,7 +118,7 @@ impl State {
             Command::Drain { node, deadline } => self.drain(node, deadline, touched),
             Command::Undrain { node } => self.undrain(node, touched),
             Command::Remove { node } => self.remove_node(node, touched),
-            Command::Raise { level } => self.raise(level),
+            Command::Raise { level } => self.raise(level, touched),
             Command::Rotate(rotate) => self.rotate(rotate, touched),
             Command::NodeDown { node, boot } => self.node_down(node, boot, touched),
             Command::Notice(notice) => self.notice(&notice, touched),
@@ -152,6 +153,7 @@ impl State {
             Command::RemoveLogin { registry } => self.remove_login(&registry, touched),
             Command::Images(change) => self.change_images(change, touched),
             Command::Mesh(place) => self.place_in_mesh(place, touched),
+            Command::RotateMesh => self.rotate_mesh(touched),
             Command::Secrets(change) => self.change_secrets(change, touched),
             Command::Volumes(change) => self.change_volumes(change, touched),
             Command::Unreadable => {

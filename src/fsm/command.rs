@@ -169,6 +169,8 @@ pub enum Command {
     Images(ImageChange),
     /// A node says where it is in the mesh. Needs level 3.
     Mesh(MeshPlace),
+    /// Let every node change its key of the mesh. Needs level 3.
+    RotateMesh,
     /// Change the secrets. Needs level 3.
     Secrets(SecretChange),
     /// Change the volumes. Needs level 3.
@@ -190,7 +192,7 @@ impl Command {
             Self::Notice(_) | Self::Standstill { .. } => NEXT_LEVEL,
             Self::Steps(steps) if steps.actions.iter().any(Action::is_next) => NEXT_LEVEL,
             Self::Deploy(deploy) if deploy.has_route_options() => NEXT_LEVEL,
-            Self::Mesh(_) => super::mesh::MESH_LEVEL,
+            Self::Mesh(_) | Self::RotateMesh => super::mesh::MESH_LEVEL,
             Self::Volumes(_) => super::volumes::VOLUMES_LEVEL,
             Self::GrantToken(_) | Self::Join(Join { token: Some(_), .. }) => NEXT_LEVEL,
             _ => 0,

@@ -236,7 +236,9 @@ fn bytes_of(spec: &WorkloadSpec) -> u64 {
 impl Service {
     /// A service that nothing is known of yet.
     fn none() -> Self {
-        Self { stable: None, target: None, generation: 0, degraded: false, avoids: Avoids::new() }
+        let (stable, target, address) = (None, None, None);
+        let avoids = Avoids::new();
+        Self { stable, target, generation: 0, degraded: false, avoids, address }
     }
 }
 

@@ -14,6 +14,7 @@ use crate::limits;
 use crate::node::network::Subnet;
 use crate::units::{Bytes, MilliCpu, Timestamp};
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 impl State {
@@ -57,7 +58,7 @@ impl State {
 
     /// A part of the cluster's subnet that no member has. They are given in turn, so that who
     /// still knows an address of a node that is gone does not reach a stranger.
-    fn free_subnet(&self, id: NodeId) -> Result<std::net::Ipv4Addr, Rejection> {
+    fn free_subnet(&self, id: NodeId) -> Result<Ipv4Addr, Rejection> {
         let cluster = self.cluster.as_ref().ok_or_else(|| Rejection::NotFound {
             what: "cluster".to_owned(),
             name: String::new(),
@@ -65,11 +66,16 @@ impl State {
         let whole = Subnet::of(cluster.subnet, cluster.prefix);
         let count = 1u64 << Subnet::NODE_PREFIX.saturating_sub(cluster.prefix).min(20);
         let first = id.0.saturating_sub(1) % count;
-        (0..count)
+        let free: Vec<Ipv4Addr> = (0..count)
             .filter_map(|step| whole.slice(u32::try_from((first + step) % count).ok()?))
             .map(Subnet::address)
-            .find(|subnet| self.nodes.values().all(|node| node.subnet != *subnet))
-            .ok_or_else(|| Rejection::NoSubnet { subnet: whole.to_string() })
+            .filter(|subnet| self.nodes.values().all(|node| node.subnet != *subnet))
+            .collect();
+        // The services' own part is the last one to be given away.
+        let kept = self.virtual_range().map(Subnet::address);
+        let other = free.iter().find(|subnet| Some(**subnet) != kept);
+        let found = other.or(free.first()).copied();
+        found.ok_or_else(|| Rejection::NoSubnet { subnet: whole.to_string() })
     }
 
     /// The configuration of raft has changed.
@@ -187,6 +193,8 @@ impl State {
         self.forget_copies(id, touched);
         self.keyring_due = self.ca.is_some();
         self.begin_mesh();
+        // It knew the others' keys and addresses: they make new ones.
+        self.mesh_rotation += u64::from(self.meshed);
         touched.nodes = true;
     }
 
@@ -205,7 +213,7 @@ impl State {
 }
 
 /// A member that has not been heard yet.
-fn new_node(id: NodeId, subnet: std::net::Ipv4Addr, join: Join, now: Timestamp) -> Node {
+fn new_node(id: NodeId, subnet: Ipv4Addr, join: Join, now: Timestamp) -> Node {
     Node {
         id,
         name: join.name,

@@ -4,6 +4,7 @@
 
 use super::allocation::not_found;
 use super::command::NEXT_LEVEL;
+use super::model::Node;
 use super::{Outcome, Rejection, State, Touched};
 use crate::id::{BootId, NodeId};
 use base64::Engine as _;
@@ -74,6 +75,14 @@ pub struct MeshPart {
     pub key: MeshKey,
     /// Its UDP port, at its address.
     pub port: u16,
+    /// Which of the cluster's rotations of keys this key came with.
+    #[serde(default, skip_serializing_if = "is_first")]
+    pub rotation: u64,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
+pub(super) fn is_first(rotation: &u64) -> bool {
+    *rotation == 0
 }
 
 /// A node says where it is in the mesh.
@@ -114,6 +123,25 @@ impl State {
         self.begin_mesh();
         touched.nodes = true;
         Ok(Outcome::Done)
+    }
+
+    /// Every node is to make another key, and say so.
+    pub(super) fn rotate_mesh(&mut self, touched: &mut Touched) -> Result<Outcome, Rejection> {
+        if !self.meshed {
+            let what = "not every node has had a key of the mesh yet".to_owned();
+            return Err(Rejection::Illegal { what });
+        }
+        self.mesh_rotation += 1;
+        touched.nodes = true;
+        Ok(Outcome::Done)
+    }
+
+    /// The nodes that still have a key from before the last rotation.
+    pub fn behind_in_mesh(&self) -> impl Iterator<Item = &Arc<Node>> {
+        let behind = |node: &&Arc<Node>| {
+            node.mesh.is_none_or(|part| part.rotation < self.mesh_rotation) && self.meshed
+        };
+        self.nodes.values().filter(behind)
     }
 
     /// Once every node has a key, containers of other nodes are reached through the mesh only. For
@@ -162,7 +190,7 @@ mod tests {
         }
 
         fn place(&mut self, id: u64, boot: u64, key: u8) -> Result<Outcome, Rejection> {
-            let part = MeshPart { key: MeshKey::new([key; 32]), port: 51_820 };
+            let part = MeshPart { key: MeshKey::new([key; 32]), port: 51_820, rotation: 0 };
             self.run(Command::Mesh(MeshPlace { node: NodeId(id), boot: BootId(boot), part }))
         }
     }
@@ -193,6 +221,28 @@ mod tests {
         cluster.ok(Command::NodeDown { node: NodeId(2), boot: BootId(2) });
         cluster.ok(Command::Remove { node: NodeId(2) });
         assert!(cluster.0.meshed);
+    }
+
+    #[test]
+    fn keys_are_changed_when_asked_for_and_when_a_node_goes() {
+        let mut cluster = Cluster::new();
+        let early = cluster.run(Command::RotateMesh).unwrap_err();
+        assert!(early.to_string().contains("not every node"), "{early}");
+        cluster.ok(Command::Raise { level: MESH_LEVEL });
+        cluster.place(1, 1, 1).unwrap();
+        cluster.place(2, 2, 2).unwrap();
+        let behind = |cluster: &Cluster| -> Vec<u64> {
+            cluster.0.behind_in_mesh().map(|node| node.id.0).collect()
+        };
+        assert_eq!(behind(&cluster), [0; 0]);
+        cluster.ok(Command::RotateMesh);
+        assert_eq!(behind(&cluster), [1, 2]);
+        let part = MeshPart { key: MeshKey::new([11; 32]), port: 51_820, rotation: 1 };
+        cluster.ok(Command::Mesh(MeshPlace { node: NodeId(1), boot: BootId(1), part }));
+        assert_eq!(behind(&cluster), [2]);
+        cluster.ok(Command::NodeDown { node: NodeId(2), boot: BootId(2) });
+        cluster.ok(Command::Remove { node: NodeId(2) });
+        assert_eq!((cluster.0.mesh_rotation, behind(&cluster)), (2, vec![1]));
     }
 
     #[test]

@@ -25,6 +25,7 @@ pub mod secrets;
 mod standstill;
 mod steps;
 mod tokens;
+mod virtuals;
 pub mod volumes;
 
 #[cfg(test)]
@@ -111,6 +112,12 @@ pub struct State {
     /// Every node had a key of the mesh once: containers of other nodes are reached through it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub meshed: bool,
+    /// How often the nodes were to change their keys of the mesh.
+    #[serde(default, skip_serializing_if = "mesh::is_first")]
+    pub mesh_rotation: u64,
+    /// The stable address that a service was given last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_address: Option<Ipv4Addr>,
     /// Outcomes that proposers have not acknowledged.
     pub sessions: OrdMap<NodeId, Session>,
     /// Outcomes by `Idempotency-Key`.

@@ -19,6 +19,7 @@ use crate::units::Timestamp;
 use imbl::OrdMap;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 /// What one file owns.
@@ -57,6 +58,9 @@ pub struct Service {
     /// Where it did not work lately.
     #[serde(default, skip_serializing_if = "Avoids::is_empty")]
     pub avoids: Avoids,
+    /// Its stable address, which leads to its healthy replicas.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<Ipv4Addr>,
 }
 
 /// A specification that something in the state refers to, kept once.

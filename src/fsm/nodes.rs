@@ -20,12 +20,17 @@ use std::sync::Arc;
 
 impl State {
     /// From now on entries may need that level. For good: a node that doesn't know it halts.
-    pub(super) fn raise(&mut self, level: u32) -> Result<Outcome, Rejection> {
+    pub(super) fn raise(
+        &mut self,
+        level: u32,
+        touched: &mut Touched,
+    ) -> Result<Outcome, Rejection> {
         let all_know = self.nodes.values().all(|node| node.feature_level >= level);
         if level <= self.level() || !all_know {
             return Err(Rejection::Stale);
         }
         self.feature_level = level;
+        touched.nodes = true;
         Ok(Outcome::Done)
     }
 

@@ -40,11 +40,18 @@ pub const MESH_MTU_MAX: u32 = 8_920;
 pub const MESH_PACKET: usize = MESH_MTU_MAX as usize + 80;
 /// How often the path's MTU is looked at.
 pub const MESH_PATH_LOOK: Duration = Duration::from_secs(30);
+/// How long another node's port may take to answer when it is tried.
+pub const MESH_PROBE: Duration = Duration::from_secs(2);
+/// How often a question through the mesh is asked: a session may have to begin first.
+pub const MESH_PROBES: u32 = 3;
+/// How long other nodes may take to have new keys before the answer says which have not.
+pub const MESH_ROTATE_WAIT: Duration = Duration::from_secs(10);
 /// After a failure the mesh is tried again this much later.
 pub const MESH_RETRY: Duration = Duration::from_secs(2);
 
 // A session is renewed before the protocol ends it after three minutes.
 const _: () = assert!(MESH_RENEW.as_secs() < MESH_RENEW_LATER.as_secs());
 const _: () = assert!(MESH_RENEW_LATER.as_secs() < MESH_SILENT.as_secs());
+const _: () = assert!(MESH_PROBE.as_secs() * (MESH_PROBES as u64) < super::REACH_ANSWER.as_secs());
 const _: () = assert!(MESH_BURST_BYTES + 507 <= MESH_DATAGRAM);
 const _: () = assert!(MESH_QUEUE * (MESH_MTU_MIN - 28) > MESH_DATAGRAM as u32);

@@ -12,4 +12,4 @@ pub(crate) mod tests;
 
 pub use answer::{Answer, Outcome, answer};
 pub use unusual::{Unusual, forwarded, unusual};
-pub use zone::{DOMAIN, Zone};
+pub use zone::{DOMAIN, VIRTUAL, Zone};

@@ -102,12 +102,27 @@ pub fn ways(state: &State, node: NodeId) -> BTreeMap<Subnet, Way> {
     others(state, node).filter_map(way).collect()
 }
 
-/// What a node has to say of its place in the mesh, if the state does not have it.
+/// What a node with that key has to say of its place in the mesh, if the state does not have it.
 #[must_use]
-pub fn place(state: &State, node: NodeId, boot: BootId, part: MeshPart) -> Option<Command> {
+pub fn place(
+    state: &State,
+    node: NodeId,
+    boot: BootId,
+    (key, port): (MeshKey, u16),
+) -> Option<Command> {
     let own = state.nodes.get(&node).filter(|own| own.boot == boot)?;
+    let known = own.mesh.filter(|part| part.key == key);
+    let rotation = known.map_or(state.mesh_rotation, |part| part.rotation);
+    let part = MeshPart { key, port, rotation };
     let is_due = state.knows_mesh() && own.mesh != Some(part);
     is_due.then_some(Command::Mesh(MeshPlace { node, boot, part }))
+}
+
+/// Whether a node is to make another key.
+#[must_use]
+pub fn is_behind(state: &State, node: NodeId) -> bool {
+    // One that has never said its key says the newest anyhow.
+    state.behind_in_mesh().any(|one| one.id == node && one.mesh.is_some())
 }
 
 /// The mesh's MTU over paths of that MTU.
@@ -150,7 +165,8 @@ mod tests {
 
     fn give(state: &mut State, id: u64, key: u8) {
         let mut node = (*state.nodes[&NodeId(id)]).clone();
-        node.mesh = Some(MeshPart { key: MeshKey::new([key; 32]), port: 51_820 });
+        let rotation = state.mesh_rotation;
+        node.mesh = Some(MeshPart { key: MeshKey::new([key; 32]), port: 51_820, rotation });
         state.nodes.insert(node.id, Arc::new(node));
     }
 
@@ -189,14 +205,25 @@ mod tests {
     #[test]
     fn a_node_says_where_it_is_once_all_know_of_it() {
         let mut state = state();
-        let part = MeshPart { key: MeshKey::new([1; 32]), port: 51_820 };
-        let says = |state: &State, boot: u64| place(state, NodeId(1), BootId(boot), part);
+        let own = (MeshKey::new([1; 32]), 51_820);
+        let says = |state: &State, boot: u64| place(state, NodeId(1), BootId(boot), own);
         assert_eq!(says(&state, 1), None);
         state.feature_level = 3;
         assert!(says(&state, 1).is_some());
         assert_eq!(says(&state, 2), None, "the state shows another life");
         give(&mut state, 1, 1);
         assert_eq!(says(&state, 1), None);
+        (state.meshed, state.mesh_rotation) = (true, 1);
+        assert_eq!(says(&state, 1), None, "the old key stays what it was");
+        assert!(is_behind(&state, NodeId(1)) && !is_behind(&state, NodeId(2)));
+        let Some(Command::Mesh(told)) =
+            place(&state, NodeId(1), BootId(1), (MeshKey::new([2; 32]), 51_820))
+        else {
+            panic!("another key is told");
+        };
+        assert_eq!(told.part.rotation, 1);
+        give(&mut state, 1, 2);
+        assert!(!is_behind(&state, NodeId(1)));
     }
 
     #[test]

@@ -117,6 +117,12 @@ impl Subnet {
         Some(Self::node(Ipv4Addr::from_bits(first)))
     }
 
+    /// The last node's part; none if the subnet is too small for one.
+    #[must_use]
+    pub fn last_slice(self) -> Option<Self> {
+        self.slice(0).map(|_| Self::node(self.last()))
+    }
+
     /// The next free address after `after`, wrapping round; never the network's, the gateway's or
     /// the broadcast's. Going on from the last one keeps an address unused for as long as possible,
     /// so that who still knows it does not reach a stranger.
@@ -187,6 +193,8 @@ mod tests {
         assert_eq!(cluster.slice(1), Some(subnet("10.99.8.0/21")));
         assert_eq!(cluster.slice(31), Some(subnet("10.99.248.0/21")));
         assert_eq!(cluster.slice(32), None);
+        assert_eq!(cluster.last_slice(), cluster.slice(31));
+        assert_eq!(subnet("10.99.0.0/24").last_slice(), None);
         assert_eq!(subnet("10.99.0.0/24").slice(0), None);
         assert!(cluster.overlaps(subnet("10.99.8.0/21")));
         assert!(!subnet("10.99.0.0/21").overlaps(subnet("10.99.8.0/21")));

@@ -51,6 +51,43 @@ pub fn publish_map(state: &State, node: NodeId) -> PublishMap {
     map
 }
 
+/// The services' stable addresses, and where each of their ports leads to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Virtuals {
+    /// All that lies in here is a service's, or nobody's; none where there are no such addresses.
+    pub range: Option<Subnet>,
+    /// By address and port: the replicas on all nodes that may get traffic, at the same port.
+    pub targets: BTreeMap<(Ipv4Addr, u16), BTreeSet<Ipv4Addr>>,
+}
+
+/// The services' stable addresses: each leads to all replicas that may get traffic, by TCP and UDP.
+/// Where the last of them drain they keep it until they stop.
+#[must_use]
+pub fn virtuals(state: &State) -> Virtuals {
+    let mut all = Virtuals { range: state.virtual_range(), ..Virtuals::default() };
+    for (name, service) in state.apps.values().flat_map(|app| &app.services) {
+        let Some(own) = service.address else { continue };
+        let mut leaving: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
+        for allocation in state.allocations_of(name).filter(|a| a.is_live()) {
+            let stored = state.spec(&allocation.spec);
+            let spec = stored.and_then(|stored| stored.spec.service());
+            let (Some(address), Some(spec)) = (allocation.observed.address, spec) else { continue };
+            let targets = match allocation.is_last_resort() {
+                true => &mut leaving,
+                false if allocation.is_routable() => &mut all.targets,
+                false => continue,
+            };
+            for port in &spec.ports {
+                targets.entry((own, port.port)).or_default().insert(address);
+            }
+        }
+        for (place, targets) in leaving {
+            all.targets.entry(place).or_insert(targets);
+        }
+    }
+    all
+}
+
 /// The other nodes, as a node's firewall has to know them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Neighbours {

@@ -3,7 +3,7 @@
 //! Owns that nothing else is asked for: none of these asks a third node, so that no request goes
 //! round. Never part of the API that clients see.
 
-use super::super::{exec, files, images, lend, logs, usage};
+use super::super::{exec, files, images, lend, logs, mesh, usage};
 use super::parts::{LOG_QUERY, change, forget, get, parameter};
 use super::{Gives, Route, Takes, Verb, shape};
 use crate::api::wire;
@@ -82,6 +82,12 @@ pub static MEMBER_ROUTES: &[Route] = &[
             "A blob of this node's images",
         )
     },
+    get(
+        "/v1/mesh/peers",
+        |c, r| Box::pin(mesh::peers_here(c, r)),
+        Gives::List(shape::<wire::PeerCheckView>()),
+        "What this node reaches of the others",
+    ),
     get(
         "/v1/usage",
         |c, r| Box::pin(usage::here(c, r)),

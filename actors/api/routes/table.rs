@@ -3,8 +3,8 @@
 //! Never answers a request itself.
 
 use super::super::{
-    allocations, claims, deploy, exec, explain, files, leave, logs, metrics, nodes, openapi, read,
-    revisions, tasks,
+    allocations, claims, deploy, exec, explain, files, leave, logs, mesh, metrics, nodes, openapi,
+    read, revisions, tasks,
 };
 use super::kept::KEPT;
 use super::parts::{
@@ -120,6 +120,23 @@ const MAIN: &[Route] = &[
             "/v1/nodes/{id}",
             |c, r| Box::pin(nodes::remove(c, r)),
             "Remove a drained node, or one that is down, for good",
+        )
+    },
+    get(
+        "/v1/mesh/peers",
+        |c, r| Box::pin(mesh::peers(c, r)),
+        Gives::List(shape::<wire::PeerCheckView>()),
+        "Which ports the nodes reach of each other, tried now",
+    ),
+    Route {
+        role: Some(Role::Admin),
+        status: 200,
+        ..change(
+            Verb::Post,
+            "/v1/mesh/rotate",
+            |c, r| Box::pin(mesh::rotate(c, r)),
+            Gives::Json(shape::<wire::MeshKeysView>()),
+            "Let every node change its key of the mesh; connections go on",
         )
     },
     Route {

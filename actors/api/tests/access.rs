@@ -67,6 +67,8 @@ const CONTRACT: &str = "
     POST /v1/nodes/{id}/drain admin
     POST /v1/nodes/{id}/undrain admin
     DELETE /v1/nodes/{id} admin
+    GET /v1/mesh/peers read
+    POST /v1/mesh/rotate admin
     POST /v1/plan read
     GET /v1/routes read
     GET /v1/secrets read

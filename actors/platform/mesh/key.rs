@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 
 /// Its place in the data directory.
 const FILE: &str = "node/mesh";
+/// And that of the one that takes its place once the cluster knows it.
+const NEXT: &str = "node/mesh.next";
 
 /// Why there is no key.
 #[derive(Debug, thiserror::Error)]
@@ -40,12 +42,47 @@ pub enum KeyError {
 /// It can't be read or written.
 pub fn read_or_make(data: &Path) -> Result<Key, KeyError> {
     let path = data.join(FILE);
+    read(&path)?.map_or_else(|| make(&path), Ok)
+}
+
+/// The key that the node is about to have, if there is one.
+///
+/// # Errors
+/// It can't be read.
+pub fn next(data: &Path) -> Result<Option<Key>, KeyError> {
+    read(&data.join(NEXT))
+}
+
+/// Makes the key, durably, that the node is about to have.
+///
+/// # Errors
+/// It can't be written.
+pub fn make_next(data: &Path) -> Result<Key, KeyError> {
+    make(&data.join(NEXT))
+}
+
+/// The key that the node was about to have is its key from now on; again, nothing happens.
+///
+/// # Errors
+/// The file system refuses.
+pub fn take_next(data: &Path) -> Result<(), KeyError> {
+    let path = data.join(FILE);
+    match fs::rename(data.join(NEXT), &path).and_then(|()| sync_folder(&path)) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            Err(KeyError::Io { path, source })
+        }
+        _ => Ok(()),
+    }
+}
+
+fn read(path: &Path) -> Result<Option<Key>, KeyError> {
+    let path = path.to_owned();
     match fs::read(&path) {
         Ok(bytes) => {
             let bytes = bytes.try_into().map_err(|_| KeyError::Damaged { path })?;
-            Ok(Key::new(bytes))
+            Ok(Some(Key::new(bytes)))
         }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => make(&path),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(source) => Err(KeyError::Io { path, source }),
     }
 }
@@ -60,10 +97,14 @@ fn make(path: &Path) -> Result<Key, KeyError> {
         file.write_all(key.as_slice())?;
         file.sync_all()?;
         fs::rename(&draft, path)?;
-        path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
+        sync_folder(path)
     };
     write().map_err(|source| KeyError::Io { path: path.to_owned(), source })?;
     Ok(key)
+}
+
+fn sync_folder(file: &Path) -> io::Result<()> {
+    file.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
 }
 
 #[cfg(test)]
@@ -80,6 +121,13 @@ mod tests {
         assert!(read_or_make(data.path()).unwrap() == key);
         let mode = fs::metadata(data.path().join(FILE)).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
+        take_next(data.path()).unwrap();
+        assert!(next(data.path()).unwrap().is_none());
+        let other = make_next(data.path()).unwrap();
+        assert!(next(data.path()).unwrap() == Some(other.clone()));
+        assert!(read_or_make(data.path()).unwrap() == key, "not yet");
+        take_next(data.path()).unwrap();
+        assert!(read_or_make(data.path()).unwrap() == other);
         fs::write(data.path().join(FILE), "short").unwrap();
         assert!(matches!(read_or_make(data.path()), Err(KeyError::Damaged { .. })));
     }

@@ -4,11 +4,10 @@
 
 use super::{NetConfig, PublishOn};
 use crate::node::network::{Protocol, Subnet};
+pub use crate::node::project::{Neighbours, PublishMap, Virtuals};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::net::Ipv4Addr;
-
-pub use crate::node::project::{Neighbours, PublishMap};
 
 /// What every bridge and mesh of this program is called at the start: several nodes share a host.
 pub(super) const OURS: &str = "mill-*";
@@ -24,8 +23,8 @@ pub(super) struct Surroundings {
     pub alone: bool,
 }
 
-/// The table, all but the published ports, which stay as they are: what an earlier process
-/// published goes on working until the next `publish`.
+/// The table, all but published ports and stable addresses, which stay as they are: what an earlier
+/// process published or led goes on working until the next `publish` and `lead`.
 pub(super) fn base(config: &NetConfig, around: &Surroundings) -> String {
     let table = config.table();
     let mut rules = format!(
@@ -34,6 +33,8 @@ pub(super) fn base(config: &NetConfig, around: &Surroundings) -> String {
  set private {{ type ipv4_addr . inet_service; }}
  chain publish {{ }}
  chain reserved {{ }}
+ chain lead {{ }}
+ chain nowhere {{ }}
  chain inside {{ }}
  chain others {{ }}
  chain guard {{ type filter hook prerouting priority raw; policy accept; }}
@@ -41,6 +42,7 @@ pub(super) fn base(config: &NetConfig, around: &Surroundings) -> String {
  chain output {{ type nat hook output priority -100; policy accept; }}
  chain postrouting {{ type nat hook postrouting priority srcnat; policy accept; }}
  chain input {{ type filter hook input priority filter; policy accept; }}
+ chain leaving {{ type filter hook output priority filter; policy accept; }}
  chain forward {{ type filter hook forward priority filter; policy accept; }}
  chain clamp {{ type filter hook forward priority mangle; policy accept; }}
 }}
@@ -57,6 +59,7 @@ pub(super) fn base(config: &NetConfig, around: &Surroundings) -> String {
         "output",
         "postrouting",
         "input",
+        "leaving",
         "forward",
         "clamp",
     ];
@@ -124,6 +127,7 @@ fn guard(config: &NetConfig, around: &Surroundings) -> String {
 /// Published ports, and the addresses with which containers are seen.
 fn translation(config: &NetConfig) -> String {
     let (bridge, subnet, cluster) = (config.bridge(), config.subnet, config.cluster_subnet);
+    let gateway = subnet.gateway();
     let (arriving, leaving) = match config.publish_on {
         PublishOn::All => {
             ("fib daddr type local jump publish", "fib daddr type local jump publish")
@@ -133,14 +137,20 @@ fn translation(config: &NetConfig) -> String {
     format!(
         r#" chain prerouting {{
   {arriving}
+  iifname "{bridge}" jump lead
  }}
  chain output {{
   {leaving}
+  jump lead
+ }}
+ chain leaving {{
+  jump nowhere
  }}
  chain postrouting {{
   ip saddr {subnet} ip daddr != {cluster} oifname != "{bridge}" masquerade
   ip saddr 127.0.0.0/8 oifname "{bridge}" masquerade
   ip saddr {subnet} oifname "{bridge}" ct status dnat masquerade
+  ip saddr != {cluster} ip daddr {cluster} oifname != "{bridge}" ct status dnat snat to {gateway}
  }}
 "#
     )
@@ -194,7 +204,8 @@ fn forward(config: &NetConfig, around: &Surroundings) -> String {
  }}
  chain forward {{
   ct state established,related accept
-{alone}  iifname "{bridge}" oifname "{bridge}" accept
+{alone}  iifname "{bridge}" jump nowhere
+  iifname "{bridge}" oifname "{bridge}" accept
   iifname "{bridge}" ip daddr . tcp dport @private reject with tcp reset
   iifname "{bridge}" ip daddr 169.254.0.0/16 reject
   oifname "{bridge}" ct status dnat accept
@@ -275,6 +286,46 @@ pub(super) fn publish(config: &NetConfig, map: &PublishMap) -> String {
         );
     }
     rules
+}
+
+/// The services' stable addresses, replacing those before. What leads nowhere is refused at once.
+pub(super) fn lead(config: &NetConfig, virtuals: &Virtuals) -> String {
+    let table = config.table();
+    let mut rules = format!("flush chain ip {table} lead\nflush chain ip {table} nowhere\n");
+    let Some(range) = virtuals.range else { return rules };
+    // Writing to a string can't fail.
+    let _ = writeln!(rules, "add rule ip {table} lead ip daddr != {range} return");
+    let _ = writeln!(
+        rules,
+        "add rule ip {table} nowhere ip daddr {range} meta l4proto tcp reject with tcp reset\n\
+         add rule ip {table} nowhere ip daddr {range} reject"
+    );
+    // Most services have the same replicas behind all of their ports.
+    let mut alike: BTreeMap<_, Vec<u16>> = BTreeMap::new();
+    for ((address, port), targets) in &virtuals.targets {
+        alike.entry((address, targets)).or_default().push(*port);
+    }
+    for ((address, targets), ports) in alike {
+        let Some(to) = any(targets) else { continue };
+        let ports = list(&ports);
+        let _ = writeln!(
+            rules,
+            "add rule ip {table} lead ip daddr {address} meta l4proto {{ tcp, udp }} \
+             th dport {{ {ports} }} dnat to {to}"
+        );
+    }
+    rules
+}
+
+/// One of them by chance, at the port that was asked for.
+fn any(targets: &BTreeSet<Ipv4Addr>) -> Option<String> {
+    let parts: Vec<String> =
+        targets.iter().enumerate().map(|(n, address)| format!("{n} : {address}")).collect();
+    match parts.len() {
+        0 => None,
+        1 => targets.first().map(Ipv4Addr::to_string),
+        count => Some(format!("numgen random mod {count} map {{ {} }}", parts.join(", "))),
+    }
 }
 
 /// Takes the tables away; no error if there are none.

@@ -2,6 +2,7 @@
 //! that tests disturb neither each other nor the host, and leave nothing behind.
 
 mod firewalls;
+mod lead;
 mod reach;
 mod routes;
 mod udp;

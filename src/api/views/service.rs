@@ -34,6 +34,7 @@ pub fn service(
         revision: app.revision.0,
         replicas: replicas(state, name, service, spec),
         address: spec.main_port().map(|port| format!("{name}.mill:{port}")),
+        virtual_address: service.address.map(|address| address.to_string()),
         routes: spec.routes.iter().map(RouteSpec::key).collect(),
         publish: spec.publish.iter().map(|publish| publish.host_port).collect(),
         traffic: route::traffic(name, spec, seen),

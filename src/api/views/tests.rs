@@ -130,12 +130,29 @@ fn a_replica_out_of_memory_is_the_first_thing_in_the_status() {
 }
 
 #[test]
+fn that_services_have_no_stable_address_is_told() {
+    let mut state = cluster();
+    deploy(&mut state, FILE);
+    state.feature_level = crate::fsm::NEXT_LEVEL;
+    let told = |state: &State| {
+        let all = super::status(state, &seen()).warnings;
+        all.into_iter().find(|one| one.message.contains("no stable addresses"))
+    };
+    assert_eq!(told(&state), None);
+    let node =
+        model::Node { subnet: [10, 99, 248, 0].into(), ..(*state.nodes[&NodeId(1)]).clone() };
+    state.nodes.insert(node.id, std::sync::Arc::new(node));
+    let said = told(&state).unwrap().message;
+    assert!(said.starts_with("n1 has 10.99.248.0/21, the last part of the subnet"), "{said}");
+}
+
+#[test]
 fn a_node_that_is_up_and_not_heard_in_the_mesh_is_a_warning_with_its_port() {
     use crate::fsm::mesh::{MeshKey, MeshPart};
     let mut state = cluster();
     let mut second = (*state.nodes[&NodeId(1)]).clone();
     (second.id, second.name) = (NodeId(2), "n2".to_owned());
-    second.mesh = Some(MeshPart { key: MeshKey::new([2; 32]), port: 51_820 });
+    second.mesh = Some(MeshPart { key: MeshKey::new([2; 32]), port: 51_820, rotation: 0 });
     state.nodes.insert(second.id, std::sync::Arc::new(second.clone()));
     let warned = |state: &State, figures: mesh::Figures| {
         let heard = [(NodeId(2), figures)].into();

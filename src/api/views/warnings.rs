@@ -13,6 +13,7 @@ use crate::fsm::model::{
 use crate::id::{NodeId, WorkloadName};
 use crate::limits;
 use crate::node::mesh::Figures;
+use crate::node::network::Subnet;
 use crate::scheduler::place;
 use crate::scheduler::plan::Unplaced;
 use crate::units::{Millis, Timestamp};
@@ -66,10 +67,29 @@ pub(super) fn warnings(state: &State, seen: &Observed) -> Vec<WarningView> {
         }
         all.extend(of_deployment(state, app));
     }
+    all.extend(of_addresses(state));
     all.extend(of_secrets(state));
     all.extend(state.allocations.values().filter_map(|allocation| of_removal(allocation)));
     all.extend(of_volumes(state, seen));
     all
+}
+
+/// Services that have no stable address, since a node has their part of the subnet.
+fn of_addresses(state: &State) -> Option<WarningView> {
+    let cluster = state.cluster.as_ref().filter(|_| state.is_next())?;
+    let subnet = Subnet::of(cluster.subnet, cluster.prefix);
+    let last = subnet.last_slice()?;
+    // Where there is room for one node alone, nobody expects more.
+    let is_small = subnet.slice(1).is_none();
+    let node = state.nodes.values().find(|node| node.subnet == last.address())?;
+    let name = &node.name;
+    let message = format!(
+        "{name} has {last}, the last part of the subnet: services have no stable addresses, and \
+         NAME.virtual.mill is not answered; NAME.mill is"
+    );
+    let is_news = !is_small && state.apps.values().any(|app| !app.services.is_empty());
+    let subject = "cluster".to_owned();
+    is_news.then_some(WarningView { subject, message, command: None })
 }
 
 /// Volumes that are nearly full, by what was asked for.
@@ -171,7 +191,7 @@ fn of_mesh(state: &State, node: &Node, seen: &Observed) -> Option<WarningView> {
         from.join(", "),
         part.port
     );
-    let command = Some("mill nodes --wide".to_owned());
+    let command = Some("mill doctor --peers".to_owned());
     (!from.is_empty()).then(|| WarningView { subject: node.name.clone(), message, command })
 }
 

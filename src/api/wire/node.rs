@@ -48,6 +48,32 @@ pub struct DrainRequest {
     pub timeout: Option<u64>,
 }
 
+/// Whether a node reaches a port of another one, tried when it was asked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PeerCheckView {
+    /// Name of the node that tried.
+    pub from: String,
+    /// Name of the other one.
+    pub to: String,
+    /// The port that has to be open, such as `51820/udp`; empty where the node can't be asked.
+    pub port: String,
+    /// It answers.
+    pub ok: bool,
+    /// What was found.
+    pub detail: String,
+    /// What to do about it.
+    pub hint: Option<String>,
+}
+
+/// Which nodes have new keys of the mesh.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct MeshKeysView {
+    /// Names of those that have.
+    pub changed: Vec<String>,
+    /// Names of those that will once they are back.
+    pub waiting: Vec<String>,
+}
+
 /// How a node hears another one in the mesh.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct MeshView {

@@ -6,9 +6,10 @@ use super::{Call, Client, ClientError, Events, escape, query};
 use crate::api::wire::{
     AllocationView, AppView, DeploymentView, DrainRequest, HealthView, ImageView, InitRequest,
     InitView, JoinRequest, JoinView, LabelsRequest, LeaveRequest, LeaveView, LoginRequest,
-    LoginView, NewTokenView, NodeView, PlanView, RevisionView, RollbackRequest, RotatedView,
-    RouteView, RunView, ScaleRequest, SecretRequest, SecretValueView, SecretView, SecretsRequest,
-    ServiceView, SpawnRequest, StatusView, TokenRequest, TokenView, VolumeView, WhyView,
+    LoginView, MeshKeysView, NewTokenView, NodeView, PeerCheckView, PlanView, RevisionView,
+    RollbackRequest, RotatedView, RouteView, RunView, ScaleRequest, SecretRequest, SecretValueView,
+    SecretView, SecretsRequest, ServiceView, SpawnRequest, StatusView, TokenRequest, TokenView,
+    VolumeView, WhyView,
 };
 use hyper::Method;
 use serde::de::DeserializeOwned;
@@ -288,6 +289,22 @@ impl Client {
     /// `POST /v1/secrets/rotate-key`.
     pub async fn rotate_key(&self) -> Answer<RotatedView> {
         self.call(Call::new(Method::POST, "/v1/secrets/rotate-key").patient()).await
+    }
+
+    /// `GET /v1/mesh/peers`: each node tries the others' ports.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub async fn mesh_peers(&self) -> Answer<Vec<PeerCheckView>> {
+        self.call(Call::new(Method::GET, "/v1/mesh/peers").patient()).await
+    }
+
+    /// `POST /v1/mesh/rotate`. Done when the nodes that are there have new keys.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub async fn rotate_mesh(&self) -> Answer<MeshKeysView> {
+        self.call(Call::new(Method::POST, "/v1/mesh/rotate").patient()).await
     }
 
     /// `GET /v1/nodes`.

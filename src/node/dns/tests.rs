@@ -3,8 +3,9 @@
 use super::*;
 use crate::fsm::command::{Action, Deploy, Place, Register, Report, Steps};
 use crate::fsm::model::{DeployKind, Health, Observed, Phase, WorkloadSpec};
-use crate::fsm::{Command, State, apply_next, fixture};
+use crate::fsm::{Command, NEXT_LEVEL, State, apply_next, fixture};
 use crate::id::{AllocId, Attempt, BootId, NodeId, WorkloadName};
+use crate::node::project;
 use crate::spec;
 use crate::units::{Bytes, MilliCpu, Millis};
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
@@ -36,8 +37,10 @@ impl Case {
         case.change(Command::Register(Register {
             cpu: MilliCpu(64_000),
             memory: Bytes(64_000_000_000),
+            feature_level: NEXT_LEVEL,
             ..fixture::register()
         }));
+        case.change(Command::Raise { level: NEXT_LEVEL });
         let parsed = spec::parse("file", FILE).unwrap();
         let services = parsed.services.into_iter().map(|(n, s)| (n, WorkloadSpec::Service(s)));
         case.change(Command::Deploy(Deploy {
@@ -217,6 +220,45 @@ fn ports_and_addresses_lead_back_to_allocations() {
     let answer = case.ask("2.8.99.10.in-addr.arpa.", RecordType::PTR);
     let RData::PTR(name) = &answer.answers[0].data else { panic!("{answer:?}") };
     assert_eq!(name.0, Name::from_str(&format!("{}.mill.", case.replicas[1])).unwrap());
+}
+
+#[test]
+fn a_stable_address_has_a_name_whether_it_leads_anywhere_or_not() {
+    let case = Case::new(0);
+    let own = [Ipv4Addr::new(10, 99, 248, 2)].into();
+    assert_eq!(addresses(&case.ask("db.virtual.mill.", RecordType::A)), own);
+    for (name, kind, code) in [
+        ("db.virtual.mill.", RecordType::AAAA, ResponseCode::NoError),
+        ("virtual.mill.", RecordType::A, ResponseCode::NoError),
+        ("silent.virtual.mill.", RecordType::A, ResponseCode::NXDomain),
+        ("3.248.99.10.in-addr.arpa.", RecordType::PTR, ResponseCode::NXDomain),
+    ] {
+        let answer = case.ask(name, kind);
+        assert_eq!((answer.metadata.response_code, answer.answers), (code, vec![]), "{name}");
+    }
+    let answer = case.ask("2.248.99.10.in-addr.arpa.", RecordType::PTR);
+    let RData::PTR(name) = &answer.answers[0].data else { panic!("{answer:?}") };
+    assert_eq!(name.0, Name::from_str("db.virtual.mill.").unwrap());
+}
+
+#[test]
+fn a_stable_address_leads_to_what_may_get_traffic_and_to_the_last_until_they_stop() {
+    let mut case = Case::new(2);
+    let sick = case.place("db", 2);
+    case.report(&sick, Health::Unhealthy, 3);
+    let leads = |case: &Case| {
+        let all = project::virtuals(&case.state);
+        assert_eq!(all.range.unwrap().to_string(), "10.99.248.0/21");
+        let ports: BTreeSet<u16> = all.targets.keys().map(|(_, port)| *port).collect();
+        assert!(ports.is_empty() || ports == [5432, 9001].into(), "{ports:?}");
+        all.targets.into_values().next().unwrap_or_default()
+    };
+    assert_eq!(leads(&case), last(&[1, 2]));
+    case.act(Action::Drain { allocation: case.replicas[0].clone() });
+    assert_eq!(leads(&case), last(&[2]));
+    case.act(Action::Drain { allocation: case.replicas[1].clone() });
+    assert_eq!(leads(&case), last(&[1, 2]), "there is no other");
+    assert_eq!(leads(&Case::new(0)), last(&[]));
 }
 
 #[test]

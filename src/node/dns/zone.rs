@@ -13,6 +13,8 @@ use std::net::Ipv4Addr;
 
 /// The domain of the cluster's names.
 pub const DOMAIN: &str = "mill";
+/// Names of services in here have their stable addresses.
+pub const VIRTUAL: &str = "virtual";
 /// Longest label (RFC 1035, 2.3.4).
 const LABEL_MAX: usize = 63;
 /// Longest name on the wire (RFC 1035, 2.3.4).
@@ -96,6 +98,9 @@ impl Zone {
             if spec.is_some_and(|spec| !spec.ports.is_empty()) {
                 zone.name(&[name.as_str()]);
             }
+            if let Some(address) = service.address {
+                zone.add_virtual(name.as_str(), address);
+            }
         }
         let mut ports = BTreeMap::new();
         for allocation in state.allocations.values() {
@@ -151,7 +156,7 @@ impl Zone {
         if let Some(entry) = self.name(&[id]) {
             entry.addresses[place].push(address);
         }
-        self.add_pointer(address, id);
+        self.add_pointer(address, &[id, DOMAIN]);
         let spec = state.spec(&allocation.spec).and_then(|stored| stored.spec.service());
         let has_ports = spec.is_some_and(|spec| !spec.ports.is_empty());
         let is_task = allocation.kind == AllocKind::Task;
@@ -191,10 +196,19 @@ impl Zone {
         }
     }
 
-    fn add_pointer(&mut self, address: Ipv4Addr, id: &str) {
+    /// A service's stable address, whether it leads anywhere now or not.
+    fn add_virtual(&mut self, service: &str, address: Ipv4Addr) {
+        // The name between exists as well (RFC 8020).
+        self.name(&[VIRTUAL]);
+        if let Some(entry) = self.name(&[service, VIRTUAL]) {
+            entry.addresses[0].push(address);
+        }
+        self.add_pointer(address, &[service, VIRTUAL, DOMAIN]);
+    }
+
+    fn add_pointer(&mut self, address: Ipv4Addr, name: &[&str]) {
         let [a, b, c, d] = address.octets().map(|octet| octet.to_string());
-        let (Some(key), Some(name)) =
-            (wire(&[&d, &c, &b, &a, "in-addr", "arpa"]), wire(&[id, DOMAIN]))
+        let (Some(key), Some(name)) = (wire(&[&d, &c, &b, &a, "in-addr", "arpa"]), wire(name))
         else {
             return;
         };

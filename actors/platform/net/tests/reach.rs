@@ -6,10 +6,10 @@ use super::*;
 use crate::node::mesh::Way;
 
 /// The host's address towards the other node, and that node's own.
-const LAN: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
-const MEMBER: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 2);
+pub(super) const LAN: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
+pub(super) const MEMBER: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 2);
 /// A container of the other node.
-const REMOTE: Ipv4Addr = Ipv4Addr::new(10, 101, 16, 2);
+pub(super) const REMOTE: Ipv4Addr = Ipv4Addr::new(10, 101, 16, 2);
 const METADATA: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);
 
 const API: u16 = 4400;
@@ -19,16 +19,16 @@ const SSH: u16 = 2222;
 const PUBLISHED: u16 = 9000;
 
 /// A host with two containers, another node and a stranger.
-struct Scene {
-    net: Net,
-    a: PathBuf,
-    b: PathBuf,
-    member: PathBuf,
-    stranger: PathBuf,
+pub(super) struct Scene {
+    pub(super) net: Net,
+    pub(super) a: PathBuf,
+    pub(super) b: PathBuf,
+    pub(super) member: PathBuf,
+    pub(super) stranger: PathBuf,
 }
 
 impl Scene {
-    async fn new(host: &Host) -> Self {
+    pub(super) async fn new(host: &Host) -> Self {
         let stranger = host.outside().await;
         let member = host.dir.join("member");
         drop(netns::ensure(&member).await.unwrap());
@@ -79,7 +79,7 @@ impl Scene {
 }
 
 /// Whether a connection from there is served; a short time has to do where it should not be.
-async fn reaches(from: Option<&PathBuf>, to: (Ipv4Addr, u16), wanted: bool) -> bool {
+pub(super) async fn reaches(from: Option<&PathBuf>, to: (Ipv4Addr, u16), wanted: bool) -> bool {
     let answers = move || {
         let stream = dial(to, if wanted { WAIT } else { REFUSED });
         stream.is_ok_and(|mut stream| !greeting(&mut stream).is_empty())
