@@ -32,6 +32,7 @@ mod first_route;
 mod history;
 mod images;
 mod install;
+mod isolation;
 mod leader_failover;
 mod linearizable;
 mod loaded;

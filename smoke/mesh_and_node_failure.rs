@@ -27,6 +27,8 @@ fn mesh_and_node_failure() {
     poll(|| place(&cluster, 3).is_some()).secs(30).expect("a replica on each node");
     nothing_shows_on_the_wire(&cluster);
     icmp_is_no_condition(&cluster);
+    keys_change_under_a_connection(&cluster);
+    ports_are_tried_both_ways(&cluster);
     a_restart_keeps_connections(&mut cluster);
     figures_show_the_peers(&cluster);
     a_lost_node_is_no_peer_any_more(&cluster);
@@ -101,6 +103,16 @@ fn nothing_shows_on_the_wire(cluster: &TestCluster) {
     }
     assert!(wire.len() > 6 << 20, "only {} bytes passed", wire.len());
     assert!(!wire.has(SECRET) && !wire.has("nobody-reads"), "the payload shows on the wire");
+    // Nor do names: as a question has them, and as a request would.
+    let ids = cluster.node(1).allocations("echo");
+    let look = |id: &str| {
+        let script = "nslookup echo.mill; echo | nc -w 2 echo.virtual.mill 9000; true";
+        let _ = cluster.node(1).mill(["exec", id, "--", "sh", "-c", script]).ok();
+    };
+    ids.iter().for_each(|one| look(one["id"].as_str().unwrap()));
+    for name in ["echo.mill", "\x04echo\x04mill", "\x04echo\x07virtual"] {
+        assert!(!wire.has(name), "{name:?} shows on the wire");
+    }
 }
 
 fn icmp_is_no_condition(cluster: &TestCluster) {
@@ -116,6 +128,45 @@ fn icmp_is_no_condition(cluster: &TestCluster) {
     nft(&format!("table ip deaf {{ {}; {}; }}", chain("a", "input"), chain("b", "forward")));
     talk(&dial(cluster, 1, place(cluster, 2).unwrap()), 1 << 20);
     nft("delete table ip deaf");
+}
+
+fn keys_change_under_a_connection(cluster: &TestCluster) {
+    let stream = dial(cluster, 1, place(cluster, 2).unwrap());
+    let keys = || {
+        let files = (1..=3).map(|n| std::fs::read(cluster.node(n).data().join("node/mesh")));
+        files.map(Result::unwrap).collect::<Vec<_>>()
+    };
+    let before = keys();
+    std::thread::scope(|scope| {
+        let talking = scope.spawn(|| (0..20).map(|_| talk(&stream, 100_000)).max());
+        let told = cluster.node(2).mill(["mesh", "rotate"]).ok();
+        assert_eq!(told.trim(), "n1, n2, n3 have new keys");
+        talking.join().unwrap();
+    });
+    talk(&stream, 1 << 20);
+    poll(|| keys().iter().zip(&before).all(|(now, then)| now != then)).secs(10).expect("new keys");
+    talk(&dial(cluster, 3, place(cluster, 1).unwrap()), 1 << 20);
+}
+
+fn ports_are_tried_both_ways(cluster: &TestCluster) {
+    let tried = |n: usize| cluster.node(n).mill(["doctor", "--peers"]);
+    let fine = tried(1).ok();
+    // Two ports of two others, from three nodes.
+    assert_eq!(fine.lines().filter(|line| line.contains(" ok ")).count(), 12, "{fine}");
+    let nft = |rules: &str| {
+        let mut nft = cluster.node(3).namespace().command("nft");
+        assert!(nft.arg(rules).status().unwrap().success(), "{rules}");
+    };
+    let chain = "chain a { type filter hook input priority -300; udp dport != 53 drop; };";
+    nft(&format!("table ip shut {{ {chain} }}"));
+    let told = tried(1).code(1);
+    nft("delete table ip shut");
+    for (from, to) in [("n1", "n3"), ("n3", "n2")] {
+        let hint = format!("/udp of {to} for {from}, and back");
+        assert!(told.stdout.contains(&hint), "{told:?}");
+    }
+    assert!(!told.stdout.contains("/udp of n2 for n1"), "{told:?}");
+    poll(|| tried(2).code == Some(0)).secs(30).expect("all ports answer again");
 }
 
 fn a_restart_keeps_connections(cluster: &mut TestCluster) {

@@ -58,6 +58,14 @@ fn answers(cluster: &TestCluster, n: usize, place: &str) -> bool {
     curl.status().unwrap().success()
 }
 
+/// Asks the service by its name, from inside a replica, as that node's names have it.
+fn asked_by_name(cluster: &TestCluster, at: usize, id: &str) {
+    let script = "n=0; while [ $n -lt 20 ]; do wget -qO- http://patient:8080/healthz \
+                  >/dev/null || echo lost; n=$((n+1)); done";
+    let told = cluster.node(at).mill(["exec", id, "--", "sh", "-c", script]).ok();
+    assert_eq!(told, "", "from {id}");
+}
+
 fn the_leader_is_cut_off(cluster: &mut TestCluster) {
     let lost = cluster.leader();
     let (near, name) = (beside(lost), format!("n{lost}"));
@@ -84,6 +92,11 @@ fn the_leader_is_cut_off(cluster: &mut TestCluster) {
     let _ = cluster.node(near).mill(["label", &format!("n{near}"), "side=majority"]).ok();
     poll(|| healthy_elsewhere(cluster, near, &name) == 3).secs(40).expect("three elsewhere");
     inside.end();
+    // By name nobody on either side is led to the other.
+    let here = format!("n{near}");
+    let there = running(cluster, near, "patient").into_iter().find(|one| one["node"] == here);
+    asked_by_name(cluster, near, there.unwrap()["id"].as_str().unwrap());
+    asked_by_name(cluster, lost, own["id"].as_str().unwrap());
 
     outside.during("the healing");
     cluster.undo(lost, Fault::Partition);

@@ -33,6 +33,7 @@ fn rejoin() {
     poll(|| healthy(&cluster, None) == 3).secs(30).expect("three replicas");
     let _ = cluster.node(3).up(&files::hello(&cluster.image("hello:v2"), 3)).ok();
     assert!(healthy(&cluster, Some("n3")) > 0, "it takes work as any other");
+    asked_by_name(&cluster, "n3");
 
     // Removed while it was away, it is told so by whomever it asks.
     cluster.node_mut(2).kill();
@@ -57,6 +58,21 @@ fn rejoin() {
     await_nodes(&cluster, "ready", &["n1", "n3", "n2"]);
     cluster.await_voters(3);
     poll(|| healthy(&cluster, None) == 3).secs(30).expect("three replicas again");
+    asked_by_name(&cluster, "n1");
+}
+
+/// Asks every replica by the service's name, from inside one of a node: through the mesh with the
+/// keys of now.
+fn asked_by_name(cluster: &TestCluster, from: &str) {
+    let all = cluster.node(1).allocations("hello");
+    let works = |one: &&Value| one["status"] == "running" && one["health"] == "healthy";
+    let own = all.iter().filter(works).find(|one| one["node"] == from).expect("a replica there");
+    let places = all.iter().filter(works).map(|one| one["address"].as_str().unwrap());
+    let each: String = places.map(|place| format!(" wget -qO- http://{place} &&")).collect();
+    let script = format!("{each} wget -qO- http://hello:8080");
+    let said =
+        cluster.node(1).mill(["exec", own["id"].as_str().unwrap(), "--", "sh", "-c", &script]);
+    assert_eq!(said.ok().matches("hello").count(), all.iter().filter(works).count() + 1);
 }
 
 /// What a node is told that asks to join under a name that is free once its old self is down.
