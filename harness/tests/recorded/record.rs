@@ -141,7 +141,7 @@ impl Script {
         for _ in 0..200 {
             let state = self.state();
             let settled = state.nodes.keys().map(|id| (*id, state.index)).collect();
-            let seen = plan::Observed { settled, ..Observed::default() };
+            let seen = plan::Observed { settled, ..plan::Observed::default() };
             // Past every delay that a drain has.
             let now = state.time.plus(Millis::secs(3));
             let commands = plan(&state, &seen, now, state.index.0, &Scope::All).commands;
