@@ -13,6 +13,7 @@ mod gauge;
 mod io;
 pub mod listen;
 pub mod local_ca;
+mod proxied;
 mod service;
 pub mod shared;
 

@@ -335,6 +335,7 @@ fn ingress(
     let local_ca = is_dev.then(|| LocalCa::open(&config.data_dir).map(Arc::new)).transpose()?;
     let settings = ingress::Settings {
         trusted: config.trusted_proxies.clone(),
+        proxy_protocol: config.proxy_protocol,
         local_names: is_dev,
         https_port: config.https.port(),
         local_ca,
