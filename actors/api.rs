@@ -25,6 +25,7 @@ mod logs;
 mod metrics;
 mod nodes;
 pub mod openapi;
+mod pauses;
 mod plans;
 mod reach;
 mod read;

@@ -3,9 +3,11 @@
 //! Owns the table of routes that the threads use, and is settled once they use it. Never touches a
 //! connection: that is the engine, on threads of its own.
 
+mod access;
 pub mod certs;
 mod connection;
 pub mod engine;
+mod gate;
 mod gauge;
 mod io;
 pub mod listen;
@@ -15,9 +17,12 @@ pub mod shared;
 #[cfg(test)]
 mod tests;
 
+pub use access::AccessLog;
+
 use crate::actors::mailbox::Stamp;
 use crate::actors::root::{self, Child, ChildMessage, RootRef, Supervised, View};
 use crate::id::Index;
+use crate::secret::Keyring;
 use engine::Threads;
 use listen::Addresses;
 use ractor::{Actor, ActorProcessingErr, ActorRef, SpawnErr};
@@ -42,6 +47,9 @@ impl ChildMessage for Msg {
     }
 }
 
+/// This node's keyring, once it has taken up what the state has for it.
+pub type TakeUp = Arc<dyn Fn(&str) -> Keyring + Send + Sync>;
+
 /// What it starts with.
 pub struct Args {
     /// Where it says what it has made true.
@@ -51,6 +59,8 @@ pub struct Args {
     /// What its threads share, over its restarts: those of a failed actor see the newest table,
     /// too.
     pub shared: Arc<Shared>,
+    /// What opens the secrets of routes with `auth`.
+    pub keyring: TakeUp,
 }
 
 /// The actor.
@@ -60,6 +70,7 @@ pub struct Proxy;
 pub struct State {
     root: RootRef,
     shared: Arc<Shared>,
+    keyring: TakeUp,
     threads: Option<Threads>,
     /// A current view has been shown.
     shown: bool,
@@ -86,7 +97,8 @@ impl Actor for Proxy {
         args: Args,
     ) -> Result<State, ActorProcessingErr> {
         let threads = Threads::start(&args.shared, args.addresses.doors()?)?;
-        Ok(State { root: args.root, shared: args.shared, threads: Some(threads), shown: false })
+        let Args { root, shared, keyring, .. } = args;
+        Ok(State { root, shared, keyring, threads: Some(threads), shown: false })
     }
 
     async fn handle(
@@ -119,13 +131,23 @@ impl State {
     /// log is replayed through old states.
     fn on_view(&mut self, view: &View) {
         let touched = &view.touched;
-        let news = touched.all || !touched.apps.is_empty() || !touched.allocations.is_empty();
+        let news = touched.all
+            || touched.routes
+            || touched.secrets
+            || !touched.apps.is_empty()
+            || !touched.allocations.is_empty();
         if view.current && (news || !self.shown) {
+            self.open_gates(view);
             self.shared.show(&view.state, view.node);
             self.shown = true;
         }
         let index = if view.current { view.index } else { Index(0) };
         // Root outlives its children.
         let _ = self.root.cast(root::Msg::Settled { child: Child::Proxy, index });
+    }
+
+    fn open_gates(&self, view: &View) {
+        let Some(node) = view.state.nodes.get(&view.node) else { return };
+        self.shared.gate.show(&view.state, || (self.keyring)(&node.keyring));
     }
 }

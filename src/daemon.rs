@@ -25,7 +25,7 @@ use crate::actors::platform::net::{Net, PublishOn};
 use crate::actors::platform::permissions::{self, OpenToOthers};
 use crate::actors::platform::private_containerd as private;
 use crate::actors::platform::{Places, Platform, PlatformError};
-use crate::actors::proxy::shared as ingress;
+use crate::actors::proxy::{self, shared as ingress};
 use crate::actors::raft::lock::{DataLock, LockError};
 use crate::actors::root::{self, Member, RootRef};
 use crate::actors::traffic::Traffic;
@@ -250,6 +250,8 @@ impl Node {
             None => Standing::Unclaimed,
         };
         let (sender, fatal) = mpsc::unbounded_channel();
+        let access =
+            proxy::AccessLog::start(config.data_dir.clone()).map_err(DaemonError::Thread)?;
         let shared = Arc::new(Shared {
             config: Arc::clone(&config),
             boot: BootId(rand::random()),
@@ -267,6 +269,7 @@ impl Node {
                     trusted: config.trusted_proxies.clone(),
                     local_names: config.mode == Mode::Dev,
                     https_port: config.https.port(),
+                    access: Some(access),
                 },
                 Arc::new(Traffic::default()),
             ),

@@ -11,9 +11,11 @@ use crate::api::views::{self, EventId};
 use crate::api::wire::{AcceptedEvent, ErrorDetail, RevisionView};
 use crate::fsm::command::Deploy;
 use crate::fsm::model::DeployStatus;
+use crate::fsm::secrets::{StoredSecret, secret_purpose};
 use crate::fsm::{Rejection, State};
-use crate::id::WorkloadName;
+use crate::id::{SecretName, WorkloadName};
 use crate::limits;
+use crate::node::ingress::auth::{Users, UsersError};
 use crate::scheduler::preview;
 use crate::scheduler::revise::{self, ResolveError, Resolved, Up};
 use crate::spec::image::{self, ReferenceError};
@@ -113,7 +115,7 @@ pub async fn prepare(
         parsed.problem(&[kind, found.workload.as_str(), found.field], found.message, found.hint)
     });
     let mut problems: Vec<Problem> = problems.collect();
-    problems.extend(secrets(state, &parsed, context.dev));
+    problems.extend(secrets(context, state, &parsed));
     problems.extend(revise::resolve_addresses(state, &parsed, &mut spec));
     problems.sort_by_key(|problem| problem.span);
     parsed.check(problems).map_err(invalid)?;
@@ -126,8 +128,9 @@ pub async fn prepare(
 }
 
 /// The secrets that the file needs and the cluster doesn't have, or has as what no variable can
-/// hold.
-fn secrets(state: &State, parsed: &Parsed, dev: bool) -> Vec<Problem> {
+/// hold, or as what says nobody may pass a route.
+fn secrets(context: &Context, state: &State, parsed: &Parsed) -> Vec<Problem> {
+    let dev = context.dev;
     let cluster = state.cluster.as_ref().map_or("", |cluster| cluster.name.as_str());
     let problem = |reference: &Reference| {
         let Target::Secret(name) = &reference.target else { return None };
@@ -139,11 +142,22 @@ fn secrets(state: &State, parsed: &Parsed, dev: bool) -> Vec<Problem> {
             Some(secret) if secret.binary && parsed.is_variable(reference) => {
                 format!("secret {name} is binary: no variable can hold it. Write secret-file")
             }
+            Some(secret) if parsed.is_auth(reference) => {
+                let error = users(context, name, secret)?;
+                format!("secret {name} can't be used for auth: {error}. Write it by htpasswd -B")
+            }
             Some(_) => return None,
         };
         Some(parsed.problem_at(reference.span, text, None))
     };
     parsed.references().filter_map(problem).collect()
+}
+
+/// Why a secret can't say who may pass a route. One that can't be opened here now is not judged.
+fn users(context: &Context, name: &SecretName, secret: &StoredSecret) -> Option<UsersError> {
+    let keyring = (context.doors.keyring)()?;
+    let opened = keyring.unwrap(&secret_purpose(name, secret.version), &secret.envelope()).ok()?;
+    Users::parse(&opened).err()
 }
 
 /// The images given by `?image=SERVICE=REF`.

@@ -11,6 +11,7 @@ use super::error::ApiError;
 use super::request::Request;
 use super::stream;
 use crate::actors::platform::logs::{LogTime, Query, merge};
+use crate::fsm::State;
 use crate::limits;
 use crate::units::{Millis, Timestamp};
 use following::Following;
@@ -22,7 +23,7 @@ use warp::reply::Response;
 pub async fn logs(context: Arc<Context>, request: Request) -> Result<Response, ApiError> {
     let query = query(&request)?;
     let reading = context.read().await?;
-    let scope = Scope::of(reading.state(), &names(&request))?;
+    let scope = scope(reading.state(), &request, query)?;
     let following = Following::new(&context, &reading.view, scope, query);
     let mut following = following.with_others(&context, request.role);
     let sources = following.open_new(&reading.view, query).map_err(unreadable)?;
@@ -35,16 +36,23 @@ pub async fn logs(context: Arc<Context>, request: Request) -> Result<Response, A
 pub async fn here(context: Arc<Context>, request: Request) -> Result<Response, ApiError> {
     let query = query(&request)?;
     let view = context.view().ok_or(ApiError::Starting)?;
-    let scope = Scope::of(&view.state, &names(&request))?;
+    let scope = scope(&view.state, &request, query)?;
     let mut following = Following::new(&context, &view, scope, query);
     let sources = following.open_new(&view, query).map_err(unreadable)?;
     let lines = merge(sources, query.tail);
     stream::open(&context, move |feed| following.run(lines, feed))
 }
 
-fn names(request: &Request) -> Vec<&str> {
+fn scope(state: &State, request: &Request, query: Query) -> Result<Scope, ApiError> {
     let in_path = request.params.get("name").map(String::as_str);
-    in_path.into_iter().chain(request.all("name")).collect()
+    let names: Vec<&str> = in_path.into_iter().chain(request.all("name")).collect();
+    match (request.flag("access")?, query.previous) {
+        (false, _) => Scope::of(state, &names),
+        (true, false) => Scope::requests(state, &names),
+        (true, true) => {
+            Err(ApiError::bad("an access log has no attempts", "leave previous or access out"))
+        }
+    }
 }
 
 fn unreadable(error: std::io::Error) -> ApiError {

@@ -9,6 +9,7 @@ mod images;
 mod logins;
 mod logs;
 mod nodes;
+mod pauses;
 mod reach;
 mod secrets;
 mod support;

@@ -9,6 +9,7 @@ use crate::actors::platform::{Platform, disk, logs, written};
 use crate::actors::root::NodeUsage;
 use crate::id::{AllocId, ContainerId};
 use crate::limits;
+use crate::node::ingress::access;
 use crate::units::MilliCpu;
 use ractor::{ActorRef, RpcReplyPort};
 use std::collections::BTreeSet;
@@ -92,7 +93,8 @@ impl State {
         self.measure();
         let Some(view) = self.view.as_ref().filter(|view| view.current) else { return };
         let live = view.state.allocations_on(view.node).filter(|a| a.is_live());
-        let live: BTreeSet<AllocId> = live.map(|allocation| allocation.id.clone()).collect();
+        let mut live: BTreeSet<AllocId> = live.map(|allocation| allocation.id.clone()).collect();
+        live.extend(access::logs_of(&view.state));
         let platform = Arc::clone(&self.platform);
         self.work.spawn(async move {
             let data = platform.places.data.clone();

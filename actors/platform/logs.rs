@@ -3,6 +3,7 @@
 //! A container's output goes to a logger process of its own (`logger`), which outlives the daemon;
 //! the daemon only reads the files. Never keeps log lines in memory or in the replicated state.
 
+mod access;
 mod cursor;
 mod files;
 mod format;
@@ -14,6 +15,7 @@ mod retire;
 mod watch;
 mod writer;
 
+pub use access::AccessWriter;
 pub use files::{directory, mark_ended, root};
 pub use format::{LogTime, Stream};
 pub use kept::{KeepError, install_from, install_logger, remove_unused, wrapper_of};

@@ -4,7 +4,9 @@
 
 mod answer;
 mod upstream;
+mod written;
 
+use super::gate::Verdict;
 use super::gauge::Seat;
 use super::shared::{Route, Shared};
 use crate::id::AllocId;
@@ -56,6 +58,10 @@ pub struct Ctx {
     head: Option<Duration>,
     /// The client is to stay with this replica from now on.
     stay: Option<String>,
+    /// The name under which it was let in.
+    user: Option<String>,
+    /// What mill answered itself.
+    error: Option<&'static str>,
 }
 
 /// An address: the client is sent there; none: the request is passed on.
@@ -124,12 +130,29 @@ impl Ingress {
         Ok(())
     }
 
+    /// Whether its name and password are good, where the route wants them.
+    async fn let_in(&self, session: &Session, ctx: &mut Ctx) -> std::result::Result<(), Refusal> {
+        let auth = ctx.route.as_ref().and_then(|route| route.route.options.auth.as_ref());
+        let Some(secret) = auth else { return Ok(()) };
+        let header = session.req_header().headers.get(header::AUTHORIZATION);
+        let header = header.and_then(|value| value.to_str().ok());
+        match self.shared.gate.admit(secret, header).await {
+            Verdict::Welcome(name) => ctx.user = Some(name),
+            Verdict::Stranger => return Err(Refusal::Unauthorized),
+            Verdict::Crowded => return Err(Refusal::TooMany),
+        }
+        Ok(())
+    }
+
     /// Routes a request.
     fn route(&self, session: &Session, ctx: &mut Ctx) -> Way {
         let wanted = self.receive(session, ctx)?;
         let found = self.shared.routes().find(&wanted.host, &wanted.normal);
         let route = found.ok_or(Refusal::NoRoute)?;
         ctx.route = Some(Arc::clone(&route));
+        if let Some(pause) = &route.paused {
+            return Err(Refusal::Paused(pause.message.clone()));
+        }
         let told = ctx.told.as_ref().ok_or(Refusal::Internal)?;
         Self::check(&route, told, session.req_header())?;
         ctx.normal = wanted.normal;
@@ -166,6 +189,8 @@ impl ProxyHttp for Ingress {
             patience: None,
             head: None,
             stay: None,
+            user: None,
+            error: None,
         }
     }
 
@@ -176,6 +201,11 @@ impl ProxyHttp for Ingress {
     /// Before the engine's own modules look at the request.
     async fn early_request_filter(&self, session: &mut Session, ctx: &mut Ctx) -> Result<()> {
         ctx.way = self.route(session, ctx);
+        if ctx.way.is_ok()
+            && let Err(refusal) = self.let_in(session, ctx).await
+        {
+            ctx.way = Err(refusal);
+        }
         if ctx.route.as_ref().is_some_and(|route| route.route.options.compress)
             && let Some(module) = session.downstream_modules_ctx.get_mut::<ResponseCompression>()
         {
@@ -192,6 +222,7 @@ impl ProxyHttp for Ingress {
                 Ok(true)
             }
             Err(refusal) => {
+                ctx.error = Some(refusal.code());
                 answer::refuse(session, &refusal).await?;
                 Ok(true)
             }
@@ -333,6 +364,9 @@ impl ProxyHttp for Ingress {
                 self.shared.traffic.ended(&route.figures, answered, took);
             }
             None => self.shared.traffic.refused(answered),
+        }
+        if let Some(access) = &self.shared.settings.access {
+            written::down(access, session, answered, ctx);
         }
     }
 

@@ -2,13 +2,16 @@
 //!
 //! Owns the swap of the table, which no request notices. Never holds a connection.
 
+use super::access::AccessLog;
 use super::certs::Certificates;
+use super::gate::Gate;
 use super::gauge::Gauge;
 use crate::actors::traffic::{RouteTraffic, Traffic, source};
 use crate::cidr::Cidr;
 use crate::fsm::State;
 use crate::id::{AllocId, NodeId};
 use crate::limits::{INGRESS_CONNECTIONS, INGRESS_SOURCE};
+use crate::node::ingress::access::log_of;
 use crate::node::ingress::table::{Maker, Rule, Table};
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
@@ -31,6 +34,8 @@ pub struct Settings {
     pub local_names: bool,
     /// The port that clients reach HTTPS by.
     pub https_port: u16,
+    /// Where requests are written down.
+    pub access: Option<AccessLog>,
 }
 
 /// What the threads share.
@@ -39,6 +44,8 @@ pub struct Shared {
     pub settings: Settings,
     /// What is counted.
     pub traffic: Arc<Traffic>,
+    /// Who may pass routes with `auth`.
+    pub gate: Gate,
     /// The certificates of the hosts.
     pub certificates: Arc<Certificates>,
     table: ArcSwap<Routes>,
@@ -54,6 +61,7 @@ impl Shared {
         Arc::new(Self {
             settings,
             traffic,
+            gate: Gate::default(),
             certificates: Arc::default(),
             table: ArcSwap::from_pointee(Routes::default()),
             gauges: Mutex::default(),
@@ -89,7 +97,15 @@ impl Shared {
         let keys: std::collections::BTreeSet<&str> =
             table.rules().map(|rule| rule.key.as_str()).collect();
         self.traffic.keep(|key| keys.contains(key));
-        self.table.store(Arc::new(table));
+        let before = self.table.swap(Arc::new(table));
+        self.close_logs(&before, state);
+    }
+
+    /// Nothing more is written of services that are gone.
+    fn close_logs(&self, before: &Routes, state: &State) {
+        let Some(access) = &self.settings.access else { return };
+        let gone = before.rules().filter(|rule| state.owner(&rule.service).is_none());
+        gone.for_each(|rule| access.close(log_of(Some(&rule.service))));
     }
 
     /// A place for one more connection; none if there are too many, or of that source.

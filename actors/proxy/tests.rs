@@ -1,6 +1,7 @@
 //! Tests of the engine: real connections to real servers on loopback.
 
 mod abuse;
+mod gates;
 mod passing;
 mod rules;
 mod support;

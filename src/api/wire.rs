@@ -19,7 +19,7 @@ pub use exec::ExecControl;
 pub use explain::*;
 pub use image::{LayerProgress, LoginRequest, LoginView};
 pub use node::{DrainRequest, DrainView, LabelsRequest, LeftView, MeshView};
-pub use route::{RouteView, TrafficView};
+pub use route::{AccessView, PauseRequest, PauseView, RouteView, TrafficView};
 pub use secret::*;
 pub use task::{RunView, SpawnRequest, TaskView};
 pub use token::{NewTokenView, TokenRequest, TokenView};
@@ -238,11 +238,11 @@ pub struct StatusView {
 }
 
 /// A line that a program wrote.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct LogLineView {
     /// When the node read it.
     pub ts: String,
-    /// `stdout`, `stderr`, or `event` for what mill says between the lines.
+    /// `stdout`, `stderr`, `access`, or `event` for what mill says between the lines.
     pub stream: String,
     /// Without its end.
     pub line: String,
@@ -250,6 +250,9 @@ pub struct LogLineView {
     pub allocation: String,
     /// Where.
     pub node: String,
+    /// The request, in an access log.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub access: Option<Box<AccessView>>,
 }
 
 /// An image that nodes of the cluster have.

@@ -2,6 +2,7 @@
 
 use super::args::DurationArg;
 use super::client::{Client, Resuming, escape, query};
+use super::table::NONE;
 use super::ui::{CHANGE, FAINT, Ui};
 use super::{Context, error::CliError, shown};
 use crate::api::wire::LogLineView;
@@ -29,6 +30,9 @@ pub struct LogsArgs {
     /// of everything
     #[argh(switch)]
     pub all: bool,
+    /// the requests that proxies took, of these services or all
+    #[argh(switch)]
+    pub access: bool,
 }
 
 pub(super) async fn run(args: LogsArgs, context: &Context) -> Result<(), CliError> {
@@ -39,7 +43,11 @@ pub(super) async fn run(args: LogsArgs, context: &Context) -> Result<(), CliErro
 
 /// Where the lines are asked for; the daemon merges them.
 fn path(args: &LogsArgs) -> Result<String, CliError> {
-    match (args.all, args.names.is_empty()) {
+    if args.access && args.previous {
+        return Err(CliError::usage("--access takes no --previous", "See mill logs --help"));
+    }
+    match (args.all || args.access, args.names.is_empty()) {
+        (true, false) if args.access && !args.all => {}
         (true, false) => {
             return Err(CliError::usage("--all takes no names", "See mill logs --help"));
         }
@@ -53,6 +61,7 @@ fn path(args: &LogsArgs) -> Result<String, CliError> {
         ("tail", args.tail.map(|tail| tail.to_string())),
         ("since", args.since.map(|since| since.0.to_string())),
         ("previous", args.previous.then(|| "true".to_owned())),
+        ("access", args.access.then(|| "true".to_owned())),
     ];
     if let [name] = args.names.as_slice() {
         return Ok(query(&format!("/v1/logs/{}", escape(name)), &pairs));
@@ -84,7 +93,7 @@ fn print(ui: Ui, line: &LogLineView) -> Result<(), CliError> {
 
 /// A line as people read it: `12:04:01.220 web-0-k3f9 n1 | GET / 200 3ms`.
 pub fn render(line: &LogLineView, ui: Ui) -> String {
-    let LogLineView { ts, stream, line: text, allocation, node } = line;
+    let LogLineView { ts, stream, line: text, allocation, node, .. } = line;
     if stream == "event" && allocation.is_empty() {
         // Of a node, which the text names.
         return ui.paint(CHANGE, &format!("--- {text}"));
@@ -92,6 +101,7 @@ pub fn render(line: &LogLineView, ui: Ui) -> String {
     if stream == "event" {
         return ui.paint(CHANGE, &format!("--- {allocation} {text}"));
     }
+    let allocation = if allocation.is_empty() { NONE } else { allocation };
     let head = ui.paint(FAINT, &format!("{} {allocation} {node} |", clock(ts)));
     // Into a pipe it goes as the program wrote it.
     if ui.live { format!("{head} {}", shown::line(text)) } else { format!("{head} {text}") }
@@ -117,6 +127,7 @@ mod tests {
             line: text.to_owned(),
             allocation: "web-0-k3f9".to_owned(),
             node: "n1".to_owned(),
+            access: None,
         }
     }
 
@@ -128,6 +139,7 @@ mod tests {
             since: Some(DurationArg(crate::units::Millis(1500))),
             previous: false,
             all: false,
+            access: false,
         }
     }
 
@@ -148,6 +160,12 @@ mod tests {
         assert_eq!(path(&args(&[])).unwrap_err().code(), 2);
         let all = LogsArgs { all: true, follow: false, tail: None, since: None, ..args(&[]) };
         assert_eq!(path(&all).unwrap(), "/v1/logs");
+        let access = LogsArgs { access: true, ..all };
+        assert_eq!(path(&access).unwrap(), "/v1/logs?access=true");
+        let of_web = LogsArgs { access: true, ..args(&["web"]) };
+        assert_eq!(path(&of_web).unwrap(), format!("/v1/logs/web?{rest}&access=true"));
+        let both = LogsArgs { previous: true, ..of_web };
+        assert_eq!(path(&both).unwrap_err().code(), 2);
         assert_eq!(path(&LogsArgs { all: true, ..args(&["web"]) }).unwrap_err().code(), 2);
     }
 }

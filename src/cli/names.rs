@@ -16,8 +16,6 @@ const LATER: &[&str] = &[
     "restore",
     "top",
     "import",
-    "route pause",
-    "route resume",
     "backup verify",
 ];
 

@@ -2,10 +2,10 @@
 
 use super::table::{self, NONE, Table};
 use super::{Context, error::CliError};
-use crate::api::wire::{RouteView, TrafficView};
+use crate::api::wire::{PauseRequest, RouteView, TrafficView};
 use argh::{ArgsInfo, FromArgs};
 
-/// List the routes.
+/// List, pause and resume the routes.
 #[derive(Debug, FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "route", help_triggers("-h", "--help"))]
 pub struct RouteArgs {
@@ -20,6 +20,10 @@ pub struct RouteArgs {
 pub enum RouteCommand {
     /// `mill route list`.
     List(ListArgs),
+    /// `mill route pause`.
+    Pause(PauseArgs),
+    /// `mill route resume`.
+    Resume(ResumeArgs),
 }
 
 /// List the routes, with the requests that they got.
@@ -27,12 +31,44 @@ pub enum RouteCommand {
 #[argh(subcommand, name = "list", help_triggers("-h", "--help"))]
 pub struct ListArgs {}
 
+/// Answer every request for a host with a page of maintenance, on every node.
+#[derive(Debug, FromArgs, ArgsInfo)]
+#[argh(subcommand, name = "pause", help_triggers("-h", "--help"))]
+pub struct PauseArgs {
+    /// the host, as mill route list shows it
+    #[argh(positional)]
+    pub host: String,
+    /// what clients are told, one line
+    #[argh(option)]
+    pub message: Option<String>,
+}
+
+/// Let requests for a paused host through again.
+#[derive(Debug, FromArgs, ArgsInfo)]
+#[argh(subcommand, name = "resume", help_triggers("-h", "--help"))]
+pub struct ResumeArgs {
+    /// the host, as mill route list shows it
+    #[argh(positional)]
+    pub host: String,
+}
+
 pub(super) async fn run(args: RouteArgs, context: &Context) -> Result<(), CliError> {
-    let RouteCommand::List(_) = args.command;
     let client = context.client()?;
-    let routes = client.routes().await?;
+    let (routes, changed) = match args.command {
+        RouteCommand::List(_) => (client.routes().await?, None),
+        RouteCommand::Pause(PauseArgs { host, message }) => {
+            let routes = client.pause(&host, &PauseRequest { message }).await?;
+            (routes, Some(format!("{host}  paused; end it: mill route resume {host}")))
+        }
+        RouteCommand::Resume(ResumeArgs { host }) => {
+            (client.resume(&host).await?, Some(format!("{host}  resumed")))
+        }
+    };
     if context.ui.json {
         return context.ui.document(&routes);
+    }
+    if let Some(changed) = changed {
+        return context.ui.print(&changed);
     }
     context.ui.print(&list(&routes).render(context.ui))?;
     context.note_stale(&client);
@@ -49,6 +85,7 @@ fn list(routes: &[RouteView]) -> Table {
                 (format!("{}{port}", route.service), route.healthy.to_string())
             }
         };
+        let healthy = if route.paused.is_some() { "paused".to_owned() } else { healthy };
         table.row(vec![
             route.route.clone().into(),
             leads.into(),
@@ -89,6 +126,7 @@ fn errors(traffic: &TrafficView) -> String {
 #[cfg(test)]
 pub mod tests {
     use super::*;
+    use crate::api::wire::PauseView;
     use crate::cli::ps::tests::PLAIN;
 
     /// Some requests.
@@ -112,6 +150,7 @@ pub mod tests {
             app: "shop".to_owned(),
             port: None,
             to: None,
+            paused: None,
             healthy: 2,
             traffic: traffic(),
         };
@@ -127,12 +166,16 @@ pub mod tests {
             traffic: TrafficView { requests_per_second: 0.25, ..TrafficView::default() },
             ..web.clone()
         };
+        let pause = PauseView { message: String::new(), since: "T".to_owned() };
+        let old =
+            RouteView { route: "z.example.com".to_owned(), paused: Some(pause), ..admin.clone() };
         let expected = "\
 ROUTE                  SERVICE                  HEALTHY  REQ/s  ERRORS  P99
 app.example.com        web                      2        212    0.5%    38ms
 app.example.com/admin  web:admin                2        0      -       -
 www.example.com        https://app.example.com  -        0.2    -       -
+z.example.com          web:admin                paused   0      -       -
 ";
-        assert_eq!(list(&[web, admin, www]).render(PLAIN), expected);
+        assert_eq!(list(&[web, admin, www, old]).render(PLAIN), expected);
     }
 }

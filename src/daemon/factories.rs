@@ -69,7 +69,14 @@ async fn start_proxy(
     let missing = || SpawnErr::StartupFailed("the node is no member yet".into());
     let equipment = shared.equipment.get().ok_or_else(missing)?;
     let addresses = Arc::clone(&equipment.ingress);
-    proxy::start(proxy::Args { root, addresses, shared: Arc::clone(&shared.ingress) }).await
+    let platform = Arc::clone(shared.platform.get().ok_or_else(missing)?);
+    let keyring: proxy::TakeUp = Arc::new(move |sealed| {
+        // The images know what else it opens.
+        platform.images.use_keyring(sealed);
+        platform.secrets.keyring().clone()
+    });
+    let shared = Arc::clone(&shared.ingress);
+    proxy::start(proxy::Args { root, addresses, shared, keyring }).await
 }
 
 async fn start_mesh(shared: Arc<Shared>, root: RootRef) -> Result<Supervised<mesh::Msg>, SpawnErr> {

@@ -154,6 +154,7 @@ impl State {
             Command::Mesh(place) => self.place_in_mesh(place, touched),
             Command::Secrets(change) => self.change_secrets(change, touched),
             Command::Volumes(change) => self.change_volumes(change, touched),
+            Command::Routes(change) => self.change_routes(change, touched),
             Command::Unreadable => {
                 let what = "the entry holds no command of this version".to_owned();
                 Err(Rejection::Illegal { what })

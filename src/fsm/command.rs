@@ -12,6 +12,7 @@ use super::keys::Rotate;
 use super::loaded::ImageChange;
 use super::mesh::MeshPlace;
 use super::model::{DeployKind, DeployStatus, Exit, HookWhen, Observed, Role, WorkloadSpec};
+use super::routes::RouteChange;
 use super::secrets::SecretChange;
 use super::volumes::VolumeChange;
 use crate::id::{AllocId, AppName, BootId, NodeId, Revision, SpecHash, TokenId, WorkloadName};
@@ -173,6 +174,8 @@ pub enum Command {
     Secrets(SecretChange),
     /// Change the volumes. Needs level 3.
     Volumes(VolumeChange),
+    /// Change the routes beside what files say. Needs level 3.
+    Routes(RouteChange),
     /// What an entry of the log holds that is no command: refused, the same on every node. Never
     /// written.
     #[serde(skip)]
@@ -187,7 +190,7 @@ impl Command {
         match self {
             Self::Images(_) => super::loaded::LOADED_LEVEL,
             Self::Secrets(_) => super::secrets::SECRETS_LEVEL,
-            Self::Notice(_) | Self::Standstill { .. } => NEXT_LEVEL,
+            Self::Notice(_) | Self::Standstill { .. } | Self::Routes(_) => NEXT_LEVEL,
             Self::Steps(steps) if steps.actions.iter().any(Action::is_next) => NEXT_LEVEL,
             Self::Deploy(deploy) if deploy.has_route_options() => NEXT_LEVEL,
             Self::Mesh(_) => super::mesh::MESH_LEVEL,

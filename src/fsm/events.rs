@@ -112,6 +112,10 @@ pub enum EventKind {
     TokenCreated,
     /// A token was taken back.
     TokenRevoked,
+    /// A host was paused, or its message changed.
+    RoutePaused,
+    /// A host was resumed.
+    RouteResumed,
 }
 
 impl EventKind {
@@ -153,6 +157,8 @@ impl EventKind {
             Self::NodeRemoved => "node-removed",
             Self::TokenCreated => "token-created",
             Self::TokenRevoked => "token-revoked",
+            Self::RoutePaused => "route-paused",
+            Self::RouteResumed => "route-resumed",
         }
     }
 }
@@ -177,6 +183,9 @@ pub fn record(before: &State, after: &mut State, touched: &Touched) {
     }
     for id in &touched.tokens {
         found.token(id, before, after);
+    }
+    if touched.routes {
+        found.pauses(before, after);
     }
     found.keep(after);
 }
@@ -343,6 +352,21 @@ impl Found {
                 Health::Unhealthy => push(EventKind::AllocationUnhealthy, is.message.clone()),
                 Health::None | Health::Checking => {}
             }
+        }
+    }
+
+    fn pauses(&mut self, before: &State, after: &State) {
+        for (host, new) in &after.pauses {
+            let old = before.pauses.get(host);
+            if old.is_some_and(|old| Arc::ptr_eq(old, new)) {
+                continue;
+            }
+            let words = if new.message.is_empty() { "" } else { ": " };
+            let message = format!("{host}{words}{}", new.message);
+            self.push(EventKind::RoutePaused, |event| event.message = Some(message));
+        }
+        for host in before.pauses.keys().filter(|host| !after.pauses.contains_key(*host)) {
+            self.push(EventKind::RouteResumed, |event| event.message = Some(host.clone()));
         }
     }
 

@@ -20,6 +20,7 @@ pub mod mesh;
 pub mod model;
 mod nodes;
 mod recover;
+pub mod routes;
 mod runs;
 pub mod secrets;
 mod standstill;
@@ -102,6 +103,9 @@ pub struct State {
     /// Persistent volumes.
     #[serde(default, skip_serializing_if = "OrdMap::is_empty")]
     pub volumes: volumes::Volumes,
+    /// Hosts that are paused.
+    #[serde(default, skip_serializing_if = "OrdMap::is_empty")]
+    pub pauses: routes::Pauses,
     /// The last versions of names that were deleted.
     #[serde(default, skip_serializing_if = "OrdMap::is_empty")]
     pub deleted_secrets: OrdMap<SecretName, u64>,
@@ -224,6 +228,8 @@ pub struct Touched {
     pub secrets: bool,
     /// The volumes.
     pub volumes: bool,
+    /// The paused hosts.
+    pub routes: bool,
 }
 
 /// What an entry did.
@@ -247,6 +253,7 @@ impl Touched {
             images: true,
             secrets: true,
             volumes: true,
+            routes: true,
             ..Self::default()
         }
     }
@@ -259,6 +266,7 @@ impl Touched {
         self.images |= other.images;
         self.secrets |= other.secrets;
         self.volumes |= other.volumes;
+        self.routes |= other.routes;
         self.tokens.extend(other.tokens.iter().cloned());
         self.allocations.extend(other.allocations.iter().cloned());
         self.apps.extend(other.apps.iter().cloned());

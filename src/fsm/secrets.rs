@@ -107,8 +107,9 @@ impl State {
     pub fn users_of_secret(&self, name: &SecretName) -> BTreeSet<WorkloadName> {
         let mut users = BTreeSet::new();
         let needs = |hash| {
-            let stored = self.spec(hash);
-            stored.is_some_and(|stored| stored.spec.run().secrets().contains(name))
+            let Some(stored) = self.spec(hash) else { return false };
+            let auth = stored.spec.service().into_iter().flat_map(|service| service.auth());
+            stored.spec.run().secrets().into_iter().chain(auth).any(|one| one == name)
         };
         for app in self.apps.values() {
             for (workload, service) in &app.services {
@@ -122,6 +123,12 @@ impl State {
         let live = self.allocations.values().filter(|one| one.is_live() && needs(&one.spec));
         users.extend(live.map(|one| one.workload.clone()));
         users
+    }
+
+    /// The secrets that say who may pass a route.
+    #[must_use]
+    pub fn auth_secrets(&self) -> BTreeSet<&SecretName> {
+        self.routed().flat_map(|spec| spec.auth()).collect()
     }
 
     /// The services of which a replica started with an older value, by secret, each with the

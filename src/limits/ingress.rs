@@ -60,5 +60,23 @@ pub const LIMIT_SOURCES: usize = 10_000;
 pub const FIGURE_SLOTS: usize = 12;
 /// Length of a slot of figures.
 pub const FIGURE_SLOT: Duration = Duration::from_secs(5);
+/// Passwords that are checked at once.
+pub const AUTH_CHECKS: usize = 2;
+/// Requests whose passwords are checked or wait for it; more are told to come again.
+pub const AUTH_WAITING: usize = 64;
+/// Headers with a right password that are remembered of a secret.
+pub const AUTH_KNOWN: usize = 1_000;
+/// Requests that wait to be written down.
+pub const ACCESS_WAITING: usize = 8_192;
+/// Requests that are written down at once.
+pub const ACCESS_BATCH: usize = 1_000;
+/// Longest path of a request that is written down, in bytes.
+pub const ACCESS_PATH_MAX: usize = 2_048;
+/// Longest of its other parts.
+pub const ACCESS_TEXT_MAX: usize = 256;
+/// Most hosts that are paused at once.
+pub const PAUSES_MAX: usize = 1_000;
+/// Longest message of a paused host, in bytes.
+pub const PAUSE_MESSAGE_MAX: usize = 500;
 const _: () = assert!(UPSTREAM_IDLE.as_secs() < 5);
 const _: () = assert!(DRAIN_MOST.as_secs() < super::CHILD_STOP.as_secs());

@@ -3,6 +3,8 @@
 //! Owns what both engines of the proxy call, so that they can't differ. Never reads or writes a
 //! connection.
 
+pub mod access;
+pub mod auth;
 pub mod chunks;
 pub mod figures;
 #[cfg(test)]

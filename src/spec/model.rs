@@ -249,6 +249,11 @@ impl ServiceSpec {
     pub fn port(&self, name: Option<&str>) -> Option<u16> {
         self.ports.iter().find(|p| p.name.as_deref() == name).map(|p| p.port)
     }
+
+    /// The secrets that say who may pass its routes.
+    pub fn auth(&self) -> impl Iterator<Item = &SecretName> {
+        self.routes.iter().filter_map(|route| route.options.auth.as_ref())
+    }
 }
 
 impl RunSpec {

@@ -40,7 +40,7 @@ pub struct FromFile {
 pub enum Target {
     /// `${service.NAME.address}`.
     Service(WorkloadName),
-    /// `${secret(NAME)}` or `secret-file`.
+    /// `${secret(NAME)}`, `secret-file` or `auth`.
     Secret(SecretName),
 }
 
@@ -93,6 +93,14 @@ impl Parsed {
         let service = self.spec.services.get(&reference.workload).map(|one| &one.run);
         let task = self.spec.tasks.get(&reference.workload).map(|one| &one.run);
         service.or(task).is_some_and(run)
+    }
+
+    /// Whether the secret of a reference says who may pass a route of its service.
+    #[must_use]
+    pub fn is_auth(&self, reference: &Reference) -> bool {
+        let service = self.spec.services.get(&reference.workload);
+        let Target::Secret(wanted) = &reference.target else { return false };
+        service.is_some_and(|service| service.auth().any(|name| name == wanted))
     }
 
     /// The config files that are read beside the file before it is sent.

@@ -6,11 +6,7 @@ use super::parsed::Parsed;
 use super::report::Problem;
 
 /// Paths of fields, `*` for any name, and what they are called.
-const FIELDS: &[(&[&str], &str)] = &[
-    (&["service", "*", "route", "*", "auth"], "basic authentication of routes"),
-    (&["service", "*", "route", "*", "log"], "access logs"),
-    (&["service", "*", "update", "canary"], "canaries"),
-];
+const FIELDS: &[(&[&str], &str)] = &[(&["service", "*", "update", "canary"], "canaries")];
 
 /// Everything in a file that this build can't execute, with its place.
 #[must_use]
@@ -62,11 +58,7 @@ task \"t\" { image \"busybox\"; env { S \"${secret(s)}\" } }
         let parsed = read("f", FILE).unwrap();
         let found: Vec<(u32, u32, String)> =
             unsupported(&parsed).into_iter().map(|p| (p.line, p.column, p.message)).collect();
-        let expected = [
-            (6, 28, "service \"web\"", "basic authentication of routes"),
-            (6, 51, "service \"web\"", "access logs"),
-            (9, 19, "service \"web\"", "canaries"),
-        ];
+        let expected = [(9, 19, "service \"web\"", "canaries")];
         let expected: Vec<(u32, u32, String)> = expected
             .into_iter()
             .map(|(line, column, who, what)| {

@@ -79,6 +79,7 @@ fn lists(what: &str) -> Option<&'static str> {
         "deployment" => "mill history lists them",
         "token" => "mill token list lists them",
         "image" => "mill image list lists them",
+        "route of the host" | "paused host" => "mill route list lists them",
         "login for" => "mill image logins lists them",
         "allocation"
         | "run of a task"

@@ -10,11 +10,12 @@ use crate::actors::api::stream::{Feed, Left};
 use crate::actors::platform::logs::{Event, LogLine, Merged, Query, Stream};
 use crate::actors::root::View;
 use crate::api::views;
-use crate::api::wire::LogLineView;
+use crate::api::wire::{AccessView, LogLineView};
 use crate::fsm::State;
 use crate::fsm::model::Role;
 use crate::id::{AllocId, NodeId};
 use crate::limits;
+use crate::node::ingress::access;
 use futures_util::StreamExt as _;
 use futures_util::stream::SelectAll;
 use std::collections::BTreeSet;
@@ -97,12 +98,14 @@ impl Following {
                 opened.push(self.source.read(&allocation.id, query)?);
             }
         }
+        for log in self.scope.access_logs(&view.state) {
+            if self.known.insert(log.clone()) {
+                opened.push(self.source.read(&log, query)?);
+            }
+        }
         let Some(others) = &mut self.others else { return Ok(opened) };
-        for allocation in view.state.allocations.values() {
-            let node = allocation.node;
-            let is_new = node != view.node && !others.asked.contains(&node);
-            if is_new && self.scope.holds(allocation) {
-                others.asked.insert(node);
+        for node in self.scope.nodes(&view.state) {
+            if node != view.node && others.asked.insert(node) {
                 let elsewhere = Elsewhere {
                     node,
                     scope: self.scope.query(),
@@ -173,7 +176,12 @@ impl Following {
 
     /// Begins to read what came into being while the others were followed.
     fn open_late(&mut self, view: &View) -> Vec<Lines> {
-        if view.state.allocations.ptr_eq(&self.shown.allocations) {
+        let (now, then) = (&view.state, &self.shown);
+        let same = match self.scope {
+            Scope::Requests(_) => now.apps.ptr_eq(&then.apps) && now.nodes.ptr_eq(&then.nodes),
+            _ => now.allocations.ptr_eq(&then.allocations),
+        };
+        if same {
             return Vec::new();
         }
         let query = Query { follow: true, ..Query::default() };
@@ -206,6 +214,7 @@ impl Following {
                 line: text,
                 allocation: allocation.id.to_string(),
                 node: views::node_name(&view.state, allocation.node),
+                access: None,
             };
             feed.send(None, "", &data).await?;
         }
@@ -238,7 +247,9 @@ impl Following {
             line,
             allocation: allocation.to_string(),
             node: node.map_or_else(|| self.node.clone(), |node| node.to_string()),
+            access: None,
         };
+        let data = if matches!(self.scope, Scope::Requests(_)) { request(data) } else { data };
         feed.send(None, &id, &data).await
     }
 }
@@ -251,5 +262,18 @@ pub(super) fn note(node: &str, line: String) -> LogLineView {
         line,
         allocation: String::new(),
         node: node.to_owned(),
+        access: None,
     }
+}
+
+/// A line of an access log, as it is shown: what the proxy wrote is for programs.
+fn request(mut line: LogLineView) -> LogLineView {
+    line.allocation = String::new();
+    if let Ok(request) = serde_json::from_str::<AccessView>(&line.line) {
+        line.stream = "access".to_owned();
+        line.line = access::line(&request);
+        line.allocation = request.allocation.clone().unwrap_or_default();
+        line.access = Some(Box::new(request));
+    }
+    line
 }

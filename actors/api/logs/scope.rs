@@ -6,13 +6,19 @@ use crate::actors::api::allocations;
 use crate::actors::api::error::ApiError;
 use crate::fsm::State;
 use crate::fsm::model::Allocation;
-use crate::id::{AllocId, WorkloadName};
+use crate::id::{AllocId, NodeId, WorkloadName};
+use crate::node::ingress::access;
 use std::collections::BTreeSet;
 
 /// Whose lines are wanted.
 pub(super) enum Scope {
     Everything,
-    Named { workloads: BTreeSet<WorkloadName>, allocations: BTreeSet<AllocId> },
+    Named {
+        workloads: BTreeSet<WorkloadName>,
+        allocations: BTreeSet<AllocId>,
+    },
+    /// The access logs of these services; of none: all.
+    Requests(BTreeSet<WorkloadName>),
 }
 
 impl Scope {
@@ -36,9 +42,42 @@ impl Scope {
         Ok(Self::Named { workloads, allocations })
     }
 
+    /// The access logs of services.
+    pub(super) fn requests(state: &State, names: &[&str]) -> Result<Self, ApiError> {
+        let service = |name: &&str| {
+            let service = WorkloadName::from(*name);
+            let owner = state.owner(&service);
+            let known = owner.is_some_and(|app| app.services.contains_key(&service));
+            let missing = || ApiError::NotFound { what: "service", name: (*name).to_owned() };
+            if known { Ok(service) } else { Err(missing()) }
+        };
+        names.iter().map(service).collect::<Result<_, _>>().map(Self::Requests)
+    }
+
+    /// The access logs that a node may have of it.
+    pub(super) fn access_logs(&self, state: &State) -> BTreeSet<AllocId> {
+        match self {
+            Self::Requests(services) if services.is_empty() => access::logs_of(state),
+            Self::Requests(services) => {
+                services.iter().map(|service| access::log_of(Some(service))).collect()
+            }
+            _ => BTreeSet::new(),
+        }
+    }
+
+    /// The nodes that may have lines of it.
+    pub(super) fn nodes(&self, state: &State) -> BTreeSet<NodeId> {
+        if let Self::Requests(_) = self {
+            return state.nodes.keys().copied().collect();
+        }
+        let held = state.allocations.values().filter(|allocation| self.holds(allocation));
+        held.map(|allocation| allocation.node).collect()
+    }
+
     pub(super) fn holds(&self, allocation: &Allocation) -> bool {
         match self {
             Self::Everything => true,
+            Self::Requests(_) => false,
             Self::Named { workloads, allocations } => {
                 workloads.contains(&allocation.workload) || allocations.contains(&allocation.id)
             }
@@ -49,6 +88,9 @@ impl Scope {
     pub(super) fn is_over(&self, state: &State) -> bool {
         match self {
             Self::Everything => false,
+            Self::Requests(services) => {
+                !services.is_empty() && services.iter().all(|name| state.owner(name).is_none())
+            }
             Self::Named { workloads, allocations } => {
                 let may_come = |id| state.runs.get(id).is_some_and(|run| run.ended_at.is_none());
                 let is_live =
@@ -65,10 +107,17 @@ impl Scope {
 
     /// As the query of a request for the same.
     pub(super) fn query(&self) -> String {
-        let Self::Named { workloads, allocations } = self else { return String::new() };
-        let names = workloads.iter().map(ToString::to_string);
-        // Neither has a letter that a query could take for something else.
-        let all = names.chain(allocations.iter().map(ToString::to_string));
-        all.map(|name| format!("&name={name}")).collect()
+        // No name has a letter that a query could take for something else.
+        let names = |all: &BTreeSet<WorkloadName>| -> String {
+            all.iter().map(|name| format!("&name={name}")).collect()
+        };
+        match self {
+            Self::Everything => String::new(),
+            Self::Requests(services) => format!("&access=true{}", names(services)),
+            Self::Named { workloads, allocations } => {
+                let ids: String = allocations.iter().map(|id| format!("&name={id}")).collect();
+                names(workloads) + &ids
+            }
+        }
     }
 }

@@ -1,8 +1,9 @@
-//! Routes of what the cluster keeps for what runs: images, logins, volumes, secrets, tokens.
+//! Routes of what the cluster keeps for what runs: images, logins, volumes, secrets, tokens, paused
+//! hosts.
 //!
 //! Never answers a request itself.
 
-use super::super::{images, logins, secrets, tokens, volumes};
+use super::super::{images, logins, pauses, secrets, tokens, volumes};
 use super::parts::{change, forget, get, parameter};
 use super::{Gives, Route, Takes, Verb, shape};
 use crate::api::wire;
@@ -62,6 +63,27 @@ pub(super) const KEPT: &[Route] = &[
         |c, r| Box::pin(logins::remove(c, r)),
         "Log out of a registry",
     ),
+    Route {
+        body: Takes::Json(shape::<wire::PauseRequest>()),
+        status: 200,
+        ..change(
+            Verb::Post,
+            "/v1/routes/{host}/pause",
+            |c, r| Box::pin(pauses::pause(c, r)),
+            Gives::List(shape::<wire::RouteView>()),
+            "Answer every request for a host with a page of maintenance; answers the host's routes",
+        )
+    },
+    Route {
+        status: 200,
+        ..change(
+            Verb::Post,
+            "/v1/routes/{host}/resume",
+            |c, r| Box::pin(pauses::resume(c, r)),
+            Gives::List(shape::<wire::RouteView>()),
+            "Let requests for a paused host through again; answers the host's routes",
+        )
+    },
     get(
         "/v1/volumes",
         |c, r| Box::pin(volumes::list(c, r)),

@@ -19,6 +19,7 @@ pub const LOG_QUERY: &[Parameter] = &[
     parameter("tail", "only so many lines from the end"),
     parameter("since", "only lines since a time (RFC 3339) or for a duration (10m, or seconds)"),
     parameter("previous", "of the attempt before the newest"),
+    parameter("access", "the requests that proxies took, of services or all"),
 ];
 
 /// What a stream of a deployment tells.

@@ -15,6 +15,8 @@ use sha2::Digest as _;
 
 /// The cookie by which a client stays with a replica.
 const COOKIE: &str = "mill-replica";
+/// How a name and password are asked for.
+const CHALLENGE: &str = "Basic realm=\"restricted\", charset=\"UTF-8\"";
 /// For how long browsers are told to use HTTPS only: a year.
 const HSTS: &str = "max-age=31536000";
 
@@ -27,6 +29,9 @@ pub(super) async fn refuse(session: &mut Session, refusal: &Refusal) -> Result<(
     head.insert_header(header::CONTENT_TYPE, kind)?;
     head.insert_header("Mill-Error", refusal.code())?;
     head.insert_header(header::CACHE_CONTROL, "no-store")?;
+    if *refusal == Refusal::Unauthorized {
+        head.insert_header(header::WWW_AUTHENTICATE, CHALLENGE)?;
+    }
     if let Some(seconds) = refusal.retry_after() {
         head.insert_header(header::RETRY_AFTER, seconds.to_string())?;
     }
@@ -58,6 +63,7 @@ pub(super) async fn failed(session: &mut Session, error: &Error, ctx: &mut Ctx) 
     let Some(refusal) = refusal.filter(|_| !begun) else {
         return FailToProxy { error_code: 0, can_reuse_downstream: false };
     };
+    ctx.error = Some(refusal.code());
     session.set_keepalive(None);
     if let Err(error) = refuse(session, &refusal).await {
         tracing::debug!(%error, "a client has gone before its answer");

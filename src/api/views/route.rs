@@ -3,7 +3,7 @@
 //! Never judges them.
 
 use super::Observed;
-use crate::api::wire::{RouteView, TrafficView};
+use crate::api::wire::{PauseView, RouteView, TrafficView};
 use crate::fsm::State;
 use crate::id::WorkloadName;
 use crate::node::ingress::figures::Requests;
@@ -28,6 +28,7 @@ pub fn routes(state: &State, seen: &Observed) -> Vec<RouteView> {
                 app: app.name.to_string(),
                 port: route.port.clone(),
                 to: route.options.to.clone(),
+                paused: paused(state, &route.host),
                 healthy,
                 traffic: of_keys(seen, &keys(route)),
             }));
@@ -35,6 +36,11 @@ pub fn routes(state: &State, seen: &Observed) -> Vec<RouteView> {
     }
     all.sort_by(|one, other| (&one.host, &one.path).cmp(&(&other.host, &other.path)));
     all
+}
+
+fn paused(state: &State, host: &str) -> Option<PauseView> {
+    let pause = state.pauses.get(host)?;
+    Some(PauseView { message: pause.message.clone(), since: pause.since.to_string() })
 }
 
 /// The requests of a service by its routes; absent where it has none and got none.

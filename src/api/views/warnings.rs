@@ -69,7 +69,20 @@ pub(super) fn warnings(state: &State, seen: &Observed) -> Vec<WarningView> {
     all.extend(of_secrets(state));
     all.extend(state.allocations.values().filter_map(|allocation| of_removal(allocation)));
     all.extend(of_volumes(state, seen));
+    all.extend(of_pauses(state, seen.now));
     all
+}
+
+/// Hosts that serve the page of maintenance.
+fn of_pauses(state: &State, now: Timestamp) -> impl Iterator<Item = WarningView> {
+    state.pauses.iter().map(move |(host, pause)| {
+        let quote = if host.contains('*') { "'" } else { "" };
+        WarningView {
+            subject: host.clone(),
+            message: format!("paused for {}", short(now.since(pause.since))),
+            command: Some(format!("mill route resume {quote}{host}{quote}")),
+        }
+    })
 }
 
 /// Volumes that are nearly full, by what was asked for.

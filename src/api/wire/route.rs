@@ -20,6 +20,63 @@ pub struct TrafficView {
     pub p99: Option<f64>,
 }
 
+/// A request that a proxy took, as the access log has it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct AccessView {
+    /// The client's address.
+    pub client: String,
+    /// The name under which a route with `auth` let it in.
+    pub user: Option<String>,
+    /// `HTTP/1.1`, `HTTP/2.0`.
+    pub protocol: String,
+    /// The client spoke TLS.
+    pub tls: bool,
+    /// The method.
+    pub method: String,
+    /// The host as the client wrote it.
+    pub host: String,
+    /// Path and query as the client wrote them, cut at 2,048 bytes.
+    pub path: String,
+    /// What was answered; 0: the client has gone before.
+    pub status: u16,
+    /// Bytes of the answer's body.
+    pub bytes: u64,
+    /// Seconds until the answer's end.
+    pub duration: f64,
+    /// Host and path of the route.
+    pub route: Option<String>,
+    /// The route's service.
+    pub service: Option<String>,
+    /// The replica that was asked last.
+    pub allocation: Option<String>,
+    /// The `Mill-Error`, where the answer is mill's own.
+    pub error: Option<String>,
+    /// The `X-Request-Id` that the container got.
+    pub request_id: String,
+    /// The header of that name.
+    pub referer: Option<String>,
+    /// The header `User-Agent`.
+    pub agent: Option<String>,
+}
+
+/// A host that is paused.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct PauseView {
+    /// What clients are told; empty: the usual.
+    pub message: String,
+    /// Since when.
+    pub since: String,
+}
+
+/// What the clients of a host are told while it is paused.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PauseRequest {
+    /// One line; absent: the usual.
+    #[serde(default)]
+    pub message: Option<String>,
+}
+
 /// A route.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct RouteView {
@@ -37,6 +94,9 @@ pub struct RouteView {
     pub port: Option<String>,
     /// Where it redirects to, if it leads to no container.
     pub to: Option<String>,
+    /// It is paused: its requests get the page of maintenance.
+    #[serde(default)]
+    pub paused: Option<PauseView>,
     /// Replicas that may get requests.
     pub healthy: u32,
     /// Its requests.

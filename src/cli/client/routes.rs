@@ -6,9 +6,10 @@ use super::{Call, Client, ClientError, Events, escape, query};
 use crate::api::wire::{
     AllocationView, AppView, DeploymentView, DrainRequest, HealthView, ImageView, InitRequest,
     InitView, JoinRequest, JoinView, LabelsRequest, LeaveRequest, LeaveView, LoginRequest,
-    LoginView, NewTokenView, NodeView, PlanView, RevisionView, RollbackRequest, RotatedView,
-    RouteView, RunView, ScaleRequest, SecretRequest, SecretValueView, SecretView, SecretsRequest,
-    ServiceView, SpawnRequest, StatusView, TokenRequest, TokenView, VolumeView, WhyView,
+    LoginView, NewTokenView, NodeView, PauseRequest, PlanView, RevisionView, RollbackRequest,
+    RotatedView, RouteView, RunView, ScaleRequest, SecretRequest, SecretValueView, SecretView,
+    SecretsRequest, ServiceView, SpawnRequest, StatusView, TokenRequest, TokenView, VolumeView,
+    WhyView,
 };
 use hyper::Method;
 use serde::de::DeserializeOwned;
@@ -51,6 +52,23 @@ impl Client {
     /// `GET /v1/status`.
     pub async fn status(&self) -> Answer<StatusView> {
         self.get("/v1/status").await
+    }
+
+    /// `POST /v1/routes/{host}/pause`.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub async fn pause(&self, host: &str, request: &PauseRequest) -> Answer<Vec<RouteView>> {
+        let path = format!("/v1/routes/{}/pause", escape(host));
+        self.call(Call::new(Method::POST, path).json(request)).await
+    }
+
+    /// `POST /v1/routes/{host}/resume`.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub async fn resume(&self, host: &str) -> Answer<Vec<RouteView>> {
+        self.call(Call::new(Method::POST, format!("/v1/routes/{}/resume", escape(host)))).await
     }
 
     /// `GET /v1/routes`.

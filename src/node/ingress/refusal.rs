@@ -10,6 +10,8 @@ use std::fmt::Write as _;
 pub enum Refusal {
     /// The head can't be read, or could be read in two ways.
     BadRequest(&'static str),
+    /// It has no name and password that the route lets in.
+    Unauthorized,
     /// Its address is not among those that the route allows.
     NotAllowed,
     /// Nobody has this host and path.
@@ -44,6 +46,7 @@ impl Refusal {
     pub fn status(&self) -> u16 {
         match self {
             Self::BadRequest(_) => 400,
+            Self::Unauthorized => 401,
             Self::NotAllowed => 403,
             Self::NoRoute => 404,
             Self::SlowRequest => 408,
@@ -62,6 +65,7 @@ impl Refusal {
     fn reason(&self) -> &'static str {
         match self.status() {
             400 => "Bad Request",
+            401 => "Unauthorized",
             403 => "Forbidden",
             404 => "Not Found",
             408 => "Request Timeout",
@@ -81,6 +85,7 @@ impl Refusal {
     pub fn code(&self) -> &'static str {
         match self {
             Self::BadRequest(_) => "bad-request",
+            Self::Unauthorized => "unauthorized",
             Self::NotAllowed => "not-allowed",
             Self::NoRoute => "no-route",
             Self::SlowRequest => "slow-request",
@@ -102,6 +107,7 @@ impl Refusal {
     pub fn sentence(&self) -> &str {
         match self {
             Self::BadRequest(why) => why,
+            Self::Unauthorized => "A name and password are needed here",
             Self::NotAllowed => "This address is not allowed here",
             Self::NoRoute => "No service has this address",
             Self::SlowRequest => "The request did not arrive in time",

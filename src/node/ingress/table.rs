@@ -6,6 +6,7 @@
 use super::{host, path};
 use crate::fsm::State;
 use crate::fsm::model::Allocation;
+use crate::fsm::routes::Pause;
 use crate::id::{AllocId, NodeId, SpecHash, WorkloadName};
 use crate::spec::model::{RouteSpec, ServiceSpec};
 use std::collections::BTreeMap;
@@ -36,6 +37,8 @@ pub struct Rule<F, G> {
     pub route: RouteSpec,
     /// Those that may get traffic; empty: none is healthy.
     pub replicas: Vec<Replica<G>>,
+    /// Its requests get the page of maintenance.
+    pub paused: Option<Arc<Pause>>,
     /// What is counted of it.
     pub figures: F,
 }
@@ -105,11 +108,13 @@ impl<F, G> Table<F, G> {
             let replicas = claim.targets.into_iter().map(replica).collect();
             let figures = (maker.figures)(&key);
             let (service, route) = (claim.service.clone(), claim.route);
+            let paused = paused(state, &host);
             hosts.entry(host).or_default().push(Arc::new(Rule {
                 key,
                 service,
                 route,
                 replicas,
+                paused,
                 figures,
             }));
         }
@@ -142,6 +147,12 @@ impl<F, G> Table<F, G> {
         let parent = host::parent(host).map(|parent| format!("*.{parent}"));
         self.hosts.contains_key(host) || parent.is_some_and(|p| self.hosts.contains_key(&p))
     }
+}
+
+/// A name that only a developer's machine has is paused with the one that it is made of.
+fn paused(state: &State, host: &str) -> Option<Arc<Pause>> {
+    let real = || state.pauses.get(host.strip_suffix(".localhost")?);
+    state.pauses.get(host).or_else(real).cloned()
 }
 
 fn claims_of(state: &State, local_names: bool) -> Vec<Claim<'_>> {

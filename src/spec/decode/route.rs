@@ -4,13 +4,14 @@
 
 use super::super::model::{RateLimit, RouteOptions, RouteSpec};
 use super::super::outline::Block;
+use super::super::parsed::{Reference, Target};
 use super::super::slips::quoted;
 use super::super::value::{self, Line};
 use super::network::{Ports, target, url_path};
 use super::values::{At, check_secret};
 use super::{Ctx, Fields, Scope};
 use crate::cidr::Cidr;
-use crate::id::SecretName;
+use crate::id::{SecretName, WorkloadName};
 
 /// Headers that frame an answer or belong to one connection: no file changes them.
 const OWN_HEADERS: &[&str] = &[
@@ -70,7 +71,7 @@ fn options(ctx: &mut Ctx, scope: &Scope, line: &Line) -> RouteOptions {
         to: at("to").and_then(|at| redirect_to(ctx, at)),
         timeout: at("timeout").and_then(|at| at.duration(ctx, 1_000)),
         body_max: at("body-max").and_then(|at| at.size(ctx, 0)),
-        auth: at("auth").and_then(|at| secret(ctx, at)),
+        auth: at("auth").and_then(|at| secret(ctx, scope, at)),
         sticky: sticky.unwrap_or_default(),
         compress: compress.unwrap_or_default(),
         allow: at("allow").map(|at| ranges(ctx, at)).unwrap_or_default(),
@@ -145,10 +146,19 @@ fn redirect_to(ctx: &mut Ctx, at: At) -> Option<String> {
     None
 }
 
-fn secret(ctx: &mut Ctx, at: At) -> Option<SecretName> {
+fn secret(ctx: &mut Ctx, scope: &Scope, at: At) -> Option<SecretName> {
     let text = at.text(ctx)?;
     match check_secret(&text) {
-        Ok(()) => Some(text.into()),
+        Ok(()) => {
+            let name = SecretName::from(text);
+            ctx.references.push(Reference {
+                target: Target::Secret(name.clone()),
+                workload: WorkloadName::from(scope.name.as_str()),
+                kind: scope.kind,
+                span: at.value.span,
+            });
+            Some(name)
+        }
         Err(why) => {
             at.error(ctx, &format!("the secret's name {text:?} {why}"), None);
             None

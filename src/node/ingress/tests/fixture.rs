@@ -4,7 +4,7 @@
 
 use crate::fsm::command::{Action, Deploy, Place, Report, Steps};
 use crate::fsm::model::{self, DeployKind, Health, Phase, WorkloadSpec};
-use crate::fsm::{Command, State, apply_next, fixture};
+use crate::fsm::{Command, Rejection, State, apply_next, fixture};
 use crate::id::{AllocId, Attempt, BootId, NodeId, WorkloadName};
 use crate::units::Millis;
 use std::collections::BTreeMap;
@@ -27,8 +27,13 @@ impl Case {
     }
 
     fn change(&mut self, command: Command) {
+        self.try_change(command).unwrap();
+    }
+
+    /// Applies a command, which may be refused.
+    pub fn try_change(&mut self, command: Command) -> Result<(), Rejection> {
         let time = self.state.time.plus(Millis(500));
-        let _ = apply_next(&mut self.state, time, command).outcome.unwrap();
+        apply_next(&mut self.state, time, command).outcome.map(drop)
     }
 
     /// Deploys another file.
