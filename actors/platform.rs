@@ -7,6 +7,7 @@ pub mod apparmor;
 pub mod containerd;
 pub mod disk;
 pub mod exec;
+pub mod handover;
 pub mod image;
 pub mod logs;
 pub mod mesh;

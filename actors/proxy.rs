@@ -22,6 +22,7 @@ pub use access::AccessLog;
 use crate::actors::mailbox::Stamp;
 use crate::actors::root::{self, Child, ChildMessage, RootRef, Supervised, View};
 use crate::id::Index;
+use crate::limits::INGRESS_HELD;
 use crate::secret::Keyring;
 use engine::Threads;
 use listen::Addresses;
@@ -35,6 +36,8 @@ pub enum Msg {
     View(View),
     /// How long does a message wait here?
     Stamped(Stamp),
+    /// Clients have waited long enough for a table.
+    Serve,
 }
 
 impl ChildMessage for Msg {
@@ -68,9 +71,8 @@ pub struct Proxy;
 
 /// What it keeps.
 pub struct State {
-    root: RootRef,
-    shared: Arc<Shared>,
-    keyring: TakeUp,
+    args: Args,
+    /// None until there is a table: connections wait to be accepted.
     threads: Option<Threads>,
     /// A current view has been shown.
     shown: bool,
@@ -93,12 +95,16 @@ impl Actor for Proxy {
 
     async fn pre_start(
         &self,
-        _myself: ActorRef<Msg>,
+        myself: ActorRef<Msg>,
         args: Args,
     ) -> Result<State, ActorProcessingErr> {
-        let threads = Threads::start(&args.shared, args.addresses.doors()?)?;
-        let Args { root, shared, keyring, .. } = args;
-        Ok(State { root, shared, keyring, threads: Some(threads), shown: false })
+        let mut state = State { args, threads: None, shown: false };
+        if state.args.shared.is_known() {
+            state.serve()?;
+        } else {
+            myself.send_after(INGRESS_HELD, || Msg::Serve);
+        }
+        Ok(state)
     }
 
     async fn handle(
@@ -108,8 +114,9 @@ impl Actor for Proxy {
         state: &mut State,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            Msg::View(view) => state.on_view(&view),
+            Msg::View(view) => state.on_view(&view)?,
             Msg::Stamped(stamp) => stamp.arrived(),
+            Msg::Serve => state.serve()?,
         }
         Ok(())
     }
@@ -129,7 +136,7 @@ impl Actor for Proxy {
 impl State {
     /// Until the view is known to be current, what was true before the restart is not shown: the
     /// log is replayed through old states.
-    fn on_view(&mut self, view: &View) {
+    fn on_view(&mut self, view: &View) -> std::io::Result<()> {
         let touched = &view.touched;
         let news = touched.all
             || touched.routes
@@ -138,16 +145,27 @@ impl State {
             || !touched.allocations.is_empty();
         if view.current && (news || !self.shown) {
             self.open_gates(view);
-            self.shared.show(&view.state, view.node);
+            self.args.shared.show(&view.state, view.node);
             self.shown = true;
+            self.serve()?;
         }
         let index = if view.current { view.index } else { Index(0) };
         // Root outlives its children.
-        let _ = self.root.cast(root::Msg::Settled { child: Child::Proxy, index });
+        let _ = self.args.root.cast(root::Msg::Settled { child: Child::Proxy, index });
+        Ok(())
+    }
+
+    /// Accepts connections from now on.
+    fn serve(&mut self) -> std::io::Result<()> {
+        if self.threads.is_none() {
+            let doors = self.args.addresses.doors()?;
+            self.threads = Some(Threads::start(&self.args.shared, doors)?);
+        }
+        Ok(())
     }
 
     fn open_gates(&self, view: &View) {
         let Some(node) = view.state.nodes.get(&view.node) else { return };
-        self.shared.gate.show(&view.state, || (self.keyring)(&node.keyring));
+        self.args.shared.gate.show(&view.state, || (self.args.keyring)(&node.keyring));
     }
 }

@@ -44,6 +44,20 @@ fn main() {
     }
 }
 
+/// A WebSocket on which the version comes again and again, until somebody ends it. Its key is not
+/// answered: the clients of these tests don't look.
+fn talk(mut stream: &TcpStream) -> std::io::Result<()> {
+    let head = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n\
+                Upgrade: websocket\r\n\r\n";
+    stream.write_all(head.as_bytes())?;
+    let version = std::env::var("VERSION").unwrap_or_default();
+    let length = u8::try_from(version.len()).unwrap_or_default();
+    loop {
+        stream.write_all(&[&[0x81, length], version.as_bytes()].concat())?;
+        std::thread::park_timeout(Duration::from_millis(50));
+    }
+}
+
 /// Answers the requests of one connection until it is to close.
 fn serve(stream: &TcpStream, shared: &Shared) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
@@ -58,6 +72,9 @@ fn serve(stream: &TcpStream, shared: &Shared) -> std::io::Result<()> {
             header.clear();
         }
         let path = request.split(' ').nth(1).unwrap_or("/");
+        if path == "/socket" {
+            return talk(stream);
+        }
         if path == "/slow" {
             std::thread::park_timeout(SLOW);
         }

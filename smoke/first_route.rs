@@ -55,6 +55,8 @@ fn first_route() {
     poll(|| node.mill(["status"]).ok().contains("ms")).secs(20).expect("a P99 in the status");
     println!("{}", node.mill(["status"]).ok());
 
+    paused_and_written_down(&node, &http);
+
     let _ = node.mill(["scale", "hello", "0"]).ok();
     let ill = ask(&http, "app.example.com", "/", "Accept: application/json\r\n");
     assert!(
@@ -68,6 +70,33 @@ fn first_route() {
         text.replace("app \"hello\"", "app \"other\"").replace("\"hello\" {", "\"other\" {");
     let refused = node.up(&other).code(2);
     assert!(refused.stderr.contains("leads to hello of app hello"), "{}", refused.stderr);
+}
+
+/// A page of maintenance in the place of a host, and what was asked of it.
+fn paused_and_written_down(node: &TestDaemon, http: &str) {
+    let pause = ["route", "pause", "app.example.com", "--message", "Back at noon"];
+    let _ = node.mill(pause).ok();
+    let page = || ask(http, "app.example.com", "/paused", "");
+    poll(|| page().contains("503 Back at noon\n")).secs(20).expect("the page");
+    assert!(page().contains("Mill-Error: paused"), "{}", page());
+    assert!(ask(http, "any.example.org", "/api", "").starts_with("HTTP/1.1 200 "));
+    assert!(node.mill(["route", "list"]).ok().contains("paused"));
+    assert!(node.mill(["status"]).ok().contains("mill route resume app.example.com"));
+    let _ = node.mill(["route", "resume", "app.example.com"]).ok();
+    poll(|| page().starts_with("HTTP/1.1 200 ")).secs(20).expect("the service");
+
+    let lines = || node.mill(["logs", "--access", "hello"]).ok();
+    poll(|| lines().contains("GET app.example.com/paused 200 ")).secs(20).expect("its line");
+    let all = lines();
+    assert!(all.contains("GET app.example.com/paused 503 ") && all.contains(" paused\n"), "{all}");
+    assert!(!all.contains(" no-route\n"), "{all}");
+    let last = node.mill(["logs", "--access", "-n", "1", "--json"]).ok();
+    let last: serde_json::Value = serde_json::from_str(&last).unwrap();
+    assert_eq!(
+        (&last["stream"], &last["access"]["client"]),
+        (&"access".into(), &"127.0.0.1".into())
+    );
+    assert!(node.mill(["logs", "--access"]).ok().contains(" no-route\n"));
 }
 
 #[test]

@@ -52,6 +52,7 @@ mod reach;
 #[allow(dead_code, reason = "shared with harness/, which uses other parts of it")]
 mod registry;
 mod rejoin;
+mod restart;
 mod rollback;
 mod rolling_update;
 mod secrets;
@@ -66,4 +67,5 @@ mod task_lifecycle;
 mod tasks;
 mod traffic;
 mod volumes;
+mod websocket_through_a_deploy;
 mod zero_downtime;

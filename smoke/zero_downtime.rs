@@ -40,4 +40,12 @@ fn zero_downtime() {
     for client in clients {
         client.end();
     }
+    // Each node has written down what it took, and shows what the others have.
+    let access = cluster.node(1).mill(["logs", "--access", "patient", "--since", "10m"]).ok();
+    for n in 1..=3 {
+        assert!(
+            access.contains(&format!(" n{n} | 172.31.0.")),
+            "no line of n{n} in {access:.2000}"
+        );
+    }
 }

@@ -241,7 +241,8 @@ impl Node {
             // Not served yet, but a taken address is told now.
             None => {
                 equipment::plain(&config)?;
-                equipment::ingress(&config).map(|_| None)?
+                equipment::try_ingress(&config)?;
+                None
             }
         };
         // Before the API answers: a member never says that it is none.

@@ -30,7 +30,7 @@ pub(super) async fn serve(
     if let Err(error) = stream.set_nodelay(true) {
         return tracing::debug!(%error, "a client's connection broke at once");
     }
-    let io = match tls {
+    let mut io = match tls {
         None => Io::plain(stream, peer),
         Some(tls) => match timeout(HANDSHAKE_WAIT, tls.accept(stream)).await {
             Ok(Ok(stream)) => Io::tls(stream, peer),
@@ -39,6 +39,9 @@ pub(super) async fn serve(
         },
     };
     if io.is_h2() {
+        if !matches!(timeout(HEAD_WAIT, io.begin()).await, Ok(Ok(true))) {
+            return tracing::debug!(%peer, "a client didn't begin to speak HTTP/2");
+        }
         engine.process_new(Box::new(io), &stopping).await;
         return;
     }

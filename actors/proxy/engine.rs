@@ -5,7 +5,8 @@
 use super::connection::{self, Engine};
 use super::service::Ingress;
 use super::shared::Shared;
-use crate::limits::{DRAIN_MOST, UPSTREAM_KEPT, UPSTREAM_TRIES};
+use crate::limits::{DRAIN_MOST, KEEP_WAIT, UPSTREAM_KEPT, UPSTREAM_TRIES};
+use pingora_core::apps::HttpServerOptions;
 use pingora_core::server::configuration::ServerConf;
 use pingora_proxy::HttpProxy;
 use std::io;
@@ -93,6 +94,9 @@ fn engine(shared: Arc<Shared>) -> Engine {
         ..ServerConf::default()
     };
     let mut engine = HttpProxy::new(Ingress { shared }, Arc::new(conf));
+    let mut options = HttpServerOptions::default();
+    options.h2_idle_timeout = Some(KEEP_WAIT);
+    engine.server_options = Some(options);
     engine.handle_init_modules();
     Arc::new(engine)
 }

@@ -3,12 +3,16 @@
 //! Owns what a taken address means. Never accepts.
 
 use super::engine::Doors;
+use crate::actors::platform::handover;
 use crate::limits::INGRESS_THREADS;
 use nix::sys::socket::{setsockopt, sockopt};
 use std::io;
 use std::net::SocketAddr;
 use tokio::net::TcpSocket;
 
+/// What systemd keeps the listeners as.
+const HTTP: &str = "mill-http";
+const HTTPS: &str = "mill-https";
 /// Connections that wait to be accepted, at each listener.
 const BACKLOG: u32 = 4096;
 
@@ -36,9 +40,30 @@ impl Addresses {
     /// # Errors
     /// Another program has one of them.
     pub fn open(http: SocketAddr, https: SocketAddr) -> Result<Self, Refused> {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let threads = cores.min(INGRESS_THREADS);
+        let threads = threads();
         Ok(Self { http: all(http, threads, "--http")?, https: all(https, threads, "--https")? })
+    }
+
+    /// Those that systemd kept over a restart of the process, else new ones, which it is given to
+    /// keep. Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// As [`Addresses::open`].
+    pub fn take(http: SocketAddr, https: SocketAddr) -> Result<Self, Refused> {
+        match (kept(HTTP, http), kept(HTTPS, https)) {
+            (Some(http), Some(https)) => {
+                tracing::info!("the proxy's addresses were kept over the restart");
+                return Ok(Self { http, https });
+            }
+            (one, other) => {
+                handover::close(&one.unwrap_or_default());
+                handover::close(&other.unwrap_or_default());
+            }
+        }
+        let opened = Self::open(http, https)?;
+        handover::keep(HTTP, opened.http.iter());
+        handover::keep(HTTPS, opened.https.iter());
+        Ok(opened)
     }
 
     /// For each thread its own.
@@ -68,6 +93,24 @@ impl Addresses {
     pub fn https(&self) -> Option<SocketAddr> {
         self.https.first().and_then(|listener| listener.local_addr().ok())
     }
+}
+
+/// How many threads there are to be.
+fn threads() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from).min(INGRESS_THREADS)
+}
+
+/// What systemd kept of an address, if it is whole.
+fn kept(name: &str, address: SocketAddr) -> Option<Vec<std::net::TcpListener>> {
+    let kept = handover::kept(name);
+    let is_it =
+        |listener: &std::net::TcpListener| listener.local_addr().is_ok_and(|own| own == address);
+    if kept.len() == threads() && kept.iter().all(is_it) {
+        return Some(kept);
+    }
+    // It would hold connections that nobody accepts.
+    handover::close(&kept);
+    None
 }
 
 fn all(

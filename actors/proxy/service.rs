@@ -12,11 +12,12 @@ use super::shared::{Route, Shared};
 use crate::id::AllocId;
 use crate::limits::ROUTE_BODY;
 use crate::node::ingress::forward::{self, Claims, FORGEABLE, Sender, Told};
+use crate::node::ingress::frames::Frames;
 use crate::node::ingress::refusal::Refusal;
 use crate::node::ingress::{host, path};
 use async_trait::async_trait;
 use bytes::Bytes;
-use hyper::header;
+use hyper::{StatusCode, header};
 use pingora_core::modules::http::HttpModules;
 use pingora_core::modules::http::compression::{ResponseCompression, ResponseCompressionBuilder};
 use pingora_core::protocols::Digest;
@@ -58,6 +59,8 @@ pub struct Ctx {
     head: Option<Duration>,
     /// The client is to stay with this replica from now on.
     stay: Option<String>,
+    /// The container's side of a WebSocket.
+    socket: Option<Frames>,
     /// The name under which it was let in.
     user: Option<String>,
     /// What mill answered itself.
@@ -148,7 +151,9 @@ impl Ingress {
     fn route(&self, session: &Session, ctx: &mut Ctx) -> Way {
         let wanted = self.receive(session, ctx)?;
         let found = self.shared.routes().find(&wanted.host, &wanted.normal);
-        let route = found.ok_or(Refusal::NoRoute)?;
+        // A node that has just started may know of none.
+        let missing = || if self.shared.is_known() { Refusal::NoRoute } else { Refusal::NoReplica };
+        let route = found.ok_or_else(missing)?;
         ctx.route = Some(Arc::clone(&route));
         if let Some(pause) = &route.paused {
             return Err(Refusal::Paused(pause.message.clone()));
@@ -165,6 +170,12 @@ impl Ingress {
 fn peer_of(session: &Session) -> IpAddr {
     let inet = session.client_addr().and_then(|address| address.as_inet());
     inet.map_or(Ipv4Addr::UNSPECIFIED.into(), |address| address.ip())
+}
+
+fn is_websocket(response: &ResponseHeader) -> bool {
+    let protocol = response.headers.get(header::UPGRADE).and_then(|value| value.to_str().ok());
+    response.status == StatusCode::SWITCHING_PROTOCOLS
+        && protocol.is_some_and(|protocol| protocol.eq_ignore_ascii_case("websocket"))
 }
 
 fn body_max(route: &Route) -> u64 {
@@ -189,6 +200,7 @@ impl ProxyHttp for Ingress {
             patience: None,
             head: None,
             stay: None,
+            socket: None,
             user: None,
             error: None,
         }
@@ -301,6 +313,7 @@ impl ProxyHttp for Ingress {
         if response.status.as_u16() >= 200 || response.status.as_u16() == 101 {
             ctx.patience = None;
             ctx.head = Some(ctx.started.elapsed());
+            ctx.socket = is_websocket(response).then(Frames::default);
             if let Some(seat) = &ctx.seat {
                 seat.gauge().answered();
             }
@@ -318,6 +331,23 @@ impl ProxyHttp for Ingress {
             answer::dress(session, response, ctx)?;
         }
         Ok(())
+    }
+
+    /// A WebSocket whose container ends it without a word is closed as the protocol wants it.
+    fn response_body_filter(
+        &self,
+        _session: &mut Session,
+        body: &mut Option<Bytes>,
+        end: bool,
+        ctx: &mut Ctx,
+    ) -> Result<Option<Duration>> {
+        let Some(socket) = &mut ctx.socket else { return Ok(None) };
+        let bytes = body.as_deref().unwrap_or_default();
+        socket.advance(bytes);
+        if end && let Some(goodbye) = socket.end() {
+            *body = Some([bytes, goodbye].concat().into());
+        }
+        Ok(None)
     }
 
     fn fail_to_connect(

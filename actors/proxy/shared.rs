@@ -18,7 +18,7 @@ use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// The routes as the threads use them.
 pub type Routes = Table<Arc<RouteTraffic>, Arc<Gauge>>;
@@ -50,6 +50,8 @@ pub struct Shared {
     pub certificates: Arc<Certificates>,
     table: ArcSwap<Routes>,
     gauges: Mutex<BTreeMap<AllocId, Arc<Gauge>>>,
+    /// It is a current one.
+    known: AtomicBool,
     connections: AtomicUsize,
     sources: Mutex<BTreeMap<IpAddr, usize>>,
 }
@@ -65,6 +67,7 @@ impl Shared {
             certificates: Arc::default(),
             table: ArcSwap::from_pointee(Routes::default()),
             gauges: Mutex::default(),
+            known: AtomicBool::new(false),
             connections: AtomicUsize::new(0),
             sources: Mutex::default(),
         })
@@ -74,6 +77,12 @@ impl Shared {
     #[must_use]
     pub fn routes(&self) -> arc_swap::Guard<Arc<Routes>> {
         self.table.load()
+    }
+
+    /// Whether this process has known the routes.
+    #[must_use]
+    pub fn is_known(&self) -> bool {
+        self.known.load(Ordering::Acquire)
     }
 
     /// Makes the table of a state the one that counts.
@@ -98,6 +107,7 @@ impl Shared {
             table.rules().map(|rule| rule.key.as_str()).collect();
         self.traffic.keep(|key| keys.contains(key));
         let before = self.table.swap(Arc::new(table));
+        self.known.store(true, Ordering::Release);
         self.close_logs(&before, state);
     }
 

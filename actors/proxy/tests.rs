@@ -2,6 +2,7 @@
 
 mod abuse;
 mod gates;
+mod h2;
 mod passing;
 mod rules;
 mod support;

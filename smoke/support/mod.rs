@@ -12,6 +12,7 @@ pub mod fault;
 pub mod files;
 pub mod follow;
 pub mod inventory;
+pub mod keeper;
 pub mod netns;
 pub mod node;
 pub mod output;

@@ -9,6 +9,7 @@ pub use builder::Builder;
 
 use super::dials::Dials;
 use super::disk::Disk;
+use super::keeper::Keeper;
 use super::netns::Namespace;
 use super::{Api, Outcome, slot::Slot};
 use crate::poll::poll;
@@ -38,6 +39,7 @@ pub struct TestDaemon {
     dials: Option<Dials>,
     disk: Option<Disk>,
     paused: bool,
+    keeper: Option<Keeper>,
 }
 
 impl TestDaemon {
@@ -58,6 +60,7 @@ impl TestDaemon {
             dials: None,
             containerd: "private",
             init: true,
+            kept: false,
         }
     }
 
@@ -137,6 +140,15 @@ impl TestDaemon {
         self.disk.as_ref().expect("a disk of its own")
     }
 
+    /// What keeps its listeners over a restart.
+    ///
+    /// # Panics
+    /// When it was started without.
+    #[must_use]
+    pub fn keeper(&self) -> &Keeper {
+        self.keeper.as_ref().expect("a keeper")
+    }
+
     /// Its namespace.
     ///
     /// # Panics
@@ -163,6 +175,10 @@ impl TestDaemon {
         let log = File::options().create(true).append(true).open(self.log_path()).unwrap();
         let mut command = self.daemon_command();
         command.args(more);
+        if let Some(keeper) = &self.keeper {
+            command = keeper.wrap(&command);
+            command.stdin(Stdio::null());
+        }
         let process = command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
         self.process = Some(process);
     }

@@ -51,7 +51,8 @@ struct Installed {
     started: bool,
 }
 
-/// The unit. Containers outlive the daemon, so that only its own process is ever stopped, and its
+/// The unit. The proxy's listeners are kept over a restart, so that no client is refused meanwhile.
+/// Containers outlive the daemon, so that only its own process is ever stopped, and its
 /// control group is its own to divide.
 fn unit(binary: &Path) -> String {
     format!(
@@ -71,6 +72,7 @@ RestartSec=1
 KillMode=process
 Delegate=yes
 TimeoutStopSec=90
+FileDescriptorStoreMax=64
 LimitNOFILE=1048576
 LimitNPROC=infinity
 LimitCORE=infinity

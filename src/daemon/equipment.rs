@@ -7,7 +7,7 @@ use crate::actors::api::listener::{self, ListenError, Listening};
 use crate::actors::peer::credentials::Credentials;
 use crate::actors::peer::keys::{KeysError, NodeKeys};
 use crate::actors::peer::tls::TrustError;
-use crate::actors::proxy::listen::Addresses;
+use crate::actors::proxy::listen::{Addresses, Refused};
 use crate::config::{DaemonConfig, Mode};
 use crate::secret::Keyring;
 use nix::sys::socket::{Shutdown, shutdown};
@@ -97,7 +97,8 @@ pub(super) fn of(
     let credentials = Arc::new(Credentials::new(&keys, data, config.certificate_life)?);
     let keyring = Keyring::new(keys.secret);
     let api = api(config, who, &credentials)?;
-    Ok(Equipment { api, peer, ingress: Arc::new(ingress(config)?), credentials, keyring })
+    let ingress = Addresses::take(config.http, config.https).map_err(taken)?;
+    Ok(Equipment { api, peer, ingress: Arc::new(ingress), credentials, keyring })
 }
 
 /// Opens the peer port.
@@ -111,13 +112,16 @@ pub(super) fn peer_listener(
     Ok(Some(Arc::new(listener::open_tcp(address, "--peer")?)))
 }
 
-/// Opens the proxy's addresses.
+/// Whether the proxy's addresses could be opened.
 ///
 /// # Errors
 /// One of them is taken.
-pub(super) fn ingress(config: &DaemonConfig) -> Result<Addresses, ListenError> {
-    let opened = Addresses::open(config.http, config.https);
-    opened.map_err(|no| listener::refused(no.address, no.flag, no.source))
+pub(super) fn try_ingress(config: &DaemonConfig) -> Result<(), ListenError> {
+    Addresses::open(config.http, config.https).map(drop).map_err(taken)
+}
+
+fn taken(no: Refused) -> ListenError {
+    listener::refused(no.address, no.flag, no.source)
 }
 
 /// The number of an open port.

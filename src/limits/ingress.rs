@@ -60,6 +60,8 @@ pub const LIMIT_SOURCES: usize = 10_000;
 pub const FIGURE_SLOTS: usize = 12;
 /// Length of a slot of figures.
 pub const FIGURE_SLOT: Duration = Duration::from_secs(5);
+/// How long connections wait to be accepted while the node doesn't know the routes yet.
+pub const INGRESS_HELD: Duration = Duration::from_secs(8);
 /// Passwords that are checked at once.
 pub const AUTH_CHECKS: usize = 2;
 /// Requests whose passwords are checked or wait for it; more are told to come again.

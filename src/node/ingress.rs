@@ -11,6 +11,7 @@ pub mod figures;
 #[path = "ingress/tests/fixture.rs"]
 pub mod fixture;
 pub mod forward;
+pub mod frames;
 pub mod head;
 pub mod host;
 pub mod path;

@@ -74,6 +74,19 @@ async fn bodies_are_passed_on_as_they_come() {
 }
 
 #[tokio::test]
+async fn a_client_that_waits_for_it_is_told_to_go_on() {
+    let site = Site::new(1, "route \"a.example\"").await;
+    let mut client = site.client().await;
+    for _ in 0..2 {
+        let head = "POST /sum HTTP/1.1|Host: a.example|Expect: 100-continue|Content-Length: 3||";
+        client.send(head).await;
+        assert_eq!(client.answer().await.status, 100);
+        client.send("abc").await;
+        assert_eq!(client.answer().await.body, "3");
+    }
+}
+
+#[tokio::test]
 async fn a_stream_comes_event_by_event_and_has_no_time_out() {
     let site = Site::new(1, "route \"a.example\" timeout=\"1s\"").await;
     let mut client = site.client().await;
@@ -109,6 +122,29 @@ async fn another_protocol_passes_both_ways() {
         }
         assert_eq!(heard, word);
     }
+}
+
+#[yare::parameterized(
+    between_frames = { "81026869", "8102686988 0203e9" },
+    at_once = { "", "880203e9" },
+    within_a_frame = { "810268", "810268" },
+    closed_already = { "880203e8", "880203e8" },
+)]
+#[test_macro(tokio::test)]
+async fn a_websocket_that_ends_without_a_word_is_closed(sent: &str, got: &str) {
+    let site = Site::new(1, "route \"a.example\"").await;
+    let mut client = site.client().await;
+    let head = format!(
+        "GET /socket?{sent} HTTP/1.1|Host: a.example|Connection: Upgrade|Upgrade: websocket|\
+         Sec-WebSocket-Version: 13|Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==||"
+    );
+    client.send(&head).await;
+    assert_eq!(client.answer().await.status, 101);
+    let mut bytes = Vec::new();
+    let read = tokio::io::AsyncReadExt::read_to_end(&mut client.0, &mut bytes);
+    let read = tokio::time::timeout(std::time::Duration::from_secs(20), read).await;
+    read.expect("an end").unwrap();
+    assert_eq!(hex::encode(&bytes), got.replace(' ', ""));
 }
 
 #[tokio::test]

@@ -25,6 +25,7 @@ pub struct Site {
     pub shared: Arc<Shared>,
     pub threads: Option<Threads>,
     pub http: SocketAddr,
+    pub https: SocketAddr,
     /// They end with this.
     _servers: JoinSet<()>,
 }
@@ -54,9 +55,9 @@ impl Site {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let addresses = Addresses::open(any, any).unwrap();
         let threads = Threads::start(&shared, addresses.doors().unwrap()).unwrap();
-        let http = addresses.http().unwrap();
+        let (http, https) = (addresses.http().unwrap(), addresses.https().unwrap());
         let threads = Some(threads);
-        Self { case, shared, threads, http, _servers: running }
+        Self { case, shared, threads, http, https, _servers: running }
     }
 
     /// Shows the state as it is now.
@@ -138,6 +139,9 @@ async fn serve(mut stream: BufReader<TcpStream>, number: usize) {
     while let Some(head) = head(&mut stream).await {
         COUNT.fetch_add(1, Ordering::Relaxed);
         let path = head.split(' ').nth(1).unwrap_or_default().to_owned();
+        if header(&head, "expect").is_some() {
+            let _ = stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await;
+        }
         let upload = body(&mut stream, &head).await;
         let ok = |text: &str| {
             let length = text.len();
@@ -167,6 +171,14 @@ async fn serve(mut stream: BufReader<TcpStream>, number: usize) {
             }
             "echo" => {
                 upgraded(stream).await;
+                return;
+            }
+            "socket" => {
+                let last = path.split('?').nth(1).map(|hex| hex::decode(hex).unwrap());
+                let head = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n\
+                            Upgrade: websocket\r\n\r\n";
+                let whole = [head.as_bytes(), &last.unwrap_or_default()].concat();
+                let _ = stream.write_all(&whole).await;
                 return;
             }
             "large" => ok(&"x".repeat(1 << 20)),

@@ -6,6 +6,7 @@ use super::{TestDaemon, data_of, free_port, sweep};
 use crate::registry::run;
 use crate::support::dials::Dials;
 use crate::support::disk::Disk;
+use crate::support::keeper::Keeper;
 use crate::support::netns::Namespace;
 use crate::support::slot::Slot;
 use std::fs;
@@ -21,6 +22,7 @@ pub struct Builder {
     pub(super) dials: Option<PathBuf>,
     pub(super) containerd: &'static str,
     pub(super) init: bool,
+    pub(super) kept: bool,
 }
 
 impl Builder {
@@ -59,6 +61,13 @@ impl Builder {
         self
     }
 
+    /// Keeps its listeners over a restart, as systemd does.
+    #[must_use]
+    pub fn kept(mut self) -> Self {
+        self.kept = true;
+        self
+    }
+
     /// Leaves the node unclaimed.
     #[must_use]
     pub fn unclaimed(mut self) -> Self {
@@ -83,7 +92,7 @@ impl Builder {
     }
 
     fn start_on(self, machine: impl FnOnce(&Path) -> Option<(Namespace, String)>) -> TestDaemon {
-        let Self { mut flags, environment, disk, own_disk, dials, containerd, init } = self;
+        let Self { mut flags, environment, disk, own_disk, dials, containerd, init, kept } = self;
         flags.extend(["--containerd".to_owned(), containerd.to_owned()]);
         let slot = Slot::claim();
         sweep(&slot.folder());
@@ -97,6 +106,7 @@ impl Builder {
             let size = format!("size={size}");
             run(Command::new("mount").args(["-t", "tmpfs", "-o", &size, "none"]).arg(place));
         }
+        let keeper = kept.then(|| Keeper::new(&slot.folder()));
         let machine = machine(&data_of(&slot.folder()));
         let [api, peer, http, https] = match machine {
             Some(_) => [4400, 4401, 80, 443],
@@ -116,6 +126,7 @@ impl Builder {
             dials,
             disk: own_disk,
             paused: false,
+            keeper,
         };
         node.launch();
         node.wait_for_socket();
