@@ -11,6 +11,7 @@ mod gate;
 mod gauge;
 mod io;
 pub mod listen;
+mod proxied;
 mod service;
 pub mod shared;
 

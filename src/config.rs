@@ -94,6 +94,8 @@ pub struct DaemonConfig {
     pub docker_config: PathBuf,
     /// Proxies in front of this node whose headers about the client count.
     pub trusted_proxies: Vec<Cidr>,
+    /// Their connections begin with a header of the PROXY protocol.
+    pub proxy_protocol: bool,
     /// Extra trust for the ACME directory.
     pub acme_ca: Option<PathBuf>,
     /// How to log.
@@ -137,6 +139,8 @@ pub struct DaemonFlags {
     pub peer_hint: Vec<String>,
     /// `--trusted-proxies`, each.
     pub trusted_proxies: Vec<String>,
+    /// `--proxy-protocol`.
+    pub proxy_protocol: Option<String>,
     /// `--acme-ca`.
     pub acme_ca: Option<String>,
     /// `--log-format`.
@@ -205,6 +209,7 @@ impl DaemonConfig {
             subnet: given.parse(&flags.subnet, "subnet", subnet)?.unwrap_or(defaults.subnet),
             insecure_registries: given.registries(&flags.insecure_registry)?,
             trusted_proxies: given.list(&flags.trusted_proxies, "trusted-proxies", range)?,
+            proxy_protocol: given.proxy_protocol(flags)?,
             docker_config: docker_folder(env).join("config.json"),
             acme_ca: given.parse(&flags.acme_ca, "acme-ca", absolute)?,
             log_format: given
@@ -252,6 +257,15 @@ impl Defaults {
                 subnet: ClusterSubnet { address: Ipv4Addr::new(10, 98, 0, 0), prefix: 16 },
             },
         }
+    }
+}
+
+/// On or off.
+fn switch(text: &str) -> Result<bool, Wanted> {
+    match text {
+        "true" | "1" => Ok(true),
+        "false" | "0" => Ok(false),
+        _ => Err("true or false"),
     }
 }
 
@@ -303,6 +317,19 @@ impl Given<'_> {
 
     fn registries(&self, flags: &[String]) -> Result<Vec<String>, ConfigError> {
         self.list(flags, "insecure-registry", registry)
+    }
+
+    /// Only proxies that are trusted have a word in whose connection it is.
+    fn proxy_protocol(&self, flags: &DaemonFlags) -> Result<bool, ConfigError> {
+        let name = "proxy-protocol";
+        let wanted = self.parse(&flags.proxy_protocol, name, switch)?.unwrap_or(false);
+        let trusted = self.list(&flags.trusted_proxies, "trusted-proxies", range)?;
+        if wanted && trusted.is_empty() {
+            let (origin, value) = (format!("--{name}"), "true".to_owned());
+            let wanted = "of use without the proxies that speak it; add --trusted-proxies CIDR";
+            return Err(ConfigError { origin, value, wanted });
+        }
+        Ok(wanted)
     }
 
     fn hints(&self, flags: &[String]) -> Result<BTreeMap<NodeId, String>, ConfigError> {

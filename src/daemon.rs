@@ -268,6 +268,7 @@ impl Node {
             ingress: ingress::Shared::new(
                 ingress::Settings {
                     trusted: config.trusted_proxies.clone(),
+                    proxy_protocol: config.proxy_protocol,
                     local_names: config.mode == Mode::Dev,
                     https_port: config.https.port(),
                     access: Some(access),

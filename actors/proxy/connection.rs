@@ -3,6 +3,7 @@
 //! Owns the order: TLS, the strict reader, the engine, the next request. Never routes.
 
 use super::io::Io;
+use super::proxied;
 use super::service::Ingress;
 use crate::limits::{BODY_WAIT, DRAIN_IDLE, HANDSHAKE_WAIT, HEAD_WAIT, KEEP_WAIT};
 use crate::node::ingress::refusal::Refusal;
@@ -19,16 +20,24 @@ use tokio_rustls::TlsAcceptor;
 /// The engine of a thread.
 pub(super) type Engine = Arc<HttpProxy<Ingress>>;
 
-/// Serves a connection until it ends.
+/// Serves a connection until it ends. `is_told`: it begins with whose it is.
 pub(super) async fn serve(
     engine: Engine,
-    stream: TcpStream,
-    peer: SocketAddr,
+    mut stream: TcpStream,
+    mut peer: SocketAddr,
+    is_told: bool,
     tls: Option<TlsAcceptor>,
     stopping: watch::Receiver<bool>,
 ) {
     if let Err(error) = stream.set_nodelay(true) {
         return tracing::debug!(%error, "a client's connection broke at once");
+    }
+    if is_told {
+        match timeout(HANDSHAKE_WAIT, proxied::client(&mut stream)).await {
+            Ok(Ok(client)) => peer = client.unwrap_or(peer),
+            Ok(Err(error)) => return tracing::debug!(%peer, %error, "whose connection is it?"),
+            Err(_) => return tracing::debug!(%peer, "a proxy in front took too long"),
+        }
     }
     let mut io = match tls {
         None => Io::plain(stream, peer),

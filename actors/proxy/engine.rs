@@ -127,9 +127,10 @@ async fn serve(
             }
         };
         let Some(admitted) = shared.admit(peer.ip()) else { continue };
+        let is_told = shared.settings.proxy_protocol && shared.settings.trusts(peer.ip());
         let (engine, watched) = (Arc::clone(&engine), watched.clone());
         connections.spawn(async move {
-            connection::serve(engine, stream, peer, tls, watched).await;
+            connection::serve(engine, stream, peer, is_told, tls, watched).await;
             drop(admitted);
         });
     }

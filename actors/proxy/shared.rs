@@ -30,12 +30,23 @@ pub type Route = Rule<Arc<RouteTraffic>, Arc<Gauge>>;
 pub struct Settings {
     /// Proxies in front of this one whose headers count.
     pub trusted: Vec<Cidr>,
+    /// Their connections begin with whose they are.
+    pub proxy_protocol: bool,
     /// Names below `.localhost` lead to services too.
     pub local_names: bool,
     /// The port that clients reach HTTPS by.
     pub https_port: u16,
     /// Where requests are written down.
     pub access: Option<AccessLog>,
+}
+
+impl Settings {
+    /// Whether that is a proxy in front whose word counts.
+    #[must_use]
+    pub fn trusts(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        self.trusted.iter().any(|range| range.contains(address))
+    }
 }
 
 /// What the threads share.
@@ -118,14 +129,15 @@ impl Shared {
         gone.for_each(|rule| access.close(log_of(Some(&rule.service))));
     }
 
-    /// A place for one more connection; none if there are too many, or of that source.
+    /// A place for one more connection; none if there are too many, or of that source. A proxy in
+    /// front has as many as there are.
     #[must_use]
     pub fn admit(self: &Arc<Self>, peer: IpAddr) -> Option<Admitted> {
         let source = source(peer);
         let mut sources = self.sources.lock();
         let of_it = sources.entry(source).or_default();
         if self.connections.load(Ordering::Relaxed) >= INGRESS_CONNECTIONS
-            || *of_it >= INGRESS_SOURCE
+            || *of_it >= INGRESS_SOURCE && !self.settings.trusts(peer)
         {
             if *of_it == 0 {
                 sources.remove(&source);

@@ -49,6 +49,9 @@ pub struct DaemonArgs {
     /// proxy in front whose headers about the client count, a CIDR
     #[argh(option)]
     pub trusted_proxies: Vec<String>,
+    /// these proxies speak the PROXY protocol
+    #[argh(switch)]
+    pub proxy_protocol: bool,
     /// trust for the ACME directory
     #[argh(option)]
     pub acme_ca: Option<String>,
@@ -84,6 +87,7 @@ impl DaemonArgs {
             insecure_registry: self.insecure_registry,
             peer_hint: self.peer_hint,
             trusted_proxies: self.trusted_proxies,
+            proxy_protocol: self.proxy_protocol.then(|| "true".to_owned()),
             acme_ca: self.acme_ca,
             log_format: self.log_format,
             recover_single: self.recover_single,

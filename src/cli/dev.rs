@@ -91,6 +91,9 @@ pub struct DevArgs {
     /// proxy in front whose headers about the client count, a CIDR
     #[argh(option)]
     pub trusted_proxies: Vec<String>,
+    /// these proxies speak the PROXY protocol
+    #[argh(switch)]
+    pub proxy_protocol: bool,
     /// trust for the ACME directory
     #[argh(option)]
     pub acme_ca: Option<String>,
@@ -111,6 +114,7 @@ impl DevArgs {
             subnet: self.subnet.clone(),
             insecure_registry: self.insecure_registry.clone(),
             trusted_proxies: self.trusted_proxies.clone(),
+            proxy_protocol: self.proxy_protocol,
             acme_ca: self.acme_ca.clone(),
             log_format: self.log_format.clone(),
             ..DaemonArgs::default()

@@ -92,12 +92,23 @@ fn members_that_have_moved_come_from_flags_or_from_a_list() {
     registry_without_port = { "MILL_INSECURE_REGISTRY", "registry.lan" },
     registry_with_scheme = { "MILL_INSECURE_REGISTRY", "http://registry.lan:5000" },
     unknown_format = { "MILL_LOG_FORMAT", "xml" },
+    no_switch = { "MILL_PROXY_PROTOCOL", "on" },
 )]
 fn a_bad_value_is_an_error_at_start(name: &str, value: &str) {
     let error = DaemonConfig::new(Mode::Daemon, &DaemonFlags::default(), &env(&[(name, value)]))
         .unwrap_err();
     assert_eq!((error.origin.as_str(), error.value.as_str()), (name, value));
     assert!(error.to_string().starts_with(&format!("{name}: {value:?} is not ")), "{error}");
+}
+
+#[test]
+fn the_proxy_protocol_is_for_proxies_that_are_trusted() {
+    let flags = DaemonFlags { proxy_protocol: some("true"), ..DaemonFlags::default() };
+    let error = DaemonConfig::new(Mode::Daemon, &flags, &env(&[])).unwrap_err().to_string();
+    assert!(error.contains("add --trusted-proxies"), "{error}");
+    let env = env(&[("MILL_TRUSTED_PROXIES", "10.0.0.0/8"), ("MILL_PROXY_PROTOCOL", "true")]);
+    let config = DaemonConfig::new(Mode::Daemon, &DaemonFlags::default(), &env).unwrap();
+    assert!(config.proxy_protocol);
 }
 
 #[test]

@@ -134,6 +134,27 @@ async fn a_trusted_proxy_is_believed() {
 }
 
 #[tokio::test]
+async fn a_trusted_proxy_may_say_whose_connection_it_is() {
+    let trusted = vec![Cidr::parse("127.0.0.0/8").unwrap()];
+    let settings = Settings { trusted, proxy_protocol: true, ..Settings::default() };
+    let site = Site::with(1, 1, "route \"a.example\"", settings).await;
+    let asks = "GET /head HTTP/1.1|Host: a.example||";
+    let mut client = site.client().await;
+    client.send(&format!("PROXY TCP4 203.0.113.7 192.0.2.1 4711 80|{asks}")).await;
+    for _ in 0..2 {
+        let told = client.answer().await.body.to_lowercase();
+        assert!(told.contains("x-forwarded-for: 203.0.113.7\r\n"), "{told}");
+        client.send(asks).await;
+    }
+    let told = site.ask(&format!("PROXY UNKNOWN|{asks}")).await.body.to_lowercase();
+    assert!(told.contains("x-forwarded-for: 127.0.0.1\r\n"), "{told}");
+    assert_eq!(site.ask(asks).await.status, 0, "who says nothing is not heard");
+    let forged = "GET /head HTTP/1.1|Host: a.example|X-Forwarded-For: 198.51.100.1||";
+    let told = site.ask(&format!("PROXY TCP4 203.0.113.7 192.0.2.1 1 80|{forged}")).await.body;
+    assert!(!told.contains("198.51.100.1"), "{told}");
+}
+
+#[tokio::test]
 async fn requests_are_counted() {
     let site = Site::new(1, "route \"a.example\"").await;
     for _ in 0..3 {
