@@ -5,6 +5,7 @@
 
 mod cursor;
 mod files;
+mod fixed;
 mod format;
 mod kept;
 pub mod logger;
