@@ -139,6 +139,17 @@ fn text_names_nothing_of_the_workplace() {
     check_tree(rules::no_workplace, |path| path != "Cargo.lock");
 }
 
+/// What makes a mistake in the program harder to use for an attack.
+#[test]
+fn the_release_checks_overflow_and_lies_anywhere() {
+    let read = |path: &str| std::fs::read_to_string(root().join(path)).unwrap();
+    let manifest = read("Cargo.toml");
+    let release = manifest.split("[profile.release]").nth(1).expect("a profile of the release");
+    let release = release.split("\n[").next().unwrap();
+    assert!(release.contains("overflow-checks = true"), "{release}");
+    assert!(!read("proto/build.rs").contains("no-pie"), "the program would be at one address");
+}
+
 #[test]
 fn every_example_parses() {
     let example = |path: &String| path.starts_with("examples/") && path.ends_with(".mill");

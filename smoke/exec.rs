@@ -92,6 +92,16 @@ fn over_the_network(node: &TestDaemon, id: &str) {
         exec(node, &["--address", &address, "--token", token, name, "--", "echo", "far"])
     };
     assert_eq!(run(&admin, id).ok(), "far\n");
+    // It ends with its token.
+    let lent = made("admin");
+    let far = ["--address", &address, "--token", &lent, id, "--", "sleep", "6004"];
+    let held = start(node, &far);
+    poll(|| processes(node, "sleep 6004") == 1).secs(20).expect("the program to run");
+    let lent = lent.split('_').nth(1).unwrap();
+    let revoke = node.api().request("DELETE", &format!("/v1/tokens/{lent}")).send();
+    let _ = revoke.status(204);
+    assert_eq!(held.wait_with_output().unwrap().status.code(), Some(125));
+    poll(|| processes(node, "sleep 6004") == 0).secs(20).expect("it to end with its token");
     let _ = run(&deploy, id).code(125).says("needs a token with the role admin");
     let path = format!("/v1/allocations/{id}/exec?cmd=true");
     let api = Api::tcp(node.api_address(), Some(&deploy));

@@ -86,6 +86,33 @@ fn nodes_join_come_back_and_leave() {
     one.mill(["leave"]).ok();
     poll(|| nodes(&two).len() == 2).secs(30).expect("two nodes");
     two.mill(["token", "create", "--role", "read"]).ok();
+    never_ready(two, three);
+}
+
+/// Both were let in, and nobody is there who could bring them the cluster's state.
+fn never_ready(mut two: TestDaemon, mut three: TestDaemon) {
+    for node in [&mut two, &mut three] {
+        let _ = node.stop();
+        fs::remove_dir_all(node.data().join("raft")).unwrap();
+        let path = node.data().join("identity.json");
+        let text = fs::read_to_string(&path).unwrap();
+        let before = text.replace("\"begun\":true", "\"begun\":false");
+        let before = before.replace("\"begun\": true", "\"begun\": false");
+        assert_ne!(text, before);
+        fs::write(path, before).unwrap();
+    }
+    three.launch();
+    let told = || {
+        let status = three.mill(["status"]);
+        let is_told = status.stderr.contains("was let in, but it does not reach node 1 ");
+        if is_told && status.stderr.contains("mill leave") { Ok(()) } else { Err(status) }
+    };
+    poll(told).secs(60).expect("why it isn't ready");
+    let left = three.mill(["leave"]).ok();
+    assert!(left.contains("n3 has left test"), "{left}");
+    assert_eq!(three.api().get("/v1/health")["status"], "unclaimed");
+    two.wipe();
+    assert_eq!(two.api().get("/v1/health")["status"], "unclaimed");
 }
 
 /// The token with another fingerprint at its end.

@@ -4,6 +4,7 @@ use crate::poll::poll;
 use crate::registry::Registry;
 use crate::support::{TestDaemon, files};
 use serde_json::{Value, json};
+use std::process::Stdio;
 
 /// A task of busybox with a shell script.
 fn task(name: &str, image: &str, script: &str, more: &str) -> String {
@@ -91,9 +92,19 @@ fn a_task_outlives_the_daemon_and_is_never_started_again() {
     let image = registry.image("busybox:v1");
     let script = "echo begun; while ! [ -e /tmp/end ]; do sleep 0.1; done; exit 3";
     let _ = node.up(&task("wait", &image, script, "")).ok();
-    let id = node.mill(["spawn", "wait"]).ok().trim().to_owned();
-    poll(|| run(&node, &id)["status"] == "running").secs(20).expect("it to run");
+    // Whoever waits for it waits on, over an orderly restart and over a crash.
+    let waits = node.command(["spawn", "wait", "--wait"]).stdout(Stdio::piped()).spawn().unwrap();
+    let running = || {
+        let all = node.api().get("/v1/tasks");
+        let all = all.as_array().unwrap().iter();
+        let mut running = all.filter(|one| one["status"] == "running");
+        running.next().map(|one| one["id"].as_str().unwrap().to_owned())
+    };
+    let id = poll(running).secs(20).expect("it to run");
     let started = run(&node, &id)["started_at"].clone();
+    let _ = node.stop();
+    node.restart();
+    assert_eq!(run(&node, &id)["status"], "running");
     node.kill();
     node.restart();
     assert_eq!(run(&node, &id)["status"], "running");
@@ -104,6 +115,9 @@ fn a_task_outlives_the_daemon_and_is_never_started_again() {
     assert_eq!((&ended["exit"]["code"], &ended["started_at"]), (&json!(3), &started), "{ended}");
     let lines = node.mill(["logs", &id]).ok();
     assert_eq!(lines.matches("begun").count(), 1, "{lines}");
+    let waited = waits.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&waited.stdout);
+    assert_eq!((waited.status.code(), &*said), (Some(3), "begun\n"));
 }
 
 #[test]

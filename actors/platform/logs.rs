@@ -6,6 +6,7 @@
 mod access;
 mod cursor;
 mod files;
+mod fixed;
 mod format;
 mod kept;
 pub mod logger;

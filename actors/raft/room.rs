@@ -8,6 +8,7 @@ use crate::consensus::raft::Entry;
 use crate::fsm::Command;
 use crate::fsm::loaded::ImageChange;
 use crate::fsm::model::DeployKind;
+use crate::fsm::secrets::SecretChange;
 use crate::limits;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -48,19 +49,44 @@ fn is_wanted(command: &[u8]) -> bool {
     match command {
         Command::Deploy(deploy) => deploy.kind != DeployKind::Down,
         Command::Images(change) => matches!(change, ImageChange::Load { late: false, .. }),
+        Command::Secrets(change) => !matches!(change, SecretChange::Delete { .. }),
         Command::Spawn(_)
         | Command::RestartService { .. }
+        | Command::RestartAllocation { .. }
         | Command::Label { .. }
         | Command::CreateToken { .. }
+        | Command::GrantToken(_)
         | Command::SetLogin { .. } => true,
-        _ => false,
+        // What nodes say of themselves and of each other, what follows from it, and what makes
+        // room or takes something away.
+        Command::Init(_)
+        | Command::Register(_)
+        | Command::Join(_)
+        | Command::Members(_)
+        | Command::Drain { .. }
+        | Command::Undrain { .. }
+        | Command::Remove { .. }
+        | Command::Raise { .. }
+        | Command::Rotate(_)
+        | Command::NodeDown { .. }
+        | Command::Notice(_)
+        | Command::Standstill { .. }
+        | Command::Kill { .. }
+        | Command::Steps(_)
+        | Command::Report(_)
+        | Command::RevokeToken { .. }
+        | Command::RemoveLogin { .. }
+        | Command::Mesh(_)
+        | Command::Volumes(_)
+        | Command::Unreadable => false,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fsm::command::{Report, Spawn, Spawned};
+    use crate::fsm::command::{GrantToken, Report, Spawn, Spawned};
+    use crate::fsm::model::Role;
     use std::collections::BTreeMap;
 
     #[test]
@@ -69,6 +95,13 @@ mod tests {
         let what = Spawned::Task { name: "report".into(), env: BTreeMap::new() };
         let spawn = Command::Spawn(Spawn { id: "report-x".into(), what });
         assert!(is_wanted(&encoded(&spawn)));
+        let (id, hash) = ("t".into(), String::new());
+        let grant = GrantToken { id, role: Role::Read, hash, expires_at: None, uses: None };
+        assert!(is_wanted(&encoded(&Command::GrantToken(grant))));
+        assert!(is_wanted(&encoded(&Command::Secrets(SecretChange::Set(Vec::new())))));
+        let (name, force) = ("s".into(), false);
+        let delete = SecretChange::Delete { name, force };
+        assert!(!is_wanted(&encoded(&Command::Secrets(delete))));
         let report = Command::Report(Report {
             node: crate::id::NodeId(1),
             boot: crate::id::BootId(1),

@@ -10,7 +10,6 @@ use crate::id::{AllocId, NodeId};
 use crate::limits;
 use crate::scheduler::place::Placer;
 use crate::spec::model::{ServiceSpec, UpdateOrder};
-use crate::units::Millis;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -67,7 +66,8 @@ impl World {
                 self.fail(format!("{id} was stopped while traffic may lead to it"));
             }
             Desired::Draining { index, at, settled } if has_ports && old.is_live() => {
-                let waited = self.state.time.since(at);
+                // What nobody led of it doesn't count.
+                let late = before.due(at, limits::SETTLE_DEADLINE.into());
                 // One that was lost since was declared unreachable.
                 let counts = |id| {
                     let node = before.nodes.get(id);
@@ -79,7 +79,7 @@ impl World {
                     .filter(|(id, n)| n.seen < index && n.back < index && counts(*id))
                     .map(|(id, _)| *id)
                     .collect();
-                if !missing.is_empty() && waited < Millis::from(limits::SETTLE_DEADLINE) {
+                if !missing.is_empty() && self.state.time < late {
                     self.fail(format!("{id} was stopped before {missing:?} settled its draining"));
                 }
                 let named: Vec<_> = self
@@ -92,9 +92,9 @@ impl World {
                 if !named.is_empty() {
                     self.fail(format!("{id} was stopped while {named:?} answer with its address"));
                 }
-                let delay = settled.map_or(Millis(0), |since| self.state.time.since(since));
-                if delay < Millis::from(limits::DRAIN_DELAY) {
-                    self.fail(format!("{id} was stopped {delay} after its draining settled"));
+                let delay = |since| before.due(since, limits::DRAIN_DELAY.into());
+                if settled.is_none_or(|since| self.state.time < delay(since)) {
+                    self.fail(format!("{id} was stopped too soon after its draining settled"));
                 }
             }
             _ => {}

@@ -5,7 +5,7 @@
 use crate::poll::poll;
 use futures_util::StreamExt;
 use mill::actors::platform::logs::{
-    Event, LogLine, LogReader, Query, Stream, directory, mark_ended, relieve,
+    Event, LogLine, LogReader, Query, Stream, directory, install_from, mark_ended, relieve,
 };
 use mill::id::AllocId;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
@@ -16,6 +16,8 @@ use std::io::{PipeReader, PipeWriter, Read, Write, pipe};
 use std::path::Path;
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
+
+const MILL: &str = env!("CARGO_BIN_EXE_mill");
 
 /// A running logger and the container's ends of its pipes.
 struct Logger {
@@ -30,16 +32,20 @@ fn alloc() -> AllocId {
 }
 
 impl Logger {
-    /// Starts it with stdout's, stderr's and the ready pipe on 3, 4 and 5.
     fn start(data: &Path, attempt: u32) -> Self {
+        Self::start_of(Path::new(MILL), data, attempt)
+    }
+
+    /// Starts it with stdout's, stderr's and the ready pipe on 3, 4 and 5.
+    fn start_of(program: &Path, data: &Path, attempt: u32) -> Self {
         let (out_end, out) = pipe().unwrap();
         let (err_end, err) = pipe().unwrap();
         let (ready, ready_end) = pipe().unwrap();
         let script = r#"exec "$0" logger "$1" 3<&0 4<&1 5>&2 </dev/null >/dev/null 2>&1"#;
         let target = directory(data, &alloc()).join(attempt.to_string());
         let child = Command::new("sh")
-            .args(["-c", script, env!("CARGO_BIN_EXE_mill")])
-            .arg(target)
+            .args(["-c", script])
+            .args([program, &target])
             .stdin(out_end)
             .stdout(err_end)
             .stderr(ready_end)
@@ -135,6 +141,29 @@ async fn ten_thousand_lines_a_second_are_all_there() {
     assert!(numbers(Stream::Stdout).into_iter().eq(0..LINES));
     assert!(numbers(Stream::Stderr).into_iter().eq((0..LINES).step_by(10)));
     assert!(rate > 10_000.0, "{rate:.0} lines/s");
+}
+
+/// The program lies anywhere in memory, which makes it harder to attack. Its copy that loggers are
+/// started from lies at one address, so that they have nothing of it for themselves.
+#[tokio::test]
+async fn the_program_lies_anywhere_and_its_loggers_share_what_it_needs() {
+    let data = tempfile::tempdir().unwrap();
+    let kept = install_from(data.path(), Path::new(MILL)).unwrap();
+    let mut private = Vec::new();
+    for (attempt, program, kind) in [(1, Path::new(MILL), 3), (2, &*kept, 2)] {
+        let mut header = [0; 18];
+        fs::File::open(program).unwrap().read_exact(&mut header).unwrap();
+        assert_eq!(header[16..], [kind, 0], "{}", program.display());
+        let mut logger = Logger::start_of(program, data.path(), attempt);
+        logger.wait_ready();
+        writeln!(logger.out, "attempt {attempt}").unwrap();
+        private.push(logger.memory().1);
+        logger.finish();
+        let lines = read(data.path()).await;
+        assert_eq!(of(&lines, Stream::Stdout).last(), Some(&&*format!("attempt {attempt}")));
+    }
+    println!("private, in KiB: {private:?}");
+    assert!(private[1] + 1_000 < private[0] && private[1] <= 2_048, "{private:?}");
 }
 
 /// A small file system of its own, unmounted when dropped.

@@ -8,6 +8,9 @@
 #[path = "propose/tests/hostile.rs"]
 mod hostile;
 #[cfg(test)]
+#[path = "propose/tests/odd.rs"]
+mod odd;
+#[cfg(test)]
 mod tests;
 
 use crate::consensus::raft::{Entry, event};

@@ -102,11 +102,29 @@ impl State {
         Ok(Outcome::Revision { revision, new: true })
     }
 
+    /// Whoever proposes it need not have read a file: everybody calculates with its figures.
+    pub(super) fn check_bounds(
+        &self,
+        name: &WorkloadName,
+        excess: Option<&'static str>,
+    ) -> Result<(), Rejection> {
+        match excess.filter(|_| self.is_next()) {
+            Some(what) => {
+                let what = format!("{name} has {what} that no file may have");
+                Err(Rejection::Illegal { what })
+            }
+            None => Ok(()),
+        }
+    }
+
     fn check_deploy(&self, deploy: &Deploy) -> Result<(), Rejection> {
         let old = self.apps.get(&deploy.app);
         let now = old.map_or(Revision(0), |app| app.revision);
         if let Some(expected) = deploy.base.filter(|expected| *expected != now) {
             return Err(Rejection::Moved { app: deploy.app.clone(), expected, now });
+        }
+        for (name, spec) in deploy.services.iter().chain(&deploy.tasks) {
+            self.check_bounds(name, spec.excess())?;
         }
         for name in deploy.services.keys().chain(deploy.tasks.keys()) {
             if let Some(owner) = self.owner(name).filter(|owner| owner.name != deploy.app) {

@@ -39,7 +39,7 @@ impl State {
                 return Ok(Outcome::Node { id, subnet });
             }
             // Two machines that join at once under one name: the first one has it.
-            let held = old.joined_at.plus(limits::NAME_HELD.into());
+            let held = self.due(old.joined_at, limits::NAME_HELD.into());
             if self.is_next() && old.boot == BootId(0) && self.time < held {
                 return Err(Rejection::NodeNameHeld { name: join.name });
             }

@@ -283,6 +283,15 @@ impl WorkloadSpec {
         }
     }
 
+    /// What of it is larger than any file may say.
+    #[must_use]
+    pub fn excess(&self) -> Option<&'static str> {
+        match self {
+            Self::Service(service) => service.excess(),
+            Self::Task(task) => task.excess(),
+        }
+    }
+
     /// As a service.
     #[must_use]
     pub fn service(&self) -> Option<&ServiceSpec> {

@@ -71,6 +71,7 @@ impl State {
                 (name, Some(app), spec)
             }
             Spawned::Image { name, spec } => {
+                self.check_bounds(&name, spec.excess())?;
                 let hash = self.store_task(*spec, &mut bytes);
                 (name, None, hash)
             }

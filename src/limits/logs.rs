@@ -22,3 +22,5 @@ pub const LOG_BATCH_MAX: usize = 64 << 10;
 pub const LOG_TAIL_BATCH: usize = 100;
 /// Batches of lines that wait for a slow reader.
 pub const LOG_BATCHES: usize = 2;
+/// How often a kept binary that somebody still has open is tried.
+pub const KEPT_TRIES: u32 = 16;

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use sha2::Digest as _;
 use std::collections::{BTreeMap, BTreeSet};
 
+mod bounds;
 mod route;
 
 pub use route::{RateLimit, RouteOptions, RouteSpec};

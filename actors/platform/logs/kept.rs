@@ -3,13 +3,16 @@
 //!
 //! Owns `<data>/bin`. Never touches the binary that a person installed.
 
+use super::fixed;
+use crate::limits;
 use nix::sys::stat::fstat;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Seek as _};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 const BINARY: &str = "mill-";
 const WRAPPER: &str = "runc-";
@@ -88,8 +91,39 @@ fn identity(file: &File) -> io::Result<String> {
     Ok(hash.finalize().iter().take(6).map(|byte| format!("{byte:02x}")).collect())
 }
 
-/// Copies, sharing the blocks where the file system can.
+/// Copies, and binds the copy to an address if it works so: loggers then share all of it.
 fn copy(source: &mut File, target: &Path) -> io::Result<()> {
+    whole(source, target)?;
+    match fixed::bind(target) {
+        Ok(()) if works(target) => return File::open(target)?.sync_all(),
+        Ok(()) => tracing::warn!("a logger needs more memory: bound to an address it doesn't run"),
+        Err(error) => {
+            let error = &error as &dyn std::error::Error;
+            tracing::debug!(error, "a logger needs more memory: it can't be bound to an address");
+        }
+    }
+    source.rewind()?;
+    fs::remove_file(target)?;
+    whole(source, target)
+}
+
+/// Whether a copy of this program can be started.
+fn works(copy: &Path) -> bool {
+    let mut command = Command::new(copy);
+    command.arg("--version").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut again = 0..limits::KEPT_TRIES;
+    loop {
+        match command.status() {
+            // A process that another thread is just starting has the file open for a moment.
+            Err(error)
+                if error.kind() == io::ErrorKind::ExecutableFileBusy && again.next().is_some() => {}
+            done => return done.is_ok_and(|status| status.success()),
+        }
+    }
+}
+
+/// Copies, sharing the blocks where the file system can.
+fn whole(source: &mut File, target: &Path) -> io::Result<()> {
     let mut file = File::create(target)?;
     io::copy(source, &mut file)?;
     file.set_permissions(fs::Permissions::from_mode(0o700))?;
@@ -151,8 +185,9 @@ mod tests {
         assert_eq!(install_from(&data_dir, Path::new("/bin/cat")).unwrap(), first);
         let second = install_from(&data_dir, Path::new("/bin/sh")).unwrap();
         assert_ne!(first, second);
-        assert_eq!(fs::read(&first).unwrap(), fs::read("/bin/cat").unwrap());
-        assert_eq!(fs::read(wrapper_of(&first)).unwrap(), fs::read("/bin/cat").unwrap());
+        let length = |path: &Path| fs::metadata(path).unwrap().len();
+        assert_eq!(length(&first), length(Path::new("/bin/cat")));
+        assert_eq!(fs::read(wrapper_of(&first)).unwrap(), fs::read(&first).unwrap());
 
         let named = BTreeSet::from([wrapper_of(&first)]);
         assert!(remove_unused(&data_dir, &second, &named).unwrap().is_empty());

@@ -161,6 +161,17 @@ async fn what_is_no_archive_is_told() {
     let mut bomb = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     std::io::copy(&mut std::io::repeat(0).take(8 << 20), &mut bomb).unwrap();
     let bomb = bomb.finish().unwrap();
+    // Documents that are small each, and too much in memory together.
+    let mut texts = tar::Builder::new(Vec::new());
+    for n in 0..6 {
+        let mut header = tar::Header::new_gnu();
+        let text = vec![b'['; 3 << 20];
+        header.set_size(text.len() as u64);
+        texts.append_data(&mut header, format!("{n}.json"), &*text).unwrap();
+    }
+    let texts = texts.into_inner().unwrap();
+    let error = host.images.load(std::io::Cursor::new(texts), None).await.unwrap_err();
+    assert!(error.to_string().contains("documents are too large"), "{error}");
     for bytes in [cut, no_tar, zstd, bomb, Vec::new(), vec![0; 1024]] {
         let error = host.images.load(std::io::Cursor::new(bytes), None).await.unwrap_err();
         assert!(matches!(error, ImageError::BadArchive { .. }), "{error:?}");

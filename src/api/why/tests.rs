@@ -209,4 +209,12 @@ fn an_allocation_that_fails_says_why() {
     assert_eq!(bad.reason.as_deref(), Some("out of memory 6×"));
     assert_eq!(bad.output, ["allocating", "more"]);
     assert_eq!(bad.remedies[0], "raise memory above 1.0G");
+    // What is wrong with its machine, and with no other one's.
+    let told = "another firewall drops it".to_owned();
+    for (of, is_its) in [(node, true), (NodeId(9), false)] {
+        let trouble = [(of, vec![told.clone()])].into();
+        let seen = views::Observed { trouble, ..Default::default() };
+        let why = one(&world.state, &world.state.allocations[&id], &seen);
+        assert_eq!(why.allocations[0].remedies.contains(&told), is_its, "{why:?}");
+    }
 }

@@ -247,3 +247,32 @@ fn an_empty_file_shares_no_name_with_what_runs() {
         change(&mut state, command).unwrap();
     }
 }
+
+#[test]
+fn figures_that_no_file_may_have_are_refused_once_every_node_refuses_them() {
+    let state = running();
+    let next = State { feature_level: crate::fsm::NEXT_LEVEL, ..state.clone() };
+    let with = |change: &dyn Fn(&mut crate::spec::model::ServiceSpec)| {
+        let mut deploy = deploy(&state, &[("web", "web:2")]);
+        deploy.replace = true;
+        for spec in deploy.services.values_mut() {
+            if let WorkloadSpec::Service(service) = spec {
+                change(service);
+            }
+        }
+        Command::Deploy(deploy)
+    };
+    let most = crate::units::Millis(u64::MAX);
+    let cases: [(&dyn Fn(&mut crate::spec::model::ServiceSpec), &str); 4] = [
+        (&|service| service.replicas = u32::MAX, "a number of replicas"),
+        (&|service| service.update.healthy_deadline = most, "a time"),
+        (&|service| service.stop.grace = most, "a time"),
+        (&|service| service.run.memory = crate::units::Bytes(u64::MAX), "a size"),
+    ];
+    for (edit, what) in cases {
+        let refused = change(&mut next.clone(), with(edit)).unwrap_err();
+        assert!(refused.to_string().contains(&format!("web has {what}")), "{refused}");
+        change(&mut state.clone(), with(edit)).expect("as earlier versions have it");
+    }
+    change(&mut next.clone(), with(&|_| {})).unwrap();
+}

@@ -189,13 +189,13 @@ impl Context<'_> {
                 }
                 _ => {}
             }
-            if seen.restarts + 1 >= limits::DEPLOY_CRASHES {
+            if seen.restarts.saturating_add(1) >= limits::DEPLOY_CRASHES {
                 if let (ExitReason::Killed, Some(said)) = (exit.reason, said) {
                     // It says which probe failed, and with what.
                     return Some(said.clone());
                 }
                 let how = describe(exit.reason, exit.code);
-                return Some(format!("{how} {}×{}", seen.restarts + 1, output()));
+                return Some(format!("{how} {}×{}", seen.restarts.saturating_add(1), output()));
             }
         }
         let (since, bound, what) = match allocation.first_running {

@@ -247,13 +247,13 @@ impl<'a> Context<'a> {
         let id = allocation.id.clone();
         match allocation.desired {
             Desired::Draining { index, at, settled: None } => {
-                let is_late = self.is_due(at.plus(Millis::from(limits::SETTLE_DEADLINE)));
+                let is_late = self.is_due_in(at, limits::SETTLE_DEADLINE.into());
                 if self.is_settled(index) || is_late {
                     self.actions.push(Action::Settled { allocation: id });
                 }
             }
             Desired::Draining { settled: Some(since), .. } => {
-                if self.is_due(since.plus(Millis::from(limits::DRAIN_DELAY))) {
+                if self.is_due_in(since, limits::DRAIN_DELAY.into()) {
                     self.actions.push(Action::Stop { allocation: id });
                 }
             }

@@ -95,7 +95,7 @@ fn reports(state: &State, app: &AppName) -> Vec<Report> {
     }
     let report = |(node, allocations)| {
         let known = state.nodes.get(&node)?;
-        let seq = state.reports.get(&node).copied().unwrap_or(0) + 1;
+        let seq = state.reports.get(&node).copied().unwrap_or(0).saturating_add(1);
         Some(Report { node, boot: known.boot, seq, allocations })
     };
     of_nodes.into_iter().filter_map(report).collect()
