@@ -28,6 +28,7 @@ pub mod openapi;
 mod plans;
 mod reach;
 mod read;
+mod rebalance;
 mod request;
 mod revisions;
 mod routes;

@@ -65,5 +65,6 @@ mod survival;
 mod task_lifecycle;
 mod tasks;
 mod traffic;
+mod typed;
 mod volumes;
 mod zero_downtime;

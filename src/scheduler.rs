@@ -5,5 +5,6 @@
 pub mod place;
 pub mod plan;
 pub mod preview;
+pub mod rebalance;
 pub mod revise;
 pub mod spawn;

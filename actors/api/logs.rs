@@ -23,9 +23,9 @@ pub async fn logs(context: Arc<Context>, request: Request) -> Result<Response, A
     let query = query(&request)?;
     let reading = context.read().await?;
     let scope = Scope::of(reading.state(), &names(&request))?;
-    let following = Following::new(&context, &reading.view, scope, query);
+    let following = Following::new(&context, &reading.view, scope, query.clone());
     let mut following = following.with_others(&context, request.role);
-    let sources = following.open_new(&reading.view, query).map_err(unreadable)?;
+    let sources = following.open_new(&reading.view, &query).map_err(unreadable)?;
     let lines = merge(sources, query.tail);
     let response = stream::open(&context, move |feed| following.run(lines, feed))?;
     Ok(reading.mark(response))
@@ -36,8 +36,8 @@ pub async fn here(context: Arc<Context>, request: Request) -> Result<Response, A
     let query = query(&request)?;
     let view = context.view().ok_or(ApiError::Starting)?;
     let scope = Scope::of(&view.state, &names(&request))?;
-    let mut following = Following::new(&context, &view, scope, query);
-    let sources = following.open_new(&view, query).map_err(unreadable)?;
+    let mut following = Following::new(&context, &view, scope, query.clone());
+    let sources = following.open_new(&view, &query).map_err(unreadable)?;
     let lines = merge(sources, query.tail);
     stream::open(&context, move |feed| following.run(lines, feed))
 }
@@ -63,6 +63,7 @@ fn query(request: &Request) -> Result<Query, ApiError> {
     Ok(Query {
         tail: tail.filter(|_| resumed.is_none()).map(|lines| lines.min(limits::LOG_TAIL_MAX)),
         since,
+        grep: request.one("grep").filter(|text| !text.is_empty()).map(Arc::from),
         follow: request.flag("follow")?,
         previous: request.flag("previous")?,
     })

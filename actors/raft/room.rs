@@ -50,6 +50,7 @@ fn is_wanted(command: &[u8]) -> bool {
         Command::Images(change) => matches!(change, ImageChange::Load { late: false, .. }),
         Command::Spawn(_)
         | Command::RestartService { .. }
+        | Command::Move { .. }
         | Command::Label { .. }
         | Command::CreateToken { .. }
         | Command::SetLogin { .. } => true,

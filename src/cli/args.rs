@@ -3,9 +3,9 @@
 //! Owns the list of commands. Never runs one; each command's flags are in its own file.
 
 use super::{
-    check, clean, completions, cp, daemon, dev, doctor, down, drain, events, exec, fmt, history,
-    image, init, install, join, leave, logs, nodes, plan, ps, restart, rollback, route, scale,
-    secret, show, spawn, status, token, up, version, volume, why,
+    check, clean, completions, cp, daemon, dev, diff, doctor, down, drain, events, exec, fmt,
+    history, image, init, install, join, leave, login, logs, nodes, plan, ps, rebalance, restart,
+    rollback, route, scale, secret, show, spawn, status, token, up, version, volume, why,
 };
 use argh::{ArgsInfo, FromArgs};
 
@@ -55,6 +55,8 @@ pub enum Command {
     Route(route::RouteArgs),
     /// `mill scale`.
     Scale(scale::ScaleArgs),
+    /// `mill rebalance`.
+    Rebalance(rebalance::RebalanceArgs),
     /// `mill restart`.
     Restart(restart::RestartArgs),
     /// `mill ps`.
@@ -77,6 +79,8 @@ pub enum Command {
     Kill(spawn::KillArgs),
     /// `mill show`.
     Show(show::ShowArgs),
+    /// `mill diff`.
+    Diff(diff::DiffArgs),
     /// `mill history`.
     History(history::HistoryArgs),
     /// `mill image`.
@@ -87,6 +91,10 @@ pub enum Command {
     Volume(volume::VolumeArgs),
     /// `mill token`.
     Token(token::TokenArgs),
+    /// `mill login`.
+    Login(login::LoginArgs),
+    /// `mill logout`.
+    Logout(login::LogoutArgs),
     /// `mill nodes`.
     Nodes(nodes::NodesArgs),
     /// `mill label`.

@@ -274,11 +274,6 @@ impl Story {
                 "retrying" => lines.extend(self.waiting(event)),
                 _ => {}
             }
-            if event.phase == "retrying" {
-                let why = event.message.as_deref().map(first_line).unwrap_or_default();
-                let waits = self.ui.paint(CHANGE, "waiting");
-                lines.push(format!("{}  {waits}  {why}", event.service));
-            }
             return Said { lines, ..Said::default() };
         };
         self.since.entry(id.clone()).or_insert(event.elapsed);
@@ -340,10 +335,11 @@ impl Story {
         lines
     }
 
-    /// A replica that fits no node.
-    fn waiting(&self, event: &ProgressEvent) -> Option<String> {
+    /// A replica that fits no node, the first time.
+    fn waiting(&mut self, event: &ProgressEvent) -> Option<String> {
         let message = first_line(event.message.as_deref()?);
-        Some(self.ui.paint(CHANGE, message))
+        let is_new = self.told.insert(format!("{} {message}", event.service));
+        is_new.then(|| self.ui.paint(CHANGE, message))
     }
 
     /// Said only of what nothing takes over from.
