@@ -215,7 +215,8 @@ fn asked(context: &Context, kinds: &[Kind]) -> Vec<String> {
         }
         found
     };
-    runtime.block_on(tokio::time::timeout(limits::COMPLETION_WAIT, all)).unwrap_or_default()
+    let soon = async { tokio::time::timeout(limits::COMPLETION_WAIT, all).await };
+    runtime.block_on(soon).unwrap_or_default()
 }
 
 fn in_status(status: &StatusView, kind: Kind) -> Vec<String> {

@@ -88,7 +88,13 @@ enum Goes<'a> {
 impl Down<'_> {
     /// What each name stands for is looked up before anything goes.
     async fn named(&self, names: &[String]) -> Result<(), CliError> {
-        let all = names.iter().map(|name| self.find(name)).collect::<Result<Vec<_>, _>>()?;
+        let mut all = Vec::new();
+        for name in names {
+            all.push(match self.find(name) {
+                Some(found) => found,
+                None => return Err(self.refusal(name).await),
+            });
+        }
         for one in all {
             match one {
                 Goes::Part(name, app) => self.part(name, app).await?,
@@ -98,14 +104,20 @@ impl Down<'_> {
         Ok(())
     }
 
-    fn find<'a>(&'a self, name: &'a str) -> Result<Goes<'a>, CliError> {
+    fn find<'a>(&'a self, name: &'a str) -> Option<Goes<'a>> {
         let service = self.before.service(name).map(|service| &service.app);
         let task = self.before.tasks().iter().find(|task| task.name == name).map(|task| &task.app);
         if let Some(app) = service.or(task) {
-            return Ok(Goes::Part(name, app));
+            return Some(Goes::Part(name, app));
         }
-        if self.before.apps().contains(&name) {
-            return Ok(Goes::App(name));
+        self.before.apps().contains(&name).then_some(Goes::App(name))
+    }
+
+    /// Why a name can't go: there is none, or who asks may not remove anything.
+    async fn refusal(&self, name: &str) -> CliError {
+        match self.client.delete_service(name).await {
+            Err(ClientError::Api { status: 404, .. }) | Ok(_) => {}
+            Err(error) => return error.into(),
         }
         let error = ErrorView {
             code: "not_found".to_owned(),
@@ -113,7 +125,7 @@ impl Down<'_> {
             hint: Some("mill status shows what there is".to_owned()),
             details: vec![],
         };
-        Err(ClientError::Api { status: 404, document: ErrorDocument { error } }.into())
+        ClientError::Api { status: 404, document: ErrorDocument { error } }.into()
     }
 
     async fn everything(&self) -> Result<(), CliError> {

@@ -6,6 +6,12 @@ use super::argv::Typed;
 use super::error::CliError;
 use super::help::value;
 
+/// Whether a command is missing behind what was typed.
+#[must_use]
+pub fn is_unfinished(text: &str) -> bool {
+    text.starts_with("One of the following subcommands")
+}
+
 /// The mistake that argh's text is about.
 #[must_use]
 pub fn mistake(typed: &Typed, text: &str) -> CliError {
@@ -13,7 +19,7 @@ pub fn mistake(typed: &Typed, text: &str) -> CliError {
         typed.rest.iter().map(String::as_str).take_while(|arg| !arg.starts_with('-')).collect();
     let command = ["mill"].into_iter().chain(words).collect::<Vec<_>>().join(" ");
     let help = format!("{command} --help");
-    if text.starts_with("One of the following subcommands") {
+    if is_unfinished(text) {
         return CliError::usage("Which command?", format!("{help} lists them"));
     }
     if let Some((option, given, why)) = value_of(text, "Error parsing option '") {

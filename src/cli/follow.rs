@@ -152,6 +152,9 @@ impl Follow<'_> {
                     for line in said.lines {
                         live.line(&line)?;
                     }
+                    if let Some((old, text)) = said.ending {
+                        live.doing(&old, Some(text), &[]);
+                    }
                     if let Some(id) = said.allocation {
                         live.doing(&id, said.doing, &said.parts);
                     }

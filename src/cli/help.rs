@@ -119,7 +119,7 @@ fn of(command: &str, info: &CommandInfoWithArgs) -> String {
 /// What follows the command: `[FILE] [OPTIONS]`.
 fn usage(command: &str, info: &CommandInfoWithArgs) -> String {
     if !info.commands.is_empty() {
-        return " COMMAND".to_owned();
+        return " <command>".to_owned();
     }
     let name = |one: &PositionalInfo| {
         let name = value(one.name);
@@ -208,7 +208,7 @@ mod tests {
             assert!(up.contains(line), "{line}: {up}");
         }
         assert!(help("spawn").contains("      --image IMAGE  "), "{}", help("spawn"));
-        assert!(help("").starts_with("Usage: mill COMMAND\n"), "{}", help(""));
+        assert!(help("").starts_with("Usage: mill <command>\n"), "{}", help(""));
         assert!(help("image").contains("Commands:\n  load  "), "{}", help("image"));
     }
 

@@ -128,9 +128,9 @@ fn early(ui: Ui, typed: &Typed, exit: &argh::EarlyExit) -> ExitCode {
         };
     }
     let code = report(ui, &early::mistake(typed, &exit.output));
-    if typed.rest.is_empty() && !ui.json {
+    if early::is_unfinished(&exit.output) && !ui.json {
         // Nothing was asked for: what can be is more use than a complaint.
-        ui.note(&format!("\n{}", help::render(&[])));
+        ui.note(&format!("\n{}", help::render(&typed.rest)));
     }
     code
 }

@@ -8,6 +8,7 @@ use crate::api::wire::AcceptedEvent;
 use crate::cli::args::DurationArg;
 use crate::id::WorkloadName;
 use crate::spec::Spec;
+use crate::spec::image::Reference;
 use crate::units::Millis;
 use argh::{ArgsInfo, FromArgs};
 
@@ -149,6 +150,9 @@ pub(super) fn overrides(spec: &mut Spec, images: &[String]) -> Result<Vec<String
         let Some((name, reference)) = image.split_once('=') else {
             return Err(CliError::usage(format!("--image {image} names no service or task"), hint));
         };
+        if let Err(why) = Reference::parse(reference) {
+            return Err(CliError::usage(format!("--image {image}: {why}"), hint));
+        }
         let name = WorkloadName::from(name);
         let service = spec.services.get_mut(&name).map(|service| &mut service.run);
         let Some(run) = service.or(spec.tasks.get_mut(&name).map(|task| &mut task.run)) else {

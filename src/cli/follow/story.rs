@@ -193,6 +193,8 @@ pub struct Said {
     pub doing: Option<String>,
     /// Lines below that one: what it consists of.
     pub parts: Vec<String>,
+    /// What it took the place of and is waited for, and what is said of that.
+    pub ending: Option<(String, String)>,
 }
 
 /// The telling of one deployment.
@@ -291,6 +293,7 @@ impl Story {
             }
             "stopped" => {
                 lines.extend(self.stopped(&id, event));
+                self.told.insert(format!("{id} stopped"));
                 None
             }
             "retrying" => {
@@ -303,7 +306,15 @@ impl Story {
                 Some(self.doing(&id, event))
             }
         };
-        Said { lines, allocation: Some(id), doing, parts: pull::layers(event) }
+        let ending = if event.phase == "healthy" { self.ending(&id) } else { None };
+        Said { lines, allocation: Some(id), doing, parts: pull::layers(event), ending }
+    }
+
+    /// The one before it, while that has not ended.
+    fn ending(&self, id: &str) -> Option<(String, String)> {
+        let old = self.old.get(slot(id)).filter(|old| *old != id)?;
+        let lives = !self.told.contains(&format!("{old} stopped"));
+        lives.then(|| (old.clone(), self.line(old, "stopping", CHANGE, "")))
     }
 
     /// Where nothing moves, a pull that takes long is said once.
