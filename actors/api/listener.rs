@@ -124,8 +124,8 @@ fn lend(socket: &Path) -> io::Result<()> {
 }
 
 impl LocalSocket {
-    /// Opens the socket, mode 0600, or 0660 for the group `mill` where there is one. A file that a dead daemon left is replaced. Must be called
-    /// within a tokio runtime.
+    /// Opens the socket, mode 0600, or 0660 for the group `mill` where there is one. A file that a
+    /// dead daemon left is replaced. Must be called within a tokio runtime.
     ///
     /// # Errors
     /// A living daemon has it, or it can't be made.
