@@ -33,6 +33,7 @@ mod pauses;
 mod plans;
 mod reach;
 mod read;
+mod rebalance;
 mod request;
 mod revisions;
 mod routes;

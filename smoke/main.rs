@@ -71,6 +71,7 @@ mod survival;
 mod task_lifecycle;
 mod tasks;
 mod traffic;
+mod typed;
 mod volumes;
 mod volumes_and_migration;
 mod websocket_through_a_deploy;

@@ -442,6 +442,8 @@ pub const DRAIN_FOLLOWED: Duration = Duration::from_secs(60);
 pub const DRAIN_LOOK: Duration = Duration::from_secs(5);
 /// How often the command line looks again where there is no stream to follow.
 pub const WATCH_INTERVAL: Duration = Duration::from_secs(1);
+/// How long a shell's completion waits for names of the cluster.
+pub const COMPLETION_WAIT: Duration = Duration::from_secs(1);
 /// How often the command line looks whether a restart is done.
 pub const FOLLOW_INTERVAL: Duration = Duration::from_millis(200);
 /// How long a request waits for the first view of a node that starts.

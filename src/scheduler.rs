@@ -7,5 +7,6 @@ pub mod certificates;
 pub mod place;
 pub mod plan;
 pub mod preview;
+pub mod rebalance;
 pub mod revise;
 pub mod spawn;

@@ -165,9 +165,9 @@ pub fn overrides(request: &Request) -> Result<Vec<(WorkloadName, String)>, ApiEr
     let pair = |text: &str| {
         let found =
             text.split_once('=').filter(|(name, image)| !name.is_empty() && !image.is_empty());
-        let bad = || ApiError::bad(format!("image={text} names no service"), "image=SERVICE=REF");
+        let bad = || ApiError::bad(format!("image {text} names no service"), "write NAME=REF");
         let (name, given) = found.ok_or_else(bad)?;
-        let wrong = |error: ReferenceError| ApiError::bad(error.to_string(), "image=SERVICE=REF");
+        let wrong = |error: ReferenceError| ApiError::bad(error.to_string(), "write NAME=REF");
         image::Reference::parse(given).map_err(wrong)?;
         Ok((WorkloadName::from(name), given.to_owned()))
     };

@@ -73,7 +73,11 @@ fn reasons(state: &State, name: &str, seen: &views::Observed) -> Result<WhyView,
         return Ok(found);
     }
     let found = match allocations::by_name(state, name) {
-        Ok((_, Some(workload))) => why::workload(state, &workload, seen),
+        Ok((all, Some(workload))) => why::workload(state, &workload, seen).or_else(|| {
+            // Of an image that was spawned nobody owns the name.
+            let live = all.iter().find(|one| one.is_live()).or_else(|| all.last());
+            live.map(|one| why::one(state, one, seen))
+        }),
         Ok((one, None)) => one.first().map(|one| why::one(state, one, seen)),
         Err(error @ ApiError::NotFound { .. }) => {
             // A replica that waits has no id: `web-2` stands for it.

@@ -160,7 +160,7 @@ fn known(
 fn named(request: &Request) -> Result<String, ApiError> {
     let given = request.params.get("reference").map(String::as_str).or(request.one("reference"));
     let given = given.filter(|text| !text.is_empty());
-    let none = || ApiError::bad("no image is named", "DELETE /v1/images/REFERENCE");
+    let none = || ApiError::bad("no image is named", "mill image list shows them");
     given.map(str::to_owned).ok_or_else(none)
 }
 

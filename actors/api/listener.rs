@@ -4,6 +4,7 @@
 
 use crate::actors::platform::net::{Program, holder};
 use crate::node::network::Protocol;
+use nix::unistd::{Group, chown};
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
@@ -112,9 +113,19 @@ fn folder(directory: &Path) -> std::io::Result<()> {
     fs::set_permissions(directory, fs::Permissions::from_mode(0o755))
 }
 
+/// The group whose members use the socket as root does, on a host that has one.
+const GROUP: &str = "mill";
+
+/// Lets the group use a socket.
+fn lend(socket: &Path) -> io::Result<()> {
+    let Ok(Some(group)) = Group::from_name(GROUP) else { return Ok(()) };
+    chown(socket, None, Some(group.gid))?;
+    fs::set_permissions(socket, fs::Permissions::from_mode(0o660))
+}
+
 impl LocalSocket {
-    /// Opens the socket, mode 0600. A file that a dead daemon left is replaced. Must be called
-    /// within a tokio runtime.
+    /// Opens the socket, mode 0600, or 0660 for the group `mill` where there is one. A file that a
+    /// dead daemon left is replaced. Must be called within a tokio runtime.
     ///
     /// # Errors
     /// A living daemon has it, or it can't be made.
@@ -136,6 +147,7 @@ impl LocalSocket {
         let opened = (|| {
             let listener = UnixListener::bind(&partial)?;
             fs::set_permissions(&partial, fs::Permissions::from_mode(0o600))?;
+            lend(&partial)?;
             listener.set_nonblocking(true)?;
             let inode = fs::symlink_metadata(&partial)?.ino();
             fs::rename(&partial, path)?;

@@ -23,10 +23,10 @@ use warp::reply::Response;
 pub async fn logs(context: Arc<Context>, request: Request) -> Result<Response, ApiError> {
     let query = query(&request)?;
     let reading = context.read().await?;
-    let scope = scope(reading.state(), &request, query)?;
-    let following = Following::new(&context, &reading.view, scope, query);
+    let scope = scope(reading.state(), &request, &query)?;
+    let following = Following::new(&context, &reading.view, scope, query.clone());
     let mut following = following.with_others(&context, request.role);
-    let sources = following.open_new(&reading.view, query).map_err(unreadable)?;
+    let sources = following.open_new(&reading.view, &query).map_err(unreadable)?;
     let lines = merge(sources, query.tail);
     let response = stream::open(&context, move |feed| following.run(lines, feed))?;
     Ok(reading.mark(response))
@@ -36,14 +36,14 @@ pub async fn logs(context: Arc<Context>, request: Request) -> Result<Response, A
 pub async fn here(context: Arc<Context>, request: Request) -> Result<Response, ApiError> {
     let query = query(&request)?;
     let view = context.view().ok_or(ApiError::Starting)?;
-    let scope = scope(&view.state, &request, query)?;
-    let mut following = Following::new(&context, &view, scope, query);
-    let sources = following.open_new(&view, query).map_err(unreadable)?;
+    let scope = scope(&view.state, &request, &query)?;
+    let mut following = Following::new(&context, &view, scope, query.clone());
+    let sources = following.open_new(&view, &query).map_err(unreadable)?;
     let lines = merge(sources, query.tail);
     stream::open(&context, move |feed| following.run(lines, feed))
 }
 
-fn scope(state: &State, request: &Request, query: Query) -> Result<Scope, ApiError> {
+fn scope(state: &State, request: &Request, query: &Query) -> Result<Scope, ApiError> {
     let in_path = request.params.get("name").map(String::as_str);
     let names: Vec<&str> = in_path.into_iter().chain(request.all("name")).collect();
     match (request.flag("access")?, query.previous) {
@@ -71,6 +71,7 @@ fn query(request: &Request) -> Result<Query, ApiError> {
     Ok(Query {
         tail: tail.filter(|_| resumed.is_none()).map(|lines| lines.min(limits::LOG_TAIL_MAX)),
         since,
+        grep: request.one("grep").filter(|text| !text.is_empty()).map(Arc::from),
         follow: request.flag("follow")?,
         previous: request.flag("previous")?,
     })

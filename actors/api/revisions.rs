@@ -15,6 +15,7 @@ use crate::fsm::{Command, Outcome, Rejection, State};
 use crate::id::{AppName, Index, Revision, WorkloadName};
 use crate::limits;
 use crate::node::oci::pull::Pulls;
+use crate::scheduler::preview;
 use crate::scheduler::revise::{self, ReviseError};
 use crate::units::Millis;
 use std::sync::Arc;
@@ -44,7 +45,26 @@ pub async fn get(context: Arc<Context>, request: Request) -> Result<Response, Ap
     let wanted = revision(request.param("revision"))?;
     let reading = context.read().await?;
     let found = reading.state().deployments.get(&wanted).ok_or_else(|| no_deployment(wanted))?;
-    Ok(reading.mark(json(StatusCode::OK, &views::deployment(reading.state(), found))?))
+    let view = views::deployment_with_file(reading.state(), found);
+    Ok(reading.mark(json(StatusCode::OK, &view)?))
+}
+
+/// `GET /v1/deployments/{revision}/diff`.
+pub async fn diff(context: Arc<Context>, request: Request) -> Result<Response, ApiError> {
+    let wanted = revision(request.param("revision"))?;
+    let to = request.one("to").map(revision).transpose()?;
+    let reading = context.read().await?;
+    let state = reading.state();
+    let found = |wanted| state.deployments.get(&wanted).ok_or_else(|| no_deployment(wanted));
+    let from = found(wanted)?;
+    let newest = || state.apps.get(&from.app).map_or(wanted, |app| app.revision);
+    let to = found(to.unwrap_or_else(newest))?;
+    if from.app != to.app {
+        let (from, to) = ((from.revision, &from.app), (to.revision, &to.app));
+        let message = format!("r{} is of app {}, r{} of app {}", from.0, from.1, to.0, to.1);
+        return Err(ApiError::bad(message, "name two revisions of one app: mill history"));
+    }
+    Ok(reading.mark(json(StatusCode::OK, &preview::difference(state, from, to))?))
 }
 
 /// `GET /v1/deployments/{revision}/events`.

@@ -34,6 +34,9 @@ pub async fn spawn(context: Arc<Context>, mut request: Request) -> Result<Respon
     if let Some(Ok(Outcome::Run { id })) = known.map(|known| known.outcome.clone()) {
         return answer(state, &id, reading.view.index);
     }
+    if let Spawned::Image { name, .. } = &mut asked {
+        *name = spawn::free_name(state, name);
+    }
     let name = asked.name().clone();
     let not_found = || ApiError::NotFound { what: "task", name: name.to_string() };
     let run = asked.run(state).ok_or_else(not_found)?;
@@ -64,7 +67,7 @@ async fn digest(
     let mut found = resolve(context, state, BTreeSet::from([image.to_owned()])).await;
     match found.remove(image) {
         Some(Ok(digest)) => Ok(digest),
-        Some(Err(source)) => Err(ReviseError::Image { name, source }.into()),
+        Some(Err(source)) => Err(ReviseError::Image { name, source, others: String::new() }.into()),
         None => Err(ReviseError::Broken { name }.into()),
     }
 }

@@ -53,6 +53,7 @@ fn is_wanted(command: &[u8]) -> bool {
         Command::Spawn(_)
         | Command::RestartService { .. }
         | Command::RestartAllocation { .. }
+        | Command::Move { .. }
         | Command::Label { .. }
         | Command::CreateToken { .. }
         | Command::GrantToken(_)
@@ -77,6 +78,11 @@ fn is_wanted(command: &[u8]) -> bool {
         | Command::RevokeToken { .. }
         | Command::RemoveLogin { .. }
         | Command::Mesh(_)
+        | Command::RotateMesh
+        | Command::Certificates(_)
+        | Command::Routes(_)
+        | Command::Canary(_)
+        | Command::Backups(_)
         | Command::Volumes(_)
         | Command::Unreadable => false,
     }

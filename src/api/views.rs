@@ -24,7 +24,7 @@ mod tests;
 pub use allocation::{allocation, allocations, ending};
 pub use backup::backups;
 pub use certificate::{certificate, certificates};
-pub use deployment::{app, deployment, deployments};
+pub use deployment::{app, deployment, deployment_with_file, deployments};
 pub use events::{Event, EventId, Followed, events_after, fill_in, pulling};
 pub use happened::{event, missed};
 pub use node::{left, node, nodes};

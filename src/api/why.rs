@@ -22,7 +22,7 @@ use crate::scheduler::place::{self, Placer};
 use crate::scheduler::plan::{self, Observed, Plan, Scope, Unplaced};
 use crate::scheduler::preview::refusal;
 use crate::units::Timestamp;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// The replicas of some apps that wait for a node, as the planner sees it now.
@@ -51,10 +51,15 @@ pub fn workload(state: &State, name: &WorkloadName, seen: &views::Observed) -> O
     let app = state.owner(name)?;
     let unplaced = waiting(state, std::iter::once(app));
     let unplaced: Vec<&Unplaced> = unplaced.iter().filter(|one| one.service == *name).collect();
-    let mut all: Vec<_> = state.allocations_of(name).filter(|a| a.is_live()).collect();
+    let of_runs = state.derived.runs.get(name).into_iter();
+    let of_runs = of_runs.flat_map(|of| of.live.iter().chain(of.ended.iter().map(|one| &one.1)));
+    let of_runs = of_runs.filter_map(|id| state.allocations.get(id));
+    let every: BTreeMap<_, _> =
+        state.allocations_of(name).chain(of_runs).map(|one| (&one.id, one)).collect();
+    let mut all: Vec<_> = every.values().copied().filter(|a| a.is_live()).collect();
     if all.is_empty() {
         // The last that ended tells what happened.
-        all.extend(state.allocations_of(name).max_by_key(|a| (a.phase_since, a.created_at)));
+        all.extend(every.values().copied().max_by_key(|a| (a.phase_since, a.created_at)));
     }
     let service = app.services.get(name);
     let spec = service.and_then(|service| state.spec(service.target.as_ref()?));
@@ -136,7 +141,9 @@ pub fn waits(state: &State, unplaced: &[&Unplaced]) -> Vec<WaitingView> {
             if one.gets_room {
                 return vec!["wait: what the deployment removes makes room".to_owned()];
             }
-            let all = remedies(state, one).into_iter();
+            let of_service = |other: &&&Unplaced| other.service == one.service;
+            let count = unplaced.iter().filter(of_service).count();
+            let all = remedies(state, one, count).into_iter();
             all.map(|remedy| remedy.text(state)).collect::<Vec<String>>()
         });
         let app = state.owner(&one.service);

@@ -3,9 +3,10 @@
 //! Owns the list of commands. Never runs one; each command's flags are in its own file.
 
 use super::{
-    backup, cert, check, clean, completions, cp, daemon, dev, doctor, down, drain, events, exec,
-    fmt, history, image, init, install, join, leave, logs, mesh, nodes, plan, ps, restart, restore,
-    rollback, route, scale, secret, show, spawn, status, token, up, version, volume, why,
+    backup, cert, check, clean, completions, cp, daemon, dev, diff, doctor, down, drain, events,
+    exec, fmt, history, image, init, install, join, leave, login, logs, mesh, nodes, plan, ps,
+    rebalance, restart, restore, rollback, route, scale, secret, show, spawn, status, token, up,
+    version, volume, why,
 };
 use argh::{ArgsInfo, FromArgs};
 
@@ -55,6 +56,8 @@ pub enum Command {
     Route(route::RouteArgs),
     /// `mill scale`.
     Scale(scale::ScaleArgs),
+    /// `mill rebalance`.
+    Rebalance(rebalance::RebalanceArgs),
     /// `mill restart`.
     Restart(restart::RestartArgs),
     /// `mill ps`.
@@ -77,6 +80,8 @@ pub enum Command {
     Kill(spawn::KillArgs),
     /// `mill show`.
     Show(show::ShowArgs),
+    /// `mill diff`.
+    Diff(diff::DiffArgs),
     /// `mill history`.
     History(history::HistoryArgs),
     /// `mill image`.
@@ -93,6 +98,10 @@ pub enum Command {
     Restore(restore::RestoreArgs),
     /// `mill token`.
     Token(token::TokenArgs),
+    /// `mill login`.
+    Login(login::LoginArgs),
+    /// `mill logout`.
+    Logout(login::LogoutArgs),
     /// `mill nodes`.
     Nodes(nodes::NodesArgs),
     /// `mill mesh`.

@@ -19,6 +19,8 @@ pub struct Typed {
     pub globals: Globals,
     /// The rest, as argh takes it: commands, then flags, then `--` and names.
     pub rest: Vec<String>,
+    /// Flags that were given by their letter.
+    pub letters: Vec<(String, char)>,
 }
 
 /// Why it can't be sorted.
@@ -33,9 +35,9 @@ pub enum ArgvError {
         unknown: Unknown,
     },
     /// No such flag.
-    #[error("mill {command} has no flag {flag}")]
+    #[error("{command} has no flag {flag}")]
     Flag {
-        /// The command.
+        /// The whole command: `mill up`.
         command: String,
         /// As typed.
         flag: String,
@@ -68,7 +70,7 @@ impl ArgvError {
                 Unknown::Nothing => Some("mill --help lists the commands".to_owned()),
             },
             Self::Flag { near: Some(near), .. } => Some(format!("Did you mean {near}?")),
-            Self::Flag { command, near: None, .. } => Some(format!("See mill {command} --help")),
+            Self::Flag { command, near: None, .. } => Some(format!("See {command} --help")),
             Self::Value { .. } | Self::NoValue { .. } => None,
         }
     }
@@ -84,6 +86,7 @@ pub fn sort<T: ArgsInfo>(args: Vec<String>) -> Result<Typed, ArgvError> {
         path: Vec::new(),
         flags: Vec::new(),
         names: Vec::new(),
+        letters: Vec::new(),
         globals: Globals::default(),
     };
     let mut args = VecDeque::from(args);
@@ -103,6 +106,9 @@ pub fn sort<T: ArgsInfo>(args: Vec<String>) -> Result<Typed, ArgvError> {
             _ if arg.starts_with('-') => walk.short(&arg, &mut args)?,
             _ => walk.name(&arg)?,
         }
+        if walk.is_program() {
+            walk.names.extend(args.drain(..));
+        }
     }
     Ok(walk.done())
 }
@@ -112,13 +118,25 @@ struct Walk {
     path: Vec<String>,
     flags: Vec<String>,
     names: Vec<String>,
+    letters: Vec<(String, char)>,
     globals: Globals,
 }
 
 impl Walk {
     fn help(self) -> Typed {
         let rest = self.path.into_iter().chain(["--help".to_owned()]).collect();
-        Typed { globals: self.globals, rest }
+        Typed { globals: self.globals, rest, letters: self.letters }
+    }
+
+    /// Whether a program's name was the last word: what follows is the program's own.
+    fn is_program(&self) -> bool {
+        match self.path.as_slice() {
+            [command] if command == "exec" => self.names.len() == 2,
+            [command] if command == "spawn" => {
+                self.names.len() == 1 && self.flags.iter().any(|flag| flag == "--image")
+            }
+            _ => false,
+        }
     }
 
     fn done(self) -> Typed {
@@ -128,7 +146,7 @@ impl Walk {
             rest.push("--".to_owned());
             rest.extend(self.names);
         }
-        Typed { globals: self.globals, rest }
+        Typed { globals: self.globals, rest, letters: self.letters }
     }
 
     /// A word without a dash: a command where there are commands, else a name.
@@ -187,6 +205,7 @@ impl Walk {
                 return Err(self.no_flag(&format!("-{letter}")));
             };
             let long = info.long;
+            self.letters.push((long.to_owned(), letter));
             if !takes_value(info) {
                 self.put(long, true, None);
                 continue;
@@ -213,7 +232,9 @@ impl Walk {
         let own = self.info.flags.iter().map(|info| info.long);
         let near = names::nearest(flag, own.chain(Globals::FLAGS.iter().map(|(name, _)| *name)));
         let near = near.map(str::to_owned);
-        ArgvError::Flag { command: self.path.join(" "), flag: flag.to_owned(), near }
+        let command = ["mill"].into_iter().chain(self.path.iter().map(String::as_str));
+        let command = command.collect::<Vec<_>>().join(" ");
+        ArgvError::Flag { command, flag: flag.to_owned(), near }
     }
 }
 

@@ -6,6 +6,7 @@ use super::client::Client;
 use super::error::CliError;
 use super::globals::Globals;
 use super::ui::Ui;
+use super::{exec, screen};
 use crate::config::Env;
 use crate::limits;
 use crate::units::Timestamp;
@@ -80,7 +81,9 @@ impl Context {
                 Ok(text) => {
                     if self.ui.live {
                         // Home, clear to the end, then the text: no flicker.
-                        self.ui.print(&format!("\u{1b}[H\u{1b}[2J{text}"))?;
+                        let shown = exec::size().map(|size| screen::fit(&text, size));
+                        let shown = shown.as_deref().unwrap_or(&text);
+                        self.ui.print(&format!("\u{1b}[H\u{1b}[2J{shown}"))?;
                     } else if last.as_ref() != Some(&text) {
                         self.ui.print(&text)?;
                     }

@@ -2,7 +2,7 @@
 //!
 //! Owns the local side: what a container sends never leaves the place that was asked for.
 
-use super::client::{Call, escape};
+use super::client::{Call, Client, escape};
 use super::exec::allocation;
 use super::{Context, error::CliError};
 use crate::actors::platform::tree;
@@ -12,18 +12,19 @@ use futures_util::TryStreamExt as _;
 use http_body_util::{BodyExt as _, StreamBody};
 use hyper::Method;
 use hyper::body::Frame;
-use std::io::{self, Read};
+use std::io::{self, IsTerminal as _, Read};
 use std::path::{Path, PathBuf};
+use tokio::io::AsyncWriteExt as _;
 use tokio_util::io::{ReaderStream, StreamReader, SyncIoBridge};
 
 /// Copy files and folders: mill cp web:/etc/hosts . or mill cp site/ web:/srv.
 #[derive(Debug, FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "cp", help_triggers("-h", "--help"))]
 pub struct CpArgs {
-    /// a path here, or NAME:PATH in a container
+    /// a path here, or NAME:PATH in a container; - is a tar stream on standard input
     #[argh(positional)]
     pub from: String,
-    /// a path here, or NAME:PATH in a container; one of the two is
+    /// a path here, or NAME:PATH in a container; - is a tar stream on standard output
     #[argh(positional)]
     pub to: String,
 }
@@ -63,6 +64,9 @@ fn files(allocation: &str, path: &str) -> String {
 async fn out(name: &str, path: &str, to: &Path, context: &Context) -> Result<(), CliError> {
     let client = context.client()?;
     let from = allocation(&client, name, context).await?;
+    if to == Path::new("-") {
+        return stream_out(&client, &files(&from, path)).await;
+    }
     let body = client.stream(Call::get(files(&from, path))).await?;
     let pieces = body.into_data_stream().map_err(io::Error::other);
     let bridge = SyncIoBridge::new(StreamReader::new(Box::pin(pieces)));
@@ -70,6 +74,31 @@ async fn out(name: &str, path: &str, to: &Path, context: &Context) -> Result<(),
     let done = tokio::task::spawn_blocking(move || unpack(bridge, &target)).await;
     let failed = |error: io::Error| CliError::failed(format!("{}: {error}", to.display()));
     done.unwrap_or_else(|lost| Err(io::Error::other(lost))).map_err(failed)
+}
+
+/// The archive as it is, to standard output.
+async fn stream_out(client: &Client, files: &str) -> Result<(), CliError> {
+    use futures_util::StreamExt as _;
+    if io::stdout().is_terminal() {
+        let hint = "Pass it on: mill cp NAME:/PATH - | tar x";
+        return Err(CliError::usage("A tar stream is nothing for a terminal", hint));
+    }
+    let mut pieces = client.stream(Call::get(files)).await?.into_data_stream();
+    let mut out = tokio::io::stdout();
+    let output = |source| CliError::Output { source };
+    while let Some(piece) = pieces.next().await {
+        let broke = |error| CliError::failed(format!("the copy broke off: {error}"));
+        out.write_all(&piece.map_err(broke)?).await.map_err(output)?;
+    }
+    out.flush().await.map_err(output)
+}
+
+/// An archive from standard input, into a container.
+async fn stream_in(client: &Client, files: &str) -> Result<(), CliError> {
+    let stream = ReaderStream::with_capacity(tokio::io::stdin(), limits::COPY_PIECE);
+    let body = StreamBody::new(stream.map_ok(Frame::data)).boxed();
+    let call = Call::new(Method::POST, files).patient().stream("application/x-tar", body);
+    client.bytes(call).await.map(drop).map_err(CliError::from)
 }
 
 /// Unpacks an archive with one file or folder in it to a path: into it if it is a folder, else as
@@ -119,6 +148,11 @@ fn unpack_in(from: impl Read, folder: &Path) -> io::Result<PathBuf> {
 }
 
 async fn into(from: &Path, name: &str, path: &str, context: &Context) -> Result<(), CliError> {
+    if from == Path::new("-") {
+        let client = context.client()?;
+        let to = allocation(&client, name, context).await?;
+        return stream_in(&client, &files(&to, path)).await;
+    }
     let read = |source| CliError::Read { path: from.to_owned(), source };
     let whole = from.canonicalize().map_err(read)?;
     let client = context.client()?;

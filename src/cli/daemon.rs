@@ -6,6 +6,8 @@ use crate::daemon::{DaemonError, Ending, Node, RecoverError};
 use crate::limits;
 use argh::{ArgsInfo, FromArgs};
 use sd_notify::NotifyState;
+use std::io::Write as _;
+use std::path::Path;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -98,6 +100,7 @@ impl DaemonArgs {
 }
 
 pub(super) fn run(args: DaemonArgs, context: &Context) -> Result<(), CliError> {
+    close_inherited();
     let config = args.config(Mode::Daemon, context)?;
     log_to_stderr(config.log_format, "info", context);
     let runtime = runtime()?;
@@ -138,6 +141,11 @@ pub(super) fn log_to_stderr(format: LogFormat, default: &str, context: &Context)
 async fn serve(config: DaemonConfig) -> Result<(), CliError> {
     let started = Node::start(config).await;
     let mut node = started.map_err(|error| failed(&error))?;
+    if node.config.log_format == LogFormat::Text {
+        let text = begun(&node.config.socket, node.is_member());
+        // Nobody is left to be told that nobody listens.
+        let _ = writeln!(std::io::stderr().lock(), "{text}");
+    }
     tell_systemd(NotifyState::Ready);
     let ended = loop {
         tokio::select! {
@@ -154,6 +162,26 @@ async fn serve(config: DaemonConfig) -> Result<(), CliError> {
         tracing::warn!("the node's parts did not stop in time");
     }
     ended
+}
+
+/// What is said once the socket is served.
+fn begun(socket: &Path, is_member: bool) -> String {
+    let head = format!("mill {} on {}", env!("CARGO_PKG_VERSION"), socket.display());
+    if is_member {
+        return head;
+    }
+    format!("{head}, no cluster yet. Now: sudo mill init, or sudo mill join HOST --token T")
+}
+
+/// Closes what the caller left open: what a node starts outlives it, and would hold it for ever.
+pub(super) fn close_inherited() {
+    let entries = std::fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
+    let numbers = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    let inherited: Vec<i32> = numbers.filter(|number| *number > 2).collect();
+    for number in inherited {
+        // The list's own is closed by now.
+        let _ = nix::unistd::close(number);
+    }
 }
 
 /// Tells a systemd that started this process how far it is.
@@ -194,5 +222,21 @@ pub(super) fn failed(error: &DaemonError) -> CliError {
             CliError::usage(message, "Pass --yes to do it")
         }
         _ => CliError::failed(message),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_daemon_without_a_cluster_says_what_comes_next() {
+        let text = begun(Path::new("/run/mill/mill.sock"), false);
+        assert_eq!(
+            text,
+            "mill 0.1.0 on /run/mill/mill.sock, no cluster yet. \
+             Now: sudo mill init, or sudo mill join HOST --token T"
+        );
+        assert_eq!(begun(Path::new("/s"), true), "mill 0.1.0 on /s");
     }
 }

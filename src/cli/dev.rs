@@ -62,7 +62,7 @@ pub struct DevArgs {
     /// a secret for the file, NAME=VALUE
     #[argh(option)]
     pub secret: Vec<String>,
-    /// another image for a service, SERVICE=REF
+    /// another image for a service or task, NAME=REF
     #[argh(option)]
     pub image: Vec<String>,
     /// wait at most that long for the deployment
@@ -127,6 +127,7 @@ impl DevArgs {
 }
 
 pub(super) fn run(args: DevArgs, context: &Context) -> Result<(), CliError> {
+    super::daemon::close_inherited();
     let secrets = secret::pairs(&args.secret)?;
     let config = args.settings().config(Mode::Dev, context)?;
     // What is wrong with the file is said before anything starts.
@@ -191,10 +192,14 @@ impl Dev<'_> {
             // Nothing that could be asked to remove anything is left.
             Ended::Node(error) => return Err(error),
         };
+        let kept = if self.args.keep { Some(self.kept().await) } else { None };
         let removed = if self.args.keep { Ok(()) } else { self.remove().await };
         match &removed {
             Ok(()) if !self.args.keep => node.stop_for_good().await,
             _ => node.stop().await,
+        }
+        if let Some(text) = kept.filter(|_| !self.context.ui.json) {
+            self.context.ui.note(&text);
         }
         match result {
             Err(error) => Err(error),
@@ -234,6 +239,12 @@ impl Dev<'_> {
             ended = logs => ended,
             ended = self.redeploy(source, file) => ended,
         }
+    }
+
+    /// What is said of what stays.
+    async fn kept(&self) -> String {
+        let all = self.client.allocations().await.unwrap_or_default();
+        runs_on(all.iter().filter(|one| !super::ps::is_ended(&one.status)).count())
     }
 
     /// Waits until the node serves, as a member.
@@ -394,12 +405,18 @@ impl Dev<'_> {
     }
 }
 
+/// How many containers `--keep` leaves, and what can be done then.
+fn runs_on(count: usize) -> String {
+    let what = if count == 1 { "1 container runs" } else { &format!("{count} containers run") };
+    format!("{what} on. Again: mill dev; remove: mill clean --dev")
+}
+
 /// Whether the API is only about to answer.
 fn is_starting(error: &ClientError) -> bool {
     match error {
         // The health route answers 503 with its own document.
         ClientError::Api { status, .. } | ClientError::Foreign { status, .. } => *status == 503,
-        ClientError::NoDaemon { .. } => true,
+        ClientError::NoDaemon { .. } | ClientError::Unreachable { .. } => true,
         other => other.is_lost(),
     }
 }
@@ -429,6 +446,13 @@ fn addresses(service: &ServiceView, (http, https): (u16, u16)) -> Vec<String> {
 mod tests {
     use super::*;
     use crate::cli::status::tests::service;
+
+    #[test]
+    fn what_is_kept_is_counted() {
+        let rest = "on. Again: mill dev; remove: mill clean --dev";
+        assert_eq!(runs_on(3), format!("3 containers run {rest}"));
+        assert_eq!(runs_on(1), format!("1 container runs {rest}"));
+    }
 
     #[test]
     fn a_service_has_an_address_by_its_name_and_by_each_route() {

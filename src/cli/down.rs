@@ -1,85 +1,199 @@
 //! `mill down`: stops and removes services, an app, or everything.
 
 use super::args::DurationArg;
-use super::client::{Client, Resuming};
+use super::client::{Client, ClientError, Resuming};
 use super::file::MillFile;
 use super::follow::story::Change;
-use super::follow::{Before, Follow};
+use super::follow::{Before, Follow, tasks};
 use super::{Context, error::CliError};
-use crate::api::wire::{RunView, ServiceView};
+use crate::api::wire::{ErrorDocument, ErrorView, RunView, ServiceView};
 use crate::limits;
 use crate::units::Millis;
 use argh::{ArgsInfo, FromArgs};
+use serde_json::json;
 
-/// Stop and remove services, the file's app, or everything. Volumes and secrets stay.
+/// Stop and remove services, tasks, an app, or everything. Volumes and secrets stay.
 #[derive(Debug, FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "down", help_triggers("-h", "--help"))]
 pub struct DownArgs {
-    /// only these services
-    #[argh(positional)]
+    /// only these services, tasks or apps
+    #[argh(positional, arg_name = "name")]
     pub services: Vec<String>,
     /// the app of this file; - is standard input
     #[argh(option, short = 'f')]
     pub file: Option<String>,
+    /// this app, without its file
+    #[argh(option)]
+    pub app: Option<String>,
     /// every app
     #[argh(switch)]
     pub all: bool,
     /// don't ask before removing everything
     #[argh(switch, short = 'y')]
     pub yes: bool,
+    /// return as soon as it is accepted
+    #[argh(switch, short = 'd')]
+    pub detach: bool,
     /// follow at most that long
     #[argh(option)]
     pub timeout: Option<DurationArg>,
 }
 
 pub(super) async fn run(args: DownArgs, context: &Context) -> Result<(), CliError> {
-    let ways = [!args.services.is_empty(), args.file.is_some(), args.all];
-    if ways.iter().filter(|way| **way).count() > 1 {
-        return Err(CliError::usage("Too much was said", "Name services, or -f FILE, or --all"));
+    let given = [!args.services.is_empty(), args.file.is_some(), args.app.is_some(), args.all];
+    if given.iter().filter(|way| **way).count() > 1 {
+        let hint = "Name services, tasks or apps, or -f FILE, or --app A, or --all";
+        return Err(CliError::usage("Too much was said", hint));
     }
-    let time = args.timeout.map(|timeout| timeout.0);
+    let is_file = |name: &&String| name.ends_with(".mill") || name.contains('/');
+    if let Some(file) = args.services.iter().find(is_file) {
+        let hint = format!("mill down -f {file}");
+        return Err(CliError::usage(format!("{file} is a file, not a service"), hint));
+    }
     if args.all {
         context.ui.confirm(args.yes, "This removes every service of every app")?;
-        return everything(context, time).await;
     }
-    if !args.services.is_empty() {
-        if let Some(file) = args.services.iter().find(|name| name.ends_with(".mill")) {
-            let hint = format!("mill down -f {file}");
-            return Err(CliError::usage(format!("{file} is a file, not a service"), hint));
-        }
-        let client = context.client()?;
-        for name in &args.services {
-            service(context, &client, name, time).await?;
-        }
-        return Ok(());
+    let file = match &given {
+        [false, _, false, false] => Some(MillFile::open(context, args.file.as_deref())?.parse()?),
+        _ => None,
+    };
+    let client = &context.client()?;
+    let time = args.timeout.map(|timeout| timeout.0);
+    let before = Before::look(client).await?;
+    let down = Down { context, client, before, detach: args.detach, time };
+    match (file, &args.app) {
+        _ if args.all => down.everything().await,
+        (Some(spec), _) => down.app(spec.app.as_str(), spec.cluster.as_deref()).await,
+        (None, Some(app)) => down.app(app, None).await,
+        (None, None) => down.named(&args.services).await,
     }
-    let file = MillFile::open(context, args.file.as_deref())?;
-    let spec = file.parse()?;
-    let app = spec.app.to_string();
-    let client = context.client()?;
-    let before = Before::look(&client).await?;
-    if !before.apps().contains(&app.as_str()) {
-        return nothing(context, &format!("App {app} does not run: nothing to do"));
-    }
-    remove_app(context, &client, &before, (&app, spec.cluster.as_deref()), time).await
 }
 
-async fn everything(context: &Context, time: Option<Millis>) -> Result<(), CliError> {
-    let client = context.client()?;
-    let before = Before::look(&client).await?;
-    let running = |app: &&str| {
-        let has_tasks = before.tasks().iter().any(|task| task.app == **app);
-        has_tasks || before.services().iter().any(|service| service.app == **app)
-    };
-    let apps: Vec<&str> = before.apps().into_iter().filter(running).collect();
-    let killed = kill_spawned(&client).await?;
-    if apps.is_empty() && !killed {
-        return nothing(context, "Nothing runs: nothing to do");
+struct Down<'a> {
+    context: &'a Context,
+    client: &'a Client,
+    before: Before,
+    detach: bool,
+    time: Option<Millis>,
+}
+
+/// What a name stands for.
+enum Goes<'a> {
+    /// A service or task, of an app.
+    Part(&'a str, &'a str),
+    /// All of an app.
+    App(&'a str),
+}
+
+impl Down<'_> {
+    /// What each name stands for is looked up before anything goes.
+    async fn named(&self, names: &[String]) -> Result<(), CliError> {
+        let mut all = Vec::new();
+        for name in names {
+            all.push(match self.find(name) {
+                Some(found) => found,
+                None => return Err(self.refusal(name).await),
+            });
+        }
+        for one in all {
+            match one {
+                Goes::Part(name, app) => self.part(name, app).await?,
+                Goes::App(app) => self.app(app, None).await?,
+            }
+        }
+        Ok(())
     }
-    for app in apps {
-        remove_app(context, &client, &before, (app, None), time).await?;
+
+    fn find<'a>(&'a self, name: &'a str) -> Option<Goes<'a>> {
+        let service = self.before.service(name).map(|service| &service.app);
+        let task = self.before.tasks().iter().find(|task| task.name == name).map(|task| &task.app);
+        if let Some(app) = service.or(task) {
+            return Some(Goes::Part(name, app));
+        }
+        self.before.apps().contains(&name).then_some(Goes::App(name))
     }
-    runs_over(&client, |_| true).await
+
+    /// Why a name can't go: there is none, or who asks may not remove anything.
+    async fn refusal(&self, name: &str) -> CliError {
+        match self.client.delete_service(name).await {
+            Err(ClientError::Api { status: 404, .. }) | Ok(_) => {}
+            Err(error) => return error.into(),
+        }
+        let error = ErrorView {
+            code: "not_found".to_owned(),
+            message: format!("no service, task or app {name}; nothing was removed"),
+            hint: Some("mill status shows what there is".to_owned()),
+            details: vec![],
+        };
+        ClientError::Api { status: 404, document: ErrorDocument { error } }.into()
+    }
+
+    async fn everything(&self) -> Result<(), CliError> {
+        let running = |app: &&str| {
+            let has_tasks = self.before.tasks().iter().any(|task| task.app == **app);
+            has_tasks || self.before.services().iter().any(|service| service.app == **app)
+        };
+        let apps: Vec<&str> = self.before.apps().into_iter().filter(running).collect();
+        let killed = kill_spawned(self.client).await?;
+        if apps.is_empty() && !killed {
+            return self.nothing("Nothing runs: nothing to do");
+        }
+        for app in apps {
+            self.app(app, None).await?;
+        }
+        self.runs_over(|_| true).await
+    }
+
+    async fn app(&self, app: &str, cluster: Option<&str>) -> Result<(), CliError> {
+        if !self.before.apps().contains(&app) {
+            return self.nothing(&format!("App {app} does not run: nothing to do"));
+        }
+        let services = self.before.services().iter().filter(|service| service.app == app);
+        let tasks = self.before.tasks().iter().filter(|task| task.app == app);
+        let changes = services.map(Change::removed);
+        let changes = changes.chain(tasks.map(|task| tasks::removed(&task.name))).collect();
+        let revision = self.client.delete_app(app, cluster).await?.revision;
+        self.follow((app, revision), changes).await?;
+        self.runs_over(|run| run.app.as_deref() == Some(app)).await
+    }
+
+    /// A service or task.
+    async fn part(&self, name: &str, app: &str) -> Result<(), CliError> {
+        let change = match self.before.service(name) {
+            Some(service) => Change::removed(service),
+            None => tasks::removed(name),
+        };
+        let revision = self.client.delete_service(name).await?.revision;
+        self.follow((app, revision), vec![change]).await?;
+        self.runs_over(|run| run.name == name).await
+    }
+
+    fn nothing(&self, text: &str) -> Result<(), CliError> {
+        if self.context.ui.json { Ok(()) } else { self.context.ui.print(text) }
+    }
+
+    async fn follow(&self, (app, revision): (&str, u64), all: Vec<Change>) -> Result<(), CliError> {
+        if self.detach {
+            return accepted(self.context, revision);
+        }
+        follow(self.context, self.client, &self.before, (app, revision), all, self.time).await
+    }
+
+    async fn runs_over(&self, concerns: impl Fn(&RunView) -> bool) -> Result<(), CliError> {
+        if self.detach { Ok(()) } else { runs_over(self.client, concerns).await }
+    }
+}
+
+/// Says that a revision is accepted, to whoever doesn't wait for it.
+///
+/// # Errors
+/// Nobody reads it.
+pub(super) fn accepted(context: &Context, revision: u64) -> Result<(), CliError> {
+    if context.ui.json {
+        return context.ui.document(&json!({ "revision": revision }));
+    }
+    let text = format!("r{revision} accepted. Follow it: mill up --attach r{revision}");
+    context.ui.print(&text)
 }
 
 /// Kills what runs of images that were given with `mill spawn`; whether there was any.
@@ -92,24 +206,6 @@ pub(super) async fn kill_spawned(client: &Client) -> Result<bool, CliError> {
         }
     }
     Ok(any)
-}
-
-fn nothing(context: &Context, text: &str) -> Result<(), CliError> {
-    if context.ui.json { Ok(()) } else { context.ui.print(text) }
-}
-
-async fn remove_app(
-    context: &Context,
-    client: &Client,
-    before: &Before,
-    (app, cluster): (&str, Option<&str>),
-    time: Option<Millis>,
-) -> Result<(), CliError> {
-    let own = before.services().iter().filter(|service| service.app == app);
-    let changes = own.map(Change::removed).collect();
-    let revision = client.delete_app(app, cluster).await?.revision;
-    follow(context, client, before, (app, revision), changes, time).await?;
-    runs_over(client, |run| run.app.as_deref() == Some(app)).await
 }
 
 /// Waits until runs of tasks that were taken down with their app, or killed, are over.
@@ -128,20 +224,6 @@ pub(super) async fn runs_over(
     };
     let late = || CliError::failed("A task did not end in time. Look: mill ps");
     tokio::time::timeout(limits::RUNS_OVER, wait).await.unwrap_or_else(|_| Err(late()))
-}
-
-async fn service(
-    context: &Context,
-    client: &Client,
-    name: &str,
-    time: Option<Millis>,
-) -> Result<(), CliError> {
-    let before = Before::look(client).await?;
-    let app = before.service(name).map(|service| service.app.clone());
-    let changes = before.service(name).map(Change::removed).into_iter().collect();
-    let revision = client.delete_service(name).await?.revision;
-    let app = app.unwrap_or_else(|| name.to_owned());
-    follow(context, client, &before, (&app, revision), changes, time).await
 }
 
 async fn follow(

@@ -53,7 +53,7 @@ pub enum CliError {
     #[error(transparent)]
     File(#[from] Report),
     /// A file that can't be read.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {}", path.display(), unread(source))]
     Read {
         /// Which.
         path: PathBuf,
@@ -201,11 +201,26 @@ impl CliError {
 pub fn with_hint(message: &str, hint: Option<&str>) -> String {
     let message = message.trim_end();
     match hint {
+        // What was asked is answered.
+        Some(hint) if message.ends_with('?') => format!("{message} {hint}"),
         Some(hint) if hint.starts_with(char::is_uppercase) => {
             format!("{}. {hint}", message.trim_end_matches('.'))
         }
         Some(hint) => format!("{}; {hint}", message.trim_end_matches('.')),
         None => message.to_owned(),
+    }
+}
+
+/// Why a file can't be read, in words.
+#[must_use]
+pub fn unread(error: &std::io::Error) -> String {
+    use std::io::ErrorKind as Kind;
+    match error.kind() {
+        Kind::NotFound => "no such file".to_owned(),
+        Kind::PermissionDenied => "it may not be read".to_owned(),
+        Kind::IsADirectory => "it is a directory".to_owned(),
+        Kind::NotADirectory => "a part of the path is no directory".to_owned(),
+        _ => error.to_string(),
     }
 }
 
@@ -267,6 +282,7 @@ mod tests {
     fn no_daemon_says_where_it_looked_and_what_to_do() {
         let error = CliError::Client(ClientError::NoDaemon {
             tried: vec!["/run/mill/mill.sock".to_owned(), "127.0.0.1:4400".to_owned()],
+            installed: true,
         });
         assert_eq!(error.code(), 3);
         assert_eq!(
@@ -293,6 +309,7 @@ mod tests {
         assert_eq!(CliError::usage("a", "b").code(), 2);
         assert_eq!(CliError::usage("a.", "B").text(), "a. B");
         assert_eq!(CliError::usage("a", "mill b").text(), "a; mill b");
+        assert_eq!(CliError::usage("Whose?", "mill b").text(), "Whose? mill b");
         let pipe = std::io::Error::from(std::io::ErrorKind::BrokenPipe);
         assert_eq!(CliError::Output { source: pipe }.code(), 0);
     }

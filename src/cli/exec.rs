@@ -20,7 +20,7 @@ use tokio_tungstenite::tungstenite::{Bytes, Message};
 /// mill's own failure, as in Docker.
 const FAILED: u8 = 125;
 
-/// Run a program in a container, beside its own: mill exec -it web -- sh.
+/// Run a program in a container, beside its own: mill exec web ls -la. With -it alone a shell.
 #[derive(Debug, FromArgs, ArgsInfo)]
 #[argh(
     subcommand,
@@ -36,7 +36,7 @@ pub struct ExecArgs {
     /// give it a terminal
     #[argh(switch, short = 't')]
     pub tty: bool,
-    /// an allocation's id or the begin of one, or a service; then -- and the program
+    /// an allocation's id or the begin of one, or a service; what follows it is the program
     #[argh(positional)]
     pub name: String,
     /// the program and its arguments
@@ -44,7 +44,13 @@ pub struct ExecArgs {
     pub command: Vec<String>,
 }
 
-pub(super) async fn run(args: ExecArgs, context: &Context) -> Result<(), CliError> {
+/// What runs where a terminal is wanted and no program is named.
+const SHELL: &str = "sh";
+
+pub(super) async fn run(mut args: ExecArgs, context: &Context) -> Result<(), CliError> {
+    if args.command.is_empty() && args.interactive && args.tty {
+        args.command.push(SHELL.to_owned());
+    }
     let code = match session(&args, context).await {
         Ok(code) => code,
         Err(error @ (CliError::Interrupted | CliError::Usage { .. })) => return Err(error),
@@ -63,7 +69,7 @@ pub(super) async fn run(args: ExecArgs, context: &Context) -> Result<(), CliErro
 
 async fn session(args: &ExecArgs, context: &Context) -> Result<u8, CliError> {
     if args.command.is_empty() {
-        let hint = format!("mill exec {} -- CMD, or mill exec -it {0} -- sh", args.name);
+        let hint = format!("mill exec {} CMD, or mill exec -it {0} for a shell", args.name);
         return Err(CliError::usage("Which program?", hint));
     }
     if args.interactive && args.tty && !std::io::stdin().is_terminal() {
@@ -123,7 +129,7 @@ fn path(args: &ExecArgs, allocation: &str) -> String {
 }
 
 /// The terminal's columns and rows, of whichever stream is one.
-fn size() -> Option<[u16; 2]> {
+pub(super) fn size() -> Option<[u16; 2]> {
     let of = |fd: &dyn std::os::fd::AsFd| rustix::termios::tcgetwinsize(fd.as_fd()).ok();
     let size = of(&std::io::stdout()).or_else(|| of(&std::io::stdin()))?;
     Some([size.ws_col, size.ws_row]).filter(|[columns, rows]| *columns > 0 && *rows > 0)

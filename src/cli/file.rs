@@ -5,7 +5,7 @@
 use super::Context;
 use super::error::CliError;
 use crate::limits::{CONFIG_FILE_MAX, FILE_MAX};
-use crate::spec::{self, Spec};
+use crate::spec::{self, Report, Spec};
 use std::io::{BufRead, Read, Write};
 use std::path::{Path, PathBuf};
 
@@ -31,9 +31,37 @@ impl MillFile {
     pub fn open(context: &Context, given: Option<&str>) -> Result<Self, CliError> {
         match given {
             Some("-") => Self::read(STDIN.to_owned(), None, std::io::stdin().lock()),
+            Some(name) if Path::new(name).is_dir() => {
+                Self::at(only(context, name, &candidates(Path::new(name)))?)
+            }
             Some(name) => Self::at(name.into()),
-            None => Self::at(only(context, &candidates(Path::new(".")))?),
+            None => Self::at(only(context, "", &candidates(Path::new("")))?),
         }
+    }
+
+    /// Reads every file that was given, and those of each directory; without one the only file of
+    /// the current directory.
+    ///
+    /// # Errors
+    /// As [`MillFile::open`], for the first.
+    pub fn open_all(
+        context: &Context,
+        given: &[String],
+    ) -> Result<Vec<Result<Self, CliError>>, CliError> {
+        if given.is_empty() {
+            return Ok(vec![Ok(Self::open(context, None)?)]);
+        }
+        let mut all = Vec::new();
+        for name in given {
+            let found = candidates(Path::new(name));
+            if !Path::new(name).is_dir() {
+                all.push(Self::open(context, Some(name)));
+            } else if found.is_empty() {
+                all.push(Err(none(name)));
+            }
+            all.extend(found.into_iter().map(Self::at));
+        }
+        Ok(all)
     }
 
     /// Reads the file at a path.
@@ -95,6 +123,16 @@ impl MillFile {
         Ok(parsed.spec)
     }
 
+    /// What the file says, and what of it this build can't execute, as a report.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn judged(&self) -> Result<(Spec, Option<Report>), CliError> {
+        let parsed = spec::read(&self.name, &self.text)?;
+        let unsupported = parsed.check(spec::unsupported(&parsed)).err();
+        Ok((parsed.spec, unsupported))
+    }
+
     /// What the file says, after all checks that need no cluster.
     ///
     /// # Errors
@@ -106,12 +144,7 @@ impl MillFile {
 
 /// A config file's text, or why it can't be one.
 fn content(path: &Path) -> Result<String, String> {
-    let told = |error: std::io::Error| match error.kind() {
-        std::io::ErrorKind::NotFound => "no such file".to_owned(),
-        std::io::ErrorKind::PermissionDenied => "it may not be read".to_owned(),
-        std::io::ErrorKind::IsADirectory => "it is a directory".to_owned(),
-        _ => error.to_string(),
-    };
+    let told = |error: std::io::Error| super::error::unread(&error);
     let file = std::fs::File::open(path).map_err(told)?;
     if file.metadata().is_ok_and(|about| !about.is_file()) {
         return Err("it is no file".to_owned());
@@ -127,25 +160,32 @@ fn content(path: &Path) -> Result<String, String> {
 
 /// The `*.mill` files of a directory, by name.
 fn candidates(directory: &Path) -> Vec<PathBuf> {
-    let Ok(entries) = std::fs::read_dir(directory) else { return vec![] };
-    let names = entries.filter_map(|entry| entry.ok().map(|entry| entry.file_name()));
+    let here = directory.as_os_str().is_empty();
+    let entries = std::fs::read_dir(if here { Path::new(".") } else { directory });
+    let names = entries.into_iter().flatten().filter_map(|one| one.ok().map(|one| one.file_name()));
     let mut found: Vec<PathBuf> = names
-        .map(PathBuf::from)
+        .map(|name| directory.join(name))
         .filter(|path| path.extension().is_some_and(|extension| extension == "mill"))
         .collect();
     found.sort();
     found
 }
 
-fn only(context: &Context, found: &[PathBuf]) -> Result<PathBuf, CliError> {
+fn none(place: &str) -> CliError {
+    let place = if place.is_empty() { "here".to_owned() } else { format!("in {place}") };
+    CliError::usage(format!("There is no *.mill file {place}"), "Pass one, or -f - for stdin")
+}
+
+fn only(context: &Context, place: &str, found: &[PathBuf]) -> Result<PathBuf, CliError> {
     match found {
-        [] => Err(CliError::usage("There is no *.mill file here", "Pass one, or -f - for stdin")),
+        [] => Err(none(place)),
         [one] => Ok(one.clone()),
         several if context.ui.asks && !context.ui.json => ask(several),
         several => {
             let names: Vec<String> =
                 several.iter().map(|path| path.display().to_string()).collect();
-            let message = format!("There are several files here: {}", names.join(", "));
+            let place = if place.is_empty() { "here" } else { "there" };
+            let message = format!("There are several files {place}: {}", names.join(", "));
             Err(CliError::usage(message, "Pass one"))
         }
     }
@@ -195,16 +235,24 @@ mod tests {
     #[test]
     fn the_only_file_is_taken_and_several_are_listed() {
         let directory = tempfile::tempdir().unwrap();
-        assert_eq!(only(&context(), &candidates(directory.path())).unwrap_err().code(), 2);
+        let found = || candidates(directory.path());
+        assert_eq!(only(&context(), "", &found()).unwrap_err().code(), 2);
         for name in ["b.mill", "notes.txt"] {
             std::fs::write(directory.path().join(name), "").unwrap();
         }
-        let found = candidates(directory.path());
-        assert_eq!(only(&context(), &found).unwrap(), PathBuf::from("b.mill"));
+        assert_eq!(only(&context(), "", &found()).unwrap(), directory.path().join("b.mill"));
+        let name = directory.path().to_str();
+        assert_eq!(MillFile::open(&context(), name).unwrap().text, "");
         std::fs::write(directory.path().join("a.mill"), "").unwrap();
-        let error = only(&context(), &candidates(directory.path())).unwrap_err();
+        let error = only(&context(), "", &found()).unwrap_err();
         assert_eq!(error.code(), 2);
-        assert_eq!(error.text(), "There are several files here: a.mill, b.mill. Pass one");
+        let (text, place) = (error.text(), format!("{}/", directory.path().display()));
+        assert_eq!(
+            text.replace(&place, ""),
+            "There are several files here: a.mill, b.mill. Pass one"
+        );
+        let all = MillFile::open_all(&context(), &[name.unwrap().to_owned()]).unwrap();
+        assert_eq!(all.into_iter().filter_map(Result::ok).count(), 2);
     }
 
     #[test]

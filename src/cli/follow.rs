@@ -146,10 +146,14 @@ impl Follow<'_> {
                     self.revision = Some(revision);
                     self.begin(&live, revision)?;
                 }
-                "progress" if !self.context.ui.json => {
+                // What was there before anything was asked for is an old story.
+                "progress" if !self.context.ui.json && !self.is_told() => {
                     let said = self.story.progress(&event.decode::<ProgressEvent>()?);
                     for line in said.lines {
                         live.line(&line)?;
+                    }
+                    if let Some((old, text)) = said.ending {
+                        live.doing(&old, Some(text), &[]);
                     }
                     if let Some(id) = said.allocation {
                         live.doing(&id, said.doing, &said.parts);
@@ -184,6 +188,11 @@ impl Follow<'_> {
     /// It was there and had ended before anything was asked for.
     fn is_old(&self, revision: u64) -> bool {
         self.before.is_some_and(|before| revision <= before)
+    }
+
+    /// Whether what happened is past.
+    fn is_told(&self) -> bool {
+        self.revision.is_some_and(|revision| self.is_old(revision))
     }
 
     async fn done(&mut self, event: &DoneEvent) -> Result<(), CliError> {

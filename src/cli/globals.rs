@@ -33,6 +33,16 @@ impl Globals {
         ("--no-color", false),
     ];
 
+    /// Each flag and what it is for.
+    pub const ABOUT: [(&'static str, &'static str); 6] = [
+        ("--address", "the daemon's API, such as https://10.0.0.1:4400 (MILL_ADDRESS)"),
+        ("--token", "who you are, for an address (MILL_TOKEN)"),
+        ("--socket", "the daemon's UNIX socket (MILL_SOCKET)"),
+        ("--dev", "the node of mill dev"),
+        ("--json", "documents instead of text"),
+        ("--no-color", "no colour (NO_COLOR)"),
+    ];
+
     /// Whether the global flag takes a value; none if there is no such flag.
     #[must_use]
     pub fn takes_value(flag: &str) -> Option<bool> {

@@ -87,7 +87,13 @@ async fn load(args: LoadArgs, context: &Context) -> Result<(), CliError> {
     } else {
         let failed = |source| CliError::Read { path: args.file.clone().into(), source };
         let file = tokio::fs::File::open(&args.file).await.map_err(failed)?;
-        let length = file.metadata().await.map_err(failed)?.len();
+        let about = file.metadata().await.map_err(failed)?;
+        if about.is_dir() {
+            let message = format!("{} is a directory, not an image", args.file);
+            let hint = "Pack one: docker save IMAGE | mill image load -";
+            return Err(CliError::usage(message, hint));
+        }
+        let length = about.len();
         call.header("content-length", length.to_string()).stream("application/x-tar", body(file))
     };
     let answer: Value = client.call(call).await?;

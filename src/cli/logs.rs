@@ -1,18 +1,18 @@
 //! `mill logs`: what programs wrote, merged over replicas and nodes.
 
-use super::args::DurationArg;
 use super::client::{Client, Resuming, escape, query};
+use super::clock::Clock;
 use super::table::NONE;
 use super::ui::{CHANGE, FAINT, Ui};
 use super::{Context, error::CliError, shown};
 use crate::api::wire::LogLineView;
 use argh::{ArgsInfo, FromArgs};
 
-/// Show what programs wrote: of services, tasks and allocations, merged by time.
-#[derive(Debug, FromArgs, ArgsInfo)]
+/// Show what programs wrote: of services, tasks, apps and allocations, merged by time.
+#[derive(Clone, Debug, FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "logs", help_triggers("-h", "--help"))]
 pub struct LogsArgs {
-    /// services, tasks or allocations
+    /// services, tasks, apps or allocations
     #[argh(positional)]
     pub names: Vec<String>,
     /// go on with what is written from now on
@@ -21,9 +21,15 @@ pub struct LogsArgs {
     /// only the last so many lines
     #[argh(option, short = 'n')]
     pub tail: Option<u32>,
-    /// only what is younger, such as 10m
+    /// only what is younger: 10m, 14:30, 2026-03-01 or 2026-03-01T14:30
     #[argh(option)]
-    pub since: Option<DurationArg>,
+    pub since: Option<String>,
+    /// only lines with this text in them
+    #[argh(option)]
+    pub grep: Option<String>,
+    /// times in UTC instead of this machine's zone
+    #[argh(switch)]
+    pub utc: bool,
     /// of the attempt before the last restart
     #[argh(switch, short = 'p')]
     pub previous: bool,
@@ -36,13 +42,18 @@ pub struct LogsArgs {
 }
 
 pub(super) async fn run(args: LogsArgs, context: &Context) -> Result<(), CliError> {
-    let path = path(&args)?;
+    let clock = Clock::new(args.utc);
+    let path = path(&args, &clock)?;
     let client = context.client()?;
-    show(context, &client, path, args.follow).await
+    let mut lines = Resuming::lines(&client, path, args.follow);
+    while let Some(event) = lines.next().await? {
+        print(context.ui, &event.decode()?, &clock)?;
+    }
+    Ok(())
 }
 
 /// Where the lines are asked for; the daemon merges them.
-fn path(args: &LogsArgs) -> Result<String, CliError> {
+fn path(args: &LogsArgs, clock: &Clock) -> Result<String, CliError> {
     if args.access && args.previous {
         return Err(CliError::usage("--access takes no --previous", "See mill logs --help"));
     }
@@ -56,10 +67,12 @@ fn path(args: &LogsArgs) -> Result<String, CliError> {
         }
         _ => {}
     }
+    let since = args.since.as_deref().map(|text| clock.since(text)).transpose()?;
     let mut pairs = vec![
         ("follow", args.follow.then(|| "true".to_owned())),
         ("tail", args.tail.map(|tail| tail.to_string())),
-        ("since", args.since.map(|since| since.0.to_string())),
+        ("since", since),
+        ("grep", args.grep.clone().filter(|text| !text.is_empty())),
         ("previous", args.previous.then(|| "true".to_owned())),
         ("access", args.access.then(|| "true".to_owned())),
     ];
@@ -80,19 +93,20 @@ pub(super) async fn show(
     path: String,
     follow: bool,
 ) -> Result<(), CliError> {
+    let clock = Clock::new(false);
     let mut lines = Resuming::lines(client, path, follow);
     while let Some(event) = lines.next().await? {
-        print(context.ui, &event.decode()?)?;
+        print(context.ui, &event.decode()?, &clock)?;
     }
     Ok(())
 }
 
-fn print(ui: Ui, line: &LogLineView) -> Result<(), CliError> {
-    if ui.json { ui.json_line(line) } else { ui.print(&render(line, ui)) }
+fn print(ui: Ui, line: &LogLineView, clock: &Clock) -> Result<(), CliError> {
+    if ui.json { ui.json_line(line) } else { ui.print(&render(line, ui, clock)) }
 }
 
 /// A line as people read it: `12:04:01.220 web-0-k3f9 n1 | GET / 200 3ms`.
-pub fn render(line: &LogLineView, ui: Ui) -> String {
+pub fn render(line: &LogLineView, ui: Ui, clock: &Clock) -> String {
     let LogLineView { ts, stream, line: text, allocation, node, .. } = line;
     if stream == "event" && allocation.is_empty() {
         // Of a node, which the text names.
@@ -102,23 +116,19 @@ pub fn render(line: &LogLineView, ui: Ui) -> String {
         return ui.paint(CHANGE, &format!("--- {allocation} {text}"));
     }
     let allocation = if allocation.is_empty() { NONE } else { allocation };
-    let head = ui.paint(FAINT, &format!("{} {allocation} {node} |", clock(ts)));
+    let head = ui.paint(FAINT, &format!("{} {allocation} {node} |", clock.shown(ts)));
     // Into a pipe it goes as the program wrote it.
     if ui.live { format!("{head} {}", shown::line(text)) } else { format!("{head} {text}") }
-}
-
-/// The time of day of an RFC 3339 time, in UTC, to milliseconds.
-fn clock(ts: &str) -> String {
-    let Ok(time) = ts.parse::<jiff::Timestamp>() else { return ts.to_owned() };
-    let ms = time.as_millisecond().rem_euclid(86_400_000);
-    let (seconds, ms) = (ms / 1000, ms % 1000);
-    format!("{:02}:{:02}:{:02}.{ms:03}", seconds / 3600, seconds / 60 % 60, seconds % 60)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::cli::ps::tests::PLAIN;
+
+    fn clock() -> Clock {
+        Clock::at("2026-03-01T14:00:00Z".parse().unwrap(), jiff::tz::TimeZone::UTC)
+    }
 
     fn line(stream: &str, text: &str) -> LogLineView {
         LogLineView {
@@ -136,7 +146,9 @@ mod tests {
             names: names.iter().map(|&name| name.to_owned()).collect(),
             follow: true,
             tail: Some(20),
-            since: Some(DurationArg(crate::units::Millis(1500))),
+            since: Some("1500ms".to_owned()),
+            grep: None,
+            utc: true,
             previous: false,
             all: false,
             access: false,
@@ -146,26 +158,30 @@ mod tests {
     #[test]
     fn lines_read_as_documented() {
         let expected = "12:04:01.220 web-0-k3f9 n1 | GET / 200 3ms";
-        assert_eq!(render(&line("stdout", "GET / 200 3ms"), PLAIN), expected);
-        let event = render(&line("event", "exited 1, restarting in 5s"), PLAIN);
+        assert_eq!(render(&line("stdout", "GET / 200 3ms"), PLAIN, &clock()), expected);
+        let event = render(&line("event", "exited 1, restarting in 5s"), PLAIN, &clock());
         assert_eq!(event, "--- web-0-k3f9 exited 1, restarting in 5s");
     }
 
     #[test]
     fn names_are_asked_for_in_one_stream() {
         let rest = "follow=true&tail=20&since=1500ms";
-        assert_eq!(path(&args(&["web"])).unwrap(), format!("/v1/logs/web?{rest}"));
+        assert_eq!(path(&args(&["web"]), &clock()).unwrap(), format!("/v1/logs/web?{rest}"));
         let both = format!("/v1/logs?{rest}&name=web&name=db");
-        assert_eq!(path(&args(&["web", "db"])).unwrap(), both);
-        assert_eq!(path(&args(&[])).unwrap_err().code(), 2);
+        assert_eq!(path(&args(&["web", "db"]), &clock()).unwrap(), both);
+        assert_eq!(path(&args(&[]), &clock()).unwrap_err().code(), 2);
         let all = LogsArgs { all: true, follow: false, tail: None, since: None, ..args(&[]) };
-        assert_eq!(path(&all).unwrap(), "/v1/logs");
-        let access = LogsArgs { access: true, ..all };
-        assert_eq!(path(&access).unwrap(), "/v1/logs?access=true");
+        assert_eq!(path(&all, &clock()).unwrap(), "/v1/logs");
+        let access = LogsArgs { access: true, ..all.clone() };
+        assert_eq!(path(&access, &clock()).unwrap(), "/v1/logs?access=true");
         let of_web = LogsArgs { access: true, ..args(&["web"]) };
-        assert_eq!(path(&of_web).unwrap(), format!("/v1/logs/web?{rest}&access=true"));
+        let expected = format!("/v1/logs/web?{rest}&access=true");
+        assert_eq!(path(&of_web, &clock()).unwrap(), expected);
         let both = LogsArgs { previous: true, ..of_web };
-        assert_eq!(path(&both).unwrap_err().code(), 2);
-        assert_eq!(path(&LogsArgs { all: true, ..args(&["web"]) }).unwrap_err().code(), 2);
+        assert_eq!(path(&both, &clock()).unwrap_err().code(), 2);
+        let grep = LogsArgs { grep: Some("a b".to_owned()), ..all };
+        assert_eq!(path(&grep, &clock()).unwrap(), "/v1/logs?grep=a%20b");
+        let all_and_one = LogsArgs { all: true, ..args(&["web"]) };
+        assert_eq!(path(&all_and_one, &clock()).unwrap_err().code(), 2);
     }
 }

@@ -9,14 +9,18 @@ mod cert;
 pub mod check;
 mod clean;
 pub mod client;
+mod clock;
+mod complete;
 mod completions;
 mod context;
 mod cp;
 mod daemon;
 mod dev;
+mod diff;
 mod doctor;
 mod down;
 mod drain;
+mod early;
 pub mod error;
 mod events;
 mod exec;
@@ -24,23 +28,28 @@ mod file;
 pub mod fmt;
 mod follow;
 pub mod globals;
+pub mod help;
 mod history;
 mod image;
 mod init;
 mod install;
 mod join;
 mod leave;
+mod login;
 mod logs;
 mod mesh;
 mod names;
 mod nodes;
 mod plan;
 mod ps;
+mod rebalance;
 mod restart;
 mod restore;
 mod rollback;
 mod route;
 mod scale;
+mod scope;
+mod screen;
 mod secret;
 mod show;
 mod shown;
@@ -60,14 +69,15 @@ use crate::actors::platform::secrets::keep_from_dumps;
 use crate::config::Env;
 use argh::FromArgs;
 use args::{Command, Top};
+use argv::Typed;
 use error::CliError;
 use std::future::Future;
 use std::process::ExitCode;
 use std::sync::Arc;
 use ui::Ui;
 
-/// How argh begins when a command needs another one behind it.
-const NO_COMMAND: &str = "One of the following subcommands";
+/// Commands about this machine, whatever cluster is used otherwise.
+const LOCAL: [&str; 8] = ["daemon", "dev", "init", "join", "leave", "doctor", "clean", "install"];
 
 /// Runs the command line of this process.
 #[must_use]
@@ -86,19 +96,26 @@ pub fn main() -> ExitCode {
             }
         }
     }
+    if args.first().is_some_and(|first| first == complete::COMMAND) {
+        complete::run(&args[1..], &env);
+        return ExitCode::SUCCESS;
+    }
     // Whoever wants JSON wants errors so too, also about what was typed.
     let json = args.iter().take_while(|arg| *arg != "--").any(|arg| arg == "--json");
     let typed = match argv::sort::<Top>(args) {
         Ok(typed) => typed,
         Err(error) => return report(Ui::of_process(json, true, true), &error.into()),
     };
-    let globals = typed.globals.with_env(&env);
+    let mut globals = typed.globals.clone().with_env(&env);
+    if !typed.rest.first().is_some_and(|command| LOCAL.contains(&command.as_str())) {
+        globals = login::with_kept(globals, &env);
+    }
     let dumb = env.get("TERM").is_some_and(|term| term == "dumb");
     let ui = Ui::of_process(globals.json, globals.no_color, dumb);
     let rest: Vec<&str> = typed.rest.iter().map(String::as_str).collect();
     let command = match Top::from_args(&["mill"], &rest) {
         Ok(top) => top.command,
-        Err(exit) => return early(ui, &rest, exit),
+        Err(exit) => return early(ui, &typed, &exit),
     };
     let context = Context { globals, env, ui, parting: Arc::default() };
     match run(command, &context) {
@@ -108,26 +125,19 @@ pub fn main() -> ExitCode {
 }
 
 /// Help, or a mistake that only argh finds.
-fn early(ui: Ui, rest: &[&str], exit: argh::EarlyExit) -> ExitCode {
-    if exit.status.is_err() && exit.output.starts_with(NO_COMMAND) && !ui.json {
-        // Nothing was asked for: what can be is more use than a complaint.
-        let asked: Vec<&str> = rest.iter().copied().chain(["--help"]).collect();
-        if let Err(help) = Top::from_args(&["mill"], &asked) {
-            ui.note(&help.output);
-            return ExitCode::from(error::USAGE);
-        }
-    }
+fn early(ui: Ui, typed: &Typed, exit: &argh::EarlyExit) -> ExitCode {
     if exit.status.is_ok() {
-        return match ui.print(exit.output.trim_end()) {
+        return match ui.print(&help::render(&typed.rest)) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => report(ui, &error),
         };
     }
-    let commands: Vec<&str> =
-        rest.iter().take_while(|arg| !arg.starts_with('-')).copied().collect();
-    let help = ["mill", &commands.join(" ")].join(" ");
-    let message = exit.output.split_whitespace().collect::<Vec<_>>().join(" ");
-    report(ui, &CliError::usage(message, format!("See {} --help", help.trim_end())))
+    let code = report(ui, &early::mistake(typed, &exit.output));
+    if early::is_unfinished(&exit.output) && !ui.json {
+        // Nothing was asked for: what can be is more use than a complaint.
+        ui.note(&format!("\n{}", help::render(&typed.rest)));
+    }
+    code
 }
 
 fn report(ui: Ui, error: &CliError) -> ExitCode {
@@ -135,7 +145,8 @@ fn report(ui: Ui, error: &CliError) -> ExitCode {
         if ui.json {
             ui.note(&serde_json::to_string(&error.document()).unwrap_or_default());
         } else {
-            ui.note(&error.text());
+            let is_report = matches!(error, CliError::File(_) | CliError::Refused { .. });
+            ui.note(&if is_report { ui.report(&error.text()) } else { error.text() });
         }
     }
     ExitCode::from(error.code())
@@ -152,6 +163,7 @@ fn run(command: Command, context: &Context) -> Result<(), CliError> {
         Command::Fmt(args) => fmt::run(args, context),
         Command::Completions(args) => completions::run(args, context),
         Command::Install(args) => install::run(args, context),
+        Command::Logout(_) => login::forget(context),
         Command::Version(args) => version::run(args, context),
         command => wait(context, run_async(command, context)),
     }
@@ -168,6 +180,7 @@ async fn run_async(command: Command, context: &Context) -> Result<(), CliError> 
         Command::Rollback(args) => rollback::run(args, context).await,
         Command::Route(args) => route::run(args, context).await,
         Command::Scale(args) => scale::run(args, context).await,
+        Command::Rebalance(args) => rebalance::run(args, context).await,
         Command::Restart(args) => restart::run(args, context).await,
         Command::Ps(args) => ps::run(args, context).await,
         Command::Status(args) => status::run(args, context).await,
@@ -179,6 +192,7 @@ async fn run_async(command: Command, context: &Context) -> Result<(), CliError> 
         Command::Spawn(args) => spawn::run(args, context).await,
         Command::Kill(args) => spawn::kill(args, context).await,
         Command::Show(args) => show::run(args, context).await,
+        Command::Diff(args) => diff::run(args, context).await,
         Command::History(args) => history::run(args, context).await,
         Command::Image(args) => image::run(args, context).await,
         Command::Cert(args) => cert::run(args, context).await,
@@ -187,6 +201,7 @@ async fn run_async(command: Command, context: &Context) -> Result<(), CliError> 
         Command::Restore(args) => restore::run(args, context).await,
         Command::Secret(args) => secret::run(args, context).await,
         Command::Token(args) => token::run(args, context).await,
+        Command::Login(args) => login::run(args, context).await,
         Command::Nodes(args) => nodes::run(args, context).await,
         Command::Mesh(args) => mesh::run(args, context).await,
         Command::Label(args) => nodes::label(args, context).await,
@@ -197,7 +212,7 @@ async fn run_async(command: Command, context: &Context) -> Result<(), CliError> 
         Command::Clean(args) => clean::run(args, context).await,
         Command::Daemon(_) | Command::Dev(_) | Command::Check(_) => Ok(()),
         Command::Fmt(_) | Command::Completions(_) | Command::Version(_) => Ok(()),
-        Command::Install(_) => Ok(()),
+        Command::Install(_) | Command::Logout(_) => Ok(()),
     }
 }
 

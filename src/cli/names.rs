@@ -9,22 +9,79 @@ const ALIASES: [(&str, &str); 1] = [("deploy", "up")];
 const LATER: &[&str] = &["port-forward", "top", "import"];
 
 /// Commands of other programs, and what does the same here.
-const ELSEWHERE: [(&str, &str); 15] = [
+const ELSEWHERE: &[(&str, &str)] = &[
     ("rm", "mill down SERVICE (or mill scale SERVICE 0)"),
     ("stop", "mill down SERVICE (or mill scale SERVICE 0)"),
     ("run", "mill up FILE (or mill dev --run IMAGE --port 80)"),
     ("start", "mill up FILE"),
     ("apply", "mill up FILE"),
     ("create", "mill up FILE"),
+    ("launch", "mill up FILE"),
+    ("edit", "mill up FILE after a change of it"),
+    ("pull", "mill up FILE: it pulls what is missing"),
+    ("push", "docker save IMAGE | mill image load -"),
+    ("build", "docker build, then docker save IMAGE | mill image load -"),
     ("serve", "mill dev or mill daemon"),
+    ("agent", "mill daemon"),
     ("delete", "mill down SERVICE"),
     ("destroy", "mill down --all"),
+    ("stat", "mill status"),
+    ("info", "mill status"),
+    ("get", "mill ps (or mill status, mill nodes, mill show SERVICE)"),
     ("list", "mill ps"),
     ("ls", "mill ps"),
+    ("alloc", "mill ps"),
+    ("pods", "mill ps"),
+    ("service", "mill status (or mill ps SERVICE)"),
+    ("services", "mill status"),
+    ("apps", "mill status"),
+    ("task", "mill status (or mill spawn TASK)"),
+    ("tasks", "mill status"),
+    ("job", "mill status"),
     ("images", "mill image list"),
+    ("rmi", "mill image remove IMAGE"),
     ("load", "mill image load FILE"),
+    ("secrets", "mill secret list"),
+    ("volumes", "mill volume list"),
+    ("tokens", "mill token list"),
+    ("routes", "mill route list"),
+    ("certs", "mill cert list"),
+    ("node", "mill nodes"),
     ("inspect", "mill show SERVICE"),
-    ("describe", "mill show SERVICE"),
+    ("describe", "mill show SERVICE (or mill why SERVICE)"),
+    ("cat", "mill show APP"),
+    ("log", "mill logs NAME"),
+    ("tail", "mill logs -f NAME"),
+    ("attach", "mill logs -f NAME (or mill up --attach REV)"),
+    ("ssh", "mill exec -it NAME"),
+    ("sh", "mill exec -it NAME"),
+    ("shell", "mill exec -it NAME"),
+    ("console", "mill exec -it NAME"),
+    ("validate", "mill check FILE"),
+    ("lint", "mill check FILE"),
+    ("config", "mill check FILE (or mill show)"),
+    ("format", "mill fmt FILE"),
+    ("releases", "mill history"),
+    ("rollout", "mill restart SERVICE (or mill rollback)"),
+    ("revert", "mill rollback"),
+    ("cordon", "mill drain NODE"),
+    ("uncordon", "mill undrain NODE"),
+    ("taint", "mill label NODE k=v"),
+    ("prune", "mill clean"),
+];
+
+/// The second word of other programs' commands, and those that do the same here.
+const SECOND: &[(&str, &[&str])] = &[
+    ("ls", &["list"]),
+    ("ps", &["list"]),
+    ("rm", &["remove", "delete", "revoke"]),
+    ("delete", &["remove", "revoke"]),
+    ("remove", &["delete", "revoke"]),
+    ("show", &["get", "list"]),
+    ("inspect", &["get", "list"]),
+    ("create", &["set"]),
+    ("add", &["set", "create", "load"]),
+    ("put", &["set"]),
 ];
 
 /// What a name stands for that no command has.
@@ -56,6 +113,11 @@ pub fn unknown(parent: &str, name: &str, commands: &[&str]) -> Unknown {
     let elsewhere = ELSEWHERE.iter().find(|(other, _)| *other == name && parent.is_empty());
     if let Some((_, instead)) = elsewhere {
         return Unknown::Instead(instead);
+    }
+    let second = SECOND.iter().filter(|(other, _)| *other == name && !parent.is_empty());
+    let mut second = second.flat_map(|(_, here)| here.iter());
+    if let Some(same) = second.find(|here| commands.contains(here)) {
+        return Unknown::Near((*same).to_owned());
     }
     let later = LATER.iter().copied().filter(|later| parent.is_empty() && !later.contains(' '));
     match nearest(name, commands.iter().copied().chain(later)) {
@@ -102,7 +164,8 @@ mod tests {
 
     #[test]
     fn names_of_other_programs_get_the_right_command() {
-        for name in ["rm", "stop", "run"] {
+        let words = "rm stop run stat get describe pull service ls";
+        for name in words.split(' ') {
             let Unknown::Instead(text) = unknown("", name, &COMMANDS) else { panic!("{name}") };
             assert!(text.starts_with("mill "), "{text}");
         }
@@ -114,6 +177,14 @@ mod tests {
         let pause = Unknown::Later("route pause".to_owned());
         assert_eq!(unknown("route", "pause", &["list"]), pause);
         assert_eq!(unknown("image", "top", &["load"]), Unknown::Nothing);
+    }
+
+    #[test]
+    fn second_words_of_other_programs_get_the_one_that_is_here() {
+        let near = |name: &str| Unknown::Near(name.to_owned());
+        assert_eq!(unknown("image", "ls", &["load", "list", "remove"]), near("list"));
+        assert_eq!(unknown("image", "rm", &["load", "list", "remove"]), near("remove"));
+        assert_eq!(unknown("volume", "rm", &["list", "delete"]), near("delete"));
     }
 
     #[test]

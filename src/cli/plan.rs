@@ -19,7 +19,7 @@ pub struct PlanArgs {
     /// the same; - is standard input
     #[argh(option, short = 'f')]
     pub file: Option<String>,
-    /// another image for a service, SERVICE=REF
+    /// another image for a service or task, NAME=REF
     #[argh(option)]
     pub image: Vec<String>,
     /// the file may share no name with what its app runs
@@ -146,7 +146,7 @@ fn places(name: &str, placements: &[PlanPlacementView]) -> String {
 }
 
 /// The fields that differ, a line each.
-fn fields(all: &[PlanFieldView]) -> Vec<String> {
+pub(super) fn fields(all: &[PlanFieldView]) -> Vec<String> {
     let mut lines: Vec<(&str, Vec<String>)> = Vec::new();
     for one in all {
         let text = field(one);

@@ -8,17 +8,24 @@ use crate::api::wire::{AllocationView, ServiceView, WaitingView};
 use crate::units::Timestamp;
 use anstyle::Style;
 use argh::{ArgsInfo, FromArgs};
+use std::collections::BTreeSet;
 
 /// List allocations: the containers of services and tasks.
 #[derive(Debug, FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "ps", help_triggers("-h", "--help"))]
 pub struct PsArgs {
-    /// only this service, task or allocation
+    /// only these services, tasks or allocations
     #[argh(positional)]
-    pub name: Option<String>,
-    /// ended ones too
+    pub name: Vec<String>,
+    /// ended ones too, with how they ended
     #[argh(switch, short = 'a')]
     pub all: bool,
+    /// only ids
+    #[argh(switch, short = 'q')]
+    pub quiet: bool,
+    /// only those of this status, such as running, backoff or failed
+    #[argh(option)]
+    pub status: Option<String>,
     /// only those on this node
     #[argh(option)]
     pub node: Option<String>,
@@ -27,13 +34,25 @@ pub struct PsArgs {
     pub watch: bool,
 }
 
+/// Every status.
+const STATUSES: [&str; 9] = [
+    "pending", "pulling", "starting", "running", "backoff", "stopping", "stopped", "failed", "lost",
+];
+
 pub(super) async fn run(args: PsArgs, context: &Context) -> Result<(), CliError> {
+    if let Some(status) = args.status.as_deref().filter(|one| !STATUSES.contains(one)) {
+        let message = format!("--status {status} is none");
+        return Err(CliError::usage(message, format!("Write one of: {}", STATUSES.join(" "))));
+    }
     let client = context.client()?;
     if args.watch {
         return context.watch(&client, || show(&client, &args, context)).await;
     }
     let text = show(&client, &args, context).await?;
-    context.ui.print(&text)?;
+    // No ids are no line.
+    if !(args.quiet && text.is_empty()) {
+        context.ui.print(&text)?;
+    }
     context.note_stale(&client);
     Ok(())
 }
@@ -53,51 +72,75 @@ async fn show(client: &Client, args: &PsArgs, context: &Context) -> Result<Strin
         };
         return Ok(json.unwrap_or_default());
     }
+    if args.quiet {
+        let ids: Vec<String> = select(all, args)?.into_iter().map(|one| one.id).collect();
+        return Ok(ids.join("\n"));
+    }
     let services = client.services().await?;
     let waiting = waiting(&services, args);
-    let found = match select(all, args) {
-        Err(_) if !waiting.is_empty() => Vec::new(),
-        found => found?,
-    };
+    // A name of which everything waits has no allocation yet.
+    let waits = |name: &str| waiting.iter().any(|(of, one)| *of == name || one.name == name);
+    let found = chosen(all, args, &waits)?;
     Ok(rows(&found, &waiting, context.now(), context.ui))
 }
 
 /// Replicas without a node, which are no allocations yet; unless one node's are asked for.
 fn waiting<'a>(services: &'a [ServiceView], args: &PsArgs) -> Vec<(&'a str, &'a WaitingView)> {
-    if args.node.is_some() {
+    if args.node.is_some() || args.status.as_deref().is_some_and(|status| status != "pending") {
         return Vec::new();
     }
     let all = services
         .iter()
         .flat_map(|service| service.waiting.iter().map(|one| (service.name.as_str(), one)));
-    let is_asked = |name: &str| args.name.as_deref().is_none_or(|asked| asked == name);
+    let is_asked = |name: &str| args.name.is_empty() || args.name.iter().any(|one| one == name);
     all.filter(|(name, one)| is_asked(name) || is_asked(&one.name)).collect()
 }
 
 /// Those that were asked for. A name is a service or task, else an id, else the begin of one id.
 fn select(all: Vec<AllocationView>, args: &PsArgs) -> Result<Vec<AllocationView>, CliError> {
+    chosen(all, args, &|_| false)
+}
+
+/// The same; a name that is `excused` may stand for none.
+fn chosen(
+    all: Vec<AllocationView>,
+    args: &PsArgs,
+    excused: &dyn Fn(&str) -> bool,
+) -> Result<Vec<AllocationView>, CliError> {
     let mut found = all;
-    if !args.all {
+    if !args.all && !args.status.as_deref().is_some_and(is_ended) {
         found.retain(|one| !is_ended(&one.status));
     }
-    if let Some(name) = &args.name {
-        found = named(found, name)?;
+    if !args.name.is_empty() {
+        let mut wanted = BTreeSet::new();
+        for name in &args.name {
+            match named(&found, name) {
+                Err(_) if excused(name) => {}
+                ids => wanted.extend(ids?),
+            }
+        }
+        found.retain(|one| wanted.contains(&one.id));
     }
     if let Some(node) = &args.node {
         found.retain(|one| one.node == *node);
     }
+    if let Some(status) = &args.status {
+        found.retain(|one| one.status == *status);
+    }
+    found.sort_by_cached_key(|one| table::natural(&one.id));
     Ok(found)
 }
 
-fn named(all: Vec<AllocationView>, name: &str) -> Result<Vec<AllocationView>, CliError> {
-    if all.iter().any(|one| one.name == name) {
-        return Ok(all.into_iter().filter(|one| one.name == name).collect());
+/// The ids that a name stands for.
+fn named(all: &[AllocationView], name: &str) -> Result<Vec<String>, CliError> {
+    let ids = |fits: &dyn Fn(&AllocationView) -> bool| -> Vec<String> {
+        all.iter().filter(|one| fits(one)).map(|one| one.id.clone()).collect()
+    };
+    let exact = [ids(&|one| one.name == name), ids(&|one| one.id == name)];
+    if let Some(found) = exact.into_iter().find(|found| !found.is_empty()) {
+        return Ok(found);
     }
-    if all.iter().any(|one| one.id == name) {
-        return Ok(all.into_iter().filter(|one| one.id == name).collect());
-    }
-    let found: Vec<AllocationView> =
-        all.into_iter().filter(|one| one.id.starts_with(name)).collect();
+    let found = ids(&|one| one.id.starts_with(name));
     match found.as_slice() {
         [] => Err(CliError::Failed {
             message: format!("No service, task or allocation {name:?} runs"),
@@ -105,8 +148,7 @@ fn named(all: Vec<AllocationView>, name: &str) -> Result<Vec<AllocationView>, Cl
         }),
         [_] => Ok(found),
         several => {
-            let ids: Vec<&str> = several.iter().map(|one| one.id.as_str()).collect();
-            let message = format!("{name:?} begins several ids: {}", ids.join(", "));
+            let message = format!("{name:?} begins several ids: {}", several.join(", "));
             Err(CliError::failed(message))
         }
     }
@@ -139,7 +181,7 @@ fn rows(
             one.id.as_str().into(),
             one.name.as_str().into(),
             Some(one.node.as_str()).filter(|node| !node.is_empty()).unwrap_or(NONE).into(),
-            Cell::styled(one.status.as_str(), status_style(&one.status)),
+            Cell::styled(status(one), status_style(&one.status)),
             Cell::styled(one.health.as_str(), health_style(&one.health)),
             used_cpu.into(),
             used_memory.into(),
@@ -172,6 +214,19 @@ fn trouble(one: &AllocationView, ui: Ui) -> Vec<String> {
     let head = format!("{} {}  {first}", ui.paint(BAD, "!"), one.id);
     let rest = lines.chain(seen.lines()).map(|line| format!("  | {line}"));
     std::iter::once(head).chain(rest).collect()
+}
+
+/// Its status, of one that has ended with how: `failed (exit 1)`, `stopped (killed, 143)`.
+fn status(one: &AllocationView) -> String {
+    let exit = one.exit.as_ref().filter(|_| is_ended(&one.status));
+    let how = exit.map(|exit| match (exit.reason.as_str(), exit.code) {
+        ("completed", code) => format!(" (exit {})", code.unwrap_or(0)),
+        ("error", Some(code)) => format!(" (exit {code})"),
+        ("lost", _) => String::new(),
+        (reason, Some(code)) => format!(" ({reason}, {code})"),
+        (reason, None) => format!(" ({reason})"),
+    });
+    format!("{}{}", one.status, how.unwrap_or_default())
 }
 
 /// How often it was started again, with why it ended last: `6 (oom)`, `2 (exit 1)`.
@@ -260,7 +315,8 @@ pub mod tests {
     }
 
     fn args(name: Option<&str>) -> PsArgs {
-        PsArgs { name: name.map(str::to_owned), all: false, node: None, watch: false }
+        let name = name.into_iter().map(str::to_owned).collect();
+        PsArgs { name, all: false, quiet: false, status: None, node: None, watch: false }
     }
 
     #[test]
@@ -294,11 +350,42 @@ db-0-x7q1   db    n2    backoff  none     -          -         6 (oom)   1h   -
     }
 
     #[test]
+    fn several_names_are_shown_in_natural_order() {
+        let all = ["many-59-a", "many-6-b", "other-0-c"];
+        let all: Vec<_> = all.map(|id| allocation(id, id.split('-').next().unwrap())).into();
+        let both = PsArgs { name: vec!["many".to_owned(), "other".to_owned()], ..args(None) };
+        let ids: Vec<String> = select(all, &both).unwrap().into_iter().map(|one| one.id).collect();
+        assert_eq!(ids, ["many-6-b", "many-59-a", "other-0-c"]);
+    }
+
+    #[test]
+    fn how_it_ended_stands_beside_the_status() {
+        let ended = |status: &str, reason: &str, code| AllocationView {
+            status: status.to_owned(),
+            exit: Some(ExitView { code, reason: reason.to_owned(), message: None }),
+            ..allocation("a-0-aaaa", "a")
+        };
+        for (one, expected) in [
+            (ended("failed", "error", Some(3)), "failed (exit 3)"),
+            (ended("stopped", "completed", Some(0)), "stopped (exit 0)"),
+            (ended("failed", "oom", Some(137)), "failed (oom, 137)"),
+            (ended("lost", "lost", None), "lost"),
+            (ended("backoff", "error", Some(3)), "backoff"),
+        ] {
+            assert_eq!(status(&one), expected);
+        }
+    }
+
+    #[test]
     fn ended_ones_are_shown_on_demand() {
         let gone = AllocationView { status: "stopped".to_owned(), ..allocation("a-0-aaaa", "a") };
         assert_eq!(select(vec![gone.clone()], &args(None)).unwrap(), []);
         let all = PsArgs { all: true, ..args(None) };
         assert_eq!(select(vec![gone.clone()], &all).unwrap(), std::slice::from_ref(&gone));
+        let failed = PsArgs { status: Some("failed".to_owned()), ..args(None) };
+        assert_eq!(select(vec![gone.clone()], &failed).unwrap(), []);
+        let stopped = PsArgs { status: Some("stopped".to_owned()), ..args(None) };
+        assert_eq!(select(vec![gone.clone()], &stopped).unwrap().len(), 1);
         let elsewhere = PsArgs { node: Some("n2".to_owned()), ..all };
         assert_eq!(select(vec![gone], &elsewhere).unwrap(), []);
     }

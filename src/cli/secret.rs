@@ -208,6 +208,10 @@ async fn import(args: ImportArgs, context: &Context) -> Result<(), CliError> {
     let bad = |_| CliError::usage(format!("{}: it isn't text in UTF-8", args.file), "Save it so");
     let text = std::str::from_utf8(&text).map_err(bad)?;
     let found = dotenv(&args.file, text, args.prefix.as_deref().unwrap_or_default())?;
+    if found.is_empty() {
+        let message = format!("{}: there is no secret in it", args.file);
+        return Err(CliError::usage(message, "Write a line for each: NAME=VALUE"));
+    }
     let made = context.client()?.import_secrets(found).await?;
     if context.ui.json {
         return context.ui.document(&made);

@@ -10,34 +10,73 @@ use crate::node::dns::{DOMAIN, VIRTUAL};
 use crate::units::Timestamp;
 use argh::{ArgsInfo, FromArgs};
 
-/// Show what is deployed: every app's file, a service, or a revision.
+/// Show what is deployed: every app's file, one app's, a service, or a revision with its file.
 #[derive(Debug, FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "show", help_triggers("-h", "--help"))]
 pub struct ShowArgs {
-    /// a service, or a revision such as r8
+    /// services, apps, or revisions such as r8
     #[argh(positional)]
-    pub name: Option<String>,
+    pub name: Vec<String>,
+}
+
+/// What a name stands for.
+enum Found {
+    Service(Box<ServiceView>),
+    Revision(Box<DeploymentView>),
+    App(AppView),
 }
 
 pub(super) async fn run(args: ShowArgs, context: &Context) -> Result<(), CliError> {
     let client = context.client()?;
-    let (ui, now) = (context.ui, context.now());
-    match args.name {
-        None => {
-            let apps = apps(&client).await?;
-            if ui.json { ui.document(&apps) } else { ui.print(&render_apps(&apps, ui)) }?;
+    let ui = context.ui;
+    if args.name.is_empty() {
+        let apps = apps(&client).await?;
+        if ui.json { ui.document(&apps) } else { ui.print(&render_apps(&apps, ui)) }?;
+    } else {
+        let mut all = Vec::new();
+        for name in &args.name {
+            all.push(find(&client, name).await?);
         }
-        Some(name) => match client.service(&name).await {
-            Ok(one) if ui.json => ui.document(&one)?,
-            Ok(one) => ui.print(&render_service(&one, now, ui))?,
-            Err(error) => {
-                let one = show_revision(&client, &name, error).await?;
-                if ui.json { ui.document(&one) } else { ui.print(&render_revision(&one, ui)) }?;
-            }
-        },
+        if ui.json { document(ui, &all) } else { ui.print(&render(&all, context.now(), ui)) }?;
     }
     context.note_stale(&client);
     Ok(())
+}
+
+fn document(ui: Ui, all: &[Found]) -> Result<(), CliError> {
+    let value = |one: &Found| match one {
+        Found::Service(one) => serde_json::to_value(one),
+        Found::Revision(one) => serde_json::to_value(one),
+        Found::App(one) => serde_json::to_value(one),
+    };
+    let values: Vec<_> = all.iter().filter_map(|one| value(one).ok()).collect();
+    if let [one] = values.as_slice() { ui.document(one) } else { ui.document(&values) }
+}
+
+fn render(all: &[Found], now: Timestamp, ui: Ui) -> String {
+    let one = |found: &Found| match found {
+        Found::Service(one) => render_service(one, now, ui),
+        Found::Revision(one) => render_revision(one, ui),
+        Found::App(one) => render_apps(std::slice::from_ref(one), ui),
+    };
+    all.iter().map(one).collect::<Vec<_>>().join("\n")
+}
+
+/// A service, else a revision, else an app.
+async fn find(client: &Client, name: &str) -> Result<Found, CliError> {
+    let error = match client.service(name).await {
+        Ok(one) => return Ok(Found::Service(one.into())),
+        Err(error @ ClientError::Api { status: 404, .. }) => error,
+        Err(error) => return Err(error.into()),
+    };
+    if let Some(number) = revision(name) {
+        return Ok(Found::Revision(client.deployment(number).await?.into()));
+    }
+    match client.app(name).await {
+        Ok(app) => Ok(Found::App(app)),
+        Err(ClientError::Api { status: 404, .. }) => Err(error.into()),
+        Err(error) => Err(error.into()),
+    }
 }
 
 async fn apps(client: &Client) -> Result<Vec<AppView>, CliError> {
@@ -51,20 +90,6 @@ async fn apps(client: &Client) -> Result<Vec<AppView>, CliError> {
         }
     }
     Ok(apps)
-}
-
-/// A name that is no service is perhaps a revision.
-async fn show_revision(
-    client: &Client,
-    name: &str,
-    error: ClientError,
-) -> Result<DeploymentView, CliError> {
-    match (&error, revision(name)) {
-        (ClientError::Api { status: 404, .. }, Some(number)) => {
-            Ok(client.deployment(number).await?)
-        }
-        _ => Err(error.into()),
-    }
 }
 
 /// A revision as people write it: `8` or `r8`.
@@ -143,6 +168,9 @@ fn render_revision(one: &DeploymentView, ui: Ui) -> String {
     ]));
     // What the program wrote last.
     out.extend(lines.filter(|line| !line.trim().is_empty()).map(|line| format!("  | {line}\n")));
+    if let Some(file) = &one.file {
+        out.push_str(&format!("\n{}\n", file.trim_end()));
+    }
     out
 }
 
@@ -189,6 +217,9 @@ reason    web-1-p02d: exited 3 3×
   | no users
 ";
         assert_eq!(render_revision(&failed, PLAIN), expected);
+        failed.file = Some("app \"shop\"\n".to_owned());
+        let with_file = format!("{expected}\napp \"shop\"\n");
+        assert_eq!(render_revision(&failed, PLAIN), with_file);
     }
 
     #[test]

@@ -8,14 +8,15 @@ use super::ps::is_ended;
 use super::up::fresh_key;
 use super::{Context, error::CliError, shown};
 use crate::api::wire::{LogLineView, RunView, SpawnRequest};
-use crate::units::Bytes;
+use crate::units::{Bytes, Millis};
 use argh::{ArgsInfo, FromArgs};
 use std::collections::BTreeMap;
 use std::io::IsTerminal as _;
+use std::time::Duration;
 
 /// mill's own failure, as in Docker.
 const FAILED: u8 = 125;
-/// The program took too long.
+/// The program timed out.
 const TIMED_OUT: u8 = 124;
 /// The program was killed before it could say anything.
 const KILLED: u8 = 128 + 9;
@@ -26,12 +27,12 @@ const KILLED: u8 = 128 + 9;
     subcommand,
     name = "spawn",
     help_triggers("-h", "--help"),
-    note = "With --wait it exits with the program's code; 124 if it took too long, 125 if mill \
+    note = "With --wait it exits with the program's code; 124 if it timed out, 125 if mill \
             failed, 126 if the program can't be executed, 127 if it isn't there.",
-    example = "mill spawn --image busybox --wait -- date"
+    example = "mill spawn --image busybox --wait date"
 )]
 pub struct SpawnArgs {
-    /// the task; with --image: the program and its arguments, behind --
+    /// the task; with --image: the program and its arguments, behind the flags
     #[argh(positional)]
     pub names: Vec<String>,
     /// run this image instead of a task
@@ -58,19 +59,30 @@ pub struct SpawnArgs {
 #[derive(Debug, FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "kill", help_triggers("-h", "--help"))]
 pub struct KillArgs {
-    /// the run's id, the begin of one, or a task that runs once
+    /// runs' ids, the begin of them, or tasks that run once
     #[argh(positional)]
-    pub id: String,
+    pub id: Vec<String>,
 }
 
 pub(super) async fn kill(args: KillArgs, context: &Context) -> Result<(), CliError> {
-    let client = context.client()?;
-    let run = client.kill_task(&args.id).await?;
-    if context.ui.json {
-        return context.ui.document(&run);
+    if args.id.is_empty() {
+        return Err(CliError::usage("Which run?", "mill kill ID; mill ps shows them"));
     }
-    let text = if is_ended(&run.status) { "killed" } else { "is being stopped" };
-    context.ui.print(&format!("{} {text}", run.id))
+    let client = context.client()?;
+    let mut killed = Vec::new();
+    for id in &args.id {
+        let run = client.kill_task(id).await?;
+        let text = if is_ended(&run.status) { "killed" } else { "is being stopped" };
+        if !context.ui.json {
+            context.ui.print(&format!("{} {text}", run.id))?;
+        }
+        killed.push(run);
+    }
+    match killed.as_slice() {
+        _ if !context.ui.json => Ok(()),
+        [run] => context.ui.document(run),
+        several => context.ui.document(&several),
+    }
 }
 
 pub(super) async fn run(args: SpawnArgs, context: &Context) -> Result<(), CliError> {
@@ -121,12 +133,12 @@ fn request(args: SpawnArgs) -> Result<SpawnRequest, CliError> {
     match <[String; 1]>::try_from(args.names) {
         Ok([task]) => request.task = Some(task),
         Err(names) if names.is_empty() => {
-            let hint = "mill spawn TASK, or mill spawn --image IMAGE -- CMD";
+            let hint = "mill spawn TASK, or mill spawn --image IMAGE CMD";
             return Err(CliError::usage("Which task?", hint));
         }
         Err(_) => {
             let message = "a task runs the file's command";
-            return Err(CliError::usage(message, "mill spawn --image IMAGE -- CMD runs another"));
+            return Err(CliError::usage(message, "mill spawn --image IMAGE CMD runs another"));
         }
     }
     Ok(request)
@@ -212,13 +224,19 @@ fn verdict(run: &RunView) -> (u8, Option<String>) {
     match exit.reason.as_str() {
         "completed" => (0, None),
         "error" => (code.unwrap_or(1), None),
-        "timeout" => (TIMED_OUT, Some("took too long".to_owned())),
+        "timeout" => (TIMED_OUT, Some(timed_out(run))),
         "oom" => (code.unwrap_or(KILLED), Some("out of memory".to_owned())),
         "killed" => (code.unwrap_or(KILLED), Some("was killed".to_owned())),
         "start-failed" => (code.unwrap_or(FAILED), because("could not be started")),
         "pull-failed" => (FAILED, because("image could not be pulled")),
         _ => (FAILED, because("was lost")),
     }
+}
+
+/// After how long it was ended.
+fn timed_out(run: &RunView) -> String {
+    let timeout = run.timeout.and_then(|s| Duration::try_from_secs_f64(s).ok()).map(Millis::from);
+    timeout.map_or_else(|| "timed out".to_owned(), |after| format!("timed out after {after}"))
 }
 
 #[cfg(test)]
@@ -242,6 +260,7 @@ mod tests {
             started_at: None,
             ended_at: Some("2026-03-01T12:00:00Z".to_owned()),
             message: None,
+            timeout: Some(2.0),
             exit: Some(ExitView { code, reason: reason.to_owned(), message }),
         }
     }
@@ -267,6 +286,12 @@ mod tests {
         exit: u8,
     ) {
         assert_eq!(verdict(&ended(reason, code, message)).0, exit);
+    }
+
+    #[test]
+    fn a_run_that_was_ended_says_after_how_long() {
+        let (_, said) = verdict(&ended("timeout", Some(124), ""));
+        assert_eq!(said.as_deref(), Some("timed out after 2s"));
     }
 
     fn args(names: &[&str]) -> SpawnArgs {

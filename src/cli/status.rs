@@ -1,5 +1,6 @@
 //! `mill status`: the cluster at a glance.
 
+use super::client::Client;
 use super::table::{self, Cell, NONE, Table};
 use super::ui::{BAD, CHANGE, GOOD, STRONG, Ui};
 use super::{Context, error::CliError, route};
@@ -10,10 +11,17 @@ use argh::{ArgsInfo, FromArgs};
 /// Show the cluster: what is wrong, nodes, services, tasks.
 #[derive(Debug, FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "status", help_triggers("-h", "--help"))]
-pub struct StatusArgs {}
+pub struct StatusArgs {
+    /// show again every second
+    #[argh(switch, short = 'w')]
+    pub watch: bool,
+}
 
-pub(super) async fn run(_: StatusArgs, context: &Context) -> Result<(), CliError> {
+pub(super) async fn run(args: StatusArgs, context: &Context) -> Result<(), CliError> {
     let client = context.client()?;
+    if args.watch {
+        return context.watch(&client, || again(&client, context)).await;
+    }
     let status = client.status().await?;
     if context.ui.json {
         return context.ui.document(&status);
@@ -23,13 +31,24 @@ pub(super) async fn run(_: StatusArgs, context: &Context) -> Result<(), CliError
     Ok(())
 }
 
+/// What is shown once more.
+async fn again(client: &Client, context: &Context) -> Result<String, CliError> {
+    let status = client.status().await?;
+    if context.ui.json {
+        return Ok(serde_json::to_string(&status).unwrap_or_default());
+    }
+    Ok(render(&status, context.now(), context.ui))
+}
+
 /// The whole of it.
 pub fn render(status: &StatusView, now: Timestamp, ui: Ui) -> String {
     let mut out = headline(status, now, ui);
     out.push('\n');
     for warning in &status.warnings {
         let command = warning.command.as_ref().map(|command| format!("    {command}"));
-        let line = format!("! {}  {}", warning.subject, warning.message);
+        // A reason of several lines stays one.
+        let message = warning.message.split_whitespace().collect::<Vec<_>>().join(" ");
+        let line = format!("! {}  {message}", warning.subject);
         out.push_str(&ui.paint(BAD, &line));
         out.push_str(&command.unwrap_or_default());
         out.push('\n');
@@ -47,14 +66,17 @@ pub fn render(status: &StatusView, now: Timestamp, ui: Ui) -> String {
 }
 
 fn headline(status: &StatusView, now: Timestamp, ui: Ui) -> String {
-    let ready = status.nodes.iter().filter(|node| node.status == "ready").count();
+    let of = |word: &str| status.nodes.iter().filter(|node| node.status == word).count();
+    // One that drains is there.
+    let (draining, there) = (of("draining"), of("ready") + of("draining"));
+    let draining = if draining == 0 { String::new() } else { format!(" ({draining} draining)") };
     let leader = status
         .leader
         .as_deref()
         .map_or_else(|| ui.paint(BAD, "no leader"), |leader| format!("leader {leader}"));
     let mut parts = vec![
         ui.paint(STRONG, &status.cluster),
-        format!("{ready}/{} nodes", status.nodes.len()),
+        format!("{there}/{} nodes{draining}", status.nodes.len()),
         leader,
     ];
     parts.extend(status.apps.iter().filter_map(|app| deployment(app, now, ui)));
@@ -198,6 +220,7 @@ pub mod tests {
             reason: None,
             images: BTreeMap::new(),
             canaries: Vec::new(),
+            file: None,
         }
     }
 
@@ -267,6 +290,22 @@ web      2/2       0.24/1.00  180M/1.0G  212    38ms
 db       0/1       -          -          -      -
 ";
         assert_eq!(render(&status(), NOW, PLAIN), expected);
+    }
+
+    #[test]
+    fn a_node_that_drains_is_there() {
+        let mut drains = status();
+        drains.nodes[0].status = "draining".to_owned();
+        let text = render(&drains, NOW, PLAIN);
+        assert!(text.starts_with("prod  1/1 nodes (1 draining)  leader n1"), "{text}");
+    }
+
+    #[test]
+    fn a_reason_of_several_lines_is_one() {
+        let mut many = status();
+        many.warnings[0].message = "0/1: exited 1\n  boom\nbang".to_owned();
+        let text = render(&many, NOW, PLAIN);
+        assert!(text.contains("! db  0/1: exited 1 boom bang    mill why db\n"), "{text}");
     }
 
     #[test]

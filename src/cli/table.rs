@@ -84,6 +84,23 @@ fn line(ui: Ui, row: &[Cell], widths: &[usize]) -> String {
     out
 }
 
+/// A key for the order in which people count: `web-6` before `web-59`.
+#[must_use]
+pub fn natural(text: &str) -> Vec<(u64, String)> {
+    let mut parts: Vec<(u64, String)> = vec![(0, String::new())];
+    for c in text.chars() {
+        match (c.to_digit(10), parts.last_mut()) {
+            (Some(digit), Some((number, word))) if word.is_empty() => {
+                *number = number.saturating_mul(10).saturating_add(u64::from(digit));
+            }
+            (Some(digit), _) => parts.push((u64::from(digit), String::new())),
+            (None, Some((_, word))) => word.push(c),
+            (None, None) => {}
+        }
+    }
+    parts
+}
+
 /// Whole seconds as people say them: `48s`, `4m`, `1h`, `3d`.
 #[must_use]
 pub fn span(seconds: u64) -> String {

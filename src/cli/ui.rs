@@ -70,6 +70,34 @@ impl Ui {
         let _ = writeln!(std::io::stderr().lock(), "{}", text.trim_end());
     }
 
+    /// A report of a file's problems with colour, if errors are shown on a terminal too.
+    #[must_use]
+    pub fn report(self, text: &str) -> String {
+        let is_seen = self.color && std::io::stderr().is_terminal();
+        if is_seen { self.painted(text) } else { text.to_owned() }
+    }
+
+    fn painted(self, text: &str) -> String {
+        let line = |line: &str| {
+            let gutter = line.split_once(" | ").filter(|_| line.starts_with("  "));
+            match (gutter, line.split_once(": ")) {
+                (Some((before, marks)), _) if marks.trim().bytes().all(|byte| byte == b'^') => {
+                    let gutter = self.paint(FAINT, &format!("{before} |"));
+                    format!("{gutter} {}", self.paint(BAD, marks))
+                }
+                (Some((before, source)), _) => {
+                    format!("{} {source}", self.paint(FAINT, &format!("{before} |")))
+                }
+                (None, Some((place, message))) => {
+                    let place = self.paint(STRONG, &format!("{place}:"));
+                    format!("{place} {}", self.paint(BAD, message))
+                }
+                (None, None) => line.to_owned(),
+            }
+        };
+        text.lines().map(line).collect::<Vec<_>>().join("\n")
+    }
+
     /// Writes one document to standard output.
     ///
     /// # Errors
@@ -105,5 +133,25 @@ impl Ui {
             "y" | "yes" if read.is_ok() => Ok(()),
             _ => Err(CliError::failed("Nothing was done")),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_has_colour_and_the_same_text() {
+        let plain = "a.mill:2:5: unknown field\n  2 |     replica 2\n    |     ^^^^^^^";
+        let ui = Ui { json: false, color: true, live: true, asks: false };
+        let painted = ui.painted(plain);
+        assert_eq!(painted.matches('\u{1b}').count(), 10, "{painted:?}");
+        let mut text = painted.clone();
+        while let Some(start) = text.find('\u{1b}') {
+            let end = start + text[start..].find('m').unwrap();
+            text.replace_range(start..=end, "");
+        }
+        assert_eq!(text, plain);
+        assert_eq!(Ui { color: false, ..ui }.painted(plain), plain);
     }
 }

@@ -8,10 +8,11 @@ use super::follow::{Before, Follow, story, tasks};
 use super::{Context, error::CliError};
 use crate::api::wire::AcceptedEvent;
 use crate::cli::args::DurationArg;
+use crate::id::WorkloadName;
 use crate::spec::Spec;
+use crate::spec::image::Reference;
 use crate::units::Millis;
 use argh::{ArgsInfo, FromArgs};
-use serde_json::json;
 
 /// Deploy a file: its app is changed until it is as the file says.
 #[derive(Debug, FromArgs, ArgsInfo)]
@@ -32,7 +33,7 @@ pub struct UpArgs {
     /// carry out exactly this plan, or refuse and say what has changed
     #[argh(option)]
     pub plan: Option<String>,
-    /// another image for a service, SERVICE=REF
+    /// another image for a service or task, NAME=REF
     #[argh(option)]
     pub image: Vec<String>,
     /// the file may share no name with what its app runs
@@ -77,12 +78,7 @@ pub(super) async fn run(args: UpArgs, context: &Context) -> Result<(), CliError>
     if args.detach {
         let accepted = client.deploy_detached(file.text.clone(), &options).await;
         let accepted = accepted.map_err(|error| placed(error, &file))?;
-        let revision = accepted.revision;
-        if context.ui.json {
-            return context.ui.document(&json!({ "revision": revision }));
-        }
-        let text = format!("r{revision} accepted. Follow it: mill up --attach r{revision}");
-        return context.ui.print(&text);
+        return super::down::accepted(context, accepted.revision);
     }
     deploy(context, &client, &file, &spec, &options, time).await
 }
@@ -171,16 +167,20 @@ async fn follow(revision: u64, time: Option<Millis>, context: &Context) -> Resul
 /// Puts `--image` into the file's services, so that what is shown is what is sent.
 pub(super) fn overrides(spec: &mut Spec, images: &[String]) -> Result<Vec<String>, CliError> {
     for image in images {
-        let hint = "Write it as --image SERVICE=REF";
+        let hint = "Write it as --image NAME=REF";
         let Some((name, reference)) = image.split_once('=') else {
-            return Err(CliError::usage(format!("--image {image} names no service"), hint));
+            return Err(CliError::usage(format!("--image {image} names no service or task"), hint));
         };
-        let service = spec.services.iter_mut().find(|(one, _)| one.as_str() == name);
-        let Some((_, service)) = service else {
-            let message = format!("--image {image}: the file has no service {name:?}");
+        if let Err(why) = Reference::parse(reference) {
+            return Err(CliError::usage(format!("--image {image}: {why}"), hint));
+        }
+        let name = WorkloadName::from(name);
+        let service = spec.services.get_mut(&name).map(|service| &mut service.run);
+        let Some(run) = service.or(spec.tasks.get_mut(&name).map(|task| &mut task.run)) else {
+            let message = format!("--image {image}: the file has no service or task \"{name}\"");
             return Err(CliError::usage(message, hint));
         };
-        reference.clone_into(&mut service.run.image);
+        reference.clone_into(&mut run.image);
     }
     Ok(images.to_vec())
 }

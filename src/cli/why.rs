@@ -1,5 +1,6 @@
 //! `mill why`: why something is where it is, or isn't, and what would help.
 
+use super::client::{Client, ClientError};
 use super::ui::{BAD, FAINT, GOOD, Ui};
 use super::{Context, cert, error::CliError};
 use super::{route, table};
@@ -14,23 +15,47 @@ use argh::{ArgsInfo, FromArgs};
 #[derive(Debug, FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "why", help_triggers("-h", "--help"))]
 pub struct WhyArgs {
-    /// a service, a task, a host, or an allocation's id or the start of it
+    /// services, tasks, apps, hosts, or allocations' ids or the start of them
     #[argh(positional)]
-    pub name: String,
+    pub name: Vec<String>,
 }
 
 /// Remedies on one line.
 const REMEDIES_SHOWN: usize = 3;
 
 pub(super) async fn run(args: WhyArgs, context: &Context) -> Result<(), CliError> {
-    let client = context.client()?;
-    let why = client.why(&args.name).await?;
-    if context.ui.json {
-        return context.ui.document(&why);
+    if args.name.is_empty() {
+        return Err(CliError::usage("Why what?", "mill why NAME"));
     }
-    context.ui.print(&render(&why, context.now(), context.ui))?;
+    let client = context.client()?;
+    let mut all = Vec::new();
+    for name in &args.name {
+        all.extend(of(&client, name).await?);
+    }
+    match all.as_slice() {
+        [why] if context.ui.json => return context.ui.document(why),
+        _ if context.ui.json => return context.ui.document(&all),
+        _ => {}
+    }
+    let now = context.now();
+    let texts: Vec<String> = all.iter().map(|why| render(why, now, context.ui)).collect();
+    context.ui.print(&texts.join("\n"))?;
     context.note_stale(&client);
     Ok(())
+}
+
+/// What a name stands for: of an app each service and task.
+async fn of(client: &Client, name: &str) -> Result<Vec<WhyView>, CliError> {
+    let error = match client.why(name).await {
+        Ok(why) => return Ok(vec![why]),
+        Err(error @ ClientError::Api { status: 404, .. }) => error,
+        Err(error) => return Err(error.into()),
+    };
+    let mut all = Vec::new();
+    for part in super::scope::of_app(client, name).await? {
+        all.push(client.why(&part).await?);
+    }
+    if all.is_empty() { Err(error.into()) } else { Ok(all) }
 }
 
 fn render(why: &WhyView, now: Timestamp, ui: Ui) -> String {
@@ -123,11 +148,14 @@ fn traffic(one: &TrafficView) -> String {
 
 fn allocation(one: &AllocationWhyView, now: Timestamp, ui: Ui) -> Vec<String> {
     let age = table::age(Some(&one.since), now);
-    let health = if one.status == "running" { format!(", {}", one.health) } else { String::new() };
+    // None is nothing to say.
+    let tells = one.status == "running" && one.health != "none";
+    let health = if tells { format!(", {}", one.health) } else { String::new() };
     let reason = one.reason.as_ref().and_then(|text| text.lines().next());
     let reason = reason.map(|text| format!(": {text}")).unwrap_or_default();
     let head = format!("{} {} on {} for {age}{health}{reason}", one.id, one.status, one.node);
-    let good = one.health == "healthy" && one.reason.is_none();
+    let works = one.status == "running" && matches!(one.health.as_str(), "healthy" | "none");
+    let good = works && one.reason.is_none();
     let mut lines = vec![if good { head } else { ui.paint(BAD, &head) }];
     lines.extend(one.output.iter().map(|line| format!("  | {line}")));
     lines.extend(one.traffic.as_ref().map(traffic));
@@ -186,6 +214,23 @@ web-2 pending 40s: no node fits cpu 0.5, memory 512M, zone=eu-1
         let two = render(&WhyView { waiting: vec![waits(2), waits(3)], ..why() }, NOW, PLAIN);
         assert!(two.starts_with("web-2, web-3 pending 40s: no node fits "), "{two}");
         assert_eq!(two.lines().count(), 4);
+    }
+
+    #[test]
+    fn health_that_is_none_is_not_said() {
+        let run = AllocationWhyView {
+            id: "job-k3f9".to_owned(),
+            node: "n1".to_owned(),
+            status: "running".to_owned(),
+            health: "none".to_owned(),
+            since: "2026-03-01T12:03:13Z".to_owned(),
+            reason: None,
+            output: vec![],
+            remedies: vec![],
+            nodes: vec![],
+        };
+        let all = WhyView { allocations: vec![run], ..why() };
+        assert_eq!(render(&all, NOW, PLAIN), "job-k3f9 running on n1 for 48s");
     }
 
     #[test]

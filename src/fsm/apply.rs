@@ -129,6 +129,7 @@ impl State {
             Command::Spawn(spawn) => self.spawn(spawn, touched),
             Command::Kill { run } => self.kill(&run, touched),
             Command::RestartService { service } => self.restart_service(&service, touched),
+            Command::Move { allocations } => Ok(self.replace_each(&allocations, touched)),
             Command::RestartAllocation { allocation } => {
                 let old = self
                     .allocations

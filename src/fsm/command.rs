@@ -25,7 +25,7 @@ use crate::id::{AllocId, AppName, BootId, NodeId, Revision, SpecHash, TokenId, W
 use crate::secret::Sealed;
 use crate::units::Timestamp;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The feature level of what this version adds to the log and to `apply`.
 pub const NEXT_LEVEL: u32 = 3;
@@ -123,6 +123,12 @@ pub enum Command {
         /// Which.
         service: WorkloadName,
     },
+    /// Replace these replicas, within their services' update policies: the placer spreads them.
+    /// Needs level 3.
+    Move {
+        /// Which.
+        allocations: BTreeSet<AllocId>,
+    },
     /// Start the next attempt of an allocation.
     RestartAllocation {
         /// Which.
@@ -203,7 +209,9 @@ impl Command {
         match self {
             Self::Images(_) => super::loaded::LOADED_LEVEL,
             Self::Secrets(_) => super::secrets::SECRETS_LEVEL,
-            Self::Notice(_) | Self::Standstill { .. } | Self::Routes(_) => NEXT_LEVEL,
+            Self::Notice(_) | Self::Standstill { .. } | Self::Routes(_) | Self::Move { .. } => {
+                NEXT_LEVEL
+            }
             Self::Steps(steps) if steps.actions.iter().any(Action::is_next) => NEXT_LEVEL,
             Self::Deploy(deploy) if deploy.is_next() => NEXT_LEVEL,
             Self::Canary(_) => NEXT_LEVEL,

@@ -9,10 +9,11 @@ pub(crate) mod tests;
 use super::allocation::not_found;
 use super::command::Deploy;
 use super::model::{
-    App, Avoids, DeployKind, DeployStatus, Deployment, Service, StoredSpec, WorkloadSpec,
+    Allocation, App, Avoids, DeployKind, DeployStatus, Deployment, Desired, Service, StoredSpec,
+    WorkloadSpec,
 };
 use super::{Outcome, Rejection, State, Touched};
-use crate::id::{AppName, Revision, SpecHash, WorkloadName};
+use crate::id::{AllocId, AppName, Revision, SpecHash, WorkloadName};
 use crate::limits;
 use crate::scheduler::preview;
 use std::collections::{BTreeMap, BTreeSet};
@@ -210,6 +211,27 @@ impl State {
         touched.apps.insert(app.name.clone());
         self.apps.insert(app.name.clone(), Arc::new(app));
         Ok(Outcome::Done)
+    }
+
+    /// Makes these replicas ones of another generation than their service's: they are replaced.
+    pub(super) fn replace_each(
+        &mut self,
+        all: &BTreeSet<AllocId>,
+        touched: &mut Touched,
+    ) -> Outcome {
+        for id in all {
+            let asked = |a: &&Arc<Allocation>| a.is_live() && a.desired == Desired::Run;
+            let Some(old) = self.allocations.get(id).filter(asked) else { continue };
+            let service = self.owner(&old.workload).and_then(|app| app.services.get(&old.workload));
+            if service.is_none_or(|service| service.generation != old.generation) {
+                continue;
+            }
+            let mut new = Allocation::clone(old);
+            new.generation = old.generation.wrapping_sub(1);
+            touched.apps.insert(new.app.clone());
+            self.put_allocation(new, touched);
+        }
+        Outcome::Done
     }
 
     /// Keeps the newest revisions of an app, and always the one that runs and the last stable one.

@@ -3,6 +3,7 @@
 //! Owns what `plan` says. Never proposes anything, and has no rule of its own on what replaces what
 //! or which node is taken: it asks the replicated machine and the planner.
 
+mod difference;
 mod fields;
 mod forecast;
 mod stale;
@@ -11,6 +12,7 @@ mod view;
 #[cfg(test)]
 pub mod tests;
 
+pub use difference::difference;
 pub use fields::{FieldChange, Sign};
 pub use forecast::{Forecast, forecast};
 pub use stale::{Planned, changed_since};

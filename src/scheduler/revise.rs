@@ -104,12 +104,14 @@ pub enum ReviseError {
         apps: String,
     },
     /// An image could not be resolved to a digest.
-    #[error("{name}: {source}")]
+    #[error("{name}: {source}{others}")]
     Image {
         /// The service or task.
         name: WorkloadName,
         /// Why.
         source: ResolveError,
+        /// Further ones, each on a line of its own.
+        others: String,
     },
 }
 
@@ -236,14 +238,16 @@ pub fn references(spec: &Spec) -> BTreeSet<String> {
 /// An image that could not be resolved.
 pub fn up(state: &State, up: Up, resolved: &Resolved) -> Result<Deploy, ReviseError> {
     let app = state.apps.get(&up.spec.app);
-    let pin = |name: &WorkloadName, run: &mut RunSpec| {
+    let mut missing: Vec<(WorkloadName, ResolveError)> = Vec::new();
+    let mut pin = |name: &WorkloadName, run: &mut RunSpec| {
         let kept = app.and_then(|app| kept_digest(state, app, name, &run.image));
         let digest = match (resolved.get(&run.image), kept) {
             (Some(Ok(digest)), _) => digest.clone(),
             (Some(Err(error)), Some(kept)) if error.is_passing() => kept,
             (None, Some(kept)) => kept,
             (Some(Err(error)), _) => {
-                return Err(ReviseError::Image { name: name.clone(), source: error.clone() });
+                missing.push((name.clone(), error.clone()));
+                return Ok(());
             }
             (None, None) => return Err(ReviseError::Broken { name: name.clone() }),
         };
@@ -260,6 +264,7 @@ pub fn up(state: &State, up: Up, resolved: &Resolved) -> Result<Deploy, ReviseEr
         pin(&name, &mut task.run)?;
         tasks.insert(name, WorkloadSpec::Task(task));
     }
+    refuse_missing(missing)?;
     Ok(Deploy {
         app: up.spec.app,
         kind: DeployKind::Up,
@@ -270,6 +275,14 @@ pub fn up(state: &State, up: Up, resolved: &Resolved) -> Result<Deploy, ReviseEr
         replace: up.replace,
         plan: None,
     })
+}
+
+/// Says of every image that could not be resolved why.
+fn refuse_missing(missing: Vec<(WorkloadName, ResolveError)>) -> Result<(), ReviseError> {
+    let mut missing = missing.into_iter();
+    let Some((name, source)) = missing.next() else { return Ok(()) };
+    let others = missing.map(|(name, source)| format!("\n{name}: {source}")).collect();
+    Err(ReviseError::Image { name, source, others })
 }
 
 /// The digest that a service or task runs now, if its image is written the same.
@@ -295,13 +308,16 @@ pub fn scale(state: &State, name: &WorkloadName, replicas: u32) -> Result<Deploy
     Ok(deploy)
 }
 
-/// The revision without a service.
+/// The revision without a service or task.
 ///
 /// # Errors
-/// There is no such service.
+/// There is neither of that name.
 pub fn without(state: &State, name: &WorkloadName) -> Result<Deploy, ReviseError> {
-    let mut deploy = as_it_is(state, owner(state, name)?, DeployKind::Down)?;
+    let of_task = state.owner(name).filter(|app| app.tasks.contains_key(name));
+    let app = of_task.map_or_else(|| owner(state, name), Ok)?;
+    let mut deploy = as_it_is(state, app, DeployKind::Down)?;
     deploy.services.remove(name);
+    deploy.tasks.remove(name);
     Ok(deploy)
 }
 
@@ -373,7 +389,9 @@ pub fn too_large(state: &State, name: &WorkloadName, run: &RunSpec) -> Option<Ob
     }
     if memory > most_memory {
         let message = format!("{name}: no node has {memory} of memory; the largest {most_memory}");
-        return obstacle("memory", message, format!("write at most: memory \"{most_memory}\""));
+        // Rounded, it could be more than there is.
+        let most = format!("write at most: memory \"{}M\"", most_memory.0 / 1_000_000);
+        return obstacle("memory", message, most);
     }
     if !known.iter().any(|node| node.cpu >= cpu && node.memory >= memory) {
         let message = format!("{name}: no node has both {cpu} cores and {memory} of memory");

@@ -52,6 +52,21 @@ pub enum SpawnError {
     },
 }
 
+/// The name made from an image, or another one where a file has it: its runs never mix with those
+/// of the file's service or task.
+#[must_use]
+pub fn free_name(state: &State, name: &WorkloadName) -> WorkloadName {
+    let taken = |name: &WorkloadName| state.owner(name).is_some();
+    let numbered = (2..1_000).map(|n| format!("-run-{n}"));
+    let endings = ["".to_owned(), "-run".to_owned()].into_iter().chain(numbered);
+    let mut named = endings.map(|ending| {
+        let most = limits::NAME_MAX - ending.len();
+        let begin: String = name.as_str().chars().take(most).collect();
+        WorkloadName::from(format!("{}{ending}", begin.trim_end_matches('-')))
+    });
+    named.find(|name| !taken(name)).unwrap_or_else(|| name.clone())
+}
+
 /// Why a text stands for no run.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FindError {
@@ -283,6 +298,15 @@ mod tests {
     fn what_makes_no_sense_is_refused(request: SpawnRequest, why: &str) {
         let text = read(request).unwrap_err().to_string();
         assert!(text.contains(why), "{text}");
+    }
+
+    #[test]
+    fn a_name_that_a_file_has_is_not_an_image_s() {
+        use crate::scheduler::preview::tests::{SHOP, World};
+        let mut world = World::new(&[(4, 8)]);
+        world.up(SHOP);
+        let named = |name: &str| free_name(&world.state, &name.into()).to_string();
+        assert_eq!((named("web"), named("busybox")), ("web-run".into(), "busybox".into()));
     }
 
     #[test]

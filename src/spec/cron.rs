@@ -21,12 +21,50 @@ pub enum ScheduleError {
     /// Not five fields.
     #[error("has {0} fields, not 5")]
     Fields(usize),
+    /// A number that its field doesn't have.
+    #[error("{field} {number} isn't between {least} and {most}")]
+    Range {
+        /// The field.
+        field: &'static str,
+        /// The number.
+        number: u64,
+        /// The least.
+        least: u64,
+        /// The most.
+        most: u64,
+    },
     /// A field that can't be read.
     #[error("can't be read")]
     Malformed(#[source] CronError),
     /// Such as the 30th of February.
     #[error("never comes true")]
     Never,
+}
+
+/// A field with its bounds.
+#[derive(Clone, Copy)]
+struct Field(&'static str, u64, u64);
+
+const FIELDS: [Field; 5] = [
+    Field("minute", 0, 59),
+    Field("hour", 0, 23),
+    Field("day", 1, 31),
+    Field("month", 1, 12),
+    Field("weekday", 0, 7),
+];
+
+impl Field {
+    /// Whether the numbers of a text are within the bounds; steps have none.
+    fn check(self, text: &str) -> Result<(), ScheduleError> {
+        let Self(field, least, most) = self;
+        let ranges = text.split(',').filter_map(|part| part.split('/').next());
+        let numbers = ranges.flat_map(|range| range.split('-')).filter_map(|n| n.parse().ok());
+        let outside = numbers.into_iter().find(|number| !(least..=most).contains(number));
+        match outside {
+            Some(number) => Err(ScheduleError::Range { field, number, least, most }),
+            None => Ok(()),
+        }
+    }
 }
 
 impl Schedule {
@@ -39,6 +77,9 @@ impl Schedule {
         let expected = if text.starts_with('@') { 1 } else { 5 };
         if fields != expected {
             return Err(ScheduleError::Fields(fields));
+        }
+        if expected == 5 {
+            text.split_whitespace().zip(FIELDS).try_for_each(|(text, field)| field.check(text))?;
         }
         let parser = CronParser::builder().seconds(Seconds::Disallowed).year(Year::Disallowed);
         let schedule = Self(parser.build().parse(text).map_err(ScheduleError::Malformed)?);
@@ -132,7 +173,11 @@ mod tests {
         for (text, why) in [
             ("* * * *", "has 4 fields, not 5"),
             ("0 0 3 * * *", "has 6 fields, not 5"),
-            ("60 * * * *", "can't be read"),
+            ("61 * * * *", "minute 61 isn't between 0 and 59"),
+            ("0 9-24 * * *", "hour 24 isn't between 0 and 23"),
+            ("0 0 0 * *", "day 0 isn't between 1 and 31"),
+            ("0 0 1 1,13 *", "month 13 isn't between 1 and 12"),
+            ("0 0 * * 8", "weekday 8 isn't between 0 and 7"),
             ("a b c d e", "can't be read"),
             ("@never", "can't be read"),
             ("0 0 30 2 *", "never comes true"),

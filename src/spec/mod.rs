@@ -4,6 +4,7 @@
 
 pub mod cron;
 mod decode;
+mod elsewhere;
 mod fields;
 mod format;
 pub mod image;

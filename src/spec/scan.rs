@@ -61,6 +61,8 @@ pub(super) enum Slip {
     HashComment,
     /// `'…'` or typographic quotes.
     WrongQuotes,
+    /// `r#"…"#`, as KDL 1 has it.
+    OldRaw,
     /// `nginx"`.
     OpeningQuote,
     /// `"\d"`.
@@ -318,6 +320,10 @@ impl Scanner<'_> {
 
     fn word(&mut self, first: char) -> Step {
         let rest = self.rest();
+        if let Some(length) = words::old_raw(rest) {
+            self.checked(length)?;
+            return self.push(Kind::Slip(Slip::OldRaw), length);
+        }
         if let Some(length) = words::wrong_quotes(rest) {
             self.checked(length)?;
             return self.push(Kind::Slip(Slip::WrongQuotes), length);

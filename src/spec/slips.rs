@@ -2,6 +2,7 @@
 //!
 //! Owns the wording for text that isn't KDL and its repair. Never moves through tokens on its own.
 
+use super::decode;
 use super::outline::{Entry, Node};
 use super::report::{Source, Span};
 use super::scan::{Kind, Slip, Token};
@@ -29,6 +30,7 @@ pub(super) fn fixed(source: &Source, token: Token) -> Cow<'_, str> {
         Slip::BareKeyword => Cow::Owned(format!("#{text}")),
         Slip::KeywordCase => Cow::Owned(text.to_ascii_lowercase()),
         Slip::Escape => Cow::Owned(fixed_escapes(text)),
+        Slip::OldRaw => Cow::Borrowed(&text[1..]),
         Slip::OpeningQuote => Cow::Owned(quoted(text.strip_suffix('"').unwrap_or(text))),
         Slip::WrongQuotes => {
             let quote = |c: char| c == '"' || c == '»' || words::QUOTES.contains(c);
@@ -85,12 +87,17 @@ pub(super) fn value(source: &Source, field: Token, first: bool, entry: &Entry) -
     };
     let whole = shortened(&whole);
     Some(match slip {
+        Slip::Unquoted if source.slice(name.span) == "cpu" => match decode::cores_of(text) {
+            Some(cores) => format!("write cpu {cores}"),
+            None => format!("{} isn't a number", shortened(text)),
+        },
         Slip::Unquoted if NUMBERS.contains(&source.slice(name.span)) => {
             format!("{} isn't a number", shortened(text))
         }
         Slip::Unquoted => format!("quote the {}: {whole}", noun(text)),
         Slip::BareKeyword | Slip::KeywordCase => format!("write {fixed}: {whole}"),
         Slip::WrongQuotes => format!("use double quotes: {whole}"),
+        Slip::OldRaw => format!("a raw text begins with # alone: {whole}"),
         Slip::OpeningQuote => format!("the opening quote is missing: {whole}"),
         Slip::Escape => {
             let escape = words::bad_escape(text).map_or("\\", |(at, n)| &text[at..at + n]);

@@ -5,6 +5,7 @@
 //! Never judges a value.
 
 use super::decode::{Ctx, Scope};
+use super::elsewhere;
 use super::fields;
 use super::nearest::nearest;
 use super::outline::{Block, Entry, Node};
@@ -130,7 +131,9 @@ impl<'o> Line<'o> {
             self.refused = true;
             let text = format!("{field} has no property {name:?}");
             let whole = ctx.source.slice(Span::new(name_span.start, value.span.end));
+            let foreign = elsewhere::property(field, name);
             let hint = match nearest(name, known) {
+                _ if foreign.is_some() => foreign.map(str::to_owned),
                 Some(near) => Some(format!("did you mean {near:?}?")),
                 None if matches!(field, "command" | "args") => {
                     Some(format!("quote it: {}", slips::quoted(whole)))

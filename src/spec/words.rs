@@ -138,6 +138,16 @@ fn is_number(word: &str) -> bool {
     mantissa_fits && exponent_fits
 }
 
+/// The length of a raw text of KDL 1 that starts here: `r#"…"#`.
+pub(super) fn old_raw(text: &str) -> Option<usize> {
+    let line = near(text);
+    let rest = line.strip_prefix('r')?;
+    let hashes = rest.len() - rest.trim_start_matches('#').len();
+    let body = rest[hashes..].strip_prefix('"').filter(|_| hashes > 0)?;
+    let close = format!("\"{}", "#".repeat(hashes));
+    Some(1 + hashes + 1 + body.find(&close)? + close.len())
+}
+
 /// The length of a text in single or typographic quotes that starts here.
 pub(super) fn wrong_quotes(text: &str) -> Option<usize> {
     let first = text.chars().next().filter(|c| QUOTES.contains(*c))?;

@@ -254,7 +254,7 @@ impl Reading {
     /// What is asked for: what has been seen comes again in part, since the lines of several
     /// allocations are not in one order.
     fn path(&self) -> String {
-        let Query { tail, since, follow, previous } = self.of.query;
+        let Query { tail, since, follow, previous, ref grep } = self.of.query;
         let mut path = format!("/v1/logs?follow={follow}&previous={previous}{}", self.of.scope);
         let last = self.last.values().max();
         let again = last.map(|last| {
@@ -264,11 +264,24 @@ impl Reading {
         if let Some(from) = since.max(again) {
             path.push_str(&format!("&since={from}"));
         }
+        if let Some(text) = grep {
+            path.push_str(&format!("&grep={}", escaped(text)));
+        }
         if let Some(tail) = tail.filter(|_| last.is_none()) {
             path.push_str(&format!("&tail={tail}"));
         }
         path
     }
+}
+
+/// A text as a query's value.
+fn escaped(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric();
+    let one = |byte: u8| match byte {
+        _ if plain(byte) => char::from(byte).to_string(),
+        _ => format!("%{byte:02X}"),
+    };
+    text.bytes().map(one).collect()
 }
 
 /// Why an answer can't be read on.

@@ -91,25 +91,27 @@ impl Following {
     }
 
     /// Begins to read the allocations that aren't read yet: here, and on nodes that aren't asked.
-    pub(super) fn open_new(&mut self, view: &View, query: Query) -> io::Result<Vec<Lines>> {
+    pub(super) fn open_new(&mut self, view: &View, query: &Query) -> io::Result<Vec<Lines>> {
         let mut opened = Vec::new();
         for allocation in view.state.allocations_on(view.node) {
             if self.scope.holds(allocation) && self.known.insert(allocation.id.clone()) {
-                opened.push(self.source.read(&allocation.id, query)?);
+                opened.push(self.source.read(&allocation.id, query.clone())?);
             }
         }
         for log in self.scope.access_logs(&view.state) {
             if self.known.insert(log.clone()) {
-                opened.push(self.source.read(&log, query)?);
+                opened.push(self.source.read(&log, query.clone())?);
             }
         }
         let Some(others) = &mut self.others else { return Ok(opened) };
         for node in self.scope.nodes(&view.state) {
-            if node != view.node && others.asked.insert(node) {
+            // Of one that was removed nothing can be had.
+            let is_there = view.state.nodes.contains_key(&node);
+            if node != view.node && is_there && others.asked.insert(node) {
                 let elsewhere = Elsewhere {
                     node,
                     scope: self.scope.query(),
-                    query,
+                    query: query.clone(),
                     role: others.role,
                     neighbours: Arc::clone(&others.neighbours),
                     views: self.views.clone(),
@@ -184,11 +186,13 @@ impl Following {
         if same {
             return Vec::new();
         }
-        let query = Query { follow: true, ..Query::default() };
-        self.open_new(view, query).unwrap_or_else(|error| {
-            tracing::warn!(%error, "reading the log of a new allocation");
-            Vec::new()
-        })
+        let grep = self.query.grep.clone();
+        self.open_new(view, &Query { follow: true, grep, ..Query::default() }).unwrap_or_else(
+            |error| {
+                tracing::warn!(%error, "reading the log of a new allocation");
+                Vec::new()
+            },
+        )
     }
 
     /// Between the lines: whose program has ended since the last view.

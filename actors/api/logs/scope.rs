@@ -6,7 +6,7 @@ use crate::actors::api::allocations;
 use crate::actors::api::error::ApiError;
 use crate::fsm::State;
 use crate::fsm::model::Allocation;
-use crate::id::{AllocId, NodeId, WorkloadName};
+use crate::id::{AllocId, AppName, NodeId, WorkloadName};
 use crate::node::ingress::access;
 use std::collections::BTreeSet;
 
@@ -34,9 +34,14 @@ impl Scope {
                 allocations.insert(waiting);
                 continue;
             }
-            match allocations::by_name(state, name)? {
-                (_, Some(workload)) => drop(workloads.insert(workload)),
-                (found, None) => allocations.extend(found.iter().map(|a| a.id.clone())),
+            match allocations::by_name(state, name) {
+                Ok((_, Some(workload))) => drop(workloads.insert(workload)),
+                Ok((found, None)) => allocations.extend(found.iter().map(|a| a.id.clone())),
+                Err(error) => {
+                    // An app stands for all that is in it.
+                    let app = state.apps.get(&AppName::from(*name)).ok_or(error)?;
+                    workloads.extend(app.services.keys().chain(app.tasks.keys()).cloned());
+                }
             }
         }
         Ok(Self::Named { workloads, allocations })

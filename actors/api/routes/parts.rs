@@ -14,10 +14,11 @@ pub const fn parameter(name: &'static str, what: &'static str) -> Parameter {
 
 /// What logs can be asked for.
 pub const LOG_QUERY: &[Parameter] = &[
-    parameter("name", "service, allocation or a unique start of its id; may repeat"),
+    parameter("name", "service, task, app, allocation or a unique start of its id; may repeat"),
     parameter("follow", "go on with new lines"),
     parameter("tail", "only so many lines from the end"),
     parameter("since", "only lines since a time (RFC 3339) or for a duration (10m, or seconds)"),
+    parameter("grep", "only lines with this text in them"),
     parameter("previous", "of the attempt before the newest"),
     parameter("access", "the requests that proxies took, of services or all"),
 ];
@@ -29,6 +30,9 @@ pub const RESTORE_QUERY: &[Parameter] = &[
     parameter("nat", "the host doesn't have that address"),
     parameter("label", "KEY=VALUE; may repeat"),
 ];
+
+/// Whose replicas are spread anew.
+pub const MOVES: &[Parameter] = &[parameter("service", "only of this service")];
 
 /// What a stream of a deployment tells.
 pub const DEPLOY_EVENTS: &[(&str, Shape)] = &[

@@ -4,11 +4,11 @@
 
 use super::super::{
     allocations, backup, canaries, claims, deploy, exec, explain, files, leave, logs, mesh,
-    metrics, nodes, openapi, read, revisions, tasks,
+    metrics, nodes, openapi, read, rebalance, revisions, tasks,
 };
 use super::kept::KEPT;
 use super::parts::{
-    DEPLOY_EVENTS, LIST_ROUTES, LOG_QUERY, RESTORE_QUERY, change, forget, get, of_node, own,
+    DEPLOY_EVENTS, LIST_ROUTES, LOG_QUERY, MOVES, RESTORE_QUERY, change, forget, get, of_node, own,
     parameter,
 };
 use super::{Gives, Route, Takes, Verb, shape};
@@ -198,8 +198,17 @@ const MAIN: &[Route] = &[
         "/v1/deployments/{revision}",
         |c, r| Box::pin(revisions::get(c, r)),
         Gives::Json(shape::<wire::DeploymentView>()),
-        "A deployment",
+        "A deployment, with its file",
     ),
+    Route {
+        query: &[parameter("to", "the other revision; without it the app's newest")],
+        ..get(
+            "/v1/deployments/{revision}/diff",
+            |c, r| Box::pin(revisions::diff(c, r)),
+            Gives::Json(shape::<wire::DiffView>()),
+            "What differs between two revisions of an app, field by field",
+        )
+    },
     get(
         "/v1/deployments/{revision}/events",
         |c, r| Box::pin(revisions::events(c, r)),
@@ -264,7 +273,7 @@ const MAIN: &[Route] = &[
         "/v1/services/{name}",
         |c, r| Box::pin(revisions::remove(c, r)),
         Gives::Json(shape::<wire::RevisionView>()),
-        "Stop and remove a service",
+        "Stop and remove a service, or a task of a file",
     ),
     change(
         Verb::Post,
@@ -281,6 +290,25 @@ const MAIN: &[Route] = &[
             |c, r| Box::pin(revisions::scale(c, r)),
             Gives::Json(shape::<wire::RevisionView>()),
             "Change how many replicas a service has",
+        )
+    },
+    Route {
+        query: MOVES,
+        ..get(
+            "/v1/rebalance",
+            |c, r| Box::pin(rebalance::plan(c, r)),
+            Gives::List(shape::<wire::MoveView>()),
+            "Which replicas would move to spread them over the nodes anew",
+        )
+    },
+    Route {
+        query: MOVES,
+        ..change(
+            Verb::Post,
+            "/v1/rebalance",
+            |c, r| Box::pin(rebalance::begin(c, r)),
+            Gives::List(shape::<wire::MoveView>()),
+            "Move them, within each service's update policy",
         )
     },
     Route {

@@ -98,6 +98,7 @@ const CONTRACT: &str = "
     POST /v1/deploy deploy
     GET /v1/deployments read
     GET /v1/deployments/{revision} read
+    GET /v1/deployments/{revision}/diff read
     GET /v1/deployments/{revision}/events read
     POST /v1/rollback deploy
     GET /v1/apps/{app} read
@@ -109,6 +110,8 @@ const CONTRACT: &str = "
     DELETE /v1/services/{name} deploy
     POST /v1/services/{name}/restart deploy
     POST /v1/services/{name}/scale deploy
+    GET /v1/rebalance read
+    POST /v1/rebalance deploy
     GET /v1/allocations read
     GET /v1/allocations/{id} read
     POST /v1/allocations/{id}/restart deploy

@@ -46,12 +46,14 @@ pub enum Event {
 }
 
 /// Which lines are wanted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Query {
     /// At most so many from the end.
     pub tail: Option<usize>,
     /// None older than this.
     pub since: Option<LogTime>,
+    /// Only those with this text in them.
+    pub grep: Option<Arc<str>>,
     /// Go on with new lines, also of the allocation's next attempts, until it has ended.
     pub follow: bool,
     /// Of the attempt before the newest one; there is nothing to follow then.
@@ -114,8 +116,8 @@ impl LogReader {
         let task = Reading {
             directory,
             allocation: allocation.clone(),
-            query,
             tail: query.tail.map(|lines| Tail::new(lines.min(limits::LOG_TAIL_MAX))),
+            query,
             last: LogTime::default(),
             sender,
         };
@@ -170,7 +172,7 @@ impl Reading {
     }
 
     async fn read(&mut self, mut subscription: Option<Subscription>) -> Result<(), Left> {
-        let (directory, query) = (self.directory.clone(), self.query);
+        let (directory, query) = (self.directory.clone(), self.query.clone());
         let mut cursor = match blocking(move || begin(directory, query)).await {
             Ok(Some(cursor)) => cursor,
             Ok(None) => return Ok(()),
@@ -234,6 +236,9 @@ impl Reading {
             }
             let line = String::from_utf8(bytes)
                 .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned());
+            if self.query.grep.as_deref().is_some_and(|text| !line.contains(text)) {
+                continue;
+            }
             let allocation = self.allocation.clone();
             let line = LogLine { ts, stream, line, allocation, node: None };
             match &mut self.tail {
@@ -274,7 +279,8 @@ impl Reading {
 fn begin(directory: PathBuf, query: Query) -> io::Result<Option<Cursor>> {
     let Some(attempts) = cursor::attempts(&directory, query.previous)? else { return Ok(None) };
     let mut cursor = Cursor::new(directory, attempts);
-    if let Some(lines) = query.tail {
+    // How far back so many lines with a text in them are, isn't known.
+    if let Some(lines) = query.tail.filter(|_| query.grep.is_none()) {
         cursor.seek_tail(lines.min(limits::LOG_TAIL_MAX))?;
     }
     if let Some(since) = query.since {

@@ -30,7 +30,15 @@ pub fn deployment(state: &State, deployment: &Deployment) -> DeploymentView {
             .filter_map(|(name, hash)| Some((name.to_string(), image_of(hash)?)))
             .collect(),
         canaries: super::canary::canaries(state, deployment),
+        file: None,
     }
+}
+
+/// A deployment with its file.
+#[must_use]
+pub fn deployment_with_file(state: &State, one: &Deployment) -> DeploymentView {
+    let file = Some(state.file_of(one).to_string()).filter(|file| !file.is_empty());
+    DeploymentView { file, ..deployment(state, one) }
 }
 
 /// A status as it is shown.

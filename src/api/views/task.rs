@@ -43,7 +43,12 @@ fn task(state: &State, app: &App, name: &WorkloadName, spec: &WorkloadSpec) -> O
 #[must_use]
 pub fn run(state: &State, run: &Run) -> RunView {
     let allocation = state.allocations.get(&run.id);
-    let image = state.spec(&run.spec).map(|stored| stored.spec.run().image.clone());
+    let spec = state.spec(&run.spec).map(|stored| &stored.spec);
+    let image = spec.map(|spec| spec.run().image.clone());
+    let timeout = match spec {
+        Some(WorkloadSpec::Task(task)) => Some(task.timeout.duration().as_secs_f64()),
+        _ => None,
+    };
     let (cause, due, revision) = match run.cause {
         RunCause::Spawned => ("spawned", None, None),
         RunCause::Scheduled { due } => ("scheduled", Some(due.to_string()), None),
@@ -65,6 +70,7 @@ pub fn run(state: &State, run: &Run) -> RunView {
         created_at: run.created_at.to_string(),
         started_at: seen.and_then(|seen| seen.started_at).map(|at| at.to_string()),
         ended_at: run.ended_at.map(|at| at.to_string()),
+        timeout,
         message: message.or_else(|| waits.then(|| why_waiting(state, run)).flatten()),
         exit: state.exit_of(run).as_ref().map(exit),
     }

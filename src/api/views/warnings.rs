@@ -326,6 +326,11 @@ fn of_avoids(
     })
 }
 
+/// How often it ended for want of memory: one end may kill several of its processes.
+fn deaths(observed: &crate::fsm::model::Observed) -> u32 {
+    observed.ooms.min(observed.attempt.0).max(1)
+}
+
 /// Why a replica doesn't work, in a line.
 #[must_use]
 pub fn trouble(allocation: &Allocation, now: Timestamp) -> Option<String> {
@@ -336,7 +341,7 @@ pub fn trouble(allocation: &Allocation, now: Timestamp) -> Option<String> {
     if observed.phase == Phase::Backoff {
         let exit = observed.exit.as_ref()?;
         return Some(match exit.reason {
-            ExitReason::Oom => format!("out of memory {}×{next}", observed.ooms.max(1)),
+            ExitReason::Oom => format!("out of memory {}×{next}", deaths(observed)),
             _ => format!("{}{next}", allocation::said(exit)),
         });
     }

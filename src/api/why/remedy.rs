@@ -27,7 +27,14 @@ pub enum Remedy {
         memory: Option<Bytes>,
     },
     /// So much less is reserved on the node.
-    Free(NodeId, MilliCpu, Bytes),
+    Free {
+        /// Which node.
+        node: NodeId,
+        /// Cores and memory that one more replica lacks.
+        one: (MilliCpu, Bytes),
+        /// The same of all that wait.
+        all: (MilliCpu, Bytes),
+    },
     /// The old replica goes before the new one comes.
     StopFirst(AllocId),
     /// The service has fewer replicas.
@@ -40,9 +47,9 @@ pub enum Remedy {
     AddNode(MilliCpu, Bytes),
 }
 
-/// What would give the replica a place, the smallest change first.
+/// What would give the replica a place, the smallest change first. So many of the service wait.
 #[must_use]
-pub fn remedies(state: &State, waiting: &Unplaced) -> Vec<Remedy> {
+pub fn remedies(state: &State, waiting: &Unplaced, count: usize) -> Vec<Remedy> {
     let Some(spec) = target(state, &waiting.service) else { return Vec::new() };
     let run = &spec.run;
     let mut found = Vec::new();
@@ -56,7 +63,7 @@ pub fn remedies(state: &State, waiting: &Unplaced) -> Vec<Remedy> {
         });
     }
     found.extend(lower(state, run));
-    found.extend(free(state, run));
+    found.extend(free(state, run, count));
     found.extend(stop_first(state, waiting, spec));
     found.retain(|remedy| remedy.helps(state, &waiting.service, run));
     let others = state.allocations_of(&waiting.service);
@@ -124,7 +131,10 @@ fn lower(state: &State, run: &RunSpec) -> Option<Remedy> {
 }
 
 /// Making room on the node that lacks least.
-fn free(state: &State, run: &RunSpec) -> Option<Remedy> {
+fn free(state: &State, run: &RunSpec, count: usize) -> Option<Remedy> {
+    let needs = |count: u64| {
+        (run.reserved_cpu().0.saturating_mul(count), run.memory.0.saturating_mul(count))
+    };
     let short = candidates(state, run).filter_map(|node| {
         if node.cpu < run.reserved_cpu() || node.memory < run.memory {
             return None;
@@ -138,7 +148,13 @@ fn free(state: &State, run: &RunSpec) -> Option<Remedy> {
         Some((most, node.id, memory, cpu))
     });
     let (_, node, memory, cpu) = short.min()?;
-    Some(Remedy::Free(node, MilliCpu(cpu), Bytes(memory)))
+    let one = (MilliCpu(cpu), Bytes(memory));
+    let found = state.nodes.get(&node)?;
+    let (left, (cpu, memory)) = (left(state, found), needs(count as u64));
+    let fits = cpu <= found.cpu.0 && memory <= found.memory.0;
+    let lacks = (cpu.saturating_sub(left.0.0), memory.saturating_sub(left.1.0));
+    let all = if fits { (MilliCpu(lacks.0), Bytes(lacks.1)) } else { one };
+    Some(Remedy::Free { node, one, all })
 }
 
 fn stop_first(state: &State, waiting: &Unplaced, spec: &ServiceSpec) -> Option<Remedy> {
@@ -166,7 +182,9 @@ impl Remedy {
                 run.cpu = cpu.or(run.cpu);
                 run.memory = memory.unwrap_or(run.memory);
             }
-            Self::Free(node, cpu, memory) => release(&mut state, *node, *cpu, *memory),
+            Self::Free { node, one: (cpu, memory), .. } => {
+                release(&mut state, *node, *cpu, *memory);
+            }
             Self::StopFirst(id) => {
                 let Some(old) = state.allocations.get(id).cloned() else { return false };
                 let held = state.reservation(&old.spec);
@@ -185,7 +203,7 @@ impl Remedy {
             Self::Undrain(_) => 0,
             Self::Label(..) => 1,
             Self::Lower { .. } => 2,
-            Self::Free(..) => 3,
+            Self::Free { .. } => 3,
             Self::StopFirst(_) => 4,
             Self::Replicas(_) => 5,
             Self::Return(_) => 6,
@@ -215,12 +233,25 @@ impl Remedy {
                 let both: Vec<String> = cpu.into_iter().chain(memory).collect();
                 format!("lower {}", both.join(" and "))
             }
-            Self::Free(node, cpu, memory) => {
-                let memory =
-                    (memory.0 > 0).then(|| format!("{}M of memory", memory.0.div_ceil(1_000_000)));
-                let cpu = (cpu.0 > 0).then(|| cores(*cpu));
-                let both: Vec<String> = memory.into_iter().chain(cpu).collect();
-                format!("free {} on {}", both.join(" and "), name(node))
+            Self::Free { node, one, all } => {
+                let figures = |(cpu, memory): &(MilliCpu, Bytes), of: &str| {
+                    let megabytes = || format!("{}M{of}", memory.0.div_ceil(1_000_000));
+                    let cpu = (cpu.0 > 0).then_some(*cpu);
+                    let memory = (memory.0 > 0).then(megabytes);
+                    (memory, cpu)
+                };
+                let (memory, cpu) = figures(all, " of memory");
+                let both: Vec<String> = memory.into_iter().chain(cpu.map(cores)).collect();
+                let both = both.join(" and ");
+                let (memory, cpu) = figures(one, "");
+                let cpu = cpu.map(|cpu| cpu.cores().to_string());
+                let alone: Vec<String> = memory.into_iter().chain(cpu).collect();
+                let alone = if one == all {
+                    String::new()
+                } else {
+                    format!(" ({} fit one more)", alone.join(" and "))
+                };
+                format!("free {both}{alone} on {}", name(node))
             }
             Self::StopFirst(_) => "update with order=\"stop-first\"".to_owned(),
             Self::Replicas(count) => format!("lower replicas to {count}"),

@@ -4,7 +4,7 @@ use super::*;
 use crate::fsm::Command;
 use crate::fsm::command::Report;
 use crate::fsm::model::{Exit, NodeStatus};
-use crate::id::{NodeId, Revision};
+use crate::id::{Attempt, NodeId, Revision};
 use crate::scheduler::preview::forecast;
 use crate::scheduler::preview::tests::{SHOP, World};
 
@@ -19,7 +19,8 @@ fn waiting_web(world: &World) -> Vec<Unplaced> {
 
 /// The remedies for the first waiting replica.
 fn remedies_of(world: &World) -> Vec<Remedy> {
-    remedies(&world.state, waiting_web(world).first().expect("a replica waits"))
+    let waiting = waiting_web(world);
+    remedies(&world.state, waiting.first().expect("a replica waits"), waiting.len())
 }
 
 fn texts(world: &World) -> Vec<String> {
@@ -64,7 +65,7 @@ fn carry_out(world: &mut World, remedy: &Remedy) {
         Remedy::Label(id, labels) => {
             world.node(id.0, |node| node.labels.extend(labels.iter().cloned()));
         }
-        Remedy::Free(id, cpu, memory) => world.node(id.0, |node| {
+        Remedy::Free { node: id, one: (cpu, memory), .. } => world.node(id.0, |node| {
             // As much room as if something that holds it had ended.
             node.cpu.0 += cpu.0;
             node.memory.0 += memory.0;
@@ -198,7 +199,9 @@ fn an_allocation_that_fails_says_why() {
     let mut seen = of.observed.clone();
     let message = Some("allocating\nmore".to_owned());
     seen.exit = Some(Exit { code: Some(137), reason: ExitReason::Oom, message });
-    (seen.phase, seen.health, seen.ooms) = (Phase::Backoff, Health::None, 6);
+    (seen.phase, seen.health) = (Phase::Backoff, Health::None);
+    // Six deaths, of which one took two processes with it.
+    (seen.attempt, seen.ooms) = (Attempt(6), 7);
     let node = world.state.nodes[&of.node].clone();
     let allocations = std::collections::BTreeMap::from([(id.clone(), seen)]);
     let (node, boot) = (node.id, node.boot);

@@ -48,6 +48,37 @@ pub struct CanaryView {
     pub by_hand: bool,
     /// Why it ended so, with the figures.
     pub reason: Option<String>,
+    /// The file as it was given; only where one deployment is asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
+}
+
+/// What differs between two revisions of an app.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct DiffView {
+    /// Whose revisions.
+    pub app: String,
+    /// The one that is compared.
+    pub from: u64,
+    /// With which.
+    pub to: u64,
+    /// Services and tasks that differ.
+    pub changes: Vec<DiffChangeView>,
+}
+
+/// What differs in a service or task.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct DiffChangeView {
+    /// Its name.
+    pub name: String,
+    /// `service` or `task`.
+    pub kind: String,
+    /// `add change remove`.
+    pub change: String,
+    /// Its image in the second revision, or in the first if it is removed.
+    pub image: String,
+    /// Every field that differs; empty if it comes or goes.
+    pub fields: Vec<super::PlanFieldView>,
 }
 
 /// An app: its file and revision.

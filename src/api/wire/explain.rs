@@ -185,3 +185,16 @@ pub struct EventView {
     /// More about it.
     pub message: Option<String>,
 }
+
+/// A replica that goes to another node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct MoveView {
+    /// Of which service.
+    pub service: String,
+    /// What is replaced.
+    pub allocation: String,
+    /// The node that it is on.
+    pub from: String,
+    /// The node that its replacement would go to.
+    pub to: String,
+}

@@ -57,6 +57,9 @@ pub struct RunView {
     pub ended_at: Option<String>,
     /// Why it waits.
     pub message: Option<String>,
+    /// Seconds after which its program is ended.
+    #[serde(default)]
+    pub timeout: Option<f64>,
     /// How it ended.
     pub exit: Option<ExitView>,
 }

@@ -2,7 +2,7 @@
 //!
 //! Owns opening and driving it. Never knows what is sent.
 
-use super::RequestBody;
+use super::{ClientError, RequestBody};
 use crate::actors::peer::tls;
 use crate::cli::globals::Target;
 use crate::cluster::token;
@@ -68,6 +68,29 @@ impl ConnectError {
     pub fn is_denied(&self) -> bool {
         matches!(self, Self::Io(error) if error.kind() == io::ErrorKind::PermissionDenied)
     }
+}
+
+/// Why another machine isn't reached; none for what is on this one.
+pub fn unreachable(target: &Target, error: &ConnectError) -> Option<ClientError> {
+    let (Target::Tcp { host, .. } | Target::Tls { host, .. }) = target else { return None };
+    let address = host.parse::<std::net::IpAddr>();
+    if host == "localhost" || address.as_ref().is_ok_and(|address| address.is_loopback()) {
+        return None;
+    }
+    let why = match error {
+        ConnectError::Io(error) => match error.kind() {
+            io::ErrorKind::ConnectionRefused => "connection refused".to_owned(),
+            io::ErrorKind::TimedOut => "no answer".to_owned(),
+            io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => {
+                "no way there".to_owned()
+            }
+            // What a resolver says has no number of the system.
+            _ if error.raw_os_error().is_none() && address.is_err() => "host not found".to_owned(),
+            _ => error.to_string(),
+        },
+        other => other.to_string(),
+    };
+    Some(ClientError::Unreachable { target: target.host_header(), why })
 }
 
 /// The sending half.

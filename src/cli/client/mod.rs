@@ -5,16 +5,19 @@
 
 mod connect;
 mod events;
+mod failure;
 mod routes;
 mod socket;
 pub mod sse;
 
 pub use events::{Events, Resuming, patiently};
+pub use failure::ClientError;
+use failure::no_daemon;
 pub use routes::DeployOptions;
 pub use socket::Socket;
 
 use super::globals::Target;
-use super::{error, shown};
+use super::shown;
 use crate::api::wire::ErrorDocument;
 use crate::limits;
 use bytes::Bytes;
@@ -36,119 +39,6 @@ mod tests;
 
 /// What a request carries.
 pub type RequestBody = BoxBody<Bytes, std::io::Error>;
-
-/// Why a request has no good answer.
-#[derive(Debug, thiserror::Error)]
-pub enum ClientError {
-    /// Nothing listens in any of the places.
-    #[error(
-        "No daemon at {}. Start: sudo mill dev or systemctl start mill; remote: --address",
-        tried.join(" or ")
-    )]
-    NoDaemon {
-        /// Where it was looked for.
-        tried: Vec<String>,
-    },
-    /// The socket is not for this user.
-    #[error("{socket}: permission denied. Use sudo, or --address with --token")]
-    Denied {
-        /// Which socket.
-        socket: String,
-    },
-    /// Somebody answers, and isn't trusted.
-    #[error("{target}: {source}. {hint}", hint = source.hint())]
-    Untrusted {
-        /// Who.
-        target: String,
-        /// Why.
-        source: Untrusted,
-    },
-    /// The daemon refused.
-    #[error("{}", document.error.message)]
-    Api {
-        /// HTTP status.
-        status: u16,
-        /// What it said.
-        document: ErrorDocument,
-    },
-    /// It is no daemon of ours, or a very different version.
-    #[error("{target} answered {status} to {path}, and not as mill does")]
-    Foreign {
-        /// Who answered.
-        target: String,
-        /// To what.
-        path: String,
-        /// HTTP status.
-        status: u16,
-    },
-    /// The connection broke.
-    #[error("lost the connection to {target}: {source}")]
-    Lost {
-        /// To whom.
-        target: String,
-        /// Why.
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
-    /// No answer in time.
-    #[error("{target} does not answer")]
-    Silent {
-        /// Who.
-        target: String,
-    },
-    /// The answer is not what the route answers.
-    #[error("{path}: unexpected answer: {source}")]
-    Decode {
-        /// Of which request.
-        path: String,
-        /// What is wrong with it.
-        source: serde_json::Error,
-    },
-    /// The request can't be made: an address or token with characters that HTTP can't carry.
-    #[error("cannot make the request: {source}")]
-    Request {
-        /// Why.
-        source: hyper::http::Error,
-    },
-}
-
-impl ClientError {
-    /// The process's exit code.
-    #[must_use]
-    pub fn code(&self) -> u8 {
-        match self {
-            Self::NoDaemon { .. } => error::NO_DAEMON,
-            Self::Denied { .. } => error::DENIED,
-            Self::Untrusted { source: Untrusted::Tls(_), .. } => error::FAILED,
-            Self::Untrusted { .. } => error::DENIED,
-            Self::Api { status: 401 | 403, .. } => error::DENIED,
-            Self::Api { status: 400 | 413 | 422, .. } | Self::Request { .. } => error::USAGE,
-            _ => error::FAILED,
-        }
-    }
-
-    /// What a person reads: the message and what to do next.
-    #[must_use]
-    pub fn text(&self) -> String {
-        let Self::Api { document, .. } = self else { return self.to_string() };
-        error::with_hint(&document.error.message, document.error.hint.as_deref())
-    }
-
-    /// Whether the same request may succeed on another connection.
-    #[must_use]
-    pub fn is_lost(&self) -> bool {
-        matches!(self, Self::Lost { .. } | Self::Silent { .. })
-    }
-
-    /// Whether the daemon is perhaps only about to start again, or has no leader for a moment.
-    #[must_use]
-    pub fn may_pass(&self) -> bool {
-        match self {
-            Self::NoDaemon { .. } => true,
-            Self::Api { status, .. } => *status == 503,
-            other => other.is_lost(),
-        }
-    }
-}
 
 /// A request that is being made up.
 pub struct Call {
@@ -385,7 +275,8 @@ impl Client {
         if let Some(target) = self.chosen.get() {
             return connect::open(target, token).await.map_err(|error| match error {
                 ConnectError::Untrusted(source) => untrusted(target, source),
-                _ => ClientError::NoDaemon { tried: vec![target.to_string()] },
+                error => connect::unreachable(target, &error)
+                    .unwrap_or_else(|| no_daemon(vec![target.to_string()])),
             });
         }
         let mut tried = Vec::new();
@@ -399,10 +290,13 @@ impl Client {
                     return Err(ClientError::Denied { socket: target.to_string() });
                 }
                 Err(ConnectError::Untrusted(source)) => return Err(untrusted(target, source)),
-                Err(_) => tried.push(target),
+                Err(error) => match connect::unreachable(target, &error) {
+                    Some(error) => return Err(error),
+                    None => tried.push(target),
+                },
             }
         }
-        Err(ClientError::NoDaemon { tried: self.named(&tried) })
+        Err(no_daemon(self.named(&tried)))
     }
 
     /// The places as the message names them: without a choice, dev's socket goes without saying.

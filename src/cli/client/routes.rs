@@ -5,12 +5,12 @@
 use super::{Call, Client, ClientError, Events, escape, query};
 use crate::api::wire::{
     AcmeRequest, AllocationView, AppView, CertificateRequest, CertificateView, DeploymentView,
-    DrainRequest, HealthView, ImageView, InitRequest, InitView, JoinRequest, JoinView,
+    DiffView, DrainRequest, HealthView, ImageView, InitRequest, InitView, JoinRequest, JoinView,
     LabelsRequest, LeaveRequest, LeaveView, LoginRequest, LoginView, MeshKeysView, MoveRequest,
-    NewTokenView, NodeView, PauseRequest, PeerCheckView, PlanView, RevisionView, RollbackRequest,
-    RotatedView, RouteView, RunView, ScaleRequest, SecretRequest, SecretValueView, SecretView,
-    SecretsRequest, ServiceView, SpawnRequest, StatusView, TokenRequest, TokenView, VolumeView,
-    WhyView,
+    MoveView, NewTokenView, NodeView, PauseRequest, PeerCheckView, PlanView, RevisionView,
+    RollbackRequest, RotatedView, RouteView, RunView, ScaleRequest, SecretRequest, SecretValueView,
+    SecretView, SecretsRequest, ServiceView, SpawnRequest, StatusView, TokenRequest, TokenView,
+    VolumeView, WhyView,
 };
 use hyper::Method;
 use serde::de::DeserializeOwned;
@@ -149,6 +149,15 @@ impl Client {
         self.get(&format!("/v1/deployments/{revision}")).await
     }
 
+    /// `GET /v1/deployments/{revision}/diff`.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub async fn diff(&self, from: u64, to: Option<u64>) -> Answer<DiffView> {
+        let to = ("to", to.map(|revision| revision.to_string()));
+        self.get(&query(&format!("/v1/deployments/{from}/diff"), &[to])).await
+    }
+
     /// `GET /v1/apps/{app}`.
     pub async fn app(&self, app: &str) -> Answer<AppView> {
         self.get(&format!("/v1/apps/{}", escape(app))).await
@@ -198,6 +207,23 @@ impl Client {
     pub async fn restart_service(&self, name: &str, key: &str) -> Answer<serde_json::Value> {
         let call = Call::new(Method::POST, format!("/v1/services/{}/restart", escape(name)));
         self.call(call.header("idempotency-key", key)).await
+    }
+
+    /// `GET /v1/rebalance`.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub async fn rebalance_plan(&self, service: Option<&str>) -> Answer<Vec<MoveView>> {
+        self.get(&query("/v1/rebalance", &[("service", service.map(str::to_owned))])).await
+    }
+
+    /// `POST /v1/rebalance`.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub async fn rebalance(&self, service: Option<&str>, key: &str) -> Answer<Vec<MoveView>> {
+        let path = query("/v1/rebalance", &[("service", service.map(str::to_owned))]);
+        self.call(Call::new(Method::POST, path).header("idempotency-key", key)).await
     }
 
     /// `GET /v1/allocations`: also ended ones that are kept.

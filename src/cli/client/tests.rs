@@ -1,6 +1,7 @@
 //! Tests of the client against a server that says what it is told to.
 
 use super::*;
+use std::io;
 use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, UnixListener};
@@ -278,4 +279,26 @@ async fn lines_are_asked_for_again_with_an_overlap_and_come_once() {
     assert_eq!(texts, ["a1", "b1", "n2 is back", "b2"]);
     let again = format!("last-event-id: {}\r\n", 10 * S);
     assert!(server.requests()[1..].iter().all(|one| one.contains(&again)), "{again}");
+}
+
+#[yare::parameterized(
+    name = { "nope", io::ErrorKind::Other, "Can't reach nope:4400: host not found" },
+    refused = { "10.0.0.9", io::ErrorKind::ConnectionRefused,
+        "Can't reach 10.0.0.9:4400: connection refused" },
+    silent = { "10.0.0.9", io::ErrorKind::TimedOut, "Can't reach 10.0.0.9:4400: no answer" },
+)]
+fn another_machine_is_named_with_why(host: &str, kind: io::ErrorKind, expected: &str) {
+    let target = Target::Tls { host: host.to_owned(), port: 4400 };
+    let error = connect::unreachable(&target, &io::Error::from(kind).into()).unwrap();
+    assert_eq!((error.to_string().as_str(), error.code()), (expected, 3));
+    let here = Target::Tcp { host: "127.0.0.1".to_owned(), port: 1 };
+    assert!(connect::unreachable(&here, &io::Error::from(kind).into()).is_none());
+}
+
+#[test]
+fn a_service_of_systemd_is_named_where_there_is_one() {
+    let text = |installed| ClientError::NoDaemon { tried: vec!["/s".to_owned()], installed };
+    let expected = "No daemon at /s. Start: sudo mill dev; remote: --address";
+    assert_eq!(text(false).to_string(), expected);
+    assert!(text(true).to_string().contains("sudo mill dev or systemctl start mill"));
 }

@@ -193,6 +193,8 @@ pub struct Said {
     pub doing: Option<String>,
     /// Lines below that one: what it consists of.
     pub parts: Vec<String>,
+    /// What it took the place of and is waited for, and what is said of that.
+    pub ending: Option<(String, String)>,
 }
 
 /// The telling of one deployment.
@@ -278,11 +280,6 @@ impl Story {
                 }
                 _ => {}
             }
-            if event.phase == "retrying" {
-                let why = event.message.as_deref().map(first_line).unwrap_or_default();
-                let waits = self.ui.paint(CHANGE, "waiting");
-                lines.push(format!("{}  {waits}  {why}", event.service));
-            }
             return Said { lines, ..Said::default() };
         };
         self.since.entry(id.clone()).or_insert(event.elapsed);
@@ -300,6 +297,7 @@ impl Story {
             }
             "stopped" => {
                 lines.extend(self.stopped(&id, event));
+                self.told.insert(format!("{id} stopped"));
                 None
             }
             "retrying" => {
@@ -312,7 +310,15 @@ impl Story {
                 Some(self.doing(&id, event))
             }
         };
-        Said { lines, allocation: Some(id), doing, parts: pull::layers(event) }
+        let ending = if event.phase == "healthy" { self.ending(&id) } else { None };
+        Said { lines, allocation: Some(id), doing, parts: pull::layers(event), ending }
+    }
+
+    /// The one before it, while that has not ended.
+    fn ending(&self, id: &str) -> Option<(String, String)> {
+        let old = self.old.get(slot(id)).filter(|old| *old != id)?;
+        let lives = !self.told.contains(&format!("{old} stopped"));
+        lives.then(|| (old.clone(), self.line(old, "stopping", CHANGE, "")))
     }
 
     /// Where nothing moves, a pull that takes long is said once.
@@ -344,10 +350,11 @@ impl Story {
         lines
     }
 
-    /// A replica that fits no node.
-    fn waiting(&self, event: &ProgressEvent) -> Option<String> {
+    /// A replica that fits no node, the first time.
+    fn waiting(&mut self, event: &ProgressEvent) -> Option<String> {
         let message = first_line(event.message.as_deref()?);
-        Some(self.ui.paint(CHANGE, message))
+        let is_new = self.told.insert(format!("{} {message}", event.service));
+        is_new.then(|| self.ui.paint(CHANGE, message))
     }
 
     /// Said only of what nothing takes over from.

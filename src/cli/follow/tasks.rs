@@ -24,8 +24,14 @@ pub fn changes(new: &Tasks, old: &Tasks) -> Vec<Change> {
         all.push(change(name.as_str(), known(name).map(|_| 0), Some(0), facts));
     }
     let gone = old.keys().filter(|name| !new.contains_key(*name));
-    all.extend(gone.map(|name| change(name.as_str(), Some(0), None, vec!["removed".to_owned()])));
+    all.extend(gone.map(|name| removed(name.as_str())));
     all
+}
+
+/// A task that goes.
+#[must_use]
+pub fn removed(name: &str) -> Change {
+    change(name, Some(0), None, vec!["removed".to_owned()])
 }
 
 fn change(name: &str, before: Option<u32>, after: Option<u32>, facts: Vec<String>) -> Change {

@@ -181,7 +181,7 @@ pub enum ExitReason {
     Error,
     /// Out of memory.
     Oom,
-    /// It took too long.
+    /// It timed out.
     Timeout,
     /// It was asked to end, or its health check failed.
     Killed,

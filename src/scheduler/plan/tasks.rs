@@ -9,7 +9,7 @@ use crate::bugs::{Bug, is_on};
 use crate::fsm::command::{Action, RunAction};
 use crate::fsm::model::{
     App, DeployKind, Deployment, Desired, Exit, ExitReason, HookRun, HookWhen, Run, RunCause,
-    TaskSchedule,
+    TaskSchedule, WorkloadSpec,
 };
 use crate::id::{AllocId, WorkloadName};
 use crate::limits;
@@ -173,7 +173,13 @@ impl Context<'_> {
         let exit = hook.exit.as_ref()?;
         let how = match (exit.reason, exit.code) {
             (ExitReason::Oom, _) => "out of memory".to_owned(),
-            (ExitReason::Timeout, _) => "took too long".to_owned(),
+            (ExitReason::Timeout, _) => {
+                let run = self.state.runs.get(&hook.run);
+                match run.and_then(|run| Some(&self.state.spec(&run.spec)?.spec)) {
+                    Some(WorkloadSpec::Task(task)) => format!("timed out after {}", task.timeout),
+                    _ => "timed out".to_owned(),
+                }
+            }
             (ExitReason::Killed, _) => "killed".to_owned(),
             (ExitReason::Lost, _) => "lost with its node".to_owned(),
             (ExitReason::StartFailed, _) => "could not be started".to_owned(),

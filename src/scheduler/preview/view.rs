@@ -66,7 +66,7 @@ fn one(state: &State, change: &Change, spec: Option<&WorkloadSpec>) -> PlanChang
     }
 }
 
-fn field(change: &FieldChange) -> PlanFieldView {
+pub(super) fn field(change: &FieldChange) -> PlanFieldView {
     PlanFieldView {
         field: change.field.to_owned(),
         change: sign(change.sign).to_owned(),
@@ -77,7 +77,7 @@ fn field(change: &FieldChange) -> PlanFieldView {
     }
 }
 
-fn sign(sign: Sign) -> &'static str {
+pub(super) fn sign(sign: Sign) -> &'static str {
     match sign {
         Sign::Add => "add",
         Sign::Change => "change",

@@ -16,8 +16,10 @@ mod task;
 mod values;
 
 pub(super) use file::decode;
+pub(super) use run::cores_of;
 pub(super) use values::check_secret;
 
+use super::elsewhere::{Instead, instead};
 use super::fields::example;
 use super::nearest::nearest;
 use super::outline::{Block, Node};
@@ -159,13 +161,31 @@ fn unknown(
         ctx.error(scope, span, &text, inside.map(|hint| format!("{hint} of a service")));
         return None;
     }
-    let near = nearest(bare, known.all);
+    let is_top = scope.kind.is_empty();
+    let foreign = instead(is_top, bare);
+    // A name of its own goes before one that is merely near.
+    let near = nearest(bare, known.all).filter(|_| foreign.is_none());
+    let told = foreign.map(|instead| match instead {
+        Instead::Write(text) => match text.split(' ').next() {
+            Some(field) if is_top || known.all.contains(&field) => format!("write {text}"),
+            _ if scope.kind == "task" => format!("write it in a service: {text}"),
+            _ => format!("write it in a task: {text}"),
+        },
+        Instead::Leave(why) => format!("leave it out: {why}"),
+    });
     let hint = match near {
+        None if told.is_some() => told,
         Some(field) if field == bare => Some(format!("write {}", example(field))),
         Some(field) => Some(format!("did you mean {field:?}?")),
         None if name.ends_with(':') => Some("a field is a name and values, no colon".to_owned()),
+        None if is_top => Some(format!("a file has {}", known.all.join(", "))),
         None => None,
     };
     ctx.error(scope, span, &format!("unknown field {name:?}"), hint);
-    near
+    // What it stands for isn't missing.
+    let meant = foreign.and_then(|instead| match instead {
+        Instead::Write(text) => text.split(' ').next(),
+        Instead::Leave(_) => None,
+    });
+    near.or_else(|| known.all.iter().copied().find(|field| Some(*field) == meant))
 }

@@ -8,6 +8,7 @@ use super::super::slips::quoted;
 use super::super::value::Line;
 use super::values::At;
 use super::{Ctx, Fields, Scope};
+use kdl::KdlValue;
 
 /// The ports of a service.
 pub(super) struct Ports {
@@ -73,6 +74,16 @@ pub(super) fn target(
         ctx.error(scope, line.name_span, &text, Some("add port 3000".to_owned()));
         return Err(());
     };
+    if let KdlValue::Integer(number) = at.value.value {
+        let known = ports.list.iter().find(|port| i128::from(port.port) == number);
+        let hint = match known.map(|port| port.name.as_deref()) {
+            Some(Some(name)) => format!("write port={}", quoted(name)),
+            Some(None) => "leave it out: that is the main port".to_owned(),
+            None => format!("write port=\"admin\", and add port {number} name=\"admin\""),
+        };
+        at.error(ctx, "a port is given by its name", Some(hint));
+        return Err(());
+    }
     let name = at.text(ctx).ok_or(())?;
     if ports.doubtful || ports.list.iter().any(|port| port.name.as_ref() == Some(&name)) {
         return Ok(Some(name));
@@ -89,7 +100,11 @@ pub(super) fn target(
 /// Whether a text is the path of a URL; `query`: it may have a query.
 pub(super) fn url_path(ctx: &mut Ctx, at: At, text: &str, query: bool) -> bool {
     let bad = |c: char| c.is_whitespace() || c.is_control() || c == '#' || (c == '?' && !query);
-    let (why, hint) = if !text.starts_with('/') {
+    let (why, hint) = if let Some((_, rest)) = text.split_once("://") {
+        let path = rest.find('/').map_or("/", |slash| &rest[slash..]);
+        let written = at.written(&quoted(path));
+        ("is a whole address".to_owned(), Some(format!("write {written}")))
+    } else if !text.starts_with('/') {
         let written = at.written(&quoted(&format!("/{text}")));
         ("must begin with /".to_owned(), Some(format!("write {written}")))
     } else if let Some(c) = text.chars().find(|c| bad(*c)) {

@@ -119,8 +119,13 @@ fn user(ctx: &mut Ctx, scope: &Scope, line: &Line) -> Option<String> {
     let text = at.some_text(ctx)?;
     let part = |part: &str| {
         let number = part.bytes().all(|b| b.is_ascii_digit());
+        // A name begins with none of these: -1 is no user.
+        let begins = part.starts_with(['-', '+', '.']);
         let fits = !number || part.parse::<u32>().is_ok_and(|id| id < u32::MAX);
-        !part.is_empty() && !part.contains(|c: char| c.is_whitespace() || c == '/') && fits
+        !part.is_empty()
+            && !begins
+            && !part.contains(|c: char| c.is_whitespace() || c == '/')
+            && fits
     };
     let parts: Vec<&str> = text.split(':').collect();
     if parts.len() > 2 || !parts.iter().all(|p| part(p)) {
@@ -164,7 +169,7 @@ fn cpu(ctx: &mut Ctx, scope: &Scope, line: &Line) -> Option<MilliCpu> {
 }
 
 /// `0.5`, or Kubernetes' `500m`, as cores.
-fn cores_of(text: &str) -> Option<f64> {
+pub(in crate::spec) fn cores_of(text: &str) -> Option<f64> {
     let (number, factor) = match text.strip_suffix('m') {
         Some(number) => (number, 1000.0),
         None => (text, 1.0),
@@ -202,7 +207,30 @@ pub(super) fn stop(ctx: &mut Ctx, scope: &Scope, fields: &mut Fields) -> StopSpe
     stop
 }
 
+/// Signals by their numbers on Linux.
+const NUMBERS: &[(&str, &str)] = &[
+    ("1", "SIGHUP"),
+    ("2", "SIGINT"),
+    ("3", "SIGQUIT"),
+    ("6", "SIGABRT"),
+    ("9", "SIGKILL"),
+    ("10", "SIGUSR1"),
+    ("12", "SIGUSR2"),
+    ("13", "SIGPIPE"),
+    ("14", "SIGALRM"),
+    ("15", "SIGTERM"),
+    ("18", "SIGCONT"),
+    ("28", "SIGWINCH"),
+];
+
 fn signal(ctx: &mut Ctx, at: At) -> Option<String> {
+    let number = ctx.source.slice(at.value.span).trim_matches('"');
+    if !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()) {
+        let name = NUMBERS.iter().find(|(one, _)| *one == number).map(|(_, name)| *name);
+        let hint = format!("write signal=\"{}\"", name.unwrap_or("SIGTERM"));
+        at.error(ctx, "a signal is given by its name", Some(hint));
+        return None;
+    }
     let text = at.text(ctx)?;
     let real_time = text
         .strip_prefix("SIGRTMIN+")

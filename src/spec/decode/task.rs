@@ -2,7 +2,7 @@
 //!
 //! Owns a task's own fields. Never runs a clock: a schedule is only read.
 
-use super::super::cron::Schedule;
+use super::super::cron::{Schedule, ScheduleError};
 use super::super::fields::{SERVICE_ONLY, TASK};
 use super::super::model::TaskSpec;
 use super::super::value::Line;
@@ -32,7 +32,12 @@ fn schedule(ctx: &mut Ctx, scope: &Scope, line: &Line) -> Option<String> {
     if let Err(why) = Schedule::parse(&text) {
         let hint =
             Some("write minute, hour, day, month, weekday: schedule \"0 3 * * *\"".to_owned());
-        at.error(ctx, &format!("the schedule {text:?} {why}"), hint);
+        let message = match why {
+            // The field says it all.
+            ScheduleError::Range { .. } => why.to_string(),
+            why => format!("the schedule {text:?} {why}"),
+        };
+        at.error(ctx, &message, hint);
         return None;
     }
     Some(text)

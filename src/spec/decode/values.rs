@@ -117,7 +117,7 @@ impl<'a> At<'a> {
                     _ => None,
                 };
                 let hint = number.map(|n| format!("write {}", self.written(&n.to_string())));
-                self.error(ctx, &message, hint);
+                self.error(ctx, &message, hint.or_else(|| self.mapping()));
                 return None;
             }
         };
@@ -127,6 +127,19 @@ impl<'a> At<'a> {
             self.error(ctx, &message, None);
         }
         found
+    }
+
+    /// What stands for Docker's `8080:80`.
+    fn mapping(self) -> Option<String> {
+        let KdlValue::String(text) = &self.value.value else { return None };
+        let (host, port) = text.rsplit_once(':')?;
+        let host: u16 = host.rsplit(':').next()?.parse().ok()?;
+        let port: u16 = port.split('/').next()?.parse().ok()?;
+        Some(match self.name() {
+            "publish" => format!("write publish {host}; the container's is port {port}"),
+            "port" => format!("write port {port}; for the host's: publish {host}"),
+            _ => return None,
+        })
     }
 
     /// A port.
@@ -239,6 +252,10 @@ impl<'a> At<'a> {
             "can't be the root of the container"
         } else if parts().any(|part| matches!(part, "." | "..")) {
             "can't have . or .. in it"
+        } else if matches!(parts().find(|part| !part.is_empty()), Some("proc" | "sys"))
+            || parts().filter(|part| !part.is_empty()).eq(["dev"])
+        {
+            "is the kernel's"
         } else if text.len() > PATH_MAX {
             "is too long"
         } else {

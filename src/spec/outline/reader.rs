@@ -248,7 +248,7 @@ impl Reader<'_> {
             Kind::Slip(Slip::Unquoted) => {
                 !text.starts_with(|c: char| c.is_ascii_digit() || c == '[')
             }
-            Kind::Slip(Slip::BareKeyword | Slip::WrongQuotes | Slip::Escape) => true,
+            Kind::Slip(Slip::BareKeyword | Slip::WrongQuotes | Slip::Escape | Slip::OldRaw) => true,
             _ => false,
         }
     }

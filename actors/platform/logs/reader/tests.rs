@@ -60,7 +60,7 @@ async fn the_newest_attempt_is_read_and_the_previous_on_demand() {
     let data = tempfile::tempdir().unwrap();
     let reader = LogReader::new(data.path()).unwrap();
     let query = Query::default();
-    assert!(all(&reader, query).await.is_empty(), "no log, no lines");
+    assert!(all(&reader, query.clone()).await.is_empty(), "no log, no lines");
     assert!(!files::directory(data.path(), &alloc()).exists());
     for attempt in [1, 2, 10] {
         let mut writer = writer(data.path(), attempt);
@@ -68,16 +68,18 @@ async fn the_newest_attempt_is_read_and_the_previous_on_demand() {
             put(&mut writer, u64::from(attempt) * 100 + i, &format!("{attempt}/{i}"));
         }
     }
-    assert_eq!(all(&reader, query).await, ["10/1", "10/2", "10/3"]);
-    assert_eq!(all(&reader, Query { tail: Some(2), ..query }).await, ["10/2", "10/3"]);
-    assert_eq!(all(&reader, Query { tail: Some(0), ..query }).await, [""; 0]);
-    assert_eq!(all(&reader, Query { tail: Some(9), ..query }).await.len(), 3);
-    let previous = Query { previous: true, follow: true, ..query };
+    assert_eq!(all(&reader, query.clone()).await, ["10/1", "10/2", "10/3"]);
+    assert_eq!(all(&reader, Query { tail: Some(2), ..query.clone() }).await, ["10/2", "10/3"]);
+    assert_eq!(all(&reader, Query { tail: Some(0), ..query.clone() }).await, [""; 0]);
+    assert_eq!(all(&reader, Query { tail: Some(9), ..query.clone() }).await.len(), 3);
+    let previous = Query { previous: true, follow: true, ..query.clone() };
     assert_eq!(all(&reader, previous).await, ["2/1", "2/2", "2/3"]);
     let since = Some(LogTime(1002));
-    assert_eq!(all(&reader, Query { since, ..query }).await, ["10/2", "10/3"]);
-    let both = Query { since, tail: Some(1), ..query };
+    assert_eq!(all(&reader, Query { since, ..query.clone() }).await, ["10/2", "10/3"]);
+    let both = Query { since, tail: Some(1), ..query.clone() };
     assert_eq!(all(&reader, both).await, ["10/3"]);
+    let grep = Query { grep: Some("/2".into()), tail: Some(1), ..query };
+    assert_eq!(all(&reader, grep).await, ["10/2"]);
 }
 
 #[tokio::test]
@@ -149,7 +151,7 @@ async fn following_goes_on_with_the_next_attempt_and_ends_with_the_allocation() 
     put(&mut first, 1, "old");
     first.flush();
     let query = Query { follow: true, tail: Some(1), ..Query::default() };
-    let mut stream = reader.read(&alloc(), query).unwrap();
+    let mut stream = reader.read(&alloc(), query.clone()).unwrap();
     assert_eq!(next_line(&mut stream).await.line, "old");
     assert_eq!(next(&mut stream).await, Some(Event::CaughtUp));
     first.push(2, Stream::Stdout, Part::Begin, b"cut off");
@@ -164,7 +166,7 @@ async fn following_goes_on_with_the_next_attempt_and_ends_with_the_allocation() 
     files::mark_ended(&files::directory(data.path(), &alloc())).unwrap();
     assert_eq!(next_line(&mut stream).await.line, "last");
     assert_eq!(next(&mut stream).await, None);
-    let again = all(&reader, query).await;
+    let again = all(&reader, query.clone()).await;
     assert_eq!(again, ["last"], "an ended one is read, and following it ends at once");
     let later = writer(data.path(), 3);
     drop(later);
@@ -181,7 +183,7 @@ async fn a_reader_that_leaves_ends_the_reading() {
     }
     writer.flush();
     let query = Query { follow: true, ..Query::default() };
-    let streams = [(), (), ()].map(|()| reader.read(&alloc(), query).unwrap());
+    let streams = [(), (), ()].map(|()| reader.read(&alloc(), query.clone()).unwrap());
     let alive = tokio::runtime::Handle::current().metrics();
     let before = alive.num_alive_tasks();
     assert!(before >= 3);
@@ -203,7 +205,7 @@ async fn half_a_record_is_waited_for() {
     let mut file = fs::File::create(directory.join(segment.file_name())).unwrap();
     let reader = LogReader::new(data.path()).unwrap();
     let query = Query { follow: true, tail: Some(10), ..Query::default() };
-    let mut stream = reader.read(&alloc(), query).unwrap();
+    let mut stream = reader.read(&alloc(), query.clone()).unwrap();
     assert_eq!(next(&mut stream).await, Some(Event::CaughtUp));
     for piece in ["mill-l", "og 1\n1 o", " F on", "e\n2 e F two\n3 o F th"] {
         file.write_all(piece.as_bytes()).unwrap();

@@ -212,3 +212,20 @@ fn images_differ_by_tag_or_as_a_whole() {
     assert_eq!(image("r:5000/web", "r:5000/web:v2").as_deref(), Some("image r:5000/web → v2"));
     assert_eq!(image("web", "web"), None);
 }
+
+#[test]
+fn what_is_replaced_is_waited_for_until_it_has_stopped() {
+    let mut story = shop();
+    let said = story.progress(&event("healthy", "web-0-k3f9", "n1", 3.1));
+    let (old, text) = said.ending.unwrap();
+    assert_eq!((old.as_str(), text.as_str()), ("web-0-a81c", "web-0-a81c  -  stopping"));
+    let _ = story.progress(&event("stopped", "web-1-zzzz", "n1", 4.0));
+    assert_eq!(story.progress(&event("healthy", "web-1-p02d", "n2", 5.0)).ending, None);
+    let waits = ProgressEvent {
+        allocation: None,
+        message: Some("web-2 waits: no node fits cpu 1".to_owned()),
+        ..event("retrying", "web-2-x", "n1", 5.0)
+    };
+    assert_eq!(story.progress(&waits).lines, ["web-2 waits: no node fits cpu 1"]);
+    assert_eq!(story.progress(&waits).lines, [""; 0], "each wait is told once");
+}
