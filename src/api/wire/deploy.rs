@@ -29,6 +29,9 @@ pub struct DeploymentView {
     /// Its canaries, by service.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub canaries: Vec<CanaryView>,
+    /// The file as it was given; only where one deployment is asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
 }
 
 /// The canary of a service within a deployment.
@@ -48,9 +51,6 @@ pub struct CanaryView {
     pub by_hand: bool,
     /// Why it ended so, with the figures.
     pub reason: Option<String>,
-    /// The file as it was given; only where one deployment is asked for.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub file: Option<String>,
 }
 
 /// What differs between two revisions of an app.
