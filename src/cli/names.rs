@@ -174,8 +174,6 @@ mod tests {
     #[test]
     fn commands_of_later_say_so() {
         assert_eq!(unknown("", "top", &COMMANDS), Unknown::Later("top".to_owned()));
-        let pause = Unknown::Later("route pause".to_owned());
-        assert_eq!(unknown("route", "pause", &["list"]), pause);
         assert_eq!(unknown("image", "top", &["load"]), Unknown::Nothing);
     }
 

@@ -228,6 +228,7 @@ web-2 pending 40s: no node fits cpu 0.5, memory 512M, zone=eu-1
             output: vec![],
             remedies: vec![],
             nodes: vec![],
+            traffic: None,
         };
         let all = WhyView { allocations: vec![run], ..why() };
         assert_eq!(render(&all, NOW, PLAIN), "job-k3f9 running on n1 for 48s");

@@ -70,6 +70,8 @@ const CONTRACT: &str = "
     GET /v1/mesh/peers read
     POST /v1/mesh/rotate admin
     POST /v1/plan read
+    POST /v1/routes/{host}/pause deploy
+    POST /v1/routes/{host}/resume deploy
     GET /v1/routes read
     GET /v1/secrets read
     POST /v1/secrets deploy
@@ -287,7 +289,7 @@ async fn every_rejection_is_an_error_document() {
         ("GET", "/v1/services//restart", "", 404, "not_found"),
         ("PUT", "/v1/status", "", 405, "method_not_allowed"),
         ("OPTIONS", "/v1/status", "", 405, "method_not_allowed"),
-        ("GET", "/v1/certs", "", 404, "not_found"),
+        ("GET", "/v1/certs/none", "", 404, "not_found"),
         ("PATCH", "/v1/nodes/n1", "{}", 400, "bad_request"),
         ("PATCH", "/v1/nodes/n9", "{\"labels\": {}}", 404, "not_found"),
         ("POST", "/v1/nodes/n1/drain", "{\"timout\": 3}", 400, "bad_request"),

@@ -57,7 +57,7 @@ fn post(path: &str, body: &'static [u8]) -> Request<Full<Bytes>> {
 
 #[tokio::test]
 async fn many_requests_share_a_connection() {
-    let site = Site::new(1, "route \"a.example\"").await;
+    let site = Site::new(1, "route \"a.example\" redirect=#false").await;
     let client = client(&site).await;
     let mut asked = tokio::task::JoinSet::new();
     for n in 0..20 {
@@ -162,7 +162,7 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
 
 #[tokio::test]
 async fn requests_that_are_taken_back_at_once_end_the_connection() {
-    let site = Site::new(1, "route \"a.example\"").await;
+    let site = Site::new(1, "route \"a.example\" redirect=#false").await;
     let reset = |n: u32| {
         let stream = 2 * n + 1;
         [frame(1, 0x5, stream, HEAD), frame(3, 0, stream, &8u32.to_be_bytes())].concat()
@@ -174,7 +174,7 @@ async fn requests_that_are_taken_back_at_once_end_the_connection() {
 
 #[tokio::test]
 async fn a_head_without_an_end_ends_the_connection() {
-    let site = Site::new(1, "route \"a.example\"").await;
+    let site = Site::new(1, "route \"a.example\" redirect=#false").await;
     let header = |n: u32| {
         let name = format!("x-{n:08}");
         let mut text = vec![0, u8::try_from(name.len()).unwrap()];

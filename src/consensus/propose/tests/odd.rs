@@ -144,7 +144,7 @@ fn seeds(state: &State) -> Vec<Command> {
 /// Commands about nodes, and what they keep.
 fn of_nodes(state: &State) -> Vec<Command> {
     let boot = state.nodes[&NODE].boot;
-    let part = MeshPart { key: MeshKey::new([7; 32]), port: 51_820 };
+    let part = MeshPart { key: MeshKey::new([7; 32]), port: 51_820, rotation: 0 };
     let pin = Pin { reference: "web:2".into(), digest: Digest::from("sha256:1".to_owned()) };
     let sealed = || Sealed { key: "k".into(), text: "t".into() };
     let secret = NewSecret {
@@ -234,7 +234,7 @@ fn go_on(state: &mut State, rounds: u64) {
     for _ in 0..rounds {
         let time = state.time.plus(Millis(61_000));
         let settled = state.nodes.keys().map(|id| (*id, state.index)).collect();
-        let seen = plan::Observed { settled };
+        let seen = plan::Observed { settled, ..plan::Observed::default() };
         for command in plan(state, &seen, time, state.index.0, &Scope::All).commands {
             let _ = apply_next(state, time, command);
         }
