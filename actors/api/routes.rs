@@ -193,4 +193,4 @@ const fn later(start: &'static str, end: &'static str, what: &'static str) -> La
 }
 
 /// What the API will have.
-pub const LATER: &[Later] = &[later("/v1/certs", "", "certificates")];
+pub const LATER: &[Later] = &[];

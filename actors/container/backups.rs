@@ -1,5 +1,5 @@
-//! Backups on a schedule: the leader's node asks for one when it is due, and each node that is named
-//! writes its own.
+//! Backups on a schedule: the leader's node asks for one when it is due, and each node that is
+//! named writes its own.
 //!
 //! Owns the files in the folder that the schedule names: their names, and how many stay. Never
 //! touches any other file there.

@@ -9,8 +9,7 @@ use crate::fsm::model::{DeployKind, WorkloadSpec};
 use crate::id::{AppName, Revision, WorkloadName};
 use crate::scheduler::revise;
 use crate::spec::model::{
-    CanarySpec, HealthProbe, HealthSpec, PortSpec, RunSpec, ServiceSpec, StopSpec, UpdateOrder,
-    UpdateSpec,
+    HealthProbe, HealthSpec, PortSpec, RunSpec, ServiceSpec, StopSpec, UpdateOrder, UpdateSpec,
 };
 use crate::units::{Bytes, MilliCpu, Millis};
 use std::collections::BTreeMap;
@@ -127,23 +126,9 @@ impl World {
         let named = (0..count).map(|_| {
             let which = usize::try_from(self.dice.below(3)).unwrap_or(0);
             let name = WorkloadName::from(format!("{}{}", letters[which], &app.as_str()[3..]));
-            let mut service = self.random_service();
-            service.update.canary = self.some_canary(&service);
-            (name, WorkloadSpec::Service(service))
+            (name, WorkloadSpec::Service(self.random_service()))
         });
         named.collect()
-    }
-
-    /// Each fifth service has a canary that nobody asks anything.
-    fn some_canary(&self, service: &ServiceSpec) -> Option<CanarySpec> {
-        let fits = service.replicas > 0 && self.revision_of_user.is_multiple_of(5);
-        fits.then(|| CanarySpec {
-            count: 1 + service.replicas / 3,
-            duration: Millis(10_000),
-            max_error_rate: None,
-            max_latency_ratio: None,
-            min_requests: 100,
-        })
     }
 
     /// Some version of an image, with at most so many tenths of a core.

@@ -115,7 +115,8 @@ impl Backups {
 }
 
 impl State {
-    /// What asks for a backup, if one is due by then: of the node that leads and one other, in turn.
+    /// What asks for a backup, if one is due by then: of the node that leads and one other, in
+    /// turn.
     #[must_use]
     pub fn backup_due(&self, leader: NodeId, now: Timestamp) -> Option<BackupChange> {
         let plan = self.backups.plan.as_ref()?;

@@ -81,6 +81,7 @@ fn lists(what: &str) -> Option<&'static str> {
         "image" => "mill image list lists them",
         "route of the host" | "paused host" => "mill route list lists them",
         "login for" => "mill image logins lists them",
+        "host" | "certificate of" => "mill cert list lists them",
         "allocation"
         | "run of a task"
         | "task's run"

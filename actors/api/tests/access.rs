@@ -289,7 +289,7 @@ async fn every_rejection_is_an_error_document() {
         ("GET", "/v1/services//restart", "", 404, "not_found"),
         ("PUT", "/v1/status", "", 405, "method_not_allowed"),
         ("OPTIONS", "/v1/status", "", 405, "method_not_allowed"),
-        ("GET", "/v1/certs/none", "", 404, "not_found"),
+        ("GET", "/v1/certs/nowhere.example", "", 404, "not_found"),
         ("PATCH", "/v1/nodes/n1", "{}", 400, "bad_request"),
         ("PATCH", "/v1/nodes/n9", "{\"labels\": {}}", 404, "not_found"),
         ("POST", "/v1/nodes/n1/drain", "{\"timout\": 3}", 400, "bad_request"),
@@ -333,8 +333,8 @@ async fn every_rejection_is_an_error_document() {
     assert_eq!(no_node.error.hint.as_deref(), Some("mill nodes lists them"));
     let wrong = node.local().send("PUT", "/v1/images", "").await;
     assert_eq!(wrong.header("allow"), "GET, POST, DELETE");
-    let later = node.local().get("/v1/certs").await.json::<ErrorDocument>();
-    assert_eq!(later.error.hint.as_deref(), Some("this build has no certificates yet"));
+    let later = node.local().get("/v1/backup").await.json::<ErrorDocument>();
+    assert_eq!(later.error.hint.as_deref(), Some("this build has no backup yet"));
     let head = node.local().send("HEAD", "/v1/status", "").await;
     assert_eq!((head.status, head.body.as_str()), (200, ""));
 }

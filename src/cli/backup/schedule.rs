@@ -49,8 +49,8 @@ pub(super) async fn run(args: ScheduleArgs, context: &Context) -> Result<(), Cli
     };
     let (to, keep) = (shown.to.as_deref().unwrap_or(NONE), shown.keep.unwrap_or_default());
     let mut text = format!(
-        "{cron} (UTC) to {to} on the leader's node and one other, {keep} kept on each\nfor {}\nnext \
-         {}",
+        "{cron} (UTC) to {to} on the leader's node and one other, {keep} kept on each\nfor \
+         {}\nnext {}",
         shown.recipients.join(", "),
         shown.next.as_deref().unwrap_or(NONE),
     );

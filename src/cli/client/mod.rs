@@ -89,8 +89,7 @@ impl Call {
     }
 
     fn full(self, kind: &str, bytes: Vec<u8>) -> Self {
-        let body = Full::new(Bytes::from(bytes)).map_err(|never| match never {}).boxed();
-        self.stream(kind, body)
+        self.stream(kind, Full::new(Bytes::from(bytes)).map_err(|never| match never {}).boxed())
     }
 
     /// With a body of any length.

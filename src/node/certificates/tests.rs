@@ -142,7 +142,7 @@ fn a_failure_waits_and_leaves_what_there_is() {
     assert_eq!(due(&state, "a.example"), Some(NOW.plus(Millis(120_000))));
     change(&mut state, CertificateChange::Renew { host: host() }).unwrap();
     assert_eq!(due(&state, "a.example"), Some(NOW), "whoever asks doesn't wait");
-    let certificate = self::certificate(Source::Import, (0, 90));
+    let certificate = self::certificate(Source::Import, (1, 90));
     change(&mut state, CertificateChange::Put { host: host(), certificate }).unwrap();
     assert!(change(&mut state, CertificateChange::Renew { host: host() }).is_err());
     let kinds: Vec<&str> = state.events.values().map(|event| event.kind.as_str()).collect();
