@@ -262,7 +262,7 @@ impl ApiError {
                 | ReviseError::NoneBefore { .. } => CONFLICT,
                 ReviseError::Broken { .. } => INTERNAL,
                 ReviseError::Image { source, .. } => match source {
-                    ResolveError::Unreachable { .. } => INTERNAL,
+                    ResolveError::Unreachable { .. } | ResolveError::Limited { .. } => INTERNAL,
                     // Whatever is there: there is nothing to run.
                     _ => NOT_FOUND,
                 },

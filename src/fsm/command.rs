@@ -189,7 +189,7 @@ impl Command {
             Self::Secrets(_) => super::secrets::SECRETS_LEVEL,
             Self::Notice(_) | Self::Standstill { .. } => NEXT_LEVEL,
             Self::Steps(steps) if steps.actions.iter().any(Action::is_next) => NEXT_LEVEL,
-            Self::Deploy(deploy) if deploy.has_route_options() => NEXT_LEVEL,
+            Self::Deploy(deploy) if deploy.is_next() => NEXT_LEVEL,
             Self::Mesh(_) => super::mesh::MESH_LEVEL,
             Self::Volumes(_) => super::volumes::VOLUMES_LEVEL,
             Self::GrantToken(_) | Self::Join(Join { token: Some(_), .. }) => NEXT_LEVEL,
@@ -236,10 +236,13 @@ pub struct Deploy {
 }
 
 impl Deploy {
-    /// Whether a route says more than those of the first level could.
-    fn has_route_options(&self) -> bool {
-        let services = self.services.values().filter_map(WorkloadSpec::service);
-        services.flat_map(|service| &service.routes).any(|route| !route.options.is_plain())
+    /// Whether a route or a health check says more than those of the first level could.
+    fn is_next(&self) -> bool {
+        let mut services = self.services.values().filter_map(WorkloadSpec::service);
+        services.any(|service| {
+            let has_options = service.routes.iter().any(|route| !route.options.is_plain());
+            has_options || service.health.host.is_some()
+        })
     }
 }
 
