@@ -15,6 +15,7 @@ mod explain;
 mod failures;
 mod figures;
 mod files;
+mod forward;
 mod hall;
 mod images;
 mod leave;

@@ -11,6 +11,7 @@ mod bugs;
 pub mod cidr;
 pub mod cli;
 pub mod cluster;
+pub mod compose;
 pub mod config;
 pub mod consensus;
 pub mod daemon;

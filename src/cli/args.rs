@@ -3,9 +3,9 @@
 //! Owns the list of commands. Never runs one; each command's flags are in its own file.
 
 use super::{
-    check, clean, completions, cp, daemon, dev, doctor, down, drain, events, exec, fmt, history,
-    image, init, install, join, leave, logs, nodes, plan, ps, restart, rollback, route, scale,
-    secret, show, spawn, status, token, up, version, volume, why,
+    check, clean, completions, cp, daemon, dev, doctor, down, drain, events, exec, fmt, forward,
+    history, image, import, init, install, join, leave, logs, nodes, plan, ps, restart, rollback,
+    route, scale, secret, show, spawn, status, token, top, up, version, volume, why,
 };
 use argh::{ArgsInfo, FromArgs};
 
@@ -59,6 +59,8 @@ pub enum Command {
     Restart(restart::RestartArgs),
     /// `mill ps`.
     Ps(ps::PsArgs),
+    /// `mill top`.
+    Top(top::TopArgs),
     /// `mill status`.
     Status(status::StatusArgs),
     /// `mill logs`.
@@ -67,6 +69,8 @@ pub enum Command {
     Cp(cp::CpArgs),
     /// `mill exec`.
     Exec(exec::ExecArgs),
+    /// `mill port-forward`.
+    PortForward(forward::PortForwardArgs),
     /// `mill why`.
     Why(why::WhyArgs),
     /// `mill events`.
@@ -97,6 +101,8 @@ pub enum Command {
     Undrain(nodes::UndrainArgs),
     /// `mill remove`.
     Remove(nodes::RemoveArgs),
+    /// `mill import`.
+    Import(import::ImportArgs),
     /// `mill check`.
     Check(check::CheckArgs),
     /// `mill fmt`.

@@ -16,7 +16,11 @@ pub struct CompletionsArgs {
 }
 
 pub(super) fn run(args: CompletionsArgs, context: &Context) -> Result<(), CliError> {
-    context.ui.print(&script(&args.shell)?)
+    let script = script(&args.shell)?;
+    match context.ui.json {
+        true => context.ui.document(&serde_json::json!({ "script": script })),
+        false => context.ui.print(&script),
+    }
 }
 
 fn script(shell: &str) -> Result<String, CliError> {

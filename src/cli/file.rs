@@ -105,7 +105,7 @@ impl MillFile {
 }
 
 /// A config file's text, or why it can't be one.
-fn content(path: &Path) -> Result<String, String> {
+pub(super) fn content(path: &Path) -> Result<String, String> {
     let told = |error: std::io::Error| match error.kind() {
         std::io::ErrorKind::NotFound => "no such file".to_owned(),
         std::io::ErrorKind::PermissionDenied => "it may not be read".to_owned(),

@@ -84,7 +84,7 @@ fn print(ui: Ui, line: &LogLineView) -> Result<(), CliError> {
 
 /// A line as people read it: `12:04:01.220 web-0-k3f9 n1 | GET / 200 3ms`.
 pub fn render(line: &LogLineView, ui: Ui) -> String {
-    let LogLineView { ts, stream, line: text, allocation, node } = line;
+    let LogLineView { ts, stream, line: text, allocation, node, .. } = line;
     if stream == "event" && allocation.is_empty() {
         // Of a node, which the text names.
         return ui.paint(CHANGE, &format!("--- {text}"));
@@ -115,6 +115,8 @@ mod tests {
             ts: "2026-03-01T12:04:01.220Z".to_owned(),
             stream: stream.to_owned(),
             line: text.to_owned(),
+            bytes: None,
+            open: false,
             allocation: "web-0-k3f9".to_owned(),
             node: "n1".to_owned(),
         }

@@ -7,15 +7,12 @@ const ALIASES: [(&str, &str); 1] = [("deploy", "up")];
 
 /// Commands that are in the plan of the program and not in this build.
 const LATER: &[&str] = &[
-    "port-forward",
     "volume move",
     "volume backup",
     "volume restore",
     "cert",
     "backup",
     "restore",
-    "top",
-    "import",
     "route pause",
     "route resume",
     "backup verify",
@@ -123,10 +120,10 @@ mod tests {
 
     #[test]
     fn commands_of_later_say_so() {
-        assert_eq!(unknown("", "top", &COMMANDS), Unknown::Later("top".to_owned()));
+        assert_eq!(unknown("", "cert", &COMMANDS), Unknown::Later("cert".to_owned()));
         let verify = Unknown::Later("backup verify".to_owned());
         assert_eq!(unknown("backup", "verify", &["schedule"]), verify);
-        assert_eq!(unknown("image", "top", &["load"]), Unknown::Nothing);
+        assert_eq!(unknown("image", "cert", &["load"]), Unknown::Nothing);
     }
 
     #[test]

@@ -176,6 +176,7 @@ pub mod tests {
             revision: 8,
             replicas: ReplicasView { desired, healthy },
             address: None,
+            ports: vec![],
             routes: vec![],
             publish: vec![],
             traffic: None,
