@@ -18,6 +18,7 @@ mod explain;
 mod failures;
 mod figures;
 mod files;
+mod forward;
 mod hall;
 mod images;
 mod leave;

@@ -79,7 +79,14 @@ fn json_is_what_the_api_answers() {
         assert_eq!(shown, node.api().get(route), "{command}");
     }
     assert_eq!(node.mill(["ps", "--json"]).json()[0]["name"], "hello");
+    assert_eq!(node.mill(["top", "--json"]).json()[0]["name"], "hello");
+    let top = node.mill(["top"]).ok();
+    assert!(top.contains("  cpu ") && cell(top.split_once('\n').unwrap().1, "NAME") == "hello");
     assert_eq!(node.mill(["status", "--json"]).json()["cluster"], "test");
+    let cp = ["cp", "hello:/etc/hosts", "hosts", "--json"];
+    assert_eq!(node.mill(cp).json()["to"], "hosts");
+    assert!(node.mill(["install", "--print", "--json"]).json()["unit"].is_string());
+    assert!(node.mill(["completions", "bash", "--json"]).json()["script"].is_string());
     let refused = node.mill(["--json", "scale", "nope", "1"]).code(1);
     let error: serde_json::Value = serde_json::from_str(&refused.stderr).unwrap();
     assert_eq!(error["error"]["code"], "not_found", "{error}");
@@ -146,7 +153,8 @@ fn tokens_are_created_listed_and_revoked() {
     let _ = over_tcp(&["down", "nope"], token).code(4);
     let _ = over_tcp(&["ps"], "").code(4).says("Pass --token T or set MILL_TOKEN");
     assert!(first_words(&node.mill(["token", "list"]).ok()).contains(&id));
-    let _ = node.mill(["token", "revoke", id]).ok();
+    let revoked = node.mill(["token", "revoke", id, "--json"]).json();
+    assert_eq!(revoked, serde_json::json!({ "id": id, "deleted": true }));
     let _ = over_tcp(&["ps"], token).code(4);
     let _ = node.mill(["token", "create", "--role", "root"]).code(2);
 }
@@ -163,7 +171,8 @@ fn an_image_is_loaded_run_and_removed() {
     let _ = node.up(&files::hello(&reference, 1)).ok();
     let _ = node.mill(["image", "remove", &reference]).code(1).says("hello");
     let _ = node.mill(["down", "--all", "--yes"]).ok();
-    let _ = node.mill(["image", "remove", &reference]).ok();
+    let removed = node.mill(["image", "remove", &reference, "--json"]).json();
+    assert_eq!(removed, serde_json::json!([{ "reference": reference, "deleted": true }]));
     assert!(!node.mill(["image", "list"]).ok().contains(&reference));
     let _ = node.mill(["image", "load", "/nonexistent.tar"]).code(2);
 }
@@ -172,7 +181,7 @@ fn an_image_is_loaded_run_and_removed() {
 fn wrong_usage_is_told_apart() {
     let node = TestDaemon::start();
     let _ = node.mill(["stop", "web"]).code(2).says("mill down SERVICE");
-    let _ = node.mill(["top"]).code(1).says("mill top is not built yet");
+    let _ = node.mill(["top", "--node", "nope"]).code(1).says("no node nope");
     let _ = node.mill(["statsu"]).code(2).says("Did you mean mill status?");
     let _ = node.mill(["down", "--all"]).code(2).says("--yes");
     let _ = node.mill(["up"]).code(2).says("There is no *.mill file here");

@@ -51,6 +51,7 @@ mod partition;
 #[path = "../harness/poll.rs"]
 #[allow(dead_code, reason = "shared with harness/, which uses other parts of it")]
 mod poll;
+mod port_forward;
 mod quorum_loss;
 mod reach;
 #[path = "../harness/registry.rs"]

@@ -2,6 +2,7 @@
 
 use crate::exec::Terminal;
 use crate::poll::poll;
+use crate::port_forward::Forward;
 use crate::support::{Fault, Outcome, TestCluster, files};
 use serde_json::Value;
 use std::fs;
@@ -73,6 +74,7 @@ fn a_replica_on_any_node_is_reached_from_any_other() {
     history(&cluster);
     programs(&cluster, &third);
     terminals(&cluster, &third);
+    ports(&cluster, &third);
     copies(&cluster, &third);
     streams_outlive_the_leader(&mut cluster);
     a_node_that_is_cut_off_is_told(&mut cluster);
@@ -175,6 +177,19 @@ fn programs(cluster: &TestCluster, id: &str) {
     gone.kill().unwrap();
     gone.wait().unwrap();
     poll(|| !runs()).secs(20).expect("the program to end with its client");
+}
+
+/// A port of a container on the third node, by the first.
+fn ports(cluster: &TestCluster, id: &str) {
+    let listen = ["exec", id, "--", "nc", "-ll", "-p", "4000", "-e", "cat"];
+    let mut listens = cluster.node(1).command(listen).spawn().unwrap();
+    let open = Forward::start(cluster.node(1).command(["port-forward", "--json", id, "0:4000"]));
+    poll(|| open.echo(b"far away") == b"far away").secs(20).expect("the port to answer");
+    let sent: Vec<u8> = (0..3_000_000u32).map(|n| (n % 251) as u8).collect();
+    assert!(open.echo(&sent) == sent, "all of it comes back");
+    listens.kill().unwrap();
+    listens.wait().unwrap();
+    assert_eq!(open.interrupt().0, Some(130));
 }
 
 fn terminals(cluster: &TestCluster, id: &str) {

@@ -12,6 +12,7 @@ mod bugs;
 pub mod cidr;
 pub mod cli;
 pub mod cluster;
+pub mod compose;
 pub mod config;
 pub mod consensus;
 pub mod daemon;

@@ -16,6 +16,9 @@ mod clock;
 
 pub use clock::*;
 
+mod compose;
+
+pub use compose::*;
 mod health;
 
 pub use health::*;
@@ -276,6 +279,8 @@ pub const API_VIEW: Duration = Duration::from_secs(5);
 pub const API_USAGE: Duration = Duration::from_millis(300);
 /// How long the digests of a file's images may take to be found.
 pub const API_RESOLVE: Duration = Duration::from_secs(30);
+/// A registry that limits its rate is waited for, so long at most.
+pub const API_RESOLVE_LIMITED: Duration = Duration::from_secs(300);
 /// References resolved at once for one file.
 pub const API_RESOLVES: usize = 8;
 /// A change that lost a race is made anew so often.

@@ -13,7 +13,7 @@ use crate::fsm::command::Deploy;
 use crate::fsm::model::DeployStatus;
 use crate::fsm::secrets::{StoredSecret, secret_purpose};
 use crate::fsm::{Rejection, State};
-use crate::id::{SecretName, WorkloadName};
+use crate::id::{Digest, SecretName, WorkloadName};
 use crate::limits;
 use crate::node::ingress::auth::{Users, UsersError};
 use crate::scheduler::preview;
@@ -23,6 +23,7 @@ use crate::spec::{self, Parsed, Problem, Reference, Report, Spec, Target};
 use futures_util::StreamExt as _;
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Instant;
 use warp::http::StatusCode;
 use warp::reply::Response;
 
@@ -239,23 +240,36 @@ pub(super) async fn resolve(
     state: &State,
     references: BTreeSet<String>,
 ) -> Resolved {
-    let lookups = references.into_iter().map(|reference| {
-        let images = Arc::clone(&context.doors.images);
-        let loaded = revise::loaded(state, &reference);
-        async move {
-            if let Some(found) = loaded {
-                return (reference, found);
-            }
-            let lookup = images.resolve(reference.clone());
-            let found = tokio::time::timeout(limits::API_RESOLVE, lookup).await;
-            let found = found.unwrap_or_else(|_| {
-                let reason = "its registry doesn't answer".to_owned();
-                Err(ResolveError::Unreachable { reference: reference.clone(), reason })
-            });
-            (reference, found)
-        }
+    let lookups = references.into_iter().map(|reference| async move {
+        let found = match revise::loaded(state, &reference) {
+            Some(found) => found,
+            None => asked(context, state, &reference).await,
+        };
+        (reference, found)
     });
     futures_util::stream::iter(lookups).buffer_unordered(limits::API_RESOLVES).collect().await
+}
+
+/// What the registry says; one that wants to be left alone for a while is asked again then, unless
+/// it isn't needed.
+async fn asked(context: &Context, state: &State, reference: &str) -> Result<Digest, ResolveError> {
+    let begun = Instant::now();
+    loop {
+        let lookup = context.doors.images.resolve(reference.to_owned());
+        let found = tokio::time::timeout(limits::API_RESOLVE, lookup).await;
+        let found = found.unwrap_or_else(|_| {
+            let reason = "its registry doesn't answer".to_owned();
+            Err(ResolveError::Unreachable { reference: reference.to_owned(), reason })
+        });
+        let Err(ResolveError::Limited { wait, .. }) = &found else { return found };
+        let wait = wait.duration();
+        if begun.elapsed() + wait > limits::API_RESOLVE_LIMITED || revise::is_kept(state, reference)
+        {
+            return found;
+        }
+        tracing::info!(reference, ?wait, "its registry limits the rate of requests");
+        tokio::time::sleep(wait).await;
+    }
 }
 
 fn answer(

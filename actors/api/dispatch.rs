@@ -7,7 +7,7 @@ use super::caller::{self, Caller};
 use super::context::{self, Context, now};
 use super::error::ApiError;
 use super::request::{self, Body, Entrance, MILL_INCARNATION, MILL_ROLE, Request};
-use super::routes::{LATER, MEMBER_ROUTES, ROUTES, Route};
+use super::routes::{MEMBER_ROUTES, ROUTES, Route, Takes};
 use super::serve::{Origin, Routes};
 use super::tokens;
 use crate::cluster::token;
@@ -18,12 +18,12 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use warp::Filter;
 use warp::http::header::AUTHORIZATION;
 use warp::http::{HeaderMap, Method};
 use warp::path::FullPath;
 use warp::reply::Response;
 use warp::ws::Ws;
-use warp::{Filter, Reply as _};
 
 /// All routes for one entrance, as a filter that never rejects.
 pub fn filter(context: Arc<Context>, entrance: Entrance) -> Routes {
@@ -70,14 +70,19 @@ async fn answer(context: Arc<Context>, entrance: Entrance, parts: Parts) -> Resp
             handled => handled,
         }
     };
-    match AssertUnwindSafe(context::answering(handling)).catch_unwind().await {
-        Ok(response) => response.into_response(),
-        Err(_) => {
-            tracing::error!("a request's handler panicked");
-            let doing = "carrying out the request";
-            let reason = "an error in the program; its log has more".to_owned();
-            ApiError::Internal { doing, reason }.response()
+    let answered = AssertUnwindSafe(context::answering(handling)).catch_unwind().await;
+    let response = answered.unwrap_or_else(|_| {
+        tracing::error!("a request's handler panicked");
+        let doing = "carrying out the request";
+        let reason = "an error in the program; its log has more".to_owned();
+        ApiError::Internal { doing, reason }.response()
+    });
+    // What hangs on no reading, such as a refusal, is of the state at hand.
+    match context.view() {
+        Some(view) if !response.headers().contains_key(request::MILL_INDEX) => {
+            request::at(view.index, response)
         }
+        _ => response,
     }
 }
 
@@ -110,7 +115,7 @@ async fn handle(
     }
     let query = request::pairs(&parts.query)?;
     check_query(route, &query)?;
-    let request = Request {
+    let mut request = Request {
         method: parts.method,
         path: parts.path,
         params,
@@ -122,6 +127,9 @@ async fn handle(
         caller: admitted.caller.name(),
         role: admitted.role,
     };
+    if matches!(route.body, Takes::Nothing) && request.method != Method::GET {
+        request.refuse_body().await?;
+    }
     if entrance == Entrance::Member {
         let index = request.header(request::MILL_INDEX.as_str()).and_then(|n| n.parse().ok());
         context.catch_up(Index(index.unwrap_or_default())).await;
@@ -196,14 +204,18 @@ fn find(entrance: Entrance, method: &Method, path: &str) -> Result<Found, ApiErr
         if route.method.method() == *method {
             return Ok((route, params));
         }
-        allowed.push(route.method.method());
+        allowed.push(route);
     }
-    let later = LATER.iter().find(|later| later.is_meant(method, path)).map(|later| later.what);
-    if later.is_none() && !allowed.is_empty() {
+    // Where a route has just that path, those that have a name in its place are beside the point.
+    if allowed.iter().any(|route| route.path == path) {
+        allowed.retain(|route| route.path == path);
+    }
+    let allowed: Vec<Method> = allowed.iter().map(|route| route.method.method()).collect();
+    if !allowed.is_empty() {
         let (path, method) = (path.to_owned(), method.to_string());
         return Err(ApiError::NoMethod { path, method, allowed });
     }
-    Err(ApiError::NoRoute { path: path.to_owned(), later })
+    Err(ApiError::NoRoute { path: path.to_owned() })
 }
 
 /// A parameter that would be ignored could change what is asked for.

@@ -50,8 +50,6 @@ pub enum ApiError {
     NoRoute {
         /// The path.
         path: String,
-        /// What belongs there and isn't built.
-        later: Option<&'static str>,
     },
     /// The path has no such method.
     #[error("{path} has no {method}")]
@@ -262,7 +260,7 @@ impl ApiError {
                 | ReviseError::NoneBefore { .. } => CONFLICT,
                 ReviseError::Broken { .. } => INTERNAL,
                 ReviseError::Image { source, .. } => match source {
-                    ResolveError::Unreachable { .. } => INTERNAL,
+                    ResolveError::Unreachable { .. } | ResolveError::Limited { .. } => INTERNAL,
                     // Whatever is there: there is nothing to run.
                     _ => NOT_FOUND,
                 },

@@ -14,7 +14,7 @@ use super::request::Request;
 use crate::actors::platform::containerd::Error;
 use crate::actors::platform::exec::{ExecError, Execs, Handle, Program, Running};
 use crate::api::wire::ExecControl;
-use crate::fsm::model::Phase;
+use crate::fsm::model::{Allocation, Phase};
 use crate::id::ContainerId;
 use crate::limits;
 use futures_util::stream::{SplitSink, SplitStream};
@@ -30,7 +30,7 @@ use warp::reply::Response;
 use warp::ws::{Message, WebSocket, Ws};
 
 /// mill's own failure.
-const FAILED: u8 = 125;
+pub(super) const FAILED: u8 = 125;
 /// The program can't be executed.
 const NOT_EXECUTABLE: u8 = 126;
 /// The program isn't there.
@@ -43,19 +43,31 @@ const END_OF_INPUT: u8 = 4;
 /// `GET /v1/allocations/{id}/exec`.
 pub async fn exec(context: Arc<Context>, mut request: Request) -> Result<Response, ApiError> {
     program(&request)?;
+    match elsewhere(&context, &mut request, "exec").await? {
+        Some(session) => Ok(session),
+        None => here(context, request).await,
+    }
+}
+
+/// The session on the allocation's node, if that is another one: frames are passed on.
+pub(super) async fn elsewhere(
+    context: &Context,
+    request: &mut Request,
+    route: &str,
+) -> Result<Option<Response>, ApiError> {
     let view = context.read().await?.view;
     let allocation = by_id(&view.state, request.param("id"))?;
     if allocation.node == view.node {
-        return here(context, request).await;
+        return Ok(None);
     }
-    let upgrade = upgrade(&mut request)?;
-    let place = Place::take(&context)?;
-    let path = format!("/v1/allocations/{}/exec?{}", allocation.id, request.raw_query);
+    let upgrade = upgrade(request, route)?;
+    let place = Place::take(context)?;
+    let path = format!("/v1/allocations/{}/{route}?{}", allocation.id, request.raw_query);
     let ask = Ask::new(&view, allocation.node, request.role, Method::GET, &path)?;
     let name = view.state.nodes.get(&allocation.node).map(|node| node.name.clone());
     let node = (allocation.node, name.unwrap_or_default());
-    let relay = Relay::begin(ask, node, &context, place).await?;
-    Ok(upgrade.on_upgrade(move |socket| relay.run(socket)).into_response())
+    let relay = Relay::begin(ask, node, context, place).await?;
+    Ok(Some(upgrade.on_upgrade(move |socket| relay.run(socket)).into_response()))
 }
 
 /// The same in a container of this node.
@@ -63,24 +75,30 @@ pub async fn here(context: Arc<Context>, mut request: Request) -> Result<Respons
     let program = program(&request)?;
     let view = context.view().ok_or(ApiError::Starting)?;
     let allocation = on_this_node(&view, request.param("id"))?;
-    let observed = &allocation.observed;
-    if !matches!(observed.phase, Phase::Running | Phase::Stopping) {
-        let message = format!("{} doesn't run", allocation.id);
-        let hint = Some(format!("mill ps {}", allocation.workload));
-        return Err(ApiError::Conflict { message, hint });
-    }
-    let container = ContainerId::new(&allocation.id, observed.attempt);
+    runs(allocation)?;
+    let container = ContainerId::new(&allocation.id, allocation.observed.attempt);
     let execs = (context.doors.execs)().ok_or(ApiError::Starting)?;
-    let upgrade = upgrade(&mut request)?;
+    let upgrade = upgrade(&mut request, "exec")?;
     let place = Place::take(&context)?;
     let stopping = context.stopping.clone();
     let session = Session { execs, container, program, stopping, place };
     Ok(upgrade.on_upgrade(move |socket| session.run(socket)).into_response())
 }
 
-fn upgrade(request: &mut Request) -> Result<Ws, ApiError> {
+/// Whether its program runs.
+pub(super) fn runs(allocation: &Allocation) -> Result<(), ApiError> {
+    if matches!(allocation.observed.phase, Phase::Running | Phase::Stopping) {
+        return Ok(());
+    }
+    let message = format!("{} doesn't run", allocation.id);
+    let hint = Some(format!("mill ps {}", allocation.workload));
+    Err(ApiError::Conflict { message, hint })
+}
+
+/// The way to a WebSocket; `command` opens one too.
+pub(super) fn upgrade(request: &mut Request, command: &str) -> Result<Ws, ApiError> {
     let Some(upgrade) = request.upgrade.take() else {
-        let hint = "ask for it with Upgrade: websocket, or use mill exec";
+        let hint = format!("ask for it with Upgrade: websocket, or use mill {command}");
         return Err(ApiError::bad("this route is a WebSocket", hint));
     };
     Ok(upgrade.max_message_size(limits::EXEC_FRAME_MAX).max_frame_size(limits::EXEC_FRAME_MAX))
@@ -111,8 +129,8 @@ struct Session {
     place: Place,
 }
 
-type ToClient = SplitSink<WebSocket, Message>;
-type FromClient = SplitStream<WebSocket>;
+pub(super) type ToClient = SplitSink<WebSocket, Message>;
+pub(super) type FromClient = SplitStream<WebSocket>;
 
 impl Session {
     async fn run(self, socket: WebSocket) {
@@ -144,7 +162,7 @@ impl Session {
 }
 
 /// Says how it ended, and closes.
-async fn part(to: &mut ToClient, exit: ExecControl) {
+pub(super) async fn part(to: &mut ToClient, exit: ExecControl) {
     // Who has gone hears nothing.
     let _ = to.send(Message::binary(exit.frame())).await;
     let _ = to.close().await;

@@ -2,12 +2,16 @@
 //!
 //! Never lists a route or a field by hand.
 
+mod bodies;
+mod parameters;
+
 use super::context::Context;
 use super::error::ApiError;
 use super::request::{Request, json};
 use super::routes::{Gives, ROUTES, Route, Shape, Takes, Verb};
 use crate::api::views;
 use crate::api::wire::ErrorDocument;
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use utoipa::openapi::path::{Operation, OperationBuilder, ParameterBuilder, ParameterIn};
@@ -24,14 +28,26 @@ use warp::reply::Response;
 
 /// `GET /v1/openapi.json`.
 pub async fn serve(_context: Arc<Context>, _request: Request) -> Result<Response, ApiError> {
-    json(StatusCode::OK, &document())
+    json(StatusCode::OK, &document()?)
 }
 
 type Schemas = BTreeMap<String, RefOr<Schema>>;
 
 /// The document of all routes of this build.
-#[must_use]
-pub fn document() -> OpenApi {
+///
+/// # Errors
+/// None that is known: it has nothing in it that JSON can't hold.
+pub fn document() -> Result<Value, ApiError> {
+    let failed = |error: serde_json::Error| ApiError::Internal {
+        doing: "writing the document",
+        reason: error.to_string(),
+    };
+    let mut document = serde_json::to_value(routes()).map_err(failed)?;
+    bodies::refine(&mut document);
+    Ok(document)
+}
+
+fn routes() -> OpenApi {
     let mut schemas = Schemas::new();
     let mut paths = Paths::new();
     collect(&ERROR, &mut schemas);
@@ -86,7 +102,7 @@ fn operation(route: &Route, schemas: &mut Schemas) -> Operation {
                     .name(name)
                     .parameter_in(ParameterIn::Path)
                     .required(Required::True)
-                    .schema(Some(text())),
+                    .schema(Some(parameters::in_path(name))),
             );
         }
     }
@@ -95,9 +111,9 @@ fn operation(route: &Route, schemas: &mut Schemas) -> Operation {
             ParameterBuilder::new()
                 .name(parameter.name)
                 .parameter_in(ParameterIn::Query)
-                .required(Required::False)
+                .required(parameters::required(parameter.name))
                 .description(Some(parameter.what))
-                .schema(Some(text())),
+                .schema(Some(parameters::schema(parameter.name))),
         );
     }
     if let Some((kind, schema)) = taken(&route.body, schemas) {
@@ -122,8 +138,8 @@ fn operation(route: &Route, schemas: &mut Schemas) -> Operation {
 fn taken(body: &Takes, schemas: &mut Schemas) -> Option<(&'static str, RefOr<Schema>)> {
     match body {
         Takes::Nothing => None,
-        Takes::File => Some(("text/plain", text())),
-        Takes::Archive => Some(("application/octet-stream", text())),
+        Takes::File => Some(("text/plain", parameters::formatted("mill"))),
+        Takes::Archive => Some(("application/octet-stream", parameters::formatted("archive"))),
         Takes::Json(shape) => Some(("application/json", collect(shape, schemas))),
     }
 }
@@ -159,7 +175,7 @@ fn given(route: &Route, schemas: &mut Schemas) -> ResponseBuilder {
             response
                 .description("All of them; with follow an event for each, its data the document")
                 .content("application/json", content(RefOr::T(Schema::Array(items))))
-                .content("text/event-stream", content(text()))
+                .content("text/event-stream", content(event()))
         }
         Gives::Events(events, document) => {
             let names: Vec<String> = events
@@ -171,13 +187,19 @@ fn given(route: &Route, schemas: &mut Schemas) -> ResponseBuilder {
                 .collect();
             let mut response = response
                 .description(format!("Events, each with its data: {}", names.join(", ")))
-                .content("text/event-stream", content(text()));
+                .content("text/event-stream", content(event()));
             if let Some(shape) = document {
                 response = response.content("application/json", content(collect(shape, schemas)));
             }
             response
         }
     }
+}
+
+/// An event of a stream.
+fn event() -> RefOr<Schema> {
+    let event = ObjectBuilder::new().schema_type(Type::Object);
+    event.property("id", text()).property("event", text()).property("data", text()).into()
 }
 
 fn text() -> RefOr<Schema> {

@@ -172,6 +172,15 @@ impl Request {
         parse(&bytes, example)
     }
 
+    /// For a route that takes no body: one with something in it would be ignored.
+    pub async fn refuse_body(&mut self) -> Result<(), ApiError> {
+        let bytes = self.bytes(limits::API_JSON_MAX).await?;
+        match bytes.trim_ascii() {
+            b"" | b"{}" | b"null" => Ok(()),
+            _ => Err(ApiError::bad("this route takes no body", "send it without one")),
+        }
+    }
+
     /// Reads the body. One that is too large is read on for a bit, since a client that is still
     /// writing would not see the answer.
     pub(super) async fn bytes(&mut self, max: usize) -> Result<Vec<u8>, ApiError> {

@@ -170,27 +170,3 @@ impl Route {
         }
     }
 }
-
-/// A route of a later build: refused with what is missing, never as if it were a slip.
-pub struct Later {
-    method: Option<Verb>,
-    start: &'static str,
-    end: &'static str,
-    /// What is missing.
-    pub what: &'static str,
-}
-
-impl Later {
-    /// Whether a request means it.
-    pub fn is_meant(&self, method: &Method, path: &str) -> bool {
-        let fits = self.method.is_none_or(|own| own.method() == *method);
-        fits && path.starts_with(self.start) && path.ends_with(self.end)
-    }
-}
-
-const fn later(start: &'static str, end: &'static str, what: &'static str) -> Later {
-    Later { method: None, start, end, what }
-}
-
-/// What the API will have.
-pub const LATER: &[Later] = &[];

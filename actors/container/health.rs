@@ -18,12 +18,14 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Duration;
 use tokio::net::TcpStream;
 
-/// Probes once. The error says what was seen, and what to do where that is known.
+/// Probes once; HTTP asks for that host. The error says what was seen, and what to do where that is
+/// known.
 ///
 /// # Errors
 /// The container doesn't answer as it should within the time that it has.
 pub async fn probe(
     health: &HealthSpec,
+    host: &str,
     address: Ipv4Addr,
     port: Option<u16>,
 ) -> Result<(), String> {
@@ -32,7 +34,7 @@ pub async fn probe(
         match (&health.probe, port) {
             (HealthProbe::Uptime, _) => Ok(()),
             (HealthProbe::Tcp, Some(_)) => tcp(target).await.map(drop),
-            (HealthProbe::Http(path), Some(_)) => http(target, path).await,
+            (HealthProbe::Http(path), Some(_)) => http(target, host, path).await,
             (HealthProbe::Tcp | HealthProbe::Http(_), None) => {
                 Err("there is no port to probe; give the service a port".to_owned())
             }
@@ -103,13 +105,13 @@ async fn tcp(target: SocketAddrV4) -> Result<TcpStream, String> {
     })
 }
 
-async fn http(target: SocketAddrV4, path: &str) -> Result<(), String> {
+async fn http(target: SocketAddrV4, host: &str, path: &str) -> Result<(), String> {
     let failed = |error: &dyn std::fmt::Display| format!("GET {path} → {error}");
     let stream = TokioIo::new(tcp(target).await?);
     let (mut sender, connection) =
         http1::handshake(stream).await.map_err(|error| failed(&error))?;
     let request = Request::get(path)
-        .header("host", target.to_string())
+        .header("host", host)
         .header("user-agent", "mill")
         .header("connection", "close")
         .body(Empty::<Bytes>::new())
@@ -170,6 +172,7 @@ mod tests {
             interval: Millis::secs(10),
             timeout: Millis(300),
             grace: Millis::secs(30),
+            host: None,
         }
     }
 
@@ -184,6 +187,10 @@ mod tests {
                 let read = stream.read(&mut bytes).await.unwrap();
                 let text = String::from_utf8_lossy(&bytes[..read]).into_owned();
                 assert!(text.is_empty() || text.starts_with("GET /healthz HTTP/1.1"), "{text}");
+                // As frameworks do that know which names are theirs.
+                let stranger = "HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n";
+                let is_own = text.is_empty() || text.contains("\r\nhost: web\r\n");
+                let answer = if is_own { answer } else { stranger };
                 stream.write_all(answer.as_bytes()).await.unwrap();
                 if answer.is_empty() {
                     open.push(stream);
@@ -194,7 +201,7 @@ mod tests {
     }
 
     async fn ask(probe: HealthProbe, port: u16) -> Result<(), String> {
-        super::probe(&health(probe), Ipv4Addr::LOCALHOST, Some(port)).await
+        super::probe(&health(probe), "web", Ipv4Addr::LOCALHOST, Some(port)).await
     }
 
     #[tokio::test]

@@ -9,7 +9,7 @@ use super::containerd::{Containerd, Error, NewExec, TaskState};
 use super::transfer::Root;
 use crate::id::ContainerId;
 use crate::limits;
-use oci_spec::runtime::Process;
+use oci_spec::runtime::{BoxBuilder, Process};
 use pipes::{Tail, make_folder, reader, receiver, remove_folder, sender};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -395,7 +395,11 @@ impl Drop for Traces {
 fn process(mut process: Process, program: &Program) -> Process {
     process.set_args(Some(program.argv.clone()));
     process.set_terminal(Some(program.terminal.is_some()));
-    if program.terminal.is_some() {
+    process.set_console_size(None);
+    if let Some([width, height]) = program.terminal {
+        // A program may ask for it before a resize could come.
+        let size = BoxBuilder::default().width(width).height(height).build();
+        process.set_console_size(size.ok());
         let mut env = process.env().clone().unwrap_or_default();
         if !env.iter().any(|variable| variable.starts_with("TERM=")) {
             env.push("TERM=xterm".to_owned());
@@ -403,4 +407,19 @@ fn process(mut process: Process, program: &Program) -> Process {
         process.set_env(Some(env));
     }
     process
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_terminal_has_its_size_from_the_start() {
+        let program = Program { terminal: Some([90, 30]), ..Program::default() };
+        let made = serde_json::to_value(process(Process::default(), &program)).unwrap();
+        let size = serde_json::json!({ "width": 90, "height": 30 });
+        assert_eq!((&made["consoleSize"], &made["terminal"]), (&size, &true.into()));
+        let plain = process(Process::default(), &Program::default());
+        assert!(plain.console_size().is_none() && plain.terminal() == Some(false));
+    }
 }

@@ -21,6 +21,7 @@ mod unpack;
 pub use collect::Specs;
 pub use error::{ImageError, Who};
 pub(super) use measure::folder as writable;
+pub use rootfs::Owner;
 pub use shared::{LendError, Lent, Members};
 
 use super::containerd::Containerd;
@@ -188,6 +189,23 @@ impl Images {
             return Ok(ready);
         }
         flight::join(&self.inner, &image, digest).await
+    }
+
+    /// The owners of those of an image's folders that there are.
+    ///
+    /// # Errors
+    /// containerd doesn't answer.
+    pub async fn owners(
+        &self,
+        image: &Image,
+        folders: Vec<PathBuf>,
+    ) -> Result<BTreeMap<PathBuf, Owner>, ImageError> {
+        match &image.chain_id {
+            Some(chain) if !folders.is_empty() => {
+                Ok(rootfs::owners(&self.inner.containerd, chain, folders).await?)
+            }
+            _ => Ok(BTreeMap::new()),
+        }
     }
 
     /// How far pulls are.

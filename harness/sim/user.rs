@@ -157,6 +157,7 @@ impl World {
                 interval: Millis(10_000),
                 timeout: Millis(2_000),
                 grace: Millis(30_000),
+                host: None,
             },
             routes: Vec::new(),
             publish: Vec::new(),

@@ -120,11 +120,14 @@ fn health(dice: &mut Dice, has_port: bool) -> HealthSpec {
         _ => {
             let (interval, timeout) = (Millis::secs(10), Millis::secs(2));
             let grace = Millis::secs(30);
-            return HealthSpec { explicit: false, probe: default, interval, timeout, grace };
+            let (explicit, probe, host) = (false, default, None);
+            return HealthSpec { explicit, probe, interval, timeout, grace, host };
         }
     };
     let (interval, timeout, grace) = (millis(dice), millis(dice), millis(dice));
-    HealthSpec { explicit: true, probe, interval, timeout, grace }
+    let is_http = matches!(probe, HealthProbe::Http(_));
+    let host = (is_http && dice.yes()).then(|| "app.example.com".to_owned());
+    HealthSpec { explicit: true, probe, interval, timeout, grace, host }
 }
 
 /// Every option of a route, or none.

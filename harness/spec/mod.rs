@@ -1,11 +1,12 @@
-//! The file format by examples: `harness/spec/bad` and `harness/spec/good`, a file a case.
+//! The file format by examples: `harness/spec/bad`, `good` and `compose`, a file a case.
 //!
 //! Owns running the cases and the properties of the format. Never talks to a daemon.
 //!
 //! A case is a `.mill` text, a line `=====`, and what comes of it: for a bad one the whole report,
-//! for a good one the canonical form. `MILL_BLESS=1` writes what comes of it now; read the diff.
+//! for a good one the canonical form; a Compose file with the `.mill` file that is made of it.
+//! `MILL_BLESS=1` writes what comes of it now; read the diff.
 
-use mill::spec;
+use mill::{compose, spec};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -92,6 +93,27 @@ fn good_files_are_read_and_formatted_like_this() {
         formatted
     });
     assert!(found >= 10, "only {found} good cases");
+}
+
+#[test]
+fn compose_files_become_valid_files_like_these() {
+    let variables = [("MYSQL_PASSWORD", "of the environment")];
+    let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+    let beside = |path: &str| match path {
+        "prometheus.yml" => Some("scrape_configs: []".to_owned()),
+        "db.env" => Some("MYSQL_DATABASE=nextcloud\nMYSQL_HOST=overridden\n".to_owned()),
+        _ => None,
+    };
+    let found = run("compose", |text| {
+        let (file, app, app_given) = ("compose.yml", "shop", false);
+        let (variables, beside) = (&variables, &beside);
+        let given = compose::Given { file, text, app, app_given, variables, beside };
+        let made = compose::convert(&given).unwrap_or_else(|error| panic!("{error}"));
+        spec::parse("shop.mill", &made.text).unwrap_or_else(|report| panic!("{report}"));
+        assert_eq!(spec::format("shop.mill", &made.text).as_ref(), Ok(&made.text));
+        made.text
+    });
+    assert!(found >= 6, "only {found} Compose files");
 }
 
 #[test]

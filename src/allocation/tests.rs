@@ -19,6 +19,7 @@ fn terms() -> Terms {
         interval: Millis::secs(10),
         timeout: Millis::secs(2),
         grace: Millis::secs(30),
+        host: None,
     };
     Terms { health, restarts: true, timeout: None }
 }

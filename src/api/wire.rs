@@ -15,6 +15,7 @@ mod secret;
 mod task;
 mod token;
 mod volume;
+mod whole;
 
 pub use backup::*;
 pub use certificate::*;
@@ -25,7 +26,7 @@ pub use image::{LayerProgress, LoginRequest, LoginView};
 pub use node::{
     DrainRequest, DrainView, LabelsRequest, LeftView, MeshKeysView, MeshView, PeerCheckView,
 };
-pub use route::{AccessView, PauseRequest, PauseView, RouteView, TrafficView};
+pub use route::{AccessView, PauseRequest, PauseView, PortView, RouteView, TrafficView};
 pub use secret::*;
 pub use task::{RunView, SpawnRequest, TaskView};
 pub use token::{NewTokenView, TokenRequest, TokenView};
@@ -194,6 +195,9 @@ pub struct ServiceView {
     /// Its stable address, that of `NAME.virtual.mill`; absent without a port.
     #[serde(default)]
     pub virtual_address: Option<String>,
+    /// Its ports in the container; the main one has no name.
+    #[serde(default)]
+    pub ports: Vec<PortView>,
     /// Hosts with paths.
     pub routes: Vec<String>,
     /// Host ports.
@@ -258,6 +262,12 @@ pub struct LogLineView {
     pub stream: String,
     /// Without its end.
     pub line: String,
+    /// The same in base64, only where it isn't text in UTF-8.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<String>,
+    /// No line break stands behind it; absent otherwise.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub open: bool,
     /// Whose.
     pub allocation: String,
     /// Where.
@@ -287,6 +297,7 @@ pub struct ImageView {
 
 /// Body of `POST /v1/init`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct InitRequest {
     /// Name of the cluster; absent: `default`.
     pub cluster: Option<String>,
@@ -320,6 +331,7 @@ pub struct InitView {
 
 /// Body of `POST /v1/join`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct JoinRequest {
     /// A member's address, and its peer port if it isn't 4401: `HOST[:PORT]`.
     pub address: String,
@@ -354,9 +366,10 @@ pub struct JoinView {
 
 /// Body of `POST /v1/leave`; may be left out.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct LeaveRequest {
     /// Seconds after which runs of tasks that are still on are stopped; absent: they finish.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "whole::option")]
     pub timeout: Option<u64>,
 }
 

@@ -4,9 +4,9 @@
 
 use super::{
     backup, cert, check, clean, completions, cp, daemon, dev, diff, doctor, down, drain, events,
-    exec, fmt, history, image, init, install, join, leave, login, logs, mesh, nodes, plan, ps,
-    rebalance, restart, restore, rollback, route, scale, secret, show, spawn, status, token, up,
-    version, volume, why,
+    exec, fmt, forward, history, image, import, init, install, join, leave, login, logs, mesh,
+    nodes, plan, ps, rebalance, restart, restore, rollback, route, scale, secret, show, spawn,
+    status, token, top, up, version, volume, why,
 };
 use argh::{ArgsInfo, FromArgs};
 
@@ -62,6 +62,8 @@ pub enum Command {
     Restart(restart::RestartArgs),
     /// `mill ps`.
     Ps(ps::PsArgs),
+    /// `mill top`.
+    Top(top::TopArgs),
     /// `mill status`.
     Status(status::StatusArgs),
     /// `mill logs`.
@@ -70,6 +72,8 @@ pub enum Command {
     Cp(cp::CpArgs),
     /// `mill exec`.
     Exec(exec::ExecArgs),
+    /// `mill port-forward`.
+    PortForward(forward::PortForwardArgs),
     /// `mill why`.
     Why(why::WhyArgs),
     /// `mill events`.
@@ -114,6 +118,8 @@ pub enum Command {
     Undrain(nodes::UndrainArgs),
     /// `mill remove`.
     Remove(nodes::RemoveArgs),
+    /// `mill import`.
+    Import(import::ImportArgs),
     /// `mill check`.
     Check(check::CheckArgs),
     /// `mill fmt`.

@@ -66,7 +66,6 @@ impl ArgvError {
             Self::Command { unknown, .. } => match unknown {
                 Unknown::Near(near) => Some(format!("Did you mean mill {near}?")),
                 Unknown::Instead(instead) => Some(format!("Use {instead}")),
-                Unknown::Later(_) => None,
                 Unknown::Nothing => Some("mill --help lists the commands".to_owned()),
             },
             Self::Flag { near: Some(near), .. } => Some(format!("Did you mean {near}?")),

@@ -48,7 +48,11 @@ complete -c mill -n 'not __fish_use_subcommand' \\
 ";
 
 pub(super) fn run(args: CompletionsArgs, context: &Context) -> Result<(), CliError> {
-    context.ui.print(&script(&args.shell)?)
+    let script = script(&args.shell)?;
+    match context.ui.json {
+        true => context.ui.document(&serde_json::json!({ "script": script })),
+        false => context.ui.print(&script),
+    }
 }
 
 fn script(shell: &str) -> Result<String, CliError> {

@@ -48,13 +48,18 @@ fn place(text: &str) -> Place<'_> {
 
 pub(super) async fn run(args: CpArgs, context: &Context) -> Result<(), CliError> {
     match (place(&args.from), place(&args.to)) {
-        (Place::There { name, path }, Place::Here(to)) => out(name, path, to, context).await,
-        (Place::Here(from), Place::There { name, path }) => into(from, name, path, context).await,
+        (Place::There { name, path }, Place::Here(to)) => out(name, path, to, context).await?,
+        (Place::Here(from), Place::There { name, path }) => into(from, name, path, context).await?,
         _ => {
             let hint = "mill cp NAME:/PATH LOCAL, or mill cp LOCAL NAME:/PATH";
-            Err(CliError::usage("One of the two places must be in a container", hint))
+            return Err(CliError::usage("One of the two places must be in a container", hint));
         }
     }
+    if context.ui.json {
+        let copied = serde_json::json!({ "from": args.from, "to": args.to });
+        return context.ui.document(&copied);
+    }
+    Ok(())
 }
 
 fn files(allocation: &str, path: &str) -> String {

@@ -118,9 +118,7 @@ impl CliError {
     /// The process's exit code.
     #[must_use]
     pub fn code(&self) -> u8 {
-        use super::names::Unknown;
         match self {
-            Self::Argv(ArgvError::Command { unknown: Unknown::Later(_), .. }) => FAILED,
             Self::Argv(_) | Self::Usage { .. } | Self::Config(_) | Self::Address(_) => USAGE,
             Self::File(_) | Self::Refused { .. } | Self::Read { .. } => USAGE,
             Self::Client(error) => error.code(),
@@ -154,11 +152,6 @@ impl CliError {
     /// What a person reads, without an end of line.
     #[must_use]
     pub fn text(&self) -> String {
-        if let Self::Argv(ArgvError::Command { name, unknown: super::names::Unknown::Later(_) }) =
-            self
-        {
-            return format!("mill {name} is not built yet");
-        }
         let message = match self {
             Self::Client(error) => error.text(),
             other => other.to_string(),
@@ -294,12 +287,9 @@ mod tests {
     }
 
     #[test]
-    fn commands_of_later_fail_and_misspelt_ones_are_usage() {
-        let command =
-            |unknown| CliError::Argv(ArgvError::Command { name: "plan".to_owned(), unknown });
-        let later = command(Unknown::Later("plan".to_owned()));
-        assert_eq!((later.code(), later.text().as_str()), (1, "mill plan is not built yet"));
-        assert_eq!(command(Unknown::Nothing).code(), 2);
+    fn misspelt_commands_are_usage() {
+        let (name, unknown) = ("plam".to_owned(), Unknown::Nothing);
+        assert_eq!(CliError::Argv(ArgvError::Command { name, unknown }).code(), 2);
     }
 
     #[test]

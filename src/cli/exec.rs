@@ -4,14 +4,13 @@
 //! passes through.
 
 use super::client::{Client, ClientError, Socket, escape};
-use super::ps::is_ended;
 use super::{Context, error::CliError};
 use crate::api::wire::{AllocationView, ExecControl};
 use crate::limits;
 use argh::{ArgsInfo, FromArgs};
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt as _, StreamExt as _};
-use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
+use nix::sys::termios::{LocalFlags, SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
 use std::io::IsTerminal as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -99,22 +98,31 @@ pub(super) async fn allocation(
         Err(ClientError::Api { status: 404, .. }) => return Ok(client.allocation(name).await?.id),
         Err(error) => return Err(error.into()),
     };
-    let Some(chosen) = choose(&service.allocations) else {
-        return Err(CliError::Failed {
-            message: format!("No replica of {name} runs"),
-            hint: Some(format!("See mill ps {name}")),
-        });
-    };
+    let chosen = choose(&service.allocations).ok_or_else(|| nothing_runs(name))?;
     if !context.ui.json {
         context.ui.note(&format!("{} on {}", chosen.id, chosen.node));
     }
     Ok(chosen.id.clone())
 }
 
+/// A service of which nothing runs.
+pub(super) fn nothing_runs(name: &str) -> CliError {
+    CliError::Failed {
+        message: format!("No replica of {name} runs"),
+        hint: Some(format!("See mill ps {name}")),
+    }
+}
+
 /// A healthy one if there is one, else one that runs.
-fn choose(all: &[AllocationView]) -> Option<&AllocationView> {
-    let running = || all.iter().filter(|one| !is_ended(&one.status) && one.status == "running");
-    running().find(|one| one.health == "healthy").or_else(|| running().next())
+pub(super) fn choose(all: &[AllocationView]) -> Option<&AllocationView> {
+    by_health(all).next()
+}
+
+/// Those that run, the healthy ones first.
+pub(super) fn by_health(all: &[AllocationView]) -> impl Iterator<Item = &AllocationView> {
+    let running = all.iter().filter(|one| one.status == "running");
+    let (healthy, others): (Vec<_>, Vec<_>) = running.partition(|one| one.health == "healthy");
+    healthy.into_iter().chain(others)
 }
 
 fn path(args: &ExecArgs, allocation: &str) -> String {
@@ -136,13 +144,24 @@ pub(super) fn size() -> Option<[u16; 2]> {
 }
 
 /// The terminal without its own handling of keys; dropped, it is as before.
-struct Raw(Termios);
+pub(super) struct Raw(Termios);
 
 impl Raw {
+    /// Nothing if standard input is no terminal.
     fn begin() -> Option<Self> {
+        Self::with(cfmakeraw)
+    }
+
+    /// Keys as they are typed, without echo; Ctrl-C still interrupts.
+    pub(super) fn keys() -> Option<Self> {
+        let quiet = LocalFlags::ICANON | LocalFlags::ECHO;
+        Self::with(|terminal| terminal.local_flags.remove(quiet))
+    }
+
+    fn with(change: impl FnOnce(&mut Termios)) -> Option<Self> {
         let before = tcgetattr(std::io::stdin()).ok()?;
         let mut raw = before.clone();
-        cfmakeraw(&mut raw);
+        change(&mut raw);
         tcsetattr(std::io::stdin(), SetArg::TCSANOW, &raw).ok()?;
         Some(Self(before))
     }

@@ -143,7 +143,7 @@ impl MillFile {
 }
 
 /// A config file's text, or why it can't be one.
-fn content(path: &Path) -> Result<String, String> {
+pub(super) fn content(path: &Path) -> Result<String, String> {
     let told = |error: std::io::Error| super::error::unread(&error);
     let file = std::fs::File::open(path).map_err(told)?;
     if file.metadata().is_ok_and(|about| !about.is_file()) {

@@ -32,7 +32,11 @@ pub(super) fn run(args: FmtArgs, context: &Context) -> Result<(), CliError> {
     let formatted = spec::format(&file.name, &file.text)?;
     let changed = formatted != file.text;
     if let (None, false) = (&file.path, args.check) {
-        return context.ui.print(&formatted);
+        let document = json!({ "file": file.name, "changed": changed, "text": formatted });
+        return match context.ui.json {
+            true => context.ui.document(&document),
+            false => context.ui.print(&formatted),
+        };
     }
     if let (Some(path), true, false) = (&file.path, changed, args.check) {
         let failed = |error: io::Error| {

@@ -14,7 +14,7 @@ use futures_util::TryStreamExt;
 use http_body_util::{BodyExt, StreamBody};
 use hyper::Method;
 use hyper::body::Frame;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::io::AsyncRead;
 use tokio_util::io::ReaderStream;
 
@@ -144,11 +144,14 @@ async fn remove(args: RemoveArgs, context: &Context) -> Result<(), CliError> {
         return Err(CliError::usage("Which image?", "mill image list shows them"));
     }
     let client = context.client()?;
+    let mut removed = Vec::new();
     for reference in &args.references {
         client.delete_image(reference).await?;
-        if !context.ui.json {
+        if context.ui.json {
+            removed.push(json!({ "reference": reference, "deleted": true }));
+        } else {
             context.ui.print(&format!("{reference}  removed"))?;
         }
     }
-    Ok(())
+    if context.ui.json { context.ui.document(&removed) } else { Ok(()) }
 }

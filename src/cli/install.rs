@@ -89,7 +89,11 @@ WantedBy=multi-user.target
 pub(super) fn run(args: InstallArgs, context: &Context) -> Result<(), CliError> {
     let there = Path::new("/").join(BINARY);
     if args.print {
-        return context.ui.print(unit(&there).trim_end());
+        let unit = unit(&there);
+        return match context.ui.json {
+            true => context.ui.document(&serde_json::json!({ "unit": unit })),
+            false => context.ui.print(unit.trim_end()),
+        };
     }
     if args.root.is_none() && !Path::new(SYSTEMD).exists() {
         return Err(CliError::Failed {

@@ -135,6 +135,8 @@ mod tests {
             ts: "2026-03-01T12:04:01.220Z".to_owned(),
             stream: stream.to_owned(),
             line: text.to_owned(),
+            bytes: None,
+            open: false,
             allocation: "web-0-k3f9".to_owned(),
             node: "n1".to_owned(),
             access: None,

@@ -27,10 +27,12 @@ mod exec;
 mod file;
 pub mod fmt;
 mod follow;
+mod forward;
 pub mod globals;
 pub mod help;
 mod history;
 mod image;
+mod import;
 mod init;
 mod install;
 mod join;
@@ -57,6 +59,7 @@ mod spawn;
 mod status;
 mod table;
 mod token;
+mod top;
 pub mod ui;
 mod up;
 mod version;
@@ -161,6 +164,7 @@ fn run(command: Command, context: &Context) -> Result<(), CliError> {
         Command::Dev(args) => dev::run(args, context),
         Command::Check(args) => check::run(args, context),
         Command::Fmt(args) => fmt::run(args, context),
+        Command::Import(args) => import::run(args, context),
         Command::Completions(args) => completions::run(args, context),
         Command::Install(args) => install::run(args, context),
         Command::Logout(_) => login::forget(context),
@@ -183,12 +187,14 @@ async fn run_async(command: Command, context: &Context) -> Result<(), CliError> 
         Command::Rebalance(args) => rebalance::run(args, context).await,
         Command::Restart(args) => restart::run(args, context).await,
         Command::Ps(args) => ps::run(args, context).await,
+        Command::Top(args) => top::run(args, context).await,
         Command::Status(args) => status::run(args, context).await,
         Command::Logs(args) => logs::run(args, context).await,
         Command::Cp(args) => cp::run(args, context).await,
         Command::Why(args) => why::run(args, context).await,
         Command::Events(args) => events::run(args, context).await,
         Command::Exec(args) => exec::run(args, context).await,
+        Command::PortForward(args) => forward::run(args, context).await,
         Command::Spawn(args) => spawn::run(args, context).await,
         Command::Kill(args) => spawn::kill(args, context).await,
         Command::Show(args) => show::run(args, context).await,
@@ -212,7 +218,7 @@ async fn run_async(command: Command, context: &Context) -> Result<(), CliError> 
         Command::Clean(args) => clean::run(args, context).await,
         Command::Daemon(_) | Command::Dev(_) | Command::Check(_) => Ok(()),
         Command::Fmt(_) | Command::Completions(_) | Command::Version(_) => Ok(()),
-        Command::Install(_) | Command::Logout(_) => Ok(()),
+        Command::Install(_) | Command::Logout(_) | Command::Import(_) => Ok(()),
     }
 }
 

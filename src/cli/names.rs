@@ -5,9 +5,6 @@
 /// Commands that are another's by a second name.
 const ALIASES: [(&str, &str); 1] = [("deploy", "up")];
 
-/// Commands that are in the plan of the program and not in this build.
-const LATER: &[&str] = &["port-forward", "top", "import"];
-
 /// Commands of other programs, and what does the same here.
 const ELSEWHERE: &[(&str, &str)] = &[
     ("rm", "mill down SERVICE (or mill scale SERVICE 0)"),
@@ -87,8 +84,6 @@ const SECOND: &[(&str, &[&str])] = &[
 /// What a name stands for that no command has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Unknown {
-    /// It comes later.
-    Later(String),
     /// Another command does it.
     Instead(&'static str),
     /// Perhaps this one was meant.
@@ -106,10 +101,6 @@ pub fn canonical(name: &str) -> &str {
 /// Sorts a name that isn't among `commands`; `parent` is empty or the command it follows.
 #[must_use]
 pub fn unknown(parent: &str, name: &str, commands: &[&str]) -> Unknown {
-    let whole = if parent.is_empty() { name.to_owned() } else { format!("{parent} {name}") };
-    if LATER.contains(&whole.as_str()) {
-        return Unknown::Later(whole);
-    }
     let elsewhere = ELSEWHERE.iter().find(|(other, _)| *other == name && parent.is_empty());
     if let Some((_, instead)) = elsewhere {
         return Unknown::Instead(instead);
@@ -119,8 +110,7 @@ pub fn unknown(parent: &str, name: &str, commands: &[&str]) -> Unknown {
     if let Some(same) = second.find(|here| commands.contains(here)) {
         return Unknown::Near((*same).to_owned());
     }
-    let later = LATER.iter().copied().filter(|later| parent.is_empty() && !later.contains(' '));
-    match nearest(name, commands.iter().copied().chain(later)) {
+    match nearest(name, commands.iter().copied()) {
         Some(near) => Unknown::Near(near.to_owned()),
         None => Unknown::Nothing,
     }
@@ -172,12 +162,6 @@ mod tests {
     }
 
     #[test]
-    fn commands_of_later_say_so() {
-        assert_eq!(unknown("", "top", &COMMANDS), Unknown::Later("top".to_owned()));
-        assert_eq!(unknown("image", "top", &["load"]), Unknown::Nothing);
-    }
-
-    #[test]
     fn second_words_of_other_programs_get_the_one_that_is_here() {
         let near = |name: &str| Unknown::Near(name.to_owned());
         assert_eq!(unknown("image", "ls", &["load", "list", "remove"]), near("list"));
@@ -189,7 +173,6 @@ mod tests {
     fn misspelt_names_suggest_the_nearest() {
         assert_eq!(unknown("", "statsu", &COMMANDS), Unknown::Near("status".to_owned()));
         assert_eq!(unknown("", "histroy", &COMMANDS), Unknown::Near("history".to_owned()));
-        assert_eq!(unknown("", "improt", &COMMANDS), Unknown::Near("import".to_owned()));
         assert_eq!(unknown("", "frobnicate", &COMMANDS), Unknown::Nothing);
     }
 

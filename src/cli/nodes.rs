@@ -85,7 +85,10 @@ pub(super) async fn remove(args: RemoveArgs, context: &Context) -> Result<(), Cl
     let question = format!("This removes node {name} from the cluster for good");
     context.ui.confirm(args.yes, &question)?;
     client.remove_node(&name).await?;
-    if context.ui.json { Ok(()) } else { context.ui.print(&format!("{name}  removed")) }
+    match context.ui.json {
+        true => context.ui.document(&serde_json::json!({ "name": name, "deleted": true })),
+        false => context.ui.print(&format!("{name}  removed")),
+    }
 }
 
 fn request(labels: &[String]) -> Result<LabelsRequest, CliError> {

@@ -26,6 +26,9 @@ pub(super) async fn run(args: ScaleArgs, context: &Context) -> Result<(), CliErr
     let before = Before::look(&client).await?;
     let revision = client.scale(&args.service, args.replicas).await?.revision;
     let Some(service) = before.service(&args.service) else {
+        if context.ui.json {
+            return context.ui.document(&serde_json::json!({ "revision": revision }));
+        }
         let text = format!("r{revision} accepted. Follow it: mill up --attach r{revision}");
         return context.ui.print(&text);
     };

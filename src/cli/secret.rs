@@ -6,6 +6,7 @@ use super::image::hidden;
 use super::table::{self, NONE, Table};
 use super::{Context, error::CliError};
 use crate::api::wire::{SecretRequest, SecretView};
+use crate::compose::unquoted;
 use crate::limits::{SECRET_IMPORT_MAX, SECRET_MAX};
 use argh::{ArgsInfo, FromArgs};
 use base64::Engine as _;
@@ -252,31 +253,6 @@ fn dotenv(file: &str, text: &str, prefix: &str) -> Result<BTreeMap<String, Strin
         return Err(CliError::usage(message, "Nothing was set"));
     }
     Ok(found)
-}
-
-/// A value without its quotes; within double ones `\n`, `\"` and `\\` are what they stand for.
-fn unquoted(value: &str) -> String {
-    let inside = |quote: char| value.strip_prefix(quote)?.strip_suffix(quote);
-    if let Some(plain) = inside('\'') {
-        return plain.to_owned();
-    }
-    let Some(escaped) = inside('"') else {
-        let end = value.find(" #").unwrap_or(value.len());
-        return value[..end].trim_end().to_owned();
-    };
-    let (mut out, mut chars) = (String::new(), escaped.chars());
-    while let Some(c) = chars.next() {
-        match (c, c == '\\') {
-            (_, true) => match chars.next() {
-                Some('n') => out.push('\n'),
-                Some('t') => out.push('\t'),
-                Some(other) => out.push(other),
-                None => out.push('\\'),
-            },
-            (c, false) => out.push(c),
-        }
-    }
-    out
 }
 
 /// The value that was given, or is read; a line break at its end doesn't count when it is typed or

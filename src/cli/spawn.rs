@@ -10,8 +10,10 @@ use super::{Context, error::CliError, shown};
 use crate::api::wire::{LogLineView, RunView, SpawnRequest};
 use crate::units::{Bytes, Millis};
 use argh::{ArgsInfo, FromArgs};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use std::collections::BTreeMap;
-use std::io::IsTerminal as _;
+use std::io::{self, IsTerminal as _};
 use std::time::Duration;
 
 /// mill's own failure, as in Docker.
@@ -198,19 +200,27 @@ async fn session(request: &SpawnRequest, context: &Context) -> Result<u8, CliErr
     Ok(code)
 }
 
-/// What the program wrote comes out where the program wrote it.
+/// What the program wrote comes out where the program wrote it, byte for byte; on a terminal,
+/// where control characters would do harm, as people can read it.
 fn print(context: &Context, line: &LogLineView) -> Result<(), CliError> {
+    if context.ui.json {
+        return context.ui.json_line(line);
+    }
     match line.stream.as_str() {
-        _ if context.ui.json => context.ui.json_line(line),
-        "stdout" if context.ui.live => context.ui.print(&shown::line(&line.line)),
-        "stdout" => context.ui.print(&line.line),
-        "stderr" => {
-            let shows = std::io::stderr().is_terminal();
-            context.ui.note(&if shows { shown::line(&line.line) } else { (&line.line).into() });
-            Ok(())
-        }
+        "stdout" => write(&mut io::stdout().lock(), line, context.ui.live),
+        "stderr" => write(&mut io::stderr().lock(), line, io::stderr().is_terminal()),
         _ => Ok(()),
     }
+}
+
+fn write(to: &mut impl io::Write, line: &LogLineView, for_people: bool) -> Result<(), CliError> {
+    let mut bytes = match &line.bytes {
+        _ if for_people => shown::line(&line.line).into_owned().into_bytes(),
+        Some(coded) => STANDARD.decode(coded).unwrap_or_default(),
+        None => line.line.clone().into_bytes(),
+    };
+    bytes.extend((!line.open).then_some(b'\n'));
+    to.write_all(&bytes).and_then(|()| to.flush()).map_err(|source| CliError::Output { source })
 }
 
 /// The exit code, and what is said where the program itself did not fail.
@@ -292,6 +302,29 @@ mod tests {
     fn a_run_that_was_ended_says_after_how_long() {
         let (_, said) = verdict(&ended("timeout", Some(124), ""));
         assert_eq!(said.as_deref(), Some("timed out after 2s"));
+    }
+
+    #[test]
+    fn what_is_written_comes_out_byte_for_byte() {
+        let line = |text: &str, bytes: Option<&[u8]>, open| LogLineView {
+            ts: String::new(),
+            stream: "stdout".to_owned(),
+            line: text.to_owned(),
+            bytes: bytes.map(|bytes| STANDARD.encode(bytes)),
+            open,
+            allocation: String::new(),
+            node: String::new(),
+            access: None,
+        };
+        let mut out = Vec::new();
+        let lines = [
+            line("one", None, false),
+            line("", None, false),
+            line("\u{fffd}", Some(b"\xff\r"), false),
+            line("end", None, true),
+        ];
+        lines.iter().for_each(|line| write(&mut out, line, false).unwrap());
+        assert_eq!(out, b"one\n\n\xff\r\nend");
     }
 
     fn args(names: &[&str]) -> SpawnArgs {

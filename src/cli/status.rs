@@ -199,6 +199,7 @@ pub mod tests {
             replicas: ReplicasView { desired, healthy },
             address: None,
             virtual_address: None,
+            ports: vec![],
             routes: vec![],
             publish: vec![],
             traffic: None,

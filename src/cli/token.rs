@@ -75,7 +75,10 @@ pub(super) async fn run(args: TokenArgs, context: &Context) -> Result<(), CliErr
         TokenCommand::List(_) => list(context).await,
         TokenCommand::Revoke(args) => {
             context.client()?.revoke_token(&args.id).await?;
-            if ui.json { Ok(()) } else { ui.print(&format!("{}  revoked", args.id)) }
+            match ui.json {
+                true => ui.document(&serde_json::json!({ "id": args.id, "deleted": true })),
+                false => ui.print(&format!("{}  revoked", args.id)),
+            }
         }
     }
 }

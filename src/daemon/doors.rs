@@ -19,6 +19,7 @@ use crate::node::oci::docker_config::Login;
 use crate::node::oci::pull::Pulls;
 use crate::scheduler::revise::ResolveError;
 use crate::secret::Sealed;
+use crate::units::Millis;
 use futures_util::future::BoxFuture;
 use std::collections::BTreeMap;
 use std::io;
@@ -225,6 +226,7 @@ fn fault(error: &ImageError) -> StoreError {
     match error {
         ImageError::Reference { .. }
         | ImageError::BadArchive { .. }
+        | ImageError::Artifact { .. }
         | ImageError::BadManifest { .. }
         | ImageError::WrongArchitecture { .. }
         | ImageError::WrongDigest { .. }
@@ -239,7 +241,11 @@ fn translate(reference: String, error: &ImageError) -> ResolveError {
     match error {
         ImageError::NotFound { .. } => ResolveError::NotFound { reference },
         ImageError::Unauthorized { .. } => ResolveError::Denied { reference, reason },
+        ImageError::RateLimited { wait, .. } => {
+            ResolveError::Limited { reference, reason, wait: Millis::from(*wait) }
+        }
         ImageError::Reference { .. }
+        | ImageError::Artifact { .. }
         | ImageError::BadManifest { .. }
         | ImageError::WrongArchitecture { .. }
         | ImageError::WrongDigest { .. } => ResolveError::Invalid { reference, reason },

@@ -267,8 +267,8 @@ impl Deploy {
     fn is_next(&self) -> bool {
         let mut services = self.services.values().filter_map(WorkloadSpec::service);
         services.any(|service| {
-            let is_plain = service.routes.iter().all(|route| route.options.is_plain());
-            !is_plain || service.update.canary.is_some()
+            let has_options = service.routes.iter().any(|route| !route.options.is_plain());
+            has_options || service.update.canary.is_some() || service.health.host.is_some()
         })
     }
 }

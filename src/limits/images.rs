@@ -21,3 +21,8 @@ pub const IMAGES_ANSWER_MAX: usize = 16 << 20;
 pub const LENT_SILENCE: Duration = Duration::from_secs(30);
 /// After a loaded image could not be fetched to have a copy, it is tried again this much later.
 pub const COPY_AGAIN: Duration = Duration::from_secs(60);
+
+/// Indexes that lead to an image at most, one within the other.
+pub const INDEX_DEPTH: usize = 3;
+/// Documents that are looked at for it.
+pub const INDEX_TRIED: usize = 16;

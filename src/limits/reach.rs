@@ -43,3 +43,6 @@ pub const NODE_NOTES: usize = 8;
 pub const LINES_SILENCE: Duration = Duration::from_secs(35);
 const _: () = assert!(LINES_SILENCE.as_secs() > 2 * super::SSE_COMMENT.as_secs());
 const _: () = assert!(USAGE_OLD.as_secs() > USAGE_INTERVAL.as_secs());
+
+/// A container's port takes a connection that is passed on within so long.
+pub const FORWARD_CONNECT: Duration = Duration::from_secs(5);

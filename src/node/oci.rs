@@ -6,12 +6,16 @@
 pub mod challenge;
 pub mod docker_config;
 pub mod image;
+mod platform;
 pub mod pull;
+mod search;
 pub mod seccomp;
 mod spec;
 pub mod user;
 
-pub use image::{ImageConfig, ImageFile, Index, Manifest, Platform};
+pub use image::{ImageConfig, ImageFile, Index, Manifest};
+pub use platform::Platform;
+pub use search::{Candidate, Search, Unfound};
 pub use spec::{BindMount, CgroupVersion, Context, SpecError, runtime_spec};
 pub use user::{Account, UserError, resolve_user};
 

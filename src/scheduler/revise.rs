@@ -20,6 +20,7 @@ use crate::id::{AppName, Digest, Revision, WorkloadName};
 use crate::limits::{REPLICAS_MAX, REVISIONS_PER_APP};
 use crate::node::image_replication;
 use crate::spec::model::{RunSpec, Spec};
+use crate::units::Millis;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -148,6 +149,16 @@ pub enum ResolveError {
         /// Where it is.
         reason: String,
     },
+    /// The registry wants to be left alone for a while.
+    #[error("{reason}")]
+    Limited {
+        /// The image.
+        reference: String,
+        /// What it said.
+        reason: String,
+        /// For how long.
+        wait: Millis,
+    },
     /// The registry can't be reached or doesn't work.
     #[error("{reason}")]
     Unreachable {
@@ -161,7 +172,7 @@ pub enum ResolveError {
 impl ResolveError {
     /// It may be otherwise in a while, without anybody changing the image.
     fn is_passing(&self) -> bool {
-        matches!(self, Self::Unreachable { .. } | Self::Lost { .. })
+        matches!(self, Self::Unreachable { .. } | Self::Lost { .. } | Self::Limited { .. })
     }
 }
 
@@ -229,6 +240,15 @@ pub fn references(spec: &Spec) -> BTreeSet<String> {
     let services = spec.services.values().map(|service| &service.run);
     let tasks = spec.tasks.values().map(|task| &task.run);
     services.chain(tasks).map(|run| run.image.clone()).collect()
+}
+
+/// Whether something runs by that reference, so that its digest is known without its registry.
+#[must_use]
+pub fn is_kept(state: &State, reference: &str) -> bool {
+    state.apps.values().any(|app| {
+        let mut names = app.services.keys().chain(app.tasks.keys());
+        names.any(|name| kept_digest(state, app, name, reference).is_some())
+    })
 }
 
 /// The revision that a file makes of its app. With the registry down, what has the same image as

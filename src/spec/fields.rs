@@ -68,7 +68,7 @@ pub(super) const REPEATED: &[&str] = &[
 pub(super) fn properties(field: &str) -> &'static [&'static str] {
     match field {
         "port" => &["name"],
-        "health" => &["tcp", "exec", "interval", "timeout", "grace"],
+        "health" => &["tcp", "exec", "interval", "timeout", "grace", "host"],
         "route" => &[
             "path", "port", "upstream", "redirect", "strip", "to", "timeout", "body-max", "auth",
             "sticky", "compress", "allow", "limit", "hsts", "wait", "log",

@@ -23,6 +23,7 @@ pub use model::Spec;
 pub use nearest::nearest;
 pub use parsed::{FromFile, Parsed, Reference, Target};
 pub use report::{Detail, Problem, Report, Source, Span};
+pub use slips::quoted;
 pub use unsupported::unsupported;
 
 use crate::limits::FILE_MAX;

@@ -182,6 +182,9 @@ pub struct HealthSpec {
     pub timeout: Millis,
     /// Failures in this time after the start do not count; default 30 s.
     pub grace: Millis,
+    /// The name that HTTP asks for; absent: the first route's host, else the service's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
 }
 
 /// A host port that every node running a replica opens.

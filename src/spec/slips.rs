@@ -41,7 +41,8 @@ pub(super) fn fixed(source: &Source, token: Token) -> Cow<'_, str> {
 }
 
 /// A text in quotes.
-pub(super) fn quoted(text: &str) -> String {
+#[must_use]
+pub fn quoted(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 2);
     out.push('"');
     for c in text.chars() {

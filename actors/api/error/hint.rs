@@ -19,10 +19,7 @@ impl ApiError {
             Self::Token(TokenError::Unknown) => "list the tokens: mill token list",
             Self::Token(TokenError::Expired) => "make another: mill token create --role ROLE",
             Self::LocalOnly => "run the command on the machine itself, as root",
-            Self::NoRoute { later: Some(what), .. } => {
-                return Some(format!("this build has no {what} yet"));
-            }
-            Self::NoRoute { later: None, .. } => "the routes are listed at /v1/openapi.json",
+            Self::NoRoute { .. } => "the routes are listed at /v1/openapi.json",
             Self::NotFound { what, .. } => return lists(what).map(str::to_owned),
             Self::NoMethod { allowed, .. } => {
                 let all: Vec<&str> = allowed.iter().map(Method::as_str).collect();

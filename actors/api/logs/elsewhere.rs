@@ -13,6 +13,8 @@ use crate::api::wire::LogLineView;
 use crate::fsm::model::Role;
 use crate::id::{AllocId, NodeId};
 use crate::limits;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::BytesMut;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
@@ -36,6 +38,12 @@ pub(super) enum Said {
         stream: Stream,
         /// Its text.
         line: String,
+        /// Its bytes in base64, if they are no text.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        bytes: Option<String>,
+        /// No newline stands behind it.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        open: bool,
         /// Whose it is.
         allocation: String,
     },
@@ -48,8 +56,10 @@ pub(super) enum Said {
 impl From<Event> for Said {
     fn from(event: Event) -> Self {
         match event {
-            Event::Line(LogLine { ts, stream, line, allocation, .. }) => {
-                Self::Line { ts: ts.0, stream, line, allocation: allocation.to_string() }
+            Event::Line(LogLine { ts, stream, line, bytes, open, allocation, .. }) => {
+                let bytes = bytes.map(|bytes| STANDARD.encode(bytes));
+                let allocation = allocation.to_string();
+                Self::Line { ts: ts.0, stream, line, bytes, open, allocation }
             }
             Event::CaughtUp => Self::CaughtUp,
         }
@@ -236,7 +246,8 @@ impl Reading {
             Said::End => return Ok(true),
             Said::CaughtUp if std::mem::replace(&mut self.caught_up, true) => return Ok(false),
             Said::CaughtUp => Event::CaughtUp,
-            Said::Line { ts, stream, line, allocation } => {
+            Said::Line { ts, stream, line, bytes, open, allocation } => {
+                let bytes = bytes.and_then(|text| STANDARD.decode(text).ok());
                 let (ts, allocation) = (LogTime(ts), AllocId::from(allocation));
                 // Each allocation's times increase.
                 if self.last.get(&allocation).is_some_and(|last| *last >= ts) {
@@ -244,7 +255,7 @@ impl Reading {
                 }
                 self.last.insert(allocation.clone(), ts);
                 let node = Some(Arc::clone(&self.name));
-                Event::Line(LogLine { ts, stream, line, allocation, node })
+                Event::Line(LogLine { ts, stream, line, bytes, open, allocation, node })
             }
         };
         self.sender.send(event).await.map_err(|_| Gone)?;

@@ -16,6 +16,8 @@ use crate::fsm::model::Role;
 use crate::id::{AllocId, NodeId};
 use crate::limits;
 use crate::node::ingress::access;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use futures_util::StreamExt as _;
 use futures_util::stream::SelectAll;
 use std::collections::BTreeSet;
@@ -216,6 +218,8 @@ impl Following {
                 ts: time.to_string(),
                 stream: EVENT.to_owned(),
                 line: text,
+                bytes: None,
+                open: false,
                 allocation: allocation.id.to_string(),
                 node: views::node_name(&view.state, allocation.node),
                 access: None,
@@ -238,7 +242,7 @@ impl Following {
             Event::CaughtUp if self.others.is_some() => return Ok(()),
             event => return feed.send(None, "", &Said::from(event)).await,
         };
-        let LogLine { ts, stream, line, allocation, node } = line;
+        let LogLine { ts, stream, line, bytes, open, allocation, node } = line;
         let id = ts.0.to_string();
         let data = LogLineView {
             ts: ts.to_string(),
@@ -249,6 +253,8 @@ impl Following {
             }
             .to_owned(),
             line,
+            bytes: bytes.map(|bytes| STANDARD.encode(bytes)),
+            open,
             allocation: allocation.to_string(),
             node: node.map_or_else(|| self.node.clone(), |node| node.to_string()),
             access: None,
@@ -264,6 +270,8 @@ pub(super) fn note(node: &str, line: String) -> LogLineView {
         ts: now().to_string(),
         stream: EVENT.to_owned(),
         line,
+        bytes: None,
+        open: false,
         allocation: String::new(),
         node: node.to_owned(),
         access: None,

@@ -3,7 +3,7 @@
 //! Owns that nothing else is asked for: none of these asks a third node, so that no request goes
 //! round. Never part of the API that clients see.
 
-use super::super::{exec, files, images, lend, logs, mesh, usage, volume_data};
+use super::super::{exec, files, forward, images, lend, logs, mesh, usage, volume_data};
 use super::parts::{LOG_QUERY, change, forget, get, parameter};
 use super::{Gives, Route, Takes, Verb, shape};
 use crate::api::wire;
@@ -25,6 +25,17 @@ pub static MEMBER_ROUTES: &[Route] = &[
             |c, r| Box::pin(exec::here(c, r)),
             Gives::Nothing,
             "A program in a container of this node",
+        )
+    },
+    Route {
+        role: Some(Role::Deploy),
+        query: &[parameter("port", "")],
+        status: 101,
+        ..get(
+            "/v1/allocations/{id}/port-forward",
+            |c, r| Box::pin(forward::here(c, r)),
+            Gives::Nothing,
+            "A connection to a container of this node",
         )
     },
     Route {

@@ -2,7 +2,7 @@
 //!
 //! Never answers a request itself.
 
-use super::super::read;
+use super::super::{forward, read};
 use super::{Gives, Handler, Parameter, Route, Shape, Takes, Verb, shape};
 use crate::api::wire;
 use crate::fsm::model::Role;
@@ -117,3 +117,17 @@ pub(super) const LIST_ROUTES: Route = get(
     Gives::List(shape::<wire::RouteView>()),
     "The routes, with the requests that they got",
 );
+
+/// `GET /v1/allocations/{id}/port-forward`.
+pub(super) const PORT_FORWARD: Route = Route {
+    role: Some(Role::Deploy),
+    query: &[parameter("port", "its number, or the service's name for it; else the main one")],
+    status: 101,
+    ..get(
+        "/v1/allocations/{id}/port-forward",
+        |c, r| Box::pin(forward::forward(c, r)),
+        Gives::Nothing,
+        "A connection to a container's port, over a WebSocket; the first byte of a frame says what \
+         it is: 0 to the container, 1 from it, 3 JSON eof or exit",
+    )
+};

@@ -8,8 +8,8 @@ use super::super::{
 };
 use super::kept::KEPT;
 use super::parts::{
-    DEPLOY_EVENTS, LIST_ROUTES, LOG_QUERY, MOVES, RESTORE_QUERY, change, forget, get, of_node, own,
-    parameter,
+    DEPLOY_EVENTS, LIST_ROUTES, LOG_QUERY, MOVES, PORT_FORWARD, RESTORE_QUERY, change, forget, get,
+    of_node, own, parameter,
 };
 use super::{Gives, Route, Takes, Verb, shape};
 use crate::api::wire;
@@ -372,6 +372,7 @@ const MAIN: &[Route] = &[
              it is: 0 stdin, 1 stdout, 2 stderr, 3 JSON resize, eof or exit",
         )
     },
+    PORT_FORWARD,
     Route {
         role: Some(Role::Admin),
         query: &[parameter("path", "the file or folder in the container")],

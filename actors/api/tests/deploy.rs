@@ -317,3 +317,16 @@ async fn a_change_that_may_have_been_carried_out_is_marked() {
     assert_eq!((answer.status, answer.header("mill-unconfirmed")), (503, "true"));
     assert_eq!(node.shared.lock().unwrap().state.tokens.len(), before + 1, "it was carried out");
 }
+
+#[tokio::test]
+async fn a_registry_that_limits_its_rate_is_waited_for() {
+    let node = Node::start().await;
+    node.images.limit("nginx:1");
+    let json = node.local().header("accept", "application/json");
+    assert_eq!(json.send("POST", "/v1/deploy", FILE).await.status, 202);
+    node.finish(1, DeployStatus::Succeeded);
+    // What has its digest already goes without.
+    node.images.limit("nginx:1");
+    let same = json.send("POST", "/v1/deploy", FILE).await;
+    assert_eq!((same.status, same.json::<RevisionView>().revision), (202, 1));
+}

@@ -70,7 +70,7 @@ pub enum Failed {
     #[error(transparent)]
     Containerd(#[from] containerd::Error),
     /// The container's own files.
-    #[error("can't write {path}", path = path.display())]
+    #[error("can't write {path}: {source}", path = path.display())]
     Files {
         /// Where.
         path: PathBuf,

@@ -4,6 +4,7 @@
 
 use super::error::Failed;
 use crate::actors::platform::Platform;
+use crate::actors::platform::image::{Image, Owner};
 use crate::actors::platform::{logs, permissions};
 use crate::allocation::Ended;
 use crate::id::{AllocId, Attempt};
@@ -49,13 +50,15 @@ pub(super) async fn write(
     Ok(names.map(mount).to_vec())
 }
 
-/// Makes the ephemeral volumes that are not there yet, owned by the container's user. They last as
-/// long as the allocation: over its restarts, and no longer.
+/// Makes the ephemeral volumes that are not there yet: with owner and mode of the image's folder in
+/// their place, or without one owned by the container's user. They last as long as the allocation:
+/// over its restarts, and no longer.
 pub(super) async fn volumes(
     platform: &Platform,
     id: &AllocId,
     volumes: &[VolumeSpec],
     [uid, gid]: [u32; 2],
+    image: &Image,
 ) -> Result<Vec<BindMount>, Failed> {
     let above = folder(platform, id).join("volumes");
     let mounts: Vec<BindMount> = volumes
@@ -67,15 +70,20 @@ pub(super) async fn volumes(
             read_only: false,
         })
         .collect();
-    let wanted: Vec<PathBuf> = mounts.iter().map(|mount| mount.source.clone()).collect();
+    let mut wanted = mounts.clone();
+    wanted.retain(|mount| !mount.source.exists());
+    let targets = wanted.iter().map(|mount| mount.target.clone()).collect();
+    let owners = platform.images.owners(image, targets).await?;
     let make = move || {
-        for path in wanted.into_iter().filter(|path| !path.exists()) {
+        for BindMount { source, target, .. } in wanted {
+            let own = Owner { uid, gid, mode: 0o755 };
+            let Owner { uid, gid, mode } = owners.get(&target).copied().unwrap_or(own);
             // Under its own name only once it is complete.
-            let partial = path.with_extension("new");
+            let partial = source.with_extension("new");
             permissions::make(&partial)?;
-            set_mode(&partial, 0o755)?;
             std::os::unix::fs::chown(&partial, Some(uid), Some(gid))?;
-            std::fs::rename(&partial, &path)?;
+            set_mode(&partial, mode)?;
+            std::fs::rename(&partial, &source)?;
         }
         Ok(())
     };

@@ -123,7 +123,7 @@ impl Job {
         let user = run.user.as_deref().unwrap_or(&image.config.user);
         let account = resolve_user(user, &image.passwd, &image.group)?;
         let owner = [account.uid, account.gid];
-        mounts.extend(files::volumes(platform, &self.id, &run.volumes, owner).await?);
+        mounts.extend(files::volumes(platform, &self.id, &run.volumes, owner, image).await?);
         mounts.extend(files::persistent(platform, run, owner).await?);
         let id = self.container(attempt);
         let given = given::give(platform, &self.id, &id, run, &account).await?;
@@ -214,7 +214,16 @@ impl Job {
             let (execs, id) = (&self.platform.execs, self.container(attempt));
             return health::exec(execs, &id, argv, health.timeout.duration()).await;
         }
-        health::probe(health, self.address, self.main_port()).await
+        let host = self.probed_host(health);
+        health::probe(health, &host, self.address, self.main_port()).await
+    }
+
+    /// The name that an HTTP probe asks for: the file's, the first route's, or the service's.
+    fn probed_host(&self, health: &HealthSpec) -> String {
+        let routes = self.spec.spec.service().map(|service| service.routes.as_slice());
+        let mut hosts = routes.unwrap_or_default().iter().map(|route| &route.host);
+        let routed = hosts.find(|host| !host.starts_with('*'));
+        health.host.as_ref().or(routed).cloned().unwrap_or_else(|| self.workload.to_string())
     }
 
     /// Makes sure that a container which was adopted still has its network, and none of the
@@ -318,6 +327,7 @@ pub fn terms(spec: &WorkloadSpec) -> crate::allocation::Terms {
                 interval: Millis::secs(10),
                 timeout: Millis::secs(2),
                 grace: Millis(0),
+                host: None,
             },
             restarts: false,
             timeout: Some(task.timeout),

@@ -92,7 +92,7 @@ pub enum Error {
         seconds: u64,
     },
     /// The container's description can't be written down.
-    #[error("can't write the container's runtime spec")]
+    #[error("can't write the container's runtime spec: {0}")]
     Encode(#[from] serde_json::Error),
 }
 

@@ -14,7 +14,7 @@ use crate::fsm::loaded::Pin;
 use crate::id::Digest;
 use crate::limits;
 use crate::node::oci::image::{Descriptor, Document, MANIFEST_TYPES, document, sha256};
-use crate::node::oci::{ImageFile, Index, Platform};
+use crate::node::oci::{Candidate, ImageFile, Index, Platform, Search};
 use crate::spec::image::Reference;
 use bytes::Bytes;
 use entries::Part;
@@ -240,6 +240,7 @@ fn layer(stored: &Stored) -> Descriptor {
         media_type: stored.layer.to_owned(),
         digest: stored.digest.clone(),
         size: stored.size,
+        artifact_type: None,
         platform: None,
         annotations: None,
     }
@@ -266,7 +267,7 @@ fn assemble(config: &Stored, layers: Vec<Descriptor>) -> Result<Resolved, ImageE
     let top = sha256(&text);
     Ok(Resolved {
         top: top.clone(),
-        index: None,
+        indexes: Vec::new(),
         manifest_text: (top, text),
         manifest,
         config_text,
@@ -293,25 +294,36 @@ fn oci(files: &Files, text: &[u8]) -> Result<Vec<(Reference, Resolved)>, ImageEr
 
 fn layout(files: &Files, image: &Reference, entry: &Descriptor) -> Result<Resolved, ImageError> {
     let wrong = |error: serde_json::Error| bad(&error.to_string());
-    let text = blob_text(files, &entry.digest)?;
-    let (index, manifest_text, manifest) = match document(&text).map_err(wrong)? {
-        Document::Image(manifest) => (None, (entry.digest.clone(), text), manifest),
-        Document::Index(index) => {
-            let chosen = super::pull::choose(image, &index)?;
-            let inner = blob_text(files, &chosen)?;
-            let Document::Image(manifest) = document(&inner).map_err(wrong)? else {
-                return Err(bad("an index within an index"));
-            };
-            (Some(text), (chosen, inner), manifest)
+    let mut search = Search::new(Platform::host(), entry.digest.clone());
+    loop {
+        let Some(at) = search.next() else { return Err(super::pull::unfound(image, search)) };
+        // An archive may have one platform only, and name others.
+        let text = match blob_text(files, &at.digest) {
+            Err(_) if !at.indexes.is_empty() => continue,
+            text => text?,
+        };
+        let manifest = match document(&text).map_err(wrong)? {
+            Document::Index(index) => {
+                search.enter(at, text, &index);
+                continue;
+            }
+            Document::Image(manifest) => manifest,
+        };
+        if !search.is_image(&manifest) {
+            continue;
         }
-    };
-    for layer in &manifest.layers {
-        blob(files, &layer.digest)?;
+        let config_text = blob_text(files, &manifest.config.digest)?;
+        let file = ImageFile::parse(&config_text).map_err(wrong)?;
+        if !search.runs(&file.platform) {
+            continue;
+        }
+        for layer in &manifest.layers {
+            blob(files, &layer.digest)?;
+        }
+        let (top, Candidate { digest, indexes }) = (entry.digest.clone(), at);
+        let manifest_text = (digest, text);
+        return Ok(Resolved { top, indexes, manifest_text, manifest, config_text, file });
     }
-    let config_text = blob_text(files, &manifest.config.digest)?;
-    let file = ImageFile::parse(&config_text).map_err(wrong)?;
-    let top = entry.digest.clone();
-    Ok(Resolved { top, index, manifest_text, manifest, config_text, file })
 }
 
 fn check(image: &Reference, resolved: &Resolved) -> Result<(), ImageError> {

@@ -153,6 +153,14 @@ pub enum ImageError {
         /// What is wrong with it.
         reason: String,
     },
+    /// It is something else than an image.
+    #[error("{reference} is no image but an artifact of the type {kind}: it can't run")]
+    Artifact {
+        /// Which.
+        reference: String,
+        /// Its type.
+        kind: String,
+    },
     /// Built for other machines.
     #[error(
         "{reference} is built for {have}, this node is {want}. Build: docker build \

@@ -14,14 +14,14 @@ use crate::id::Digest;
 use crate::limits;
 use crate::node::oci::image::{Descriptor, Document, INDEX_TYPES, MANIFEST_TYPES, document};
 use crate::node::oci::pull::LayerPull;
-use crate::node::oci::{ImageFile, Index, Manifest, Platform};
+use crate::node::oci::{Candidate, ImageFile, Manifest, Platform, Search, Unfound};
 use crate::spec::image::Reference;
 use bytes::{Bytes, BytesMut};
 use std::sync::Arc;
 use std::time::Instant;
 use tokio::task::JoinSet;
 
-/// How often a blob's transfer is taken up again where it broke off.
+/// How often a blob's transfer is taken up again where it broke off, without getting much further.
 const RESUMES: u32 = 2;
 
 /// The documents of an image for this machine.
@@ -29,8 +29,8 @@ const RESUMES: u32 = 2;
 pub(super) struct Resolved {
     /// What the reference leads to: index or manifest.
     pub top: Digest,
-    /// The index, if it is one.
-    pub index: Option<Bytes>,
+    /// The indexes that lead to the manifest, the outermost first.
+    pub indexes: Vec<(Digest, Bytes)>,
     /// The manifest's digest and text.
     pub manifest_text: (Digest, Bytes),
     pub manifest: Manifest,
@@ -41,8 +41,8 @@ pub(super) struct Resolved {
 impl Resolved {
     /// What the image record points at.
     pub fn target(&self) -> (Digest, &'static str, u64) {
-        let (text, kind) = match &self.index {
-            Some(text) => (text, INDEX_TYPES[0]),
+        let (text, kind) = match self.indexes.first() {
+            Some((_, text)) => (text, INDEX_TYPES[0]),
             None => (&self.manifest_text.1, MANIFEST_TYPES[0]),
         };
         (self.top.clone(), media_type(text).unwrap_or(kind), text.len() as u64)
@@ -91,24 +91,32 @@ impl Inner {
             return Ok(known);
         }
         let bad = |error: serde_json::Error| bad_manifest(image, &error.to_string());
-        let text = origin.document(self, image, top).await?;
-        let (index, manifest_text, manifest) = match document(&text).map_err(bad)? {
-            Document::Image(manifest) => (None, (top.clone(), text), manifest),
-            Document::Index(index) => {
-                let digest = choose(image, &index)?;
-                let inner = origin.document(self, image, &digest).await?;
-                let Document::Image(manifest) = document(&inner).map_err(bad)? else {
-                    return Err(bad_manifest(image, "an index within an index"));
-                };
-                (Some(text), (digest, inner), manifest)
+        let mut search = Search::new(Platform::host(), top.clone());
+        let found = loop {
+            let Some(at) = search.next() else { return Err(unfound(image, search)) };
+            let text = origin.document(self, image, &at.digest).await?;
+            let manifest = match document(&text).map_err(bad)? {
+                Document::Index(index) => {
+                    search.enter(at, text, &index);
+                    continue;
+                }
+                Document::Image(manifest) => manifest,
+            };
+            if !search.is_image(&manifest) {
+                continue;
+            }
+            let config_text = origin.config(self, image, &manifest).await?;
+            let file = ImageFile::parse(&config_text).map_err(bad)?;
+            if search.runs(&file.platform) {
+                break (at, text, manifest, config_text, file);
             }
         };
-        let config_text = origin.config(self, image, &manifest).await?;
-        let file = ImageFile::parse(&config_text).map_err(bad)?;
+        let (Candidate { digest, indexes }, text, manifest, config_text, file) = found;
         check(image, &file, &manifest)?;
+        let manifest_text = (digest, text);
         let top = top.clone();
         let resolved =
-            Arc::new(Resolved { top, index, manifest_text, manifest, config_text, file });
+            Arc::new(Resolved { top, indexes, manifest_text, manifest, config_text, file });
         self.remember(&resolved);
         Ok(resolved)
     }
@@ -196,10 +204,12 @@ impl Inner {
         }));
         let (digest, text) = &resolved.manifest_text;
         store::put(containerd, lease, digest, text.clone(), &parts).await?;
-        if let Some(text) = &resolved.index {
+        let mut below = digest;
+        for (digest, text) in resolved.indexes.iter().rev() {
             let label = "containerd.io/gc.ref.content.m.0".to_owned();
-            let labels = Labels::from([(label, digest.to_string())]);
-            store::put(containerd, lease, &resolved.top, text.clone(), &labels).await?;
+            let labels = Labels::from([(label, below.to_string())]);
+            store::put(containerd, lease, digest, text.clone(), &labels).await?;
+            below = digest;
         }
         records::write(containerd, image, resolved, from).await?;
         if from.is_loaded() {
@@ -243,9 +253,13 @@ impl Inner {
         tell(writer.offset);
         let mut resumes = 0;
         while writer.offset < blob.size {
+            let before = writer.offset;
             match self.stream(source, writer, blob, tell).await {
                 Ok(()) => {}
-                Err(ImageError::BrokenOff { .. }) if resumes < RESUMES => resumes += 1,
+                Err(ImageError::BrokenOff { .. }) if resumes < RESUMES => {
+                    let got_on = writer.offset >= before + limits::BLOB_SLOWEST.0;
+                    resumes = if got_on { 0 } else { resumes + 1 };
+                }
                 Err(error) => return Err(error),
             }
         }
@@ -267,13 +281,21 @@ impl Inner {
         let mut buffer = BytesMut::new();
         let mut pace = Pace::new();
         loop {
-            let piece = answer.next(image, digest).await?;
-            let ended = piece.is_none();
-            let piece = piece.unwrap_or_default();
-            if !ended && pace.is_slow(piece.len() as u64) {
-                return Err(broken_off(image, digest, SLOW));
+            let mut piece = answer.next(image, digest).await;
+            if let Ok(Some(bytes)) = &piece
+                && pace.is_slow(bytes.len() as u64)
+            {
+                piece = Err(broken_off(image, digest, SLOW));
             }
-            buffer.extend_from_slice(&piece);
+            let ended = !matches!(piece, Ok(Some(_)));
+            let broken = match piece {
+                Ok(bytes) => {
+                    buffer.extend_from_slice(&bytes.unwrap_or_default());
+                    None
+                }
+                // What came before counts: it isn't fetched again.
+                Err(error) => Some(error),
+            };
             if buffer.len() >= limits::BLOB_CHUNK || (ended && !buffer.is_empty()) {
                 let data = buffer.split().freeze();
                 let length = data.len() as u64;
@@ -284,6 +306,9 @@ impl Inner {
                 written.map_err(|status| writer.told(&image.to_string(), status))?;
                 offset += length;
                 tell(offset);
+            }
+            if let Some(error) = broken {
+                return Err(error);
             }
             if ended {
                 let short = || broken_off(image, digest, "it ended before its end");
@@ -320,15 +345,19 @@ type Source<'a> = (&'a Reference, &'a Origin);
 /// Tells how much of a layer is there.
 type Tell<'a> = &'a (dyn Fn(u64) + Sync);
 
-pub(super) fn choose(image: &Reference, index: &Index) -> Result<Digest, ImageError> {
-    let want = Platform::host();
-    match index.choose(&want) {
-        Some(found) => Ok(found.digest.clone()),
-        None => {
-            let have: Vec<String> = index.platforms().iter().map(Platform::to_string).collect();
-            let have = if have.is_empty() { "no platform".to_owned() } else { have.join(", ") };
-            Err(ImageError::WrongArchitecture { reference: image.to_string(), have, want })
+/// Why an image isn't to be had, though it is there.
+pub(super) fn unfound(image: &Reference, search: Search) -> ImageError {
+    let reference = image.to_string();
+    match search.unfound() {
+        Unfound::Platforms(have) => {
+            let (host, mut want) = (Platform::host(), Platform::host());
+            want.variant = None;
+            // The variant matters only where all else fits.
+            let want = if have.contains(&want.to_string()) { host } else { want };
+            ImageError::WrongArchitecture { reference, have, want }
         }
+        Unfound::Artifact(kind) => ImageError::Artifact { reference, kind },
+        Unfound::Deep => bad_manifest(image, "indexes within indexes, and no image in them"),
     }
 }
 
@@ -337,11 +366,6 @@ pub(super) fn check(
     file: &ImageFile,
     manifest: &Manifest,
 ) -> Result<(), ImageError> {
-    let want = Platform::host();
-    if !file.platform.runs_on(&want) {
-        let (reference, have) = (image.to_string(), file.platform.to_string());
-        return Err(ImageError::WrongArchitecture { reference, have, want });
-    }
     if file.diff_ids.len() != manifest.layers.len() {
         return Err(bad_manifest(image, "manifest and configuration differ in their layers"));
     }

@@ -164,7 +164,7 @@ impl Cursor {
         if reached.is_some() && next != from {
             let count = next.sequence - from.sequence;
             let note = format!("{count} files left out: they were rotated away before being read");
-            emit((0, Stream::Mill, note.into_bytes()));
+            emit(Joined::note(0, note));
         }
         let offset = self.start.filter(|(start, _)| *start == next).map_or(0, |(_, offset)| offset);
         let joiner = self.positions.remove(&attempt).map(|old| old.joiner).unwrap_or_default();
@@ -197,7 +197,7 @@ impl Position {
                 Header::Unknown => {
                     self.skip = true;
                     let note = "a log file left out: its format isn't known to this version";
-                    emit((0, Stream::Mill, note.into()));
+                    emit(Joined::note(0, note));
                     return Ok(false);
                 }
             }

@@ -6,7 +6,8 @@
 //! ```
 //! A record is: nanoseconds since 1970 UTC (strictly increasing within an attempt), the stream
 //! (`o` stdout, `e` stderr, `m` mill itself), the part (`F` a whole line, `B` `C` `E` begin, middle
-//! and end of a long one), then the bytes as the container wrote them, without the newline.
+//! and end of a long one, `f` and `e` for `F` and `E` where the stream ended without a newline),
+//! then the bytes as the container wrote them, without the newline.
 //!
 //! Pure: never touches a file or a clock.
 
@@ -87,6 +88,10 @@ pub enum Part {
     Continue,
     /// Its end.
     End,
+    /// A whole line that no newline ends: the last of its stream.
+    FullOpen,
+    /// The end of a long one, likewise.
+    EndOpen,
 }
 
 /// One record of a log file.
@@ -153,6 +158,8 @@ impl Part {
             Self::Begin => b'B',
             Self::Continue => b'C',
             Self::End => b'E',
+            Self::FullOpen => b'f',
+            Self::EndOpen => b'e',
         }
     }
 
@@ -162,6 +169,8 @@ impl Part {
             b'B' => Some(Self::Begin),
             b'C' => Some(Self::Continue),
             b'E' => Some(Self::End),
+            b'f' => Some(Self::FullOpen),
+            b'e' => Some(Self::EndOpen),
             _ => None,
         }
     }
@@ -169,13 +178,19 @@ impl Part {
     /// Whether a line begins with this part.
     #[must_use]
     pub const fn begins_line(self) -> bool {
-        matches!(self, Self::Full | Self::Begin)
+        matches!(self, Self::Full | Self::FullOpen | Self::Begin)
     }
 
     /// Whether a line is whole after this part.
     #[must_use]
     pub const fn ends_line(self) -> bool {
-        matches!(self, Self::Full | Self::End)
+        matches!(self, Self::Full | Self::End) || self.is_open()
+    }
+
+    /// Whether no newline stands behind this part, and none will.
+    #[must_use]
+    pub const fn is_open(self) -> bool {
+        matches!(self, Self::FullOpen | Self::EndOpen)
     }
 }
 
@@ -258,7 +273,7 @@ impl Splitter {
     /// At the end of the stream: gives out a last line that has no newline.
     pub fn finish(&mut self, mut emit: impl FnMut(Part, &[u8])) {
         if self.filled > 0 || self.inside {
-            let part = if self.inside { Part::End } else { Part::Full };
+            let part = if self.inside { Part::EndOpen } else { Part::FullOpen };
             emit(part, &self.buffer[..self.filled]);
         }
         self.filled = 0;
@@ -266,9 +281,26 @@ impl Splitter {
     }
 }
 
-/// A line put together again: its last record's time (so that lines come in the order of their
-/// times), its stream, its bytes.
-pub type Joined = (u64, Stream, Vec<u8>);
+/// A line put together again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Joined {
+    /// Its last record's time, so that lines come in the order of their times.
+    pub nanos: u64,
+    /// Where it came from.
+    pub stream: Stream,
+    /// The bytes, without newline.
+    pub bytes: Vec<u8>,
+    /// No newline stands behind it: the stream ended, or it goes on in the next one.
+    pub open: bool,
+}
+
+impl Joined {
+    /// What mill says of the log.
+    #[must_use]
+    pub fn note(nanos: u64, text: impl Into<Vec<u8>>) -> Self {
+        Self { nanos, stream: Stream::Mill, bytes: text.into(), open: false }
+    }
+}
 
 /// Joins the parts of long lines, each stream for itself.
 #[derive(Debug, Default)]
@@ -283,22 +315,22 @@ impl Joiner {
         let slot = match stream {
             Stream::Stdout => &mut self.open[0],
             Stream::Stderr => &mut self.open[1],
-            Stream::Mill => return emit((nanos, stream, bytes.to_vec())),
+            Stream::Mill => return emit(Joined::note(nanos, bytes)),
         };
         if part.begins_line()
-            && let Some((time, unfinished)) = slot.take()
+            && let Some((nanos, bytes)) = slot.take()
         {
-            emit((time, stream, unfinished));
+            emit(Joined { nanos, stream, bytes, open: false });
         }
         if slot.as_ref().is_some_and(|(_, line)| line.len() + bytes.len() > limits::LOG_LINE_MAX)
-            && let Some((time, line)) = slot.take()
+            && let Some((nanos, bytes)) = slot.take()
         {
-            emit((time, stream, line));
+            emit(Joined { nanos, stream, bytes, open: true });
         }
         let mut line = slot.take().map_or_else(Vec::new, |(_, line)| line);
         line.extend_from_slice(bytes);
         if part.ends_line() {
-            emit((nanos, stream, line));
+            emit(Joined { nanos, stream, bytes: line, open: part.is_open() });
         } else {
             *slot = Some((nanos, line));
         }
@@ -307,124 +339,12 @@ impl Joiner {
     /// At the end of an attempt: gives out lines whose end never came.
     pub fn finish(&mut self, mut emit: impl FnMut(Joined)) {
         for (slot, stream) in self.open.iter_mut().zip([Stream::Stdout, Stream::Stderr]) {
-            if let Some((time, line)) = slot.take() {
-                emit((time, stream, line));
+            if let Some((nanos, bytes)) = slot.take() {
+                emit(Joined { nanos, stream, bytes, open: true });
             }
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn parts(chunks: &[&[u8]]) -> Vec<(Part, Vec<u8>)> {
-        let mut splitter = Splitter::default();
-        let mut out = Vec::new();
-        for chunk in chunks {
-            let mut rest = *chunk;
-            while !rest.is_empty() {
-                let space = splitter.space();
-                let n = space.len().min(rest.len());
-                space[..n].copy_from_slice(&rest[..n]);
-                splitter.filled(n, |part, bytes| out.push((part, bytes.to_vec())));
-                rest = &rest[n..];
-            }
-        }
-        splitter.finish(|part, bytes| out.push((part, bytes.to_vec())));
-        out
-    }
-
-    fn round_trip(parts: &[(Part, Vec<u8>)]) -> Vec<Vec<u8>> {
-        let mut joiner = Joiner::default();
-        let mut lines = Vec::new();
-        for (i, (part, bytes)) in parts.iter().enumerate() {
-            let mut text = Vec::new();
-            let stream = Stream::Stdout;
-            Record { nanos: i as u64, stream, part: *part, bytes }.encode(&mut text);
-            assert_eq!(text.iter().filter(|b| **b == b'\n').count(), 1);
-            let record = Record::decode(&text[..text.len() - 1]).unwrap();
-            joiner.push(&record, |(_, _, line)| lines.push(line));
-        }
-        joiner.finish(|(_, _, line)| lines.push(line));
-        lines
-    }
-
-    #[test]
-    fn lines_are_cut_at_newlines_wherever_the_chunks_end() {
-        let got = parts(&[b"one\ntw", b"o\n\nthr", b"ee"]);
-        let lines: Vec<&[u8]> = got.iter().map(|(_, bytes)| bytes.as_slice()).collect();
-        assert_eq!(lines, [b"one".as_slice(), b"two", b"", b"three"]);
-        assert!(got.iter().all(|(part, _)| *part == Part::Full));
-        assert!(parts(&[b"one\n"]).len() == 1, "no empty line after the last newline");
-        assert!(parts(&[]).is_empty());
-    }
-
-    #[test]
-    fn long_lines_are_split_and_joined_again() {
-        for length in [16_383, 16_384, 16_385, 32_768, 1_000_000, 1 << 20] {
-            let mut text: Vec<u8> = (0..length).map(|i: u32| b'a' + (i % 23) as u8).collect();
-            let line = text.clone();
-            text.extend_from_slice(b"\nnext");
-            let cut = parts(&[&text]);
-            assert!(cut.iter().all(|(_, bytes)| bytes.len() <= limits::LOG_PART_MAX));
-            assert_eq!(round_trip(&cut), [line, b"next".to_vec()], "length {length}");
-        }
-    }
-
-    #[test]
-    fn a_line_beyond_the_bound_comes_in_several() {
-        let text = vec![b'x'; limits::LOG_LINE_MAX * 2 + 5];
-        let lines = round_trip(&parts(&[&text]));
-        assert_eq!(lines.iter().map(Vec::len).sum::<usize>(), text.len());
-        assert!(lines.iter().all(|line| line.len() <= limits::LOG_LINE_MAX));
-    }
-
-    #[test]
-    fn binary_junk_survives() {
-        let text: Vec<u8> =
-            (0..100_000_u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
-        let mut whole = round_trip(&parts(&[&text])).join(&b'\n');
-        if text.last() == Some(&b'\n') {
-            whole.push(b'\n');
-        }
-        assert_eq!(whole, text);
-    }
-
-    #[test]
-    fn streams_do_not_mix_and_lost_ends_are_shown() {
-        let mut joiner = Joiner::default();
-        let mut lines = Vec::new();
-        let records: [(u64, Stream, Part, &[u8]); 5] = [
-            (1, Stream::Stdout, Part::Begin, b"a"),
-            (2, Stream::Stderr, Part::Full, b"err"),
-            (3, Stream::Stdout, Part::End, b"b"),
-            (4, Stream::Stderr, Part::End, b"headless"),
-            (5, Stream::Stdout, Part::Begin, b"endless"),
-        ];
-        for (nanos, stream, part, bytes) in records {
-            joiner.push(&Record { nanos, stream, part, bytes }, |line| lines.push(line));
-        }
-        joiner.finish(|line| lines.push(line));
-        let want: Vec<Joined> = vec![
-            (2, Stream::Stderr, b"err".to_vec()),
-            (3, Stream::Stdout, b"ab".to_vec()),
-            (4, Stream::Stderr, b"headless".to_vec()),
-            (5, Stream::Stdout, b"endless".to_vec()),
-        ];
-        assert_eq!(lines, want);
-    }
-
-    #[test]
-    fn what_is_no_record_is_refused() {
-        for junk in ["", "x", "12", "12 ", "12 o", "12 o F", "12 x F a", "12 o X a", "-1 o F a"] {
-            assert_eq!(Record::decode(junk.as_bytes()), None, "{junk:?}");
-        }
-        assert!(Record::decode(b"18446744073709551615 e F ").is_some());
-        assert!(Record::decode(b"18446744073709551616 e F ").is_none());
-        assert_eq!(header(b"mill-l"), Header::Incomplete);
-        assert_eq!(header(HEADER), Header::Known);
-        assert_eq!(header(b"mill-log 2\n1 o"), Header::Unknown);
-        assert_eq!(header(b"GET / HTTP/1.1\n"), Header::Unknown);
-    }
-}
+mod tests;

@@ -159,7 +159,8 @@ mod tests {
     fn line(nanos: u64, name: &str) -> Event {
         let (ts, allocation) = (LogTime(nanos), name.into());
         let line = nanos.to_string();
-        Event::Line(LogLine { ts, stream: Kind::Stdout, line, allocation, node: None })
+        let (stream, bytes, open, node) = (Kind::Stdout, None, false, None);
+        Event::Line(LogLine { ts, stream, line, bytes, open, allocation, node })
     }
 
     fn source(name: &str, times: &[u64]) -> futures_util::stream::Iter<std::vec::IntoIter<Event>> {

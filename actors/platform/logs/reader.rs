@@ -5,7 +5,7 @@
 
 use super::cursor::{self, Cursor};
 use super::files;
-use super::format::{LogTime, Stream};
+use super::format::{Joined, LogTime, Stream};
 use super::watch::{Subscription, Watcher};
 use crate::id::AllocId;
 use crate::limits;
@@ -30,10 +30,20 @@ pub struct LogLine {
     pub stream: Stream,
     /// The text; bytes that are no UTF-8 are replaced.
     pub line: String,
+    /// The bytes, if they are no UTF-8.
+    pub bytes: Option<Vec<u8>>,
+    /// No newline stands behind it.
+    pub open: bool,
     /// Whose it is.
     pub allocation: AllocId,
     /// The name of the node that it comes from, if that isn't this one.
     pub node: Option<Arc<str>>,
+}
+
+impl LogLine {
+    fn size(&self) -> usize {
+        self.line.len() + self.bytes.as_ref().map_or(0, Vec::len)
+    }
 }
 
 /// What a stream of log lines tells.
@@ -139,11 +149,11 @@ impl Tail {
     }
 
     pub(super) fn push(&mut self, line: LogLine) {
-        self.bytes += line.line.len();
+        self.bytes += line.size();
         self.lines.push_back(line);
         while self.lines.len() > self.wanted || self.bytes > limits::LOG_TAIL_BYTES {
             let Some(first) = self.lines.pop_front() else { return };
-            self.bytes -= first.line.len();
+            self.bytes -= first.size();
         }
     }
 
@@ -226,21 +236,26 @@ impl Reading {
         }
     }
 
-    async fn hand_out(&mut self, lines: Vec<super::format::Joined>) -> Result<(), Left> {
+    async fn hand_out(&mut self, lines: Vec<Joined>) -> Result<(), Left> {
         let mut events = Vec::with_capacity(lines.len());
-        for (nanos, stream, bytes) in lines {
+        for Joined { nanos, stream, bytes, open } in lines {
             let ts = if nanos == 0 { self.last } else { LogTime(nanos) };
             self.last = self.last.max(ts);
             if self.query.since.is_some_and(|since| ts < since) {
                 continue;
             }
-            let line = String::from_utf8(bytes)
-                .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned());
+            let (line, bytes) = match String::from_utf8(bytes) {
+                Ok(text) => (text, None),
+                Err(error) => {
+                    let bytes = error.into_bytes();
+                    (String::from_utf8_lossy(&bytes).into_owned(), Some(bytes))
+                }
+            };
             if self.query.grep.as_deref().is_some_and(|text| !line.contains(text)) {
                 continue;
             }
             let allocation = self.allocation.clone();
-            let line = LogLine { ts, stream, line, allocation, node: None };
+            let line = LogLine { ts, stream, line, bytes, open, allocation, node: None };
             match &mut self.tail {
                 Some(tail) => tail.push(line),
                 None => events.push(Event::Line(line)),
@@ -263,7 +278,8 @@ impl Reading {
     async fn fail(&mut self, error: &io::Error) -> Result<(), Left> {
         let line = format!("the log can't be read: {error}");
         let allocation = self.allocation.clone();
-        let line = LogLine { ts: self.last, stream: Stream::Mill, line, allocation, node: None };
+        let (ts, stream, bytes, open, node) = (self.last, Stream::Mill, None, false, None);
+        let line = LogLine { ts, stream, line, bytes, open, allocation, node };
         self.send(vec![Event::Line(line)]).await
     }
 

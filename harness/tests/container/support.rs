@@ -296,6 +296,7 @@ impl Node {
                 interval: Millis(200),
                 timeout: Millis::secs(2),
                 grace: Millis::secs(30),
+                host: None,
             },
             routes: Vec::new(),
             publish: Vec::new(),

@@ -40,9 +40,15 @@ async fn a_transfer_that_breaks_off_is_taken_up_and_at_last_told() {
     assert_eq!(host.ctr(&["content", "active"]).lines().count(), 1, "no transfer is left open");
 
     registry.heal();
+    registry.fail(layers[0].as_str(), Kind::BreakOff, 1);
     registry.fail(layers[1].as_str(), Kind::BreakOff, 1);
     let image = host.images.ensure(&reference, &digest).await.unwrap();
     assert_eq!(image.config.cmd, ["/x"]);
+    let on = |layer: &mill::id::Digest| {
+        let asked = registry.asked().into_iter();
+        asked.filter(|one| one.path.contains(layer.as_str())).any(|one| one.from > 0)
+    };
+    assert!(layers.iter().all(on), "also what came of a small one isn't fetched again");
     assert_eq!(host.snapshots(), 2);
 }
 
@@ -130,6 +136,12 @@ async fn an_index_gives_the_image_for_this_machine() {
     let before = registry.requests.load(Ordering::Relaxed);
     host.images.ensure(&reference, &both).await.unwrap();
     assert_eq!(registry.requests.load(Ordering::Relaxed), before, "what is there isn't asked for");
+
+    // An index within an index, as buildx makes them.
+    let nested = index(&[("s390x", &there), (&own, &both)]);
+    registry.tag("v3", &nested);
+    let image = host.images.ensure(&reference, &nested).await.unwrap();
+    assert_eq!((&image.chain_id, &image.digest), (&direct.chain_id, &nested));
 
     registry.tag("v2", &index(&[("s390x", &there)]));
     let error = host.images.resolve(&format!("{}/app:v2", registry.address)).await.unwrap_err();

@@ -4,12 +4,12 @@
 
 use super::{Observed, allocation, route};
 use crate::api::why;
-use crate::api::wire::{ReplicasView, ServiceView};
+use crate::api::wire::{PortView, ReplicasView, ServiceView};
 use crate::fsm::State;
 use crate::fsm::model::{Allocation, App, Desired, Phase, Service};
 use crate::id::WorkloadName;
 use crate::scheduler::plan::Unplaced;
-use crate::spec::model::{RouteSpec, ServiceSpec};
+use crate::spec::model::{PortSpec, RouteSpec, ServiceSpec};
 
 /// A service of an app, with those of the waiting replicas that are its own; nothing if no
 /// specification of it is left.
@@ -35,6 +35,7 @@ pub fn service(
         replicas: replicas(state, name, service, spec),
         address: spec.main_port().map(|port| format!("{name}.mill:{port}")),
         virtual_address: service.address.map(|address| address.to_string()),
+        ports: spec.ports.iter().map(port).collect(),
         routes: spec.routes.iter().map(RouteSpec::key).collect(),
         publish: spec.publish.iter().map(|publish| publish.host_port).collect(),
         traffic: route::traffic(name, spec, seen),
@@ -42,6 +43,10 @@ pub fn service(
         waiting: why::waits(state, &own),
         allocations: live.into_iter().map(|a| allocation(state, a, seen)).collect(),
     })
+}
+
+fn port(port: &PortSpec) -> PortView {
+    PortView { port: port.port, name: port.name.clone() }
 }
 
 /// Every service, by app and name.

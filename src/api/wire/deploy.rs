@@ -164,8 +164,11 @@ pub struct RevisionView {
 
 /// Body of a change of a service's replicas.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct ScaleRequest {
     /// How many.
+    #[schema(maximum = 5000)]
+    #[serde(deserialize_with = "super::whole::number")]
     pub replicas: u32,
 }
 
@@ -174,7 +177,7 @@ pub struct ScaleRequest {
 #[serde(deny_unknown_fields)]
 pub struct RollbackRequest {
     /// The revision to go back to; absent: the last one that succeeded before what runs.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "super::whole::option")]
     pub revision: Option<u64>,
     /// The app; absent: the revision's, or the only one there is.
     #[serde(default)]

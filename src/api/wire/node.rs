@@ -44,7 +44,7 @@ pub struct LabelsRequest {
 #[serde(deny_unknown_fields)]
 pub struct DrainRequest {
     /// Seconds after which runs of tasks that are still on are ended; absent: they finish.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "super::whole::option")]
     pub timeout: Option<u64>,
 }
 

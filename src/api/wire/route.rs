@@ -112,3 +112,12 @@ pub struct RouteView {
     /// Its requests.
     pub traffic: TrafficView,
 }
+
+/// A port of a service in its container.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PortView {
+    /// Its number.
+    pub port: u16,
+    /// Absent for the main port.
+    pub name: Option<String>,
+}

@@ -33,6 +33,7 @@ pub struct SecretView {
 #[serde(deny_unknown_fields)]
 pub struct SecretRequest {
     /// The value: 1 byte to 64 KiB.
+    #[schema(min_length = 1)]
     pub value: String,
     /// `base64` if the value is written so; absent: it is the text itself.
     #[serde(default)]

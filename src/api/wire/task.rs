@@ -81,7 +81,7 @@ pub struct SpawnRequest {
     #[serde(default)]
     pub cpu: Option<f64>,
     /// Bytes; absent: 256 MB.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "super::whole::option")]
     pub memory: Option<u64>,
     /// Seconds; absent: an hour.
     #[serde(default)]

@@ -23,13 +23,22 @@ pub struct TokenView {
 
 /// Body of a request for a token.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct TokenRequest {
     /// `admin`, `deploy`, `read` or `join`.
+    #[schema(pattern = "^(admin|deploy|read|join)$")]
     pub role: String,
     /// Seconds until it ends; absent: a day for role `join`, else never.
+    #[schema(minimum = 1)]
+    #[serde(default, deserialize_with = "super::whole::option")]
     pub ttl: Option<u64>,
     /// Of role `join`: how many nodes it lets in; absent: any number.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "super::whole::option"
+    )]
+    #[schema(minimum = 1)]
     pub uses: Option<u32>,
 }
 

@@ -59,7 +59,8 @@ pub(super) async fn logout(args: LogoutArgs, context: &Context) -> Result<(), Cl
     let client: Client = context.client()?;
     client.log_out(&args.registry).await?;
     if context.ui.json {
-        return Ok(());
+        let document = serde_json::json!({ "registry": args.registry, "deleted": true });
+        return context.ui.document(&document);
     }
     context.ui.print(&format!("{}  logged out", args.registry))
 }

@@ -1,11 +1,11 @@
 //! What a registry hands out: index, manifest, image configuration.
 //!
-//! Owns their decoding and the choice of a platform. Never fetches anything.
+//! Owns their decoding, and which entries of an index come into question. Never fetches anything.
 
+use super::Platform;
 use crate::id::Digest;
 use serde::{Deserialize, Serialize};
 use sha2::Digest as _;
-use std::fmt;
 
 /// Media types of an index: OCI's and Docker's.
 pub const INDEX_TYPES: [&str; 2] = [
@@ -18,46 +18,9 @@ pub const MANIFEST_TYPES: [&str; 2] = [
     "application/vnd.docker.distribution.manifest.v2+json",
 ];
 
-/// Processor architecture and operating system, in the names of the OCI image specification.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Platform {
-    /// `amd64`, `arm64`, …
-    #[serde(default)]
-    pub architecture: String,
-    /// `linux`, …
-    #[serde(default)]
-    pub os: String,
-    /// `v7`, `v8`, …
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub variant: Option<String>,
-}
-
-impl fmt::Display for Platform {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.os, self.architecture)?;
-        self.variant.iter().try_for_each(|variant| write!(f, "/{variant}"))
-    }
-}
-
-impl Platform {
-    /// The platform this program was built for.
-    #[must_use]
-    pub fn host() -> Self {
-        let architecture = match std::env::consts::ARCH {
-            "x86_64" => "amd64",
-            "aarch64" => "arm64",
-            "x86" => "386",
-            other => other,
-        };
-        Self { architecture: architecture.to_owned(), os: "linux".to_owned(), variant: None }
-    }
-
-    /// Whether something for `self` runs on `host`.
-    #[must_use]
-    pub fn runs_on(&self, host: &Self) -> bool {
-        self.os == host.os && self.architecture == host.architecture
-    }
-}
+/// Media types of an image's configuration: OCI's and Docker's.
+const CONFIG_TYPES: [&str; 2] =
+    ["application/vnd.oci.image.config.v1+json", "application/vnd.docker.container.image.v1+json"];
 
 /// A reference to content by digest.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,6 +33,9 @@ pub struct Descriptor {
     pub digest: Digest,
     /// Its size in bytes.
     pub size: u64,
+    /// What kind of artifact it is, if it says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub artifact_type: Option<String>,
     /// In an index: the platform it is for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub platform: Option<Platform>,
@@ -86,23 +52,40 @@ pub struct Index {
 }
 
 impl Index {
-    /// The entry for `host`; the first that matches.
+    /// The entries that may hold an image for `host`, the best first: the nearest variant that it
+    /// can run, then those that say nothing of their platform.
     #[must_use]
-    pub fn choose(&self, host: &Platform) -> Option<&Descriptor> {
-        self.manifests.iter().find(|m| m.platform.as_ref().is_some_and(|p| p.runs_on(host)))
+    pub fn ranked(&self, host: &Platform) -> Vec<&Descriptor> {
+        let fits = |one: &&Descriptor| match &one.platform {
+            Some(platform) if platform.is_told() => platform.runs_on(host),
+            Some(platform) => !platform.is_unknown(),
+            None => one.artifact_type.is_none(),
+        };
+        let mut all: Vec<&Descriptor> = self.manifests.iter().filter(fits).collect();
+        let rank = |one: &Descriptor| match &one.platform {
+            Some(platform) if platform.is_told() => (0, std::cmp::Reverse(platform.level())),
+            _ => (1, std::cmp::Reverse((0, 0))),
+        };
+        // Equal ones keep their order.
+        all.sort_by_key(|one| rank(one));
+        all
     }
 
     /// The platforms of its entries, without those that are no images (attestations).
     #[must_use]
     pub fn platforms(&self) -> Vec<Platform> {
-        let known = |p: &&Platform| p.architecture != "unknown";
-        self.manifests.iter().filter_map(|m| m.platform.as_ref()).filter(known).cloned().collect()
+        let all = self.manifests.iter().filter_map(|m| m.platform.as_ref());
+        all.filter(|platform| platform.is_told()).cloned().collect()
     }
 }
 
 /// The parts of an image.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Manifest {
+    /// What kind of artifact it is, if it says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub artifact_type: Option<String>,
     /// The configuration's blob.
     pub config: Descriptor,
     /// The layers' blobs, the lowest first.
@@ -110,6 +93,16 @@ pub struct Manifest {
 }
 
 impl Manifest {
+    /// What it is, if it is no image: a chart, a signature, a list of parts, a model.
+    #[must_use]
+    pub fn other_kind(&self) -> Option<&str> {
+        let config = self.config.media_type.as_str();
+        // What old registries say of any configuration tells nothing.
+        let is_image =
+            matches!(config, "" | "application/octet-stream") || CONFIG_TYPES.contains(&config);
+        (!is_image).then(|| self.artifact_type.as_deref().unwrap_or(config))
+    }
+
     /// Compressed size of all layers.
     #[must_use]
     pub fn size(&self) -> u64 {

@@ -359,7 +359,10 @@ fn health(health: &HealthSpec) -> String {
     let probe = match &health.probe {
         HealthProbe::Uptime => "up for 2s".to_owned(),
         HealthProbe::Tcp => "tcp".to_owned(),
-        HealthProbe::Http(path) => format!("GET {path}"),
+        HealthProbe::Http(path) => {
+            let host = health.host.as_ref().map(|host| format!(" of {host}"));
+            format!("GET {path}{}", host.unwrap_or_default())
+        }
         HealthProbe::Exec(words) => format!("exec {}", words.join(" ")),
     };
     let HealthSpec { interval, timeout, grace, .. } = health;

@@ -88,14 +88,16 @@ fn before<'a>(state: &'a State, app: &App) -> Result<&'a Arc<Deployment>, Revise
     let none = || ReviseError::NoneBefore { app: app.name.clone() };
     let stable = app.stable.and_then(|revision| state.deployments.get(&revision));
     let stable = stable.ok_or_else(none)?;
-    if state.running_deployment(&app.name).is_some() {
+    // Where all of it was taken down there is nothing to go back to.
+    let is_something = |d: &Deployment| !d.services.is_empty() || !d.tasks.is_empty();
+    if state.running_deployment(&app.name).is_some() && is_something(stable) {
         return Ok(stable);
     }
     let older = state.deployments.range(..stable.revision).rev().map(|(_, d)| d);
     let mut worked = older.filter(|d| d.app == app.name && d.status == DeployStatus::Succeeded);
     let differs =
         |d: &&Arc<Deployment>| (&d.services, &d.tasks) != (&stable.services, &stable.tasks);
-    worked.find(differs).ok_or_else(none)
+    worked.find(|d| is_something(d) && differs(d)).ok_or_else(none)
 }
 
 fn specs(

@@ -83,6 +83,7 @@ fn with_the_registry_down_only_what_changed_is_refused() {
         (digest(&same, "web"), digest(&same, "db")),
         ("sha256:w1".into(), "sha256:d1".into())
     );
+    assert!(is_kept(&state, "db:1") && !is_kept(&state, "db:2"));
     let error = up(&state, file(&FILE.replace("db:1", "db:2")), &down).unwrap_err();
     assert_eq!(error.to_string(), "db: connection refused");
     // A registry that answers that it has no such image is no outage.
@@ -187,6 +188,20 @@ fn a_rollback_is_the_last_that_worked_before_with_its_digests_and_file() {
     finish(&mut state, 5);
     // Once more: what was before that, not the same again.
     assert_eq!(web(&rollback(&state, None, None).unwrap()), "web:1");
+}
+
+#[test]
+fn a_rollback_goes_back_to_no_removal_unless_it_is_named() {
+    let mut state = running();
+    let gone = down(&state, &"shop".into()).unwrap();
+    change(&mut state, Command::Deploy(gone));
+    finish(&mut state, 2);
+    // Taken down, what ran before; up again, not the removal but what was before that.
+    assert_eq!(web(&rollback(&state, None, None).unwrap()), "web:1");
+    next(&mut state, "web:3", Some(DeployStatus::Succeeded));
+    assert_eq!(web(&rollback(&state, None, None).unwrap()), "web:1");
+    let named = rollback(&state, None, Some(Revision(2))).unwrap();
+    assert!(named.services.is_empty() && named.tasks.is_empty());
 }
 
 #[test]

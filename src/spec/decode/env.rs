@@ -11,6 +11,7 @@ use super::super::value::{self, Line, Value};
 use super::values::{At, check_name, check_secret};
 use super::{Ctx, Scope};
 use crate::id::{SecretName, WorkloadName};
+use crate::limits::ARG_MAX;
 use std::collections::BTreeMap;
 
 const KNOWN: &str = "write ${service.NAME.address}, ${secret(NAME)}, or $${ for a plain ${";
@@ -45,6 +46,18 @@ pub(super) fn read(ctx: &mut Ctx, scope: &Scope, line: &Line) -> BTreeMap<String
         let Some(found) = variable(ctx, scope, node, &name) else { continue };
         ctx.keep(scope, &["env", &name], found.span);
         if let Some(value) = value_of(ctx, scope, &name, &found) {
+            let text = |part: &EnvPart| match part {
+                EnvPart::Text(text) => text.len(),
+                EnvPart::Service(_) | EnvPart::Secret(_) => 0,
+            };
+            // As the program gets it: NAME=value.
+            let whole = name.len() + 1 + value.0.iter().map(text).sum::<usize>();
+            if whole > ARG_MAX {
+                let most = ARG_MAX.saturating_sub(name.len() + 1);
+                let text = format!("env: {name} is longer than {most} bytes");
+                let hint = Some("give it as a file: file path=\"…\" from=\"…\"".to_owned());
+                ctx.error(scope, found.span, &text, hint);
+            }
             env.insert(name, value);
         }
     }

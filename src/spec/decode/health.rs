@@ -6,6 +6,7 @@ use super::super::fields::example;
 use super::super::model::{HealthProbe, HealthSpec};
 use super::super::value::Line;
 use super::network::{Ports, url_path};
+use super::route::host;
 use super::values::At;
 use super::{Ctx, Fields, Scope};
 use crate::units::Millis;
@@ -23,6 +24,7 @@ pub(super) fn read(ctx: &mut Ctx, scope: &Scope, fields: &mut Fields, ports: &Po
         interval: Millis::secs(10),
         timeout: Millis::secs(2),
         grace: Millis::secs(30),
+        host: None,
     };
     let Some(line) = fields.one("health") else { return health };
     health.explicit = true;
@@ -42,12 +44,23 @@ pub(super) fn read(ctx: &mut Ctx, scope: &Scope, fields: &mut Fields, ports: &Po
         let found = At::property(scope, &line, name).and_then(|at| at.duration(ctx, least));
         *slot = found.unwrap_or(*slot);
     }
+    if let Some(at) = At::property(scope, &line, "host") {
+        if matches!(health.probe, HealthProbe::Http(_)) {
+            health.host = host(ctx, at);
+            if health.host.as_ref().is_some_and(|host| host.starts_with('*')) {
+                at.error(ctx, "a health check asks for one host", None);
+            }
+        } else {
+            let hint = Some("leave it out, or write health \"/healthz\"".to_owned());
+            at.error(ctx, "host is for an HTTP health check", hint);
+        }
+    }
     health
 }
 
 /// What is done, if the line says so.
 fn probe_of(ctx: &mut Ctx, scope: &Scope, line: &Line) -> Option<HealthProbe> {
-    for name in ["interval", "timeout", "grace", "tcp", "exec"] {
+    for name in ["interval", "timeout", "grace", "tcp", "exec", "host"] {
         if let Some(value) = line.get(name) {
             ctx.keep(scope, &["health", name], value.span);
         }

@@ -203,7 +203,7 @@ fn upstream(ctx: &mut Ctx, at: At) -> Option<bool> {
 }
 
 /// A host name in lower case; its first label may be `*`.
-fn host(ctx: &mut Ctx, at: At) -> Option<String> {
+pub(super) fn host(ctx: &mut Ctx, at: At) -> Option<String> {
     let text = at.some_text(ctx)?;
     let plain = text.split_once("://").map_or(text.as_str(), |(_, rest)| rest);
     let end = plain.find(['/', ':']).unwrap_or(plain.len());
@@ -224,9 +224,9 @@ fn host(ctx: &mut Ctx, at: At) -> Option<String> {
     } else {
         valid.then(|| match &plain[end..] {
             rest if rest.starts_with('/') && rest.len() > 1 => {
-                format!("write route {bare:?} path={}", quoted(rest))
+                format!("write {} path={}", at.written(&quoted(&bare)), quoted(rest))
             }
-            _ => format!("write route {bare:?}"),
+            _ => format!("write {}", at.written(&quoted(&bare))),
         })
     };
     at.error(ctx, &format!("{text:?} isn't a host name"), hint);

@@ -17,6 +17,7 @@ use crate::node::oci::docker_config::Login;
 use crate::node::oci::pull::Pulls;
 use crate::scheduler::revise::ResolveError;
 use crate::secret::Sealed;
+use crate::units::Millis;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use std::collections::BTreeMap;
@@ -43,6 +44,13 @@ impl FakeImages {
         self.known.lock().unwrap().insert(reference.to_owned(), Ok(digest));
     }
 
+    /// Its registry wants to be left alone, for a moment.
+    pub fn limit(&self, reference: &str) {
+        let (image, reason, wait) = (reference.to_owned(), "slow down".to_owned(), Millis(1));
+        let limited = ResolveError::Limited { reference: image.clone(), reason, wait };
+        self.known.lock().unwrap().insert(image, Err(limited));
+    }
+
     pub fn outage(&self) {
         for (reference, known) in self.known.lock().unwrap().iter_mut() {
             let (reference, reason) = (reference.clone(), "connection refused".to_owned());
@@ -58,7 +66,13 @@ impl ImageStore for FakeImages {
 
     fn resolve(&self, reference: String) -> BoxFuture<'_, Result<Digest, ResolveError>> {
         assert_ne!(reference, "panic", "a panic in a handler");
-        let found = self.known.lock().unwrap().get(&reference).cloned();
+        let mut known = self.known.lock().unwrap();
+        let found = known.get(&reference).cloned();
+        if let Some(Err(ResolveError::Limited { .. })) = found {
+            // The next time it is let in.
+            known.insert(reference.clone(), Ok("sha256:later".into()));
+        }
+        drop(known);
         let not_found = Err(ResolveError::NotFound { reference });
         Box::pin(async move { found.unwrap_or(not_found) })
     }
@@ -143,8 +157,9 @@ pub struct FakeLogs {
 impl LogSource for FakeLogs {
     fn read(&self, allocation: &AllocId, query: Query) -> std::io::Result<Lines> {
         let line = |n: u64, allocation: AllocId| {
-            let (ts, stream) = (LogTime(n * 1_000_000), Stream::Stdout);
-            Event::Line(LogLine { ts, stream, line: format!("line {n}"), allocation, node: None })
+            let (ts, stream, line) = (LogTime(n * 1_000_000), Stream::Stdout, format!("line {n}"));
+            let (bytes, open, node) = (None, false, None);
+            Event::Line(LogLine { ts, stream, line, bytes, open, allocation, node })
         };
         let id = allocation.clone();
         let own = id.as_str().bytes().map(u64::from).sum::<u64>() % 100;

@@ -229,11 +229,11 @@ fn files_that_were_removed_or_are_foreign_are_told_of() {
     file(0, "mill-log 1\n1 o F one\n");
     let mut cursor = Cursor::new(directory.clone(), Attempts::From(Attempt(1)));
     let mut lines = Vec::new();
-    while cursor.step(|(_, _, line)| lines.push(String::from_utf8(line).unwrap())).unwrap() {}
+    while cursor.step(|line| lines.push(String::from_utf8(line.bytes).unwrap())).unwrap() {}
     file(3, "mill-log 1\n4 o F four\nno record\n5 o F five\n");
     file(4, "mill-log 2\n6 o F six\n");
     file(5, "mill-log 1\n7 o F seven\n");
-    while cursor.step(|(_, _, line)| lines.push(String::from_utf8(line).unwrap())).unwrap() {}
+    while cursor.step(|line| lines.push(String::from_utf8(line.bytes).unwrap())).unwrap() {}
     let want = [
         "one",
         "2 files left out: they were rotated away before being read",
