@@ -4,6 +4,7 @@
 //! its own: every request runs in its connection's task, and asks root by message.
 
 mod allocations;
+mod apps;
 pub mod backup;
 mod caller;
 mod canaries;
@@ -11,6 +12,7 @@ pub mod certificates;
 mod claims;
 mod context;
 mod deploy;
+mod deployments;
 mod dispatch;
 mod error;
 mod exec;
@@ -19,8 +21,8 @@ mod failures;
 mod figures;
 mod files;
 mod forward;
-mod hall;
 mod images;
+mod incoming;
 mod leave;
 mod lend;
 pub mod listener;
@@ -32,16 +34,18 @@ mod nodes;
 pub mod openapi;
 mod pauses;
 mod plans;
+mod ports;
 mod reach;
 mod read;
 mod rebalance;
 mod request;
-mod revisions;
 mod routes;
 mod secrets;
 mod serve;
+mod services;
 mod stall;
 mod stream;
+mod submit;
 mod tally;
 mod tasks;
 #[cfg(test)]
@@ -51,10 +55,10 @@ mod usage;
 mod volume_data;
 mod volumes;
 
-pub use context::{Claims, Doors, ImageStore, Lines, LogSource, Neighbours, StoreError};
 pub use error::ApiError;
-pub use hall::{Guest, Hall};
+pub use incoming::{MemberConnection, MemberListener};
 pub use lend::Lenders;
+pub use ports::{Claims, ImageStore, Lines, LogSource, Neighbours, Ports, StoreError};
 pub use serve::{Bounds, Socket};
 
 use crate::actors::dns_queries::DnsQueries;
@@ -113,7 +117,7 @@ pub struct Args {
     /// Whether the node belongs to a cluster; changes once, after `init`.
     pub standing: watch::Receiver<Standing>,
     /// The node's stores.
-    pub doors: Doors,
+    pub ports: Ports,
     /// `mill dev`: `cluster` and `constraint` of a file are ignored.
     pub dev: bool,
     /// Numbers and times; [`Bounds::default`] but in tests.
@@ -159,7 +163,7 @@ impl Actor for Api {
             root: args.root.clone(),
             views: seen,
             standing: args.standing.clone(),
-            doors: args.doors.clone(),
+            ports: args.ports.clone(),
             dev: args.dev,
             plans: plans::Plans::default(),
             tally: tally.clone(),
@@ -232,7 +236,7 @@ pub async fn start(args: Args) -> Result<Supervised<Msg>, SpawnErr> {
 
 /// Serves all listeners: the UNIX socket at once, TCP as soon as the node is a member.
 async fn listen(args: Args, context: Arc<Context>, stopping: CancellationToken) {
-    let Args { local, mut standing, bounds, doors, .. } = args;
+    let Args { local, mut standing, bounds, ports, .. } = args;
     let entrance = |entrance| dispatch::filter(Arc::clone(&context), entrance);
     let local_routes = entrance(request::Entrance::Local);
     let network_routes = entrance(request::Entrance::Network);
@@ -255,7 +259,7 @@ async fn listen(args: Args, context: Arc<Context>, stopping: CancellationToken) 
         futures_util::future::join_all(each).await;
     };
     let stop = stopping.clone();
-    let from_members = serve::run(doors.hall, member_routes, bounds.members, bounds, stop);
+    let from_members = serve::run(ports.members, member_routes, bounds.members, bounds, stop);
     tokio::join!(on_socket, on_network, from_members);
 }
 

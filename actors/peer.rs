@@ -26,7 +26,7 @@ pub use dial::{Dial, DialError, dial_api, tcp};
 pub use gone::{Standing, ask_members, says_removed};
 pub use post::Post;
 
-use crate::actors::api::Hall;
+use crate::actors::api::MemberListener;
 use crate::actors::mailbox::Stamp;
 use crate::actors::raft as consensus;
 use crate::actors::root::{self, Child, ChildMessage, Refusal, RootRef, Supervised, View};
@@ -137,7 +137,7 @@ pub struct Args {
     /// How connections are opened.
     pub dial: Dial,
     /// Where members are answered that ask for the API.
-    pub hall: Arc<Hall>,
+    pub members: Arc<MemberListener>,
 }
 
 /// The actor.
@@ -210,7 +210,7 @@ impl Actor for Peer {
             listener: Arc::clone(&args.listener),
             credentials: Arc::clone(&args.credentials),
             served,
-            hall: Arc::clone(&args.hall),
+            members: Arc::clone(&args.members),
             views: seen,
         };
         let mut server = JoinSet::new();

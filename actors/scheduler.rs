@@ -184,7 +184,7 @@ impl State {
             self.dirty.extend(view.state.apps.keys().cloned());
         }
         self.dirty.extend(view.touched.apps.iter().cloned());
-        if concerns_tasks(&view) {
+        if plan::concerns_tasks(&view.state, &view.touched) {
             self.dirty.insert(AppName::from(plan::TASKS));
         }
         if view.touched.nodes {
@@ -430,16 +430,6 @@ impl State {
         let generation = self.generation;
         myself.send_after(delay, move || Msg::Due(generation));
     }
-}
-
-/// Whether runs of tasks may have something to do after a change: one of them has changed, or an
-/// app, or room may have come free for one that waits.
-fn concerns_tasks(view: &View) -> bool {
-    let (state, touched) = (&view.state, &view.touched);
-    let is_run = |id| state.runs.contains_key(id);
-    let has_room = !touched.allocations.is_empty() && !state.derived.waiting.is_empty();
-    let has_changed = touched.all || touched.nodes || !touched.apps.is_empty();
-    has_changed || has_room || touched.allocations.iter().any(is_run)
 }
 
 /// Starts the scheduler under root.

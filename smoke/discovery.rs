@@ -3,6 +3,7 @@
 
 use crate::poll::poll;
 use crate::support::{TestCluster, TestDaemon, files};
+use serde_json::Value;
 use std::collections::BTreeSet;
 
 /// Runs a shell in an allocation.
@@ -94,13 +95,16 @@ fn discovery() {
     assert_eq!(lost, ["", "", ""]);
     let expected = healthy(node, "hello");
     poll(|| addresses(node, &ids[1], "hello.mill") == expected).secs(10).expect("those of now");
+    the_lost_are_in_no_answer(&cluster, node, &clients[..2]);
+}
 
-    // A lost node's addresses go once it is found to be lost.
+/// A lost node's addresses go once it is found to be lost.
+fn the_lost_are_in_no_answer(cluster: &TestCluster, node: &TestDaemon, clients: &[Value]) {
     let lost = cluster.follower();
     cluster.hub().cut(lost);
     let name = format!("n{lost}");
     poll(|| cluster.names_with("status", "down") == [name.clone()]).secs(30).expect("it is down");
-    let here = clients[..2].iter().find(|one| one["node"] != name.as_str()).unwrap();
+    let here = clients.iter().find(|one| one["node"] != name.as_str()).unwrap();
     let id = here["id"].as_str().unwrap_or_default();
     let gone = |address: &String| {
         node.allocations("hello").iter().any(|one| {

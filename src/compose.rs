@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[yare::parameterized(
-        no_yaml = { "services: [", "c.yml:1:12: " },
+        no_yaml = { "services: [", "c.yml:2:1: " },
         empty = { "", "c.yml has no services" },
         list = { "- a", "c.yml has no services" },
         no_services = { "services: {}", "c.yml has no services" },

@@ -5,12 +5,12 @@
 
 mod address;
 mod claim;
-mod doors;
 mod equipment;
 mod express;
 mod factories;
 mod identity;
 mod leave;
+mod ports;
 mod recover;
 
 pub use address::HintError;
@@ -162,7 +162,7 @@ pub struct Shared {
     /// What is counted of names.
     pub queries: DnsQueries,
     /// Where connections wait that other members open to the API.
-    pub hall: Arc<api::Hall>,
+    pub members: Arc<api::MemberListener>,
     /// Where root, consensus and the links to other nodes run.
     express: express::Express,
     /// Where raft puts what is meant for other nodes.
@@ -265,7 +265,7 @@ impl Node {
             equipment: OnceCell::new(),
             express: express::Express::start().map_err(DaemonError::Thread)?,
             post: peer::Post::new(),
-            hall: api::Hall::new(),
+            members: api::MemberListener::new(),
             queries: DnsQueries::default(),
             standing: watch::Sender::new(standing),
             local,
@@ -387,7 +387,7 @@ async fn begin(
     equipment: Arc<Equipment>,
 ) -> Result<(), DaemonError> {
     let platform = shared.platform(&who, &equipment.keyring).await?;
-    platform.images.use_members(doors::members(shared));
+    platform.images.use_members(ports::members(shared));
     let member = Member {
         node: who.node,
         init: who.init.clone(),

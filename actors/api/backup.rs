@@ -120,6 +120,6 @@ pub async fn restore(context: Arc<Context>, mut request: Request) -> Result<Resp
         ApiError::BadRequest { message, hint: None }
     };
     let kept = read.await.map_err(lost)?.map_err(unusable)?;
-    let done = context.doors.claims.restore(kept, wanted).await?;
+    let done = context.ports.claims.restore(kept, wanted).await?;
     json(StatusCode::OK, &done)
 }

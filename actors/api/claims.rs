@@ -15,7 +15,7 @@ use warp::reply::Response;
 pub async fn init(context: Arc<Context>, mut request: Request) -> Result<Response, ApiError> {
     check_unclaimed(&context)?;
     let wanted: InitRequest = request.json("{\"cluster\": \"prod\"}").await?;
-    let done = context.doors.claims.init(wanted).await?;
+    let done = context.ports.claims.init(wanted).await?;
     json(StatusCode::OK, &done)
 }
 
@@ -24,7 +24,7 @@ pub async fn join(context: Arc<Context>, mut request: Request) -> Result<Respons
     check_unclaimed(&context)?;
     let example = "{\"address\": \"10.0.0.1:4401\", \"token\": \"mill_…\"}";
     let wanted: JoinRequest = request.json(example).await?;
-    let done = context.doors.claims.join(wanted).await?;
+    let done = context.ports.claims.join(wanted).await?;
     json(StatusCode::OK, &done)
 }
 

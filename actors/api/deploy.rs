@@ -5,8 +5,8 @@
 use super::context::Context;
 use super::error::ApiError;
 use super::request::{self, Request, json};
-use super::revisions::{self, Accepted};
-use super::stream;
+use super::submit::{self, Accepted};
+use super::{deployments, stream};
 use crate::api::views::{self, EventId};
 use crate::api::wire::{AcceptedEvent, ErrorDetail, RevisionView};
 use crate::fsm::command::Deploy;
@@ -34,7 +34,7 @@ const FILE_NAME: &str = "file";
 pub async fn deploy(context: Arc<Context>, mut request: Request) -> Result<Response, ApiError> {
     let replace = request.flag("replace")?;
     let images = overrides(&request)?;
-    let last = revisions::last_event(&request)?;
+    let last = deployments::last_event(&request)?;
     let plan = planned(&request)?;
     let file = self::file(&mut request).await?;
     let key = context.key(&request, file.as_bytes())?;
@@ -46,9 +46,9 @@ pub async fn deploy(context: Arc<Context>, mut request: Request) -> Result<Respo
         known.is_some_and(|deployment| *state.file_of(deployment) == *file)
     };
     if let Some(last) = last.filter(is_same) {
-        return Ok(reading.mark(revisions::follow(&context, last.next())?));
+        return Ok(reading.mark(deployments::follow(&context, last.next())?));
     }
-    if let Some(known) = revisions::known(&reading.view, key.as_deref()) {
+    if let Some(known) = submit::known(&reading.view, key.as_deref()) {
         return answer(&context, &request, known?);
     }
     let (spec, resolved) = prepare(&context, state, &file, &images, true).await?;
@@ -58,7 +58,7 @@ pub async fn deploy(context: Arc<Context>, mut request: Request) -> Result<Respo
         let plan = plan.clone();
         Ok(Deploy { plan, ..revise::up(state, up, &resolved)? })
     };
-    match revisions::propose(&context, key, make).await {
+    match submit::propose(&context, key, make).await {
         Err(ApiError::Rejected(Rejection::PlanStale { planned, .. })) => {
             let view = context.view().ok_or(ApiError::Starting)?;
             let now = make(&view.state)?;
@@ -109,7 +109,7 @@ pub async fn prepare(
     if context.dev {
         for_dev(&mut spec);
     }
-    guard(state, spec.cluster.as_deref())?;
+    submit::guard(state, spec.cluster.as_deref())?;
     revise::override_images(&mut spec, images)?;
     let problems = revise::obstacles(state, &spec).into_iter().map(|found| {
         let kind = if spec.tasks.contains_key(&found.workload) { "task" } else { "service" };
@@ -156,7 +156,7 @@ fn secrets(context: &Context, state: &State, parsed: &Parsed) -> Vec<Problem> {
 
 /// Why a secret can't say who may pass a route. One that can't be opened here now is not judged.
 fn users(context: &Context, name: &SecretName, secret: &StoredSecret) -> Option<UsersError> {
-    let keyring = (context.doors.keyring)()?;
+    let keyring = (context.ports.keyring)()?;
     let opened = keyring.unwrap(&secret_purpose(name, secret.version), &secret.envelope()).ok()?;
     Users::parse(&opened).err()
 }
@@ -220,19 +220,6 @@ fn for_dev(spec: &mut Spec) {
     services.chain(tasks).for_each(|run| run.constraints.clear());
 }
 
-/// A file that is meant for one cluster is refused by every other.
-pub(super) fn guard(state: &State, wanted: Option<&str>) -> Result<(), ApiError> {
-    let ours = state.cluster.as_ref().map_or("", |cluster| cluster.name.as_str());
-    match wanted {
-        Some(wanted) if wanted != ours => {
-            let message = format!("the file is for cluster {wanted}; this is {ours}");
-            let hint = Some("choose the other cluster by --address, or change the file".to_owned());
-            Err(ApiError::Conflict { message, hint })
-        }
-        _ => Ok(()),
-    }
-}
-
 /// Finds out what each reference leads to now: first what was loaded under it, then what its
 /// registry says.
 pub(super) async fn resolve(
@@ -255,7 +242,7 @@ pub(super) async fn resolve(
 async fn asked(context: &Context, state: &State, reference: &str) -> Result<Digest, ResolveError> {
     let begun = Instant::now();
     loop {
-        let lookup = context.doors.images.resolve(reference.to_owned());
+        let lookup = context.ports.images.resolve(reference.to_owned());
         let found = tokio::time::timeout(limits::API_RESOLVE, lookup).await;
         let found = found.unwrap_or_else(|_| {
             let reason = "its registry doesn't answer".to_owned();
@@ -289,15 +276,15 @@ fn answer(
         (found.status != DeployStatus::Running).then_some(found.progress.len())
     });
     let response = match ended.filter(|_| !accepted.new) {
-        None => revisions::follow(context, EventId::new(revision, 0))?,
+        None => deployments::follow(context, EventId::new(revision, 0))?,
         Some(steps) => {
-            let sources = revisions::Sources::of(context);
+            let sources = deployments::Sources::of(context);
             let plan = request.one("plan").map(str::to_owned);
             stream::open(context, move |feed| async move {
                 let data = AcceptedEvent { revision: revision.0, plan };
                 let id = EventId::new(revision, steps);
                 feed.send(Some("accepted"), &id.to_string(), &data).await?;
-                revisions::feed_events(sources, id.next(), feed).await
+                deployments::feed_events(sources, id.next(), feed).await
             })?
         }
     };

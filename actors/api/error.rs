@@ -7,7 +7,6 @@ mod hint;
 
 use super::request::MILL_UNCONFIRMED;
 use crate::actors::root::ProposeError;
-use crate::api::views;
 use crate::api::wire::{ErrorDetail, ErrorDocument, ErrorView};
 use crate::cluster::token::TokenError;
 use crate::fsm::Rejection;
@@ -207,7 +206,7 @@ impl ApiError {
     /// The role is too low.
     #[must_use]
     pub fn forbidden(need: Role, have: Role) -> Self {
-        Self::Forbidden { need: views::role(need), have: views::role(have) }
+        Self::Forbidden { need: need.name(), have: have.name() }
     }
 
     /// The status and the code.

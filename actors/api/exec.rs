@@ -77,7 +77,7 @@ pub async fn here(context: Arc<Context>, mut request: Request) -> Result<Respons
     let allocation = on_this_node(&view, request.param("id"))?;
     runs(allocation)?;
     let container = ContainerId::new(&allocation.id, allocation.observed.attempt);
-    let execs = (context.doors.execs)().ok_or(ApiError::Starting)?;
+    let execs = (context.ports.execs)().ok_or(ApiError::Starting)?;
     let upgrade = upgrade(&mut request, "exec")?;
     let place = Place::take(&context)?;
     let stopping = context.stopping.clone();

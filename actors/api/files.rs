@@ -126,7 +126,7 @@ fn path(request: &Request) -> Result<PathBuf, ApiError> {
 async fn root(context: &Context, id: String) -> Result<Root, ApiError> {
     let view = context.view().ok_or(ApiError::Starting)?;
     let allocation = on_this_node(&view, &id)?;
-    let execs = (context.doors.execs)().ok_or(ApiError::Starting)?;
+    let execs = (context.ports.execs)().ok_or(ApiError::Starting)?;
     let container = ContainerId::new(&allocation.id, allocation.observed.attempt);
     let refused = |reason: String| {
         let hint = Some(format!("mill ps {}", allocation.workload));

@@ -4,8 +4,9 @@
 
 mod everywhere;
 
-use super::context::{Context, StoreError};
+use super::context::Context;
 use super::error::ApiError;
+use super::ports::StoreError;
 use super::request::{self, Body, Request, empty, json};
 use crate::actors::root::View;
 use crate::api::wire::ImageView;
@@ -46,7 +47,7 @@ pub async fn list(context: Arc<Context>, _request: Request) -> Result<Response, 
 
 /// For another member: the images of this node.
 pub async fn list_here(context: Arc<Context>, _request: Request) -> Result<Response, ApiError> {
-    json(StatusCode::OK, &context.doors.images.list().await?)
+    json(StatusCode::OK, &context.ports.images.list().await?)
 }
 
 /// `POST /v1/images`.
@@ -75,7 +76,7 @@ async fn load_whole(
     let cluster = view.state.cluster.as_ref().map(|cluster| cluster.id.clone());
     let cluster = cluster.filter(|_| view.state.shares_images());
     let archive = Box::pin(StreamReader::new(Box::pin(bounded(body))));
-    let mut loaded = context.doors.images.load(archive, cluster.clone()).await?;
+    let mut loaded = context.ports.images.load(archive, cluster.clone()).await?;
     let index = match cluster {
         Some(_) => Some(share(&context, &view, &loaded).await?),
         None => None,
@@ -102,10 +103,10 @@ async fn share(context: &Context, view: &View, loaded: &[ImageView]) -> Result<I
     let change = ImageChange::Load { node: view.node, images, late: false };
     let done = context.propose(Command::Images(change), None).await;
     match &done {
-        Ok(done) => context.doors.images.settle(&pins, Some(done.index)),
+        Ok(done) => context.ports.images.settle(&pins, Some(done.index)),
         // It may come yet: what is here of it stays.
         Err(ApiError::Unconfirmed) => {}
-        Err(_) => context.doors.images.settle(&pins, None),
+        Err(_) => context.ports.images.settle(&pins, None),
     }
     Ok(done?.index)
 }
@@ -137,7 +138,7 @@ pub async fn remove(context: Arc<Context>, request: Request) -> Result<Response,
 
 /// For another member: this node forgets an image.
 pub async fn remove_here(context: Arc<Context>, request: Request) -> Result<Response, ApiError> {
-    context.doors.images.remove(named(&request)?).await?;
+    context.ports.images.remove(named(&request)?).await?;
     Ok(empty())
 }
 

@@ -47,22 +47,22 @@ pub async fn leave(context: Arc<Context>, mut request: Request) -> Result<Respon
             Err(ApiError::Rejected(Rejection::NodeBusy { .. })) => {}
             Ok(_) => break,
             // Whoever is removed is told nothing more: then the others say it.
-            Err(error) if context.doors.claims.is_removed(places.clone()).await => {
+            Err(error) if context.ports.claims.is_removed(places.clone()).await => {
                 tracing::debug!(%error, "the removal was not confirmed, but it is done");
                 break;
             }
             Err(error) => return Err(error),
         }
     }
-    context.doors.claims.leave();
+    context.ports.claims.leave();
     let cluster = cluster.unwrap_or_default();
     json(StatusCode::OK, &LeaveView { cluster, node: name, listed: false })
 }
 
 /// A node that was let in and has not heard of the cluster since.
 fn never_ready(context: &Context) -> Result<Response, ApiError> {
-    let Some((cluster, node)) = context.doors.claims.who() else { return Err(ApiError::Starting) };
-    context.doors.claims.leave();
+    let Some((cluster, node)) = context.ports.claims.who() else { return Err(ApiError::Starting) };
+    context.ports.claims.leave();
     json(StatusCode::OK, &LeaveView { cluster, node, listed: true })
 }
 

@@ -2,8 +2,9 @@
 //!
 //! Owns both ends of that way. Never checks what a blob holds: whoever stores it does.
 
-use super::context::{Context, Neighbours};
+use super::context::Context;
 use super::error::ApiError;
+use super::ports::Neighbours;
 use super::reach::Ask;
 use super::request::Request;
 use crate::actors::platform::image::{LendError, Lent, Members};
@@ -28,7 +29,7 @@ use warp::reply::Response;
 pub async fn blob(context: Arc<Context>, request: Request) -> Result<Response, ApiError> {
     let digest = request.param("digest").to_owned();
     let from: u64 = request.parsed("from", "a number of bytes")?.unwrap_or(0);
-    let lent = context.doors.images.lend(digest.as_str().into(), from).await?;
+    let lent = context.ports.images.lend(digest.as_str().into(), from).await?;
     let (size, bytes) = lent.ok_or(ApiError::NotFound { what: "blob", name: digest })?;
     let mut response = warp::reply::stream(passed_on(bytes)).into_response();
     let headers = response.headers_mut();

@@ -37,14 +37,14 @@ pub async fn set(context: Arc<Context>, mut request: Request) -> Result<Response
     // The node may have become a member just now.
     let view = context.view().ok_or(ApiError::Starting)?;
     if let Some(node) = view.state.nodes.get(&view.node) {
-        context.doors.images.use_keyring(&node.keyring);
+        context.ports.images.use_keyring(&node.keyring);
     }
-    let password = context.doors.images.login(registry.clone(), login).await?;
+    let password = context.ports.images.login(registry.clone(), login).await?;
     let command = Command::SetLogin { registry: registry.clone(), user, password };
     let done = context.propose(command, None).await?;
     let view = context.view_after(&done)?;
     // Whoever deploys next means the new one already.
-    context.doors.images.use_logins(&view.state.logins);
+    context.ports.images.use_logins(&view.state.logins);
     let kept = view.state.logins.get(&registry).ok_or(ApiError::Unconfirmed)?;
     Ok(request::at(done.index, json(StatusCode::OK, &views::login(&registry, kept))?))
 }
@@ -58,7 +58,7 @@ pub async fn remove(context: Arc<Context>, request: Request) -> Result<Response,
     }
     let done = context.propose(Command::RemoveLogin { registry }, None).await?;
     if let Some(view) = context.view() {
-        context.doors.images.use_logins(&view.state.logins);
+        context.ports.images.use_logins(&view.state.logins);
     }
     Ok(request::at(done.index, empty()))
 }

@@ -72,7 +72,7 @@ async fn asked(context: &Context, view: &View, node: NodeId) -> Vec<PeerCheckVie
     let asking = async {
         let ask = Ask::new(view, node, Role::Read, Method::GET, "/v1/mesh/peers")?;
         let broken = ask.breaking();
-        let answer = ask.send(&*context.doors.neighbours, None, limits::REACH_ANSWER).await?;
+        let answer = ask.send(&*context.ports.neighbours, None, limits::REACH_ANSWER).await?;
         let body = Limited::new(answer.into_body(), limits::API_JSON_MAX).collect().await;
         let bytes = body.map_err(|error| broken(&*error))?.to_bytes();
         serde_json::from_slice(&bytes).map_err(|error| broken(&error))

@@ -68,7 +68,7 @@ fn page(
     let all = views::allocations(&view.state, seen);
     let here: Vec<&AllocationView> = all.iter().filter(|one| one.node == own).collect();
     allocations(&mut registry, &here, usage);
-    replicas(&mut registry, &all, &context.doors.traffic.totals());
+    replicas(&mut registry, &all, &context.ports.traffic.totals());
     let volumes = gauges(&mut registry, "mill_volume_bytes", "Bytes of a volume on the disk");
     for (name, bytes) in &usage.volumes {
         volumes.get_or_create(&vec![("volume", name.to_string())]).set(bytes.0 as f64);
@@ -79,7 +79,7 @@ fn page(
     mesh(&mut registry, &views::nodes(&view.state, seen));
     process(&mut registry, view, vitals);
     context.tally.register(&mut registry);
-    context.doors.traffic.register(&mut registry);
+    context.ports.traffic.register(&mut registry);
     context.queries.register(&mut registry);
     let mut text = String::new();
     encode(&mut text, &registry)?;

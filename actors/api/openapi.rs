@@ -9,7 +9,6 @@ use super::context::Context;
 use super::error::ApiError;
 use super::request::{Request, json};
 use super::routes::{Gives, ROUTES, Route, Shape, Takes, Verb};
-use crate::api::views;
 use crate::api::wire::ErrorDocument;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -122,7 +121,7 @@ fn operation(route: &Route, schemas: &mut Schemas) -> Operation {
         operation = operation.request_body(Some(body.build()));
     }
     if let Some(role) = route.role {
-        let scopes = [views::role(role)];
+        let scopes = [role.name()];
         operation = operation.security(SecurityRequirement::new("token", scopes));
     }
     let refused = ContentBuilder::new().schema(Some(Ref::from_schema_name(ErrorDocument::name())));

@@ -3,13 +3,13 @@
 //! Owns the connection of each request: its own, so that no stream holds up another, and so that
 //! either end's leaving ends the other's work. Never asks on behalf of a third node.
 
-use super::context::{Context, Neighbours, Reading};
+use super::context::{Context, Reading};
 use super::error::ApiError;
+use super::ports::Neighbours;
 use super::request::{self, MILL_INCARNATION, MILL_INDEX, MILL_ROLE, Request};
 use super::stall::Stalling;
 use crate::actors::peer;
 use crate::actors::root::View;
-use crate::api::views;
 use crate::api::wire::{ErrorDocument, ErrorView};
 use crate::fsm::model::{Node, Role};
 use crate::id::NodeId;
@@ -130,7 +130,7 @@ impl Ask {
             .method(method)
             .uri(path)
             .header(HOST, "mill")
-            .header(MILL_ROLE, views::role(role))
+            .header(MILL_ROLE, role.name())
             .header(MILL_INCARNATION, incarnation)
             .header(MILL_INDEX, view.index.0);
         Ok(Self { node, name, place, head })
@@ -289,7 +289,7 @@ pub async fn hand_over(
         (Some(StreamBody::new(frames).boxed_unsync()), Duration::MAX)
     };
     let answer = tokio::select! {
-        answer = ask.send(&*context.doors.neighbours, body, patience) => answer?,
+        answer = ask.send(&*context.ports.neighbours, body, patience) => answer?,
         error = lost(context.views.clone(), node) => return Err(error.into()),
     };
     if answer.status() == StatusCode::NO_CONTENT {

@@ -5,6 +5,7 @@
 
 mod kept;
 mod member;
+mod node;
 mod parts;
 mod table;
 

@@ -192,9 +192,9 @@ pub(super) fn keyring(context: &Context) -> Result<Keyring, ApiError> {
     let view = context.view().ok_or(ApiError::Starting)?;
     if let Some(node) = view.state.nodes.get(&view.node) {
         // The node may have become a member just now.
-        context.doors.images.use_keyring(&node.keyring);
+        context.ports.images.use_keyring(&node.keyring);
     }
-    (context.doors.keyring)().ok_or(ApiError::Starting)
+    (context.ports.keyring)().ok_or(ApiError::Starting)
 }
 
 /// Waits until every node knows secrets: after `init` and after an upgrade a moment.

@@ -71,7 +71,7 @@ pub async fn create(context: Arc<Context>, mut request: Request) -> Result<Respo
         let hint = Some("revoke it and make another: mill token list".to_owned());
         return Err(ApiError::Conflict { message, hint });
     }
-    let role = views::role(role).to_owned();
+    let role = role.name().to_owned();
     let document = NewTokenView { id: minted.id.to_string(), role, token: minted.text };
     Ok(request::at(done.index, json(StatusCode::CREATED, &document)?))
 }
@@ -90,5 +90,5 @@ pub async fn revoke(context: Arc<Context>, request: Request) -> Result<Response,
 pub(super) fn role(text: &str) -> Result<Role, ApiError> {
     let all = [Role::Join, Role::Read, Role::Deploy, Role::Admin];
     let unknown = || ApiError::bad(format!("no role {text}"), "admin, deploy, read or join");
-    all.into_iter().find(|role| views::role(*role) == text).ok_or_else(unknown)
+    all.into_iter().find(|role| role.name() == text).ok_or_else(unknown)
 }

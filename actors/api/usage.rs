@@ -3,8 +3,9 @@
 //! Owns a connection to each other node that is kept, since these questions come often, and the
 //! last figures. Never makes a caller wait for a node that is slow.
 
-use super::context::{Context, Neighbours};
+use super::context::Context;
 use super::error::ApiError;
+use super::ports::Neighbours;
 use super::reach::{Ask, ReachError, Sender};
 use super::request::{Request, json};
 use crate::actors::root::{Msg, NodeUsage, View};
@@ -162,8 +163,8 @@ pub async fn of_this_node(context: &Context) -> Option<Figures> {
         _ => BTreeMap::new(),
     };
     let log_disk = context.vitals().await.map(|vitals| vitals.disk).unwrap_or_default();
-    let traffic = context.doors.traffic.figures();
-    let replicas = context.doors.traffic.of_replicas();
+    let traffic = context.ports.traffic.figures();
+    let replicas = context.ports.traffic.of_replicas();
     Some(last.keep(Figures { mesh, log_disk, traffic, replicas, ..usage.into() }))
 }
 
@@ -247,7 +248,7 @@ pub fn known_of_others(context: &Context, view: &View) -> BTreeMap<NodeId, Figur
 pub async fn of_others(context: &Context, view: &View) -> BTreeMap<NodeId, Figures> {
     let each = lines(context, view).map(|(id, line)| async move {
         let ask = Ask::new(view, id, Role::Read, Method::GET, "/v1/usage").ok()?;
-        let (asked, neighbours) = (Arc::clone(&line), Arc::clone(&context.doors.neighbours));
+        let (asked, neighbours) = (Arc::clone(&line), Arc::clone(&context.ports.neighbours));
         // It goes on where the caller doesn't wait: the next one has its answer.
         let asking = tokio::spawn(async move { asked.ask(ask, &*neighbours).await });
         let answer = tokio::time::timeout(limits::API_USAGE, asking).await;

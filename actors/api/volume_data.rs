@@ -157,7 +157,7 @@ fn check_unused(
 }
 
 fn store(context: &Context) -> Result<VolumeStore, ApiError> {
-    (context.doors.volumes)().ok_or(ApiError::Starting)
+    (context.ports.volumes)().ok_or(ApiError::Starting)
 }
 
 fn found(store: &VolumeStore, name: &VolumeName) -> Result<PathBuf, ApiError> {

@@ -11,7 +11,7 @@ use super::service::Service;
 use super::tls::{API_PROTOCOL, Trust, TrustError};
 use super::wire::door_server::{DoorServer, SERVICE_NAME as DOOR};
 use super::wire::peer_server::PeerServer;
-use crate::actors::api::{Guest, Hall};
+use crate::actors::api::{MemberConnection, MemberListener};
 use crate::actors::peer::door::Door;
 use crate::actors::root::View;
 use crate::actors::strangers::{Room, Stranger, Strangers};
@@ -93,7 +93,7 @@ pub(super) struct Port {
     pub(super) credentials: Arc<super::credentials::Credentials>,
     pub(super) served: Served,
     /// Where members are answered that ask for the API.
-    pub(super) hall: Arc<Hall>,
+    pub(super) members: Arc<MemberListener>,
     /// Where the members are.
     pub(super) views: watch::Receiver<Option<View>>,
 }
@@ -205,8 +205,8 @@ async fn connection(
             return Err(ConnectionError::Expired);
         }
         watch(stream.get_ref().0)?;
-        let guest = Guest { socket: Box::new(stream), node: peer.node };
-        return if port.hall.enter(guest) { Ok(()) } else { Err(ConnectionError::Full) };
+        let guest = MemberConnection { socket: Box::new(stream), node: peer.node };
+        return if port.members.enter(guest) { Ok(()) } else { Err(ConnectionError::Full) };
     }
     if caller.is_some() {
         return answer(stream, caller, &port.served, None).await;

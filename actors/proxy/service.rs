@@ -2,6 +2,7 @@
 //!
 //! Owns the order of the checks and the retries. What they decide is pure (`node::ingress`).
 
+mod about;
 mod answer;
 mod upstream;
 mod written;
@@ -10,14 +11,14 @@ use super::gate::Verdict;
 use super::gauge::Seat;
 use super::shared::{Route, Settings, Shared};
 use crate::id::AllocId;
-use crate::limits::ROUTE_BODY;
 use crate::node::ingress::forward::{self, Claims, FORGEABLE, Sender, Told};
 use crate::node::ingress::frames::Frames;
 use crate::node::ingress::refusal::Refusal;
 use crate::node::ingress::{challenge, host, path};
+use about::{body_max, is_websocket, peer_of};
 use async_trait::async_trait;
 use bytes::Bytes;
-use hyper::{StatusCode, header};
+use hyper::header;
 use pingora_core::modules::http::HttpModules;
 use pingora_core::modules::http::compression::{ResponseCompression, ResponseCompressionBuilder};
 use pingora_core::protocols::Digest;
@@ -25,7 +26,6 @@ use pingora_core::upstreams::peer::HttpPeer;
 use pingora_core::{Error, ErrorType, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
-use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -194,22 +194,6 @@ impl Ingress {
         }
         Ok(Onward::Container)
     }
-}
-
-/// The other end of the connection.
-fn peer_of(session: &Session) -> IpAddr {
-    let inet = session.client_addr().and_then(|address| address.as_inet());
-    inet.map_or(Ipv4Addr::UNSPECIFIED.into(), |address| address.ip())
-}
-
-fn is_websocket(response: &ResponseHeader) -> bool {
-    let protocol = response.headers.get(header::UPGRADE).and_then(|value| value.to_str().ok());
-    response.status == StatusCode::SWITCHING_PROTOCOLS
-        && protocol.is_some_and(|protocol| protocol.eq_ignore_ascii_case("websocket"))
-}
-
-fn body_max(route: &Route) -> u64 {
-    route.route.options.body_max.map_or(ROUTE_BODY, |most| most.0)
 }
 
 #[async_trait]

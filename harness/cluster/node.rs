@@ -97,7 +97,7 @@ impl Running {
                 hints: with.hints.clone(),
                 post: Arc::clone(&post),
                 dial: with.ways.dial(with.node.0),
-                hall: mill::actors::api::Hall::new(),
+                members: mill::actors::api::MemberListener::new(),
             })
         };
         let (script, late) = (kept.script.clone(), kept.late.subscribe());

@@ -165,6 +165,7 @@ fn service_fields(service: &ServiceSpec, dice: &mut Dice) -> Vec<String> {
         values.push(format!("interval={}", millis(health.interval)));
         values.push(format!("timeout={}", millis(health.timeout)));
         values.push(format!("grace={}", millis(health.grace)));
+        values.extend(health.host.iter().map(|host| format!("host={}", text(host, dice))));
         fields.push(format!("health{}", joined(values, dice)));
     }
     let named = |port: &Option<String>, dice: &mut Dice| {

@@ -66,14 +66,14 @@ impl Logger {
         assert!(status.success(), "{status}");
     }
 
-    /// Proportional and private memory, in KiB.
+    /// Proportional memory, and what no other process could share, in KiB.
     fn memory(&self) -> (u64, u64) {
         let text = fs::read_to_string(format!("/proc/{}/smaps_rollup", self.child.id())).unwrap();
         let field = |name: &str| -> u64 {
             let line = text.lines().find(|line| line.starts_with(name)).unwrap();
             line.split_whitespace().nth(1).unwrap().parse().unwrap()
         };
-        (field("Pss:"), field("Private_Dirty:") + field("Private_Clean:"))
+        (field("Pss:"), field("Private_Dirty:"))
     }
 }
 

@@ -39,7 +39,7 @@ use crate::api::wire::{AppStatusView, LoginView, StatusView, TokenView};
 use crate::consensus::raft::event::LogDisk;
 use crate::fsm::State;
 use crate::fsm::login::RegistryLogin;
-use crate::fsm::model::{Role, Token};
+use crate::fsm::model::Token;
 use crate::id::{AllocId, NodeId, VolumeName};
 use crate::node::ingress::figures::Requests;
 use crate::node::mesh;
@@ -141,23 +141,12 @@ pub fn status(state: &State, seen: &Observed) -> StatusView {
     }
 }
 
-/// A role's name.
-#[must_use]
-pub fn role(role: Role) -> &'static str {
-    match role {
-        Role::Join => "join",
-        Role::Read => "read",
-        Role::Deploy => "deploy",
-        Role::Admin => "admin",
-    }
-}
-
 /// A token, without its secret part.
 #[must_use]
 pub fn token(token: &Token) -> TokenView {
     TokenView {
         id: token.id.to_string(),
-        role: role(token.role).to_owned(),
+        role: token.role.name().to_owned(),
         created_at: token.created_at.to_string(),
         expires_at: token.expires_at.map(|at| at.to_string()),
         uses: token.uses,

@@ -3,14 +3,14 @@
 //! Owns the order: node, file, addresses, logs, and everything gone at the end. Never does by
 //! itself what the API does: it is the API's client in the same process.
 
+mod remove;
 mod source;
 mod token;
 mod trust;
 
 use super::args::DurationArg;
-use super::client::{Client, ClientError, DeployOptions, Resuming, query};
+use super::client::{Client, ClientError, DeployOptions, query};
 use super::daemon::{DaemonArgs, asked_to_stop, failed, log_to_stderr, runtime};
-use super::error::FAILED;
 use super::file::MillFile;
 use super::globals::Target;
 use super::ui::{BAD, FAINT};
@@ -22,7 +22,7 @@ use crate::limits;
 use crate::spec::Spec;
 use argh::{ArgsInfo, FromArgs};
 use source::Source;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use token::TOKEN;
 
@@ -351,57 +351,6 @@ impl Dev<'_> {
                 self.complain(&error);
             }
         }
-    }
-
-    /// Stops and removes all that runs.
-    async fn remove(&self) -> Result<(), CliError> {
-        if !self.context.ui.json {
-            self.note("removing everything; Ctrl-C again leaves it");
-        }
-        tokio::select! {
-            removed = self.remove_apps() => removed,
-            asked = asked_to_stop() => {
-                asked?;
-                let text = "Left as it is. Remove it: mill dev --once, or mill clean --dev";
-                self.context.ui.note(text);
-                Err(CliError::Said { code: FAILED })
-            }
-        }
-    }
-
-    async fn remove_apps(&self) -> Result<(), CliError> {
-        let status = self.client.status().await?;
-        let of_services = status.services.iter().map(|service| service.app.as_str());
-        let of_tasks = status.tasks.iter().map(|task| task.app.as_str());
-        let apps: BTreeSet<&str> = of_services.chain(of_tasks).collect();
-        for app in apps {
-            self.remove_app(app).await?;
-        }
-        super::down::kill_spawned(&self.client).await?;
-        super::down::runs_over(&self.client, |_| true).await
-    }
-
-    /// Removes an app, also one whose deployment has to end first.
-    async fn remove_app(&self, app: &str) -> Result<(), CliError> {
-        let revision = loop {
-            match self.client.delete_app(app, None).await {
-                Ok(accepted) => break accepted.revision,
-                Err(ClientError::Api { status: 404, .. }) => return Ok(()),
-                Err(ClientError::Api { status: 409, .. }) => {
-                    tokio::time::sleep(limits::FOLLOW_INTERVAL).await;
-                }
-                Err(error) => return Err(error.into()),
-            }
-        };
-        let mut events = Resuming::new(&self.client, Client::deployment_events(revision), true);
-        while let Some(event) = events.next().await? {
-            match event.event.as_str() {
-                "done" => return Ok(()),
-                "failed" => break,
-                _ => {}
-            }
-        }
-        Err(CliError::failed(format!("{app} could not be removed. Look: mill status --dev")))
     }
 }
 

@@ -185,11 +185,9 @@ mod tests {
         let ids = |all: &[AllocationView]| all.iter().map(|one| one.id.clone()).collect::<String>();
         sort(&mut all, false);
         assert_eq!(ids(&all), "dabc");
-        let expected = "\
-ID  NAME  NODE  STATUS   CPU        MEM       AGE
-d   web   n1    running  0.90/1.00  2M/100M   4m
-";
-        assert!(rows(&all[..1], NOW, PLAIN).replace(" \n", "\n").starts_with(&expected[..49]));
+        let shown = rows(&all[..1], NOW, PLAIN);
+        let parts = ["ID", "CPU", "d ", "0.90/1.00", "2M/100M"];
+        assert!(parts.iter().all(|part| shown.contains(part)), "{shown}");
         sort(&mut all, true);
         assert_eq!(ids(&all), "bdac");
     }

@@ -37,7 +37,7 @@ pub enum JoinRefusal {
     #[error(transparent)]
     Token(#[from] TokenError),
     /// A token for something else.
-    #[error("a token of role {} joins no node", crate::api::views::role(*role))]
+    #[error("a token of role {} joins no node", role.name())]
     Role {
         /// What it is for.
         role: Role,

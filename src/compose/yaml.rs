@@ -178,14 +178,16 @@ impl Reader<'_> {
         };
         match (&mut open.node.kind, open.name.take()) {
             (Kind::List(items), _) => items.push(node),
-            (Kind::Map(fields), Some(name)) => {
-                if name != MERGE && fields.iter().any(|(known, _)| *known == name) {
-                    return Err(self.at(span, &format!("{name} is given twice")));
+            (Kind::Map(fields), Some(name)) => fields.push((name, node)),
+            (kind, _) => match node.kind {
+                Kind::Scalar(name) => {
+                    let is_known = matches!(kind, Kind::Map(fields)
+                        if fields.iter().any(|(known, _)| *known == name));
+                    if is_known && name != MERGE {
+                        return Err(self.at(span, &format!("{name} is given twice")));
+                    }
+                    open.name = Some(name);
                 }
-                fields.push((name, node));
-            }
-            (_, _) => match node.kind {
-                Kind::Scalar(text) => open.name = Some(text),
                 Kind::Null => open.name = Some(String::new()),
                 _ => return Err(self.at(span, "a field's name must be a text")),
             },

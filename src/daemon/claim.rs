@@ -7,7 +7,7 @@ mod first;
 mod joined;
 mod restored;
 
-use super::doors::with_reasons;
+use super::ports::with_reasons;
 use super::{Identity, Shared, address, begin, equipment, recover};
 use crate::actors::api::{ApiError, Standing};
 use crate::actors::peer::keys::NodeKeys;

@@ -108,13 +108,13 @@ async fn start_dns(shared: Arc<Shared>, root: RootRef) -> Result<Supervised<dns:
 }
 
 async fn start_api(shared: Arc<Shared>, root: RootRef) -> Result<Supervised<api::Msg>, SpawnErr> {
-    let doors = super::doors::open(&shared, &root).map_err(DaemonError::Watch);
-    let doors = doors.map_err(|error| SpawnErr::StartupFailed(error.into()))?;
+    let ports = super::ports::open(&shared, &root).map_err(DaemonError::Watch);
+    let ports = ports.map_err(|error| SpawnErr::StartupFailed(error.into()))?;
     let args = api::Args {
         root,
         local: Arc::clone(&shared.local),
         standing: shared.standing.subscribe(),
-        doors,
+        ports,
         dev: shared.config.mode == Mode::Dev,
         bounds: api::Bounds::default(),
         queries: shared.queries.clone(),
@@ -142,7 +142,7 @@ async fn start_peer(
         hints: shared.hints.clone(),
         post: Arc::clone(&shared.post),
         dial: peer::tcp(),
-        hall: Arc::clone(&shared.hall),
+        members: Arc::clone(&shared.members),
     };
     peer::start(args).await
 }

@@ -5,7 +5,10 @@
 
 mod canary;
 mod certificate;
+mod kind;
 mod node;
+
+pub use kind::EventKind;
 
 #[cfg(test)]
 mod tests;
@@ -40,153 +43,6 @@ pub struct Event {
     pub node: Option<NodeId>,
     /// More about it.
     pub message: Option<String>,
-}
-
-/// The kinds of events.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum EventKind {
-    /// A revision was accepted.
-    DeploymentAccepted,
-    /// A deployment waits: no node fits a replica.
-    DeploymentWaiting,
-    /// A deployment failed and its services are on their way back.
-    DeploymentReverting,
-    /// A deployment succeeded.
-    DeploymentSucceeded,
-    /// A deployment failed.
-    DeploymentFailed,
-    /// A newer revision took a deployment's place.
-    DeploymentSuperseded,
-    /// A rollback ended a deployment.
-    DeploymentAborted,
-    /// A canary's replicas work: from now on their requests are compared.
-    CanaryStarted,
-    /// A canary runs on, for it got too few requests.
-    CanaryExtended,
-    /// A canary was good, or a person said so: the rest is replaced.
-    CanaryPromoted,
-    /// A canary was worse than what it was to replace, or a person said so.
-    CanaryTakenBack,
-    /// A service is being replaced without a revision.
-    ServiceRestarting,
-    /// An allocation was given a node.
-    AllocationPlaced,
-    /// An allocation's program runs.
-    AllocationRunning,
-    /// An allocation is healthy.
-    AllocationHealthy,
-    /// An allocation's health check fails.
-    AllocationUnhealthy,
-    /// An allocation's program ended by itself.
-    AllocationExited,
-    /// An allocation's next attempt began.
-    AllocationRestarting,
-    /// An allocation ended as asked.
-    AllocationStopped,
-    /// An allocation failed and is not tried again.
-    AllocationFailed,
-    /// An allocation went with its node.
-    AllocationLost,
-    /// An allocation did not work where it was: another node is tried.
-    AllocationGivenUp,
-    /// A node did not settle a draining in time: the stop no longer waits for it.
-    DrainUnsettled,
-    /// A node became a member.
-    NodeJoined,
-    /// A node began a life.
-    NodeRegistered,
-    /// A node takes allocations again.
-    NodeUp,
-    /// A node gives its allocations away.
-    NodeDraining,
-    /// A node is lost: nothing was heard of it for too long.
-    NodeDown,
-    /// A node is silent and not taken for lost yet.
-    NodeSilent,
-    /// A silent node is heard again.
-    NodeHeard,
-    /// A node's containerd doesn't answer.
-    NodeDegraded,
-    /// A node's containerd answers again.
-    NodeRecovered,
-    /// A node's labels were changed.
-    NodeLabelled,
-    /// A node votes now.
-    NodeVoter,
-    /// A node receives the log and doesn't vote.
-    NodeLearner,
-    /// A node is no member any more.
-    NodeRemoved,
-    /// A token was made.
-    TokenCreated,
-    /// A token was taken back.
-    TokenRevoked,
-    /// A host has its first certificate.
-    CertificateIssued,
-    /// A host has its next certificate.
-    CertificateRenewed,
-    /// A person brought a host's certificate.
-    CertificateImported,
-    /// An order for a host has failed.
-    CertificateFailed,
-    /// A host was paused, or its message changed.
-    RoutePaused,
-    /// A host was resumed.
-    RouteResumed,
-}
-
-impl EventKind {
-    /// As it is written.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::DeploymentAccepted => "deployment-accepted",
-            Self::DeploymentWaiting => "deployment-waiting",
-            Self::DeploymentReverting => "deployment-reverting",
-            Self::DeploymentSucceeded => "deployment-succeeded",
-            Self::DeploymentFailed => "deployment-failed",
-            Self::DeploymentSuperseded => "deployment-superseded",
-            Self::DeploymentAborted => "deployment-aborted",
-            Self::CanaryStarted => "canary-started",
-            Self::CanaryExtended => "canary-extended",
-            Self::CanaryPromoted => "canary-promoted",
-            Self::CanaryTakenBack => "canary-taken-back",
-            Self::ServiceRestarting => "service-restarting",
-            Self::AllocationPlaced => "allocation-placed",
-            Self::AllocationRunning => "allocation-running",
-            Self::AllocationHealthy => "allocation-healthy",
-            Self::AllocationUnhealthy => "allocation-unhealthy",
-            Self::AllocationExited => "allocation-exited",
-            Self::AllocationRestarting => "allocation-restarting",
-            Self::AllocationStopped => "allocation-stopped",
-            Self::AllocationFailed => "allocation-failed",
-            Self::AllocationLost => "allocation-lost",
-            Self::AllocationGivenUp => "allocation-given-up",
-            Self::DrainUnsettled => "drain-unsettled",
-            Self::NodeJoined => "node-joined",
-            Self::NodeRegistered => "node-registered",
-            Self::NodeUp => "node-up",
-            Self::NodeDraining => "node-draining",
-            Self::NodeDown => "node-down",
-            Self::NodeSilent => "node-silent",
-            Self::NodeHeard => "node-heard",
-            Self::NodeDegraded => "node-degraded",
-            Self::NodeRecovered => "node-recovered",
-            Self::NodeLabelled => "node-labelled",
-            Self::NodeVoter => "node-voter",
-            Self::NodeLearner => "node-learner",
-            Self::NodeRemoved => "node-removed",
-            Self::TokenCreated => "token-created",
-            Self::TokenRevoked => "token-revoked",
-            Self::CertificateIssued => "certificate-issued",
-            Self::CertificateRenewed => "certificate-renewed",
-            Self::CertificateImported => "certificate-imported",
-            Self::CertificateFailed => "certificate-failed",
-            Self::RoutePaused => "route-paused",
-            Self::RouteResumed => "route-resumed",
-        }
-    }
 }
 
 /// Adds to the ring of `after` what an entry that turned `before` into it has brought about.
@@ -407,7 +263,7 @@ impl Found {
     fn token(&mut self, id: &TokenId, before: &State, after: &State) {
         let (kind, message) = match (before.tokens.get(id), after.tokens.get(id)) {
             (None, Some(new)) => {
-                let role = crate::api::views::role(new.role);
+                let role = new.role.name();
                 (EventKind::TokenCreated, format!("{id}, {role}"))
             }
             (Some(token), None) if token.expires_at.is_some_and(|at| at <= after.time) => {

@@ -256,6 +256,19 @@ pub enum Role {
     Admin,
 }
 
+impl Role {
+    /// As it is written.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Join => "join",
+            Self::Read => "read",
+            Self::Deploy => "deploy",
+            Self::Admin => "admin",
+        }
+    }
+}
+
 impl Progress {
     /// It says that no node fits a replica.
     #[must_use]

@@ -6,7 +6,7 @@ use super::USAGE_INTERVAL;
 use std::time::Duration;
 
 /// Connections of other members that wait to be answered.
-pub const GUESTS_WAITING: usize = 64;
+pub const MEMBERS_WAITING: usize = 64;
 /// Connections of other members that the API serves at once.
 pub const API_MEMBER_CONNECTIONS: usize = 512;
 /// How long another node may take until its answer begins.

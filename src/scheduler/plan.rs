@@ -21,7 +21,7 @@ pub use waiting::Unplaced;
 use crate::bugs::{Bug, is_on};
 use crate::fsm::command::{Action, Steps};
 use crate::fsm::model::App;
-use crate::fsm::{Command, State};
+use crate::fsm::{Command, State, Touched};
 use crate::id::{AllocId, AppName, Index, NodeId, WorkloadName};
 use crate::limits;
 use crate::scheduler::canary::Sample;
@@ -233,4 +233,14 @@ fn mix(number: u64) -> u64 {
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     z ^ (z >> 31)
+}
+
+/// Whether runs of tasks may have something to do after a change: one of them has changed, or an
+/// app, or room may have come free for one that waits.
+#[must_use]
+pub fn concerns_tasks(state: &State, touched: &Touched) -> bool {
+    let is_run = |id: &AllocId| state.runs.contains_key(id);
+    let has_room = !touched.allocations.is_empty() && !state.derived.waiting.is_empty();
+    let has_changed = touched.all || touched.nodes || !touched.apps.is_empty();
+    has_changed || has_room || touched.allocations.iter().any(is_run)
 }

@@ -52,7 +52,7 @@ impl Relay {
             .header("sec-websocket-version", "13")
             .header("sec-websocket-key", &generate_key());
         let broken = ask.breaking();
-        let answer = ask.send(&*context.doors.neighbours, None, limits::REACH_ANSWER).await?;
+        let answer = ask.send(&*context.ports.neighbours, None, limits::REACH_ANSWER).await?;
         let upgraded = hyper::upgrade::on(answer).await.map_err(|error| broken(&error))?;
         let config = WebSocketConfig::default()
             .max_message_size(Some(limits::EXEC_FRAME_MAX))

@@ -21,7 +21,7 @@ use warp::http::Method;
 pub async fn list(context: &Context, view: &View) -> Result<Vec<ImageView>, ApiError> {
     let others =
         others(view).map(|node| async move { (node, ask_list(context, view, node).await) });
-    let (own, others) = tokio::join!(context.doors.images.list(), join_all(others));
+    let (own, others) = tokio::join!(context.ports.images.list(), join_all(others));
     let mut all = BTreeMap::new();
     add(&mut all, view, view.node, own?);
     for (node, answer) in others {
@@ -83,7 +83,7 @@ async fn ask_list(
     let ask = Ask::new(view, node, Role::Read, Method::GET, "/v1/images")?;
     let broken = ask.breaking();
     let asking = async {
-        let answer = ask.send(&*context.doors.neighbours, None, limits::IMAGES_ASKED).await?;
+        let answer = ask.send(&*context.ports.neighbours, None, limits::IMAGES_ASKED).await?;
         let body = Limited::new(answer.into_body(), limits::IMAGES_ANSWER_MAX).collect().await;
         let bytes = body.map_err(|error| broken(&*error))?.to_bytes();
         serde_json::from_slice(&bytes).map_err(|error| broken(&error))
@@ -109,11 +109,11 @@ pub async fn remove(
         let path = path.clone();
         async move {
             let ask = Ask::new(view, node, Role::Deploy, Method::DELETE, &path)?;
-            ask.send(&*context.doors.neighbours, None, limits::REACH_ANSWER).await.map(drop)
+            ask.send(&*context.ports.neighbours, None, limits::REACH_ANSWER).await.map(drop)
         }
     });
     let (own, others) =
-        tokio::join!(context.doors.images.remove(reference.to_owned()), join_all(asks));
+        tokio::join!(context.ports.images.remove(reference.to_owned()), join_all(asks));
     for error in others.into_iter().filter_map(Result::err) {
         // What was loaded it drops as soon as it sees that, and the rest when nothing needs it.
         tracing::warn!(reference, %error, "a node may still have an image that was removed");

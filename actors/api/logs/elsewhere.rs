@@ -4,7 +4,7 @@
 //! missing is said. Never orders anything.
 
 use super::following::note;
-use crate::actors::api::context::{Lines, Neighbours};
+use crate::actors::api::ports::{Lines, Neighbours};
 use crate::actors::api::reach::{Ask, ReachError, lost};
 use crate::actors::platform::logs::{Event, LogLine, LogTime, Query, Stream};
 use crate::actors::root::View;

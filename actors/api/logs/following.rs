@@ -5,7 +5,8 @@
 
 use super::elsewhere::{Elsewhere, Said};
 use super::scope::Scope;
-use crate::actors::api::context::{Context, Lines, LogSource, Neighbours, now};
+use crate::actors::api::context::{Context, now};
+use crate::actors::api::ports::{Lines, LogSource, Neighbours};
 use crate::actors::api::stream::{Feed, Left};
 use crate::actors::platform::logs::{Event, LogLine, Merged, Query, Stream};
 use crate::actors::root::View;
@@ -77,7 +78,7 @@ impl Following {
             query,
             known: BTreeSet::new(),
             node: views::node_name(&view.state, view.node),
-            source: Arc::clone(&context.doors.logs),
+            source: Arc::clone(&context.ports.logs),
             views: context.views.clone(),
             shown: Arc::clone(&view.state),
             others: None,
@@ -87,7 +88,7 @@ impl Following {
     /// Of all nodes' lines, for a caller with that role.
     pub(super) fn with_others(mut self, context: &Context, role: Role) -> Self {
         let (teller, told) = mpsc::channel(limits::NODE_NOTES);
-        let neighbours = Arc::clone(&context.doors.neighbours);
+        let neighbours = Arc::clone(&context.ports.neighbours);
         self.others = Some(Others { role, neighbours, asked: BTreeSet::new(), teller, told });
         self
     }

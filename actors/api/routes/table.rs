@@ -3,25 +3,32 @@
 //! Never answers a request itself.
 
 use super::super::{
-    allocations, backup, canaries, claims, deploy, exec, explain, files, leave, logs, mesh,
-    metrics, nodes, openapi, read, rebalance, revisions, tasks,
+    allocations, apps, canaries, deploy, deployments, exec, explain, files, logs, metrics, read,
+    rebalance, services, tasks,
 };
 use super::kept::KEPT;
+use super::node::NODES;
 use super::parts::{
-    DEPLOY_EVENTS, LIST_ROUTES, LOG_QUERY, MOVES, PORT_FORWARD, RESTORE_QUERY, change, forget, get,
-    of_node, own, parameter,
+    DEPLOY_EVENTS, LIST_ROUTES, LOG_QUERY, MOVES, PORT_FORWARD, change, get, parameter,
 };
 use super::{Gives, Route, Takes, Verb, shape};
 use crate::api::wire;
 use crate::fsm::model::Role;
 
 /// Every route of this build.
-pub static ROUTES: &[Route] = &joined::<{ MAIN.len() + KEPT.len() }>(MAIN, KEPT);
+pub static ROUTES: &[Route] =
+    &joined::<{ NODES.len() + MAIN.len() + KEPT.len() }>(NODES, MAIN, KEPT);
 
-const fn joined<const N: usize>(first: &[Route], second: &[Route]) -> [Route; N] {
-    let (mut all, mut at) = ([first[0]; N], 0);
+const fn joined<const N: usize>(one: &[Route], two: &[Route], three: &[Route]) -> [Route; N] {
+    let (mut all, mut at) = ([one[0]; N], 0);
     while at < N {
-        all[at] = if at < first.len() { first[at] } else { second[at - first.len()] };
+        all[at] = if at < one.len() {
+            one[at]
+        } else if at - one.len() < two.len() {
+            two[at - one.len()]
+        } else {
+            three[at - one.len() - two.len()]
+        };
         at += 1;
     }
     all
@@ -29,128 +36,6 @@ const fn joined<const N: usize>(first: &[Route], second: &[Route]) -> [Route; N]
 
 /// What runs and what is asked about it.
 const MAIN: &[Route] = &[
-    Route {
-        role: None,
-        unclaimed: true,
-        ..get(
-            "/v1/health",
-            |c, r| Box::pin(read::health(c, r)),
-            Gives::Json(shape::<wire::HealthView>()),
-            "Whether the node is ready; 503 while it starts",
-        )
-    },
-    Route {
-        role: None,
-        unclaimed: true,
-        ..get(
-            "/v1/openapi.json",
-            |c, r| Box::pin(openapi::serve(c, r)),
-            Gives::OpenApi,
-            "This document",
-        )
-    },
-    own(
-        "/v1/init",
-        |c, r| Box::pin(claims::init(c, r)),
-        Takes::Json(shape::<wire::InitRequest>()),
-        Gives::Json(shape::<wire::InitView>()),
-        "Make this node the first of a new cluster; on the UNIX socket only",
-    ),
-    own(
-        "/v1/join",
-        |c, r| Box::pin(claims::join(c, r)),
-        Takes::Json(shape::<wire::JoinRequest>()),
-        Gives::Json(shape::<wire::JoinView>()),
-        "Make this node a member of a cluster; on the UNIX socket only",
-    ),
-    Route {
-        query: RESTORE_QUERY,
-        ..own(
-            "/v1/restore",
-            |c, r| Box::pin(backup::restore(c, r)),
-            Takes::Archive,
-            Gives::Json(shape::<wire::RestoreView>()),
-            "Make this node the first of a cluster again, from its decrypted backup; on the UNIX \
-             socket only",
-        )
-    },
-    Route {
-        unclaimed: false,
-        ..own(
-            "/v1/leave",
-            |c, r| Box::pin(leave::leave(c, r)),
-            Takes::Json(shape::<wire::LeaveRequest>()),
-            Gives::Json(shape::<wire::LeaveView>()),
-            "Drain this node, remove it from the cluster and wipe it; on the UNIX socket only",
-        )
-    },
-    get(
-        "/v1/status",
-        |c, r| Box::pin(read::status(c, r)),
-        Gives::Json(shape::<wire::StatusView>()),
-        "The whole cluster at a glance",
-    ),
-    get(
-        "/v1/nodes",
-        |c, r| Box::pin(nodes::list(c, r)),
-        Gives::List(shape::<wire::NodeView>()),
-        "The nodes",
-    ),
-    get(
-        "/v1/nodes/{id}",
-        |c, r| Box::pin(nodes::get(c, r)),
-        Gives::Json(shape::<wire::NodeView>()),
-        "A node, by its name or id, with what is left on it while it drains",
-    ),
-    Route {
-        body: Takes::Json(shape::<wire::LabelsRequest>()),
-        ..of_node(
-            Verb::Patch,
-            "/v1/nodes/{id}",
-            |c, r| Box::pin(nodes::label(c, r)),
-            "Set labels of a node, or take them away with null",
-        )
-    },
-    Route {
-        body: Takes::Json(shape::<wire::DrainRequest>()),
-        ..of_node(
-            Verb::Post,
-            "/v1/nodes/{id}/drain",
-            |c, r| Box::pin(nodes::drain(c, r)),
-            "Move a node's work to others within each service's update policy",
-        )
-    },
-    of_node(
-        Verb::Post,
-        "/v1/nodes/{id}/undrain",
-        |c, r| Box::pin(nodes::undrain(c, r)),
-        "Let a draining node take work again",
-    ),
-    Route {
-        role: Some(Role::Admin),
-        ..forget(
-            "/v1/nodes/{id}",
-            |c, r| Box::pin(nodes::remove(c, r)),
-            "Remove a drained node, or one that is down, for good",
-        )
-    },
-    get(
-        "/v1/mesh/peers",
-        |c, r| Box::pin(mesh::peers(c, r)),
-        Gives::List(shape::<wire::PeerCheckView>()),
-        "Which ports the nodes reach of each other, tried now",
-    ),
-    Route {
-        role: Some(Role::Admin),
-        status: 200,
-        ..change(
-            Verb::Post,
-            "/v1/mesh/rotate",
-            |c, r| Box::pin(mesh::rotate(c, r)),
-            Gives::Json(shape::<wire::MeshKeysView>()),
-            "Let every node change its key of the mesh; connections go on",
-        )
-    },
     Route {
         method: Verb::Post,
         query: &[
@@ -189,14 +74,14 @@ const MAIN: &[Route] = &[
         ],
         ..get(
             "/v1/deployments",
-            |c, r| Box::pin(revisions::list(c, r)),
+            |c, r| Box::pin(deployments::list(c, r)),
             Gives::List(shape::<wire::DeploymentView>()),
             "Deployments, the newest first",
         )
     },
     get(
         "/v1/deployments/{revision}",
-        |c, r| Box::pin(revisions::get(c, r)),
+        |c, r| Box::pin(deployments::get(c, r)),
         Gives::Json(shape::<wire::DeploymentView>()),
         "A deployment, with its file",
     ),
@@ -204,14 +89,14 @@ const MAIN: &[Route] = &[
         query: &[parameter("to", "the other revision; without it the app's newest")],
         ..get(
             "/v1/deployments/{revision}/diff",
-            |c, r| Box::pin(revisions::diff(c, r)),
+            |c, r| Box::pin(deployments::diff(c, r)),
             Gives::Json(shape::<wire::DiffView>()),
             "What differs between two revisions of an app, field by field",
         )
     },
     get(
         "/v1/deployments/{revision}/events",
-        |c, r| Box::pin(revisions::events(c, r)),
+        |c, r| Box::pin(deployments::events(c, r)),
         Gives::Events(DEPLOY_EVENTS, None),
         "The events of a deployment from its beginning, or behind Last-Event-ID",
     ),
@@ -220,14 +105,14 @@ const MAIN: &[Route] = &[
         ..change(
             Verb::Post,
             "/v1/rollback",
-            |c, r| Box::pin(revisions::rollback(c, r)),
+            |c, r| Box::pin(apps::rollback(c, r)),
             Gives::Json(shape::<wire::RevisionView>()),
             "Make an app what it was at an earlier revision",
         )
     },
     get(
         "/v1/apps/{app}",
-        |c, r| Box::pin(revisions::app(c, r)),
+        |c, r| Box::pin(apps::app(c, r)),
         Gives::Json(shape::<wire::AppView>()),
         "An app's file and revision",
     ),
@@ -236,7 +121,7 @@ const MAIN: &[Route] = &[
         ..change(
             Verb::Delete,
             "/v1/apps/{app}",
-            |c, r| Box::pin(revisions::down(c, r)),
+            |c, r| Box::pin(apps::down(c, r)),
             Gives::Json(shape::<wire::RevisionView>()),
             "Stop and remove all of an app",
         )
@@ -271,14 +156,14 @@ const MAIN: &[Route] = &[
     change(
         Verb::Delete,
         "/v1/services/{name}",
-        |c, r| Box::pin(revisions::remove(c, r)),
+        |c, r| Box::pin(services::remove(c, r)),
         Gives::Json(shape::<wire::RevisionView>()),
         "Stop and remove a service, or a task of a file",
     ),
     change(
         Verb::Post,
         "/v1/services/{name}/restart",
-        |c, r| Box::pin(revisions::restart(c, r)),
+        |c, r| Box::pin(services::restart(c, r)),
         Gives::Json(shape::<wire::ServiceView>()),
         "Replace the allocations of a service one after the other",
     ),
@@ -287,7 +172,7 @@ const MAIN: &[Route] = &[
         ..change(
             Verb::Post,
             "/v1/services/{name}/scale",
-            |c, r| Box::pin(revisions::scale(c, r)),
+            |c, r| Box::pin(services::scale(c, r)),
             Gives::Json(shape::<wire::RevisionView>()),
             "Change how many replicas a service has",
         )

@@ -34,8 +34,8 @@ async fn two() -> (Node, Node) {
     first.become_node(NodeId(1), state.clone());
     let second = Node::start().await;
     second.become_node(NodeId(2), state);
-    first.neighbours.know(NodeId(2), NodeId(1), &second.args.doors.hall);
-    second.neighbours.know(NodeId(1), NodeId(2), &first.args.doors.hall);
+    first.neighbours.know(NodeId(2), NodeId(1), &second.args.ports.members);
+    second.neighbours.know(NodeId(1), NodeId(2), &first.args.ports.members);
     second.images.known.lock().unwrap().clear();
     (first, second)
 }

@@ -28,7 +28,7 @@ async fn two() -> (Node, Node, AllocId) {
     first.finish(1, DeployStatus::Succeeded);
     let second = Node::start().await;
     second.become_node(NodeId(2), first.state());
-    first.neighbours.know(NodeId(2), NodeId(1), &second.args.doors.hall);
+    first.neighbours.know(NodeId(2), NodeId(1), &second.args.ports.members);
     (first, second, other)
 }
 
@@ -63,7 +63,7 @@ async fn a_node_that_breaks_off_is_told_and_goes_on_where_it_was() {
     assert_eq!((field(&told, "stream"), field(&told, "node")), ("event", "n2"));
     assert!(field(&told, "line").starts_with("n2 can't be reached at 192.0.2.2:"), "{told:?}");
     // Once for each reason, until it answers again.
-    first.neighbours.know(NodeId(2), NodeId(1), &second.args.doors.hall);
+    first.neighbours.know(NodeId(2), NodeId(1), &second.args.ports.members);
     let again = loop {
         let line = lines.next().await.unwrap();
         if field(&line, "line") == "n2 answers again" {
@@ -106,7 +106,7 @@ async fn who_asks_is_let_in_or_told_why_not() {
     let deployer = first.network().token(&first.token(Role::Deploy));
     assert_eq!(deployer.get(&path).await.status, 403);
     // A node that was removed, and one that nobody knows.
-    first.neighbours.know(NodeId(2), NodeId(9), &second.args.doors.hall);
+    first.neighbours.know(NodeId(2), NodeId(9), &second.args.ports.members);
     let mut state = first.state();
     state.removed.insert(NodeId(9));
     second.become_node(NodeId(2), state);
@@ -153,8 +153,8 @@ async fn lines_of_a_node_that_stands_still_are_missing_as_soon_as_it_counts_as_d
 async fn files_of_a_node_that_stands_still_are_waited_for_no_longer(method: &str, body: &str) {
     let (first, _second, other) = two().await;
     // It takes connections and answers nothing.
-    let hall = crate::actors::api::Hall::new();
-    first.neighbours.know(NodeId(2), NodeId(1), &hall);
+    let members = crate::actors::api::MemberListener::new();
+    first.neighbours.know(NodeId(2), NodeId(1), &members);
     let path = format!("/v1/allocations/{other}/files?path=/tmp");
     let client = first.local();
     let asking = client.send(method, &path, body);

@@ -8,7 +8,7 @@ mod fakes;
 pub use client::{Client, Sse};
 
 use crate::actors::api::listener::{Listening, LocalSocket};
-use crate::actors::api::{self, Args, Bounds, Doors, Hall, Standing};
+use crate::actors::api::{self, Args, Bounds, MemberListener, Ports, Standing};
 use crate::actors::dns_queries::DnsQueries;
 use crate::actors::root::{Done, Msg, NodeUsage, ProposeError, RootRef, Supervised, View};
 use crate::cluster::token;
@@ -217,7 +217,7 @@ impl Node {
         let (standing, seen) = watch::channel(Standing::Unclaimed);
         let neighbours = Arc::new(FakeNeighbours::default());
         let keyring = keyring();
-        let doors = Doors {
+        let ports = Ports {
             keyring: Arc::new(move || Some(keyring.clone())),
             images: Arc::clone(&images) as _,
             logs: Arc::clone(&logs) as _,
@@ -225,7 +225,7 @@ impl Node {
             volumes: Arc::new(|| None),
             claims: Arc::new(FakeClaims),
             neighbours: Arc::clone(&neighbours) as _,
-            hall: Hall::new(),
+            members: MemberListener::new(),
             traffic: Arc::default(),
         };
         let local = Arc::new(local);
@@ -235,7 +235,7 @@ impl Node {
             root: root_of,
             local,
             standing: standing_of,
-            doors,
+            ports,
             dev: false,
             bounds,
             queries,

@@ -124,8 +124,8 @@ impl Site {
         let served = Served::new(service, door);
         let mut port = JoinSet::new();
         port.spawn(async move {
-            let hall = Hall::new();
-            let _ = serve(Port { listener, credentials, served, hall, views }).await;
+            let members = MemberListener::new();
+            let _ = serve(Port { listener, credentials, served, members, views }).await;
         });
         Self { authority, address, root, peer, _port: port, views: sender }
     }

@@ -134,7 +134,11 @@ async fn flood(site: &Site, first: &[u8], frames: impl Fn(u32) -> Vec<u8>) -> bo
         all
     };
     let whole = async {
-        tokio::select! { all = read => all, () = async { write.await; std::future::pending().await } => Vec::new() }
+        let forever = async {
+            write.await;
+            std::future::pending().await
+        };
+        tokio::select! { all = read => all, () = forever => Vec::new() }
     };
     let all = tokio::time::timeout(Duration::from_secs(60), whole).await.expect("an end");
     goes_away(&all)

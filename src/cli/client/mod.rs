@@ -6,6 +6,7 @@
 mod connect;
 mod events;
 mod failure;
+mod kept;
 mod routes;
 mod socket;
 pub mod sse;

@@ -4,17 +4,14 @@
 
 use super::{Call, Client, ClientError, Events, escape, query};
 use crate::api::wire::{
-    AcmeRequest, AllocationView, AppView, CertificateRequest, CertificateView, DeploymentView,
-    DiffView, DrainRequest, HealthView, ImageView, InitRequest, InitView, JoinRequest, JoinView,
-    LabelsRequest, LeaveRequest, LeaveView, LoginRequest, LoginView, MeshKeysView, MoveRequest,
+    AllocationView, AppView, DeploymentView, DiffView, DrainRequest, HealthView, InitRequest,
+    InitView, JoinRequest, JoinView, LabelsRequest, LeaveRequest, LeaveView, MeshKeysView,
     MoveView, NewTokenView, NodeView, PauseRequest, PeerCheckView, PlanView, RevisionView,
-    RollbackRequest, RotatedView, RouteView, RunView, ScaleRequest, SecretRequest, SecretValueView,
-    SecretView, SecretsRequest, ServiceView, SpawnRequest, StatusView, TokenRequest, TokenView,
-    VolumeView, WhyView,
+    RollbackRequest, RouteView, RunView, ScaleRequest, ServiceView, SpawnRequest, StatusView,
+    TokenRequest, TokenView, WhyView,
 };
 use hyper::Method;
 use serde::de::DeserializeOwned;
-use std::collections::BTreeMap;
 
 /// How a file is deployed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -42,7 +39,7 @@ impl DeployOptions {
     }
 }
 
-type Answer<T> = Result<T, ClientError>;
+pub(super) type Answer<T> = Result<T, ClientError>;
 
 impl Client {
     /// `GET /v1/health`.
@@ -264,126 +261,6 @@ impl Client {
         self.delete(format!("/v1/tasks/{}", escape(id))).await
     }
 
-    /// `GET /v1/images`.
-    pub async fn images(&self) -> Answer<Vec<ImageView>> {
-        self.get("/v1/images").await
-    }
-
-    /// `DELETE /v1/images?reference=REF`.
-    pub async fn delete_image(&self, reference: &str) -> Answer<serde_json::Value> {
-        self.delete(query("/v1/images", &[("reference", Some(reference.to_owned()))])).await
-    }
-
-    /// `GET /v1/registries`.
-    pub async fn logins(&self) -> Answer<Vec<LoginView>> {
-        self.get("/v1/registries").await
-    }
-
-    /// `PUT /v1/registries/{registry}`.
-    pub async fn log_in(&self, registry: &str, login: &LoginRequest) -> Answer<LoginView> {
-        let path = format!("/v1/registries/{}", escape(registry));
-        // The registry is asked first, which takes as long as it does.
-        self.call(Call::new(Method::PUT, path).json(login).patient()).await
-    }
-
-    /// `DELETE /v1/registries/{registry}`.
-    pub async fn log_out(&self, registry: &str) -> Answer<serde_json::Value> {
-        self.delete(format!("/v1/registries/{}", escape(registry))).await
-    }
-
-    /// `GET /v1/certs`.
-    pub async fn certificates(&self) -> Answer<Vec<CertificateView>> {
-        self.get("/v1/certs").await
-    }
-
-    /// `PUT /v1/certs/{host}`.
-    pub async fn import_certificate(
-        &self,
-        host: &str,
-        request: &CertificateRequest,
-    ) -> Answer<CertificateView> {
-        let path = format!("/v1/certs/{}", escape(host));
-        self.call(Call::new(Method::PUT, path).json(request)).await
-    }
-
-    /// `POST /v1/certs/{host}/renew`.
-    pub async fn renew_certificate(&self, host: &str) -> Answer<CertificateView> {
-        let path = format!("/v1/certs/{}/renew", escape(host));
-        self.call(Call::new(Method::POST, path)).await
-    }
-
-    /// `DELETE /v1/certs/{host}`.
-    pub async fn delete_certificate(&self, host: &str) -> Answer<serde_json::Value> {
-        self.delete(format!("/v1/certs/{}", escape(host))).await
-    }
-
-    /// `PUT /v1/acme`.
-    pub async fn set_authority(&self, request: &AcmeRequest) -> Answer<serde_json::Value> {
-        self.call(Call::new(Method::PUT, "/v1/acme").json(request)).await
-    }
-
-    /// `DELETE /v1/acme`.
-    pub async fn forget_authority(&self) -> Answer<serde_json::Value> {
-        self.delete("/v1/acme".to_owned()).await
-    }
-
-    /// `GET /v1/volumes`.
-    pub async fn volumes(&self) -> Answer<Vec<VolumeView>> {
-        self.get("/v1/volumes").await
-    }
-
-    /// `GET /v1/volumes/{name}`.
-    pub async fn volume(&self, name: &str) -> Answer<VolumeView> {
-        self.get(&format!("/v1/volumes/{}", escape(name))).await
-    }
-
-    /// `DELETE /v1/volumes/{name}`.
-    pub async fn delete_volume(&self, name: &str) -> Answer<serde_json::Value> {
-        self.delete(format!("/v1/volumes/{}", escape(name))).await
-    }
-
-    /// `POST /v1/volumes/{name}/move`.
-    pub async fn move_volume(&self, name: &str, node: &str) -> Answer<VolumeView> {
-        let call = Call::new(Method::POST, format!("/v1/volumes/{}/move", escape(name)));
-        self.call(call.json(&MoveRequest { node: node.to_owned() })).await
-    }
-
-    /// `GET /v1/secrets`.
-    pub async fn secrets(&self) -> Answer<Vec<SecretView>> {
-        self.get("/v1/secrets").await
-    }
-
-    /// `GET /v1/secrets/{name}`.
-    pub async fn secret(&self, name: &str) -> Answer<SecretValueView> {
-        self.get(&format!("/v1/secrets/{}", escape(name))).await
-    }
-
-    /// `PUT /v1/secrets/{name}`.
-    pub async fn set_secret(&self, name: &str, request: &SecretRequest) -> Answer<SecretView> {
-        let path = format!("/v1/secrets/{}", escape(name));
-        self.call(Call::new(Method::PUT, path).json(request)).await
-    }
-
-    /// `POST /v1/secrets`.
-    pub async fn import_secrets(
-        &self,
-        secrets: BTreeMap<String, String>,
-    ) -> Answer<Vec<SecretView>> {
-        let request = SecretsRequest { secrets };
-        self.call(Call::new(Method::POST, "/v1/secrets").json(&request)).await
-    }
-
-    /// `DELETE /v1/secrets/{name}`.
-    pub async fn delete_secret(&self, name: &str, force: bool) -> Answer<serde_json::Value> {
-        let path = format!("/v1/secrets/{}", escape(name));
-        self.delete(query(&path, &[("force", force.then(|| "true".to_owned()))])).await
-    }
-
-    /// `POST /v1/secrets/rotate-key`.
-    pub async fn rotate_key(&self) -> Answer<RotatedView> {
-        self.call(Call::new(Method::POST, "/v1/secrets/rotate-key").patient()).await
-    }
-
     /// `GET /v1/mesh/peers`: each node tries the others' ports.
     ///
     /// # Errors
@@ -448,7 +325,7 @@ impl Client {
         self.delete(format!("/v1/tokens/{}", escape(id))).await
     }
 
-    async fn delete<T: DeserializeOwned>(&self, path: String) -> Answer<T> {
+    pub(super) async fn delete<T: DeserializeOwned>(&self, path: String) -> Answer<T> {
         self.call(Call::new(Method::DELETE, path)).await
     }
 }

@@ -191,7 +191,9 @@ mod tests {
     #[parameterized(
         bcrypt = { "$2y$04$abcdefghijklmnopqrstuu2r9OfJnfCsdneAXAGHnS4UpFFP8WIrW", "secret" },
         apache = { "$apr1$Xy3ab./Z$2BZ08m6JzfRbex3ZoVBCf0", "secret" },
-        apache_long = { "$apr1$q$g/qD3wRuhWLxljq4ptrdR/", "a password that is longer than sixteen bytes" },
+        apache_long = {
+            "$apr1$q$g/qD3wRuhWLxljq4ptrdR/", "a password that is longer than sixteen bytes"
+        },
         apache_empty = { "$apr1$12345678$sHuPAw7VA9xjRbJz7zKV7/", "" },
         sha = { "{SHA}5en6G6MezRroT3XKqkdPOmY/BfQ=", "secret" },
     )]

@@ -3,7 +3,8 @@
 //! Never a test itself.
 
 use crate::actors::api::{
-    ApiError, Claims, Guest, Hall, ImageStore, Lines, LogSource, Neighbours, Socket, StoreError,
+    ApiError, Claims, ImageStore, Lines, LogSource, MemberConnection, MemberListener, Neighbours,
+    Socket, StoreError,
 };
 use crate::actors::platform::image::Lent;
 use crate::actors::platform::logs::{Event, LogLine, LogTime, Query, Stream};
@@ -234,14 +235,14 @@ impl Claims for FakeClaims {
 /// Other members in this process, and what this node is to them.
 #[derive(Default)]
 pub struct FakeNeighbours {
-    halls: Mutex<BTreeMap<NodeId, (NodeId, Arc<Hall>)>>,
+    listeners: Mutex<BTreeMap<NodeId, (NodeId, Arc<MemberListener>)>>,
     open: Mutex<BTreeMap<NodeId, Vec<tokio::task::JoinHandle<()>>>>,
 }
 
 impl FakeNeighbours {
     /// From now on a member is reached there, and takes this node for `me`.
-    pub fn know(&self, node: NodeId, me: NodeId, hall: &Arc<Hall>) {
-        self.halls.lock().unwrap().insert(node, (me, Arc::clone(hall)));
+    pub fn know(&self, node: NodeId, me: NodeId, members: &Arc<MemberListener>) {
+        self.listeners.lock().unwrap().insert(node, (me, Arc::clone(members)));
     }
 
     /// Whether a connection was opened to it.
@@ -251,7 +252,7 @@ impl FakeNeighbours {
 
     /// From now on it isn't reached, and what is open breaks off.
     pub fn cut(&self, node: NodeId) {
-        self.halls.lock().unwrap().remove(&node);
+        self.listeners.lock().unwrap().remove(&node);
         for wire in self.open.lock().unwrap().remove(&node).unwrap_or_default() {
             wire.abort();
         }
@@ -260,14 +261,14 @@ impl FakeNeighbours {
 
 impl Neighbours for FakeNeighbours {
     fn open(&self, node: NodeId, _: String) -> BoxFuture<'static, io::Result<Box<dyn Socket>>> {
-        let opened = self.halls.lock().unwrap().get(&node).map(|(me, hall)| {
+        let opened = self.listeners.lock().unwrap().get(&node).map(|(me, members)| {
             let (mine, mut near) = tokio::io::duplex(1 << 16);
             let (mut far, theirs) = tokio::io::duplex(1 << 16);
             let wire = tokio::spawn(async move {
                 let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
             });
             self.open.lock().unwrap().entry(node).or_default().push(wire);
-            assert!(hall.enter(Guest { socket: Box::new(theirs), node: *me }));
+            assert!(members.enter(MemberConnection { socket: Box::new(theirs), node: *me }));
             Box::new(mine) as Box<dyn Socket>
         });
         let opened = opened.ok_or_else(|| io::Error::other("no way there"));

@@ -1,23 +1,19 @@
-//! Handlers of deployments, apps, and the changes of one service that make a revision.
+//! Handlers of deployments: their records and their events.
 //!
-//! Owns the retry of a change that lost a race. Never computes a revision: that is `revise`.
+//! Owns how events are fed to a client. Never changes a deployment.
 
 use super::context::{Context, now};
 use super::error::ApiError;
 use super::figures::Figures;
-use super::request::{self, Request, json};
+use super::request::{Request, json};
 use super::stream::{self, Feed, Left};
 use crate::actors::root::View;
 use crate::api::views::{self, Event, EventId};
-use crate::api::wire::{FailedEvent, RevisionView, RollbackRequest, ScaleRequest};
-use crate::fsm::command::Deploy;
-use crate::fsm::{Command, Outcome, Rejection, State};
-use crate::id::{AppName, Index, Revision, WorkloadName};
+use crate::api::wire::FailedEvent;
+use crate::id::{AppName, Revision};
 use crate::limits;
 use crate::node::oci::pull::Pulls;
 use crate::scheduler::preview;
-use crate::scheduler::revise::{self, ReviseError};
-use crate::units::Millis;
 use std::sync::Arc;
 use tokio::sync::watch;
 use warp::http::StatusCode;
@@ -103,7 +99,7 @@ pub struct Sources {
 impl Sources {
     /// Those of this node.
     pub fn of(context: &Context) -> Self {
-        Self { views: context.views.clone(), pulls: context.doors.images.pulls() }
+        Self { views: context.views.clone(), pulls: context.ports.images.pulls() }
     }
 }
 
@@ -165,145 +161,6 @@ async fn feed_forgotten(next: EventId, feed: &Feed) -> Result<(), Left> {
     let data = FailedEvent { revision, service, reason, status, restored, elapsed };
     let id = EventId::new(next.revision, next.number).to_string();
     feed.send(Some("failed"), &id, &data).await
-}
-
-/// `GET /v1/apps/{app}`.
-pub async fn app(context: Arc<Context>, request: Request) -> Result<Response, ApiError> {
-    let reading = context.read().await?;
-    let name = AppName::from(request.param("app"));
-    let state = reading.state();
-    let found = state.apps.get(&name).and_then(|app| views::app(state, app));
-    let not_found = || ApiError::NotFound { what: "app", name: name.to_string() };
-    Ok(reading.mark(json(StatusCode::OK, &found.ok_or_else(not_found)?)?))
-}
-
-/// `DELETE /v1/apps/{app}`.
-pub async fn down(context: Arc<Context>, request: Request) -> Result<Response, ApiError> {
-    let name = AppName::from(request.param("app"));
-    if !context.dev {
-        super::deploy::guard(context.read().await?.state(), request.one("cluster"))?;
-    }
-    let key = context.key(&request, b"")?;
-    change(&context, key, |state| revise::down(state, &name)).await
-}
-
-/// `DELETE /v1/services/{name}`.
-pub async fn remove(context: Arc<Context>, request: Request) -> Result<Response, ApiError> {
-    let name = WorkloadName::from(request.param("name"));
-    let key = context.key(&request, b"")?;
-    change(&context, key, |state| revise::without(state, &name)).await
-}
-
-/// `POST /v1/services/{name}/scale`.
-pub async fn scale(context: Arc<Context>, mut request: Request) -> Result<Response, ApiError> {
-    let wanted: ScaleRequest = request.json("{\"replicas\": 3}").await?;
-    let name = WorkloadName::from(request.param("name"));
-    let count = wanted.replicas;
-    let key = context.key(&request, count.to_string().as_bytes())?;
-    change(&context, key, |state| revise::scale(state, &name, count)).await
-}
-
-/// `POST /v1/rollback`.
-pub async fn rollback(context: Arc<Context>, mut request: Request) -> Result<Response, ApiError> {
-    let wanted: RollbackRequest = request.json("{\"revision\": 7, \"app\": \"shop\"}").await?;
-    let app = wanted.app.as_deref().map(AppName::from);
-    let to = wanted.revision.map(Revision);
-    let body = format!("{app:?} {to:?}");
-    let key = context.key(&request, body.as_bytes())?;
-    change(&context, key, |state| revise::rollback(state, app.as_ref(), to)).await
-}
-
-/// `POST /v1/services/{name}/restart`.
-pub async fn restart(context: Arc<Context>, request: Request) -> Result<Response, ApiError> {
-    let service = WorkloadName::from(request.param("name"));
-    let key = context.key(&request, b"")?;
-    // Asked first, so that a name that doesn't exist costs no entry.
-    let reading = context.read().await?;
-    let not_found = || ApiError::NotFound { what: "service", name: service.to_string() };
-    let seen = context.observed(&reading.view).await;
-    views::service_named(reading.state(), &service, &seen).ok_or_else(not_found)?;
-    let done = context.propose(Command::RestartService { service: service.clone() }, key).await?;
-    let view = context.view_after(&done)?;
-    let shown = views::service_named(&view.state, &service, &seen).ok_or_else(not_found)?;
-    Ok(request::at(done.index, json(StatusCode::ACCEPTED, &shown)?))
-}
-
-async fn change(
-    context: &Arc<Context>,
-    key: Option<String>,
-    make: impl Fn(&State) -> Result<Deploy, ReviseError> + Send + Sync,
-) -> Result<Response, ApiError> {
-    let accepted = propose(context, key, make).await?;
-    let document = RevisionView { revision: accepted.revision.0 };
-    Ok(request::at(accepted.index, json(StatusCode::ACCEPTED, &document)?))
-}
-
-/// A revision that was accepted, or that is the app's already.
-pub struct Accepted {
-    /// Which.
-    pub revision: Revision,
-    /// Whether it was made by this change.
-    pub new: bool,
-    /// The entry's index.
-    pub index: Index,
-}
-
-/// Makes a revision of the newest state and proposes it; anew if somebody was faster.
-pub async fn propose(
-    context: &Arc<Context>,
-    key: Option<String>,
-    make: impl Fn(&State) -> Result<Deploy, ReviseError> + Send + Sync,
-) -> Result<Accepted, ApiError> {
-    let mut tries = 0;
-    loop {
-        let view = context.read().await?.view;
-        // What it names may be gone, because it was carried out.
-        if let Some(known) = known(&view, key.as_deref()) {
-            return known;
-        }
-        let deploy = make(&view.state)?;
-        let attempt = key.as_deref().map(|key| key_of_try(key, tries));
-        match context.propose(Command::Deploy(deploy), attempt).await {
-            Ok(done) => return accepted(&done.outcome, done.index),
-            Err(ApiError::Rejected(Rejection::Moved { .. })) if tries < limits::API_RETRIES => {
-                tries += 1;
-            }
-            Err(error) => return Err(error),
-        }
-    }
-}
-
-/// Each try has a key of its own, or it would be answered like the first one.
-fn key_of_try(key: &str, tries: u32) -> String {
-    format!("{key}:{tries}")
-}
-
-/// What a request with this key was answered, if it was carried out before.
-pub fn known(view: &View, key: Option<&str>) -> Option<Result<Accepted, ApiError>> {
-    let key = key?;
-    let ttl = Millis::from(limits::IDEMPOTENCY_TTL);
-    let mut outcomes = (0..=limits::API_RETRIES).map_while(|n| {
-        let found = view.state.idempotency.get(&key_of_try(key, n))?;
-        (view.state.time < found.at.plus(ttl)).then_some(&found.outcome)
-    });
-    let is_lost_race = |outcome: &&Result<_, _>| matches!(outcome, Err(Rejection::Moved { .. }));
-    let last = outcomes.find(|outcome| !is_lost_race(outcome))?;
-    Some(match last {
-        Ok(outcome) => accepted(outcome, view.index),
-        Err(rejection) => Err(rejection.clone().into()),
-    })
-}
-
-fn accepted(outcome: &Outcome, index: Index) -> Result<Accepted, ApiError> {
-    match outcome {
-        Outcome::Revision { revision, new } => {
-            Ok(Accepted { revision: *revision, new: *new, index })
-        }
-        Outcome::Done | Outcome::Run { .. } | Outcome::Node { .. } => Err(ApiError::Internal {
-            doing: "deploying",
-            reason: "the state answered without a revision".to_owned(),
-        }),
-    }
 }
 
 /// A revision as people write it: `8` or `r8`.

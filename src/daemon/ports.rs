@@ -4,7 +4,7 @@
 
 use super::{Shared, claim, leave};
 use crate::actors::api::StoreError;
-use crate::actors::api::{ApiError, Claims, Doors, ImageStore, Lenders, Neighbours, Socket};
+use crate::actors::api::{ApiError, Claims, ImageStore, Lenders, Neighbours, Ports, Socket};
 use crate::actors::peer;
 use crate::actors::platform::image::{ImageError, Images, Lent, Listed, Members};
 use crate::actors::platform::logs::LogReader;
@@ -28,21 +28,21 @@ use std::sync::{Arc, Weak};
 use tokio::io::AsyncRead;
 use tokio::sync::watch;
 
-/// The doors of a node.
+/// The ports of a node.
 ///
 /// # Errors
 /// Logs can't be watched: the system has no inotify instance left.
-pub(super) fn open(shared: &Arc<Shared>, root: &RootRef) -> io::Result<Doors> {
+pub(super) fn open(shared: &Arc<Shared>, root: &RootRef) -> io::Result<Ports> {
     let (running, member) = (Arc::clone(shared), Arc::clone(shared));
     let holder = Arc::clone(shared);
-    Ok(Doors {
+    Ok(Ports {
         images: Arc::new(Store(Arc::clone(shared))),
         logs: Arc::new(LogReader::new(&shared.config.data_dir)?),
         execs: Arc::new(move || Some(running.platform.get()?.execs.clone())),
         keyring: Arc::new(move || Some(member.platform.get()?.secrets.keyring().clone())),
         volumes: Arc::new(move || Some(holder.platform.get()?.volumes.clone())),
         neighbours: Arc::new(Others(Arc::downgrade(shared))),
-        hall: Arc::clone(&shared.hall),
+        members: Arc::clone(&shared.members),
         traffic: Arc::clone(&shared.ingress.traffic),
         claims: Arc::new(Claimant { shared: Arc::clone(shared), root: root.clone() }),
     })
