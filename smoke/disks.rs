@@ -96,7 +96,9 @@ fn full_leader(cluster: &mut TestCluster) {
     let elsewhere = |one: &serde_json::Value| one["node"] != format!("n{leader}").as_str();
     let victim = cluster.node(near).allocations("hello").into_iter().find(elsewhere).unwrap();
     let id = victim["id"].as_str().unwrap().to_owned();
-    let _ = cluster.node(near).mill(["restart", &id]).ok();
+    let refused = cluster.node(near).mill(["restart", &id]).code(1);
+    let _ = refused.says("disk is nearly full");
+    end_program_of(&id);
     let restarts = || {
         let all = cluster.node(near).allocations("hello");
         all.iter().any(|one| one["id"] == id.as_str() && one["restarts"] == 1)
@@ -136,4 +138,18 @@ fn full_follower(cluster: &mut TestCluster) {
     let last = kept.last().unwrap();
     let _ = cluster.node(full).mill(["up", "--attach", &last.to_string()]).ok();
     println!("{} acknowledged around the full disk: {kept:?}", kept.len());
+}
+
+/// Ends the program of an allocation, from outside of its container.
+fn end_program_of(id: &str) {
+    let name = format!("MILL_ALLOC={id}");
+    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    let mut numbers = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let is_its = |number: &i32| {
+        let environment = std::fs::read(format!("/proc/{number}/environ")).unwrap_or_default();
+        environment.split(|byte| *byte == 0).any(|variable| variable == name.as_bytes())
+    };
+    let number = numbers.find(is_its).expect("the program");
+    let pid = nix::unistd::Pid::from_raw(number);
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
 }

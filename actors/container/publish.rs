@@ -77,10 +77,12 @@ impl Target for Kernel {
     type Error = PublishError;
 
     async fn make(&mut self, (ports, virtuals): Ways) -> Made<PublishError> {
-        if let Err(error) = self.0.net.lead(virtuals).await {
-            return Made::Not(error.into());
-        }
-        match self.0.net.publish(ports).await {
+        let made = async {
+            let taken = self.0.net.publish(ports).await?;
+            self.0.net.lead(virtuals).await?;
+            Ok::<_, NetError>(taken)
+        };
+        match made.await {
             Ok(taken) if taken.is_empty() => Made::Whole,
             Ok(taken) => Made::Partly(PublishError::Taken(taken)),
             Err(error) => Made::Not(error.into()),

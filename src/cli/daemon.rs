@@ -9,7 +9,7 @@ use sd_notify::NotifyState;
 use std::io::Write as _;
 use std::path::Path;
 use std::time::Duration;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Run a node in the foreground. Every flag has a variable: MILL_DATA_DIR and so on.
 #[derive(Debug, Default, FromArgs, ArgsInfo)]
@@ -139,6 +139,8 @@ pub(super) fn log_to_stderr(format: LogFormat, default: &str, context: &Context)
 }
 
 async fn serve(config: DaemonConfig) -> Result<(), CliError> {
+    // Whoever is told that the daemon is ready may end it.
+    let mut signals = StopSignals::listen()?;
     let started = Node::start(config).await;
     let mut node = started.map_err(|error| failed(&error))?;
     if node.config.log_format == LogFormat::Text {
@@ -153,7 +155,7 @@ async fn serve(config: DaemonConfig) -> Result<(), CliError> {
                 Ending::Failed(error) => break Err(failed(&error)),
                 Ending::Left => node = node.leave().await.map_err(|error| failed(&error))?,
             },
-            stopped = asked_to_stop() => break stopped,
+            () = signals.asked() => break Ok(()),
         }
     };
     tell_systemd(NotifyState::Stopping);
@@ -174,14 +176,24 @@ fn begun(socket: &Path, is_member: bool) -> String {
 }
 
 /// Closes what the caller left open: what a node starts outlives it, and would hold it for ever.
+/// What systemd kept over a restart is there on purpose.
 pub(super) fn close_inherited() {
+    let kept = 3 + systemd_kept();
     let entries = std::fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
     let numbers = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
-    let inherited: Vec<i32> = numbers.filter(|number| *number > 2).collect();
+    let inherited: Vec<i32> = numbers.filter(|number| *number >= kept).collect();
     for number in inherited {
         // The list's own is closed by now.
         let _ = nix::unistd::close(number);
     }
+}
+
+/// How many descriptors systemd has given to this process (sd_listen_fds(3)).
+fn systemd_kept() -> i32 {
+    let number = |name: &str| std::env::var(name).ok()?.parse::<u32>().ok();
+    let is_meant = number("LISTEN_PID") == Some(std::process::id());
+    let count = number("LISTEN_FDS").filter(|_| is_meant).unwrap_or(0);
+    i32::try_from(count).unwrap_or(0)
 }
 
 /// Tells a systemd that started this process how far it is.
@@ -191,18 +203,35 @@ fn tell_systemd(state: NotifyState<'_>) {
     }
 }
 
+/// SIGTERM and SIGINT, from now on.
+struct StopSignals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl StopSignals {
+    fn listen() -> Result<Self, CliError> {
+        let refused = |error| CliError::failed(format!("cannot wait for signals: {error}"));
+        Ok(Self {
+            terminate: signal(SignalKind::terminate()).map_err(refused)?,
+            interrupt: signal(SignalKind::interrupt()).map_err(refused)?,
+        })
+    }
+
+    async fn asked(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
 /// Waits for SIGTERM or SIGINT.
 ///
 /// # Errors
 /// Signals can't be waited for.
 pub(super) async fn asked_to_stop() -> Result<(), CliError> {
-    let refused = |error| CliError::failed(format!("cannot wait for signals: {error}"));
-    let mut terminate = signal(SignalKind::terminate()).map_err(refused)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(refused)?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
+    StopSignals::listen()?.asked().await;
     Ok(())
 }
 
