@@ -133,8 +133,8 @@ impl Share {
 
     /// It is above what is allowed, by more than the deviation of that, and above the other one by
     /// more than chance explains: the test of two proportions, pooled and corrected for continuity
-    /// (Fleiss, Statistical Methods for Rates and Proportions). Where the other one has no requests,
-    /// what is allowed stands for its share.
+    /// (Fleiss, Statistical Methods for Rates and Proportions). Where the other one has no
+    /// requests, what is allowed stands for its share.
     fn exceeds(self, other: Self, allowed: f64, z: f64) -> bool {
         // A share of few requests lies above what is allowed by chance, too.
         let chance = if z > 0.0 { (allowed * (1.0 - allowed) / self.of).sqrt() } else { 0.0 };
