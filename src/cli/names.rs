@@ -121,29 +121,10 @@ pub fn unknown(parent: &str, name: &str, commands: &[&str]) -> Unknown {
 pub fn nearest<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let allowed = (name.chars().count() / 3).clamp(1, 3);
     candidates
-        .map(|candidate| (distance(name, candidate), candidate))
+        .map(|candidate| (strsim::osa_distance(name, candidate), candidate))
         .filter(|(distance, _)| *distance <= allowed)
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, candidate)| candidate)
-}
-
-/// Letters to insert, drop, replace or swap with their neighbour (optimal string alignment).
-fn distance(a: &str, b: &str) -> usize {
-    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
-    let mut rows: Vec<Vec<usize>> = vec![(0..=b.len()).collect()];
-    for i in 1..=a.len() {
-        let mut row = vec![i];
-        for j in 1..=b.len() {
-            let replaced = rows[i - 1][j - 1] + usize::from(a[i - 1] != b[j - 1]);
-            let mut least = replaced.min(rows[i - 1][j] + 1).min(row[j - 1] + 1);
-            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
-                least = least.min(rows[i - 2][j - 2] + 1);
-            }
-            row.push(least);
-        }
-        rows.push(row);
-    }
-    rows[a.len()][b.len()]
 }
 
 #[cfg(test)]
@@ -174,13 +155,5 @@ mod tests {
         assert_eq!(unknown("", "statsu", &COMMANDS), Unknown::Near("status".to_owned()));
         assert_eq!(unknown("", "histroy", &COMMANDS), Unknown::Near("history".to_owned()));
         assert_eq!(unknown("", "frobnicate", &COMMANDS), Unknown::Nothing);
-    }
-
-    #[test]
-    fn distances_count_swaps_once() {
-        assert_eq!(distance("statsu", "status"), 1);
-        assert_eq!(distance("", "up"), 2);
-        assert_eq!(distance("dwon", "down"), 1);
-        assert_eq!(distance("same", "same"), 0);
     }
 }

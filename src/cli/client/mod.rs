@@ -320,17 +320,15 @@ impl Client {
 /// A path segment or query value with everything escaped that has a meaning in an address.
 #[must_use]
 pub fn escape(text: &str) -> String {
-    let mut out = String::new();
-    for byte in text.bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
-                out.push(char::from(byte));
-            }
-            _ => out.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    out
+    percent_encoding::utf8_percent_encode(text, MEANT).to_string()
 }
+
+/// What has a meaning in an address: all but RFC 3986's unreserved characters.
+const MEANT: &percent_encoding::AsciiSet = &percent_encoding::NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
 
 /// A path with its query; values are escaped, absent ones left out.
 #[must_use]

@@ -63,7 +63,7 @@ fn the_figures_are_told() {
 
 #[test]
 fn before_the_end_more_certainty_is_asked_for() {
-    let (new, old) = (requests(500, 7, 0), requests(1_500, 3, 0));
+    let (new, old) = (requests(500, 8, 0), requests(1_500, 4, 0));
     let sample = Sample { new, old, ..Sample::default() };
     let spec = spec(Some(1_000), None);
     assert!(matches!(sample.compare(&spec, Certainty::Early), Verdict::Good(_)));
