@@ -1,5 +1,6 @@
 //! The daemon restarts, as under systemd, and no client of its proxy notices.
 
+use crate::poll::poll;
 use crate::registry::Registry;
 use crate::support::traffic::Load;
 use crate::support::{TestDaemon, Traffic, files};
@@ -32,6 +33,9 @@ fn a_restart_of_the_daemon_loses_no_request() {
         early.read_to_string(&mut answer).unwrap();
         assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
         assert_eq!(node.keeper().count(), kept, "the same are kept on");
+        let before = traffic.answered();
+        let served = || traffic.answered() > before + 200;
+        poll(served).secs(30).expect("requests between two restarts");
     }
     traffic.end();
 

@@ -324,11 +324,8 @@ pub fn escape(text: &str) -> String {
 }
 
 /// What has a meaning in an address: all but RFC 3986's unreserved characters.
-const MEANT: &percent_encoding::AsciiSet = &percent_encoding::NON_ALPHANUMERIC
-    .remove(b'-')
-    .remove(b'.')
-    .remove(b'_')
-    .remove(b'~');
+const MEANT: &percent_encoding::AsciiSet =
+    &percent_encoding::NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// A path with its query; values are escaped, absent ones left out.
 #[must_use]
