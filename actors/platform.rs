@@ -35,10 +35,19 @@ use self::volumes::VolumeStore;
 use crate::config::{ContainerdChoice, DaemonConfig, Mode};
 use crate::node::network::Subnet;
 use crate::secret::Keyring;
+use crate::units::{Millis, Timestamp};
 use private_containerd as private;
 use sha2::Digest as _;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+/// The time by this host's clock.
+#[must_use]
+pub fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Timestamp(Millis::from(since).0)
+}
 
 /// The machine's own containerd, used if it answers.
 pub const SYSTEM_SOCKET: &str = "/run/containerd/containerd.sock";

@@ -58,9 +58,6 @@ impl ChildMessage for Msg {
     }
 }
 
-/// This node's keyring, once it has taken up what the state has for it.
-pub type TakeUp = Arc<dyn Fn(&str) -> Keyring + Send + Sync>;
-
 /// What it starts with.
 pub struct Args {
     /// Where it says what it has made true.
@@ -70,12 +67,10 @@ pub struct Args {
     /// What its threads share, over its restarts: those of a failed actor see the newest table,
     /// too.
     pub shared: Arc<Shared>,
-    /// What opens and seals certificates.
+    /// What opens and seals certificates, and opens the secrets of routes with `auth`.
     pub keyring: Keyring,
     /// How they are ordered.
     pub orders: OrderSettings,
-    /// What opens the secrets of routes with `auth`.
-    pub take_up: TakeUp,
 }
 
 /// The actor.
@@ -205,6 +200,12 @@ impl State {
 
     fn open_gates(&self, view: &View) {
         let Some(node) = view.state.nodes.get(&view.node) else { return };
-        self.args.shared.gate.show(&view.state, || (self.args.take_up)(&node.keyring));
+        let keyring = &self.args.keyring;
+        self.args.shared.gate.show(&view.state, || {
+            if let Err(error) = keyring.take_up(&node.keyring) {
+                tracing::warn!(%error, "this node can't open the cluster's keyring");
+            }
+            keyring.clone()
+        });
     }
 }

@@ -11,19 +11,19 @@ use super::request::{self, Request};
 use super::tally::Tally;
 use super::usage::{self, Connections, Figures};
 use crate::actors::dns_queries::DnsQueries;
+pub use crate::actors::platform::now;
 use crate::actors::root::{Done, Msg, Proposal, RootRef, View, Vitals};
 use crate::api::views::{self, Observed};
 use crate::fsm::{Command, State};
 use crate::id::{Index, NodeId};
 use crate::limits;
-use crate::units::{Millis, Timestamp};
+use crate::units::Millis;
 use ractor::rpc::CallResult;
 use sha2::{Digest as _, Sha256};
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use warp::http::HeaderValue;
@@ -97,12 +97,6 @@ pub async fn answering(handled: impl Future<Output = Result<Response, ApiError>>
 /// From here on the answer hangs on this reading, or on none. Outside of a request nobody asks.
 fn hangs_on(reading: Option<(Index, bool)>) {
     let _ = SHOWN.try_with(|shown| shown.set(reading));
-}
-
-/// The time by this host's clock.
-pub fn now() -> Timestamp {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Timestamp(Millis::from(since).0)
 }
 
 impl Context {

@@ -2,17 +2,18 @@
 //!
 //! Owns making keys and certificates. Never decides who gets one, and never writes a file.
 
+pub use crate::actors::platform::now;
 use crate::cluster::trust::{PeerId, Validity};
 use crate::id::NodeId;
 use crate::limits;
-use crate::units::{Millis, Timestamp};
+use crate::units::Millis;
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName,
     DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType, SerialNumber,
 };
 use rustls::pki_types::{CertificateDer, CertificateSigningRequestDer};
 use std::net::IpAddr;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 /// Why a key or certificate could not be made or read.
 #[derive(Debug, thiserror::Error)]
@@ -205,13 +206,6 @@ fn set_validity(params: &mut CertificateParams, validity: Validity) {
 
 fn leeway() -> Millis {
     Millis::from(limits::CERTIFICATE_LEEWAY)
-}
-
-/// This host's wall clock.
-#[must_use]
-pub fn now() -> Timestamp {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    Timestamp(Millis::from(since).0)
 }
 
 fn serial() -> SerialNumber {

@@ -119,6 +119,8 @@ pub struct Images {
 struct Inner {
     containerd: Containerd,
     key: Option<Keyring>,
+    /// As it was sealed, when the logins were opened.
+    keyring: Mutex<String>,
     logins: Mutex<Logins>,
     layer_max: u64,
     disk: Option<PathBuf>,
@@ -144,6 +146,7 @@ impl Images {
             disk: config.disk.clone(),
             specs: Mutex::default(),
             used: Mutex::default(),
+            keyring: Mutex::default(),
             logins: Mutex::default(),
             registries: registry::Registries::new(config),
             flights: flight::Flights::default(),
@@ -232,11 +235,17 @@ impl Images {
 
     /// From now on this keyring counts, as the state has it for this node.
     pub fn use_keyring(&self, sealed: &str) {
-        match self.inner.key.as_ref().map(|key| key.take_up(sealed)) {
+        let Some(key) = &self.inner.key else { return };
+        if let Err(error) = key.take_up(sealed) {
+            tracing::warn!(%error, "the cluster's keyring can't be opened");
+            return;
+        }
+        // Another part of the node may have taken it up first.
+        let mut used = lock(&self.inner.keyring);
+        if *used != sealed {
+            sealed.clone_into(&mut used);
             // What couldn't be opened before may be now.
-            Some(Ok(true)) => *lock(&self.inner.logins) = Logins::new(),
-            Some(Err(error)) => tracing::warn!(%error, "the cluster's keyring can't be opened"),
-            _ => {}
+            *lock(&self.inner.logins) = Logins::new();
         }
     }
 

@@ -3,7 +3,6 @@
 //! Owns its files, and the certificates that it signs, which are made when they are needed. Never
 //! signs for a name that others have.
 
-use crate::actors::peer::ca::certificate_from_pem;
 use crate::limits::CA_LIFE;
 use crate::node::certificates::read;
 use parking_lot::Mutex;
@@ -11,6 +10,8 @@ use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, GeneralSubtree, IsCa,
     Issuer, KeyPair, KeyUsagePurpose, NameConstraints,
 };
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 use rustls::sign::CertifiedKey;
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, OpenOptions};
@@ -84,7 +85,7 @@ impl LocalCa {
         }
         let text = |name: &str| fs::read_to_string(path.join(name)).map_err(io);
         let key = KeyPair::from_pem(&text(KEY)?).map_err(damaged)?;
-        let certificate = certificate_from_pem(&text(CERTIFICATE)?);
+        let certificate = CertificateDer::from_pem_slice(text(CERTIFICATE)?.as_bytes());
         let certificate =
             certificate.map_err(|_| damaged(rcgen::Error::CouldNotParseCertificate))?;
         let issuer = Issuer::from_ca_cert_der(&certificate, key).map_err(damaged)?;
@@ -189,7 +190,7 @@ mod tests {
         assert!(one.of("app.example.com").is_none());
 
         let mut roots = rustls::RootCertStore::empty();
-        roots.add(certificate_from_pem(&certificate).unwrap()).unwrap();
+        roots.add(CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap()).unwrap();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let verifier = WebPkiServerVerifier::builder_with_provider(roots.into(), provider);
         let verifier = verifier.build().unwrap();

@@ -39,6 +39,9 @@ pub struct RestoreArgs {
 
 pub(super) async fn run(args: RestoreArgs, context: &Context) -> Result<(), CliError> {
     on_socket(context, "restore")?;
+    // What is wrong with the file is said before a daemon is looked for.
+    let unread = |source| CliError::Read { path: args.file.as_str().into(), source };
+    drop(std::fs::File::open(&args.file).map_err(unread)?);
     let mut query = Vec::new();
     for (key, value) in labels(&args.label)? {
         query.push(format!("label={}", escape(&format!("{key}={value}"))));

@@ -76,14 +76,8 @@ async fn start_proxy(
         ca: shared.config.acme_ca.clone(),
         resolver: shared.config.acme_resolver,
     };
-    let platform = Arc::clone(shared.platform.get().ok_or_else(missing)?);
-    let take_up: proxy::TakeUp = Arc::new(move |sealed| {
-        // The images know what else it opens.
-        platform.images.use_keyring(sealed);
-        platform.secrets.keyring().clone()
-    });
     let (keyring, shared) = (equipment.keyring.clone(), Arc::clone(&shared.ingress));
-    proxy::start(proxy::Args { root, addresses, shared, keyring, take_up, orders }).await
+    proxy::start(proxy::Args { root, addresses, shared, keyring, orders }).await
 }
 
 async fn start_mesh(shared: Arc<Shared>, root: RootRef) -> Result<Supervised<mesh::Msg>, SpawnErr> {

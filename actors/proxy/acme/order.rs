@@ -192,7 +192,7 @@ async fn keep(
     chain: &str,
     key: &Secret,
 ) -> Result<(), String> {
-    let now = crate::actors::peer::ca::now();
+    let now = crate::actors::platform::now();
     let told = |error: read::ReadError| format!("what the authority issued can't be used: {error}");
     let known = read::read(chain, key.reveal(), host, now).map_err(told)?;
     let mut tries = 0;
