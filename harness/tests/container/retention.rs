@@ -78,6 +78,8 @@ async fn what_a_container_writes_to_the_disk_is_measured() {
     let id = node.run("writes", service);
     let says = async || (last_line(&node, &id).await.as_deref() == Some("written")).then_some(());
     poll_async(says).secs(30).expect_async("what it writes").await;
+    // The program may write before its node has heard that it runs, and only those are measured.
+    node.phase(&id, Phase::Running).await;
     node.tell(container::Msg::Relieve);
     let measured = async || node.usage().await.written.get(&id).copied();
     let written = poll_async(measured).secs(20).expect_async("a figure").await;
