@@ -5,7 +5,9 @@
 
 mod backup;
 mod certificate;
+mod claim;
 mod deploy;
+mod error;
 mod exec;
 mod explain;
 mod image;
@@ -17,9 +19,14 @@ mod token;
 mod volume;
 mod whole;
 
+#[cfg(test)]
+mod tests;
+
 pub use backup::*;
 pub use certificate::*;
+pub use claim::*;
 pub use deploy::*;
+pub use error::{ErrorDetail, ErrorDocument, ErrorView};
 pub use exec::ExecControl;
 pub use explain::*;
 pub use image::{LayerProgress, LoginRequest, LoginView};
@@ -293,143 +300,6 @@ pub struct ImageView {
     /// The names of the nodes that have it, of those that could be asked.
     #[serde(default)]
     pub nodes: Vec<String>,
-}
-
-/// Body of `POST /v1/init`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct InitRequest {
-    /// Name of the cluster; absent: `default`.
-    pub cluster: Option<String>,
-    /// Name of the node; absent: the host's.
-    pub node: Option<String>,
-    /// Labels of the node.
-    #[serde(default)]
-    pub labels: BTreeMap<String, String>,
-    /// Address that other nodes and clients use; absent: the one of the default route.
-    pub advertise: Option<String>,
-    /// The host doesn't have that address: it is translated on the way.
-    #[serde(default)]
-    pub nat: bool,
-    /// Where certificates are ordered; absent: nowhere.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub acme: Option<AcmeRequest>,
-}
-
-/// Answer of `POST /v1/init`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct InitView {
-    /// Name of the cluster.
-    pub cluster: String,
-    /// Name of the node.
-    pub node: String,
-    /// An admin token.
-    pub token: String,
-    /// The whole command that joins another node.
-    pub join: String,
-}
-
-/// Body of `POST /v1/join`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct JoinRequest {
-    /// A member's address, and its peer port if it isn't 4401: `HOST[:PORT]`.
-    pub address: String,
-    /// A token of role `join`.
-    pub token: String,
-    /// Name of the node; absent: the host's.
-    #[serde(default)]
-    pub node: Option<String>,
-    /// Labels of the node.
-    #[serde(default)]
-    pub labels: BTreeMap<String, String>,
-    /// Address that other nodes and clients use; absent: the one that leads to the member.
-    #[serde(default)]
-    pub advertise: Option<String>,
-    /// The host doesn't have that address: it is translated on the way.
-    #[serde(default)]
-    pub nat: bool,
-}
-
-/// Answer of `POST /v1/join`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct JoinView {
-    /// Name of the cluster.
-    pub cluster: String,
-    /// Name of the node.
-    pub node: String,
-    /// Its id.
-    pub id: u64,
-    /// Where others reach it.
-    pub address: String,
-}
-
-/// Body of `POST /v1/leave`; may be left out.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct LeaveRequest {
-    /// Seconds after which runs of tasks that are still on are stopped; absent: they finish.
-    #[serde(default, deserialize_with = "whole::option")]
-    pub timeout: Option<u64>,
-}
-
-/// Answer of `POST /v1/leave`: the daemon is unclaimed soon after.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct LeaveView {
-    /// Name of the cluster that was left.
-    pub cluster: String,
-    /// Name that the node had.
-    pub node: String,
-    /// The node never became ready, and the cluster may still list it.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub listed: bool,
-}
-
-/// Answer of `GET /v1/health`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct HealthView {
-    /// `ready`, `starting` or `unclaimed`.
-    pub status: String,
-    /// Version of the program.
-    pub version: String,
-    /// Name of the node, once it has one.
-    pub node: Option<String>,
-    /// Name of the cluster, once it has one.
-    pub cluster: Option<String>,
-}
-
-/// What went wrong, as every failed request answers.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct ErrorDocument {
-    /// The error.
-    pub error: ErrorView,
-}
-
-/// An error.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct ErrorView {
-    /// For programs.
-    pub code: String,
-    /// For people.
-    pub message: String,
-    /// What to do next.
-    pub hint: Option<String>,
-    /// Places in the file.
-    #[serde(default)]
-    pub details: Vec<ErrorDetail>,
-}
-
-/// A place in the file.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct ErrorDetail {
-    /// From 1.
-    pub line: u32,
-    /// In characters, from 1.
-    pub column: u32,
-    /// What is wrong.
-    pub message: String,
-    /// What to write instead.
-    pub hint: Option<String>,
 }
 
 /// An empty text is absent: `null`.
