@@ -1,5 +1,6 @@
-//! That no route takes or gives a document whose form isn't recorded.
+//! That the form of what routes take and give is recorded, and documented.
 
+use crate::actors::api::openapi;
 use crate::actors::api::routes::{Gives, MEMBER_ROUTES, ROUTES, Shape, Takes};
 use std::collections::BTreeSet;
 
@@ -22,4 +23,15 @@ fn every_document_of_a_route_has_a_sample() {
             assert!(known.contains(&*name), "{}: {name} isn't in documents.txt", route.path);
         }
     }
+}
+
+#[test]
+fn the_document_lists_the_words_of_a_field() {
+    let schemas = openapi::document().unwrap()["components"]["schemas"].take();
+    let words = ["none", "checking", "healthy", "unhealthy", "unknown"];
+    assert_eq!(schemas["AllocationHealth"]["enum"], serde_json::json!(words));
+    let health = &schemas["AllocationView"]["properties"]["health"];
+    assert!(health.to_string().contains("#/components/schemas/AllocationHealth"), "{health}");
+    let events = schemas["EventName"]["enum"].as_array().unwrap();
+    assert!(events.contains(&"node-joined".into()) && events.contains(&"events-missed".into()));
 }

@@ -3,9 +3,22 @@
 //! Owns their shape. Never computes anything.
 
 use super::AcmeRequest;
+use super::words::words;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use utoipa::ToSchema;
+
+words! {
+    /// How a daemon is.
+    pub enum DaemonStatus in "kebab-case" {
+        /// It is a member and follows its cluster.
+        Ready,
+        /// It is a member and not that far yet.
+        Starting,
+        /// It belongs to no cluster.
+        Unclaimed,
+    }
+}
 
 /// Body of `POST /v1/init`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -100,8 +113,8 @@ pub struct LeaveView {
 /// Answer of `GET /v1/health`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct HealthView {
-    /// `ready`, `starting` or `unclaimed`.
-    pub status: String,
+    /// How it is.
+    pub status: DaemonStatus,
     /// Version of the program.
     pub version: String,
     /// Name of the node, once it has one.

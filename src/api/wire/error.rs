@@ -2,8 +2,43 @@
 //!
 //! Owns its shape. Never decides what is a failure.
 
+use super::words::words;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
+
+words! {
+    /// What kind of failure it is.
+    pub enum ErrorCode in "snake_case" {
+        /// The request makes no sense.
+        BadRequest,
+        /// There is no valid token.
+        Unauthorized,
+        /// The token's role is too low.
+        Forbidden,
+        /// There is no such thing.
+        NotFound,
+        /// The path doesn't have that method.
+        MethodNotAllowed,
+        /// It doesn't fit what is there.
+        Conflict,
+        /// The plan is not what would be done now.
+        PlanStale,
+        /// The node belongs to no cluster.
+        Unclaimed,
+        /// The body is too long.
+        TooLarge,
+        /// The file has mistakes.
+        InvalidFile,
+        /// There are too many at once.
+        RateLimited,
+        /// It failed within, or something outside doesn't answer.
+        Internal,
+        /// Nobody leads, or the node starts or stops.
+        NoLeader,
+        /// The node that was to answer doesn't.
+        Unreachable,
+    }
+}
 
 /// What went wrong, as every failed request answers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -16,7 +51,7 @@ pub struct ErrorDocument {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ErrorView {
     /// For programs.
-    pub code: String,
+    pub code: ErrorCode,
     /// For people.
     pub message: String,
     /// What to do next.

@@ -5,12 +5,15 @@
 
 use super::*;
 use serde::de::DeserializeOwned;
+use std::fmt::Debug;
 
 /// A document read and written again.
 type Again = fn(&str) -> serde_json::Result<String>;
 
-fn again<T: Serialize + DeserializeOwned>(json: &str) -> serde_json::Result<String> {
-    serde_json::to_string(&serde_json::from_str::<T>(json)?)
+fn again<T: Serialize + DeserializeOwned + Debug>(json: &str) -> serde_json::Result<String> {
+    let read: T = serde_json::from_str(json)?;
+    assert!(!format!("{read:?}").contains("Other("), "a word that isn't known: {read:?}");
+    serde_json::to_string(&read)
 }
 
 macro_rules! documents {
@@ -39,4 +42,20 @@ fn every_document_is_written_as_recorded() {
     }
     let missing = DOCUMENTS.iter().filter(|known| !seen.contains(known.0)).map(|known| known.0);
     assert_eq!(missing.collect::<Vec<_>>(), [""; 0], "without a sample in documents.txt");
+}
+
+#[test]
+fn a_word_of_a_later_version_stays_what_it_is() {
+    let read: NodeStatus = serde_json::from_str("\"frozen\"").unwrap();
+    assert_eq!(read, NodeStatus::Other("frozen".to_owned()));
+    assert_eq!(NodeStatus::from("frozen"), read);
+    assert_eq!(serde_json::to_string(&read).unwrap(), "\"frozen\"");
+    assert_eq!(format!("{read:8}|{:8}|", NodeStatus::Ready), "frozen  |ready   |");
+    assert_eq!(UpdateOrder::from("start-first"), UpdateOrder::StartFirst);
+    let later: EventView = serde_json::from_str(
+        "{\"id\":1,\"ts\":\"\",\"kind\":\"node-frozen\",\"app\":null,\"revision\":null,\
+         \"service\":null,\"allocation\":null,\"node\":null,\"message\":null}",
+    )
+    .unwrap();
+    assert_eq!(later.kind.to_string(), "node-frozen");
 }
