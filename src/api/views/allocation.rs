@@ -2,7 +2,7 @@
 //!
 //! Never judges them.
 
-use super::{Observed, node_name};
+use super::{LiveUsage, node_name};
 use crate::api::wire::{
     AllocationHealth, AllocationStatus, AllocationView, CpuUse, ExitView, MemoryUse, WorkloadKind,
 };
@@ -12,7 +12,7 @@ use crate::units::Timestamp;
 
 /// An allocation.
 #[must_use]
-pub fn allocation(state: &State, allocation: &Allocation, seen: &Observed) -> AllocationView {
+pub fn allocation(state: &State, allocation: &Allocation, seen: &LiveUsage) -> AllocationView {
     let stored = state.spec(&allocation.spec);
     let run = stored.map(|stored| stored.spec.run());
     let port = stored.and_then(|stored| stored.spec.service()?.main_port());
@@ -55,7 +55,7 @@ pub fn allocation(state: &State, allocation: &Allocation, seen: &Observed) -> Al
 
 /// Every allocation, in the order of their ids.
 #[must_use]
-pub fn allocations(state: &State, seen: &Observed) -> Vec<AllocationView> {
+pub fn allocations(state: &State, seen: &LiveUsage) -> Vec<AllocationView> {
     let placed = state.allocations.values().map(|a| allocation(state, a, seen));
     let waiting = state.derived.waiting.iter().filter_map(|(_, id)| state.runs.get(id));
     let mut all: Vec<_> = placed.chain(waiting.map(|run| waiting_run(state, run))).collect();
