@@ -33,7 +33,7 @@ use self::secrets::SecretStore;
 use self::trash::Trash;
 use self::volumes::VolumeStore;
 use crate::config::{ContainerdChoice, DaemonConfig, Mode};
-use crate::node::network::Subnet;
+use crate::network::Subnet;
 use crate::secret::Keyring;
 use crate::units::{Millis, Timestamp};
 use private_containerd as private;
@@ -135,7 +135,7 @@ impl Places {
     #[must_use]
     pub fn of(data: &Path) -> Self {
         let hash = sha2::Sha256::digest(data.as_os_str().as_encoded_bytes());
-        let instance: String = hash[..4].iter().map(|byte| format!("{byte:02x}")).collect();
+        let instance = hex::encode(&hash[..4]);
         let run = Path::new("/run/mill").join(&instance);
         Self { instance, data: data.to_owned(), run }
     }

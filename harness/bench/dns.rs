@@ -10,7 +10,7 @@ use mill::fsm::command::{Action, Deploy, Init, Place, Register, Report, Steps};
 use mill::fsm::model::{AllocationStatus, DeployKind, Health, Phase, WorkloadSpec};
 use mill::fsm::{Command, NEXT_LEVEL, State, Touched, apply_next};
 use mill::id::{AllocId, Attempt, BootId, Incarnation, NodeId, Revision};
-use mill::node::network::Subnet;
+use mill::network::Subnet;
 use mill::node::resolvers::Resolvers;
 use mill::units::{Bytes, MilliCpu, Timestamp};
 use ractor::{Actor, ActorProcessingErr, ActorRef};

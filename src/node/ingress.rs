@@ -15,7 +15,6 @@ pub mod forward;
 pub mod frames;
 pub mod head;
 pub mod host;
-pub mod path;
 pub mod proxied;
 pub mod refusal;
 pub mod table;
