@@ -4,7 +4,7 @@ use super::super::ca::{self, Authority, NodeKey, certificate_to_pem};
 use super::super::credentials::Credentials;
 use super::super::dial::{dial, tcp};
 use super::super::keys::NodeKeys;
-use super::super::post::Post;
+use super::super::outbox::Post;
 use super::super::service::Desk;
 use super::super::tls::{SERVER_NAME, pinned_config};
 use super::super::wire::door_client::DoorClient;

@@ -124,7 +124,7 @@ impl World {
                 return Err(format!("n{id} is not ready"));
             }
         }
-        if let Some((number, _)) = self.machines.iter().find(|(_, machine)| !machine.is_up()) {
+        if let Some((number, _)) = self.machines.iter().find(|(_, machine)| !machine.is_there()) {
             return Err(format!("machine {number} could not join"));
         }
         let (term, leader) = self.leaders.last_key_value().ok_or("nobody ever led")?;

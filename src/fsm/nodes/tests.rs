@@ -8,7 +8,7 @@ use crate::fsm::model::{
 use crate::fsm::{Command, Rejection, State, apply_next, fixture};
 use crate::id::{AllocId, Attempt, BootId, NodeId, Revision, WorkloadName};
 use crate::node::project::Assignment;
-use crate::scheduler::plan::{AllocationStatus as Seen, Scope, plan};
+use crate::scheduler::plan::{Scope, SettledIndexes as Seen, plan};
 use crate::units::Millis;
 use std::collections::BTreeMap;
 
