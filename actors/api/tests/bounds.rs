@@ -259,7 +259,7 @@ async fn a_killed_api_is_replaced_on_the_same_sockets() {
     stream.broken().await;
     node.boot().await;
     let health: HealthView = node.network().get("/v1/health").await.json();
-    assert_eq!(health.status, "ready");
+    assert_eq!(health.status.to_string(), "ready");
 }
 
 #[tokio::test]
