@@ -1,7 +1,7 @@
 //! Near numbers made far ones, the same on every node.
 //!
-//! splitmix64 (Steele, Lea, Flood: Fast splittable pseudorandom number generators). Never a source of
-//! secrets.
+//! splitmix64 (Steele, Lea, Flood: Fast splittable pseudorandom number generators). Never a source
+//! of secrets.
 
 /// What the generator adds with each step.
 pub const STEP: u64 = 0x9e37_79b9_7f4a_7c15;

@@ -10,7 +10,7 @@ mod stale;
 #[cfg(test)]
 pub mod tests;
 
-pub use fields::{FieldChange, Sign, diff};
+pub use fields::{FieldChange, Sign, diff, order};
 pub use forecast::{Forecast, forecast};
 pub use stale::{Planned, changed_since};
 

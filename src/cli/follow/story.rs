@@ -115,10 +115,7 @@ impl Change {
         let Some(order) = self.order else { return String::new() };
         let after = self.after.unwrap_or_default();
         let count = format!("{after} replica{}", if after == 1 { "" } else { "s" });
-        let order = match order {
-            UpdateOrder::StartFirst => "start-first",
-            UpdateOrder::StopFirst => "stop-first",
-        };
+        let order = crate::scheduler::preview::order(order);
         match self.before {
             Some(_) => format!("{count}, {order}"),
             None => count,
