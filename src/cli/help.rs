@@ -15,6 +15,7 @@ const WIDTH: usize = 96;
 /// What a flag's value is called where that isn't the flag's own name in capitals.
 const VALUES: &[(&str, &str)] = &[
     ("acme-eab", "KID:HMAC"),
+    ("acme-email", "EMAIL"),
     ("acme-directory", "URL"),
     ("acme-ca", "FILE"),
     ("address", "URL"),
@@ -31,18 +32,24 @@ const VALUES: &[(&str, &str)] = &[
     ("grep", "TEXT"),
     ("http", "ADDR"),
     ("https", "ADDR"),
+    ("identity", "FILE"),
     ("image", "NAME=REF"),
     ("insecure-registry", "HOST:PORT"),
     ("label", "K=V"),
+    ("labels", "K=V"),
     ("limit", "N"),
     ("log-format", "text|json"),
     ("memory", "SIZE"),
     ("mesh-port", "N"),
+    ("names", "NAME"),
+    ("output", "FILE"),
     ("path", "FILE"),
     ("peer", "ADDR"),
     ("peer-hint", "ID=ADDR"),
     ("plan", "HASH"),
     ("port", "N"),
+    ("recipient", "KEY"),
+    ("references", "IMAGE"),
     ("replicas", "N"),
     ("revision", "REV"),
     ("role", "admin|deploy|read|join"),
@@ -208,6 +215,7 @@ mod tests {
             assert!(up.contains(line), "{line}: {up}");
         }
         assert!(help("spawn").contains("      --image IMAGE  "), "{}", help("spawn"));
+        assert!(help("diff").starts_with("Usage: mill diff REV [REV]\n"), "{}", help("diff"));
         assert!(help("").starts_with("Usage: mill <command>\n"), "{}", help(""));
         assert!(help("image").contains("Commands:\n  load  "), "{}", help("image"));
     }

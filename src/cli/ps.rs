@@ -159,6 +159,19 @@ pub fn is_ended(status: &str) -> bool {
     matches!(status, "stopped" | "failed" | "lost")
 }
 
+/// Whether it was asked to end, gets no traffic any more, and hasn't ended yet.
+pub fn is_ending(one: &AllocationView) -> bool {
+    one.kind == "service" && one.status == "stopping"
+}
+
+/// How many are about to end, behind what is done: `, 2 still stopping`.
+pub fn still_stopping<'a>(all: impl Iterator<Item = &'a AllocationView>) -> String {
+    match all.filter(|one| is_ending(one)).count() {
+        0 => String::new(),
+        count => format!(", {count} still stopping"),
+    }
+}
+
 /// The table.
 pub fn render(all: &[AllocationView], now: Timestamp, ui: Ui) -> String {
     rows(all, &[], now, ui)

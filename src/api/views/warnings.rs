@@ -19,6 +19,7 @@ use crate::scheduler::place;
 use crate::scheduler::plan::Unplaced;
 use crate::units::{Millis, Timestamp};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// What is said where others go on too.
 const TWO_CLUSTERS: &str = "another member was recovered or restored as a cluster of its own, and \
@@ -70,7 +71,8 @@ pub(super) fn warnings(state: &State, seen: &Observed) -> Vec<WarningView> {
     }
     all.extend(of_addresses(state));
     all.extend(of_secrets(state));
-    all.extend(state.allocations.values().filter_map(|allocation| of_removal(allocation)));
+    let ending = |one: &Arc<Allocation>| of_removal(one).or_else(|| of_end(state, one, seen.now));
+    all.extend(state.allocations.values().filter_map(ending));
     all.extend(of_volumes(state, seen));
     all.extend(of_certificates(state, seen.now));
     all.extend(of_pauses(state, seen.now));
@@ -278,6 +280,19 @@ fn of_removal(allocation: &Allocation) -> Option<WarningView> {
         subject: allocation.id.to_string(),
         message: format!("can't be removed yet: {why}"),
         command: Some(format!("mill why {}", allocation.id)),
+    })
+}
+
+/// One that was asked to end long ago, and hasn't.
+fn of_end(state: &State, allocation: &Allocation, now: Timestamp) -> Option<WarningView> {
+    let since = allocation.course.ends_since.filter(|_| allocation.is_live())?;
+    let takes = now.since(since);
+    let node = super::node_name(state, allocation.node);
+    let id = &allocation.id;
+    (takes > state.end_bound(allocation)).then(|| WarningView {
+        subject: id.to_string(),
+        message: format!("was asked to end {} ago and still is on {node}", short(takes)),
+        command: Some(format!("mill why {id}")),
     })
 }
 

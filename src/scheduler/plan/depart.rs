@@ -85,7 +85,7 @@ impl<'a> Context<'a> {
         standings: &BTreeMap<&WorkloadName, Standing>,
     ) -> bool {
         let mut rest = deployment.touched.iter().filter_map(|name| standings.get(name));
-        rest.all(|standing| standing.converged)
+        rest.all(|standing| !self.is_behind(deployment, standing))
             && self.is_quiet()
             && self.is_followed_up(deployment)
     }
