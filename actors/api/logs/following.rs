@@ -13,7 +13,7 @@ use crate::actors::root::View;
 use crate::api::views;
 use crate::api::wire::{AccessView, LogLineView};
 use crate::fsm::State;
-use crate::fsm::model::{Allocation, Observed, Phase, Role};
+use crate::fsm::model::{Allocation, AllocationStatus, Phase, Role};
 use crate::id::{AllocId, Attempt, NodeId};
 use crate::limits;
 use crate::node::ingress::access;
@@ -273,7 +273,7 @@ impl Following {
 
 /// The attempt that runs or is the next to.
 fn current_attempt(allocation: &Allocation) -> Attempt {
-    let Observed { attempt, phase, .. } = allocation.observed;
+    let AllocationStatus { attempt, phase, .. } = allocation.observed;
     let is_over = phase == Phase::Backoff || phase.is_terminal();
     if is_over { Attempt(attempt.0.saturating_add(1)) } else { attempt }
 }
