@@ -38,6 +38,7 @@ impl Site {
 
     /// Only the first `servers` of the replicas listen.
     pub async fn with(replicas: u8, servers: u8, route: &str, settings: Settings) -> Self {
+        let settings = Settings { engine_only: super::ENGINE_ONLY, ..settings };
         let (listeners, port) = listeners(servers).await;
         let mut running = JoinSet::new();
         for (at, listener) in listeners.into_iter().enumerate() {
@@ -101,6 +102,11 @@ impl Site {
     }
 }
 
+/// Lines that are separated by `|`, as a path says them.
+pub fn raw(lines: &str) -> String {
+    hex::encode(lines.replace('|', "\r\n"))
+}
+
 /// What is slow takes its time.
 pub async fn time_passes(millis: u64) {
     let never = std::future::pending::<()>();
@@ -136,11 +142,20 @@ async fn server(listener: TcpListener, number: usize) {
 
 /// A server's side of a connection.
 async fn serve(mut stream: BufReader<TcpStream>, number: usize) {
+    let mut asked = 0;
     while let Some(head) = head(&mut stream).await {
+        asked += 1;
         COUNT.fetch_add(1, Ordering::Relaxed);
         let path = head.split(' ').nth(1).unwrap_or_default().to_owned();
         if header(&head, "expect").is_some() {
             let _ = stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await;
+        }
+        if path == "/early" {
+            let _ = stream
+                .write_all(b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 0\r\n\r\n")
+                .await;
+            time_passes(300).await;
+            return;
         }
         let upload = body(&mut stream, &head).await;
         let ok = |text: &str| {
@@ -180,6 +195,24 @@ async fn serve(mut stream: BufReader<TcpStream>, number: usize) {
                 let whole = [head.as_bytes(), &last.unwrap_or_default()].concat();
                 let _ = stream.write_all(&whole).await;
                 return;
+            }
+            "once" if asked > 1 => return,
+            "once" => ok("once"),
+            "port" => ok(&stream.get_ref().peer_addr().unwrap().port().to_string()),
+            "pieces" => {
+                for piece in ["HTTP/1.1 2", "00 OK\r\nContent-Length: 6\r", "\n\r\npie", "ces"] {
+                    let _ = stream.write_all(piece.as_bytes()).await;
+                    time_passes(20).await;
+                }
+                continue;
+            }
+            "keep" | "raw" => {
+                let bytes = hex::decode(path.split('?').nth(1).unwrap()).unwrap();
+                let _ = stream.write_all(&bytes).await;
+                if plain == "/raw" {
+                    return;
+                }
+                continue;
             }
             "large" => ok(&"x".repeat(1 << 20)),
             _ => ok(&format!("s{number}")),
@@ -284,6 +317,25 @@ impl Client {
 
     pub async fn answer(&mut self) -> Answer {
         tokio::time::timeout(PATIENCE, self.answer_to(false)).await.expect("an answer")
+    }
+
+    /// The answer behind those that only say that there will be one.
+    pub async fn last_answer(&mut self) -> Answer {
+        loop {
+            let answer = self.answer().await;
+            if !(100..200).contains(&answer.status) {
+                return answer;
+            }
+        }
+    }
+
+    /// All that comes until the end.
+    pub async fn all(&mut self) -> String {
+        let mut all = Vec::new();
+        let read = tokio::time::timeout(PATIENCE, self.0.read_to_end(&mut all)).await;
+        // An end with an error is an end.
+        let _ = read.expect("an end");
+        String::from_utf8_lossy(&all).into_owned()
     }
 
     pub async fn answer_to_head(&mut self) -> Answer {
