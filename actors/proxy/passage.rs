@@ -1,4 +1,4 @@
-//! A request under way, as both engines know it: where it goes, what becomes of it, what is counted.
+//! A request under way, as both engines know it: where it goes, what becomes of it.
 //!
 //! Owns the order of the checks and which try is made again. Never reads or writes a connection.
 

@@ -25,8 +25,9 @@ async fn who_serves_is_who_is_meant_to() {
     empty = { "keep", "HTTP/1.1 404 Not Found|Content-Length: 0||", 404, "" },
     no_content = { "keep", "HTTP/1.1 204 No Content||", 204, "" },
     not_modified = { "keep", "HTTP/1.1 304 Not Modified|ETag: \"x\"||", 304, "" },
-    hints = { "keep", "HTTP/1.1 103 Early Hints|Link: x||HTTP/1.1 200 OK|Content-Length: 3||abc", 200,
-        "abc" },
+    hints = {
+        "keep", "HTTP/1.1 103 Early Hints|Link: x||HTTP/1.1 200 OK|Content-Length: 3||abc", 200, "abc"
+    },
 )]
 #[test_macro(tokio::test)]
 async fn an_answer_is_passed_on_and_the_connection_kept(

@@ -158,49 +158,26 @@ async fn serve(mut stream: BufReader<TcpStream>, number: usize) {
             return;
         }
         let upload = body(&mut stream, &head).await;
-        let ok = |text: &str| {
-            let length = text.len();
-            format!(
-                "HTTP/1.1 200 OK\r\nServer: s{number}\r\nContent-Type: text/plain\r\n\
-                 Content-Length: {length}\r\n\r\n{text}"
-            )
-        };
+        let ok = |text: &str| ok(number, text);
         let plain = path.split('?').next().unwrap_or_default();
         let answer = match plain.rsplit('/').next().unwrap_or_default() {
             "head" => ok(&head),
             "sum" => ok(&upload.len().to_string()),
             "drop" => return,
-            "garbage" => "nonsense\r\n\r\n".to_owned(),
             "slow" => {
                 time_passes(300).await;
                 ok("slow")
             }
             "never" => std::future::pending().await,
-            "empty" => "HTTP/1.1 204 No Content\r\n\r\n".to_owned(),
-            "chunks" => "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n\
-                         3\r\nabc\r\n0\r\n\r\n"
-                .to_owned(),
-            "stream" => {
-                stream_events(stream).await;
-                return;
-            }
-            "echo" => {
-                upgraded(stream).await;
-                return;
-            }
-            "socket" => {
-                let last = path.split('?').nth(1).map(|hex| hex::decode(hex).unwrap());
-                let head = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n\
-                            Upgrade: websocket\r\n\r\n";
-                let whole = [head.as_bytes(), &last.unwrap_or_default()].concat();
-                let _ = stream.write_all(&whole).await;
-                return;
-            }
+            "stream" => return stream_events(stream).await,
+            "echo" => return upgraded(stream).await,
+            "socket" => return socket(stream, &path).await,
             "once" if asked > 1 => return,
             "once" => ok("once"),
             "port" => ok(&stream.get_ref().peer_addr().unwrap().port().to_string()),
             "pieces" => {
-                for piece in ["HTTP/1.1 2", "00 OK\r\nContent-Length: 6\r", "\n\r\npie", "ces"] {
+                let pieces = ["HTTP/1.1 2", "00 OK\r\nContent-Length: 6\r", "\n\r\npie", "ces"];
+                for piece in pieces {
                     let _ = stream.write_all(piece.as_bytes()).await;
                     time_passes(20).await;
                 }
@@ -215,7 +192,7 @@ async fn serve(mut stream: BufReader<TcpStream>, number: usize) {
                 continue;
             }
             "large" => ok(&"x".repeat(1 << 20)),
-            _ => ok(&format!("s{number}")),
+            other => canned(other).unwrap_or_else(|| ok(&format!("s{number}"))),
         };
         let head_only = head.starts_with("HEAD ");
         let answer = match answer.split_once("\r\n\r\n") {
@@ -226,6 +203,35 @@ async fn serve(mut stream: BufReader<TcpStream>, number: usize) {
             return;
         }
     }
+}
+
+/// An answer with a text.
+fn ok(number: usize, text: &str) -> String {
+    let length = text.len();
+    format!(
+        "HTTP/1.1 200 OK\r\nServer: s{number}\r\nContent-Type: text/plain\r\n\
+         Content-Length: {length}\r\n\r\n{text}"
+    )
+}
+
+/// What is the same always.
+fn canned(name: &str) -> Option<String> {
+    let text = match name {
+        "garbage" => "nonsense\r\n\r\n",
+        "empty" => "HTTP/1.1 204 No Content\r\n\r\n",
+        "chunks" => "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+        _ => return None,
+    };
+    Some(text.to_owned())
+}
+
+/// A WebSocket that says what the path says, and ends.
+async fn socket(mut stream: BufReader<TcpStream>, path: &str) {
+    let last = path.split('?').nth(1).map(|hex| hex::decode(hex).unwrap());
+    let head = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n\
+                Upgrade: websocket\r\n\r\n";
+    let whole = [head.as_bytes(), &last.unwrap_or_default()].concat();
+    let _ = stream.write_all(&whole).await;
 }
 
 /// An event, then silence until the other side says something, then the end.

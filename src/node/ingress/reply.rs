@@ -140,12 +140,18 @@ mod tests {
 
     #[parameterized(
         length = { "HTTP/1.1 200 OK|Content-Length: 5", Body::Length(5), true },
-        same_twice = { "HTTP/1.1 200 OK|Content-Length: 5|Content-Length: 5", Body::Length(5), true },
+        same_twice = {
+        "HTTP/1.1 200 OK|Content-Length: 5|Content-Length: 5", Body::Length(5), true
+    },
         chunked = { "HTTP/1.1 200 OK|Transfer-Encoding: chunked", Body::Chunked, true },
-        both = { "HTTP/1.1 200 OK|Transfer-Encoding: chunked|Content-Length: 5", Body::Chunked, false },
+        both = {
+            "HTTP/1.1 200 OK|Transfer-Encoding: chunked|Content-Length: 5", Body::Chunked, false
+        },
         neither = { "HTTP/1.1 200 OK", Body::UntilEnd, false },
         old = { "HTTP/1.0 200 OK|Content-Length: 5", Body::Length(5), false },
-        closes = { "HTTP/1.1 200 OK|Content-Length: 5|Connection: x, Close", Body::Length(5), false },
+        closes = {
+            "HTTP/1.1 200 OK|Content-Length: 5|Connection: x, Close", Body::Length(5), false
+        },
         no_words = { "HTTP/1.1 200|Content-Length: 5", Body::Length(5), true },
         no_content = { "HTTP/1.1 204 No Content", Body::None(None), true },
         odd_no_content = { "HTTP/1.1 204 No|Content-Length: 5", Body::None(None), false },

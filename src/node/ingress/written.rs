@@ -148,7 +148,8 @@ mod tests {
     #[test]
     fn a_container_reads_what_the_proxy_says() {
         let lines = "GET /y HTTP/1.1|Host: a.example|X-Forwarded-For: 1|x-request-id: 2|\
-                     x_forwarded_for: 3|X-Real_IP: 4|CF-Connecting-IP: 5|Connection: close|X-Own: 6";
+                     x_forwarded_for: 3|X-Real_IP: 4|CF-Connecting-IP: 5|Connection: close|\
+                     X-Own: 6";
         let expected = format!("GET /x HTTP/1.1\r\nHost: a.example\r\nX-Own: 6\r\n{TOLD}\r\n");
         assert_eq!(sent(lines, false, head::Body::Length(0)), expected);
         assert!(sent(lines, true, head::Body::Length(0)).contains("CF-Connecting-IP: 5\r\n"));
