@@ -211,8 +211,7 @@ impl Serving<'_> {
             };
             is_again = self.is_sent_again(broken, answer, upstream.reused);
             if !is_again {
-                let refusal = self.taken.passage.refusal.take().or_else(|| broken.refusal());
-                return match refusal {
+                return match broken.refusal() {
                     Some(refusal) if answer.status == 0 => self.refuse(&refusal, true).await,
                     _ => answer,
                 };

@@ -252,7 +252,8 @@ impl Io {
     /// The connection broke.
     pub fn push(&mut self, cx: &mut Context, bytes: &[u8]) -> io::Result<()> {
         let mut rest = bytes;
-        while rest.len() >= INGRESS_BUFFER / 4 {
+        // With TLS two writes are two records.
+        while rest.len() >= INGRESS_BUFFER / 4 && (self.tls.is_none() || self.unwritten() == 0) {
             self.is_flushed = false;
             let gathered = &self.out[self.written..];
             let Poll::Ready(written) = self.wire.poll_write_both(cx, gathered, rest)? else {
