@@ -2,7 +2,7 @@
 //!
 //! Owns who may do what. Never lets anything but JSON out for a failure, not even for a panic.
 
-use super::Standing;
+use super::Membership;
 use super::caller::{self, Caller};
 use super::context::{self, Context, now};
 use super::error::ApiError;
@@ -109,7 +109,7 @@ async fn handle(
     {
         return Err(ApiError::forbidden(need, admitted.role));
     }
-    let is_unclaimed = matches!(*context.standing.borrow(), Standing::Unclaimed);
+    let is_unclaimed = matches!(*context.membership.borrow(), Membership::Unclaimed);
     if is_unclaimed && !route.unclaimed {
         return Err(ApiError::Unclaimed);
     }

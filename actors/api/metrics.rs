@@ -6,7 +6,7 @@ use super::context::Context;
 use super::error::ApiError;
 use super::request::Request;
 use crate::actors::root::{Msg, NodeUsage, View, Vitals};
-use crate::api::views::{self, Observed};
+use crate::api::views::{self, LiveUsage};
 use crate::api::wire::{AllocationView, NodeView, ServiceView};
 use crate::id::AllocId;
 use crate::limits;
@@ -58,7 +58,7 @@ pub async fn metrics(context: Arc<Context>, _request: Request) -> Result<Respons
 /// The whole text.
 fn page(
     view: &View,
-    seen: &Observed,
+    seen: &LiveUsage,
     usage: &NodeUsage,
     vitals: Vitals,
     context: &Context,

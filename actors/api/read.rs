@@ -2,7 +2,7 @@
 //!
 //! Owns no projection: those are in `views`.
 
-use super::Standing;
+use super::Membership;
 use super::context::{Context, silent};
 use super::error::ApiError;
 use super::request::{self, Request, json};
@@ -15,7 +15,7 @@ use warp::reply::Response;
 
 /// `GET /v1/health`.
 pub async fn health(context: Arc<Context>, _request: Request) -> Result<Response, ApiError> {
-    let unclaimed = matches!(*context.standing.borrow(), Standing::Unclaimed);
+    let unclaimed = matches!(*context.membership.borrow(), Membership::Unclaimed);
     let view = context.view().filter(|view| view.current && !unclaimed);
     let (status, code) = match (&view, unclaimed) {
         (_, true) => ("unclaimed", StatusCode::OK),

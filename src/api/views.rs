@@ -74,7 +74,7 @@ impl fmt::Display for Expelled {
 
 /// What is known beside the state when it is shown.
 #[derive(Clone, Debug, Default)]
-pub struct Observed {
+pub struct LiveUsage {
     /// The time.
     pub now: Timestamp,
     /// Who leads, if that is known.
@@ -120,7 +120,7 @@ pub struct Disk {
 
 /// The whole cluster at a glance.
 #[must_use]
-pub fn status(state: &State, seen: &Observed) -> StatusView {
+pub fn status(state: &State, seen: &LiveUsage) -> StatusView {
     let leader = seen.leader.and_then(|id| state.nodes.get(&id));
     let newest = |app: &crate::fsm::model::App| state.deployments.get(&app.revision);
     StatusView {

@@ -19,7 +19,7 @@ use crate::fsm::model::{
 use crate::id::{AppName, WorkloadName};
 use crate::node::certificates::routed;
 use crate::scheduler::place::{self, Placer};
-use crate::scheduler::plan::{self, Observed, Plan, Scope, Unplaced};
+use crate::scheduler::plan::{self, Plan, Scope, SettledIndexes, Unplaced};
 use crate::scheduler::preview::refusal;
 use crate::units::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
@@ -42,12 +42,12 @@ fn planned<'a>(state: &State, apps: impl Iterator<Item = &'a Arc<App>>) -> Plan 
     if apps.is_empty() {
         return Plan::default();
     }
-    plan::plan(state, &Observed::default(), state.time, 0, &Scope::Apps(apps))
+    plan::plan(state, &SettledIndexes::default(), state.time, 0, &Scope::Apps(apps))
 }
 
 /// Why a service or task is as it is; nothing if there is none of that name.
 #[must_use]
-pub fn workload(state: &State, name: &WorkloadName, seen: &views::Observed) -> Option<WhyView> {
+pub fn workload(state: &State, name: &WorkloadName, seen: &views::LiveUsage) -> Option<WhyView> {
     let app = state.owner(name)?;
     let unplaced = waiting(state, std::iter::once(app));
     let unplaced: Vec<&Unplaced> = unplaced.iter().filter(|one| one.service == *name).collect();
@@ -79,7 +79,7 @@ pub fn workload(state: &State, name: &WorkloadName, seen: &views::Observed) -> O
 
 /// Why one allocation is as it is.
 #[must_use]
-pub fn one(state: &State, of: &Allocation, seen: &views::Observed) -> WhyView {
+pub fn one(state: &State, of: &Allocation, seen: &views::LiveUsage) -> WhyView {
     WhyView {
         name: of.id.to_string(),
         kind: "allocation".to_owned(),
@@ -94,7 +94,7 @@ pub fn one(state: &State, of: &Allocation, seen: &views::Observed) -> WhyView {
 
 /// Why a host is served with TLS or not; nothing if no route has it, and nobody a certificate.
 #[must_use]
-pub fn host(state: &State, name: &str, seen: &views::Observed) -> Option<WhyView> {
+pub fn host(state: &State, name: &str, seen: &views::LiveUsage) -> Option<WhyView> {
     let is_known = state.certificates.hosts.contains_key(name) || routed(state).contains(name);
     let mut apps = state.apps.values();
     let routes = |app: &&Arc<App>| {
@@ -181,7 +181,7 @@ fn runs(state: &State, name: &WorkloadName) -> Vec<WaitingView> {
     waiting.collect()
 }
 
-fn allocation(state: &State, one: &Allocation, seen: &views::Observed) -> AllocationWhyView {
+fn allocation(state: &State, one: &Allocation, seen: &views::LiveUsage) -> AllocationWhyView {
     let view = views::allocation(state, one, seen);
     let said = one.observed.exit.as_ref().and_then(|exit| exit.message.as_deref());
     let works = one.observed.phase == Phase::Running && one.observed.health == Health::Healthy;
@@ -239,14 +239,14 @@ fn given_up(state: &State, one: &Allocation) -> Option<String> {
 }
 
 /// That its node doesn't do what it is asked.
-fn unanswering(state: &State, one: &Allocation, seen: &views::Observed) -> Option<String> {
+fn unanswering(state: &State, one: &Allocation, seen: &views::LiveUsage) -> Option<String> {
     let node = state.nodes.get(&one.node).filter(|_| one.is_live())?;
     let trouble = views::node(state, node, seen).message?;
     (!node.condition.answers()).then(|| format!("node {} is {trouble}", node.name))
 }
 
 /// How it stands with leaving a draining node.
-fn leaving(state: &State, one: &Allocation, seen: &views::Observed) -> Option<String> {
+fn leaving(state: &State, one: &Allocation, seen: &views::LiveUsage) -> Option<String> {
     let node = state.nodes.get(&one.node).filter(|node| node.status == NodeStatus::Draining)?;
     let stuck = stuck(state, state.apps.get(&one.app).into_iter());
     let left = views::left(state, one, &stuck, seen);

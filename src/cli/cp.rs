@@ -102,7 +102,7 @@ async fn stream_out(client: &Client, files: &str) -> Result<(), CliError> {
 async fn stream_in(client: &Client, files: &str) -> Result<(), CliError> {
     let stream = ReaderStream::with_capacity(tokio::io::stdin(), limits::COPY_PIECE);
     let body = StreamBody::new(stream.map_ok(Frame::data)).boxed();
-    let call = Call::new(Method::POST, files).patient().stream("application/x-tar", body);
+    let call = Call::new(Method::POST, files).without_timeout().stream("application/x-tar", body);
     client.bytes(call).await.map(drop).map_err(CliError::from)
 }
 
@@ -165,7 +165,7 @@ async fn into(from: &Path, name: &str, path: &str, context: &Context) -> Result<
     let (ours, theirs) = tokio::io::duplex(limits::COPY_PIECE);
     let packing = tokio::task::spawn_blocking(move || pack(&whole, SyncIoBridge::new(ours)));
     let stream = ReaderStream::with_capacity(theirs, limits::COPY_PIECE).map_ok(Frame::data);
-    let call = Call::new(Method::POST, files(&to, path)).patient();
+    let call = Call::new(Method::POST, files(&to, path)).without_timeout();
     let sent = client.bytes(call.stream("application/x-tar", StreamBody::new(stream).boxed()));
     let sent = sent.await;
     // Why it couldn't be read is more to the point than that the rest is missing.

@@ -71,7 +71,7 @@ pub(super) async fn run(args: RestoreArgs, context: &Context) -> Result<(), CliE
     context.ui.confirm(args.yes, &question)?;
     let path = format!("/v1/restore?{}", query.join("&"));
     let call = Call::new(Method::POST, path).bytes("application/octet-stream", plain.to_vec());
-    let made: RestoreView = client.call(call.patient()).await?;
+    let made: RestoreView = client.call(call.without_timeout()).await?;
     if context.ui.json {
         return context.ui.document(&made);
     }

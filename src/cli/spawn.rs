@@ -175,7 +175,7 @@ async fn session(request: &SpawnRequest, context: &Context) -> Result<u8, CliErr
     )));
     let pairs = [("follow", Some("true".to_owned()))];
     let path = query(&format!("/v1/logs/{}", escape(&id)), &pairs);
-    let mut lines = Resuming::lines(&client, path, false).patient();
+    let mut lines = Resuming::lines(&client, path, false).without_timeout();
     let ended = loop {
         match lines.next().await? {
             Some(event) => print(context, &event.decode()?)?,

@@ -3,7 +3,7 @@
 use super::support::{Client, Node, PATIENCE};
 use crate::actors::api::openapi;
 use crate::actors::api::routes::{ROUTES, Route, Takes};
-use crate::actors::api::{Bounds, Standing};
+use crate::actors::api::{Bounds, Membership};
 use crate::api::wire::{ErrorDocument, HealthView, InitView, TokenView};
 use crate::cluster::token;
 use crate::fsm::model::Role;
@@ -374,7 +374,7 @@ async fn an_unclaimed_node_takes_nothing_but_init() {
     }
     let init = node.local().send("POST", "/v1/init", "{\"cluster\": \"prod\"}").await;
     assert_eq!((init.status, init.json::<InitView>().cluster.as_str()), (200, "prod"));
-    assert!(matches!(*node.standing.borrow(), Standing::Unclaimed));
+    assert!(matches!(*node.membership.borrow(), Membership::Unclaimed));
     // A member that has not read its log yet.
     node.claim();
     let health = node.local().get("/v1/health").await;

@@ -3,7 +3,7 @@
 use super::support::{Node, Sse};
 use crate::actors::root::ProposeError;
 use crate::api::wire::{AppView, DeploymentView, ErrorDocument, RevisionView};
-use crate::fsm::model::{DeployStatus, Health, Observed, Phase};
+use crate::fsm::model::{AllocationStatus, DeployStatus, Health, Phase};
 use crate::id::Digest;
 use crate::node::oci::pull::LayerPull;
 
@@ -60,7 +60,10 @@ async fn figures_of_a_pull_have_places_between_the_steps() {
     let id = node.place("web", 0);
     let again = |phase, health| {
         let attempt = crate::id::Attempt(2);
-        node.observe(&id, Observed { attempt, phase, health, ..Observed::default() });
+        node.observe(
+            &id,
+            AllocationStatus { attempt, phase, health, ..AllocationStatus::default() },
+        );
     };
     again(Phase::Pulling, Health::None);
     let digest = Digest::from("sha256:aa");

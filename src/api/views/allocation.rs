@@ -2,7 +2,7 @@
 //!
 //! Never judges them.
 
-use super::{Observed, node_name};
+use super::{LiveUsage, node_name};
 use crate::api::wire::{AllocationView, CpuUse, ExitView, MemoryUse};
 use crate::fsm::State;
 use crate::fsm::model::{AllocKind, Allocation, Desired, Exit, ExitReason, Health, Phase, Run};
@@ -10,7 +10,7 @@ use crate::units::Timestamp;
 
 /// An allocation.
 #[must_use]
-pub fn allocation(state: &State, allocation: &Allocation, seen: &Observed) -> AllocationView {
+pub fn allocation(state: &State, allocation: &Allocation, seen: &LiveUsage) -> AllocationView {
     let stored = state.spec(&allocation.spec);
     let run = stored.map(|stored| stored.spec.run());
     let port = stored.and_then(|stored| stored.spec.service()?.main_port());
@@ -54,7 +54,7 @@ pub fn allocation(state: &State, allocation: &Allocation, seen: &Observed) -> Al
 
 /// Every allocation, in the order of their ids.
 #[must_use]
-pub fn allocations(state: &State, seen: &Observed) -> Vec<AllocationView> {
+pub fn allocations(state: &State, seen: &LiveUsage) -> Vec<AllocationView> {
     let placed = state.allocations.values().map(|a| allocation(state, a, seen));
     let waiting = state.derived.waiting.iter().filter_map(|(_, id)| state.runs.get(id));
     let mut all: Vec<_> = placed.chain(waiting.map(|run| waiting_run(state, run))).collect();

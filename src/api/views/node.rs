@@ -3,11 +3,13 @@
 //! Never decides what moves where: the planner is asked.
 
 use super::warnings::short;
-use super::{Observed, allocation, node_name};
+use super::{LiveUsage, allocation, node_name};
 use crate::api::why;
 use crate::api::wire::{DrainView, LeftView, MeshView, NodeAmount, NodeView};
 use crate::fsm::State;
-use crate::fsm::model::{AllocKind, Allocation, Condition, Desired, Drain, Node, NodeStatus, Part};
+use crate::fsm::model::{
+    AllocKind, Allocation, Condition, Desired, Drain, Node, NodeStatus, RaftRole,
+};
 use crate::node::network::Subnet;
 use crate::scheduler::plan::Unplaced;
 use crate::units::{Millis, Timestamp};
@@ -15,7 +17,7 @@ use std::sync::Arc;
 
 /// A node.
 #[must_use]
-pub fn node(state: &State, node: &Node, seen: &Observed) -> NodeView {
+pub fn node(state: &State, node: &Node, seen: &LiveUsage) -> NodeView {
     let reserved = state.derived.reserved.get(&node.id).copied().unwrap_or_default();
     let answers = node.condition.runtime_since.is_none();
     let used = seen.nodes.get(&node.id).filter(|_| answers);
@@ -25,7 +27,7 @@ pub fn node(state: &State, node: &Node, seen: &Observed) -> NodeView {
         name: node.name.clone(),
         status: status(node).to_owned(),
         message: troubles(node, seen.now).into_iter().next(),
-        voter: node.part == Part::Voter,
+        voter: node.part == RaftRole::Voter,
         leader: seen.leader == Some(node.id),
         address: node.address.clone(),
         subnet: Subnet::node(node.subnet).to_string(),
@@ -86,11 +88,11 @@ pub(super) fn troubles(node: &Node, now: Timestamp) -> Vec<String> {
 
 /// Every node.
 #[must_use]
-pub fn nodes(state: &State, seen: &Observed) -> Vec<NodeView> {
+pub fn nodes(state: &State, seen: &LiveUsage) -> Vec<NodeView> {
     state.nodes.values().map(|n| node(state, n, seen)).collect()
 }
 
-fn drained(state: &State, node: &Node, drain: Drain, seen: &Observed) -> DrainView {
+fn drained(state: &State, node: &Node, drain: Drain, seen: &LiveUsage) -> DrainView {
     let live: Vec<&Arc<Allocation>> =
         state.allocations_on(node.id).filter(|a| a.is_live()).collect();
     let stuck = stuck_on(state, node);
@@ -117,7 +119,7 @@ pub(super) fn stuck_on(state: &State, node: &Node) -> Vec<Unplaced> {
 
 /// An allocation that is to leave its node, with those that can't.
 #[must_use]
-pub fn left(state: &State, one: &Allocation, stuck: &[Unplaced], seen: &Observed) -> LeftView {
+pub fn left(state: &State, one: &Allocation, stuck: &[Unplaced], seen: &LiveUsage) -> LeftView {
     let all = state.allocations_of(&one.workload).filter(|a| a.is_live());
     let heir = all.filter(|a| a.replaces.as_ref() == Some(&one.id)).last();
     let is_it = |s: &&Unplaced| s.service == one.workload && Some(s.replica) == one.replica();

@@ -2,7 +2,7 @@
 //!
 //! Never judges them.
 
-use super::Observed;
+use super::LiveUsage;
 use crate::api::wire::VolumeView;
 use crate::fsm::State;
 use crate::fsm::volumes::Volume;
@@ -10,7 +10,7 @@ use crate::id::{VolumeName, WorkloadName};
 
 /// A volume.
 #[must_use]
-pub fn volume(state: &State, name: &VolumeName, volume: &Volume, seen: &Observed) -> VolumeView {
+pub fn volume(state: &State, name: &VolumeName, volume: &Volume, seen: &LiveUsage) -> VolumeView {
     let holder = state.allocations.get(&volume.holder).filter(|one| one.is_live());
     let users = state.users_of_volume(name);
     let status = match holder {
@@ -38,6 +38,6 @@ pub fn volume(state: &State, name: &VolumeName, volume: &Volume, seen: &Observed
 
 /// Every volume, by name.
 #[must_use]
-pub fn volumes(state: &State, seen: &Observed) -> Vec<VolumeView> {
+pub fn volumes(state: &State, seen: &LiveUsage) -> Vec<VolumeView> {
     state.volumes.iter().map(|(name, one)| volume(state, name, one, seen)).collect()
 }

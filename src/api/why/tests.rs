@@ -9,7 +9,7 @@ use crate::scheduler::preview::forecast;
 use crate::scheduler::preview::tests::{SHOP, World};
 
 fn web(world: &World) -> WhyView {
-    workload(&world.state, &"web".into(), &views::Observed::default()).unwrap()
+    workload(&world.state, &"web".into(), &views::LiveUsage::default()).unwrap()
 }
 
 fn waiting_web(world: &World) -> Vec<Unplaced> {
@@ -48,7 +48,7 @@ fn a_waiting_replica_has_every_nodes_reason_and_what_helps() {
     assert_eq!(why.replicas.as_ref().map(|r| (r.desired, r.healthy)), Some((4, 3)));
     assert_eq!(one.remedies, texts(&world));
     // It is seen everywhere.
-    let seen = views::Observed { leader: Some(NodeId(1)), ..Default::default() };
+    let seen = views::LiveUsage { leader: Some(NodeId(1)), ..Default::default() };
     let status = views::status(&world.state, &seen);
     let warning = status.warnings.iter().find(|warning| warning.subject == "web").unwrap();
     assert_eq!(warning.message, "3/4: no node fits cpu 1, memory 1.2G");
@@ -207,7 +207,7 @@ fn an_allocation_that_fails_says_why() {
     let (node, boot) = (node.id, node.boot);
     let seq = world.state.reports.get(&node).copied().unwrap_or(0) + 1;
     world.change(Command::Report(Report { node, boot, seq, allocations })).unwrap();
-    let why = one(&world.state, &world.state.allocations[&id], &views::Observed::default());
+    let why = one(&world.state, &world.state.allocations[&id], &views::LiveUsage::default());
     let bad = &why.allocations[0];
     assert_eq!(bad.reason.as_deref(), Some("out of memory 6×"));
     assert_eq!(bad.output, ["allocating", "more"]);
@@ -216,7 +216,7 @@ fn an_allocation_that_fails_says_why() {
     let told = "another firewall drops it".to_owned();
     for (of, is_its) in [(node, true), (NodeId(9), false)] {
         let trouble = [(of, vec![told.clone()])].into();
-        let seen = views::Observed { trouble, ..Default::default() };
+        let seen = views::LiveUsage { trouble, ..Default::default() };
         let why = one(&world.state, &world.state.allocations[&id], &seen);
         assert_eq!(why.allocations[0].remedies.contains(&told), is_its, "{why:?}");
     }

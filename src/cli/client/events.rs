@@ -181,7 +181,7 @@ impl<'a> Resuming<'a> {
 
     /// The daemon is known to answer: also the first time it is waited for.
     #[must_use]
-    pub fn patient(self) -> Self {
+    pub fn without_timeout(self) -> Self {
         Self { begun: true, ..self }
     }
 

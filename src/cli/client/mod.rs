@@ -103,7 +103,7 @@ impl Call {
 
     /// The answer may take as long as it likes.
     #[must_use]
-    pub fn patient(mut self) -> Self {
+    pub fn without_timeout(mut self) -> Self {
         self.patient = true;
         self
     }

@@ -3,7 +3,7 @@
 use super::*;
 use crate::api::views;
 use crate::fsm::command::{Action, Deploy, Members, Place, Register, Report, Steps};
-use crate::fsm::model::{DeployKind, Observed, Role, WorkloadSpec};
+use crate::fsm::model::{AllocationStatus, DeployKind, Role, WorkloadSpec};
 use crate::fsm::{Command, apply_next, fixture};
 use crate::id::{Attempt, BootId};
 use crate::spec;
@@ -57,14 +57,14 @@ fn place(state: &State, id: &str) -> Command {
     act(Action::Place(Place { id, workload, replica: 0, node, spec, replaces: None }))
 }
 
-fn report(state: &State, seen: Observed) -> Command {
+fn report(state: &State, seen: AllocationStatus) -> Command {
     let seq = state.reports.get(&NodeId(1)).map_or(1, |last| last + 1);
     let allocations = BTreeMap::from([(AllocId::from("web-0-aaaa"), seen)]);
     Command::Report(Report { node: NodeId(1), boot: BootId(1), seq, allocations })
 }
 
-fn seen(attempt: u32, phase: Phase, health: Health) -> Observed {
-    Observed { attempt: Attempt(attempt), phase, health, ..Default::default() }
+fn seen(attempt: u32, phase: Phase, health: Health) -> AllocationStatus {
+    AllocationStatus { attempt: Attempt(attempt), phase, health, ..Default::default() }
 }
 
 fn kinds(events: &[(&'static str, String)]) -> Vec<&'static str> {
@@ -79,9 +79,9 @@ fn the_life_of_an_allocation_is_told() {
     assert_eq!(kinds(&change(&mut state, placing)), ["allocation-placed"]);
     let exit =
         Some(Exit { code: Some(1), reason: ExitReason::Error, message: Some("x\ny".into()) });
-    let backoff = Observed { exit, ..seen(1, Phase::Backoff, Health::None) };
+    let backoff = AllocationStatus { exit, ..seen(1, Phase::Backoff, Health::None) };
     let refused = Some("10.99.8.5:80 refused".to_owned());
-    let sick = Observed { message: refused, ..seen(2, Phase::Running, Health::Unhealthy) };
+    let sick = AllocationStatus { message: refused, ..seen(2, Phase::Running, Health::Unhealthy) };
     let told = |text: &str| text.to_owned();
     for (seen, expected) in [
         (seen(1, Phase::Pulling, Health::None), vec![]),
