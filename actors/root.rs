@@ -1,7 +1,7 @@
 //! The root actor: its state is the replicated machine; it supervises everything else.
 //!
-//! Owns the way of a change: proposals down to raft, committed entries through `apply`, views out to the
-//! children. Never does I/O, encodes or hashes: that would hold up all changes.
+//! Owns the way of a change: proposals down to raft, committed entries through `apply`, views out
+//! to the children. Never does I/O, encodes or hashes: that would hold up all changes.
 
 mod children;
 mod commit_path;

@@ -341,6 +341,7 @@ fn ingress(
         https_port: config.https.port(),
         local_ca,
         access: Some(access),
+        engine_only: false,
     };
     Ok(ingress::Shared::new(settings, Arc::default()))
 }

@@ -180,7 +180,7 @@ fn admit_member(context: &Context, parts: &Parts) -> Result<Admitted, ApiError> 
         return Err(refused("of another life of the cluster"));
     }
     let role = text(MILL_ROLE).ok_or_else(|| refused("silent about its caller"))?;
-    Ok(Admitted { role: tokens::role(role)?, caller: Caller::Member(node) })
+    Ok(Admitted { role: tokens::role(&role.into())?, caller: Caller::Member(node) })
 }
 
 /// Who shows wrong tokens too often from one place is told only that.

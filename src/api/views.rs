@@ -17,6 +17,7 @@ mod service;
 mod task;
 mod volume;
 mod warnings;
+mod words;
 
 #[cfg(test)]
 mod tests;
@@ -146,7 +147,7 @@ pub fn status(state: &State, seen: &LiveUsage) -> StatusView {
 pub fn token(token: &Token) -> TokenView {
     TokenView {
         id: token.id.to_string(),
-        role: token.role.name().to_owned(),
+        role: token.role.into(),
         created_at: token.created_at.to_string(),
         expires_at: token.expires_at.map(|at| at.to_string()),
         uses: token.uses,

@@ -11,7 +11,9 @@ mod tests;
 pub use remedy::{Remedy, remedies};
 
 use crate::api::views;
-use crate::api::wire::{AllocationWhyView, DeploymentView, NodeReasonView, WaitingView, WhyView};
+use crate::api::wire::{
+    AllocationWhyView, DeploymentView, NodeReason, NodeReasonView, WaitingView, WhyKind, WhyView,
+};
 use crate::fsm::State;
 use crate::fsm::model::{
     Allocation, App, DeployStatus, Desired, ExitReason, Health, NodeStatus, Phase,
@@ -67,7 +69,7 @@ pub fn workload(state: &State, name: &WorkloadName, seen: &views::LiveUsage) -> 
     let replicas = service.zip(spec).map(|(one, spec)| views::replicas(state, name, one, spec));
     Some(WhyView {
         name: name.to_string(),
-        kind: if app.tasks.contains_key(name) { "task" } else { "service" }.to_owned(),
+        kind: if app.tasks.contains_key(name) { WhyKind::Task } else { WhyKind::Service },
         app: app.name.to_string(),
         replicas,
         deployment: deployment(state, &app.name, name),
@@ -82,7 +84,7 @@ pub fn workload(state: &State, name: &WorkloadName, seen: &views::LiveUsage) -> 
 pub fn one(state: &State, of: &Allocation, seen: &views::LiveUsage) -> WhyView {
     WhyView {
         name: of.id.to_string(),
-        kind: "allocation".to_owned(),
+        kind: WhyKind::Allocation,
         app: of.app.to_string(),
         replicas: None,
         deployment: deployment(state, &of.app, &of.workload),
@@ -105,7 +107,7 @@ pub fn host(state: &State, name: &str, seen: &views::LiveUsage) -> Option<WhyVie
     let app = apps.find(routes).map(|app| app.name.to_string());
     is_known.then(|| WhyView {
         name: name.to_owned(),
-        kind: "host".to_owned(),
+        kind: WhyKind::Host,
         app: app.unwrap_or_default(),
         replicas: None,
         deployment: None,
@@ -250,7 +252,7 @@ fn leaving(state: &State, one: &Allocation, seen: &views::LiveUsage) -> Option<S
     let node = state.nodes.get(&one.node).filter(|node| node.status == NodeStatus::Draining)?;
     let stuck = stuck(state, state.apps.get(&one.app).into_iter());
     let left = views::left(state, one, &stuck, seen);
-    let how = left.message.unwrap_or(left.state);
+    let how = left.message.unwrap_or_else(|| left.state.to_string());
     one.is_live().then(|| format!("node {} is draining: {how}", node.name))
 }
 
@@ -292,11 +294,10 @@ fn ranked(state: &State, one: &Allocation) -> Vec<NodeReasonView> {
             Ok(score) => NodeReasonView {
                 node: state.nodes.get(&id).map(|node| node.name.clone()).unwrap_or_default(),
                 reason: match score.avoided {
-                    _ if id == one.node => "chosen",
-                    Some(_) => "avoided",
-                    None => "fits",
-                }
-                .to_owned(),
+                    _ if id == one.node => NodeReason::Chosen,
+                    Some(_) => NodeReason::Avoided,
+                    None => NodeReason::Fits,
+                },
                 detail: match avoids.and_then(|avoids| avoids.get(&id)) {
                     Some(avoided) if score.avoided.is_some() => {
                         format!("did not work there: {}", avoided.why)

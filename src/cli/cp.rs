@@ -5,6 +5,7 @@
 use super::client::{Call, Client, escape};
 use super::exec::allocation;
 use super::{Context, error::CliError};
+use crate::actors::platform::transfer::Root;
 use crate::actors::platform::tree;
 use crate::limits;
 use argh::{ArgsInfo, FromArgs};
@@ -132,24 +133,10 @@ fn unpack(from: impl Read, to: &Path) -> io::Result<()> {
 }
 
 fn unpack_in(from: impl Read, folder: &Path) -> io::Result<PathBuf> {
-    let mut top = None;
-    let mut archive = tar::Archive::new(from);
-    archive.set_preserve_permissions(false);
-    for entry in archive.entries()? {
-        let mut entry = entry?;
-        let kind = entry.header().entry_type();
-        if !(kind.is_file() || kind.is_dir() || kind.is_symlink()) {
-            continue;
-        }
-        if top.is_none() {
-            let path = entry.path()?;
-            top = path.components().next().map(|first| PathBuf::from(first.as_os_str()));
-        }
-        if !entry.unpack_in(folder)? {
-            return Err(io::Error::other("the archive leads out of its folder"));
-        }
-    }
-    top.ok_or_else(|| io::Error::other("the copy broke off at its begin"))
+    Root::at(folder)?.unpack(Path::new("/"), from).map_err(io::Error::other)?;
+    let first = std::fs::read_dir(folder)?.next();
+    let broken = || io::Error::other("the copy broke off at its begin");
+    Ok(PathBuf::from(first.ok_or_else(broken)??.file_name()))
 }
 
 async fn into(from: &Path, name: &str, path: &str, context: &Context) -> Result<(), CliError> {

@@ -106,7 +106,7 @@ fn a_replica_out_of_memory_is_the_first_thing_in_the_status() {
     let service = &shown.services[0];
     assert_eq!((service.replicas.desired, service.replicas.healthy), (2, 1));
     let allocation = &service.allocations[1];
-    assert_eq!((allocation.status.as_str(), allocation.health.as_str()), ("backoff", "none"));
+    assert_eq!(format!("{} {}", allocation.status, allocation.health), "backoff none");
     assert_eq!(
         (allocation.restarts, &allocation.exit.as_ref().unwrap().reason),
         (5, &"oom".into())
@@ -331,7 +331,7 @@ fn an_allocation_that_was_told_to_stop_is_stopping() {
     report(&mut state, &id, model::AllocationStatus { health: Health::None, ..starting });
     act(&mut state, Action::Stop { allocation: id.clone() });
     let shown = allocation(&state, &state.allocations[&id], &seen());
-    assert_eq!(shown.status, "stopping");
+    assert_eq!(shown.status.to_string(), "stopping");
 }
 
 #[test]
@@ -397,20 +397,22 @@ fn nothing_is_known_of_what_runs_on_a_silent_node() {
     let mut now = seen();
     now.now = state.time;
     let view = status(&state, &now);
-    assert_eq!((view.nodes[0].status.as_str(), view.services[0].replicas.healthy), ("silent", 0));
+    let silent = crate::api::wire::NodeStatus::Silent;
+    assert_eq!((&view.nodes[0].status, view.services[0].replicas.healthy), (&silent, 0));
     assert!(view.warnings[0].message.starts_with("silent for 2s"), "{:?}", view.warnings);
     let one = allocation(&state, &state.allocations[&all[0]], &now);
-    assert_eq!((one.status.as_str(), one.health.as_str()), ("running", "unknown"));
+    assert_eq!(format!("{} {}", one.status, one.health), "running unknown");
     change(&mut state, notice(Sign::Silent(None)));
     change(&mut state, notice(Sign::Runtime(Some(crate::units::Millis(2_000)))));
     now.now = state.time;
     now.nodes.insert(NodeId(1), (MilliCpu(1), Bytes(1)));
     let view = status(&state, &now);
-    assert_eq!((view.nodes[0].status.as_str(), view.nodes[0].cpu.used), ("degraded", None));
+    let degraded = crate::api::wire::NodeStatus::Degraded;
+    assert_eq!((&view.nodes[0].status, view.nodes[0].cpu.used), (&degraded, None));
     let told = view.nodes[0].message.as_deref().unwrap();
     assert!(told.starts_with("degraded: containerd doesn't answer for 2s"), "{told}");
     let one = allocation(&state, &state.allocations[&all[0]], &now);
-    assert_eq!(one.health, "healthy", "its probes go on");
+    assert_eq!(one.health.to_string(), "healthy", "its probes go on");
 }
 
 #[test]

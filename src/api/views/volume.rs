@@ -3,7 +3,7 @@
 //! Never judges them.
 
 use super::LiveUsage;
-use crate::api::wire::VolumeView;
+use crate::api::wire::{VolumeProvider, VolumeStatus, VolumeView};
 use crate::fsm::State;
 use crate::fsm::volumes::Volume;
 use crate::id::{VolumeName, WorkloadName};
@@ -14,16 +14,16 @@ pub fn volume(state: &State, name: &VolumeName, volume: &Volume, seen: &LiveUsag
     let holder = state.allocations.get(&volume.holder).filter(|one| one.is_live());
     let users = state.users_of_volume(name);
     let status = match holder {
-        _ if volume.deleting => "deleting",
-        _ if volume.moving.is_some() => "moving",
-        Some(_) => "in-use",
-        None if users.is_empty() => "unused",
-        None => "waiting",
+        _ if volume.deleting => VolumeStatus::Deleting,
+        _ if volume.moving.is_some() => VolumeStatus::Moving,
+        Some(_) => VolumeStatus::InUse,
+        None if users.is_empty() => VolumeStatus::Unused,
+        None => VolumeStatus::Waiting,
     };
     VolumeView {
         name: name.to_string(),
-        provider: "local".to_owned(),
-        status: status.to_owned(),
+        provider: VolumeProvider::Local,
+        status,
         size: volume.size.0,
         used: seen.volumes.get(name).map(|bytes| bytes.0),
         node: state.nodes.get(&volume.node).map(|node| node.name.clone()),

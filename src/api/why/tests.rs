@@ -1,6 +1,7 @@
 //! Tests of reasons, and that every remedy helps.
 
 use super::*;
+use crate::api::wire::NodeReason;
 use crate::fsm::Command;
 use crate::fsm::command::Report;
 use crate::fsm::model::{Exit, NodeStatus};
@@ -43,8 +44,8 @@ fn a_waiting_replica_has_every_nodes_reason_and_what_helps() {
     assert_eq!((one.name.as_str(), one.need.as_str()), ("web-3", "cpu 1, memory 1.2G"));
     let reasons: Vec<_> = one.nodes.iter().map(|n| format!("{} {}", n.node, n.reason)).collect();
     assert_eq!(reasons, ["n1 memory", "n2 cpu"]);
-    let deployment = why.deployment.as_ref().map(|d| (d.revision, d.status.as_str()));
-    assert_eq!(deployment, Some((1, "running")));
+    let deployment = why.deployment.as_ref().map(|d| (d.revision, d.status.to_string()));
+    assert_eq!(deployment, Some((1, "running".to_owned())));
     assert_eq!(why.replicas.as_ref().map(|r| (r.desired, r.healthy)), Some((4, 3)));
     assert_eq!(one.remedies, texts(&world));
     // It is seen everywhere.
@@ -187,11 +188,11 @@ fn an_allocation_that_fails_says_why() {
     let why = web(&world);
     assert_eq!((why.waiting.len(), why.allocations.len(), &why.deployment), (0, 2, &None));
     let good = &why.allocations[0];
-    let told: Vec<_> = good.nodes.iter().map(|n| (&*n.node, &*n.reason, &*n.detail)).collect();
+    let told: Vec<_> = good.nodes.iter().map(|n| (&*n.node, &n.reason, &*n.detail)).collect();
     let [chosen, other] = told.as_slice() else { panic!("{told:?}") };
-    assert_eq!((chosen.0, chosen.1), (good.node.as_str(), "chosen"));
+    assert_eq!((chosen.0, chosen.1), (good.node.as_str(), &NodeReason::Chosen));
     assert!(chosen.2.starts_with("no other replica, "), "{chosen:?}");
-    assert!(other.1 == "fits" && other.2.starts_with("1 other replica, "), "{other:?}");
+    assert!(*other.1 == NodeReason::Fits && other.2.starts_with("1 other replica, "), "{other:?}");
     assert!(good.reason.is_none() && good.output.is_empty() && good.remedies.is_empty());
     // It ends for want of memory.
     let id = world.state.allocations_of(&"web".into()).next().unwrap().id.clone();

@@ -19,7 +19,7 @@ pub use socket::Socket;
 
 use super::globals::Target;
 use super::shown;
-use crate::api::wire::ErrorDocument;
+use crate::api::wire::{ErrorCode, ErrorDocument};
 use crate::limits;
 use bytes::Bytes;
 pub use connect::Untrusted;
@@ -252,7 +252,7 @@ impl Client {
 
     /// Who sent no token learns which flag sends one.
     fn hinted(&self, mut document: ErrorDocument) -> ErrorDocument {
-        if document.error.code == "unauthorized" && self.token.is_none() {
+        if document.error.code == ErrorCode::Unauthorized && self.token.is_none() {
             document.error.hint = Some("Pass --token T or set MILL_TOKEN".to_owned());
         }
         document

@@ -82,8 +82,8 @@ struct Question {
     edns: Option<u16>,
 }
 
-/// Answers a question about the zone. `rotation` rotates the addresses; over TCP (`stream`) any size
-/// fits.
+/// Answers a question about the zone. `rotation` turns the addresses; over TCP (`stream`) any
+/// size fits.
 pub fn answer(
     zone: &Zone,
     message: &[u8],
