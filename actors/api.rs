@@ -34,6 +34,7 @@ mod nodes;
 pub mod openapi;
 mod pauses;
 mod plans;
+pub mod provider;
 mod ports;
 mod reach;
 mod read;

@@ -30,7 +30,7 @@ pub use route::{AccessView, PauseRequest, PauseView, PortView, RouteView, Traffi
 pub use secret::*;
 pub use task::{RunView, SpawnRequest, TaskView};
 pub use token::{NewTokenView, TokenRequest, TokenView};
-pub use volume::{MoveRequest, VolumeView};
+pub use volume::{MoveRequest, ProviderRequest, VolumeView};
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -314,6 +314,9 @@ pub struct InitRequest {
     /// Where certificates are ordered; absent: nowhere.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub acme: Option<AcmeRequest>,
+    /// Who keeps new volumes; absent: the nodes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provider: Option<ProviderRequest>,
 }
 
 /// Answer of `POST /v1/init`.

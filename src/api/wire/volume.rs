@@ -10,16 +10,23 @@ use utoipa::ToSchema;
 pub struct VolumeView {
     /// Its name.
     pub name: String,
-    /// `local`: a folder of its node.
+    /// `local`: a folder of its node; or who keeps it: `digitalocean`.
     pub provider: String,
-    /// `in-use`, `waiting` for its service to run, `unused`, `moving` or `deleting`.
+    /// `in-use`, `attaching`, `waiting` for its service to run, `unused`, `moving` or `deleting`.
     pub status: String,
     /// Bytes that were asked for.
     pub size: u64,
     /// Bytes on the disk, if its node answered.
     pub used: Option<u64>,
-    /// The name of the node that has its data; absent: it was removed.
+    /// The name of the node that has its data, or that the provider has attached it to; absent: it
+    /// was removed, or it is attached to none.
     pub node: Option<String>,
+    /// The provider's id of it, once it is made.
+    #[serde(default)]
+    pub provider_id: Option<String>,
+    /// What keeps the provider's volume from its next step.
+    #[serde(default)]
+    pub error: Option<String>,
     /// The name of the node that its data is being copied to.
     #[serde(default)]
     pub moving_to: Option<String>,
@@ -34,6 +41,25 @@ pub struct VolumeView {
     pub used_by: Vec<String>,
     /// When it was made.
     pub created_at: String,
+}
+
+/// Body of `PUT /v1/provider`.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ProviderRequest {
+    /// `digitalocean`.
+    pub name: String,
+    /// The token of its API.
+    pub token: String,
+    /// Where its API is; absent: where the provider has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub api: Option<String>,
+}
+
+impl std::fmt::Debug for ProviderRequest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "ProviderRequest({}, …)", self.name)
+    }
 }
 
 /// Body of `POST /v1/volumes/{name}/move`.
