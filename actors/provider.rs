@@ -4,15 +4,13 @@
 //! Owns which of that is under way and when it is tried again. Never decides what is next: that is
 //! `scheduler::provided`, and it remembers nothing that the next leader would miss.
 
-mod carry_out;
+pub mod carry_out;
 
 use crate::actors::mailbox::Stamp;
 use crate::actors::platform::block_storage::{BlockStorage, Http, METADATA, StorageError};
 use crate::actors::root::{self, Child, ChildMessage, Proposal, RootRef, Supervised, View};
 use crate::fsm::Command;
-use crate::fsm::volumes::{
-    DROPLET, ProvidedStep, REGION, TOKEN_PURPOSE, Volume, VolumeChange,
-};
+use crate::fsm::volumes::{DROPLET, ProvidedStep, REGION, TOKEN_PURPOSE, Volume, VolumeChange};
 use crate::id::{NodeId, VolumeName};
 use crate::limits;
 use crate::scheduler::provided::{Seen, Work, next};

@@ -16,6 +16,8 @@ mod history;
 mod lap;
 #[allow(dead_code, reason = "shared with smoke/, which uses other parts of it")]
 mod poll;
+#[allow(dead_code, reason = "shared with smoke/, which uses other parts of it")]
+mod provider;
 mod raft;
 #[allow(dead_code, reason = "shared with smoke/, which uses other parts of it")]
 mod registry;

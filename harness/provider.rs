@@ -5,7 +5,9 @@
 //! before or after it did what was asked. It never lets two machines have a volume, and what is
 //! torn from a machine that still has it mounted writes into the void from then on.
 
+#[path = "provider/disks.rs"]
 mod disks;
+#[path = "provider/http.rs"]
 mod http;
 
 use disks::Disk;

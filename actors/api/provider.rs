@@ -44,9 +44,7 @@ pub fn check(wanted: &ProviderRequest) -> Result<(), ApiError> {
         return Err(ApiError::bad(message, "digitalocean; without one, nodes keep the volumes"));
     }
     let is_token = |c: char| c.is_ascii_graphic();
-    if token.is_empty()
-        || token.len() > limits::PROVIDER_TOKEN_MAX
-        || !token.chars().all(is_token)
+    if token.is_empty() || token.len() > limits::PROVIDER_TOKEN_MAX || !token.chars().all(is_token)
     {
         let message = "that is no token of the provider";
         return Err(ApiError::bad(message, "pipe it in: --provider-token - < FILE"));

@@ -161,7 +161,8 @@ impl BlockStorage {
                 return Ok(Some(found));
             }
             // The address of the next page is the provider's; of it only what is asked counts.
-            let next = page.links.pages.next.and_then(|next| next.find("/v2/").map(|at| (next, at)));
+            let next =
+                page.links.pages.next.and_then(|next| next.find("/v2/").map(|at| (next, at)));
             let Some((next, at)) = next else { return Ok(None) };
             path = next[at..].to_owned();
         }

@@ -10,7 +10,10 @@ use crate::scheduler::provided::{Work, whole};
 use crate::units::Bytes;
 
 /// Carries it out; what the state is to hear.
-pub(super) async fn carry_out(
+///
+/// # Errors
+/// The provider does not do it, or its answer was lost: it is tried again.
+pub async fn carry_out(
     storage: &BlockStorage,
     state: &State,
     volume: &Volume,
@@ -137,9 +140,8 @@ async fn detach(
             None => return Ok(ProvidedStep::Detached { number }),
         },
     };
-    let has_it = |disk: &Option<Disk>| {
-        disk.as_ref().is_some_and(|disk| disk.droplet_ids.contains(&wanted))
-    };
+    let has_it =
+        |disk: &Option<Disk>| disk.as_ref().is_some_and(|disk| disk.droplet_ids.contains(&wanted));
     if has_it(&storage.get(&id).await?) {
         storage.detach(&id, wanted).await?;
         if has_it(&storage.get(&id).await?) {

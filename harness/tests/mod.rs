@@ -8,6 +8,7 @@ mod history;
 mod lap;
 mod logger;
 mod poll;
+mod provider;
 mod raft;
 mod raft_cluster;
 mod recorded;

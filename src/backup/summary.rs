@@ -51,7 +51,8 @@ impl Summary {
     #[must_use]
     pub fn of(backup: &Backup) -> Self {
         let state = &backup.state;
-        let name = |node: &NodeId| state.nodes.get(node).map_or_else(|| "-".into(), |n| n.name.clone());
+        let name =
+            |node: &NodeId| state.nodes.get(node).map_or_else(|| "-".into(), |n| n.name.clone());
         let place = |volume: &Volume| match &state.provider {
             Some(provider) if volume.provided.is_some() => provider.kind.name().to_owned(),
             _ => name(&volume.node),

@@ -355,7 +355,7 @@ impl State {
             }
             VolumeChange::Moved { node, copy, .. }
                 if volume.moving == Some(Moving { to: node, copy })
-                    && !self.is_written(&volume) =>
+                    && (!self.is_written(&volume) || is_on(Bug::CopyWritten)) =>
             {
                 volume.left = self.nodes.contains_key(&volume.node).then_some(volume.node);
                 (volume.node, volume.copy) = (node, copy);

@@ -2,8 +2,32 @@
 //!
 //! Owns which mounts count no more. Never mounts or unmounts anything.
 
+use crate::bugs::{Bug, is_on};
 use crate::fsm::volumes::{AttachStep, Attachment, Provided, Volumes};
 use crate::id::{NodeId, VolumeName};
+
+/// What a node does with a volume's device before it mounts it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Opening {
+    /// Makes a file system: there was never one.
+    Format,
+    /// Mounts the one that is there.
+    Mount,
+    /// Nothing: it has had data, and there is none.
+    Refuse,
+}
+
+/// What is done with a device that has a file system or not, of a volume that a program has used
+/// or not.
+#[must_use]
+pub fn opening(has_files: bool, used: bool) -> Opening {
+    match (has_files, used) {
+        _ if is_on(Bug::FormatAnew) => Opening::Format,
+        (true, _) => Opening::Mount,
+        (false, true) => Opening::Refuse,
+        (false, false) => Opening::Format,
+    }
+}
 
 /// A mounted volume: its name and the number of its attachment.
 pub type Mount = (VolumeName, u64);

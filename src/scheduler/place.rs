@@ -78,7 +78,9 @@ impl Refusal {
             Self::Constraint { label, have: None } => ("constraint", format!("no label {label}")),
             Self::Volume { name, node } => ("volume", format!("{name} is on {node}")),
             Self::Moving { name, node } => ("volume", format!("{name} is being moved to {node}")),
-            Self::Attached { count } => ("volumes", format!("{count} are attached, no more can be")),
+            Self::Attached { count } => {
+                ("volumes", format!("{count} are attached, no more can be"))
+            }
             Self::Cpu { free } => ("cpu", format!("{free} free")),
             Self::Memory { free } => ("memory", format!("{free} free")),
         }

@@ -7,7 +7,7 @@
 use crate::fsm::volumes::{Attachment, Provided};
 use crate::id::VolumeName;
 use crate::limits;
-use crate::node::provided::Mount;
+use crate::node::provided::{Mount, Opening, opening};
 use crate::units::Bytes;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::statvfs::statvfs;
@@ -149,6 +149,11 @@ impl Attached {
         let failed = |source| AttachError::System { name: name.clone(), source };
         let waits = |what: String| AttachError::Waits { name: name.clone(), what };
         let _one = self.one.lock();
+        let unconfirmed =
+            || waits("not to be touched: no leader has confirmed this node".to_owned());
+        if !self.holds_lease() {
+            return Err(unconfirmed());
+        }
         let wanted = (name.clone(), at.number);
         let mounted = self.mounts().map_err(failed)?;
         if mounted.iter().any(|one| one.0 == *name && *one != wanted) {
@@ -160,8 +165,9 @@ impl Attached {
                 return Err(waits(format!("attached, and {} isn't there yet", device.display())));
             }
             self.prepare(name, &device, used)?;
+            // Making a file system takes its time.
             if !self.holds_lease() {
-                return Err(waits("not to be touched: no leader has confirmed this node".into()));
+                return Err(unconfirmed());
             }
             self.mount(&wanted, &device).map_err(failed)?;
             self.grown.lock().insert(wanted.clone(), provided.made);
@@ -182,17 +188,22 @@ impl Attached {
     /// its device.
     fn prepare(&self, name: &VolumeName, device: &Path, used: bool) -> Result<(), AttachError> {
         let failed = |source| AttachError::System { name: name.clone(), source };
-        match found(device).map_err(failed)? {
-            None if used => {
+        let found = found(device).map_err(failed)?;
+        if let Some(found) = found.clone().filter(|found| found != "ext4") {
+            let device = device.to_owned();
+            return Err(AttachError::Foreign { name: name.clone(), device, found });
+        }
+        match opening(found.is_some(), used) {
+            Opening::Refuse => {
                 let (name, device) = (name.clone(), device.to_owned());
                 Err(AttachError::Empty { name, device, lacks: "file system" })
             }
-            None => {
+            Opening::Format => {
                 tracing::info!(volume = %name, device = %device.display(), "making a file system");
                 let made = run(Command::new("mkfs.ext4").args(["-q", "-m", "0"]).arg(device));
                 made.map(drop).map_err(failed)
             }
-            Some(found) if found == "ext4" => {
+            Opening::Mount => {
                 // After a power cut mounting plays its journal back. A check of all takes minutes, and
                 // only one that grows may need it.
                 let is_smaller = is_smaller(device).map_err(failed)?;
@@ -204,9 +215,6 @@ impl Attached {
                     }
                 }
                 Ok(())
-            }
-            Some(found) => {
-                Err(AttachError::Foreign { name: name.clone(), device: device.to_owned(), found })
             }
         }
     }
@@ -296,7 +304,8 @@ fn found(device: &Path) -> io::Result<Option<String>> {
     let told = checked(&command, output)?;
     let text = String::from_utf8_lossy(&told.stdout).into_owned();
     let value = |key: &str| text.lines().find_map(|line| line.strip_prefix(key)).map(str::to_owned);
-    let what = value("TYPE=").or_else(|| value("PTTYPE=").map(|kind| format!("partitions, {kind}")));
+    let what =
+        value("TYPE=").or_else(|| value("PTTYPE=").map(|kind| format!("partitions, {kind}")));
     Ok(Some(what.unwrap_or_else(|| "something".to_owned())))
 }
 
@@ -308,7 +317,8 @@ fn is_smaller(device: &Path) -> io::Result<bool> {
     let mut block = [0u8; 1024];
     open.seek(SeekFrom::Start(1024))?;
     open.read_exact(&mut block)?;
-    let word = |at: usize| block[at..].first_chunk::<4>().map_or(0, |four| u32::from_le_bytes(*four));
+    let word =
+        |at: usize| block[at..].first_chunk::<4>().map_or(0, |four| u32::from_le_bytes(*four));
     let blocks = u64::from(word(0x4)) | u64::from(word(0x150)) << 32;
     let bytes = blocks << (10 + word(0x18).min(6));
     Ok(bytes.saturating_add(16 << 20) < size)
@@ -375,7 +385,8 @@ mod tests {
         assert_eq!(found(&empty).unwrap().as_deref(), Some("ext4"));
         // It grows with its device, and nothing is made anew.
         File::options().write(true).open(&empty).unwrap().set_len(64 << 20).unwrap();
-        let uuid = || run(Command::new("blkid").args(["-p", "-s", "UUID", "-o", "value"]).arg(&empty));
+        let uuid =
+            || run(Command::new("blkid").args(["-p", "-s", "UUID", "-o", "value"]).arg(&empty));
         let before = uuid().unwrap().stdout;
         attached.prepare(&name, &empty, true).unwrap();
         assert_eq!(uuid().unwrap().stdout, before);

@@ -133,9 +133,8 @@ fn of_volumes(state: &State, seen: &Observed) -> Vec<WarningView> {
 
 /// Nodes that can't have a volume of the provider, since nobody knows which machines they are.
 fn of_machines(state: &State) -> Vec<WarningView> {
-    let lacks = |node: &Node| {
-        [DROPLET, REGION].into_iter().any(|label| !node.labels.contains_key(label))
-    };
+    let lacks =
+        |node: &Node| [DROPLET, REGION].into_iter().any(|label| !node.labels.contains_key(label));
     let unknown = state.nodes.values().filter(|node| state.provider.is_some() && lacks(node));
     let warning = unknown.map(|node| WarningView {
         subject: node.name.clone(),

@@ -7,8 +7,8 @@ use super::routes::Answer;
 use super::{Call, Client, escape, query};
 use crate::api::wire::{
     AcmeRequest, CertificateRequest, CertificateView, ImageView, LoginRequest, LoginView,
-    MoveRequest, ProviderRequest, RotatedView, SecretRequest, SecretValueView, SecretView, SecretsRequest,
-    VolumeView,
+    MoveRequest, ProviderRequest, RotatedView, SecretRequest, SecretValueView, SecretView,
+    SecretsRequest, VolumeView,
 };
 use hyper::Method;
 use std::collections::BTreeMap;
