@@ -87,6 +87,8 @@ pub enum Msg {
     VolumeTended(VolumeName, bool),
     /// A volume of the provider is unmounted, or is to be tried again.
     LetGo(VolumeName),
+    /// A leader that was asked then has confirmed that the state at that index is the newest.
+    Confirmed(Instant, Index),
     /// No leader has confirmed this node for too long.
     Cut,
     /// This node's scheduled backup is written, or failed.
@@ -264,6 +266,7 @@ impl Actor for Container {
             Msg::Tidied => state.rest(),
             Msg::BackupEnded(how) => state.on_backup_ended(how),
             Msg::LetGo(name) => state.on_let_go(&name, &myself),
+            Msg::Confirmed(asked, index) => state.on_confirmed(asked, index),
             Msg::Cut => state.cut(),
             Msg::VolumeTended(name, done) => state.on_volume_tended(&name, done, &myself),
         }
@@ -340,6 +343,7 @@ impl State {
             self.settle(settled);
         }
         self.tend_volumes(myself);
+        self.look_at_lease();
         self.tend_attached(myself);
         self.write_backup(myself);
         self.send(myself);

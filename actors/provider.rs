@@ -16,10 +16,12 @@ use crate::limits;
 use crate::scheduler::provided::{Seen, Work, next};
 use crate::secret::Keyring;
 use crate::units::Timestamp;
+use ractor::rpc::CallResult;
 use ractor::{Actor, ActorProcessingErr, ActorRef, SpawnErr};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 /// What the actor is told.
@@ -63,6 +65,8 @@ pub struct State {
     keyring: Keyring,
     http: Http,
     view: Option<View>,
+    /// The same, for what is under way.
+    views: watch::Sender<Option<View>>,
     busy: BTreeMap<VolumeName, Turn>,
     /// Since when nothing has used a volume, as far as this leader has seen.
     unused: BTreeMap<VolumeName, Instant>,
@@ -111,6 +115,7 @@ impl Actor for Provider {
             keyring: args.keyring,
             http: Http::new()?,
             view: None,
+            views: watch::channel(None).0,
             busy: BTreeMap::new(),
             unused: BTreeMap::new(),
             gone: BTreeMap::new(),
@@ -132,6 +137,7 @@ impl Actor for Provider {
         match message {
             Msg::View(view) => {
                 let settled = root::Msg::Settled { child: Child::Provider, index: view.index };
+                state.views.send_replace(Some(view.clone()));
                 state.view = Some(view);
                 // Root outlives its children.
                 let _ = state.root.cast(settled);
@@ -217,16 +223,20 @@ impl State {
         self.busy.insert(name.clone(), Turn::Now(failures));
         let storage = self.storage(view, &provided.region);
         let (root, myself, view) = (self.root.clone(), myself.clone(), view.clone());
+        let views = self.views.subscribe();
         self.turns.spawn(async move {
-            let done = match work {
-                Work::Tell(step) => Ok(step),
-                work => match storage {
-                    Ok(storage) => carry_out::carry_out(&storage, &view.state, &volume, work).await,
-                    Err(error) => Err(error),
+            let done = match (work, storage) {
+                (Work::Tell(step), _) => Ok(Some(step)),
+                (_, Err(error)) => Err(error),
+                (work, Ok(storage)) => match confirmed(&root, views, &name, &volume).await {
+                    true => {
+                        carry_out::carry_out(&storage, &view.state, &volume, work).await.map(Some)
+                    }
+                    false => Ok(None),
                 },
             };
             let (step, result) = match done {
-                Ok(step) => (Some(step), Ok(())),
+                Ok(step) => (step, Ok(())),
                 Err(error) => {
                     tracing::warn!(volume = %name, %error, "the provider's volume has to wait");
                     let known = volume.provided.as_ref().and_then(|one| one.error.clone());
@@ -303,6 +313,25 @@ impl State {
             let _ = myself.cast(Msg::Asked);
         });
     }
+}
+
+/// Whether this node still leads, and the volume still stands as it did: a leader that was, or that
+/// stood still, must not take from a node what it was given since.
+async fn confirmed(
+    root: &RootRef,
+    mut views: watch::Receiver<Option<View>>,
+    name: &VolumeName,
+    volume: &Volume,
+) -> bool {
+    let answer = root.call(root::Msg::ReadIndex, Some(limits::READ_CONFIRM)).await;
+    let Ok(CallResult::Success(Some(index))) = answer else { return false };
+    let seen = views.wait_for(|view| view.as_ref().is_some_and(|view| view.index >= index));
+    let Ok(Ok(view)) = tokio::time::timeout(limits::READ_CONFIRM, seen).await else { return false };
+    view.as_ref().is_some_and(|view| {
+        let known = view.state.volumes.get(name);
+        let is_same = known.is_some_and(|known| known.provided == volume.provided);
+        is_same && view.leader == Some(view.node)
+    })
 }
 
 /// What people hear of a failure: at once if only they can change it, else if it lasts.

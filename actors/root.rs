@@ -386,6 +386,7 @@ impl State {
             Child::Dns,
             Child::Proxy,
             Child::Scheduler,
+            Child::Provider,
         ];
         for child in members {
             self.start_child(child, myself).await;

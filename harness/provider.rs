@@ -160,12 +160,12 @@ impl Provider {
         (world.trouble, world.dice) = (trouble, trouble.seed);
     }
 
-    /// The machine that a volume is attached to, by the end of its name.
+    /// The machine that a volume is attached to, by a part of its name.
     #[must_use]
     pub fn attached_to(&self, name: &str) -> Option<u64> {
         let mut world = self.world.lock().unwrap();
         world.advance();
-        let found = world.volumes.values().find(|one| one.name.ends_with(name));
+        let found = world.volumes.values().find(|one| one.name.contains(name));
         found.and_then(|one| one.droplet)
     }
 

@@ -9,7 +9,7 @@ use crate::actors::platform::Platform;
 use crate::actors::platform::containerd::TaskState;
 use crate::actors::root::{self, RootRef, View};
 use crate::fsm::volumes::{ProvidedStep, VolumeChange};
-use crate::id::VolumeName;
+use crate::id::{Index, VolumeName};
 use crate::limits;
 use crate::node::provided::{Mount, held, needs_lease, released, stale};
 use ractor::ActorRef;
@@ -30,6 +30,8 @@ pub(super) struct Letting {
     needed: Arc<AtomicBool>,
     /// All of them are let go, for the lease is over.
     cutting: Option<AbortHandle>,
+    /// When a leader was asked last, and up to where the state must be seen for its answer to count.
+    confirmed: Option<(Instant, Index)>,
 }
 
 /// Has the node confirmed by a leader as long as it has a volume of the provider, for ever.
@@ -45,8 +47,9 @@ pub(super) async fn keep_lease(
         if needed.load(Ordering::Relaxed) {
             let asked = Instant::now();
             let answer = root.call(root::Msg::ReadIndex, Some(limits::READ_CONFIRM)).await;
-            if let Ok(CallResult::Success(Some(_))) = answer {
-                attached.confirm(asked);
+            if let Ok(CallResult::Success(Some(index))) = answer {
+                // The actor has ended, and this task with it.
+                let _ = listener.cast(Msg::Confirmed(asked, index));
             }
             // A new process has the time of an old one: nobody can have confirmed it yet.
             if begun.elapsed() >= limits::VOLUME_LEASE && !attached.holds_lease() {
@@ -66,6 +69,26 @@ impl Letting {
 }
 
 impl State {
+    /// A leader has answered: all up to there was committed since it was asked. What that says of
+    /// this node counts: one that is taken for lost has no lease, whoever answers it.
+    pub(super) fn on_confirmed(&mut self, asked: Instant, index: Index) {
+        self.letting.confirmed = Some((asked, index));
+        self.look_at_lease();
+    }
+
+    /// Takes the lease if the state that was confirmed has been seen, and knows this node.
+    pub(super) fn look_at_lease(&mut self) {
+        let (Some((asked, index)), Some(view)) = (self.letting.confirmed, &self.view) else {
+            return;
+        };
+        if view.index >= index {
+            self.letting.confirmed = None;
+            if view.is_let_in() && !view.removed {
+                self.platform.volumes.attached().confirm(asked);
+            }
+        }
+    }
+
     /// Lets go what the state says is another's, and lets grow what is larger.
     pub(super) fn tend_attached(&mut self, myself: &ActorRef<Msg>) {
         let Some(view) = self.view.clone() else { return };

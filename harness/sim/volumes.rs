@@ -130,6 +130,9 @@ impl World {
                 token: Sealed { key: String::new(), text: String::new() },
             })));
         }
+        world.wanted = true;
+        let first = world.deploy();
+        world.commit(first);
         world
     }
 
@@ -166,7 +169,11 @@ impl World {
     fn commit(&mut self, command: Command) {
         let text: String = format!("{command:?}").chars().take(220).collect();
         let time = Timestamp(EPOCH + self.now);
-        let outcome = apply_next(&mut self.state, time, command).outcome;
+        let before = self.state.clone();
+        let outcome = apply_next(&mut self.state, time, command.clone()).outcome;
+        if outcome.is_ok() {
+            self.check_given_up(&before, &command);
+        }
         let outcome = outcome.err().map(|why| format!("  refused: {why}")).unwrap_or_default();
         self.note(format!("{text}{outcome}"));
         let gone = |name: &VolumeName| !self.state.volumes.contains_key(name);
@@ -236,7 +243,7 @@ impl World {
         }
         let node = NodeId(self.dice.between(1, NODES));
         let name = VolumeName::from("data");
-        let command = match self.dice.below(10) {
+        let command = match self.dice.below(12) {
             0..3 => {
                 self.wanted = true;
                 self.version += 1;
@@ -249,7 +256,7 @@ impl World {
             }
             4 => Command::Volumes(VolumeChange::Delete { name }),
             5..7 => Command::Volumes(VolumeChange::Move { name, to: node }),
-            7 => Command::Drain { node, deadline: None },
+            7 | 8 => Command::Drain { node, deadline: None },
             _ => Command::Undrain { node },
         };
         self.propose(command);
@@ -324,7 +331,7 @@ fn every_seed_keeps_the_volumes() {
 #[test]
 fn volumes_are_moved_and_torn() {
     let (mut moves, mut torn) = (0, 0);
-    for seed in 0..20 {
+    for seed in 0..60 {
         let world = run(seed).map_err(drop).unwrap();
         moves += world.moves;
         torn += world.torn;

@@ -40,10 +40,10 @@ pub const VOLUME_UNUSED: Duration = Duration::from_secs(30);
 pub const VOLUME_WAIT: Duration = Duration::from_millis(500);
 /// Volumes that a machine of the provider takes.
 pub const PROVIDER_ATTACHED_MAX: usize = 7;
-/// Characters of the cluster's id in the provider's name of a volume: with the longest name of a
-/// volume that is as long as a name may be there.
-pub const PROVIDER_CLUSTER: usize = 8;
-const _: () = assert!("mill--".len() + PROVIDER_CLUSTER + NAME_MAX <= 64);
+/// Characters that tell volumes of one name apart at the provider: with the longest name of a volume
+/// that is as long as a name may be there.
+pub const PROVIDER_TAG: usize = 8;
+const _: () = assert!("mill--".len() + PROVIDER_TAG + NAME_MAX <= 64);
 /// How long an answer of the provider is waited for.
 pub const PROVIDER_ANSWER: Duration = Duration::from_secs(30);
 /// Bytes of an answer of the provider.

@@ -223,7 +223,9 @@ impl Attached {
         let place = self.place(wanted);
         DirBuilder::new().recursive(true).mode(0o700).create(&place)?;
         let flags = MsFlags::MS_NODEV | MsFlags::MS_NOSUID | MsFlags::MS_NOATIME;
-        mount(Some(device), &place, Some("ext4"), flags, None::<&str>)?;
+        // Under its own name, which is what people see of a mount.
+        let device = std::fs::canonicalize(device)?;
+        mount(Some(&device), &place, Some("ext4"), flags, None::<&str>)?;
         Ok(())
     }
 

@@ -4,6 +4,8 @@
 
 use super::World;
 use crate::fsm::model::Health;
+use crate::fsm::volumes::VolumeChange;
+use crate::fsm::{Command, State};
 use crate::id::{NodeId, VolumeName};
 use std::collections::BTreeMap;
 
@@ -18,7 +20,13 @@ impl World {
         let mut at: BTreeMap<VolumeName, NodeId> = BTreeMap::new();
         let mut wrong = None;
         for (id, sim) in self.nodes.iter().filter(|(id, _)| self.lives(**id)) {
-            for name in sim.mounts.keys() {
+            for (name, (_, device)) in &sim.mounts {
+                let provided = self.state.volumes.get(name).and_then(|one| one.provided.as_ref());
+                let disk = provided.and_then(|provided| self.disks.get(&provided.name));
+                // One that is gone writes nowhere.
+                if disk.is_none_or(|disk| disk.device != *device) {
+                    continue;
+                }
                 if let Some(other) = at.insert(name.clone(), *id) {
                     wrong = Some(format!("{name} is mounted on {other} and on {id}"));
                 }
@@ -46,10 +54,20 @@ impl World {
         wrong.into_iter().for_each(|what| self.fail(what));
     }
 
-    /// Never deleted while it is named by what runs or is to.
+    /// Never deleted while it is named by what runs.
     pub(super) fn check_deleted(&mut self, name: &VolumeName) {
-        if let Some(user) = self.state.users_of_volume(name).first() {
+        let live = self.state.allocations.values().filter(|one| one.is_live());
+        let user = live.map(|one| one.id.clone()).find(|id| self.names(id).contains(name));
+        if let Some(user) = user {
             self.fail(format!("{name} was deleted, and {user} names it"));
+        }
+    }
+
+    /// Never given up while it is named by what is to run.
+    pub(super) fn check_given_up(&mut self, before: &State, command: &Command) {
+        let Command::Volumes(VolumeChange::Delete { name }) = command else { return };
+        if let Some(user) = before.users_of_volume(name).first() {
+            self.fail(format!("{name} was given up, and {user} names it"));
         }
     }
 

@@ -95,18 +95,19 @@ impl World {
         let (hears, now, sees) = (self.hears(id), self.now, self.dice.chance(70));
         let state = self.state.clone();
         let Some(sim) = self.nodes.get_mut(&id) else { return };
-        if hears {
-            sim.confirmed = now;
-            if sees {
-                sim.view = state;
+        let boot = Some(sim.boot);
+        let known = state.nodes.get(&id).map(|node| (node.boot, node.is_there()));
+        let is_in = known.is_some_and(|(known, there)| there && Some(known) == boot);
+        if hears && sees {
+            sim.view = state;
+            // What a leader confirms counts if the state knows this node.
+            if is_in {
+                sim.confirmed = now;
             }
         }
         if now - sim.confirmed >= ms(limits::VOLUME_LEASE) {
             self.cut_off(id);
         }
-        let known = self.state.nodes.get(&id).map(|node| (node.boot, node.is_there()));
-        let boot = self.nodes.get(&id).map(|sim| sim.boot);
-        let is_in = known.is_some_and(|(known, there)| there && Some(known) == boot);
         if !is_in {
             if hears && self.dice.chance(20) {
                 let hello = self.introduction(id);
@@ -168,10 +169,11 @@ impl World {
             .collect();
         for alloc in wanted.keys() {
             let volumes = self.names(alloc);
+            let before = view.allocations.get(alloc).map_or(0, |one| one.observed.attempt.0);
             let Some(sim) = self.nodes.get_mut(&id) else { return };
             sim.containers.entry(alloc.clone()).or_insert(SimContainer {
                 phase: Phase::Pulling,
-                attempt: 1,
+                attempt: before + 1,
                 volumes,
                 ends: None,
             });

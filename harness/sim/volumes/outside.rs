@@ -5,7 +5,7 @@
 use super::{EPOCH, NODES, TICK, World};
 use crate::bugs::{Bug, is_on};
 use crate::fsm::Command;
-use crate::fsm::volumes::{ProvidedStep, VolumeChange};
+use crate::fsm::volumes::{Provided, ProvidedStep, VolumeChange};
 use crate::id::{NodeId, VolumeName};
 use crate::limits;
 use crate::scheduler::provided::{Seen, Work, next, whole};
@@ -26,8 +26,8 @@ pub(super) struct SimDisk {
 pub(super) struct Call {
     ends: u64,
     volume: VolumeName,
-    /// Its name there.
-    disk: String,
+    /// As the volume stood then.
+    provided: Provided,
     size: Bytes,
     work: Work,
 }
@@ -61,9 +61,9 @@ impl World {
                 continue;
             }
             let takes = self.dice.between(1, 12) * TICK;
-            let (ends, disk) = (self.now + takes, provided.name.clone());
+            let (ends, provided) = (self.now + takes, provided.clone());
             self.busy.insert(name.clone(), ends + 2 * TICK);
-            self.calls.push(Call { ends, volume: name, disk, size: volume.size, work });
+            self.calls.push(Call { ends, volume: name, provided, size: volume.size, work });
         }
     }
 
@@ -76,6 +76,11 @@ impl World {
                 continue;
             }
             let name = call.volume.clone();
+            // A leader makes sure right before that all stands as it did.
+            let known = self.state.volumes.get(&name).and_then(|one| one.provided.clone());
+            if known.as_ref() != Some(&call.provided) {
+                continue;
+            }
             let Some(step) = self.provide(call) else { continue };
             // Answers get lost, and leaders.
             if self.calm() || self.dice.chance(85) {
@@ -96,7 +101,8 @@ impl World {
 
     /// Looked up first, as `actors/provider/carry_out.rs` does.
     fn provide(&mut self, call: Call) -> Option<ProvidedStep> {
-        let Call { volume, disk, size, work, .. } = call;
+        let Call { volume, provided, size, work, .. } = call;
+        let disk = provided.name;
         self.note(format!("the provider: {volume}: {work:?}"));
         match work {
             Work::Make => {
@@ -195,6 +201,12 @@ impl World {
         if !lends || has_it && !is_on(Bug::CopyWritten) {
             return;
         }
+        if !self.folders.contains_key(&(from.0, name.clone(), from.1)) {
+            // It was never used, and there is nothing to copy.
+            let (name, why) = (name.clone(), "no data".to_owned());
+            let stay = VolumeChange::Stay { name, node: to, copy, why };
+            return self.propose(Command::Volumes(stay));
+        }
         let Some(written) = self.folders.get(&(from.0, name.clone(), from.1)).copied() else {
             return;
         };
@@ -204,7 +216,7 @@ impl World {
     }
 
     pub(super) fn faults(&mut self) {
-        if !self.dice.chance(3) {
+        if !self.dice.chance(1) {
             return;
         }
         let (node, now) = (NodeId(self.dice.between(1, NODES)), self.now);
@@ -233,6 +245,9 @@ impl World {
 
     /// From now on all is well.
     pub(super) fn mend(&mut self) {
+        let lasts =
+            |command: &Command| !matches!(command, Command::Deploy(_) | Command::Drain { .. });
+        self.entries.retain(|(_, command)| lasts(command));
         for id in self.nodes.keys().copied().collect::<Vec<_>>() {
             if let Some(sim) = self.nodes.get_mut(&id) {
                 (sim.cut, sim.dead) = (0, sim.dead.min(self.now));

@@ -24,7 +24,7 @@ pub(super) async fn move_to(args: MoveArgs, context: &Context) -> Result<(), Cli
         format!("The move goes on. Look: mill volume list; end it: mill volume move {name}");
     if !detach {
         context.farewell(Some(format!("{goes_on} {}", one.node.as_deref().unwrap_or(&node))));
-        while one.moving_to.is_some() {
+        while one.moving_to.is_some() || one.status == "attaching" {
             tokio::time::sleep(limits::WATCH_INTERVAL).await;
             match client.volume(&name).await {
                 Ok(newest) => one = newest,

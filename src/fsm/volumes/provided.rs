@@ -8,9 +8,10 @@ use crate::bugs::{Bug, is_on};
 use crate::fsm::allocation::not_found;
 use crate::fsm::model::{Allocation, Node, NodeStatus};
 use crate::fsm::{Outcome, Rejection, State, Touched};
-use crate::id::{NodeId, VolumeName};
+use crate::id::{Index, NodeId, VolumeName};
 use crate::limits;
 use crate::secret::Sealed;
+use crate::spec::model::hash_of;
 use crate::units::{Bytes, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -60,7 +61,7 @@ pub struct Provider {
 /// A volume as the provider has it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Provided {
-    /// Its name there: the cluster's and its own, so that one that was made is found again.
+    /// Its name there, which no other volume of any cluster has: one that was made is found by it.
     pub name: String,
     /// Where it is.
     pub region: String,
@@ -154,12 +155,13 @@ pub enum ProvidedStep {
 }
 
 impl Provided {
-    /// A volume that is to be made where a node is.
-    fn new(cluster: &str, name: &VolumeName, node: &Node) -> Option<Self> {
+    /// A volume that is to be made where a node is, by the entry at that index.
+    fn new((cluster, index): (&str, Index), name: &VolumeName, node: &Node) -> Option<Self> {
         let region = node.labels.get(REGION)?.clone();
-        let cluster: String = cluster.chars().take(limits::PROVIDER_CLUSTER).collect();
+        let tag = hash_of(&(cluster, index));
+        let tag: String = tag.as_str().chars().take(limits::PROVIDER_TAG).collect();
         Some(Self {
-            name: format!("mill-{cluster}-{name}"),
+            name: format!("mill-{name}-{tag}"),
             region,
             id: None,
             made: Bytes(0),
@@ -190,7 +192,7 @@ impl State {
     ) -> Result<Option<Provided>, Rejection> {
         let Some(_) = &self.provider else { return Ok(None) };
         let cluster = self.cluster.as_ref().map(|cluster| cluster.id.as_str()).unwrap_or_default();
-        let made = Provided::new(cluster, name, self.node(node)?);
+        let made = Provided::new((cluster, self.index), name, self.node(node)?);
         made.map(Some).ok_or(Rejection::Stale)
     }
 

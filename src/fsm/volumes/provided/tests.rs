@@ -61,7 +61,7 @@ fn it_is_attached_where_it_is_wanted_and_made_once() {
     let (mut state, spec) = provided();
     change(&mut state, place("db-0-aaaa", 1, &spec)).unwrap();
     let made = volume(&state).provided.unwrap();
-    assert_eq!((made.name.as_str(), made.region.as_str()), ("mill-c-data", "fra1"));
+    assert!(made.name.starts_with("mill-data-") && made.region == "fra1", "{made:?}");
     assert_eq!(at(&state), Some((1, AttachStep::Attaching)));
     let made = || step(ProvidedStep::Made { id: "id".to_owned(), size: Bytes(1 << 30) });
     change(&mut state, made()).unwrap();
