@@ -104,8 +104,8 @@ impl Provider {
         Self::serve(TcpListener::bind(("127.0.0.1", 0)).unwrap(), trouble, None)
     }
 
-    /// One in a network namespace, at port 8080 of that address, that attaches loop devices: machine
-    /// N finds its own in the folder N of `devices`.
+    /// One in a network namespace, at port 8080 of that address, that attaches loop devices:
+    /// machine N finds its own in the folder N of `devices`.
     #[must_use]
     pub fn start_in(namespace: &Path, address: &str, devices: &Path, trouble: Trouble) -> Self {
         let namespace = std::fs::File::open(namespace).unwrap();

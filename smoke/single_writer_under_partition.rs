@@ -10,9 +10,10 @@ use crate::support::{TestCluster, TestDaemon};
 const FILE: &str = r#"app "store"
 service "db" {
     image "IMAGE"
-    command "/bin/sh" "-c" "trap 'exit 0' TERM; n=$(tail -n 1 /data/log 2>/dev/null | cut -d' ' -f1); n=${n:-0}; \
-             while true; do n=$((n+1)); echo $n $MILL_NODE >>/data/log || exit 1; sync /data/log || exit 1; \
-             echo $n $MILL_NODE >/data/told; sleep 0.05; done"
+    command "/bin/sh" "-c" "trap 'exit 0' TERM; \
+             n=$(tail -n 1 /data/log 2>/dev/null | cut -d' ' -f1); n=${n:-0}; \
+             while true; do n=$((n+1)); echo $n $MILL_NODE >>/data/log || exit 1; \
+             sync /data/log || exit 1; echo $n $MILL_NODE >/data/told; sleep 0.05; done"
     volume "db-data" path="/data" size="SIZE"
     health exec="test -s /data/told" interval="200ms"
     stop grace="2s"
@@ -123,8 +124,12 @@ fn single_writer_under_partition() {
     poll(|| home(cluster.node(fourth)) == Some(target)).secs(120).expect("it is there");
     let seen = compare(&seen, cluster.node(fourth), "killed while it was attached");
 
-    // It grows, and goes for good only when nothing names it.
-    let _ = cluster.node(1).up(&file(&cluster, "1500M")).ok();
+    grows_and_goes(&cluster, &seen);
+}
+
+/// It grows, and goes for good only when nothing names it.
+fn grows_and_goes(cluster: &TestCluster, seen: &[String]) {
+    let _ = cluster.node(1).up(&file(cluster, "1500M")).ok();
     let size = |node: &TestDaemon| {
         let told = node.mill(["exec", "db", "--", "df", "-k", "/data"]).stdout;
         // A long name of the device has a line of its own.
@@ -136,7 +141,7 @@ fn single_writer_under_partition() {
     let fifth = other(&[home(cluster.node(1)).unwrap()]);
     let _ = cluster.node(1).mill(["volume", "move", "db-data", &format!("n{fifth}")]).ok();
     poll(|| size(cluster.node(1)) > 1_200_000).secs(60).expect("it is larger");
-    let _ = compare(&seen, cluster.node(1), "larger");
+    let _ = compare(seen, cluster.node(1), "larger");
     let used = cluster.node(1).mill(["volume", "delete", "db-data", "--yes"]).code(1).stderr;
     assert!(used.contains("db-data is used by db"), "{used}");
     let _ = cluster.node(1).mill(["down", "db"]).ok();

@@ -30,7 +30,7 @@ pub(super) struct Letting {
     needed: Arc<AtomicBool>,
     /// All of them are let go, for the lease is over.
     cutting: Option<AbortHandle>,
-    /// When a leader was asked last, and up to where the state must be seen for its answer to count.
+    /// When a leader was asked last, and up to where the state must be seen before that counts.
     confirmed: Option<(Instant, Index)>,
 }
 
@@ -248,7 +248,8 @@ async fn end_writers(platform: &Platform, view: &View, name: &VolumeName) {
         if !runs || has_it(&container.id).is_none() {
             continue;
         }
-        tracing::warn!(container = %container.id, volume = %name, "ended: its volume is not its own");
+        let id = &container.id;
+        tracing::warn!(container = %id, volume = %name, "ended: its volume isn't its own");
         if let Err(error) = platform.containerd.kill(&container.id, KILL).await {
             tracing::warn!(container = %container.id, %error, "it can't be ended");
         }

@@ -1,7 +1,7 @@
 //! Volumes as loop devices: a file each, and a link where the machine finds the device.
 //!
-//! Owns both. What is torn from a machine that has it mounted keeps its old file, which nobody reads
-//! any more: what is written from then on is lost, as on a disk that is gone.
+//! Owns both. What is torn from a machine that has it mounted keeps its old file, which nobody
+//! reads any more: what is written from then on is lost, as on a disk that is gone.
 
 use crate::registry::run;
 use std::fs::{self, File, OpenOptions};

@@ -100,8 +100,8 @@ pub struct RestoreArgs {
     pub yes: bool,
 }
 
-/// Keep new volumes at a provider of block storage, or give it another token. Volumes that are there
-/// stay where they are.
+/// Keep new volumes at a provider of block storage, or give it another token. Volumes that are
+/// there stay where they are.
 #[derive(Debug, FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "provider", help_triggers("-h", "--help"))]
 pub struct ProviderArgs {

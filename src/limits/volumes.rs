@@ -40,8 +40,8 @@ pub const VOLUME_UNUSED: Duration = Duration::from_secs(30);
 pub const VOLUME_WAIT: Duration = Duration::from_millis(500);
 /// Volumes that a machine of the provider takes.
 pub const PROVIDER_ATTACHED_MAX: usize = 7;
-/// Characters that tell volumes of one name apart at the provider: with the longest name of a volume
-/// that is as long as a name may be there.
+/// Characters that tell volumes of one name apart at the provider: with the longest name of a
+/// volume that is as long as a name may be there.
 pub const PROVIDER_TAG: usize = 8;
 const _: () = assert!("mill--".len() + PROVIDER_TAG + NAME_MAX <= 64);
 /// How long an answer of the provider is waited for.

@@ -91,3 +91,97 @@ fn pinned(volume: &Volume) -> Option<NodeId> {
     let to = volume.moving.map(|moving| moving.to);
     to.or_else(|| volume.provided.is_none().then_some(volume.node))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fsm::volumes::{AttachStep, Attachment, Provided, Provider, ProviderKind};
+    use crate::fsm::{Command, apply_next, fixture};
+    use crate::secret::Sealed;
+    use crate::spec::model::VolumeSpec;
+    use crate::units::{Bytes, Timestamp};
+    use std::sync::Arc;
+
+    /// One node, of this region, in a cluster with a provider.
+    fn state(region: Option<&str>) -> State {
+        let mut state = State::default();
+        let _ = apply_next(&mut state, Timestamp(1), Command::Init(fixture::init()));
+        let mut node = Node::clone(&state.nodes[&NodeId(1)]);
+        for region in region {
+            node.labels.insert(DROPLET.to_owned(), "101".to_owned());
+            node.labels.insert(REGION.to_owned(), region.to_owned());
+        }
+        state.nodes.insert(NodeId(1), Arc::new(node));
+        let token = Sealed { key: String::new(), text: String::new() };
+        let kind = ProviderKind::DigitalOcean;
+        state.provider = Some(Arc::new(Provider { kind, api: String::new(), token }));
+        state
+    }
+
+    fn volume(node: u64, region: &str) -> Volume {
+        let (name, region) = ("mill-x".to_owned(), region.to_owned());
+        let step = AttachStep::Attached;
+        let at = Attachment { node: NodeId(node), droplet: "101".to_owned(), number: 1, step };
+        let (id, error, attachment) = (None, None, Some(at));
+        let made = Bytes(0);
+        Volume {
+            size: Bytes(5),
+            node: NodeId(node),
+            service: "db".into(),
+            holder: "db-0-aaaa".into(),
+            fence: 1,
+            used: true,
+            deleting: false,
+            created_at: Timestamp(0),
+            copy: 0,
+            moving: None,
+            left: None,
+            stayed: None,
+            provided: Some(Provided { name, region, id, made, attachment, error }),
+        }
+    }
+
+    fn run() -> RunSpec {
+        let (name, path) = ("data".to_owned(), "/data".to_owned());
+        let volume = VolumeSpec { name, path, ephemeral: false, size: Some(Bytes(5)) };
+        RunSpec { volumes: vec![volume], ..RunSpec::of("x") }
+    }
+
+    fn refusal(state: &State) -> Option<String> {
+        let why = Homes::of(state).refusal(&state.nodes[&NodeId(1)], &run());
+        why.map(|why| why.to_string())
+    }
+
+    #[test]
+    fn a_machine_of_the_region_with_room_takes_it() {
+        assert_eq!(refusal(&state(None)).as_deref(), Some("constraint no label droplet"));
+        let mut state = state(Some("fra1"));
+        assert_eq!(refusal(&state), None, "it is made there");
+        let mut put = |name: &str, one| drop(state.volumes.insert(name.into(), Arc::new(one)));
+        put("data", volume(9, "ams3"));
+        assert_eq!(refusal(&state).as_deref(), Some("constraint region=fra1"));
+        let mut put = |name: &str, one| drop(state.volumes.insert(name.into(), Arc::new(one)));
+        put("data", volume(9, "fra1"));
+        for n in 0..7 {
+            put(&format!("other{n}"), volume(1, "fra1"));
+        }
+        let full = "volumes 7 are attached, no more can be";
+        assert_eq!(refusal(&state).as_deref(), Some(full));
+        assert!(Homes::of(&state).is_away(NodeId(1), &run()));
+        state.volumes.insert("data".into(), Arc::new(volume(1, "fra1")));
+        assert_eq!(refusal(&state), None, "it is there");
+        assert!(!Homes::of(&state).is_away(NodeId(1), &run()));
+    }
+
+    #[test]
+    fn one_that_is_a_folder_stays_where_it_is() {
+        let mut state = state(None);
+        let local = Volume { provided: None, ..volume(1, "") };
+        state.volumes.insert("data".into(), Arc::new(local.clone()));
+        assert_eq!(refusal(&state), None, "also in a cluster that has a provider since");
+        let elsewhere = Volume { node: NodeId(9), ..local };
+        state.volumes.insert("data".into(), Arc::new(elsewhere));
+        let why = "volume data is on node 9, which was removed";
+        assert_eq!(refusal(&state).as_deref(), Some(why));
+    }
+}

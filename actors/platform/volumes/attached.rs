@@ -52,7 +52,10 @@ pub enum AttachError {
         lacks: &'static str,
     },
     /// Something else is on its device.
-    #[error("{device} of volume {name} isn't empty and has no ext4: {found}", device = device.display())]
+    #[error(
+        "{device} of volume {name} isn't empty and has no ext4: {found}",
+        device = device.display()
+    )]
     Foreign {
         /// Which.
         name: VolumeName,
@@ -204,8 +207,8 @@ impl Attached {
                 made.map(drop).map_err(failed)
             }
             Opening::Mount => {
-                // After a power cut mounting plays its journal back. A check of all takes minutes, and
-                // only one that grows may need it.
+                // After a power cut mounting plays its journal back. A check of all takes minutes,
+                // and only one that grows may need it.
                 let is_smaller = is_smaller(device).map_err(failed)?;
                 if is_smaller && run(Command::new("resize2fs").arg(device)).is_err() {
                     let checked = run(Command::new("e2fsck").args(["-f", "-p"]).arg(device));
