@@ -16,7 +16,7 @@ use crate::fsm::model::{DeployKind, WorkloadSpec};
 use crate::fsm::volumes::{DROPLET, Provider, ProviderKind, REGION, VolumeChange};
 use crate::fsm::{Command, FEATURE_LEVEL, State, apply_next, fixture};
 use crate::id::{AllocId, AppName, BootId, NodeId, VolumeName};
-use crate::scheduler::plan::{Observed, Scope, plan};
+use crate::scheduler::plan::{Scope, SettledIndexes, plan};
 use crate::secret::Sealed;
 use crate::spec::model::{
     HealthProbe, HealthSpec, RunSpec, ServiceSpec, StopSpec, UpdateOrder, UpdateSpec, VolumeSpec,
@@ -228,7 +228,7 @@ impl World {
         }
         if self.dice.chance(40) {
             let settled = self.nodes.keys().map(|id| (*id, self.state.index)).collect();
-            let observed = Observed { settled, ..Observed::default() };
+            let observed = SettledIndexes { settled, ..SettledIndexes::default() };
             let (time, seed) = (Timestamp(EPOCH + self.now), self.dice.roll());
             for command in plan(&self.state, &observed, time, seed, &Scope::All).commands {
                 self.propose(command);

@@ -4,7 +4,7 @@ mod data;
 
 use super::table::{self, NONE, Table};
 use super::{Context, error::CliError};
-use crate::api::wire::{ProviderRequest, VolumeView};
+use crate::api::wire::{ProviderRequest, VolumeProvider, VolumeView};
 use crate::fsm::volumes::ProviderKind;
 use crate::limits;
 use crate::units::Bytes;
@@ -142,9 +142,9 @@ async fn list(context: &Context) -> Result<(), CliError> {
         let place = place(&one);
         table.row(vec![
             one.name.into(),
-            one.status.into(),
+            one.status.to_string().into(),
             table::memory(one.used, Some(one.size)).into(),
-            one.provider.into(),
+            one.provider.to_string().into(),
             place.into(),
             one.service.into(),
             age.into(),
@@ -216,9 +216,9 @@ fn place(one: &VolumeView) -> String {
 async fn delete(args: DeleteArgs, context: &Context) -> Result<(), CliError> {
     let (client, name) = (context.client()?, args.name);
     let one = client.volume(&name).await?;
-    let node = match one.provider.as_str() {
-        "local" => one.node.unwrap_or_else(|| "a node that was removed".to_owned()),
-        provider => provider.to_owned(),
+    let node = match one.provider {
+        VolumeProvider::Local => one.node.unwrap_or_else(|| "a node that was removed".to_owned()),
+        provider => provider.to_string(),
     };
     let size = one.used.map(|used| format!(" ({})", Bytes(used))).unwrap_or_default();
     let question = format!("Volume {name} on {node} and all its data{size} go for good");

@@ -4,7 +4,7 @@
 
 use super::{EPOCH, TICK, World};
 use crate::fsm::command::Report;
-use crate::fsm::model::{Health, Observed, Phase};
+use crate::fsm::model::{AllocationStatus, Health, Phase};
 use crate::fsm::volumes::{ProvidedStep, VolumeChange};
 use crate::fsm::{Command, State};
 use crate::id::{AllocId, Attempt, BootId, NodeId, VolumeName};
@@ -322,12 +322,12 @@ impl World {
             let known = self.state.allocations.get(alloc).filter(|a| a.node == id && a.is_live());
             let Some(known) = known else { continue };
             let runs = one.phase == Phase::Running;
-            let seen = Observed {
+            let seen = AllocationStatus {
                 phase: one.phase,
                 attempt: Attempt(one.attempt),
                 health: if runs { Health::Healthy } else { Health::None },
                 started_at: runs.then(|| known.observed.started_at.unwrap_or(now)),
-                ..Observed::default()
+                ..AllocationStatus::default()
             };
             if seen != known.observed {
                 news.insert(alloc.clone(), seen);

@@ -2,32 +2,37 @@
 //!
 //! Never judges them.
 
-use super::Observed;
-use crate::api::wire::VolumeView;
+use super::LiveUsage;
+use crate::api::wire::{VolumeProvider, VolumeStatus, VolumeView};
 use crate::fsm::State;
-use crate::fsm::volumes::{AttachStep, Attachment, ProviderKind, Volume};
+use crate::fsm::volumes::{AttachStep, Attachment, Volume};
 use crate::id::{VolumeName, WorkloadName};
 
 /// A volume.
 #[must_use]
-pub fn volume(state: &State, name: &VolumeName, volume: &Volume, seen: &Observed) -> VolumeView {
+pub fn volume(state: &State, name: &VolumeName, volume: &Volume, seen: &LiveUsage) -> VolumeView {
     let holder = state.allocations.get(&volume.holder).filter(|one| one.is_live());
     let users = state.users_of_volume(name);
     let provided = volume.provided.as_ref();
     let attachment = provided.and_then(|provided| provided.attachment.as_ref());
     let is_there = |at: &Attachment| at.node == volume.node && at.step == AttachStep::Attached;
     let status = match holder {
-        _ if volume.deleting => "deleting",
-        _ if volume.moving.is_some() => "moving",
-        Some(_) if provided.is_some() && !attachment.is_some_and(is_there) => "attaching",
-        Some(_) => "in-use",
-        None if users.is_empty() => "unused",
-        None => "waiting",
+        _ if volume.deleting => VolumeStatus::Deleting,
+        _ if volume.moving.is_some() => VolumeStatus::Moving,
+        Some(_) if provided.is_some() && !attachment.is_some_and(is_there) => {
+            VolumeStatus::Attaching
+        }
+        Some(_) => VolumeStatus::InUse,
+        None if users.is_empty() => VolumeStatus::Unused,
+        None => VolumeStatus::Waiting,
     };
     VolumeView {
         name: name.to_string(),
-        provider: provider(state, volume).to_owned(),
-        status: status.to_owned(),
+        provider: match provided {
+            Some(_) => VolumeProvider::Digitalocean,
+            None => VolumeProvider::Local,
+        },
+        status,
         size: volume.size.0,
         used: seen.volumes.get(name).map(|bytes| bytes.0),
         node: match provided {
@@ -46,17 +51,8 @@ pub fn volume(state: &State, name: &VolumeName, volume: &Volume, seen: &Observed
     }
 }
 
-/// Who keeps a volume.
-fn provider(state: &State, volume: &Volume) -> &'static str {
-    match (&volume.provided, &state.provider) {
-        (Some(_), Some(provider)) => provider.kind.name(),
-        (Some(_), None) => ProviderKind::DigitalOcean.name(),
-        (None, _) => "local",
-    }
-}
-
 /// Every volume, by name.
 #[must_use]
-pub fn volumes(state: &State, seen: &Observed) -> Vec<VolumeView> {
+pub fn volumes(state: &State, seen: &LiveUsage) -> Vec<VolumeView> {
     state.volumes.iter().map(|(name, one)| volume(state, name, one, seen)).collect()
 }
