@@ -13,6 +13,7 @@ pub mod mailbox;
 pub mod mesh;
 pub mod peer;
 pub mod platform;
+pub mod provider;
 pub mod proxy;
 pub mod raft;
 pub mod root;

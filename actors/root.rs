@@ -128,13 +128,15 @@ pub enum Child {
     Proxy,
     /// The planner's shell.
     Scheduler,
+    /// The provider's volumes.
+    Provider,
     /// The HTTP API.
     Api,
 }
 
 impl Child {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Raft,
         Self::Peer,
         Self::Mesh,
@@ -142,6 +144,7 @@ impl Child {
         Self::Dns,
         Self::Proxy,
         Self::Scheduler,
+        Self::Provider,
         Self::Api,
     ];
 
@@ -156,6 +159,7 @@ impl Child {
             Self::Dns => "dns",
             Self::Proxy => "proxy",
             Self::Scheduler => "scheduler",
+            Self::Provider => "provider",
             Self::Api => "api",
         }
     }
@@ -382,6 +386,7 @@ impl State {
             Child::Dns,
             Child::Proxy,
             Child::Scheduler,
+            Child::Provider,
         ];
         for child in members {
             self.start_child(child, myself).await;

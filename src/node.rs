@@ -10,6 +10,7 @@ pub mod mesh;
 pub mod network;
 pub mod oci;
 pub mod project;
+pub mod provided;
 pub mod resolvers;
 pub mod retention;
 pub mod supervise;
