@@ -221,7 +221,7 @@ impl World {
         }
         let silent: Vec<NodeId> = self.silent();
         for id in silent {
-            let known = self.state.nodes.get(&id).filter(|node| node.is_there());
+            let known = self.state.nodes.get(&id).filter(|node| node.is_up());
             if let Some(boot) = known.map(|node| node.boot) {
                 self.commit(Command::NodeDown { node: id, boot });
             }

@@ -92,11 +92,13 @@ impl World {
         if !self.lives(id) {
             return;
         }
-        let (hears, now, sees) = (self.hears(id), self.now, self.dice.chance(70));
+        // As a rule a node is a moment behind, and at times more.
+        let often = if self.calm() { 70 } else { 25 };
+        let (hears, now, sees) = (self.hears(id), self.now, self.dice.chance(often));
         let state = self.state.clone();
         let Some(sim) = self.nodes.get_mut(&id) else { return };
         let boot = Some(sim.boot);
-        let known = state.nodes.get(&id).map(|node| (node.boot, node.is_there()));
+        let known = state.nodes.get(&id).map(|node| (node.boot, node.is_up()));
         let is_in = known.is_some_and(|(known, there)| there && Some(known) == boot);
         if hears && sees {
             sim.view = state;
@@ -117,7 +119,7 @@ impl World {
         }
         let Some(sim) = self.nodes.get(&id) else { return };
         let seen = sim.view.nodes.get(&id);
-        if !seen.is_some_and(|node| Some(node.boot) == boot && node.is_there()) {
+        if !seen.is_some_and(|node| Some(node.boot) == boot && node.is_up()) {
             return;
         }
         self.let_go(id);
