@@ -28,6 +28,8 @@ pub(super) struct Letting {
     under_way: BTreeMap<VolumeName, u64>,
     /// This node has one, or is about to.
     needed: Arc<AtomicBool>,
+    /// What an earlier process left was looked for.
+    is_looked: bool,
     /// All of them are let go, for the lease is over.
     cutting: Option<AbortHandle>,
     /// When a leader was asked last, and up to where the state must be seen before that counts.
@@ -93,6 +95,11 @@ impl State {
     pub(super) fn tend_attached(&mut self, myself: &ActorRef<Msg>) {
         let Some(view) = self.view.clone() else { return };
         let volumes = &view.state.volumes;
+        let was_needed = self.letting.needed.load(Ordering::Relaxed);
+        let has_any = volumes.values().any(|volume| volume.provided.is_some());
+        if self.letting.is_looked && !was_needed && !has_any {
+            return;
+        }
         let attached = self.platform.volumes.attached().clone();
         let mounts = attached.mounts().unwrap_or_else(|error| {
             tracing::warn!(%error, "the mounts of this node can't be read");
@@ -103,8 +110,12 @@ impl State {
         if !view.current && !view.removed {
             return;
         }
+        self.letting.is_looked = true;
         for (name, number) in &mounts {
-            if let Some((provided, _)) = held(volumes, view.node, name) {
+            let held = held(volumes, view.node, name);
+            if let Some((provided, _)) =
+                held.filter(|(one, _)| !attached.is_grown(name, *number, one))
+            {
                 let (attached, name, number) = (attached.clone(), name.clone(), *number);
                 let provided = provided.clone();
                 self.work.spawn_blocking(move || {

@@ -107,7 +107,7 @@ mod tests {
         let mut state = State::default();
         let _ = apply_next(&mut state, Timestamp(1), Command::Init(fixture::init()));
         let mut node = Node::clone(&state.nodes[&NodeId(1)]);
-        for region in region {
+        if let Some(region) = region {
             node.labels.insert(DROPLET.to_owned(), "101".to_owned());
             node.labels.insert(REGION.to_owned(), region.to_owned());
         }
@@ -165,7 +165,7 @@ mod tests {
         for n in 0..7 {
             put(&format!("other{n}"), volume(1, "fra1"));
         }
-        let full = "volumes 7 are attached, no more can be";
+        let full = "volume 7 are attached, no more can be";
         assert_eq!(refusal(&state).as_deref(), Some(full));
         assert!(Homes::of(&state).is_away(NodeId(1), &run()));
         state.volumes.insert("data".into(), Arc::new(volume(1, "fra1")));

@@ -89,8 +89,7 @@ impl fmt::Display for Refusal {
             Self::Silent => "silent",
             Self::Degraded => "degraded",
             Self::Constraint { .. } => "constraint",
-            Self::Volume { .. } | Self::Moving { .. } => "volume",
-            Self::Attached { .. } => "volumes",
+            Self::Volume { .. } | Self::Moving { .. } | Self::Attached { .. } => "volume",
             Self::Cpu { .. } => "cpu",
             Self::Memory { .. } => "memory",
         };

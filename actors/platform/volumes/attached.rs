@@ -232,17 +232,23 @@ impl Attached {
         Ok(())
     }
 
+    /// Whether the file system of a mounted volume was let grow with its device.
+    #[must_use]
+    pub fn is_grown(&self, name: &VolumeName, number: u64, provided: &Provided) -> bool {
+        let grown = self.grown.lock();
+        grown.get(&(name.clone(), number)).is_some_and(|size| *size >= provided.made)
+    }
+
     /// Lets the file system of a mounted volume grow with its device. Blocks.
     ///
     /// # Errors
     /// The system refuses: it grows with the next start.
     pub fn grow(&self, name: &VolumeName, provided: &Provided, number: u64) -> io::Result<()> {
-        let mount = (name.clone(), number);
-        if self.grown.lock().get(&mount).is_some_and(|size| *size >= provided.made) {
+        if self.is_grown(name, number, provided) {
             return Ok(());
         }
         // Asked for once: where the system refuses, the next start does it.
-        self.grown.lock().insert(mount, provided.made);
+        self.grown.lock().insert((name.clone(), number), provided.made);
         run(Command::new("resize2fs").arg(self.device(provided))).map(drop)
     }
 

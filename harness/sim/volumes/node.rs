@@ -92,7 +92,9 @@ impl World {
         if !self.lives(id) {
             return;
         }
-        let (hears, now, sees) = (self.hears(id), self.now, self.dice.chance(70));
+        // As a rule a node is a moment behind, and at times more.
+        let often = if self.calm() { 70 } else { 25 };
+        let (hears, now, sees) = (self.hears(id), self.now, self.dice.chance(often));
         let state = self.state.clone();
         let Some(sim) = self.nodes.get_mut(&id) else { return };
         let boot = Some(sim.boot);
