@@ -34,6 +34,7 @@ pub mod openapi;
 mod pauses;
 mod plans;
 mod ports;
+pub mod provider;
 mod reach;
 mod read;
 mod rebalance;

@@ -14,6 +14,7 @@ pub mod member_listener;
 pub mod mesh;
 pub mod peer;
 pub mod platform;
+pub mod provider;
 pub mod proxy;
 pub mod raft;
 pub mod root;

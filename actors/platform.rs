@@ -5,6 +5,7 @@
 
 pub mod apparmor;
 pub mod backup;
+pub mod block_storage;
 pub mod containerd;
 pub mod disk;
 pub mod exec;
@@ -32,6 +33,7 @@ use self::net::{Net, NetConfig, NetError, PublishOn};
 use self::secrets::SecretStore;
 use self::trash::Trash;
 use self::volumes::VolumeStore;
+use self::volumes::attached::Attached;
 use crate::config::{ContainerdChoice, DaemonConfig, Mode};
 use crate::network::Subnet;
 use crate::secret::Keyring;
@@ -270,7 +272,8 @@ impl Platform {
         let secrets = SecretStore::new(places.secrets(), keyring);
         let trash = Trash::open(&places.data);
         let net = net?;
-        let volumes = VolumeStore::new(places.data.join("volumes"));
+        let attached = Attached::new(places.data.join("attached"), config.volume_devices.clone());
+        let volumes = VolumeStore::new(places.data.join("volumes"), attached);
         Ok(Self {
             places,
             containerd,

@@ -129,13 +129,15 @@ pub enum Child {
     Proxy,
     /// The planner's shell.
     Scheduler,
+    /// The provider's volumes.
+    Provider,
     /// The HTTP API.
     Api,
 }
 
 impl Child {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Raft,
         Self::Peer,
         Self::Mesh,
@@ -143,6 +145,7 @@ impl Child {
         Self::Dns,
         Self::Proxy,
         Self::Scheduler,
+        Self::Provider,
         Self::Api,
     ];
 
@@ -157,6 +160,7 @@ impl Child {
             Self::Dns => "dns",
             Self::Proxy => "proxy",
             Self::Scheduler => "scheduler",
+            Self::Provider => "provider",
             Self::Api => "api",
         }
     }
@@ -349,6 +353,7 @@ impl State {
             Child::Dns,
             Child::Proxy,
             Child::Scheduler,
+            Child::Provider,
         ];
         for child in members {
             self.start_child(child, myself).await;

@@ -78,10 +78,10 @@ impl Dev {
         .expect(text);
     }
 
-    /// Whether no container of it is on the machine.
+    /// Whether no container of it is on the machine, nor its containerd.
     fn is_empty(&self) -> bool {
         let all = leftovers(&self.slot.folder());
-        !all.iter().any(|line| line.starts_with("process") && line.contains("containerd-shim"))
+        !all.iter().any(|line| line.starts_with("process") && line.contains("containerd"))
     }
 }
 

@@ -199,6 +199,12 @@ fn the_attempt_before_a_restart_can_still_be_read() {
     let second = second.expect("its second words");
     assert!(second.starts_with("this is ") && second != first);
     assert_eq!(said(&["again", "--previous"]).as_deref(), Some(first.as_str()));
+    // A run has one attempt: once it has ended, that is it.
+    let image = registry.image("busybox:v1");
+    let spawn = ["spawn", "--image", &image, "--memory", "32M", "--", "sh", "-c", "echo ran"];
+    let run = node.mill(spawn).ok().trim().to_owned();
+    let ran = poll(|| said(&[&run, "--previous"])).secs(30);
+    assert_eq!(ran.expect("what it said").as_str(), "ran");
 }
 
 #[test]

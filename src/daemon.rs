@@ -341,6 +341,7 @@ fn ingress(
         https_port: config.https.port(),
         local_ca,
         access: Some(access),
+        engine_only: false,
     };
     Ok(ingress::Shared::new(settings, Arc::default()))
 }
@@ -353,9 +354,10 @@ async fn stop(root: &RootRef) {
 }
 
 impl Node {
-    /// Stops the actors and takes the containers' network away, of a node that runs nothing any
-    /// more.
+    /// Stops the actors and takes the containers' network away, and a containerd of its own, of a
+    /// node that runs nothing any more.
     pub async fn stop_for_good(self) {
+        let shared = Arc::clone(&self.shared);
         let Some(who) = self.shared.identity.get().cloned() else { return self.stop().await };
         let places = Places::of(&self.config.data_dir);
         let cluster = Subnet::of(who.cluster.subnet, who.cluster.prefix);
@@ -363,6 +365,12 @@ impl Node {
         self.stop().await;
         if let Err(error) = Net::clear(&net).await {
             tracing::warn!(%error, "the containers' network is not gone");
+        }
+        let private = shared.platform.get().and_then(|platform| platform.private.as_ref());
+        if let Some(private) = private
+            && let Err(error) = private.stop().await
+        {
+            tracing::warn!(%error, "containerd runs on");
         }
     }
 }

@@ -390,6 +390,8 @@ pub const DRAIN_LOOK: Duration = Duration::from_secs(5);
 pub const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 /// How long a shell's completion waits for names of the cluster.
 pub const COMPLETION_WAIT: Duration = Duration::from_secs(1);
+/// After so long without news the command line says which replicas are about to end.
+pub const FOLLOW_QUIET: Duration = Duration::from_secs(1);
 /// How often the command line looks whether a restart is done.
 pub const FOLLOW_INTERVAL: Duration = Duration::from_millis(200);
 /// How long a request waits for the first view of a node that starts.

@@ -9,6 +9,7 @@ pub mod ingress;
 pub mod mesh;
 pub mod oci;
 pub mod project;
+pub mod provided;
 pub mod resolvers;
 pub mod retention;
 pub mod supervise;

@@ -20,7 +20,7 @@ use warp::reply::Response;
 
 /// `GET /v1/deployments`.
 pub async fn list(context: Arc<Context>, request: Request) -> Result<Response, ApiError> {
-    let limit = request.parsed("limit", "a number")?.unwrap_or(limits::DEPLOYMENTS_LISTED);
+    let limit = request.count("limit", "a number")?.unwrap_or(limits::DEPLOYMENTS_LISTED);
     let before = request.one("before").map(revision).transpose()?;
     let app = request.one("app").map(AppName::from);
     let reading = context.read().await?;
@@ -164,9 +164,9 @@ async fn feed_forgotten(next: EventId, feed: &Feed) -> Result<(), Left> {
 
 /// A revision as people write it: `8` or `r8`.
 fn revision(text: &str) -> Result<Revision, ApiError> {
-    let number = text.strip_prefix('r').unwrap_or(text).parse();
-    let bad = |_| ApiError::bad(format!("{text} is not a revision"), "write a number, as in 8");
-    number.map(Revision).map_err(bad)
+    let number = text.strip_prefix('r').unwrap_or(text).parse().ok();
+    let bad = || ApiError::bad(format!("{text} is not a revision"), "write a number, as in 8");
+    number.filter(|number| *number <= limits::NUMBER_MAX).map(Revision).ok_or_else(bad)
 }
 
 fn no_deployment(revision: Revision) -> ApiError {

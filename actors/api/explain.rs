@@ -101,7 +101,7 @@ fn only(mut whole: WhyView, replica: u32) -> Option<WhyView> {
 /// `GET /v1/events`.
 pub async fn events(context: Arc<Context>, request: Request) -> Result<Response, ApiError> {
     let follow = request.flag("follow")?;
-    let limit: Option<usize> = request.parsed("limit", "a number")?;
+    let limit = request.count("limit", "a number")?;
     let last = match request.header("last-event-id").filter(|text| !text.is_empty()) {
         Some(text) => text.parse().map_err(|_| {
             ApiError::bad(format!("Last-Event-ID {text} is not of mill"), "leave it out")

@@ -60,7 +60,7 @@ fn unreadable(error: std::io::Error) -> ApiError {
 }
 
 fn query(request: &Request) -> Result<Query, ApiError> {
-    let tail: Option<usize> = request.parsed("tail", "a number of lines")?;
+    let tail = request.count("tail", "a number of lines")?;
     let resumed = request.header("last-event-id").and_then(|id| id.parse().ok());
     let since = match (request.one("since"), resumed) {
         // Times are strictly increasing: the next nanosecond is behind the line that was seen.
@@ -74,6 +74,7 @@ fn query(request: &Request) -> Result<Query, ApiError> {
         grep: request.one("grep").filter(|text| !text.is_empty()).map(Arc::from),
         follow: request.flag("follow")?,
         previous: request.flag("previous")?,
+        current: None,
     })
 }
 

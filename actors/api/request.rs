@@ -110,6 +110,14 @@ impl Request {
         text.parse().map(Some).map_err(bad)
     }
 
+    /// A query parameter that counts something.
+    pub fn count(&self, name: &str, wanted: &str) -> Result<Option<usize>, ApiError> {
+        let Some(count) = self.parsed::<u64>(name, wanted)? else { return Ok(None) };
+        let exact = usize::try_from(count).ok().filter(|_| count <= limits::NUMBER_MAX);
+        let bad = || ApiError::bad(format!("{name}={count} is too large"), wanted_hint(name));
+        exact.map(Some).ok_or_else(bad)
+    }
+
     /// A query parameter that is there or not: `?follow`, `?follow=true`, `?follow=false`.
     pub fn flag(&self, name: &str) -> Result<bool, ApiError> {
         match self.one(name) {

@@ -35,6 +35,10 @@ pub async fn create(context: Arc<Context>, mut request: Request) -> Result<Respo
     if wanted.ttl == Some(0) {
         return Err(ApiError::bad("a ttl of 0 seconds has ended already", "leave ttl out"));
     }
+    if wanted.ttl.is_some_and(|ttl| ttl > limits::TOKEN_TTL_MAX) {
+        let message = "a token is good for 100 years at most";
+        return Err(ApiError::bad(message, "leave ttl out: then it has no end"));
+    }
     if wanted.uses.is_some_and(|uses| uses == 0 || role != Role::Join) {
         return Err(ApiError::bad("uses counts the nodes that a join token lets in", "1 or more"));
     }

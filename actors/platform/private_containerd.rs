@@ -150,7 +150,7 @@ impl Daemon {
     ///
     /// # Errors
     /// It can't be signalled.
-    pub async fn stop(self) -> Result<(), Error> {
+    pub async fn stop(&self) -> Result<(), Error> {
         self.supervisor.end();
         stop(&self.config).await
     }

@@ -6,7 +6,7 @@ use super::World;
 use crate::fsm::command::Action;
 use crate::fsm::model::{Allocation, App, DeployStatus, Desired, Health, Node, NodeStatus, Phase};
 use crate::fsm::{self, Applied, Command, Entry, Outcome, State};
-use crate::id::{AllocId, NodeId};
+use crate::id::{AllocId, NodeId, Revision};
 use crate::limits;
 use crate::scheduler::place::Placer;
 use crate::spec::model::{ServiceSpec, UpdateOrder};
@@ -26,6 +26,9 @@ impl World {
                     Action::Stop { allocation } => {
                         self.check_stop(before, allocation);
                         self.check_departure(before, allocation);
+                    }
+                    Action::Finish { revision, status: DeployStatus::Succeeded, .. } => {
+                        self.check_finish(before, *revision);
                     }
                     Action::Drain { allocation } => {
                         self.check_removal(before, allocation);
@@ -50,6 +53,36 @@ impl World {
         self.check_seats();
         self.check_capacity();
         self.check_progress(before);
+    }
+
+    /// What has succeeded leads no traffic to anything else; that may still be about to end.
+    fn check_finish(&mut self, before: &State, revision: Revision) {
+        let Some(deployment) = before.deployments.get(&revision) else { return };
+        let Some(app) = before.apps.get(&deployment.app) else { return };
+        let mut wrong = None;
+        for name in deployment.touched.iter() {
+            let Some(service) = app.services.get(name) else { continue };
+            let stored = service.target.as_ref().and_then(|hash| before.spec(hash));
+            let live = before.allocations_of(name).filter(|a| a.is_live());
+            for one in live.filter(|a| a.desired != Desired::Stop) {
+                let run = before.spec(&one.spec).map(|other| &other.run);
+                let is_current = run == stored.map(|stored| &stored.run)
+                    && one.generation == service.generation
+                    && one.desired == Desired::Run;
+                if is_current {
+                    continue;
+                }
+                let late = one.course.ends_since.is_some_and(|since| {
+                    self.state.time >= before.due(since, before.end_bound(one))
+                });
+                if !late {
+                    wrong = Some(format!("r{revision} is done while traffic leads to {}", one.id));
+                }
+            }
+        }
+        if let Some(what) = wrong {
+            self.fail(what);
+        }
     }
 
     pub(super) fn fail(&mut self, what: String) {

@@ -11,6 +11,7 @@ use crate::fsm::command::Deploy;
 use crate::fsm::model::{Allocation, DeployKind, DeployStatus, WorkloadSpec};
 use crate::id::{AppName, NodeId, WorkloadName};
 use crate::spec::model::{ServiceSpec, UpdateOrder};
+use crate::units::Millis;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Seeds of each scene.
@@ -34,13 +35,17 @@ impl World {
     }
 
     pub(super) fn up_with(&mut self, spec: ServiceSpec) {
+        self.up_with_tasks(spec, BTreeMap::new());
+    }
+
+    fn up_with_tasks(&mut self, spec: ServiceSpec, tasks: BTreeMap<WorkloadName, WorkloadSpec>) {
         let services = BTreeMap::from([(name(), WorkloadSpec::Service(spec))]);
         self.commit(Command::Deploy(Deploy {
             app: AppName::from("app0"),
             kind: DeployKind::Up,
             base: None,
             services,
-            tasks: BTreeMap::new(),
+            tasks,
             file: String::new(),
             replace: true,
             plan: None,
@@ -247,7 +252,40 @@ fn a_silence_of_the_cluster_counts_for_no_deadline() {
     assert!(found.is_some(), "nobody notices that it counts");
 }
 
-/// After a drain and its end a restart spreads a service as a first deployment would.
+/// A node goes while a rollout waits for its task: what it had is placed elsewhere, in the version
+/// that last succeeded. The world's own rules say whether it was.
+fn held(seed: u64) -> Option<String> {
+    let mut world = World::quiet(seed, 3 + seed % 3);
+    let replicas = u32::try_from(world.dice.between(2, 6)).unwrap_or(2);
+    let order = world.some_order();
+    world.up("good", replicas, order);
+    world.until(60_000);
+    let (task, mut first) = (WorkloadName::from("m0"), world.random_task());
+    first.run.image = "endless".to_owned();
+    (first.timeout, first.schedule) = (Millis::secs(60), None);
+    let mut spec = world.random_service();
+    spec.run.image = "good:next".to_owned();
+    (spec.replicas, spec.update.order) = (replicas, order);
+    spec.before_deploy.push(task.clone());
+    world.up_with_tasks(spec, BTreeMap::from([(task, WorkloadSpec::Task(first))]));
+    let nodes: Vec<NodeId> = world.nodes.keys().copied().collect();
+    let which = usize::try_from(world.dice.below(nodes.len() as u64)).unwrap_or(0);
+    world.lose(nodes[which]);
+    // Its end is looked at, too.
+    world.until(world.now + 90_000);
+    world.told(seed, true, "")
+}
+
+#[test]
+fn what_a_waiting_rollout_loses_is_replaced() {
+    if let Some(why) = first_failure(0, SEEDS, None, held) {
+        panic!("{why}");
+    }
+    let found = first_failure(0, SEEDS, Some(Bug::HoldNothing), held);
+    assert!(found.is_some(), "nobody notices that it isn't");
+}
+
+/// After a drain and its end a restart or an update spreads a service as a first deployment would.
 fn spread(seed: u64) -> Option<String> {
     let mut world = World::quiet(seed, 3);
     let replicas = u32::try_from(world.dice.between(2, 7)).unwrap_or(2);
@@ -263,6 +301,12 @@ fn spread(seed: u64) -> Option<String> {
         world.until(250_000 + n * 150_000);
         counts.push(world.counts());
     }
+    world.commit(Command::Drain { node: NodeId(2), deadline: None });
+    world.until(850_000);
+    world.commit(Command::Undrain { node: NodeId(2) });
+    world.up("good", replicas, order);
+    world.until(1_000_000);
+    counts.push(world.counts());
     let is_even = |counts: &Vec<usize>| {
         let (most, least) = (counts.iter().max(), counts.iter().min());
         most.zip(least).is_some_and(|(most, least)| most - least <= 1)
@@ -272,7 +316,7 @@ fn spread(seed: u64) -> Option<String> {
 }
 
 #[test]
-fn a_restart_spreads_as_a_deployment_does() {
+fn a_restart_or_an_update_spreads_as_a_deployment_does() {
     if let Some(why) = first_failure(0, SEEDS / 3, None, spread) {
         panic!("{why}");
     }

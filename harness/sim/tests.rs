@@ -93,7 +93,6 @@ fn a_seed_replays_identically() {
     take_stale_steps = { Bug::TakeStaleSteps },
     release_early = { Bug::ReleaseEarly },
     roll_before_tasks = { Bug::RollBeforeTasks },
-    hold_nothing = { Bug::HoldNothing },
     drain_at_once = { Bug::DrainAtOnce },
     depart_at_once = { Bug::DepartAtOnce },
 )]

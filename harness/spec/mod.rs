@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 mod dice;
 mod generated;
+mod hints;
 mod hostile;
 mod printer;
 

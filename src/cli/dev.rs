@@ -319,7 +319,7 @@ impl Dev<'_> {
         // Another file than last time is usual here.
         let options = DeployOptions { replace: true, images, plan: None, idempotency_key: key };
         let time = self.args.timeout.map(|timeout| timeout.0);
-        up::deploy(self.context, &self.client, file, &spec, &options, time).await?;
+        up::deploy(self.context, &self.client, file, &spec, &options, (time, false)).await?;
         self.addresses(&spec).await
     }
 

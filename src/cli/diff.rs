@@ -13,10 +13,10 @@ use argh::{ArgsInfo, FromArgs};
 #[argh(subcommand, name = "diff", help_triggers("-h", "--help"), example = "mill diff r7 r8")]
 pub struct DiffArgs {
     /// a revision, such as r7
-    #[argh(positional)]
+    #[argh(positional, arg_name = "rev")]
     pub from: String,
     /// the one that it is compared with; default the newest of its app
-    #[argh(positional)]
+    #[argh(positional, arg_name = "rev")]
     pub to: Option<String>,
 }
 

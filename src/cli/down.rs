@@ -5,6 +5,7 @@ use super::client::{Client, ClientError, Resuming};
 use super::file::MillFile;
 use super::follow::story::Change;
 use super::follow::{Before, Follow, tasks};
+use super::ps::is_ending;
 use super::{Context, error::CliError};
 use crate::api::wire::{ErrorCode, ErrorDocument, ErrorView, RunView, ServiceView};
 use crate::limits;
@@ -141,7 +142,8 @@ impl Down<'_> {
         for app in apps {
             self.app(app, None).await?;
         }
-        self.runs_over(|_| true).await
+        self.runs_over(|_| true).await?;
+        if self.detach { Ok(()) } else { ends_over(self.client).await }
     }
 
     async fn app(&self, app: &str, cluster: Option<&str>) -> Result<(), CliError> {
@@ -176,7 +178,8 @@ impl Down<'_> {
         if self.detach {
             return accepted(self.context, revision);
         }
-        follow(self.context, self.client, &self.before, (app, revision), all, self.time).await
+        let until = (self.time, false);
+        follow(self.context, self.client, &self.before, (app, revision), all, until).await
     }
 
     async fn runs_over(&self, concerns: impl Fn(&RunView) -> bool) -> Result<(), CliError> {
@@ -226,13 +229,25 @@ pub(super) async fn runs_over(
     tokio::time::timeout(limits::RUNS_OVER, wait).await.unwrap_or_else(|_| Err(late()))
 }
 
+/// Waits until no replica is about to end: also what an earlier revision took away.
+pub(super) async fn ends_over(client: &Client) -> Result<(), CliError> {
+    let wait = async {
+        while client.allocations().await?.iter().any(is_ending) {
+            tokio::time::sleep(limits::FOLLOW_INTERVAL).await;
+        }
+        Ok(())
+    };
+    let late = || CliError::failed("A replica did not end in time. Look: mill ps");
+    tokio::time::timeout(limits::RUNS_OVER, wait).await.unwrap_or_else(|_| Err(late()))
+}
+
 async fn follow(
     context: &Context,
     client: &Client,
     before: &Before,
     (app, revision): (&str, u64),
     changes: Vec<Change>,
-    time: Option<Millis>,
+    (time, wait_stopped): (Option<Millis>, bool),
 ) -> Result<(), CliError> {
     let follow = Follow {
         context,
@@ -241,6 +256,8 @@ async fn follow(
         revision: Some(revision),
         before: before.revision(app),
         story: before.story(context, app, changes),
+        wait_stopped,
+        is_done: false,
     };
     let events = Resuming::new(client, Client::deployment_events(revision), true);
     follow.run(events, time).await
@@ -255,8 +272,8 @@ pub(super) async fn follow_scaled(
     client: &Client,
     before: &Before,
     (service, replicas, revision): (&ServiceView, u32, u64),
-    time: Option<Millis>,
+    until: (Option<Millis>, bool),
 ) -> Result<(), CliError> {
     let changes = vec![Change::scaled(service, replicas)];
-    follow(context, client, before, (&service.app, revision), changes, time).await
+    follow(context, client, before, (&service.app, revision), changes, until).await
 }

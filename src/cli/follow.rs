@@ -9,11 +9,14 @@ pub mod tasks;
 
 use super::Context;
 use super::client::sse::Event;
-use super::client::{Client, Resuming};
+use super::client::{Client, Resuming, patiently};
 use super::error::{CliError, FAILED};
+use super::ps;
 use crate::api::wire::{
-    AcceptedEvent, DeploymentStatus, DoneEvent, FailedEvent, ProgressEvent, ServiceView, StatusView,
+    AcceptedEvent, AllocationView, DeploymentStatus, DoneEvent, FailedEvent, ProgressEvent,
+    ServiceView, StatusView,
 };
+use crate::limits;
 use crate::units::Millis;
 use live::Live;
 use serde_json::Value;
@@ -105,6 +108,10 @@ pub struct Follow<'a> {
     pub before: Option<u64>,
     /// How to tell it.
     pub story: Story,
+    /// Go on until what it replaces has ended, too.
+    pub wait_stopped: bool,
+    /// It has succeeded.
+    pub is_done: bool,
 }
 
 impl Follow<'_> {
@@ -119,6 +126,9 @@ impl Follow<'_> {
             Err(_) => {
                 self.context.farewell(None);
                 let message = match self.revision {
+                    Some(r) if self.is_done => {
+                        format!("Gave up after {time}; r{r} is done, what it replaces still stops")
+                    }
                     Some(r) => {
                         format!(
                             "Gave up after {time}; r{r} goes on. Follow it: mill up --attach r{r}"
@@ -136,7 +146,7 @@ impl Follow<'_> {
         if let Some(revision) = self.revision {
             self.begin(&live, revision)?;
         }
-        while let Some(event) = events.next().await? {
+        while let Some(event) = self.next(&mut events, &mut live).await? {
             if self.context.ui.json {
                 self.context.ui.json_line(&labelled(&event))?;
             }
@@ -161,7 +171,8 @@ impl Follow<'_> {
                 }
                 "done" => {
                     live.clear();
-                    return self.done(&event.decode()?).await;
+                    self.done(&event.decode()?).await?;
+                    return self.ends(&mut live).await;
                 }
                 "failed" => {
                     live.clear();
@@ -171,6 +182,55 @@ impl Follow<'_> {
             }
         }
         Err(CliError::failed("The daemon ended the stream before the deployment's end"))
+    }
+
+    /// The next event. While none comes, it is said what is about to end: that is waited for.
+    async fn next(
+        &mut self,
+        events: &mut Resuming<'_>,
+        live: &mut Live,
+    ) -> Result<Option<Event>, CliError> {
+        let next = events.next();
+        tokio::pin!(next);
+        loop {
+            tokio::select! {
+                event = &mut next => return Ok(event?),
+                () = tokio::time::sleep(limits::FOLLOW_QUIET) => {
+                    // What can't be asked right now is no loss.
+                    if let Ok(all) = self.client.allocations().await && !self.is_told() {
+                        self.tell_ends(&all, live)?;
+                    }
+                }
+            }
+        }
+    }
+
+    fn tell_ends(&mut self, all: &[AllocationView], live: &mut Live) -> Result<(), CliError> {
+        if self.context.ui.json || self.revision.is_none() {
+            return Ok(());
+        }
+        for (id, line, is_new) in self.story.ends(all) {
+            if self.context.ui.live {
+                live.doing(&id, Some(line), &[]);
+            } else if is_new {
+                live.line(&line)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until what was replaced has ended, if that is asked for.
+    async fn ends(&mut self, live: &mut Live) -> Result<(), CliError> {
+        while self.wait_stopped {
+            let all = patiently(async || self.client.allocations().await).await?;
+            if !all.iter().any(|one| self.story.is_ending(one)) {
+                live.clear();
+                return Ok(());
+            }
+            self.tell_ends(&all, live)?;
+            tokio::time::sleep(limits::FOLLOW_INTERVAL).await;
+        }
+        Ok(())
     }
 
     fn begin(&mut self, live: &Live, revision: u64) -> Result<(), CliError> {
@@ -197,6 +257,7 @@ impl Follow<'_> {
 
     async fn done(&mut self, event: &DoneEvent) -> Result<(), CliError> {
         self.context.farewell(None);
+        self.is_done = true;
         if self.context.ui.json {
             return Ok(());
         }
@@ -206,11 +267,19 @@ impl Follow<'_> {
                 format!("Nothing to do: r{} runs, {healthy}/{desired} healthy", event.revision);
             return self.context.ui.print(&text);
         }
-        self.context.ui.print(&self.story.done(event, (healthy, desired)))
+        let all = self.client.allocations().await.unwrap_or_default();
+        let own = all.iter().filter(|one| self.story.is_ending(one));
+        let text = self.story.done(event, (healthy, desired)) + &ps::still_stopping(own);
+        self.context.ui.print(&text)
     }
 
     async fn failed(&mut self, event: &FailedEvent) -> Result<(), CliError> {
         self.context.farewell(None);
+        if self.is_old(event.revision) {
+            // What failed and left nothing is all that there was.
+            let text = format!("Nothing of {} runs: nothing to do", self.app);
+            return if self.context.ui.json { Ok(()) } else { self.context.ui.print(&text) };
+        }
         if self.context.ui.json {
             let message = match event.status {
                 DeploymentStatus::Superseded | DeploymentStatus::Aborted => {

@@ -35,7 +35,7 @@ pub struct LogsArgs {
     /// times in UTC instead of this machine's zone
     #[argh(switch)]
     pub utc: bool,
-    /// of the attempt before the last restart
+    /// of the last attempt that has ended; of a task its last run
     #[argh(switch, short = 'p')]
     pub previous: bool,
     /// of everything

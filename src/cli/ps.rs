@@ -6,6 +6,7 @@ use super::ui::{BAD, CHANGE, GOOD, Ui};
 use super::{Context, error::CliError};
 use crate::api::wire::{
     AllocationHealth, AllocationStatus, AllocationView, ExitReason, ServiceView, WaitingView,
+    WorkloadKind,
 };
 use crate::units::Timestamp;
 use anstyle::Style;
@@ -157,6 +158,19 @@ fn named(all: &[AllocationView], name: &str) -> Result<Vec<String>, CliError> {
             let message = format!("{name:?} begins several ids: {}", several.join(", "));
             Err(CliError::failed(message))
         }
+    }
+}
+
+/// Whether it was asked to end, gets no traffic any more, and hasn't ended yet.
+pub fn is_ending(one: &AllocationView) -> bool {
+    one.kind == WorkloadKind::Service && one.status == AllocationStatus::Stopping
+}
+
+/// How many are about to end, behind what is done: `, 2 still stopping`.
+pub fn still_stopping<'a>(all: impl Iterator<Item = &'a AllocationView>) -> String {
+    match all.filter(|one| is_ending(one)).count() {
+        0 => String::new(),
+        count => format!(", {count} still stopping"),
     }
 }
 

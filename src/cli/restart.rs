@@ -2,8 +2,9 @@
 
 use super::args::DurationArg;
 use super::client::{Client, ClientError, patiently};
+use super::ps::{is_ending, still_stopping};
 use super::table;
-use super::ui::GOOD;
+use super::ui::{CHANGE, GOOD};
 use super::up::fresh_key;
 use super::{Context, error::CliError};
 use crate::api::wire::{AllocationHealth, AllocationStatus, AllocationView, ServiceView};
@@ -23,11 +24,15 @@ pub struct RestartArgs {
     /// follow at most that long
     #[argh(option)]
     pub timeout: Option<DurationArg>,
+    /// return only when the old replicas of the service have ended, too
+    #[argh(switch)]
+    pub wait_stopped: bool,
 }
 
 pub(super) async fn run(args: RestartArgs, context: &Context) -> Result<(), CliError> {
     let client = context.client()?;
-    let restart = Restart { context, client: &client, since: Instant::now() };
+    let wait_stopped = args.wait_stopped;
+    let restart = Restart { context, client: &client, since: Instant::now(), wait_stopped };
     let Some(timeout) = args.timeout else { return restart.run(&args.name).await };
     let run = tokio::time::timeout(timeout.0.duration(), restart.run(&args.name));
     let text = || format!("Gave up after {}; the restart of {} goes on", timeout.0, args.name);
@@ -38,6 +43,7 @@ struct Restart<'a> {
     context: &'a Context,
     client: &'a Client,
     since: Instant,
+    wait_stopped: bool,
 }
 
 impl Restart<'_> {
@@ -53,19 +59,26 @@ impl Restart<'_> {
         let old: BTreeSet<String> = before.allocations.iter().map(|one| one.id.clone()).collect();
         let (client, name, key) = (self.client, &before.name, fresh_key());
         patiently(async || client.restart_service(name, &key).await).await?;
-        let mut told = BTreeSet::new();
+        let (mut told, mut news) = (BTreeSet::new(), Instant::now());
         loop {
             let now = patiently(async || client.service(name).await).await?;
+            let is_quiet = news.elapsed() >= limits::FOLLOW_QUIET;
             for one in &now.allocations {
-                let new = !old.contains(&one.id);
-                if new && is_well(one) && told.insert(one.id.clone()) {
+                let is_news = match old.contains(&one.id) {
+                    true => is_quiet && is_ending(one),
+                    false => is_well(one),
+                };
+                if is_news && told.insert(one.id.clone()) {
                     self.tell(one)?;
+                    news = Instant::now();
                 }
             }
-            if is_replaced(&now, &old) {
+            if is_replaced(&now, &old, self.wait_stopped) {
                 let text = format!("✓ {} restarted", now.name);
                 let (healthy, desired) = (now.replicas.healthy, now.replicas.desired);
-                return self.end(&text, &format!(", {healthy}/{desired} healthy"), json!(now));
+                let ends = still_stopping(now.allocations.iter());
+                let rest = format!(", {healthy}/{desired} healthy{ends}");
+                return self.end(&text, &rest, json!(now));
             }
             tokio::time::sleep(limits::FOLLOW_INTERVAL).await;
         }
@@ -95,7 +108,11 @@ impl Restart<'_> {
         if ui.json {
             return Ok(());
         }
-        ui.print(&format!("{}  {}  {}", one.id, one.node, ui.paint(GOOD, &one.health.to_string())))
+        let (style, what) = match is_ending(one) {
+            true => (CHANGE, one.status.to_string()),
+            false => (GOOD, one.health.to_string()),
+        };
+        ui.print(&format!("{}  {}  {}", one.id, one.node, ui.paint(style, &what)))
     }
 
     fn end(&self, text: &str, rest: &str, json: serde_json::Value) -> Result<(), CliError> {
@@ -112,11 +129,12 @@ fn is_well(one: &AllocationView) -> bool {
     one.status == AllocationStatus::Running && one.health == AllocationHealth::Healthy
 }
 
-/// None of the old ones runs, and as many new ones as wanted work.
-fn is_replaced(now: &ServiceView, old: &BTreeSet<String>) -> bool {
+/// As many new ones as wanted work, and no old one gets traffic, or even runs.
+fn is_replaced(now: &ServiceView, old: &BTreeSet<String>, wait_stopped: bool) -> bool {
     let live = || now.allocations.iter().filter(|one| !one.status.is_ended());
     let well = live().filter(|one| is_well(one)).count();
-    live().all(|one| !old.contains(&one.id)) && well >= now.replicas.desired as usize
+    let may_be = |one: &AllocationView| !old.contains(&one.id) || is_ending(one) && !wait_stopped;
+    live().all(may_be) && well >= now.replicas.desired as usize
 }
 
 #[cfg(test)]
@@ -126,14 +144,17 @@ mod tests {
     use crate::cli::status::tests::service;
 
     #[test]
-    fn a_service_is_restarted_when_no_old_replica_runs() {
+    fn a_service_is_restarted_when_no_old_replica_gets_traffic() {
         let old: BTreeSet<String> = ["web-0-aaaa".to_owned()].into();
         let mut now = service("web", 1, 1);
         now.allocations = vec![allocation("web-0-aaaa", "web"), allocation("web-0-bbbb", "web")];
-        assert!(!is_replaced(&now, &old), "the old one still runs");
+        assert!(!is_replaced(&now, &old, false), "the old one still gets traffic");
+        now.allocations[0].status = AllocationStatus::Stopping;
+        assert!(is_replaced(&now, &old, false));
+        assert!(!is_replaced(&now, &old, true), "its end is waited for");
         now.allocations[0].status = AllocationStatus::Stopped;
-        assert!(is_replaced(&now, &old));
+        assert!(is_replaced(&now, &old, true));
         now.allocations[1].health = AllocationHealth::Checking;
-        assert!(!is_replaced(&now, &old), "the new one is not healthy yet");
+        assert!(!is_replaced(&now, &old, false), "the new one is not healthy yet");
     }
 }

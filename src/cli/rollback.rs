@@ -26,6 +26,9 @@ pub struct RollbackArgs {
     /// follow at most that long; the deployment goes on
     #[argh(option)]
     pub timeout: Option<DurationArg>,
+    /// return only when what is replaced has ended, too
+    #[argh(switch)]
+    pub wait_stopped: bool,
 }
 
 pub(super) async fn run(args: RollbackArgs, context: &Context) -> Result<(), CliError> {
@@ -56,6 +59,8 @@ pub(super) async fn run(args: RollbackArgs, context: &Context) -> Result<(), Cli
         before: before.revision(&app),
         story: before.story(context, &app, changes),
         app,
+        wait_stopped: args.wait_stopped,
+        is_done: false,
     };
     let events = Resuming::new(&client, Client::deployment_events(revision), true);
     follow.run(events, args.timeout.map(|timeout| timeout.0)).await

@@ -19,6 +19,9 @@ pub struct ScaleArgs {
     /// follow at most that long
     #[argh(option)]
     pub timeout: Option<DurationArg>,
+    /// return only when what goes has ended, too
+    #[argh(switch)]
+    pub wait_stopped: bool,
 }
 
 pub(super) async fn run(args: ScaleArgs, context: &Context) -> Result<(), CliError> {
@@ -32,6 +35,6 @@ pub(super) async fn run(args: ScaleArgs, context: &Context) -> Result<(), CliErr
         let text = format!("r{revision} accepted. Follow it: mill up --attach r{revision}");
         return context.ui.print(&text);
     };
-    let time = args.timeout.map(|timeout| timeout.0);
-    follow_scaled(context, &client, &before, (service, args.replicas, revision), time).await
+    let until = (args.timeout.map(|timeout| timeout.0), args.wait_stopped);
+    follow_scaled(context, &client, &before, (service, args.replicas, revision), until).await
 }

@@ -51,6 +51,9 @@ pub struct UpArgs {
     /// follow at most that long, such as 5m; the deployment goes on
     #[argh(option)]
     pub timeout: Option<DurationArg>,
+    /// return only when what is replaced has ended, too
+    #[argh(switch)]
+    pub wait_stopped: bool,
 }
 
 /// How often a deploy is sent again when the connection broke before it was accepted.
@@ -66,7 +69,7 @@ pub(super) async fn run(args: UpArgs, context: &Context) -> Result<(), CliError>
         return Err(CliError::usage("--app goes with --promote or --abort", hint));
     }
     if let Some(revision) = &args.attach {
-        return attach(revision, time, context).await;
+        return attach(revision, (time, args.wait_stopped), context).await;
     }
     let given = either(args.path.as_deref(), args.file.as_deref())?;
     let file = MillFile::open(context, given)?.complete()?;
@@ -80,7 +83,7 @@ pub(super) async fn run(args: UpArgs, context: &Context) -> Result<(), CliError>
         let accepted = accepted.map_err(|error| placed(error, &file))?;
         return super::down::accepted(context, accepted.revision);
     }
-    deploy(context, &client, &file, &spec, &options, time).await
+    deploy(context, &client, &file, &spec, &options, (time, args.wait_stopped)).await
 }
 
 /// A key that no other deploy has.
@@ -88,7 +91,7 @@ pub(super) fn fresh_key() -> String {
     format!("{:032x}", rand::random::<u128>())
 }
 
-/// Deploys and follows.
+/// Deploys and follows, for at most that long, and perhaps until what it replaces has ended.
 ///
 /// # Errors
 /// The file or the deployment is refused, or the deployment fails.
@@ -98,7 +101,7 @@ pub(super) async fn deploy(
     file: &MillFile,
     spec: &Spec,
     options: &DeployOptions,
-    time: Option<Millis>,
+    (time, wait_stopped): (Option<Millis>, bool),
 ) -> Result<(), CliError> {
     let before = Before::look(client).await?;
     let app = spec.app.to_string();
@@ -116,6 +119,8 @@ pub(super) async fn deploy(
         before: before.revision(&app),
         story: before.story(context, &app, changes),
         app,
+        wait_stopped,
+        is_done: false,
     };
     follow.run(Resuming::going_on(client, path, events), time).await
 }
@@ -143,11 +148,19 @@ async fn begin(
     }
 }
 
-async fn attach(revision: &str, time: Option<Millis>, context: &Context) -> Result<(), CliError> {
-    follow(super::show::parse_revision(revision)?, time, context).await
+async fn attach(
+    revision: &str,
+    until: (Option<Millis>, bool),
+    context: &Context,
+) -> Result<(), CliError> {
+    follow(super::show::parse_revision(revision)?, until, context).await
 }
 
-async fn follow(revision: u64, time: Option<Millis>, context: &Context) -> Result<(), CliError> {
+async fn follow(
+    revision: u64,
+    (time, wait_stopped): (Option<Millis>, bool),
+    context: &Context,
+) -> Result<(), CliError> {
     let client = context.client()?;
     let before = Before::look(&client).await?;
     let deployment = client.deployment(revision).await?;
@@ -159,6 +172,8 @@ async fn follow(revision: u64, time: Option<Millis>, context: &Context) -> Resul
         before: None,
         story: before.story(context, &app, vec![]),
         app,
+        wait_stopped,
+        is_done: false,
     };
     let path = Client::deployment_events(revision);
     follow.run(Resuming::new(&client, path, true), time).await

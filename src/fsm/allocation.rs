@@ -7,6 +7,8 @@ use super::model::{
 };
 use super::{Rejection, Reserved, State, Touched};
 use crate::id::{AllocId, AppName};
+use crate::limits;
+use crate::units::Millis;
 use std::sync::Arc;
 
 impl State {
@@ -97,6 +99,15 @@ impl State {
         new.desired = to;
         self.put_allocation(new, touched);
         Ok(())
+    }
+
+    /// How long what is asked to end may take: out of the traffic, its grace, and more.
+    #[must_use]
+    pub fn end_bound(&self, allocation: &Allocation) -> Millis {
+        let stored = self.spec(&allocation.spec);
+        let grace = stored.map(|stored| stored.spec.stop().grace).unwrap_or_default();
+        let drain = limits::SETTLE_DEADLINE + limits::DRAIN_DELAY + limits::END_PATIENCE;
+        Millis(grace.0.saturating_add(Millis::from(drain).0))
     }
 
     /// Takes over what a node saw of an allocation. What lies in the past is ignored.

@@ -108,6 +108,9 @@ pub struct State {
     /// Persistent volumes.
     #[serde(default, skip_serializing_if = "OrdMap::is_empty")]
     pub volumes: volumes::Volumes,
+    /// Where new ones are made; absent: on the nodes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provider: Option<Arc<volumes::Provider>>,
     /// Certificates of hosts, sealed.
     #[serde(default, skip_serializing_if = "certificates::Certificates::is_empty")]
     pub certificates: certificates::Certificates,

@@ -64,3 +64,8 @@ pub const TOKENS_MAX: usize = 1_000;
 const _: () = assert!(FILE_MAX < API_DRAIN_MAX && API_JSON_MAX < API_DRAIN_MAX);
 const _: () = assert!(SSE_COMMENT.as_secs() < API_STALL.as_secs());
 const _: () = assert!(API_SHUTDOWN.as_secs() < CHILD_STOP.as_secs());
+
+/// The largest number in a request: every client can write it exactly.
+pub const NUMBER_MAX: u64 = (1 << 53) - 1;
+/// How long a token may be good, in seconds.
+pub const TOKEN_TTL_MAX: u64 = 100 * 366 * 86_400;

@@ -138,8 +138,10 @@ struct Context<'a> {
 /// Where a service stands against its target.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct RolloutStatus {
-    /// All is as asked and nothing else runs.
+    /// All is as asked, and no traffic leads to anything else.
     converged: bool,
+    /// Something that was asked to end hasn't yet.
+    lingers: bool,
     /// Nothing fits: each node's refusal, for people.
     unplaced: Option<String>,
     /// What fits nowhere will, once what the deployment removes has gone.

@@ -98,8 +98,14 @@ impl<'o> Line<'o> {
         if let Some((name, entry)) = property
             && field == "variable"
         {
-            let whole = ctx.source.slice(Span::new(name.span.start, entry.value.span.end));
-            let hint = format!("quote it: {}", slips::quoted(whole));
+            let first = entries.first().map_or(name.span, |first| match first.name {
+                Some(name) => name.span,
+                None => first.value.span,
+            });
+            let last = entries.last().map_or(entry.value.span, |last| last.value.span);
+            let whole = ctx.source.slice(Span::new(first.start, last.end)).replace('"', "");
+            let variable = ctx.source.slice(node.name.span);
+            let hint = format!("quote the whole: {variable} {}", slips::quoted(&whole));
             ctx.error(scope, name.span, "env: a variable takes no properties", Some(hint));
             return None;
         }
@@ -182,8 +188,10 @@ impl<'o> Line<'o> {
             let next = ctx.source.slice(self.values[most].span).to_owned();
             let hint = if fields::SERVICE.contains(&next.as_str()) {
                 format!("a new line is missing before {next}")
-            } else if matches!(field, "schedule" | "image" | "timeout" | "memory" | "user") {
+            } else if matches!(field, "schedule" | "timeout" | "memory") {
                 let whole = ctx.source.slice(Span::new(first, last)).replace('"', "");
+                // A unit stands at its number.
+                let whole = if field == "schedule" { whole } else { whole.replace(' ', "") };
                 format!("quote the whole: {field} {}", slips::quoted(&whole))
             } else {
                 format!("write {example}")

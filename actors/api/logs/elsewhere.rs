@@ -265,7 +265,7 @@ impl Reading {
     /// What is asked for: what has been seen comes again in part, since the lines of several
     /// allocations are not in one order.
     fn path(&self) -> String {
-        let Query { tail, since, follow, previous, ref grep } = self.of.query;
+        let Query { tail, since, follow, previous, ref grep, .. } = self.of.query;
         let mut path = format!("/v1/logs?follow={follow}&previous={previous}{}", self.of.scope);
         let last = self.last.values().max();
         let again = last.map(|last| {

@@ -13,8 +13,8 @@ use crate::actors::root::View;
 use crate::api::views;
 use crate::api::wire::{AccessView, LogLineView, LogStream};
 use crate::fsm::State;
-use crate::fsm::model::Role;
-use crate::id::{AllocId, NodeId};
+use crate::fsm::model::{Allocation, AllocationStatus, Phase, Role};
+use crate::id::{AllocId, Attempt, NodeId};
 use crate::limits;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -93,8 +93,14 @@ impl Following {
     pub(super) fn open_new(&mut self, view: &View, query: &Query) -> io::Result<Vec<Lines>> {
         let mut opened = Vec::new();
         for allocation in view.state.allocations_on(view.node) {
-            if self.scope.holds(allocation) && self.known.insert(allocation.id.clone()) {
-                opened.push(self.source.read(&allocation.id, query.clone())?);
+            let wanted = match query.previous {
+                true => self.scope.holds_previous(&view.state, allocation),
+                false => self.scope.holds(allocation),
+            };
+            if wanted && self.known.insert(allocation.id.clone()) {
+                let current = query.previous.then(|| current_attempt(allocation));
+                let query = Query { current, ..query.clone() };
+                opened.push(self.source.read(&allocation.id, query)?);
             }
         }
         for log in self.scope.access_logs(&view.state) {
@@ -258,6 +264,13 @@ impl Following {
         let data = if matches!(self.scope, Scope::Requests(_)) { request(data) } else { data };
         feed.send(None, &id, &data).await
     }
+}
+
+/// The attempt that runs or is the next to.
+fn current_attempt(allocation: &Allocation) -> Attempt {
+    let AllocationStatus { attempt, phase, .. } = allocation.observed;
+    let is_over = phase == Phase::Backoff || phase.is_terminal();
+    if is_over { Attempt(attempt.0.saturating_add(1)) } else { attempt }
 }
 
 /// What is said of a node whose lines can't be had.

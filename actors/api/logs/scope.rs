@@ -89,6 +89,23 @@ impl Scope {
         }
     }
 
+    /// The same, of what ran before: of a service each replica's last attempt that has ended, of a
+    /// task the last run. What ended before those has a name of its own.
+    pub(super) fn holds_previous(&self, state: &State, allocation: &Allocation) -> bool {
+        if let Self::Named { allocations, .. } = self
+            && allocations.contains(&allocation.id)
+        {
+            return true;
+        }
+        let of_task = state.derived.runs.get(&allocation.workload);
+        let last = of_task.and_then(|of| of.ended.get_max()).map(|(_, id)| id);
+        let had_attempts = match allocation.replica() {
+            Some(_) => allocation.is_live(),
+            None => last == Some(&allocation.id),
+        };
+        self.holds(allocation) && had_attempts
+    }
+
     /// Nothing of it will ever write a line again.
     pub(super) fn is_over(&self, state: &State) -> bool {
         match self {

@@ -2,6 +2,7 @@
 //!
 //! Owns that the document accepts nothing that is refused for its form. Never reads a request.
 
+use crate::limits;
 use serde_json::{Map, Value, json};
 
 /// Names of nodes' labels, of variables, of secrets.
@@ -9,19 +10,30 @@ const LABEL: &str = "^[A-Za-z0-9._/]{1,63}$";
 const VARIABLE: &str = "^[A-LN-Z_][A-Z0-9_]{0,30}$";
 const SECRET: &str = "^[a-z0-9]+([.-][a-z0-9]+)*$";
 
+/// The longest time that a task may take, in seconds.
+const SPAN_MAX: f64 = 366.0 * 86_400.0;
+
 /// Puts it into the document.
 pub(super) fn refine(document: &mut Value) {
-    let refined: [(&str, fn(&Value) -> Value); 3] =
-        [("SpawnRequest", spawn), ("TokenRequest", token), ("SecretRequest", secret)];
+    let refined: [(&str, fn(&Value) -> Value); 6] = [
+        ("SpawnRequest", spawn),
+        ("TokenRequest", token),
+        ("SecretRequest", secret),
+        ("AcmeRequest", acme),
+        ("ScheduleRequest", schedule),
+        ("CertificateRequest", certificate),
+    ];
     for (name, schema) in refined {
         if let Some(found) = document.pointer_mut(&format!("/components/schemas/{name}")) {
             *found = schema(found);
         }
     }
-    let texts = json!({ "type": "string", "minLength": 1, "maxLength": 1000 });
+    let texts = json!({ "type": "string", "minLength": 1, "maxLength": limits::SECRET_MAX });
     let labels = json!({ "type": ["string", "null"], "pattern": "^[A-Za-z0-9._/-]{1,253}$" });
+    let mut secrets = names(SECRET, texts);
+    secrets["minProperties"] = 1.into();
     let maps = [
-        ("SecretsRequest/properties/secrets", names(SECRET, texts)),
+        ("SecretsRequest/properties/secrets", secrets),
         ("LabelsRequest/properties/labels", names(LABEL, labels)),
     ];
     for (place, schema) in maps {
@@ -52,8 +64,8 @@ fn part(of: &Value, needed: &[&str], others: &[&str]) -> Map<String, Value> {
     part
 }
 
-fn either(of: &Value, parts: [Map<String, Value>; 2]) -> Value {
-    json!({ "description": of["description"], "oneOf": parts })
+fn either<const N: usize>(of: &Value, parts: [Map<String, Value>; N]) -> Value {
+    json!({ "description": of["description"], "oneOf": parts.as_slice() })
 }
 
 fn set(part: &mut Map<String, Value>, field: &str, schema: Value) {
@@ -78,7 +90,7 @@ fn spawn(of: &Value) -> Value {
         json!({ "type": kind, "minimum": least, "maximum": most })
     };
     set(&mut image, "cpu", number(0.001, 1024.0));
-    set(&mut image, "timeout", number(1.0, 86_400.0));
+    set(&mut image, "timeout", number(1.0, SPAN_MAX));
     let memory =
         json!({ "type": ["integer", "null"], "minimum": 4_000_000, "maximum": 1u64 << 40 });
     set(&mut image, "memory", memory);
@@ -88,22 +100,84 @@ fn spawn(of: &Value) -> Value {
 /// Only a join token counts its uses.
 fn token(of: &Value) -> Value {
     let role = |roles: &[&str]| json!({ "type": "string", "enum": roles });
-    let number = || json!({ "type": ["integer", "null"], "minimum": 1, "maximum": 1_000_000 });
+    let number = |most: u64| {
+        let kind = ["integer", "null"];
+        json!({ "type": kind, "minimum": 1, "maximum": most })
+    };
     let mut join = part(of, &["role"], &["ttl", "uses"]);
     let mut other = part(of, &["role"], &["ttl"]);
     set(&mut join, "role", role(&["join"]));
-    set(&mut join, "uses", number());
+    set(&mut join, "uses", number(1_000_000));
     set(&mut other, "role", role(&["admin", "deploy", "read"]));
-    set(&mut join, "ttl", number());
-    set(&mut other, "ttl", number());
+    set(&mut join, "ttl", number(limits::TOKEN_TTL_MAX));
+    set(&mut other, "ttl", number(limits::TOKEN_TTL_MAX));
     either(of, [join, other])
 }
 
 /// A text, or bytes in base64.
 fn secret(of: &Value) -> Value {
-    let plain = part(of, &["value"], &[]);
+    let mut plain = part(of, &["value"], &["encoding"]);
+    set(&mut plain, "encoding", json!({ "type": "null" }));
     let mut coded = part(of, &["value", "encoding"], &[]);
     set(&mut coded, "value", json!({ "type": "string", "pattern": "^([A-Za-z0-9+/]{4})+$" }));
     set(&mut coded, "encoding", json!({ "type": "string", "enum": ["base64"] }));
     either(of, [plain, coded])
+}
+
+/// A directory, Let's Encrypt's for tries, or Let's Encrypt's own with somebody to write to.
+fn acme(of: &Value) -> Value {
+    let text = |pattern: &str| json!({ "type": "string", "pattern": pattern });
+    let perhaps = |pattern: &str| json!({ "type": ["string", "null"], "pattern": pattern });
+    let (email, eab) = ("^[a-z0-9]+@[a-z0-9.]+$", "^[a-z0-9]+:[A-Za-z0-9_-]+$");
+    let (nothing, never) =
+        (json!({ "type": "null" }), json!({ "type": "boolean", "enum": [false] }));
+    let base = |needed: &str| {
+        let all = ["directory", "staging", "email", "eab"];
+        let others: Vec<&str> = all.into_iter().filter(|name| *name != needed).collect();
+        let mut part = part(of, &[needed], &others);
+        for (name, schema) in [
+            ("directory", nothing.clone()),
+            ("staging", never.clone()),
+            ("email", perhaps(email)),
+            ("eab", perhaps(eab)),
+        ] {
+            set(&mut part, name, schema);
+        }
+        part
+    };
+    let (mut named, mut tries) = (base("directory"), base("staging"));
+    let (mut usual, mut account) = (base("email"), base("eab"));
+    set(&mut named, "directory", text("^https://[a-z0-9.]+/[a-z0-9/]*$"));
+    set(&mut tries, "staging", json!({ "type": "boolean", "enum": [true] }));
+    set(&mut usual, "email", text(email));
+    set(&mut account, "email", nothing.clone());
+    set(&mut account, "eab", text(eab));
+    either(of, [named, tries, usual, account])
+}
+
+/// Backups that can be taken.
+fn schedule(of: &Value) -> Value {
+    let mut whole = part(of, &["cron", "to", "keep", "recipients"], &[]);
+    let recipients = json!({
+        "type": "array",
+        "items": { "type": "string", "format": "age" },
+        "minItems": 1,
+        "maxItems": limits::BACKUP_RECIPIENTS,
+    });
+    let keep = json!({ "type": "integer", "minimum": 1, "maximum": limits::BACKUP_KEEP_MAX });
+    set(&mut whole, "cron", json!({ "type": "string", "format": "cron" }));
+    set(&mut whole, "to", json!({ "type": "string", "pattern": "^/[a-z0-9/]*$" }));
+    set(&mut whole, "keep", keep);
+    set(&mut whole, "recipients", recipients);
+    whole.insert("description".to_owned(), of["description"].clone());
+    Value::Object(whole)
+}
+
+/// A certificate with its key, in PEM.
+fn certificate(of: &Value) -> Value {
+    let mut whole = part(of, &["certificate", "key"], &[]);
+    set(&mut whole, "certificate", json!({ "type": "string", "format": "pem-certificate" }));
+    set(&mut whole, "key", json!({ "type": "string", "format": "pem-key" }));
+    whole.insert("description".to_owned(), of["description"].clone());
+    Value::Object(whole)
 }

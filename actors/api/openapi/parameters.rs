@@ -2,11 +2,13 @@
 //!
 //! Owns that one name means the same on every route. Never reads a request.
 
+use crate::limits::NUMBER_MAX;
 use utoipa::openapi::schema::{ArrayBuilder, KnownFormat, ObjectBuilder, SchemaFormat, Type};
 use utoipa::openapi::{RefOr, Required, Schema};
 
-/// The largest number that every client can write exactly.
-const EXACT: usize = 9_007_199_254_740_991;
+/// The host of a route.
+const HOST: &str = "^([*][.])?[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\
+                    ([.][a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*$";
 
 /// A part of the references that there can be: without hosts, digests and marks in names.
 const REFERENCE: &str = "^[a-z0-9]+(/[a-z0-9]+)*(:[a-z0-9]+)?$";
@@ -21,11 +23,15 @@ pub(super) fn schema(name: &str) -> RefOr<Schema> {
         "all" | "follow" | "force" | "previous" | "replace" | "tty" => {
             ObjectBuilder::new().schema_type(Type::Boolean).into()
         }
-        "before" | "from" | "limit" | "tail" => number(0, EXACT),
+        "before" | "from" | "limit" | "tail" => {
+            number(0, usize::try_from(NUMBER_MAX).unwrap_or(usize::MAX))
+        }
         "height" | "width" => number(0, 65_535),
         "port" => pattern("^([1-9][0-9]{0,3}|[1-5][0-9]{4}|[a-z]([a-z0-9-]{0,48}[a-z0-9])?)$"),
         "plan" => pattern("^[0-9a-f]{8}$"),
+        "recipient" => formatted("age"),
         "reference" => pattern(REFERENCE),
+        "to" => pattern("^r?[0-9]{1,15}$"),
         "since" => pattern("^[0-9]{1,6}(ms|s|m|h)?$"),
         "path" => pattern("^/[a-z0-9/]*$"),
         "image" => list(pattern("^[a-z0-9]([a-z0-9-]{0,48}[a-z0-9])?=[a-z0-9]+(:[a-z0-9]+)?$")),
@@ -45,7 +51,11 @@ pub(super) fn required(name: &str) -> Required {
 /// A part of a path.
 pub(super) fn in_path(name: &str) -> RefOr<Schema> {
     match name {
-        "revision" => pattern("^r?[0-9]{1,18}$"),
+        "revision" => pattern("^r?[0-9]{1,15}$"),
+        "host" => {
+            let host = ObjectBuilder::new().schema_type(Type::String);
+            host.pattern(Some(HOST)).max_length(Some(253)).into()
+        }
         "registry" => pattern("^[a-z0-9]+([.][a-z0-9]+)+(:[1-9][0-9]{0,3})?$"),
         "reference" => pattern(REFERENCE),
         _ => ObjectBuilder::new().schema_type(Type::String).min_length(Some(1)).into(),

@@ -285,14 +285,23 @@ impl Backwards {
     }
 }
 
-/// The attempts that a query is about: the newest on, or only the one before it.
+/// The attempts that a query is about: the newest on, or only the one before it, or before the
+/// current one where that is known.
 ///
 /// # Errors
 /// The directory can't be read.
-pub fn attempts(directory: &Path, previous: bool) -> io::Result<Option<Attempts>> {
+pub fn attempts(
+    directory: &Path,
+    previous: bool,
+    current: Option<Attempt>,
+) -> io::Result<Option<Attempts>> {
     let mut attempts: Vec<Attempt> =
         files::segments(directory)?.iter().map(|segment| segment.attempt).collect();
     attempts.dedup();
+    if let Some(current) = current.filter(|_| previous) {
+        let before = attempts.into_iter().rfind(|attempt| *attempt < current);
+        return Ok(before.map(Attempts::Only));
+    }
     Ok(match (previous, attempts.as_slice()) {
         (true, [.., one, _]) => Some(Attempts::Only(*one)),
         (true, _) => None,

@@ -7,7 +7,7 @@ use super::cursor::{self, Cursor};
 use super::files;
 use super::format::{Joined, LogTime, Stream};
 use super::watch::{Subscription, Watcher};
-use crate::id::AllocId;
+use crate::id::{AllocId, Attempt};
 use crate::limits;
 use std::collections::VecDeque;
 use std::fs;
@@ -68,6 +68,9 @@ pub struct Query {
     pub follow: bool,
     /// Of the attempt before the newest one; there is nothing to follow then.
     pub previous: bool,
+    /// The attempt that runs or is the next to: that before it is the previous one, though the
+    /// newer may not have written anything yet.
+    pub current: Option<Attempt>,
 }
 
 /// Reads the logs of a node. One for a process is enough.
@@ -293,7 +296,8 @@ impl Reading {
 
 /// Where a query begins; `None` if there is nothing to read.
 fn begin(directory: PathBuf, query: Query) -> io::Result<Option<Cursor>> {
-    let Some(attempts) = cursor::attempts(&directory, query.previous)? else { return Ok(None) };
+    let attempts = cursor::attempts(&directory, query.previous, query.current)?;
+    let Some(attempts) = attempts else { return Ok(None) };
     let mut cursor = Cursor::new(directory, attempts);
     // How far back so many lines with a text in them are, isn't known.
     if let Some(lines) = query.tail.filter(|_| query.grep.is_none()) {

@@ -10,7 +10,7 @@ use crate::limits;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 use std::time::Instant;
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 
 #[derive(Debug, Default)]
 struct Shared {
@@ -23,7 +23,9 @@ struct Shared {
 #[derive(Debug)]
 pub(super) struct Supervisor {
     shared: Arc<Shared>,
-    watch: JoinSet<()>,
+    watch: AbortHandle,
+    // Ends the watch when it is dropped.
+    _watches: JoinSet<()>,
 }
 
 impl Supervisor {
@@ -44,9 +46,9 @@ impl Supervisor {
         };
         let shared = Arc::new(Shared::default());
         shared.pid.store(process.pid, Ordering::Relaxed);
-        let mut watch = JoinSet::new();
-        watch.spawn(keep(config, Arc::clone(&shared), process));
-        Ok(Self { shared, watch })
+        let mut watches = JoinSet::new();
+        let watch = watches.spawn(keep(config, Arc::clone(&shared), process));
+        Ok(Self { shared, watch, _watches: watches })
     }
 
     pub fn pid(&self) -> Option<i32> {
@@ -58,8 +60,8 @@ impl Supervisor {
     }
 
     /// Ends the watch.
-    pub fn end(mut self) {
-        self.watch.abort_all();
+    pub fn end(&self) {
+        self.watch.abort();
     }
 }
 

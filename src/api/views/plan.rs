@@ -100,7 +100,9 @@ impl From<&Refusal> for NodeReason {
             Refusal::Silent => Self::Silent,
             Refusal::Degraded => Self::Degraded,
             Refusal::Constraint { .. } => Self::Constraint,
-            Refusal::Volume { .. } | Refusal::Moving { .. } => Self::Volume,
+            Refusal::Volume { .. } | Refusal::Moving { .. } | Refusal::Attached { .. } => {
+                Self::Volume
+            }
             Refusal::Cpu { .. } => Self::Cpu,
             Refusal::Memory { .. } => Self::Memory,
         }

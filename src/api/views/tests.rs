@@ -249,6 +249,26 @@ fn replicas_that_a_deployment_has_not_made_yet_are_no_warning() {
 }
 
 #[test]
+fn a_replica_that_does_not_end_is_a_warning() {
+    let mut state = cluster();
+    state.feature_level = crate::fsm::NEXT_LEVEL;
+    deploy(&mut state, FILE);
+    let id = place(&mut state, 0);
+    report(&mut state, &id, healthy());
+    act(&mut state, Action::Drain { allocation: id.clone() });
+    let since = state.time;
+    let warned = |after: u64| {
+        let now = Timestamp(since.0 + after);
+        let shown = super::status(&state, &LiveUsage { now, ..seen() });
+        shown.warnings.into_iter().find(|one| one.subject == id.as_str())
+    };
+    assert_eq!(warned(60_000), None, "it has its grace, and more");
+    let warning = warned(80_000).unwrap();
+    assert_eq!(warning.message, "was asked to end 80s ago and still is on n1");
+    assert_eq!(warning.command, Some(format!("mill why {id}")));
+}
+
+#[test]
 fn a_failed_deployment_is_a_warning_until_the_next_one() {
     let mut state = cluster();
     deploy(&mut state, FILE);

@@ -10,6 +10,7 @@ use crate::fsm::State;
 use crate::fsm::model::{
     Allocation, App, DeployStatus, ExitReason, Node, NodeStatus, Phase, RaftRole, Service,
 };
+use crate::fsm::volumes::{DROPLET, REGION};
 use crate::id::{NodeId, WorkloadName};
 use crate::limits;
 use crate::network::Subnet;
@@ -19,6 +20,7 @@ use crate::scheduler::place;
 use crate::scheduler::plan::Unplaced;
 use crate::units::{Millis, Timestamp};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// What is said where others go on too.
 const TWO_CLUSTERS: &str = "another member was recovered or restored as a cluster of its own, and \
@@ -70,7 +72,8 @@ pub(super) fn warnings(state: &State, seen: &LiveUsage) -> Vec<WarningView> {
     }
     all.extend(of_addresses(state));
     all.extend(of_secrets(state));
-    all.extend(state.allocations.values().filter_map(|allocation| of_removal(allocation)));
+    let ending = |one: &Arc<Allocation>| of_removal(one).or_else(|| of_end(state, one, seen.now));
+    all.extend(state.allocations.values().filter_map(ending));
     all.extend(of_volumes(state, seen));
     all.extend(of_certificates(state, seen.now));
     all.extend(of_pauses(state, seen.now));
@@ -119,7 +122,29 @@ fn of_volumes(state: &State, seen: &LiveUsage) -> Vec<WarningView> {
             command: Some("mill volume list".to_owned()),
         })
     });
-    full.collect()
+    let hindered = state.volumes.iter().filter_map(|(name, volume)| {
+        let error = volume.provided.as_ref()?.error.as_ref()?;
+        Some(WarningView {
+            subject: volume.service.to_string(),
+            message: format!("volume {name}: {error}"),
+            command: Some("mill volume list".to_owned()),
+        })
+    });
+    full.chain(hindered).chain(of_machines(state)).collect()
+}
+
+/// Nodes that can't have a volume of the provider, since nobody knows which machines they are.
+fn of_machines(state: &State) -> Vec<WarningView> {
+    let lacks =
+        |node: &Node| [DROPLET, REGION].into_iter().any(|label| !node.labels.contains_key(label));
+    let unknown = state.nodes.values().filter(|node| state.provider.is_some() && lacks(node));
+    let warning = unknown.map(|node| WarningView {
+        subject: node.name.clone(),
+        message: "it isn't known which machine of the provider it is: no volume is attached to it"
+            .to_owned(),
+        command: Some(format!("mill label {} {DROPLET}=ID {REGION}=REGION", node.name)),
+    });
+    warning.collect()
 }
 
 /// Hosts that are kept from their certificate, or whose certificate is about to end.
@@ -278,6 +303,19 @@ fn of_removal(allocation: &Allocation) -> Option<WarningView> {
         subject: allocation.id.to_string(),
         message: format!("can't be removed yet: {why}"),
         command: Some(format!("mill why {}", allocation.id)),
+    })
+}
+
+/// One that was asked to end long ago, and hasn't.
+fn of_end(state: &State, allocation: &Allocation, now: Timestamp) -> Option<WarningView> {
+    let since = allocation.course.ends_since.filter(|_| allocation.is_live())?;
+    let takes = now.since(since);
+    let node = super::node_name(state, allocation.node);
+    let id = &allocation.id;
+    (takes > state.end_bound(allocation)).then(|| WarningView {
+        subject: id.to_string(),
+        message: format!("was asked to end {} ago and still is on {node}", short(takes)),
+        command: Some(format!("mill why {id}")),
     })
 }
 

@@ -35,7 +35,8 @@ impl Dev<'_> {
             self.remove_app(app).await?;
         }
         crate::cli::down::kill_spawned(&self.client).await?;
-        crate::cli::down::runs_over(&self.client, |_| true).await
+        crate::cli::down::runs_over(&self.client, |_| true).await?;
+        crate::cli::down::ends_over(&self.client).await
     }
 
     /// Removes an app, also one whose deployment has to end first.

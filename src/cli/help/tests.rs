@@ -16,6 +16,7 @@ fn values_have_names_and_global_flags_are_listed() {
         assert!(up.contains(line), "{line}: {up}");
     }
     assert!(help("spawn").contains("      --image IMAGE  "), "{}", help("spawn"));
+    assert!(help("diff").starts_with("Usage: mill diff REV [REV]\n"), "{}", help("diff"));
     assert!(help("").starts_with("Usage: mill <command>\n"), "{}", help(""));
     assert!(help("image").contains("Commands:\n  load  "), "{}", help("image"));
 }

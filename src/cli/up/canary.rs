@@ -30,7 +30,8 @@ pub(super) async fn end(args: &UpArgs, context: &Context) -> Result<(), CliError
         let text = format!("r{revision} is {what}. Follow it: mill up --attach r{revision}");
         return context.ui.print(&text);
     }
-    let ended = follow(revision, args.timeout.map(|timeout| timeout.0), context).await;
+    let until = (args.timeout.map(|timeout| timeout.0), args.wait_stopped);
+    let ended = follow(revision, until, context).await;
     // That it is aborted is what was asked for.
     match ended {
         Err(CliError::Said { .. } | CliError::Failed { .. }) if args.abort => {

@@ -85,7 +85,9 @@ impl<'a> Context<'a> {
         rollouts: &BTreeMap<&WorkloadName, RolloutStatus>,
     ) -> bool {
         let mut rest = deployment.touched.iter().filter_map(|name| rollouts.get(name));
-        rest.all(|rollout| rollout.converged) && self.is_quiet() && self.is_followed_up(deployment)
+        rest.all(|rollout| !self.is_behind(deployment, rollout))
+            && self.is_quiet()
+            && self.is_followed_up(deployment)
     }
 
     /// Nothing happens in this step but that old records are dropped.

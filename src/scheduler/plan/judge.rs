@@ -19,7 +19,9 @@ impl Context<'_> {
     pub(super) fn judge(&mut self, app: &App, rollouts: &BTreeMap<&WorkloadName, RolloutStatus>) {
         let state = self.state;
         let Some(deployment) = state.running_deployment(&app.name) else { return };
-        let is_behind = |name: &&WorkloadName| rollouts.get(name).is_some_and(|s| !s.converged);
+        let is_behind = |name: &&WorkloadName| {
+            rollouts.get(name).is_some_and(|rollout| self.is_behind(deployment, rollout))
+        };
         let behind: Vec<&WorkloadName> = deployment.touched.iter().filter(is_behind).collect();
         if let Some(since) = deployment.reverting {
             return self.judge_revert(deployment, since, &behind);
@@ -51,6 +53,12 @@ impl Context<'_> {
             }
         }
         self.judge_canaries(app, rollouts);
+    }
+
+    /// Whether a deployment waits for a service: for the ends of what it replaces only where it
+    /// must.
+    pub(super) fn is_behind(&self, deployment: &Deployment, rollout: &RolloutStatus) -> bool {
+        !rollout.converged || rollout.lingers && self.waits_for_ends(deployment)
     }
 
     /// The way back: until all is as it was, or its time is over.

@@ -78,11 +78,13 @@ impl<'a> Context<'a> {
         let at = |replica: u32| Some(replica.checked_sub(group.seats.start)? as usize);
         let mut slots: Vec<Slot<'a>> = Vec::new();
         slots.resize_with(group.seats.len(), Slot::default);
-        let (mut is_busy, mut gave_up) = (false, false);
+        let (mut is_busy, mut gave_up, mut lingers) = (false, false, false);
         for allocation in all.iter().filter(|a| a.is_live()) {
             let slot = allocation.replica().and_then(|r| slots.get_mut(at(r)?));
             if allocation.desired != Desired::Run {
-                is_busy |= !self.is_overdue(allocation);
+                let ends = !self.is_overdue(allocation);
+                lingers |= ends;
+                is_busy |= ends && !self.is_out_of_the_way(allocation);
                 if let Some(slot) = slot {
                     slot.leaving |= self.holds_seat(allocation);
                 }
@@ -129,7 +131,12 @@ impl<'a> Context<'a> {
         let first = group.seats.start;
         let unplaced = target.and_then(|target| self.fill(name, target, first, &slots));
         let all_new = slots.iter().all(|slot| slot.is_as_asked(state));
-        RolloutStatus { converged: all_new && !is_busy, unplaced, ..RolloutStatus::default() }
+        RolloutStatus {
+            converged: all_new && !is_busy,
+            lingers,
+            unplaced,
+            ..RolloutStatus::default()
+        }
     }
 
     /// Replaces and adds, within the update policy.
@@ -280,6 +287,14 @@ impl<'a> Context<'a> {
         }
     }
 
+    /// It is about to end, no traffic leads to it any more, and nothing that it holds is another's
+    /// next: its end is nobody's concern.
+    fn is_out_of_the_way(&self, allocation: &Allocation) -> bool {
+        let stored = self.state.spec(&allocation.spec);
+        let writes = stored.is_some_and(|stored| stored.spec.run().persistent().next().is_some());
+        allocation.desired == Desired::Stop && !writes
+    }
+
     /// It was asked to end and doesn't, for longer than it may take.
     fn is_overdue(&mut self, allocation: &Allocation) -> bool {
         let since = allocation.course.ends_since;
@@ -288,10 +303,7 @@ impl<'a> Context<'a> {
 
     /// What is asked to end has had its time, and more.
     pub(super) fn has_outlasted(&mut self, allocation: &Allocation, since: Timestamp) -> bool {
-        let stored = self.state.spec(&allocation.spec);
-        let grace = stored.and_then(|s| Some(s.spec.service()?.stop.grace)).unwrap_or_default();
-        let drain = limits::SETTLE_DEADLINE + limits::DRAIN_DELAY + limits::END_PATIENCE;
-        self.is_due_in(since, Millis(grace.0 + Millis::from(drain).0))
+        self.is_due_in(since, self.state.end_bound(allocation))
     }
 
     /// Whether its end is waited for where two may not be at once: what never ran ends by itself,

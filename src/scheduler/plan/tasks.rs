@@ -119,6 +119,16 @@ impl Context<'_> {
         all
     }
 
+    /// Whether a deployment goes on only when what it takes away has ended: it was asked to take
+    /// down, or tasks follow it, which may do what the old version would not stand.
+    pub(super) fn waits_for_ends(&self, deployment: &Deployment) -> bool {
+        let Some(app) = self.state.apps.get(&deployment.app) else { return false };
+        let mut services =
+            deployment.touched.iter().filter_map(|name| hooked(self, deployment, app, name));
+        let has_tasks = services.any(|service| !service.after_deploy.is_empty());
+        deployment.kind == DeployKind::Down || has_tasks
+    }
+
     /// Whether these tasks have succeeded in this deployment, one after the other. One that several
     /// services name runs once.
     fn are_done(

@@ -223,7 +223,7 @@ pub(super) fn host(ctx: &mut Ctx, at: At) -> Option<String> {
         Some("* stands for the first label only: route \"*.example.com\"".to_owned())
     } else {
         valid.then(|| match &plain[end..] {
-            rest if rest.starts_with('/') && rest.len() > 1 => {
+            rest if rest.starts_with('/') && rest.len() > 1 && at.property.is_none() => {
                 format!("write {} path={}", at.written(&quoted(&bare)), quoted(rest))
             }
             _ => format!("write {}", at.written(&quoted(&bare))),

@@ -133,7 +133,11 @@ fn canary(
     let Some(at) = At::property(scope, line, "canary") else {
         for name in OF_CANARIES {
             if let Some(at) = At::property(scope, line, name) {
-                let hint = Some("add canary=1".to_owned());
+                let hint = match line.get("for") {
+                    Some(_) => "add canary=1",
+                    None => "add canary=1 for=\"2m\"",
+                };
+                let hint = Some(hint.to_owned());
                 at.error(ctx, &format!("{name} belongs to a canary"), hint);
             }
         }

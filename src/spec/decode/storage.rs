@@ -90,7 +90,11 @@ fn volume(ctx: &mut Ctx, scope: &Scope, line: &Line) -> Option<VolumeSpec> {
         ctx.error(scope, span, "an ephemeral volume takes no size", None);
     }
     if !is_ephemeral && scope.kind == "task" {
-        let hint = Some("add ephemeral=#true".to_owned());
+        let hint = match line.get("size") {
+            Some(_) => "write ephemeral=#true in the place of size",
+            None => "add ephemeral=#true",
+        };
+        let hint = Some(hint.to_owned());
         ctx.error(scope, line.span, "a task takes ephemeral volumes only", hint);
     } else if !is_ephemeral && size.is_none() {
         let hint = "add size=\"5Gi\", or ephemeral=#true if it may be lost".to_owned();

@@ -3,6 +3,7 @@
 //! Owns what is said when a value has the wrong type or is out of bounds. Never knows what a field
 //! is for.
 
+use super::super::fields;
 use super::super::slips::quoted;
 use super::super::value::{Line, Value};
 use super::{Ctx, Scope};
@@ -61,8 +62,16 @@ impl<'a> At<'a> {
         let KdlValue::String(text) = &self.value.value else {
             let message = format!("{} is a text, not {}", self.name(), self.value.kind());
             let plain = ctx.source.slice(self.value.span).trim_start_matches('#').to_owned();
-            let hint = match self.value.value {
-                KdlValue::Null => None,
+            let hint = match (self.value.value.clone(), self.name()) {
+                (KdlValue::Null, _) | (_, "before-deploy" | "after-deploy") => None,
+                // In quotes it would be wrong, too.
+                (_, field @ ("health" | "memory" | "schedule" | "timeout" | "route" | "path")) => {
+                    let example = match field {
+                        "path" => "path=\"/\"",
+                        field => fields::example(field),
+                    };
+                    Some(format!("write {example}"))
+                }
                 _ => Some(format!("quote it: {}", self.nth(&quoted(&plain)))),
             };
             self.error(ctx, &message, hint);

@@ -152,7 +152,7 @@ pub(crate) fn connection(registry: String, error: &(dyn Error + 'static)) -> Ima
         if let Some(reason) = of_tls(cause) {
             return ImageError::Tls { registry, reason };
         }
-        causes.push(cause.to_string());
+        causes.push(in_words(cause));
         let inner = cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
         next = match inner {
             Some(inner) => Some(inner),
@@ -161,6 +161,22 @@ pub(crate) fn connection(registry: String, error: &(dyn Error + 'static)) -> Ima
     }
     let reason = causes.last().cloned().unwrap_or_default();
     ImageError::Down { registry, reason }
+}
+
+/// A cause as people say it: without the system's numbers.
+fn in_words(cause: &(dyn Error + 'static)) -> String {
+    use io::ErrorKind as Kind;
+    let kind = cause.downcast_ref::<io::Error>().map(io::Error::kind);
+    let text = cause.to_string();
+    match kind {
+        Some(Kind::ConnectionRefused) => "connection refused".to_owned(),
+        Some(Kind::ConnectionReset) => "it ended the connection".to_owned(),
+        Some(Kind::TimedOut) => "no answer in time".to_owned(),
+        Some(Kind::HostUnreachable | Kind::NetworkUnreachable) => "no way there".to_owned(),
+        // The resolver's errors have no kind.
+        _ if text.starts_with("failed to lookup address") => "host not found".to_owned(),
+        _ => text,
+    }
 }
 
 /// What TLS found wrong, in words.
@@ -205,6 +221,23 @@ pub(super) fn broken_off(image: &Reference, digest: &Digest, reason: String) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn why_a_registry_is_not_reached_is_said_in_words() {
+        let refused = io::Error::from_raw_os_error(nix::libc::ECONNREFUSED);
+        let lookup = "failed to lookup address information: Name or service not known";
+        for (error, expected) in [
+            (refused, "connection refused"),
+            (io::Error::other(lookup), "host not found"),
+            (io::Error::from_raw_os_error(nix::libc::EHOSTUNREACH), "no way there"),
+            (io::Error::other("something else"), "something else"),
+        ] {
+            let ImageError::Down { reason, .. } = connection("r".to_owned(), &error) else {
+                panic!("{expected}")
+            };
+            assert_eq!(reason, expected);
+        }
+    }
 
     #[test]
     fn waits_are_seconds_or_dates_within_bounds() {

@@ -73,7 +73,14 @@ async fn the_newest_attempt_is_read_and_the_previous_on_demand() {
     assert_eq!(all(&reader, Query { tail: Some(0), ..query.clone() }).await, [""; 0]);
     assert_eq!(all(&reader, Query { tail: Some(9), ..query.clone() }).await.len(), 3);
     let previous = Query { previous: true, follow: true, ..query.clone() };
-    assert_eq!(all(&reader, previous).await, ["2/1", "2/2", "2/3"]);
+    assert_eq!(all(&reader, previous.clone()).await, ["2/1", "2/2", "2/3"]);
+    for (current, expected) in [(11, "10/1"), (12, "10/1"), (10, "2/1"), (2, "1/1")] {
+        let current = Some(Attempt(current));
+        let lines = all(&reader, Query { current, ..previous.clone() }).await;
+        assert_eq!(lines.first().map(String::as_str), Some(expected));
+    }
+    let first = Query { current: Some(Attempt(1)), ..previous };
+    assert_eq!(all(&reader, first).await, [""; 0], "nothing has ended");
     let since = Some(LogTime(1002));
     assert_eq!(all(&reader, Query { since, ..query.clone() }).await, ["10/2", "10/3"]);
     let both = Query { since, tail: Some(1), ..query.clone() };

@@ -1,8 +1,10 @@
 //! Tests of a deployment's looks.
 
 use super::*;
+use crate::api::wire::AllocationStatus;
 use crate::cli::ps::tests::{PLAIN, allocation};
 use crate::cli::status::tests::service;
+use crate::spec::model::UpdateOrder;
 
 fn change(name: &str, before: Option<u32>, after: Option<u32>, facts: &[&str]) -> Change {
     Change {
@@ -33,8 +35,11 @@ fn with_message(event: ProgressEvent, message: &str) -> ProgressEvent {
 }
 
 fn shop() -> Story {
+    // What an earlier deployment replaced still stops.
+    let mut before = allocation("web-0-zzzz", "web");
+    before.status = AllocationStatus::Stopping;
     let running = ServiceView {
-        allocations: vec![allocation("web-0-a81c", "web"), allocation("web-1-zzzz", "web")],
+        allocations: vec![allocation("web-0-a81c", "web"), before, allocation("web-1-zzzz", "web")],
         ..service("web", 2, 2)
     };
     let changes = vec![
@@ -228,4 +233,19 @@ fn what_is_replaced_is_waited_for_until_it_has_stopped() {
     };
     assert_eq!(story.progress(&waits).lines, ["web-2 waits: no node fits cpu 1"]);
     assert_eq!(story.progress(&waits).lines, [""; 0], "each wait is told once");
+}
+
+#[test]
+fn what_is_about_to_end_is_told_once_where_lines_stay() {
+    let mut story = shop();
+    let mut old = allocation("web-0-a81c", "web");
+    assert_eq!(story.ends(std::slice::from_ref(&old)), [], "it still gets traffic");
+    old.status = AllocationStatus::Stopping;
+    let other = AllocationView { name: "db".to_owned(), ..old.clone() };
+    let line = "web-0-a81c  n1  stopping".to_owned();
+    for is_new in [true, false] {
+        let told = story.ends(&[old.clone(), other.clone()]);
+        assert_eq!(told, [(old.id.clone(), line.clone(), is_new)]);
+    }
+    assert_eq!(crate::cli::ps::still_stopping([&old].into_iter()), ", 1 still stopping");
 }

@@ -2,7 +2,7 @@
 
 use crate::fsm::command::{Action, Deploy, Register, Report};
 use crate::fsm::model::{
-    AllocationStatus, DeployKind, Desired, Health, Phase, ProgressPhase, WorkloadSpec,
+    AllocationStatus, DeployKind, DeployStatus, Desired, Health, Phase, ProgressPhase, WorkloadSpec,
 };
 use crate::fsm::{Command, Outcome, State, apply_next, fixture};
 use crate::id::{AllocId, Attempt, BootId, NodeId, Revision, WorkloadName};
@@ -38,14 +38,28 @@ impl Case {
         let text = format!("service \"web\" {{\n{fields}\n}}\n");
         let service = spec::parse("file", &text).unwrap().services.into_values().next().unwrap();
         let services = BTreeMap::from([("web".into(), WorkloadSpec::Service(service))]);
+        self.revise(DeployKind::Up, services, text);
+    }
+
+    /// Deploys nothing in the place of what there is.
+    fn take_away(&mut self, kind: DeployKind) {
+        self.revise(kind, BTreeMap::new(), String::new());
+    }
+
+    fn revise(
+        &mut self,
+        kind: DeployKind,
+        services: BTreeMap<WorkloadName, WorkloadSpec>,
+        file: String,
+    ) {
         self.change(Command::Deploy(Deploy {
             app: "shop".into(),
-            kind: DeployKind::Up,
+            kind,
             base: None,
             services,
             tasks: BTreeMap::new(),
-            file: text,
-            replace: false,
+            file,
+            replace: true,
             plan: None,
         }));
     }
@@ -210,4 +224,62 @@ fn a_pull_that_gets_further_may_take_longer() {
     case.now += 1;
     let why = case.settle();
     assert_eq!(reason(&why), Some(format!("{new}: not started in 5m").as_str()));
+}
+
+impl Case {
+    /// Another version, whose replica works; what it replaces gets no traffic any more.
+    fn replaced(&mut self, fields: &str) -> (Vec<AllocId>, AllocId) {
+        let old = self.ids();
+        self.deploy(fields);
+        self.settle();
+        let new = self.ids().into_iter().find(|id| !old.contains(id)).unwrap();
+        self.report(&new, Phase::Running, Health::Healthy, None);
+        self.settle();
+        assert_eq!(self.status(), DeployStatus::Running, "traffic may lead to the old one");
+        self.now += u64::try_from(limits::DRAIN_DELAY.as_millis()).unwrap() + 1;
+        self.settle();
+        (old, new)
+    }
+
+    fn status(&self) -> DeployStatus {
+        self.state.deployments[&self.state.last_revision].status
+    }
+}
+
+#[test]
+fn it_is_done_once_no_traffic_leads_to_what_it_replaces() {
+    let fields = |version: u32| format!("image \"web:{version}\"\nport 80\nmemory \"400M\"");
+    let mut case = Case::healthy(&fields(1));
+    let (first, second) = case.replaced(&fields(2));
+    assert_eq!(case.status(), DeployStatus::Succeeded);
+    let old = &case.state.allocations[&first[0]];
+    assert!(old.is_live() && old.desired == Desired::Stop, "it still stops");
+    // Its room is free once it has ended, not before.
+    case.deploy(&fields(3));
+    let waits = case.settle();
+    assert!(matches!(&waits[..], [Action::Wait { .. }]), "{waits:?}");
+    case.report(&first[0], Phase::Stopped, Health::None, None);
+    case.settle();
+    assert_eq!(case.ids().len(), 2, "the third has a place beside the second");
+    assert!(case.ids().contains(&second));
+}
+
+#[yare::parameterized(
+    volume = { "volume \"data\" path=\"/data\" size=\"1Gi\"\nstop grace=\"3s\"", false },
+    removed = { "", true },
+)]
+fn what_another_may_want_next_is_waited_for(fields: &str, is_down: bool) {
+    let mut case = Case::healthy(&format!("image \"web:1\"\nport 80\n{fields}"));
+    let old = case.ids().remove(0);
+    let kind = if is_down { DeployKind::Down } else { DeployKind::Up };
+    case.take_away(kind);
+    for _ in 0..3 {
+        case.settle();
+        case.now += u64::try_from(limits::DRAIN_DELAY.as_millis()).unwrap() + 1;
+    }
+    assert_eq!(case.state.allocations[&old].desired, Desired::Stop);
+    assert_eq!(case.status(), DeployStatus::Running);
+    case.report(&old, Phase::Stopped, Health::None, None);
+    case.settle();
+    assert_eq!(case.status(), DeployStatus::Succeeded);
 }
