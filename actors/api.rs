@@ -22,7 +22,6 @@ mod figures;
 mod files;
 mod forward;
 mod images;
-mod incoming;
 mod leave;
 mod lend;
 pub mod listener;
@@ -56,11 +55,11 @@ mod usage;
 mod volume_data;
 mod volumes;
 
+pub use crate::actors::member_listener::{MemberConnection, MemberListener, Socket};
 pub use error::ApiError;
-pub use incoming::{MemberConnection, MemberListener};
 pub use lend::Lenders;
 pub use ports::{Claims, ImageStore, Lines, LogSource, Neighbours, Ports, StoreError};
-pub use serve::{Bounds, Socket};
+pub use serve::Bounds;
 
 use crate::actors::dns_queries::DnsQueries;
 use crate::actors::mailbox::Stamp;

@@ -35,7 +35,7 @@ use self::trash::Trash;
 use self::volumes::VolumeStore;
 use self::volumes::attached::Attached;
 use crate::config::{ContainerdChoice, DaemonConfig, Mode};
-use crate::node::network::Subnet;
+use crate::network::Subnet;
 use crate::secret::Keyring;
 use crate::units::{Millis, Timestamp};
 use private_containerd as private;
@@ -137,7 +137,7 @@ impl Places {
     #[must_use]
     pub fn of(data: &Path) -> Self {
         let hash = sha2::Sha256::digest(data.as_os_str().as_encoded_bytes());
-        let instance: String = hash[..4].iter().map(|byte| format!("{byte:02x}")).collect();
+        let instance = hex::encode(&hash[..4]);
         let run = Path::new("/run/mill").join(&instance);
         Self { instance, data: data.to_owned(), run }
     }

@@ -7,7 +7,6 @@ pub mod dns;
 pub mod image_replication;
 pub mod ingress;
 pub mod mesh;
-pub mod network;
 pub mod oci;
 pub mod project;
 pub mod provided;

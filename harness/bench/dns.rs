@@ -9,7 +9,7 @@ use mill::actors::dns_queries::DnsQueries;
 use mill::actors::root::{self, View};
 use mill::fsm::{State, Touched};
 use mill::id::{BootId, NodeId};
-use mill::node::network::Subnet;
+use mill::network::Subnet;
 use mill::node::resolvers::Resolvers;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use std::fmt::Write as _;

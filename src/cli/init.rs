@@ -8,7 +8,12 @@ use std::collections::BTreeMap;
 
 /// Make the local daemon the first node of a new cluster.
 #[derive(Debug, Default, FromArgs, ArgsInfo)]
-#[argh(subcommand, name = "init", help_triggers("-h", "--help"))]
+#[argh(
+    subcommand,
+    name = "init",
+    help_triggers("-h", "--help"),
+    example = "mill init --cluster prod --advertise 10.0.0.1"
+)]
 pub struct InitArgs {
     /// name of the cluster; default: default
     #[argh(option)]

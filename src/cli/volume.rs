@@ -40,12 +40,17 @@ pub enum VolumeCommand {
 
 /// List the volumes: how large, where, used by which allocation.
 #[derive(Debug, FromArgs, ArgsInfo)]
-#[argh(subcommand, name = "list", help_triggers("-h", "--help"))]
+#[argh(subcommand, name = "list", help_triggers("-h", "--help"), example = "mill volume list")]
 pub struct ListArgs {}
 
 /// Delete a volume with its data. One that a service uses is refused.
 #[derive(Debug, FromArgs, ArgsInfo)]
-#[argh(subcommand, name = "delete", help_triggers("-h", "--help"))]
+#[argh(
+    subcommand,
+    name = "delete",
+    help_triggers("-h", "--help"),
+    example = "mill volume delete old-data"
+)]
 pub struct DeleteArgs {
     /// its name, as mill volume list shows it
     #[argh(positional)]
@@ -57,7 +62,12 @@ pub struct DeleteArgs {
 
 /// Bring a volume to another node: its service stops, the data is copied, the service starts there.
 #[derive(Debug, FromArgs, ArgsInfo)]
-#[argh(subcommand, name = "move", help_triggers("-h", "--help"))]
+#[argh(
+    subcommand,
+    name = "move",
+    help_triggers("-h", "--help"),
+    example = "mill volume move data n2"
+)]
 pub struct MoveArgs {
     /// its name, as mill volume list shows it
     #[argh(positional)]
@@ -72,7 +82,12 @@ pub struct MoveArgs {
 
 /// Write what a volume holds to a tar archive here, from any node.
 #[derive(Debug, FromArgs, ArgsInfo)]
-#[argh(subcommand, name = "backup", help_triggers("-h", "--help"))]
+#[argh(
+    subcommand,
+    name = "backup",
+    help_triggers("-h", "--help"),
+    example = "mill volume backup data data.tar"
+)]
 pub struct BackupArgs {
     /// its name, as mill volume list shows it
     #[argh(positional)]
@@ -87,7 +102,12 @@ pub struct BackupArgs {
 
 /// Put what a tar archive holds in the place of all that a volume holds.
 #[derive(Debug, FromArgs, ArgsInfo)]
-#[argh(subcommand, name = "restore", help_triggers("-h", "--help"))]
+#[argh(
+    subcommand,
+    name = "restore",
+    help_triggers("-h", "--help"),
+    example = "mill volume restore data data.tar"
+)]
 pub struct RestoreArgs {
     /// its name, as mill volume list shows it
     #[argh(positional)]

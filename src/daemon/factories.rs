@@ -11,7 +11,7 @@ use crate::actors::{api, container, dns, mesh, peer, provider, proxy, raft, sche
 use crate::config::Mode;
 use crate::fsm::FEATURE_LEVEL;
 use crate::limits::DNS_PORT;
-use crate::node::network::Subnet;
+use crate::network::Subnet;
 use ractor::{Actor as _, SpawnErr};
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -22,6 +22,7 @@ mod members;
 pub mod mesh;
 pub mod model;
 mod nodes;
+pub mod plan_hash;
 pub mod recover;
 pub mod routes;
 mod runs;

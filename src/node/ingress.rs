@@ -17,7 +17,6 @@ pub mod frames;
 pub mod head;
 pub mod host;
 pub mod page;
-pub mod path;
 pub mod proxied;
 pub mod refusal;
 pub mod reply;

@@ -14,7 +14,7 @@ use crate::allocation::Ended;
 use crate::fsm::model::{AllocKind, StoredSpec, WorkloadSpec};
 use crate::id::{AllocId, Attempt, ContainerId, Digest, SecretName, SpecHash, WorkloadName};
 use crate::limits;
-use crate::node::network::Protocol;
+use crate::network::Protocol;
 use crate::node::oci::{
     Account, BindMount, CgroupVersion, Context, resolve_user, runtime_spec, stop_signal,
 };

@@ -14,7 +14,7 @@ use mill::actors::platform::trash::Trash;
 use mill::actors::platform::volumes::VolumeStore;
 use mill::actors::platform::volumes::attached::Attached;
 use mill::actors::platform::{Places, Platform};
-use mill::node::network::Subnet;
+use mill::network::Subnet;
 use mill::secret::{Keyring, OwnKey};
 use mill::spec::model::PublishSpec;
 use std::net::Ipv4Addr;

@@ -13,9 +13,9 @@ use crate::fsm::model::{
 use crate::fsm::volumes::{DROPLET, REGION};
 use crate::id::{NodeId, WorkloadName};
 use crate::limits;
+use crate::network::Subnet;
 use crate::node::certificates::ends_soon;
 use crate::node::mesh::Figures;
-use crate::node::network::Subnet;
 use crate::scheduler::place;
 use crate::scheduler::plan::Unplaced;
 use crate::units::{Millis, Timestamp};

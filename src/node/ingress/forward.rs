@@ -3,9 +3,9 @@
 //! Owns which of a sender's own claims count: those of a trusted proxy, and no others. Never
 //! touches other headers.
 
-use super::path;
 use crate::cidr::Cidr;
 use crate::spec::model::RouteSpec;
+use crate::spec::path;
 use std::net::IpAddr;
 
 /// Who sent a request, and over what.
