@@ -44,7 +44,15 @@ impl Disk {
         if torn {
             self.torn += 1;
             let copy = self.file.with_extension(format!("torn{}", self.torn));
+            // All of it as of one moment, as a disk that is taken away.
+            let place = mounted(&device);
+            if let Some(place) = &place {
+                run(Command::new("fsfreeze").arg("-f").arg(place));
+            }
             run(Command::new("cp").args(["--sparse=always"]).arg(&self.file).arg(&copy));
+            if let Some(place) = &place {
+                run(Command::new("fsfreeze").arg("-u").arg(place));
+            }
             self.file = copy;
         }
         // One that is mounted goes with its mount.
@@ -60,6 +68,15 @@ impl Disk {
             run(Command::new("losetup").arg("-c").arg(device));
         }
     }
+}
+
+/// Where a device is mounted (proc_pid_mountinfo(5)).
+fn mounted(device: &Path) -> Option<PathBuf> {
+    let number = run(Command::new("stat").args(["-c", "%Hr:%Lr"]).arg(device));
+    let all = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let mut fields = all.lines().map(|line| line.split(' '));
+    let found = fields.find(|line| line.clone().nth(2) == Some(number.trim()));
+    found.and_then(|mut line| line.nth(4)).map(PathBuf::from)
 }
 
 impl Drop for Disk {

@@ -54,9 +54,10 @@ impl World {
         wrong.into_iter().for_each(|what| self.fail(what));
     }
 
-    /// Never deleted while it is named by what runs.
-    pub(super) fn check_deleted(&mut self, name: &VolumeName) {
+    /// Never deleted while it is named by what runs; a folder, by what runs where it is.
+    pub(super) fn check_deleted(&mut self, name: &VolumeName, node: Option<NodeId>) {
         let live = self.state.allocations.values().filter(|one| one.is_live());
+        let live = live.filter(|one| node.is_none_or(|node| node == one.node));
         let user = live.map(|one| one.id.clone()).find(|id| self.names(id).contains(name));
         if let Some(user) = user {
             self.fail(format!("{name} was deleted, and {user} names it"));

@@ -139,7 +139,7 @@ impl World {
                 Some(ProvidedStep::Detached { number: at.number })
             }
             Work::Delete => {
-                self.check_deleted(&volume);
+                self.check_deleted(&volume, None);
                 self.disks.remove(&disk);
                 Some(ProvidedStep::Deleted)
             }
@@ -174,7 +174,7 @@ impl World {
             let say = |change| Command::Volumes(change);
             let named = name.clone();
             if volume.deleting && volume.node == id {
-                self.check_deleted(name);
+                self.check_deleted(name, Some(id));
                 self.folders.retain(|(node, of, _), _| *node != id || of != name);
                 self.propose(say(VolumeChange::Gone { name: named, node: id }));
             } else if volume.left == Some(id) {
