@@ -174,7 +174,10 @@ impl World {
             let say = |change| Command::Volumes(change);
             let named = name.clone();
             if volume.deleting && volume.node == id {
-                self.check_deleted(name, Some(id));
+                // Told before, and not heard yet, it is done again and changes nothing.
+                if self.folders.keys().any(|(node, of, _)| *node == id && of == name) {
+                    self.check_deleted(name, Some(id));
+                }
                 self.folders.retain(|(node, of, _), _| *node != id || of != name);
                 self.propose(say(VolumeChange::Gone { name: named, node: id }));
             } else if volume.left == Some(id) {
