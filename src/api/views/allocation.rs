@@ -5,8 +5,11 @@
 use super::{Observed, node_name};
 use crate::api::wire::{AllocationView, CpuUse, ExitView, MemoryUse};
 use crate::fsm::State;
-use crate::fsm::model::{AllocKind, Allocation, Desired, Exit, ExitReason, Health, Phase, Run};
+use crate::fsm::model::{
+    self, AllocKind, Allocation, Desired, Exit, ExitReason, Health, Phase, Run,
+};
 use crate::units::Timestamp;
+use std::borrow::Cow;
 
 /// An allocation.
 #[must_use]
@@ -17,7 +20,7 @@ pub fn allocation(state: &State, allocation: &Allocation, seen: &Observed) -> Al
     let answers = !state.is_unanswering(allocation.node);
     let used = seen.allocations.get(&allocation.id).filter(|_| answers);
     let is_unknown = state.is_silent(allocation.node) && allocation.is_live();
-    let observed = &allocation.observed;
+    let observed = &*as_shown(allocation);
     AllocationView {
         id: allocation.id.to_string(),
         name: allocation.workload.to_string(),
@@ -50,6 +53,15 @@ pub fn allocation(state: &State, allocation: &Allocation, seen: &Observed) -> Al
         exit: observed.exit.as_ref().map(exit),
         secrets: observed.secrets.iter().map(|(name, v)| (name.to_string(), *v)).collect(),
     }
+}
+
+/// What was seen of it; of one that is asked to end, health says nothing any more.
+fn as_shown(allocation: &Allocation) -> Cow<'_, model::Observed> {
+    let mut observed = Cow::Borrowed(&allocation.observed);
+    if allocation.desired == Desired::Stop && observed.health != Health::None {
+        observed.to_mut().health = Health::None;
+    }
+    observed
 }
 
 /// Every allocation, in the order of their ids.
