@@ -192,8 +192,8 @@ impl State {
     /// Accepts connections from now on.
     fn serve(&mut self) -> std::io::Result<()> {
         if self.threads.is_none() {
-            let doors = self.args.addresses.doors()?;
-            self.threads = Some(Threads::start(&self.args.shared, doors)?);
+            let listeners = self.args.addresses.pairs()?;
+            self.threads = Some(Threads::start(&self.args.shared, listeners)?);
         }
         Ok(())
     }

@@ -21,7 +21,7 @@ use tokio_rustls::TlsAcceptor;
 const ACCEPT_AGAIN: Duration = Duration::from_millis(50);
 
 /// What a thread accepts on: a listener without TLS and one with it.
-pub struct Doors {
+pub struct Listeners {
     /// HTTP.
     pub http: std::net::TcpListener,
     /// HTTPS.
@@ -35,20 +35,20 @@ pub struct Threads {
 }
 
 impl Threads {
-    /// Starts a thread for each pair of doors.
+    /// Starts a thread for each pair of listeners.
     ///
     /// # Errors
     /// The system has no threads left, or a listener can't be used.
-    pub fn start(shared: &Arc<Shared>, doors: Vec<Doors>) -> io::Result<Self> {
+    pub fn start(shared: &Arc<Shared>, listeners: Vec<Listeners>) -> io::Result<Self> {
         // Without this its timer thread wakes a hundred times a second for ever.
         pingora_timeout::fast_timeout::set_fast_timeout_to_tokio_threshold(Some(Duration::ZERO));
         let (stopping, watched) = watch::channel(false);
         let mut threads = Self { stopping, running: Vec::new() };
-        for (number, doors) in doors.into_iter().enumerate() {
+        for (number, listeners) in listeners.into_iter().enumerate() {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             let (http, https) = {
                 let _entered = runtime.enter();
-                (TcpListener::from_std(doors.http)?, TcpListener::from_std(doors.https)?)
+                (TcpListener::from_std(listeners.http)?, TcpListener::from_std(listeners.https)?)
             };
             let engine = engine(Arc::clone(shared));
             let shared = Arc::clone(shared);

@@ -7,7 +7,7 @@ use mill::actors::dns::{self, Args, Msg};
 use mill::actors::dns_queries::DnsQueries;
 use mill::actors::root::{self, View};
 use mill::fsm::command::{Action, Deploy, Init, Place, Register, Report, Steps};
-use mill::fsm::model::{DeployKind, Health, Observed, Phase, WorkloadSpec};
+use mill::fsm::model::{AllocationStatus, DeployKind, Health, Phase, WorkloadSpec};
 use mill::fsm::{Command, NEXT_LEVEL, State, Touched, apply_next};
 use mill::id::{AllocId, Attempt, BootId, Incarnation, NodeId, Revision};
 use mill::node::network::Subnet;
@@ -150,12 +150,12 @@ fn place(state: &mut State, n: u32) {
         actions.push(Action::Place(Place { id: own, workload, replica, node, spec, replaces }));
         allocations.insert(
             id,
-            Observed {
+            AllocationStatus {
                 attempt: Attempt(1),
                 phase: Phase::Running,
                 health: Health::Healthy,
                 address: Some(address(n, replica)),
-                ..Observed::default()
+                ..AllocationStatus::default()
             },
         );
     }

@@ -13,7 +13,8 @@ use super::client::{Client, Resuming, patiently};
 use super::error::{CliError, FAILED};
 use super::ps;
 use crate::api::wire::{
-    AcceptedEvent, AllocationView, DoneEvent, FailedEvent, ProgressEvent, ServiceView, StatusView,
+    AcceptedEvent, AllocationView, DeploymentStatus, DoneEvent, FailedEvent, ProgressEvent,
+    ServiceView, StatusView,
 };
 use crate::limits;
 use crate::units::Millis;
@@ -80,7 +81,7 @@ impl Before {
     #[must_use]
     pub fn revision(&self, app: &str) -> Option<u64> {
         let app = self.status.apps.iter().find(|one| one.name == app)?;
-        let ended = app.deployment.as_ref().filter(|deployment| deployment.status != "running");
+        let ended = app.deployment.as_ref().filter(|one| one.status != DeploymentStatus::Running);
         ended.map(|deployment| deployment.revision)
     }
 
@@ -280,8 +281,10 @@ impl Follow<'_> {
             return if self.context.ui.json { Ok(()) } else { self.context.ui.print(&text) };
         }
         if self.context.ui.json {
-            let message = match event.status.as_str() {
-                "superseded" | "aborted" => format!("r{} {}", event.revision, event.reason),
+            let message = match event.status {
+                DeploymentStatus::Superseded | DeploymentStatus::Aborted => {
+                    format!("r{} {}", event.revision, event.reason)
+                }
                 _ => format!("r{} failed: {}", event.revision, event.reason),
             };
             return Err(CliError::failed(message));

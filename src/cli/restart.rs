@@ -2,12 +2,12 @@
 
 use super::args::DurationArg;
 use super::client::{Client, ClientError, patiently};
-use super::ps::{is_ended, is_ending, still_stopping};
+use super::ps::{is_ending, still_stopping};
 use super::table;
 use super::ui::{CHANGE, GOOD};
 use super::up::fresh_key;
 use super::{Context, error::CliError};
-use crate::api::wire::{AllocationView, ServiceView};
+use crate::api::wire::{AllocationHealth, AllocationStatus, AllocationView, ServiceView};
 use crate::limits;
 use argh::{ArgsInfo, FromArgs};
 use serde_json::json;
@@ -90,9 +90,9 @@ impl Restart<'_> {
         patiently(async || client.restart_allocation(id, &key).await).await?;
         loop {
             let now = patiently(async || client.allocation(id).await).await?;
-            if is_ended(&now.status) {
+            if now.status.is_ended() {
                 let message = now.message.or(now.exit.and_then(|exit| exit.message));
-                let message = message.unwrap_or_else(|| now.status.clone());
+                let message = message.unwrap_or_else(|| now.status.to_string());
                 return Err(CliError::failed(format!("{} was not restarted: {message}", now.id)));
             }
             if now.started_at != before.started_at && is_well(&now) {
@@ -109,10 +109,10 @@ impl Restart<'_> {
             return Ok(());
         }
         let (style, what) = match is_ending(one) {
-            true => (CHANGE, &one.status),
-            false => (GOOD, &one.health),
+            true => (CHANGE, one.status.to_string()),
+            false => (GOOD, one.health.to_string()),
         };
-        ui.print(&format!("{}  {}  {}", one.id, one.node, ui.paint(style, what)))
+        ui.print(&format!("{}  {}  {}", one.id, one.node, ui.paint(style, &what)))
     }
 
     fn end(&self, text: &str, rest: &str, json: serde_json::Value) -> Result<(), CliError> {
@@ -126,12 +126,12 @@ impl Restart<'_> {
 }
 
 fn is_well(one: &AllocationView) -> bool {
-    one.status == "running" && one.health == "healthy"
+    one.status == AllocationStatus::Running && one.health == AllocationHealth::Healthy
 }
 
 /// As many new ones as wanted work, and no old one gets traffic, or even runs.
 fn is_replaced(now: &ServiceView, old: &BTreeSet<String>, wait_stopped: bool) -> bool {
-    let live = || now.allocations.iter().filter(|one| !is_ended(&one.status));
+    let live = || now.allocations.iter().filter(|one| !one.status.is_ended());
     let well = live().filter(|one| is_well(one)).count();
     let may_be = |one: &AllocationView| !old.contains(&one.id) || is_ending(one) && !wait_stopped;
     live().all(may_be) && well >= now.replicas.desired as usize
@@ -149,12 +149,12 @@ mod tests {
         let mut now = service("web", 1, 1);
         now.allocations = vec![allocation("web-0-aaaa", "web"), allocation("web-0-bbbb", "web")];
         assert!(!is_replaced(&now, &old, false), "the old one still gets traffic");
-        now.allocations[0].status = "stopping".to_owned();
+        now.allocations[0].status = AllocationStatus::Stopping;
         assert!(is_replaced(&now, &old, false));
         assert!(!is_replaced(&now, &old, true), "its end is waited for");
-        now.allocations[0].status = "stopped".to_owned();
+        now.allocations[0].status = AllocationStatus::Stopped;
         assert!(is_replaced(&now, &old, true));
-        now.allocations[1].health = "checking".to_owned();
+        now.allocations[1].health = AllocationHealth::Checking;
         assert!(!is_replaced(&now, &old, false), "the new one is not healthy yet");
     }
 }

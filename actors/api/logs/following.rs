@@ -11,9 +11,9 @@ use crate::actors::api::stream::{Feed, Left};
 use crate::actors::platform::logs::{Event, LogLine, Merged, Query, Stream};
 use crate::actors::root::View;
 use crate::api::views;
-use crate::api::wire::{AccessView, LogLineView};
+use crate::api::wire::{AccessView, LogLineView, LogStream};
 use crate::fsm::State;
-use crate::fsm::model::{Allocation, Observed, Phase, Role};
+use crate::fsm::model::{Allocation, AllocationStatus, Phase, Role};
 use crate::id::{AllocId, Attempt, NodeId};
 use crate::limits;
 use crate::node::ingress::access;
@@ -26,9 +26,6 @@ use std::io;
 use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
-
-/// The stream of what mill itself says between the lines.
-const EVENT: &str = "event";
 
 /// A stream of lines.
 pub(super) struct Following {
@@ -223,7 +220,7 @@ impl Following {
             };
             let data = LogLineView {
                 ts: time.to_string(),
-                stream: EVENT.to_owned(),
+                stream: LogStream::Event,
                 line: text,
                 bytes: None,
                 open: false,
@@ -254,11 +251,10 @@ impl Following {
         let data = LogLineView {
             ts: ts.to_string(),
             stream: match stream {
-                Stream::Stdout => "stdout",
-                Stream::Stderr => "stderr",
-                Stream::Mill => EVENT,
-            }
-            .to_owned(),
+                Stream::Stdout => LogStream::Stdout,
+                Stream::Stderr => LogStream::Stderr,
+                Stream::Mill => LogStream::Event,
+            },
             line,
             bytes: bytes.map(|bytes| STANDARD.encode(bytes)),
             open,
@@ -273,7 +269,7 @@ impl Following {
 
 /// The attempt that runs or is the next to.
 fn current_attempt(allocation: &Allocation) -> Attempt {
-    let Observed { attempt, phase, .. } = allocation.observed;
+    let AllocationStatus { attempt, phase, .. } = allocation.observed;
     let is_over = phase == Phase::Backoff || phase.is_terminal();
     if is_over { Attempt(attempt.0.saturating_add(1)) } else { attempt }
 }
@@ -282,7 +278,7 @@ fn current_attempt(allocation: &Allocation) -> Attempt {
 pub(super) fn note(node: &str, line: String) -> LogLineView {
     LogLineView {
         ts: now().to_string(),
-        stream: EVENT.to_owned(),
+        stream: LogStream::Event,
         line,
         bytes: None,
         open: false,
@@ -296,7 +292,7 @@ pub(super) fn note(node: &str, line: String) -> LogLineView {
 fn request(mut line: LogLineView) -> LogLineView {
     line.allocation = String::new();
     if let Ok(request) = serde_json::from_str::<AccessView>(&line.line) {
-        line.stream = "access".to_owned();
+        line.stream = LogStream::Access;
         line.line = access::line(&request);
         line.allocation = request.allocation.clone().unwrap_or_default();
         line.access = Some(Box::new(request));

@@ -1,6 +1,7 @@
 //! Tests of a deployment's looks.
 
 use super::*;
+use crate::api::wire::AllocationStatus;
 use crate::cli::ps::tests::{PLAIN, allocation};
 use crate::cli::status::tests::service;
 use crate::spec::model::UpdateOrder;
@@ -17,7 +18,7 @@ fn change(name: &str, before: Option<u32>, after: Option<u32>, facts: &[&str]) -
 
 fn event(phase: &str, allocation: &str, node: &str, elapsed: f64) -> ProgressEvent {
     ProgressEvent {
-        phase: phase.to_owned(),
+        phase: phase.into(),
         service: allocation.split('-').next().unwrap_or_default().to_owned(),
         allocation: Some(allocation.to_owned()),
         node: Some(node.to_owned()),
@@ -36,7 +37,7 @@ fn with_message(event: ProgressEvent, message: &str) -> ProgressEvent {
 fn shop() -> Story {
     // What an earlier deployment replaced still stops.
     let mut before = allocation("web-0-zzzz", "web");
-    before.status = "stopping".to_owned();
+    before.status = AllocationStatus::Stopping;
     let running = ServiceView {
         allocations: vec![allocation("web-0-a81c", "web"), before, allocation("web-1-zzzz", "web")],
         ..service("web", 2, 2)
@@ -78,7 +79,7 @@ web-1-p02d  n2  failed   GET /healthz → 500 (3×)
         revision: 8,
         service: Some("web".to_owned()),
         reason: "GET /healthz → 500 (3×)".to_owned(),
-        status: "failed".to_owned(),
+        status: "failed".into(),
         restored: Some(7),
         elapsed: 64.0,
     };
@@ -94,7 +95,7 @@ fn a_reason_that_no_event_told_is_told_at_the_end() {
         revision: 1,
         service: Some("web".to_owned()),
         reason: "registry.example.com/web:v2 not found (404)".to_owned(),
-        status: "failed".to_owned(),
+        status: "failed".into(),
         restored: None,
         elapsed: 2.04,
     };
@@ -111,7 +112,7 @@ fn a_reason_of_an_allocation_reads_like_its_failure() {
         revision: 8,
         service: Some("web".to_owned()),
         reason: "web-1-p02d: exited 3 3×: no users\nlast line".to_owned(),
-        status: "failed".to_owned(),
+        status: "failed".into(),
         restored: Some(7),
         elapsed: 64.0,
     };
@@ -126,7 +127,7 @@ fn one_that_another_took_the_place_of_says_which() {
         revision: 8,
         service: None,
         reason: "superseded by r9 on the way back: web-1-p02d: exited 3 3×\nlast".to_owned(),
-        status: "superseded".to_owned(),
+        status: "superseded".into(),
         restored: None,
         elapsed: 64.0,
     };
@@ -239,7 +240,7 @@ fn what_is_about_to_end_is_told_once_where_lines_stay() {
     let mut story = shop();
     let mut old = allocation("web-0-a81c", "web");
     assert_eq!(story.ends(std::slice::from_ref(&old)), [], "it still gets traffic");
-    old.status = "stopping".to_owned();
+    old.status = AllocationStatus::Stopping;
     let other = AllocationView { name: "db".to_owned(), ..old.clone() };
     let line = "web-0-a81c  n1  stopping".to_owned();
     for is_new in [true, false] {
