@@ -129,6 +129,10 @@ pub fn read(request: SpawnRequest) -> Result<Spawned, SpawnError> {
             let parsed = Reference::parse(&image);
             let reference =
                 parsed.map_err(|source| SpawnError::Image { image: image.clone(), source })?;
+            if request.command.iter().flatten().next().is_some_and(String::is_empty) {
+                let (field, bounds) = ("command", "a program with its arguments");
+                return Err(SpawnError::Bounds { field, bounds });
+            }
             let name = name_of(&reference.repository);
             let run = RunSpec {
                 command: request.command.unwrap_or_default(),
@@ -293,6 +297,8 @@ mod tests {
         unnamed = { env(""), "is no name of a variable" },
         no_memory = { SpawnRequest { memory: Some(1), ..image("i") }, "memory must be 4000000" },
         no_cpu = { SpawnRequest { cpu: Some(f64::NAN), ..image("i") }, "cpu must be 0.001" },
+        no_program = { SpawnRequest { command: Some(vec![String::new()]), ..image("i") },
+            "command must be a program" },
         no_time = { SpawnRequest { timeout: Some(0.5), ..image("i") }, "timeout must be 1 second" },
     )]
     fn what_makes_no_sense_is_refused(request: SpawnRequest, why: &str) {
