@@ -129,7 +129,9 @@ pub fn read(request: SpawnRequest) -> Result<Spawned, SpawnError> {
             let parsed = Reference::parse(&image);
             let reference =
                 parsed.map_err(|source| SpawnError::Image { image: image.clone(), source })?;
-            if request.command.iter().flatten().next().is_some_and(String::is_empty) {
+            let wrong =
+                |(n, word): (usize, &String)| n == 0 && word.is_empty() || word.contains('\0');
+            if request.command.iter().flatten().enumerate().any(wrong) {
                 let (field, bounds) = ("command", "a program with its arguments");
                 return Err(SpawnError::Bounds { field, bounds });
             }
