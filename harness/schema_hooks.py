@@ -44,6 +44,7 @@ schemathesis.openapi.format("binary", strategies.just(archive().decode("ascii"))
 # A recipient as age's own documents show one.
 RECIPIENT = "age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p"
 schemathesis.openapi.format("age", strategies.just(RECIPIENT))
+schemathesis.openapi.format("line", strategies.sampled_from(["", "Back at noon"]))
 schemathesis.openapi.format("cron", strategies.sampled_from(["0 4 * * *", "*/30 1-5 * * 1"]))
 
 

@@ -39,8 +39,10 @@ pub async fn create(context: Arc<Context>, mut request: Request) -> Result<Respo
         let message = "a token is good for 100 years at most";
         return Err(ApiError::bad(message, "leave ttl out: then it has no end"));
     }
-    if wanted.uses.is_some_and(|uses| uses == 0 || role != Role::Join) {
-        return Err(ApiError::bad("uses counts the nodes that a join token lets in", "1 or more"));
+    let is_count = |uses: u32| (1..=limits::TOKEN_USES_MAX).contains(&u64::from(uses));
+    if wanted.uses.is_some_and(|uses| !is_count(uses) || role != Role::Join) {
+        let message = "uses counts the nodes that a join token lets in";
+        return Err(ApiError::bad(message, "1 to 1000000"));
     }
     let reading = context.read().await?;
     let has_room = |state: &State| {

@@ -72,6 +72,12 @@ pub fn read(request: SpawnRequest) -> Result<Spawned, SpawnError> {
             let parsed = Reference::parse(&image);
             let reference =
                 parsed.map_err(|source| SpawnError::Image { image: image.clone(), source })?;
+            let wrong =
+                |(n, word): (usize, &String)| n == 0 && word.is_empty() || word.contains('\0');
+            if request.command.iter().flatten().enumerate().any(wrong) {
+                let (field, bounds) = ("command", "a program with its arguments");
+                return Err(SpawnError::Bounds { field, bounds });
+            }
             let name = name_of(&reference.repository);
             let run = RunSpec {
                 command: request.command.unwrap_or_default(),
@@ -168,6 +174,8 @@ mod tests {
         unnamed = { env(""), "is no name of a variable" },
         no_memory = { SpawnRequest { memory: Some(1), ..image("i") }, "memory must be 4000000" },
         no_cpu = { SpawnRequest { cpu: Some(f64::NAN), ..image("i") }, "cpu must be 0.001" },
+        no_program = { SpawnRequest { command: Some(vec![String::new()]), ..image("i") },
+            "command must be a program" },
         no_time = { SpawnRequest { timeout: Some(0.5), ..image("i") }, "timeout must be 1 second" },
     )]
     fn what_makes_no_sense_is_refused(request: SpawnRequest, why: &str) {

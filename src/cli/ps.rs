@@ -284,7 +284,7 @@ fn health_style(health: &AllocationHealth) -> Option<Style> {
 #[cfg(test)]
 pub mod tests {
     use super::*;
-    use crate::api::wire::{CpuUse, ExitView, MemoryUse, WorkloadKind};
+    use crate::api::wire::{CpuUse, ExitView, MemoryUse};
 
     pub const PLAIN: Ui = Ui { json: false, color: false, live: false, asks: false };
     pub const NOW: Timestamp = Timestamp(1_772_366_641_220);

@@ -69,3 +69,5 @@ const _: () = assert!(API_SHUTDOWN.as_secs() < CHILD_STOP.as_secs());
 pub const NUMBER_MAX: u64 = (1 << 53) - 1;
 /// How long a token may be good, in seconds.
 pub const TOKEN_TTL_MAX: u64 = 100 * 366 * 86_400;
+/// How many nodes one token may let in.
+pub const TOKEN_USES_MAX: u64 = 1_000_000;

@@ -15,13 +15,14 @@ const SPAN_MAX: f64 = 366.0 * 86_400.0;
 
 /// Puts it into the document.
 pub(super) fn refine(document: &mut Value) {
-    let refined: [(&str, fn(&Value) -> Value); 6] = [
+    let refined: [(&str, fn(&Value) -> Value); 7] = [
         ("SpawnRequest", spawn),
         ("TokenRequest", token),
         ("SecretRequest", secret),
         ("AcmeRequest", acme),
         ("ScheduleRequest", schedule),
         ("CertificateRequest", certificate),
+        ("PauseRequest", pause),
     ];
     for (name, schema) in refined {
         if let Some(found) = document.pointer_mut(&format!("/components/schemas/{name}")) {
@@ -83,8 +84,12 @@ fn spawn(of: &Value) -> Value {
     for part in [&mut task, &mut image] {
         set(part, "env", variables.clone());
     }
-    let words = json!({ "type": "string", "pattern": "^[^\\x00]+$" });
-    set(&mut image, "command", json!({ "type": ["array", "null"], "items": words }));
+    let words = json!({
+        "type": ["array", "null"],
+        "prefixItems": [{ "type": "string", "pattern": "^[^\\x00]+$" }],
+        "items": { "type": "string", "pattern": "^[^\\x00]*$" },
+    });
+    set(&mut image, "command", words);
     let number = |least: f64, most: f64| {
         let kind = ["number", "null"];
         json!({ "type": kind, "minimum": least, "maximum": most })
@@ -107,7 +112,7 @@ fn token(of: &Value) -> Value {
     let mut join = part(of, &["role"], &["ttl", "uses"]);
     let mut other = part(of, &["role"], &["ttl"]);
     set(&mut join, "role", role(&["join"]));
-    set(&mut join, "uses", number(1_000_000));
+    set(&mut join, "uses", number(limits::TOKEN_USES_MAX));
     set(&mut other, "role", role(&["admin", "deploy", "read"]));
     set(&mut join, "ttl", number(limits::TOKEN_TTL_MAX));
     set(&mut other, "ttl", number(limits::TOKEN_TTL_MAX));
@@ -178,6 +183,14 @@ fn certificate(of: &Value) -> Value {
     let mut whole = part(of, &["certificate", "key"], &[]);
     set(&mut whole, "certificate", json!({ "type": "string", "format": "pem-certificate" }));
     set(&mut whole, "key", json!({ "type": "string", "format": "pem-key" }));
+    whole.insert("description".to_owned(), of["description"].clone());
+    Value::Object(whole)
+}
+
+/// A line for people.
+fn pause(of: &Value) -> Value {
+    let mut whole = part(of, &[], &["message"]);
+    set(&mut whole, "message", json!({ "type": ["string", "null"], "format": "line" }));
     whole.insert("description".to_owned(), of["description"].clone());
     Value::Object(whole)
 }

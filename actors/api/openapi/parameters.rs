@@ -6,9 +6,9 @@ use crate::limits::NUMBER_MAX;
 use utoipa::openapi::schema::{ArrayBuilder, KnownFormat, ObjectBuilder, SchemaFormat, Type};
 use utoipa::openapi::{RefOr, Required, Schema};
 
-/// The host of a route.
-const HOST: &str = "^([*][.])?[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\
-                    ([.][a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*$";
+/// A part of the hosts that there can be.
+const HOST: &str = "^([*][.])?[a-z0-9]{1,31}(-[a-z0-9]{1,31})?\
+                    ([.][a-z0-9]{1,31}(-[a-z0-9]{1,31})?)*$";
 
 /// A part of the references that there can be: without hosts, digests and marks in names.
 const REFERENCE: &str = "^[a-z0-9]+(/[a-z0-9]+)*(:[a-z0-9]+)?$";
@@ -20,7 +20,7 @@ pub(super) fn schema(name: &str) -> RefOr<Schema> {
         number.minimum(Some(least)).maximum(Some(most)).into()
     };
     match name {
-        "all" | "follow" | "force" | "previous" | "replace" | "tty" => {
+        "access" | "all" | "follow" | "force" | "previous" | "replace" | "tty" => {
             ObjectBuilder::new().schema_type(Type::Boolean).into()
         }
         "before" | "from" | "limit" | "tail" => {
@@ -32,7 +32,7 @@ pub(super) fn schema(name: &str) -> RefOr<Schema> {
         "recipient" => formatted("age"),
         "reference" => pattern(REFERENCE),
         "to" => pattern("^r?[0-9]{1,15}$"),
-        "since" => pattern("^[0-9]{1,6}(ms|s|m|h)?$"),
+        "since" => pattern("^[0-9]{1,6}([.][0-9]{1,3}|ms|s|m|h)?$"),
         "path" => pattern("^/[a-z0-9/]*$"),
         "image" => list(pattern("^[a-z0-9]([a-z0-9-]{0,48}[a-z0-9])?=[a-z0-9]+(:[a-z0-9]+)?$")),
         "cmd" => list(ObjectBuilder::new().schema_type(Type::String).min_length(Some(1)).into()),
@@ -43,7 +43,7 @@ pub(super) fn schema(name: &str) -> RefOr<Schema> {
 /// Whether a route can't do without it, on whichever it is.
 pub(super) fn required(name: &str) -> Required {
     match name {
-        "cmd" | "path" | "reference" => Required::True,
+        "cmd" | "path" | "recipient" | "reference" => Required::True,
         _ => Required::False,
     }
 }

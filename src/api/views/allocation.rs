@@ -7,8 +7,11 @@ use crate::api::wire::{
     AllocationHealth, AllocationStatus, AllocationView, CpuUse, ExitView, MemoryUse, WorkloadKind,
 };
 use crate::fsm::State;
-use crate::fsm::model::{AllocKind, Allocation, Desired, Exit, ExitReason, Phase, Run};
+use crate::fsm::model::{
+    self, AllocKind, Allocation, Desired, Exit, ExitReason, Health, Phase, Run,
+};
 use crate::units::Timestamp;
+use std::borrow::Cow;
 
 /// An allocation.
 #[must_use]
@@ -19,7 +22,7 @@ pub fn allocation(state: &State, allocation: &Allocation, seen: &LiveUsage) -> A
     let answers = !state.is_unanswering(allocation.node);
     let used = seen.allocations.get(&allocation.id).filter(|_| answers);
     let is_unknown = state.is_silent(allocation.node) && allocation.is_live();
-    let observed = &allocation.observed;
+    let observed = &*as_shown(allocation);
     AllocationView {
         id: allocation.id.to_string(),
         name: allocation.workload.to_string(),
@@ -51,6 +54,15 @@ pub fn allocation(state: &State, allocation: &Allocation, seen: &LiveUsage) -> A
         exit: observed.exit.as_ref().map(exit),
         secrets: observed.secrets.iter().map(|(name, v)| (name.to_string(), *v)).collect(),
     }
+}
+
+/// What was seen of it; of one that is asked to end, health says nothing any more.
+fn as_shown(allocation: &Allocation) -> Cow<'_, model::AllocationStatus> {
+    let mut observed = Cow::Borrowed(&allocation.observed);
+    if allocation.desired == Desired::Stop && observed.health != Health::None {
+        observed.to_mut().health = Health::None;
+    }
+    observed
 }
 
 /// Every allocation, in the order of their ids.

@@ -262,6 +262,13 @@ fn a_replica_that_does_not_end_is_a_warning() {
         let shown = super::status(&state, &LiveUsage { now, ..seen() });
         shown.warnings.into_iter().find(|one| one.subject == id.as_str())
     };
+    let of = |state: &State| status_of(state).services[0].allocations[0].clone();
+    assert!(of(&state).draining && of(&state).health.to_string() == "healthy", "{:?}", of(&state));
+    let mut stopping = state.clone();
+    act(&mut stopping, Action::Stop { allocation: id.clone() });
+    let of_it = of(&stopping);
+    let words = (of_it.status.to_string(), of_it.health.to_string());
+    assert_eq!(words, ("stopping".to_owned(), "none".to_owned()));
     assert_eq!(warned(60_000), None, "it has its grace, and more");
     let warning = warned(80_000).unwrap();
     assert_eq!(warning.message, "was asked to end 80s ago and still is on n1");

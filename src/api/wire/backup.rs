@@ -45,6 +45,7 @@ pub struct ScheduleRequest {
     /// The folder on the nodes that write one.
     pub to: String,
     /// How many files each keeps there.
+    #[serde(deserialize_with = "super::whole::number")]
     pub keep: u32,
     /// Whom they are encrypted for, `age1…`.
     pub recipients: Vec<String>,
