@@ -96,7 +96,7 @@ impl ChildMessage for Msg {
 
 /// Whether the node belongs to a cluster.
 #[derive(Clone, Debug, Default)]
-pub enum Standing {
+pub enum Membership {
     /// It doesn't: only the UNIX socket is open, and `init` is what it takes.
     #[default]
     Unclaimed,
@@ -115,7 +115,7 @@ pub struct Args {
     /// The UNIX socket; open for the whole life of the process.
     pub local: Arc<LocalSocket>,
     /// Whether the node belongs to a cluster; changes once, after `init`.
-    pub standing: watch::Receiver<Standing>,
+    pub membership: watch::Receiver<Membership>,
     /// The node's stores.
     pub ports: Ports,
     /// `mill dev`: `cluster` and `constraint` of a file are ignored.
@@ -162,7 +162,7 @@ impl Actor for Api {
         let context = Arc::new(Context {
             root: args.root.clone(),
             views: seen,
-            standing: args.standing.clone(),
+            membership: args.membership.clone(),
             ports: args.ports.clone(),
             dev: args.dev,
             plans: plans::Plans::default(),
@@ -236,7 +236,7 @@ pub async fn start(args: Args) -> Result<Supervised<Msg>, SpawnErr> {
 
 /// Serves all listeners: the UNIX socket at once, TCP as soon as the node is a member.
 async fn listen(args: Args, context: Arc<Context>, stopping: CancellationToken) {
-    let Args { local, mut standing, bounds, ports, .. } = args;
+    let Args { local, mut membership, bounds, ports, .. } = args;
     let entrance = |entrance| dispatch::filter(Arc::clone(&context), entrance);
     let local_routes = entrance(request::Entrance::Local);
     let network_routes = entrance(request::Entrance::Network);
@@ -244,10 +244,10 @@ async fn listen(args: Args, context: Arc<Context>, stopping: CancellationToken) 
     let stop = stopping.clone();
     let on_socket = serve::run(local, local_routes, bounds.local, bounds, stop);
     let on_network = async {
-        let member = standing.wait_for(|now| matches!(now, Standing::Member { .. }));
+        let member = membership.wait_for(|now| matches!(now, Membership::Member { .. }));
         let tcp = tokio::select! {
             member = member => match member.as_deref() {
-                Ok(Standing::Member { tcp }) => tcp.clone(),
+                Ok(Membership::Member { tcp }) => tcp.clone(),
                 _ => Vec::new(),
             },
             () = stopping.cancelled() => return,

@@ -8,11 +8,11 @@ pub mod alloc;
 mod backups;
 mod fleet;
 pub mod health;
+mod housekeeping;
 mod image_replication;
 mod publish;
 mod reports;
 mod runtime;
-mod upkeep;
 mod volumes;
 
 use crate::actors::mailbox::Stamp;
@@ -25,7 +25,7 @@ use crate::fsm::Command;
 use crate::fsm::backups::Ended;
 use crate::fsm::command::Report;
 use crate::fsm::loaded::Pin;
-use crate::fsm::model::Observed;
+use crate::fsm::model::AllocationStatus;
 use crate::id::{AllocId, Index, VolumeName};
 use crate::units::{Bytes, Timestamp};
 use fleet::Fleet;
@@ -55,7 +55,7 @@ pub enum Msg {
     /// All containers, as they were after the look with this number had begun.
     Looked(u64, Result<Vec<Found>, containerd::Error>),
     /// An allocation is so now.
-    Observed(AllocId, Observed),
+    Observed(AllocId, AllocationStatus),
     /// Nothing is left of an allocation.
     Finished(AllocId),
     /// A batch of reports arrived, or not.
@@ -348,7 +348,7 @@ impl State {
             let platform = Arc::clone(&self.platform);
             let myself = myself.clone();
             self.work.spawn(async move {
-                upkeep::remove(&platform, orphan).await;
+                housekeeping::remove(&platform, orphan).await;
                 // The actor has ended, and this task with it.
                 let _ = myself.cast(Msg::Tidied);
             });
@@ -367,7 +367,7 @@ impl State {
         });
     }
 
-    fn on_observed(&mut self, id: AllocId, observed: Observed, myself: &ActorRef<Msg>) {
+    fn on_observed(&mut self, id: AllocId, observed: AllocationStatus, myself: &ActorRef<Msg>) {
         self.fleet.observed(&id, &observed);
         let known = self.reports.latest(&id).or_else(|| {
             let view = self.view.as_ref()?;

@@ -7,13 +7,13 @@ mod alone;
 pub mod ca;
 pub mod credentials;
 mod dial;
-pub mod door;
 mod gone;
+pub mod join_client;
+pub mod join_service;
 pub mod keys;
-pub mod knock;
 mod link;
 mod moved;
-mod post;
+mod outbox;
 mod renew;
 mod rotate;
 mod server;
@@ -23,8 +23,8 @@ pub mod wire;
 
 pub use alone::start_alone;
 pub use dial::{Dial, DialError, dial_api, tcp};
-pub use gone::{Standing, ask_members, says_removed};
-pub use post::Post;
+pub use gone::{ExpulsionCheck, ask_members, says_removed};
+pub use outbox::Post;
 
 use crate::actors::api::MemberListener;
 use crate::actors::mailbox::Stamp;
@@ -36,7 +36,7 @@ use crate::id::{BootId, Incarnation, Index, NodeId};
 use credentials::Credentials;
 use link::Link;
 use moved::Moved;
-use post::Letterbox;
+use outbox::Outbox;
 use ractor::{Actor, ActorProcessingErr, ActorRef, SpawnErr};
 use server::{Port, Served};
 use service::{Desk, Service};
@@ -169,7 +169,7 @@ impl Drop for Ended {
 /// A link that is kept up; ended when it is dropped.
 struct Running {
     address: String,
-    letterbox: Arc<Letterbox>,
+    outbox: Arc<Outbox>,
     _tasks: JoinSet<()>,
 }
 
@@ -204,7 +204,11 @@ impl Actor for Peer {
             root: args.root.clone(),
             views: seen.clone(),
         };
-        let door = door::Door::new(Arc::clone(&args.credentials), args.root.clone(), seen.clone());
+        let door = join_service::JoinService::new(
+            Arc::clone(&args.credentials),
+            args.root.clone(),
+            seen.clone(),
+        );
         let served = Served::new(service, door);
         let port = Port {
             listener: Arc::clone(&args.listener),
@@ -263,9 +267,9 @@ impl Actor for Peer {
 
 impl State {
     fn on_view(&mut self, view: View) {
-        self.args.post.beat(|pulse| {
-            pulse.leader = view.leader;
-            pulse.boot = view.boot;
+        self.args.post.beat(|heartbeat| {
+            heartbeat.leader = view.leader;
+            heartbeat.boot = view.boot;
         });
         if view.touched.nodes || view.touched.all {
             let mut places: BTreeMap<NodeId, String> = view
@@ -316,13 +320,13 @@ impl State {
         }
         if changed {
             let boxes = self.links.iter();
-            let boxes = boxes.map(|(id, running)| (*id, Arc::clone(&running.letterbox)));
+            let boxes = boxes.map(|(id, running)| (*id, Arc::clone(&running.outbox)));
             self.args.post.set_boxes(boxes.collect());
         }
     }
 
     fn start(&self, to: NodeId, address: String) -> Running {
-        let (letterbox, large) = Letterbox::new();
+        let (outbox, large) = Outbox::new();
         let link = Link {
             root: self.args.root.clone(),
             post: Arc::clone(&self.args.post),
@@ -332,12 +336,12 @@ impl State {
             here: self.args.here.clone(),
             to,
             address: address.clone(),
-            letterbox: Arc::clone(&letterbox),
+            outbox: Arc::clone(&outbox),
         };
         let mut tasks = JoinSet::new();
         tasks.spawn(link.clone().run());
         tasks.spawn(link.run_bulk(large));
-        Running { address, letterbox, _tasks: tasks }
+        Running { address, outbox, _tasks: tasks }
     }
 }
 
@@ -393,7 +397,7 @@ pub async fn start(args: Args) -> Result<Supervised<Notice>, SpawnErr> {
         Notice::View(view) => drop(actor.cast(Msg::View(view))),
         Notice::Stamp(stamp) => drop(actor.cast(Msg::Stamped(stamp))),
         Notice::Consensus(raft) => post.set_raft(raft),
-        Notice::Settled(index) => post.beat(|pulse| pulse.settled = index),
+        Notice::Settled(index) => post.beat(|heartbeat| heartbeat.settled = index),
         Notice::Forward(leader, entries) => forward(&post, &root, leader, entries),
         Notice::Refused { node, boot, seq, refusal } => desk.refuse(node, boot, seq, refusal),
     }))

@@ -5,20 +5,20 @@
 
 mod access;
 mod acme;
-mod alarm;
 pub mod certs;
 mod connection;
 pub mod engine;
+mod exchange;
 mod fast;
 mod gate;
 mod gauge;
 mod io;
 pub mod listen;
 pub mod local_ca;
-mod passage;
 mod proxied;
 mod service;
 pub mod shared;
+mod timer;
 
 #[cfg(test)]
 mod tests;
@@ -195,8 +195,8 @@ impl State {
     /// Accepts connections from now on.
     fn serve(&mut self) -> std::io::Result<()> {
         if self.threads.is_none() {
-            let doors = self.args.addresses.doors()?;
-            self.threads = Some(Threads::start(&self.args.shared, doors)?);
+            let listeners = self.args.addresses.pairs()?;
+            self.threads = Some(Threads::start(&self.args.shared, listeners)?);
         }
         Ok(())
     }

@@ -1,10 +1,10 @@
 //! The root actor: its state is the replicated machine; it supervises everything else.
 //!
-//! Owns the lap: proposals down to raft, committed entries through `apply`, views out to the
-//! children. Never does I/O, encodes or hashes: that would hold up the lap.
+//! Owns the way of a change: proposals down to raft, committed entries through `apply`, views out
+//! to the children. Never does I/O, encodes or hashes: that would hold up all changes.
 
 mod children;
-mod lap;
+mod commit_path;
 mod peers;
 mod propose;
 mod time;
@@ -29,7 +29,7 @@ use crate::node::mesh::Figures;
 use crate::units::{Bytes, MilliCpu, Millis, Timestamp};
 use children::Children;
 pub use children::{ChildMessage, Factories, Factory, Started, Supervised};
-pub use lap::{replayed, sink};
+pub use commit_path::{replayed, sink};
 pub use peers::{MembersStep, PeerEvent};
 use propose::Pending;
 pub use propose::{Done, Proposal, ProposeError, Refusal};
@@ -191,7 +191,7 @@ impl View {
     #[must_use]
     pub fn is_let_in(&self) -> bool {
         let node = self.state.nodes.get(&self.node);
-        node.is_some_and(|node| node.boot == self.boot && node.is_there())
+        node.is_some_and(|node| node.boot == self.boot && node.is_up())
     }
 }
 
@@ -245,7 +245,7 @@ pub struct State {
     /// This process: what its proposals are numbered in.
     boot: BootId,
     /// This life of the node: of the process, or later if the node was taken for lost meanwhile.
-    life: BootId,
+    epoch: BootId,
     member: Option<Box<Member>>,
     fsm: Arc<fsm::State>,
     leader: Option<NodeId>,
@@ -281,7 +281,7 @@ impl Actor for Root {
         let vitals = Vitals::default();
         Ok(State {
             boot: args.boot,
-            life: args.boot,
+            epoch: args.boot,
             member: None,
             fsm: Arc::default(),
             leader: None,

@@ -15,7 +15,7 @@ use crate::id::{AppName, BootId, Index, NodeId};
 use crate::limits;
 use crate::scheduler::canary::{Counted, Ledger};
 use crate::scheduler::certificates;
-use crate::scheduler::plan::{self, Observed, Scope};
+use crate::scheduler::plan::{self, Scope, SettledIndexes};
 use crate::units::{Millis, Timestamp};
 use ractor::{Actor, ActorProcessingErr, ActorRef, SpawnErr};
 use std::collections::{BTreeMap, BTreeSet};
@@ -76,7 +76,7 @@ pub struct State {
     view: Option<View>,
     /// When the view's time was read.
     read_at: Instant,
-    observed: Observed,
+    observed: SettledIndexes,
     /// Apps to look at.
     dirty: BTreeSet<AppName>,
     /// When to look at an app again.
@@ -112,7 +112,7 @@ impl Actor for Scheduler {
             ledger: Ledger::default(),
             view: None,
             read_at: Instant::now(),
-            observed: Observed::default(),
+            observed: SettledIndexes::default(),
             dirty: BTreeSet::new(),
             wake: BTreeMap::new(),
             on_their_way: BTreeMap::new(),

@@ -13,10 +13,10 @@
 mod cluster;
 mod crash;
 mod history;
-mod lap;
 #[allow(dead_code, reason = "shared with smoke/, which uses other parts of it")]
 mod poll;
 mod raft;
+mod real_root;
 #[allow(dead_code, reason = "shared with smoke/, which uses other parts of it")]
 mod registry;
 #[cfg(test)]

@@ -16,7 +16,7 @@ mod tests;
 pub use adopt::FoundTask;
 pub use event::{Effect, Ended, Failure, Input, Terms, Want};
 
-use crate::fsm::model::{Exit, ExitReason, Health, Observed, Phase};
+use crate::fsm::model::{AllocationStatus, Exit, ExitReason, Health, Phase};
 use crate::id::Attempt;
 use crate::limits;
 use crate::units::{Millis, Timestamp};
@@ -65,8 +65,8 @@ pub struct Life {
     terms: Terms,
     want: Want,
     stage: Stage,
-    observed: Observed,
-    turn: u64,
+    observed: AllocationStatus,
+    op: u64,
     /// Ends in a row, for the backoff.
     ends: usize,
     /// Failures in a row to do what is being done, for the pause between.
@@ -89,7 +89,7 @@ const KILLED: i32 = 128 + 9;
 impl Life {
     /// What its node knows of it, for a report.
     #[must_use]
-    pub fn observed(&self) -> &Observed {
+    pub fn observed(&self) -> &AllocationStatus {
         &self.observed
     }
 
@@ -122,14 +122,14 @@ impl Life {
                 self.oom_counted = true;
                 vec![Effect::Report]
             }
-            (Stage::Pulling, Input::Pulled(turn, result)) if turn == self.turn => match result {
+            (Stage::Pulling, Input::Pulled(op, result)) if op == self.op => match result {
                 Ok(()) => self.start(),
                 Err(failure) => self.failed(failure, Wait::Pull, now),
             },
-            (Stage::Pulling, Input::Advanced(turn, layers)) if turn == self.turn => {
+            (Stage::Pulling, Input::Advanced(op, layers)) if op == self.op => {
                 self.advanced(layers, now)
             }
-            (Stage::Starting, Input::Started(turn, result)) if turn == self.turn => match result {
+            (Stage::Starting, Input::Started(op, result)) if op == self.op => match result {
                 Ok(()) => self.started(now),
                 Err(failure) => self.not_started(failure, now),
             },
@@ -143,20 +143,20 @@ impl Life {
             (Stage::Running { .. }, Input::Gone(attempt)) if attempt == self.attempt() => {
                 self.lost(now)
             }
-            (Stage::Running { .. }, Input::Probed(turn, result)) if turn == self.turn => {
+            (Stage::Running { .. }, Input::Probed(op, result)) if op == self.op => {
                 self.probed(result, now)
             }
-            (Stage::Running { .. }, Input::Woken(turn)) if turn == self.turn => {
+            (Stage::Running { .. }, Input::Woken(op)) if op == self.op => {
                 self.clear(Cause::TimedOut)
             }
-            (Stage::Clearing(_), Input::Cleared(turn, ended, output)) if turn == self.turn => {
+            (Stage::Clearing(_), Input::Cleared(op, ended, output)) if op == self.op => {
                 self.cleared(ended, output, now)
             }
-            (Stage::Clearing(cause), Input::NotCleared(turn, message)) if turn == self.turn => {
+            (Stage::Clearing(cause), Input::NotCleared(op, message)) if op == self.op => {
                 let wait = Wait::Clear(cause.clone());
                 self.failed(Failure { message, temporary: true, wait: None, code: None }, wait, now)
             }
-            (Stage::Waiting(wait), Input::Woken(turn)) if turn == self.turn => {
+            (Stage::Waiting(wait), Input::Woken(op)) if op == self.op => {
                 let wait = wait.clone();
                 self.woken(wait)
             }
@@ -200,8 +200,8 @@ impl Life {
     fn pull(&mut self) -> Effects {
         self.stage = Stage::Pulling;
         self.observed.phase = Phase::Pulling;
-        self.turn += 1;
-        vec![Effect::Report, Effect::Pull(self.turn)]
+        self.op += 1;
+        vec![Effect::Report, Effect::Pull(self.op)]
     }
 
     fn start(&mut self) -> Effects {
@@ -209,8 +209,8 @@ impl Life {
         self.observed.phase = Phase::Starting;
         self.observed.message = None;
         self.tries = 0;
-        self.turn += 1;
-        vec![Effect::Report, Effect::Start(self.turn, self.attempt())]
+        self.op += 1;
+        vec![Effect::Report, Effect::Start(self.op, self.attempt())]
     }
 
     fn started(&mut self, now: Timestamp) -> Effects {
@@ -250,9 +250,9 @@ impl Life {
         let message = bounded(&failure.message);
         let news = self.far.take_news() || self.observed.message != message;
         self.observed.message = message;
-        self.turn += 1;
+        self.op += 1;
         self.stage = Stage::Waiting(wait);
-        let mut effects = vec![Effect::Wake(self.turn, pause)];
+        let mut effects = vec![Effect::Wake(self.op, pause)];
         if news {
             effects.insert(0, Effect::Report);
         }
@@ -272,7 +272,7 @@ impl Life {
     /// Ends the program if need be and removes the container.
     fn clear(&mut self, cause: Cause) -> Effects {
         let was_running = self.is_running();
-        self.turn += 1;
+        self.op += 1;
         // A task is never started again: what later attempts would need goes at once.
         let last = cause == Cause::Stopped || !self.terms.restarts && cause != Cause::Leftover;
         if matches!(cause, Cause::Stopped | Cause::Replaced | Cause::TimedOut) {
@@ -287,9 +287,9 @@ impl Life {
         }
         self.observed.retry_at = None;
         let gently = was_running && !matches!(cause, Cause::Ended(_));
-        let (turn, attempt) = (self.turn, self.attempt());
+        let (op, attempt) = (self.op, self.attempt());
         self.stage = Stage::Clearing(cause);
-        vec![Effect::Report, Effect::Clear { turn, attempt, gently, last }]
+        vec![Effect::Report, Effect::Clear { op, attempt, gently, last }]
     }
 
     fn cleared(&mut self, ended: Option<Ended>, output: String, now: Timestamp) -> Effects {
@@ -378,9 +378,9 @@ impl Life {
         {
             return self.next_attempt();
         }
-        self.turn += 1;
+        self.op += 1;
         self.stage = Stage::Waiting(Wait::Backoff);
-        vec![Effect::Report, Effect::Wake(self.turn, pause)]
+        vec![Effect::Report, Effect::Wake(self.op, pause)]
     }
 
     /// The container vanished.
@@ -393,13 +393,13 @@ impl Life {
         match wait {
             Wait::Pull => {
                 self.stage = Stage::Pulling;
-                self.turn += 1;
-                vec![Effect::Pull(self.turn)]
+                self.op += 1;
+                vec![Effect::Pull(self.op)]
             }
             Wait::Start => {
                 self.stage = Stage::Starting;
-                self.turn += 1;
-                vec![Effect::Start(self.turn, self.attempt())]
+                self.op += 1;
+                vec![Effect::Start(self.op, self.attempt())]
             }
             Wait::Backoff => self.next_attempt(),
             Wait::Clear(cause) => self.clear(cause),

@@ -5,8 +5,8 @@
 
 mod address;
 mod claim;
+mod consensus_thread;
 mod equipment;
-mod express;
 mod factories;
 mod identity;
 mod leave;
@@ -18,7 +18,7 @@ pub use equipment::{EquipError, Equipment};
 pub use identity::{Identity, IdentityError};
 pub use recover::RecoverError;
 
-use crate::actors::api::{self, Standing, listener};
+use crate::actors::api::{self, Membership, listener};
 use crate::actors::dns_queries::DnsQueries;
 use crate::actors::peer;
 use crate::actors::platform::net::{Net, PublishOn};
@@ -164,11 +164,11 @@ pub struct Shared {
     /// Where connections wait that other members open to the API.
     pub members: Arc<api::MemberListener>,
     /// Where root, consensus and the links to other nodes run.
-    express: express::Express,
+    consensus_thread: consensus_thread::ConsensusThread,
     /// Where raft puts what is meant for other nodes.
     pub post: Arc<peer::Post>,
     /// The same for the API, with the listeners that it then serves.
-    pub standing: watch::Sender<Standing>,
+    pub membership: watch::Sender<Membership>,
     /// The API's UNIX socket.
     pub local: Arc<listener::LocalSocket>,
     /// What the proxy's threads share.
@@ -250,9 +250,9 @@ impl Node {
             }
         };
         // Before the API answers: a member never says that it is none.
-        let standing = match &equipment {
-            Some(equipment) => Standing::Member { tcp: equipment.api.clone() },
-            None => Standing::Unclaimed,
+        let membership = match &equipment {
+            Some(equipment) => Membership::Member { tcp: equipment.api.clone() },
+            None => Membership::Unclaimed,
         };
         let (sender, fatal) = mpsc::unbounded_channel();
         let access =
@@ -263,11 +263,12 @@ impl Node {
             platform: OnceCell::new(),
             identity: OnceCell::new(),
             equipment: OnceCell::new(),
-            express: express::Express::start().map_err(DaemonError::Thread)?,
+            consensus_thread: consensus_thread::ConsensusThread::start()
+                .map_err(DaemonError::Thread)?,
             post: peer::Post::new(),
             members: api::MemberListener::new(),
             queries: DnsQueries::default(),
-            standing: watch::Sender::new(standing),
+            membership: watch::Sender::new(membership),
             local,
             ingress: ingress(&config, access)?,
             claiming: Mutex::new(()),
@@ -278,7 +279,7 @@ impl Node {
         let args =
             root::Args { boot: shared.boot, factories: factories::all(&shared), fatal: sender };
         let start = root::Root::spawn(None, root::Root, args);
-        let spawned = express::start_on(shared.express.handle(), start).await;
+        let spawned = consensus_thread::start_on(shared.consensus_thread.handle(), start).await;
         let (root, _) = spawned.map_err(DaemonError::Root)?;
         if let (Some(identity), Some(equipment)) = (identity, equipment) {
             begin(&shared, &root, identity, equipment).await?;

@@ -21,7 +21,7 @@ pub async fn list(context: Arc<Context>, request: Request) -> Result<Response, A
     let seen = context.observed(&reading.view).await;
     let mut all = views::allocations(reading.state(), &seen);
     if request.one("all").is_some() && !request.flag("all")? {
-        all.retain(|allocation| !matches!(&*allocation.status, "stopped" | "failed" | "lost"));
+        all.retain(|allocation| !allocation.status.is_ended());
     }
     if let Some(name) = request.one("name") {
         all.retain(|allocation| allocation.name == name);

@@ -2,7 +2,7 @@
 //!
 //! Owns nothing but the request's form: the daemon carries it out.
 
-use super::Standing;
+use super::Membership;
 use super::context::Context;
 use super::error::ApiError;
 use super::request::{Request, json};
@@ -29,7 +29,7 @@ pub async fn join(context: Arc<Context>, mut request: Request) -> Result<Respons
 }
 
 pub(super) fn check_unclaimed(context: &Context) -> Result<(), ApiError> {
-    if matches!(*context.standing.borrow(), Standing::Unclaimed) {
+    if matches!(*context.membership.borrow(), Membership::Unclaimed) {
         return Ok(());
     }
     let message = "this node belongs to a cluster already".to_owned();

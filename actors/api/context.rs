@@ -13,7 +13,7 @@ use super::usage::{self, Connections, Figures};
 use crate::actors::dns_queries::DnsQueries;
 pub use crate::actors::platform::now;
 use crate::actors::root::{Done, Msg, Proposal, RootRef, View, Vitals};
-use crate::api::views::{self, Observed};
+use crate::api::views::{self, LiveUsage};
 use crate::fsm::{Command, State};
 use crate::id::{Index, NodeId};
 use crate::limits;
@@ -33,7 +33,7 @@ use warp::reply::Response;
 pub struct Context {
     pub(super) root: RootRef,
     pub(super) views: watch::Receiver<Option<View>>,
-    pub(super) standing: watch::Receiver<super::Standing>,
+    pub(super) membership: watch::Receiver<super::Membership>,
     pub(super) ports: Ports,
     pub(super) dev: bool,
     pub(super) plans: Plans,
@@ -215,20 +215,20 @@ impl Context {
     }
 
     /// What is known beside the state, of all nodes.
-    pub async fn observed(&self, view: &View) -> Observed {
+    pub async fn observed(&self, view: &View) -> LiveUsage {
         let (own, others) = tokio::join!(usage::of_this_node(self), usage::of_others(self, view));
         observed(view, own.map(|own| (view.node, own)).into_iter().chain(others))
     }
 
     /// The same, as far as it was asked for a moment ago.
-    pub async fn observed_lately(&self, view: &View) -> Observed {
+    pub async fn observed_lately(&self, view: &View) -> LiveUsage {
         let own = usage::of_this_node(self).await;
         let others = usage::known_of_others(self, view);
         observed(view, own.map(|own| (view.node, own)).into_iter().chain(others))
     }
 
     /// The same, but of this node only.
-    pub async fn observed_here(&self, view: &View) -> Observed {
+    pub async fn observed_here(&self, view: &View) -> LiveUsage {
         let own = usage::of_this_node(self).await;
         observed(view, own.map(|own| (view.node, own)).into_iter())
     }
@@ -264,9 +264,9 @@ impl Context {
     }
 }
 
-fn observed(view: &View, figures: impl Iterator<Item = (NodeId, Figures)>) -> Observed {
+fn observed(view: &View, figures: impl Iterator<Item = (NodeId, Figures)>) -> LiveUsage {
     let mut seen =
-        Observed { now: now(), leader: view.leader, node: view.node, ..Observed::default() };
+        LiveUsage { now: now(), leader: view.leader, node: view.node, ..LiveUsage::default() };
     for (node, figures) in figures {
         seen.mesh.insert(node, figures.mesh().clone());
         seen.nodes.insert(node, figures.node());

@@ -9,7 +9,7 @@ use super::request::{Request, json};
 use super::stream::{self, Feed, Left};
 use crate::actors::root::View;
 use crate::api::views::{self, Event, EventId};
-use crate::api::wire::FailedEvent;
+use crate::api::wire::{DeploymentStatus, FailedEvent};
 use crate::id::{AppName, Revision};
 use crate::limits;
 use crate::node::oci::pull::Pulls;
@@ -156,7 +156,7 @@ pub async fn feed_events(
 /// The deployment was followed for so long that its record is gone.
 async fn feed_forgotten(next: EventId, feed: &Feed) -> Result<(), Left> {
     let reason = "the deployment's record is not kept any more".to_owned();
-    let (status, service, restored, elapsed) = ("failed".to_owned(), None, None, 0.0);
+    let (status, service, restored, elapsed) = (DeploymentStatus::Failed, None, None, 0.0);
     let revision = next.revision.0;
     let data = FailedEvent { revision, service, reason, status, restored, elapsed };
     let id = EventId::new(next.revision, next.number).to_string();

@@ -2,7 +2,7 @@
 //!
 //! Owns who may do what. Never lets anything but JSON out for a failure, not even for a panic.
 
-use super::Standing;
+use super::Membership;
 use super::caller::{self, Caller};
 use super::context::{self, Context, now};
 use super::error::ApiError;
@@ -109,7 +109,7 @@ async fn handle(
     {
         return Err(ApiError::forbidden(need, admitted.role));
     }
-    let is_unclaimed = matches!(*context.standing.borrow(), Standing::Unclaimed);
+    let is_unclaimed = matches!(*context.membership.borrow(), Membership::Unclaimed);
     if is_unclaimed && !route.unclaimed {
         return Err(ApiError::Unclaimed);
     }
@@ -180,7 +180,7 @@ fn admit_member(context: &Context, parts: &Parts) -> Result<Admitted, ApiError> 
         return Err(refused("of another life of the cluster"));
     }
     let role = text(MILL_ROLE).ok_or_else(|| refused("silent about its caller"))?;
-    Ok(Admitted { role: tokens::role(role)?, caller: Caller::Member(node) })
+    Ok(Admitted { role: tokens::role(&role.into())?, caller: Caller::Member(node) })
 }
 
 /// Who shows wrong tokens too often from one place is told only that.

@@ -7,7 +7,7 @@ mod hint;
 
 use super::request::MILL_UNCONFIRMED;
 use crate::actors::root::ProposeError;
-use crate::api::wire::{ErrorDetail, ErrorDocument, ErrorView};
+use crate::api::wire::{ErrorCode, ErrorDetail, ErrorDocument, ErrorView};
 use crate::cluster::token::TokenError;
 use crate::fsm::Rejection;
 use crate::fsm::model::Role;
@@ -210,34 +210,37 @@ impl ApiError {
     }
 
     /// The status and the code.
-    fn kind(&self) -> (StatusCode, &'static str) {
+    fn kind(&self) -> (StatusCode, ErrorCode) {
         match self {
             Self::BadRequest { .. } | Self::Ambiguous { .. } | Self::WantsTls => BAD_REQUEST,
-            Self::NoToken | Self::Token(_) => (StatusCode::UNAUTHORIZED, "unauthorized"),
+            Self::NoToken | Self::Token(_) => (StatusCode::UNAUTHORIZED, ErrorCode::Unauthorized),
             Self::Forbidden { .. } | Self::LocalOnly | Self::Denied { .. } => {
-                (StatusCode::FORBIDDEN, "forbidden")
+                (StatusCode::FORBIDDEN, ErrorCode::Forbidden)
             }
             Self::NoRoute { .. } | Self::NotFound { .. } => NOT_FOUND,
-            Self::NoMethod { .. } => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
+            Self::NoMethod { .. } => (StatusCode::METHOD_NOT_ALLOWED, ErrorCode::MethodNotAllowed),
             Self::Conflict { .. } | Self::DiskFull => CONFLICT,
             Self::PlanStale { .. } | Self::Rejected(Rejection::PlanStale { .. }) => {
-                (StatusCode::CONFLICT, "plan_stale")
+                (StatusCode::CONFLICT, ErrorCode::PlanStale)
             }
-            Self::Unclaimed => (StatusCode::CONFLICT, "unclaimed"),
-            Self::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "too_large"),
-            Self::InvalidFile { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "invalid_file"),
+            Self::Unclaimed => (StatusCode::CONFLICT, ErrorCode::Unclaimed),
+            Self::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, ErrorCode::TooLarge),
+            Self::InvalidFile { .. } => (StatusCode::UNPROCESSABLE_ENTITY, ErrorCode::InvalidFile),
             Self::TooMany { .. } | Self::TooManyFailures => {
-                (StatusCode::TOO_MANY_REQUESTS, "rate_limited")
+                (StatusCode::TOO_MANY_REQUESTS, ErrorCode::RateLimited)
             }
             Self::NoLeader
             | Self::Silent { .. }
             | Self::Unconfirmed
             | Self::Starting
-            | Self::Stopping => (StatusCode::SERVICE_UNAVAILABLE, "no_leader"),
-            Self::Unreachable { .. } => (StatusCode::SERVICE_UNAVAILABLE, "unreachable"),
+            | Self::Stopping => (StatusCode::SERVICE_UNAVAILABLE, ErrorCode::NoLeader),
+            Self::Unreachable { .. } => (StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Unreachable),
             Self::Relayed { status, .. } => {
                 // Its code is in its own words.
-                (StatusCode::from_u16(*status).unwrap_or(StatusCode::BAD_GATEWAY), "internal")
+                (
+                    StatusCode::from_u16(*status).unwrap_or(StatusCode::BAD_GATEWAY),
+                    ErrorCode::Internal,
+                )
             }
             Self::Internal { .. } => INTERNAL,
             Self::Rejected(rejection) => match rejection {
@@ -277,7 +280,7 @@ impl ApiError {
             Self::InvalidFile { details, .. } => details.clone(),
             _ => Vec::new(),
         };
-        let code = self.kind().1.to_owned();
+        let code = self.kind().1;
         let error = ErrorView { code, message: self.to_string(), hint: self.hint(), details };
         ErrorDocument { error }
     }
@@ -313,7 +316,7 @@ impl ApiError {
     }
 }
 
-const BAD_REQUEST: (StatusCode, &str) = (StatusCode::BAD_REQUEST, "bad_request");
-const NOT_FOUND: (StatusCode, &str) = (StatusCode::NOT_FOUND, "not_found");
-const CONFLICT: (StatusCode, &str) = (StatusCode::CONFLICT, "conflict");
-const INTERNAL: (StatusCode, &str) = (StatusCode::INTERNAL_SERVER_ERROR, "internal");
+const BAD_REQUEST: (StatusCode, ErrorCode) = (StatusCode::BAD_REQUEST, ErrorCode::BadRequest);
+const NOT_FOUND: (StatusCode, ErrorCode) = (StatusCode::NOT_FOUND, ErrorCode::NotFound);
+const CONFLICT: (StatusCode, ErrorCode) = (StatusCode::CONFLICT, ErrorCode::Conflict);
+const INTERNAL: (StatusCode, ErrorCode) = (StatusCode::INTERNAL_SERVER_ERROR, ErrorCode::Internal);

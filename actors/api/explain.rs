@@ -68,7 +68,7 @@ pub async fn why(context: Arc<Context>, request: Request) -> Result<Response, Ap
     Ok(reading.mark(json(StatusCode::OK, &view)?))
 }
 
-fn reasons(state: &State, name: &str, seen: &views::Observed) -> Result<WhyView, ApiError> {
+fn reasons(state: &State, name: &str, seen: &views::LiveUsage) -> Result<WhyView, ApiError> {
     if let Some(found) = why::host(state, name, seen) {
         return Ok(found);
     }

@@ -89,31 +89,15 @@ pub async fn write_here(context: Arc<Context>, request: Request) -> Result<Respo
     Ok(empty())
 }
 
-/// Passes a body on. What is wanted no more is read for a bit all the same, since a client that is
-/// still writing would not see why.
+/// Passes a body on, until it ends or nobody wants it any more.
 pub(super) async fn feed(mut body: Body, to: mpsc::Sender<io::Result<Bytes>>) {
-    loop {
-        let Some(piece) = body.next().await else { return };
+    while let Some(piece) = body.next().await {
         let piece = piece.map_err(io::Error::other);
         let is_last = piece.is_err();
-        if to.send(piece).await.is_err() {
-            break;
-        }
-        if is_last {
+        if to.send(piece).await.is_err() || is_last {
             return;
         }
     }
-    let drain = async {
-        let mut dropped = 0;
-        while let Some(Ok(piece)) = body.next().await {
-            dropped += piece.len();
-            if dropped > limits::API_DRAIN_MAX {
-                return;
-            }
-        }
-    };
-    // Whether all came or not, the answer is the same.
-    let _ = tokio::time::timeout(limits::API_DRAIN, drain).await;
 }
 
 fn path(request: &Request) -> Result<PathBuf, ApiError> {

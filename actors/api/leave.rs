@@ -9,7 +9,7 @@ use super::request::{Request, json};
 use crate::actors::peer;
 use crate::actors::root::View;
 use crate::api::wire::{LeaveRequest, LeaveView};
-use crate::fsm::model::Part;
+use crate::fsm::model::RaftRole;
 use crate::fsm::{Command, Rejection};
 use crate::id::NodeId;
 use crate::limits;
@@ -32,7 +32,7 @@ pub async fn leave(context: Arc<Context>, mut request: Request) -> Result<Respon
     let me = view.node;
     let name = view.state.nodes.get(&me).map(|node| node.name.clone()).unwrap_or_default();
     let cluster = view.state.cluster.as_ref().map(|cluster| cluster.name.clone());
-    let others = view.state.nodes.values().any(|node| node.id != me && node.is_there());
+    let others = view.state.nodes.values().any(|node| node.id != me && node.is_up());
     if !others {
         // Before anything is drained.
         return Err(Rejection::LastNode { name }.into());
@@ -92,10 +92,10 @@ fn is_idle(view: &View) -> bool {
     let Some(me) = view.state.nodes.get(&view.node) else { return true };
     let busy = view.state.allocations_on(me.id).any(|allocation| allocation.is_live());
     let nodes = view.state.nodes.values();
-    let voters: Vec<_> = nodes.filter(|node| node.part == Part::Voter).collect();
-    let others = voters.iter().filter(|node| node.id != me.id && node.is_there()).count();
+    let voters: Vec<_> = nodes.filter(|node| node.part == RaftRole::Voter).collect();
+    let others = voters.iter().filter(|node| node.id != me.id && node.is_up()).count();
     // Without it the rest must be able to commit that it goes.
-    let is_needed = me.part == Part::Voter && others * 2 <= voters.len();
+    let is_needed = me.part == RaftRole::Voter && others * 2 <= voters.len();
     let is_last = image_replication::is_last(&view.state, me.id);
     !busy && !is_needed && !is_last && view.leader != Some(me.id)
 }

@@ -29,7 +29,7 @@ pub async fn rotate(context: Arc<Context>, _request: Request) -> Result<Response
         return Err(ApiError::Conflict { message, hint: None });
     }
     let done = context.propose(Command::RotateMesh, None).await?;
-    let is_done = |state: &State| !state.behind_in_mesh().any(|node| node.is_there());
+    let is_done = |state: &State| !state.behind_in_mesh().any(|node| node.is_up());
     let mut views = context.views.clone();
     let all = views.wait_for(|view| {
         view.as_ref().is_some_and(|view| view.index >= done.index && is_done(&view.state))
@@ -50,7 +50,7 @@ pub async fn rotate(context: Arc<Context>, _request: Request) -> Result<Response
 pub async fn peers(context: Arc<Context>, _request: Request) -> Result<Response, ApiError> {
     let reading = context.read().await?;
     let view = &reading.view;
-    let there = view.state.nodes.values().filter(|node| node.id != view.node && node.is_there());
+    let there = view.state.nodes.values().filter(|node| node.id != view.node && node.is_up());
     let others: Vec<NodeId> = there.map(|node| node.id).collect();
     let asks = others.into_iter().map(|node| {
         let context = &context;

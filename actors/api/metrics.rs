@@ -6,8 +6,8 @@ use super::context::Context;
 use super::error::ApiError;
 use super::request::Request;
 use crate::actors::root::{Msg, NodeUsage, View, Vitals};
-use crate::api::views::{self, Observed};
-use crate::api::wire::{AllocationView, NodeView, ServiceView};
+use crate::api::views::{self, LiveUsage};
+use crate::api::wire::{AllocationStatus, AllocationView, NodeStatus, NodeView, ServiceView};
 use crate::id::AllocId;
 use crate::limits;
 use crate::node::ingress::figures::Requests;
@@ -58,7 +58,7 @@ pub async fn metrics(context: Arc<Context>, _request: Request) -> Result<Respons
 /// The whole text.
 fn page(
     view: &View,
-    seen: &Observed,
+    seen: &LiveUsage,
     usage: &NodeUsage,
     vitals: Vitals,
     context: &Context,
@@ -128,8 +128,7 @@ fn allocations(registry: &mut Registry, all: &[&AllocationView], usage: &NodeUsa
     let restarts = counters(registry, "mill_alloc_restarts", "Starts after the first");
     let ooms = counters(registry, "mill_alloc_oom", "Processes killed for want of memory");
     for one in all {
-        let live = !matches!(one.status.as_str(), "stopped" | "failed" | "lost");
-        if !live {
+        if one.status.is_ended() {
             continue;
         }
         let labels: Labels = vec![
@@ -168,14 +167,14 @@ fn certificates(registry: &mut Registry, view: &View, now: Timestamp) {
 fn services(registry: &mut Registry, all: &[ServiceView]) {
     let replicas = gauges(registry, "mill_service_replicas", "Replicas by state");
     for service in all {
-        let live = |status: &str| {
+        let live = |status: AllocationStatus| {
             service.allocations.iter().filter(|one| one.status == status).count() as f64
         };
         let states = [
             ("desired", f64::from(service.replicas.desired)),
             ("healthy", f64::from(service.replicas.healthy)),
-            ("running", live("running")),
-            ("backoff", live("backoff")),
+            ("running", live(AllocationStatus::Running)),
+            ("backoff", live(AllocationStatus::Backoff)),
         ];
         for (state, count) in states {
             let labels = vec![("service", service.name.clone()), ("state", state.to_owned())];
@@ -190,7 +189,7 @@ fn nodes(registry: &mut Registry, all: &[NodeView]) {
     let memory = gauges(registry, "mill_node_memory_available_bytes", "Memory not reserved");
     for node in all {
         let labels: Labels = vec![("node", node.name.clone())];
-        up.get_or_create(&labels).set(f64::from(u8::from(node.status != "down")));
+        up.get_or_create(&labels).set(f64::from(u8::from(node.status != NodeStatus::Down)));
         cpu.get_or_create(&labels).set((node.cpu.total - node.cpu.reserved).max(0.0));
         let free = node.memory.total.saturating_sub(node.memory.reserved);
         memory.get_or_create(&labels).set(free as f64);

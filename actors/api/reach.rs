@@ -115,7 +115,7 @@ impl Ask {
         path: &str,
     ) -> Result<Self, ReachError> {
         let member = view.state.nodes.get(&node).ok_or(ReachError::Gone { node })?;
-        if !member.is_there() {
+        if !member.is_up() {
             return Err(down(member));
         }
         let name = member.name.clone();
@@ -253,7 +253,7 @@ pub async fn lost(mut views: watch::Receiver<Option<View>>, node: NodeId) -> Rea
 fn why_lost(view: &View, node: NodeId) -> Option<ReachError> {
     match view.state.nodes.get(&node) {
         None => Some(ReachError::Gone { node }),
-        Some(member) => (!member.is_there()).then(|| down(member)),
+        Some(member) => (!member.is_up()).then(|| down(member)),
     }
 }
 

@@ -2,12 +2,12 @@
 //!
 //! Owns no projection: those are in `views`.
 
-use super::Standing;
+use super::Membership;
 use super::context::{Context, silent};
 use super::error::ApiError;
 use super::request::{self, Request, json};
 use crate::api::views;
-use crate::api::wire::HealthView;
+use crate::api::wire::{DaemonStatus, HealthView};
 use crate::id::WorkloadName;
 use std::sync::Arc;
 use warp::http::StatusCode;
@@ -15,17 +15,17 @@ use warp::reply::Response;
 
 /// `GET /v1/health`.
 pub async fn health(context: Arc<Context>, _request: Request) -> Result<Response, ApiError> {
-    let unclaimed = matches!(*context.standing.borrow(), Standing::Unclaimed);
+    let unclaimed = matches!(*context.membership.borrow(), Membership::Unclaimed);
     let view = context.view().filter(|view| view.current && !unclaimed);
     let (status, code) = match (&view, unclaimed) {
-        (_, true) => ("unclaimed", StatusCode::OK),
-        (Some(_), _) => ("ready", StatusCode::OK),
-        (None, _) => ("starting", StatusCode::SERVICE_UNAVAILABLE),
+        (_, true) => (DaemonStatus::Unclaimed, StatusCode::OK),
+        (Some(_), _) => (DaemonStatus::Ready, StatusCode::OK),
+        (None, _) => (DaemonStatus::Starting, StatusCode::SERVICE_UNAVAILABLE),
     };
     let node = view.as_ref().and_then(|view| view.state.nodes.get(&view.node));
     let cluster = view.as_ref().and_then(|view| view.state.cluster.as_ref());
     let health = HealthView {
-        status: status.to_owned(),
+        status,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         node: node.map(|node| node.name.clone()),
         cluster: cluster.map(|cluster| cluster.name.clone()),

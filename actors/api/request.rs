@@ -181,14 +181,12 @@ impl Request {
         }
     }
 
-    /// Reads the body. One that is too large is read on for a bit, since a client that is still
-    /// writing would not see the answer.
+    /// Reads the body.
     pub(super) async fn bytes(&mut self, max: usize) -> Result<Vec<u8>, ApiError> {
         let declared = self.header(CONTENT_LENGTH.as_str()).and_then(|text| text.parse().ok());
         let mut all = Vec::with_capacity(declared.unwrap_or(0usize).min(max));
         while let Some(chunk) = self.chunk().await? {
             if all.len() + chunk.len() > max {
-                self.drop_rest().await;
                 return Err(ApiError::TooLarge { max: max as u64 });
             }
             all.extend_from_slice(&chunk);
@@ -206,21 +204,6 @@ impl Request {
             Ok(None) => Ok(None),
             Err(_) => Err(broken("nothing came for too long".to_owned())),
         }
-    }
-
-    /// Reads and drops what else comes, within bounds.
-    async fn drop_rest(&mut self) {
-        let drain = async {
-            let mut dropped = 0;
-            while let Ok(Some(chunk)) = self.chunk().await {
-                dropped += chunk.len();
-                if dropped > limits::API_DRAIN_MAX {
-                    return;
-                }
-            }
-        };
-        // Whether all came or not, the answer is the same.
-        let _ = tokio::time::timeout(limits::API_DRAIN, drain).await;
     }
 }
 

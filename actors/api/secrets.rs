@@ -7,7 +7,9 @@ use super::error::ApiError;
 use super::request::{self, Request, empty, json};
 use crate::actors::root::{Done, View};
 use crate::api::views;
-use crate::api::wire::{RotatedView, SecretRequest, SecretValueView, SecretView, SecretsRequest};
+use crate::api::wire::{
+    Encoding, RotatedView, SecretRequest, SecretValueView, SecretView, SecretsRequest,
+};
 use crate::fsm::secrets::{NewSecret, SecretChange, secret_purpose};
 use crate::fsm::{Command, Rejection, State};
 use crate::id::{SecretName, WorkloadName};
@@ -20,9 +22,6 @@ use std::sync::Arc;
 use warp::http::StatusCode;
 use warp::reply::Response;
 use zeroize::Zeroizing;
-
-/// The encoding of a binary value.
-const BASE64: &str = "base64";
 
 /// Names with their values.
 type Values = Vec<(SecretName, Zeroizing<Vec<u8>>)>;
@@ -43,7 +42,7 @@ pub async fn get(context: Arc<Context>, request: Request) -> Result<Response, Ap
     let value = opened.map_err(sealed)?;
     let (value, encoding) = match std::str::from_utf8(&value) {
         Ok(text) if !secret.binary => (text.to_owned(), None),
-        _ => (STANDARD.encode(value.as_slice()), Some(BASE64.to_owned())),
+        _ => (STANDARD.encode(value.as_slice()), Some(Encoding::Base64)),
     };
     let (name, version) = (name.to_string(), secret.version);
     let document = SecretValueView { name, version, value, encoding };
@@ -56,15 +55,15 @@ pub async fn set(context: Arc<Context>, mut request: Request) -> Result<Response
     let most = limits::SECRET_MAX * 2;
     let wanted: SecretRequest = request.json_of(most, "{\"value\": \"…\"}").await?;
     let value = Zeroizing::new(wanted.value);
-    let value = match wanted.encoding.as_deref() {
+    let value = match wanted.encoding {
         None => Zeroizing::new(value.as_bytes().to_vec()),
-        Some(BASE64) => {
+        Some(Encoding::Base64) => {
             let decoded = STANDARD.decode(value.as_bytes());
             let bad = |_| ApiError::bad("the value is no base64", "send the text itself");
             Zeroizing::new(decoded.map_err(bad)?)
         }
-        Some(other) => {
-            let message = format!("no encoding {other}");
+        Some(Encoding::Other(name)) => {
+            let message = format!("no encoding {name}");
             return Err(ApiError::bad(message, "base64, or leave encoding out"));
         }
     };

@@ -8,7 +8,8 @@ use super::stall::Stalling;
 use crate::actors::strangers::{Room, Stranger, Strangers};
 use crate::id::NodeId;
 use crate::limits;
-use hyper::body::{Body, Frame, Incoming, SizeHint};
+use http_body_util::{BodyExt as _, Limited};
+use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
 use hyper::service::Service;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -23,6 +24,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UnixListener, UnixStream};
+use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
@@ -347,7 +349,7 @@ impl Drop for Busy {
 
 impl<S, B> Service<hyper::Request<Incoming>> for Counted<S>
 where
-    S: Service<hyper::Request<Incoming>, Response = hyper::Response<B>, Error = Infallible>,
+    S: Service<hyper::Request<Unread>, Response = hyper::Response<B>, Error = Infallible>,
     S::Future: Send + 'static,
     B: Send + 'static,
 {
@@ -359,11 +361,49 @@ where
         request.extensions_mut().insert(self.origin.clone());
         self.busy.send_modify(|count| *count += 1);
         let busy = Busy(Arc::clone(&self.busy));
-        let answer = self.inner.call(request);
+        let answer = self.inner.call(request.map(|body| Unread(Some(body))));
         Box::pin(async move {
             let response = answer.await?;
             Ok(response.map(|body| CountedBody { body, _busy: busy }))
         })
+    }
+}
+
+/// A request's body. What is left of it when it is answered is taken and dropped, within bounds:
+/// a client that still writes would find a closed connection in the place of its answer.
+struct Unread(Option<Incoming>);
+
+impl Drop for Unread {
+    fn drop(&mut self) {
+        let Some(body) = self.0.take().filter(|body| !body.is_end_stream()) else { return };
+        if let Ok(runtime) = Handle::try_current() {
+            runtime.spawn(async move {
+                let mut rest = Limited::new(body, limits::API_DRAIN_MAX);
+                let taking = async { while let Some(Ok(_)) = rest.frame().await {} };
+                // Whoever writes on is cut off.
+                let _ = tokio::time::timeout(limits::API_DRAIN, taking).await;
+            });
+        }
+    }
+}
+
+impl Body for Unread {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        self.0.as_mut().map_or(Poll::Ready(None), |body| Pin::new(body).poll_frame(context))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.as_ref().is_none_or(Body::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.0.as_ref().map(Body::size_hint).unwrap_or_default()
     }
 }
 

@@ -5,6 +5,7 @@ mod bounds;
 mod certificates;
 mod changes;
 mod deploy;
+mod documents;
 mod explain;
 mod images;
 mod logins;

@@ -7,7 +7,7 @@ use super::error::ApiError;
 use super::request::{self, Request, empty, json};
 use crate::actors::peer::ca;
 use crate::api::views;
-use crate::api::wire::{NewTokenView, TokenRequest, TokenView};
+use crate::api::wire::{self, NewTokenView, TokenRequest, TokenView};
 use crate::cluster::token;
 use crate::cluster::trust::Fingerprint;
 use crate::fsm::command::GrantToken;
@@ -71,7 +71,7 @@ pub async fn create(context: Arc<Context>, mut request: Request) -> Result<Respo
         let hint = Some("revoke it and make another: mill token list".to_owned());
         return Err(ApiError::Conflict { message, hint });
     }
-    let role = role.name().to_owned();
+    let role = role.into();
     let document = NewTokenView { id: minted.id.to_string(), role, token: minted.text };
     Ok(request::at(done.index, json(StatusCode::CREATED, &document)?))
 }
@@ -87,8 +87,14 @@ pub async fn revoke(context: Arc<Context>, request: Request) -> Result<Response,
     Ok(request::at(done.index, empty()))
 }
 
-pub(super) fn role(text: &str) -> Result<Role, ApiError> {
-    let all = [Role::Join, Role::Read, Role::Deploy, Role::Admin];
-    let unknown = || ApiError::bad(format!("no role {text}"), "admin, deploy, read or join");
-    all.into_iter().find(|role| role.name() == text).ok_or_else(unknown)
+pub(super) fn role(wanted: &wire::Role) -> Result<Role, ApiError> {
+    Ok(match wanted {
+        wire::Role::Admin => Role::Admin,
+        wire::Role::Deploy => Role::Deploy,
+        wire::Role::Read => Role::Read,
+        wire::Role::Join => Role::Join,
+        wire::Role::Other(name) => {
+            return Err(ApiError::bad(format!("no role {name}"), "admin, deploy, read or join"));
+        }
+    })
 }

@@ -232,7 +232,7 @@ impl Connections {
 
 /// The other nodes that may be asked, each with what is kept of it.
 fn lines(context: &Context, view: &View) -> impl Iterator<Item = (NodeId, Arc<Line>)> {
-    let there = view.state.nodes.values().filter(|node| node.id != view.node && node.is_there());
+    let there = view.state.nodes.values().filter(|node| node.id != view.node && node.is_up());
     let nodes: Vec<NodeId> = there.map(|node| node.id).collect();
     let lines = context.connections.to(&nodes);
     nodes.into_iter().zip(lines)

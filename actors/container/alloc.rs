@@ -14,7 +14,7 @@ pub use work::{Job, ended, label, terms};
 
 use crate::actors::platform::image::Image;
 use crate::allocation::{Effect, Ended, Failure, FoundTask, Input, Life, Terms, Want};
-use crate::fsm::model::Observed;
+use crate::fsm::model::AllocationStatus;
 use crate::id::{AllocId, Attempt, SecretName};
 use crate::limits;
 use crate::units::{Millis, Timestamp};
@@ -56,7 +56,7 @@ pub struct Args {
     /// What should be.
     pub want: Want,
     /// What was last reported of it.
-    pub reported: Observed,
+    pub reported: AllocationStatus,
     /// What is there of it.
     pub found: Option<Adopted>,
     /// Where its news go.
@@ -76,7 +76,7 @@ pub struct Adopted {
 /// News of an allocation.
 pub enum News {
     /// It is so now.
-    Observed(Observed),
+    Observed(AllocationStatus),
     /// Nothing is left of it.
     Finished,
 }
@@ -154,17 +154,17 @@ impl Actor for Alloc {
             Msg::Exited(attempt, ended) => Input::Exited(attempt, ended),
             Msg::OutOfMemory(attempt) => Input::OutOfMemory(attempt),
             Msg::Gone(attempt) => Input::Gone(attempt),
-            Msg::Pulled(turn, Ok(image)) => {
+            Msg::Pulled(op, Ok(image)) => {
                 state.signal = Some(state.job.signal(&image));
                 state.image = Some(image);
-                Input::Pulled(turn, Ok(()))
+                Input::Pulled(op, Ok(()))
             }
-            Msg::Pulled(turn, Err(failed)) => Input::Pulled(turn, Err(failed.failure())),
-            Msg::Started(turn, Ok(versions)) => {
+            Msg::Pulled(op, Err(failed)) => Input::Pulled(op, Err(failed.failure())),
+            Msg::Started(op, Ok(versions)) => {
                 state.secrets = versions;
-                Input::Started(turn, Ok(()))
+                Input::Started(op, Ok(()))
             }
-            Msg::Started(turn, Err(failure)) => Input::Started(turn, Err(failure)),
+            Msg::Started(op, Err(failure)) => Input::Started(op, Err(failure)),
             Msg::Outcome(input) => input,
             Msg::Broken(what) => return Err(what.into()),
         };
@@ -190,15 +190,15 @@ impl State {
                     self.work = None;
                     myself.stop(Some(FINISHED.to_owned()));
                 }
-                Effect::Pull(turn) => {
+                Effect::Pull(op) => {
                     let actor = myself.clone();
                     self.run(myself, async move {
                         let mut pulling = std::pin::pin!(job.pull());
                         loop {
                             match tokio::time::timeout(limits::PULL_LOOK, &mut pulling).await {
-                                Ok(pulled) => return Msg::Pulled(turn, pulled),
+                                Ok(pulled) => return Msg::Pulled(op, pulled),
                                 Err(_) => {
-                                    let input = Input::Advanced(turn, job.pulled_so_far());
+                                    let input = Input::Advanced(op, job.pulled_so_far());
                                     // The actor may have stopped, and this task with it.
                                     let _ = actor.cast(Msg::Outcome(input));
                                 }
@@ -206,19 +206,19 @@ impl State {
                         }
                     });
                 }
-                Effect::Start(turn, attempt) => self.start(turn, attempt, myself),
-                Effect::Probe(turn, after) => {
+                Effect::Start(op, attempt) => self.start(op, attempt, myself),
+                Effect::Probe(op, after) => {
                     let attempt = self.life.attempt();
                     self.run(myself, async move {
                         tokio::time::sleep(after.duration()).await;
-                        Msg::Outcome(Input::Probed(turn, job.probe(attempt).await))
+                        Msg::Outcome(Input::Probed(op, job.probe(attempt).await))
                     });
                 }
-                Effect::Wake(turn, after) => self.run(myself, async move {
+                Effect::Wake(op, after) => self.run(myself, async move {
                     tokio::time::sleep(after.duration()).await;
-                    Msg::Outcome(Input::Woken(turn))
+                    Msg::Outcome(Input::Woken(op))
                 }),
-                Effect::Clear { turn, attempt, gently, last } => {
+                Effect::Clear { op, attempt, gently, last } => {
                     let signal = gently.then_some(self.signal).flatten();
                     let gently = gently.then_some(signal);
                     let since = self.began.or(self.life.observed().started_at);
@@ -229,11 +229,11 @@ impl State {
                             let _ = actor.cast(Msg::OutOfMemory(attempt));
                         }
                         Msg::Outcome(match job.clear(attempt, gently, since, last).await {
-                            Ok((ended, output)) => Input::Cleared(turn, ended, output),
+                            Ok((ended, output)) => Input::Cleared(op, ended, output),
                             Err(error) => {
                                 let error = error.failure().message;
                                 tracing::warn!(alloc = %job.id, error, "not removed yet");
-                                Input::NotCleared(turn, error)
+                                Input::NotCleared(op, error)
                             }
                         })
                     });
@@ -242,7 +242,7 @@ impl State {
         }
     }
 
-    fn start(&mut self, turn: u64, attempt: Attempt, myself: &ActorRef<Msg>) {
+    fn start(&mut self, op: u64, attempt: Attempt, myself: &ActorRef<Msg>) {
         self.began = Some(self.clock.now());
         let (job, image) = (Arc::clone(&self.job), self.image.clone());
         self.run(myself, async move {
@@ -250,7 +250,7 @@ impl State {
                 Some(image) => job.start(attempt, &image).await.map_err(|e| e.failure()),
                 None => Err(Failed::Unpulled.failure()),
             };
-            Msg::Started(turn, started)
+            Msg::Started(op, started)
         });
     }
 

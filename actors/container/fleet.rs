@@ -4,12 +4,12 @@
 //! container: that is for the allocation's own actor.
 
 use super::alloc::{self, Adopted, Alloc, Job, News, ended, label};
-use super::upkeep::Orphan;
+use super::housekeeping::Orphan;
 use crate::actors::platform::Platform;
 use crate::actors::platform::containerd::{Exit, Found, TaskEvent, TaskState};
 use crate::actors::root::View;
 use crate::allocation::{FoundTask, Want};
-use crate::fsm::model::{AllocKind, Allocation, Observed, Phase};
+use crate::fsm::model::{AllocKind, Allocation, AllocationStatus, Phase};
 use crate::id::{AllocId, Attempt, ContainerId};
 use crate::node::oci::CgroupVersion;
 use crate::node::project::{self, Assignment};
@@ -51,7 +51,7 @@ struct Member {
     actor: ActorRef<alloc::Msg>,
     address: Ipv4Addr,
     want: Want,
-    observed: Observed,
+    observed: AllocationStatus,
     /// It has said so itself.
     told: bool,
 }
@@ -123,7 +123,7 @@ impl Fleet {
         self.ended.insert(id.clone());
     }
 
-    pub fn observed(&mut self, id: &AllocId, observed: &Observed) {
+    pub fn observed(&mut self, id: &AllocId, observed: &AllocationStatus) {
         if let Some(member) = self.members.get_mut(id) {
             member.observed = observed.clone();
             member.told = true;
@@ -131,7 +131,7 @@ impl Fleet {
     }
 
     /// What each of them said last.
-    pub fn all_observed(&self) -> Vec<(AllocId, Observed)> {
+    pub fn all_observed(&self) -> Vec<(AllocId, AllocationStatus)> {
         let told = self.members.iter().filter(|(_, member)| member.told);
         told.map(|(id, member)| (id.clone(), member.observed.clone())).collect()
     }

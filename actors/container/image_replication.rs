@@ -12,7 +12,7 @@ use crate::consensus::propose::ProposeError;
 use crate::fsm::Command;
 use crate::fsm::loaded::{ImageChange, LoadedImages, Pin};
 use crate::limits;
-use crate::node::image_replication::{self, Duties, Standing};
+use crate::node::image_replication::{self, CopyEligibility, Duties};
 use arc_swap::ArcSwapOption;
 use ractor::ActorRef;
 use std::collections::BTreeMap;
@@ -39,7 +39,7 @@ pub(super) struct ImageReplication {
 struct Round {
     asked: u64,
     images: LoadedImages,
-    nodes: Vec<Standing>,
+    nodes: Vec<CopyEligibility>,
 }
 
 impl PartialEq for Round {

@@ -3,14 +3,14 @@
 //! Owns batching: one batch under way, the first at once, the next ones a little apart. Never sends
 //! anything itself.
 
-use crate::fsm::model::Observed;
+use crate::fsm::model::AllocationStatus;
 use crate::id::AllocId;
 use crate::limits;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 /// A batch.
-pub type Batch = BTreeMap<AllocId, Observed>;
+pub type Batch = BTreeMap<AllocId, AllocationStatus>;
 
 /// What has to be told and what is being told.
 #[derive(Debug, Default)]
@@ -33,13 +33,13 @@ pub enum Next {
 
 impl Reports {
     /// An allocation is so now.
-    pub fn add(&mut self, id: AllocId, observed: Observed) {
+    pub fn add(&mut self, id: AllocId, observed: AllocationStatus) {
         self.waiting.insert(id, observed);
     }
 
     /// What root was or will be told of an allocation last.
     #[must_use]
-    pub fn latest(&self, id: &AllocId) -> Option<&Observed> {
+    pub fn latest(&self, id: &AllocId) -> Option<&AllocationStatus> {
         self.waiting.get(id).or_else(|| self.under_way.as_ref()?.get(id))
     }
 
@@ -78,8 +78,8 @@ mod tests {
     use super::*;
     use crate::fsm::model::Phase;
 
-    fn seen(phase: Phase) -> Observed {
-        Observed { phase, ..Observed::default() }
+    fn seen(phase: Phase) -> AllocationStatus {
+        AllocationStatus { phase, ..AllocationStatus::default() }
     }
 
     fn batch(items: &[(&str, Phase)]) -> Batch {

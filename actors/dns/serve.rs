@@ -74,12 +74,12 @@ impl Shared {
         zone: &Zone,
         message: &[u8],
         stream: bool,
-        turn: usize,
+        rotation: usize,
         out: &mut Vec<u8>,
     ) -> Unusual {
-        let answered = match answer(zone, message, stream, turn, out) {
+        let answered = match answer(zone, message, stream, rotation, out) {
             Answer::Ready(outcome) => Unusual::Ready(outcome),
-            Answer::NotPlain => unusual(zone, message, stream, turn, out),
+            Answer::NotPlain => unusual(zone, message, stream, rotation, out),
         };
         if let Unusual::Ready(outcome) = &answered {
             self.queries.count(*outcome);
@@ -212,7 +212,7 @@ async fn answer_all(
     let socket = Arc::new(UdpSocket::from_std(socket)?);
     let mut questions = vec![[0; limits::DNS_QUESTION_MAX]; limits::DNS_BATCH];
     let mut answers = vec![Vec::new(); limits::DNS_BATCH];
-    let mut turn = 0_usize;
+    let mut rotation = 0_usize;
     loop {
         socket.readable().await?;
         let received =
@@ -226,9 +226,9 @@ async fn answer_all(
         let mut to = Vec::with_capacity(received.len());
         for (question, (size, from)) in questions.iter().zip(received) {
             let Some(from) = from else { continue };
-            turn = turn.wrapping_add(1);
+            rotation = rotation.wrapping_add(1);
             let out = &mut answers[to.len()];
-            match shared.answer(&zone, &question[..size], false, turn, out) {
+            match shared.answer(&zone, &question[..size], false, rotation, out) {
                 Unusual::Ready(_) => to.push(Some(from)),
                 Unusual::Ignore => {}
                 Unusual::Forward(message) => {

@@ -41,11 +41,11 @@ pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>) {
 
 async fn answer_all(mut stream: TcpStream, from: IpAddr, shared: &Shared) -> io::Result<()> {
     let (mut question, mut out) = (Vec::new(), Vec::new());
-    for turn in 0.. {
+    for rotation in 0.. {
         let length = timeout(limits::DNS_IDLE, stream.read_u16()).await??;
         question.resize(usize::from(length), 0);
         timeout(limits::DNS_IDLE, stream.read_exact(&mut question)).await??;
-        let answered = shared.answer(&shared.zone.load(), &question, true, turn, &mut out);
+        let answered = shared.answer(&shared.zone.load(), &question, true, rotation, &mut out);
         match answered {
             Unusual::Ready(_) => {}
             Unusual::Ignore => return Ok(()),

@@ -15,7 +15,7 @@ use tonic::{Code, Status};
 
 /// What another member says of this node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum ExpulsionCheck {
     /// It is one of them, as far as the other knows.
     Member,
     /// It is none any more.
@@ -37,14 +37,14 @@ async fn ask(
     incarnation: Incarnation,
     node: NodeId,
     place: &str,
-) -> Option<Standing> {
+) -> Option<ExpulsionCheck> {
     let channel = dial(&tcp(), credentials.trust(), node, place).await.ok()?;
     let mut client = wire::peer_client::PeerClient::new(channel);
     // An empty request: a member that still counts this node says that it is none.
     let request = call(wire::CertificateRequest::default(), incarnation);
     let refusal = client.renew(request).await.err();
     let expelled = refusal.as_ref().and_then(expelled);
-    Some(expelled.map_or(Standing::Member, Standing::Expelled))
+    Some(expelled.map_or(ExpulsionCheck::Member, ExpulsionCheck::Expelled))
 }
 
 /// What the members say that answer in time, asked at once at their `HOST:PORT`.
@@ -52,7 +52,7 @@ pub async fn ask_members(
     credentials: &Arc<Credentials>,
     incarnation: Incarnation,
     places: BTreeMap<NodeId, String>,
-) -> BTreeMap<NodeId, Standing> {
+) -> BTreeMap<NodeId, ExpulsionCheck> {
     let mut asking = JoinSet::new();
     for (node, place) in places {
         let credentials = Arc::clone(credentials);
@@ -72,5 +72,5 @@ pub async fn says_removed(
     places: BTreeMap<NodeId, String>,
 ) -> bool {
     let answers = ask_members(credentials, incarnation, places).await;
-    answers.values().any(|says| *says != Standing::Member)
+    answers.values().any(|says| *says != ExpulsionCheck::Member)
 }

@@ -1,10 +1,10 @@
-//! The link to one other member: kept up, fed from its letterbox, and the way for what is large.
+//! The link to one other member: kept up, fed from its outbox, and the way for what is large.
 //!
 //! Owns trying again. Never keeps what was on its way when a link broke: raft and root send again.
 
 use super::credentials::Credentials;
 use super::dial::{Dial, DialError, dial};
-use super::post::{Letter, Letterbox, Post, Pulse};
+use super::outbox::{HeartbeatState, Letter, Outbox, Post};
 use super::refusal_of;
 use super::wire::peer_client::PeerClient;
 use super::wire::{Frame, Heard, Heartbeat, Piece};
@@ -37,7 +37,7 @@ pub(super) struct Link {
     /// The other end.
     pub(super) to: NodeId,
     pub(super) address: String,
-    pub(super) letterbox: Arc<Letterbox>,
+    pub(super) outbox: Arc<Outbox>,
 }
 
 /// Why a link ended.
@@ -62,7 +62,7 @@ impl Link {
         loop {
             let begun = Instant::now();
             let ended = self.session().await;
-            self.letterbox.close();
+            self.outbox.close();
             // Root outlives its children, here and below.
             let _ = self.root.cast(Msg::Peer(PeerEvent::Lost(self.to)));
             let (to, address) = (self.to, &self.address);
@@ -90,7 +90,7 @@ impl Link {
             }
             // Not all nodes at once.
             let pause_now = pause.mul_f64(rand::random_range(0.5..1.0));
-            let knocked = self.letterbox.knock.notified();
+            let knocked = self.outbox.wake.notified();
             // Either way it is tried again.
             let _ = tokio::time::timeout(pause_now, knocked).await;
             pause = (pause * 2).min(limits::PEER_RETRY[1].max(pause));
@@ -110,9 +110,9 @@ impl Link {
     /// Until the connection breaks.
     async fn session(&self) -> Result<(), LinkError> {
         let mut client = self.client().await?;
-        let letters = self.letterbox.open();
+        let letters = self.outbox.open();
         let beats = Beats::new(self.to, Arc::clone(&self.post));
-        let frames = frames(letters, beats, Arc::clone(&self.letterbox));
+        let frames = frames(letters, beats, Arc::clone(&self.outbox));
         let mut call = super::call(frames, self.incarnation);
         if let Some(here) = self.here() {
             call.metadata_mut().insert(super::PLACE, here);
@@ -183,20 +183,20 @@ impl Drop for Told<'_> {
 fn frames(
     letters: mpsc::Receiver<Letter>,
     beats: Beats,
-    letterbox: Arc<Letterbox>,
+    outbox: Arc<Outbox>,
 ) -> impl Stream<Item = Frame> + Send + 'static {
-    stream::unfold((letters, beats, letterbox), |(mut letters, mut beats, letterbox)| async move {
+    stream::unfold((letters, beats, outbox), |(mut letters, mut beats, outbox)| async move {
         let frame = tokio::select! {
             biased;
             // Seldom, and must not wait behind letters: who isn't heard counts as lost.
             beat = beats.next() => Frame { heartbeat: Some(beat?), ..Frame::default() },
-            first = letters.recv() => gather(first?, &mut letters, &letterbox),
+            first = letters.recv() => gather(first?, &mut letters, &outbox),
         };
-        Some((frame, (letters, beats, letterbox)))
+        Some((frame, (letters, beats, outbox)))
     })
 }
 
-fn gather(first: Letter, letters: &mut mpsc::Receiver<Letter>, letterbox: &Letterbox) -> Frame {
+fn gather(first: Letter, letters: &mut mpsc::Receiver<Letter>, outbox: &Outbox) -> Frame {
     let mut frame = Frame::default();
     let mut bytes = 0;
     let mut next = Some(first);
@@ -208,7 +208,7 @@ fn gather(first: Letter, letters: &mut mpsc::Receiver<Letter>, letterbox: &Lette
         }
         next = if bytes < limits::PEER_FRAME { letters.try_recv().ok() } else { None };
     }
-    letterbox.taken(bytes);
+    outbox.taken(bytes);
     frame
 }
 
@@ -216,47 +216,47 @@ fn gather(first: Letter, letters: &mut mpsc::Receiver<Letter>, letterbox: &Lette
 struct Beats {
     to: NodeId,
     post: Arc<Post>,
-    pulse: watch::Receiver<Pulse>,
+    heartbeat: watch::Receiver<HeartbeatState>,
     last: Option<Instant>,
-    told: Pulse,
+    told: HeartbeatState,
 }
 
 impl Beats {
     fn new(to: NodeId, post: Arc<Post>) -> Self {
-        let pulse = post.pulse();
-        Self { to, post, pulse, last: None, told: Pulse::default() }
+        let heartbeat = post.heartbeat();
+        Self { to, post, heartbeat, last: None, told: HeartbeatState::default() }
     }
 
     /// The next one, while the other end leads: at an interval, and soon when something new is
     /// settled. None when the node stops.
     async fn next(&mut self) -> Option<Heartbeat> {
         loop {
-            let pulse = *self.pulse.borrow_and_update();
-            let due = match pulse.leader {
-                Some(leader) if leader == self.to => Some(self.due(pulse)),
+            let heartbeat = *self.heartbeat.borrow_and_update();
+            let due = match heartbeat.leader {
+                Some(leader) if leader == self.to => Some(self.due(heartbeat)),
                 _ => None,
             };
             let wait = due.map_or(Duration::MAX, |at| at.saturating_duration_since(Instant::now()));
-            match tokio::time::timeout(wait, self.pulse.changed()).await {
+            match tokio::time::timeout(wait, self.heartbeat.changed()).await {
                 Ok(changed) => changed.ok()?,
-                Err(_) => return Some(self.beat(pulse)),
+                Err(_) => return Some(self.beat(heartbeat)),
             }
         }
     }
 
-    fn due(&self, pulse: Pulse) -> Instant {
+    fn due(&self, heartbeat: HeartbeatState) -> Instant {
         let Some(last) = self.last else { return Instant::now() };
-        let is_news = pulse != self.told;
+        let is_news = heartbeat != self.told;
         last + if is_news { limits::HEARTBEAT_MIN } else { limits::HEARTBEAT }
     }
 
-    fn beat(&mut self, pulse: Pulse) -> Heartbeat {
+    fn beat(&mut self, heartbeat: HeartbeatState) -> Heartbeat {
         self.last = Some(Instant::now());
-        self.told = pulse;
+        self.told = heartbeat;
         let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         let time_ms = Millis::from(since_epoch.unwrap_or_default()).0;
         let counted = self.post.counted();
-        Heartbeat { boot: pulse.boot.0, settled: pulse.settled.0, time_ms, counted }
+        Heartbeat { boot: heartbeat.boot.0, settled: heartbeat.settled.0, time_ms, counted }
     }
 }
 
@@ -271,13 +271,13 @@ mod tests {
         let mut beats = Beats::new(NodeId(2), Arc::clone(&post));
         let none = tokio::time::timeout(Duration::from_millis(20), beats.next()).await;
         assert!(none.is_err(), "it doesn't lead");
-        post.beat(|pulse| pulse.leader = Some(NodeId(2)));
+        post.beat(|heartbeat| heartbeat.leader = Some(NodeId(2)));
         let begun = Instant::now();
         assert_eq!(beats.next().await.unwrap().settled, 0);
         assert!(begun.elapsed() < limits::HEARTBEAT);
         assert_eq!(beats.next().await.unwrap().settled, 0);
         assert!(begun.elapsed() >= limits::HEARTBEAT);
-        post.beat(|pulse| pulse.settled = Index(7));
+        post.beat(|heartbeat| heartbeat.settled = Index(7));
         let begun = Instant::now();
         assert_eq!(beats.next().await.unwrap().settled, 7);
         assert!(begun.elapsed() < limits::HEARTBEAT / 2);

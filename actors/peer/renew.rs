@@ -5,7 +5,7 @@
 
 use super::credentials::{Credentials, SignError};
 use super::dial::{Dial, DialError, dial};
-use super::{call, door, place, wire};
+use super::{call, join_service, place, wire};
 use crate::actors::root::View;
 use crate::cluster::trust;
 use crate::id::{Incarnation, Index, NodeId};
@@ -148,7 +148,7 @@ impl Renewal {
             .state
             .nodes
             .values()
-            .filter(|node| node.id != view.node && node.is_there())
+            .filter(|node| node.id != view.node && node.is_up())
             .filter_map(|node| Some((node.id, place(node)?)))
             .collect();
         // The leader's clock is the cluster's.
@@ -171,7 +171,7 @@ impl Renewal {
     async fn sign(&self, view: &View, csr: Vec<u8>) -> Result<CertificateDer<'static>, Status> {
         let request = wire::CertificateRequest { csr: csr.into() };
         let credentials = Arc::clone(&self.credentials);
-        let signed = door::renew(credentials, view.clone(), view.node, request).await?;
+        let signed = join_service::renew(credentials, view.clone(), view.node, request).await?;
         Ok(CertificateDer::from(signed.certificate.to_vec()))
     }
 

@@ -12,7 +12,7 @@ use super::tls::{API_PROTOCOL, Trust, TrustError};
 use super::wire::door_server::{DoorServer, SERVICE_NAME as DOOR};
 use super::wire::peer_server::PeerServer;
 use crate::actors::api::{MemberConnection, MemberListener};
-use crate::actors::peer::door::Door;
+use crate::actors::peer::join_service::JoinService;
 use crate::actors::root::View;
 use crate::actors::strangers::{Room, Stranger, Strangers};
 use crate::cluster::guard::Guard;
@@ -47,11 +47,11 @@ pub(super) struct Caller {
 #[derive(Clone)]
 pub(super) struct Served {
     peer: PeerServer<Service>,
-    door: DoorServer<Door>,
+    door: DoorServer<JoinService>,
 }
 
 impl Served {
-    pub(super) fn new(service: Service, door: Door) -> Self {
+    pub(super) fn new(service: Service, door: JoinService) -> Self {
         let peer = PeerServer::new(service).max_decoding_message_size(limits::PEER_FRAME_MAX);
         let door = DoorServer::new(door).max_decoding_message_size(limits::JOIN_MAX);
         Self { peer, door }

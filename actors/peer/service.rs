@@ -4,11 +4,11 @@
 //! looks inside a raft message or a command.
 
 use super::credentials::Credentials;
-use super::post::Post;
+use super::outbox::Post;
 use super::server::Caller;
 use super::wire::peer_server::Peer;
 use super::wire::{self, Frame, Heard, Piece, Taken};
-use super::{INCARNATION, PLACE, RECOVERED, REMOVED, door, wire_refusal};
+use super::{INCARNATION, PLACE, RECOVERED, REMOVED, join_service, wire_refusal};
 use crate::actors::raft as consensus;
 use crate::actors::root::{Msg, PeerEvent, Refusal, RootRef, View};
 use crate::consensus::propose;
@@ -178,7 +178,7 @@ impl Peer for Service {
             let _ = self.peer.cast(super::Msg::Called(from, place.to_owned()));
         }
         let (answers, heard) = self.desk.open(from);
-        self.post.knock(from);
+        self.post.came(from);
         let service = self.clone();
         let frames = request.into_inner();
         // Ends with the connection, whose end the stream of frames tells.
@@ -230,7 +230,7 @@ impl Peer for Service {
             return Err(Status::unavailable("the node's state is not known to be current"));
         }
         let credentials = Arc::clone(&self.credentials);
-        let renewed = door::renew(credentials, view, caller, request.into_inner()).await?;
+        let renewed = join_service::renew(credentials, view, caller, request.into_inner()).await?;
         Ok(Response::new(renewed))
     }
 }

@@ -1,8 +1,8 @@
 //! Files into and out of a running container, as tar streams.
 //!
 //! Owns the container's root as the kernel shows it to us: nothing is needed in the image, and
-//! every path is resolved inside that root, whatever links the container has put there. Blocks:
-//! call it where that may be.
+//! every path is resolved inside that root, whatever links the container has put there. The other
+//! end of a copy is such a root, too. Blocks: call it where that may be.
 
 use crate::actors::platform::tree::{self, Walk, kind};
 use crate::limits;
@@ -82,6 +82,16 @@ impl Root {
         let path = format!("/proc/{pid}/root");
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         Ok(Self { root: nix::fcntl::open(path.as_str(), flags, Mode::empty())?, owner })
+    }
+
+    /// A folder of this machine; what is made in it belongs to the caller.
+    ///
+    /// # Errors
+    /// It isn't there, or can't be opened.
+    pub fn at(folder: &Path) -> io::Result<Self> {
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let owner = [Uid::effective().as_raw(), Gid::effective().as_raw()];
+        Ok(Self { root: nix::fcntl::open(folder, flags, Mode::empty())?, owner })
     }
 
     fn open(&self, path: &Path, flags: OFlag) -> nix::Result<OwnedFd> {

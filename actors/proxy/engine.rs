@@ -2,7 +2,7 @@
 //!
 //! Owns their start and their end: what is under way is finished within a deadline. Never routes.
 
-use super::connection::{self, Lane};
+use super::connection::{self, Worker};
 use super::fast::Pool;
 use super::service::Ingress;
 use super::shared::Shared;
@@ -22,7 +22,7 @@ use tokio_rustls::TlsAcceptor;
 const ACCEPT_AGAIN: Duration = Duration::from_millis(50);
 
 /// What a thread accepts on: a listener without TLS and one with it.
-pub struct Doors {
+pub struct Listeners {
     /// HTTP.
     pub http: std::net::TcpListener,
     /// HTTPS.
@@ -36,28 +36,28 @@ pub struct Threads {
 }
 
 impl Threads {
-    /// Starts a thread for each pair of doors.
+    /// Starts a thread for each pair of listeners.
     ///
     /// # Errors
     /// The system has no threads left, or a listener can't be used.
-    pub fn start(shared: &Arc<Shared>, doors: Vec<Doors>) -> io::Result<Self> {
+    pub fn start(shared: &Arc<Shared>, listeners: Vec<Listeners>) -> io::Result<Self> {
         // Without this its timer thread wakes a hundred times a second for ever.
         pingora_timeout::fast_timeout::set_fast_timeout_to_tokio_threshold(Some(Duration::ZERO));
         let (stopping, watched) = watch::channel(false);
         let mut threads = Self { stopping, running: Vec::new() };
-        for (number, doors) in doors.into_iter().enumerate() {
+        for (number, listeners) in listeners.into_iter().enumerate() {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             let (http, https) = {
                 let _entered = runtime.enter();
-                (TcpListener::from_std(doors.http)?, TcpListener::from_std(doors.https)?)
+                (TcpListener::from_std(listeners.http)?, TcpListener::from_std(listeners.https)?)
             };
             let engine = engine(Arc::clone(shared));
             let (shared, pool) = (Arc::clone(shared), Arc::<Pool>::default());
             let tls = TlsAcceptor::from(shared.certificates.config());
             let watched = watched.clone();
-            let lane = Arc::new(Lane { shared, engine, pool });
+            let worker = Arc::new(Worker { shared, engine, pool });
             let run = move || {
-                runtime.block_on(serve(lane, http, (https, tls), watched));
+                runtime.block_on(serve(worker, http, (https, tls), watched));
                 // What is still open ends here.
                 runtime.shutdown_background();
             };
@@ -105,7 +105,7 @@ fn engine(shared: Arc<Shared>) -> Arc<HttpProxy<Ingress>> {
 }
 
 async fn serve(
-    lane: Arc<Lane>,
+    worker: Arc<Worker>,
     http: TcpListener,
     (https, tls): (TcpListener, TlsAcceptor),
     mut stopping: watch::Receiver<bool>,
@@ -128,12 +128,12 @@ async fn serve(
                 continue;
             }
         };
-        let Some(admitted) = lane.shared.admit(peer.ip()) else { continue };
-        let settings = &lane.shared.settings;
+        let Some(admitted) = worker.shared.admit(peer.ip()) else { continue };
+        let settings = &worker.shared.settings;
         let is_told = settings.proxy_protocol && settings.trusts(peer.ip());
-        let (lane, watched) = (Arc::clone(&lane), watched.clone());
+        let (worker, watched) = (Arc::clone(&worker), watched.clone());
         connections.spawn(async move {
-            connection::serve(lane, stream, peer, is_told, tls, watched).await;
+            connection::serve(worker, stream, peer, is_told, tls, watched).await;
             drop(admitted);
         });
     }

@@ -20,7 +20,7 @@ type Sum = [u8; 32];
 
 /// The gates of all secrets that routes name.
 pub struct Gate {
-    doors: ArcSwap<BTreeMap<SecretName, Arc<Door>>>,
+    realms: ArcSwap<BTreeMap<SecretName, Arc<Realm>>>,
     /// Places to check and to wait for one: a check takes a core for tens of milliseconds.
     checks: Semaphore,
     waiting: Semaphore,
@@ -29,7 +29,7 @@ pub struct Gate {
 }
 
 /// One secret's.
-struct Door {
+struct Realm {
     version: u64,
     users: Users,
     /// Who was let in.
@@ -50,7 +50,7 @@ pub enum Verdict {
 impl Default for Gate {
     fn default() -> Self {
         Self {
-            doors: ArcSwap::default(),
+            realms: ArcSwap::default(),
             checks: Semaphore::new(AUTH_CHECKS),
             waiting: Semaphore::new(AUTH_WAITING),
             salt: rand::random(),
@@ -62,42 +62,42 @@ impl Gate {
     /// Opens the secrets that the state's routes name. One that is missing or can't be read lets
     /// nobody in.
     pub fn show(&self, state: &State, keyring: impl Fn() -> Keyring) {
-        let before = self.doors.load();
-        let mut doors = BTreeMap::new();
+        let before = self.realms.load();
+        let mut realms = BTreeMap::new();
         for name in state.auth_secrets() {
             let secret = state.secrets.get(name);
             let version = secret.map_or(0, |secret| secret.version);
-            let kept = before.get(name).filter(|door| door.version == version).cloned();
-            let door = kept.unwrap_or_else(|| {
+            let kept = before.get(name).filter(|realm| realm.version == version).cloned();
+            let realm = kept.unwrap_or_else(|| {
                 let users = secret.map(|secret| open(name, secret, &keyring())).unwrap_or_default();
-                Arc::new(Door { version, users, known: Mutex::default() })
+                Arc::new(Realm { version, users, known: Mutex::default() })
             });
-            doors.insert(name.clone(), door);
+            realms.insert(name.clone(), realm);
         }
-        self.doors.store(Arc::new(doors));
+        self.realms.store(Arc::new(realms));
     }
 
     /// Whether a request with that `Authorization` may pass.
     pub async fn admit(&self, secret: &SecretName, header: Option<&str>) -> Verdict {
         let Some(header) = header else { return Verdict::Stranger };
         let Some((name, password)) = credentials(header) else { return Verdict::Stranger };
-        let Some(door) = self.doors.load().get(secret).cloned() else { return Verdict::Stranger };
+        let Some(realm) = self.realms.load().get(secret).cloned() else { return Verdict::Stranger };
         let mut sum = sha2::Sha256::new();
         sum.update(self.salt);
         sum.update(header.as_bytes());
         let sum: Sum = sum.finalize().into();
-        if door.known.lock().contains(&sum) {
+        if realm.known.lock().contains(&sum) {
             return Verdict::Welcome(name);
         }
         let Ok(_waiting) = self.waiting.try_acquire() else { return Verdict::Crowded };
         // It is never closed.
         let Ok(_checking) = self.checks.acquire().await else { return Verdict::Crowded };
-        let (asked, who) = (Arc::clone(&door), name.clone());
+        let (asked, who) = (Arc::clone(&realm), name.clone());
         let checked = tokio::task::spawn_blocking(move || asked.users.check(&who, &password));
         if !checked.await.unwrap_or(false) {
             return Verdict::Stranger;
         }
-        let mut known = door.known.lock();
+        let mut known = realm.known.lock();
         if known.len() >= AUTH_KNOWN {
             known.clear();
         }

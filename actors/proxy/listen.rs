@@ -2,7 +2,7 @@
 //!
 //! Owns what a taken address means. Never accepts.
 
-use super::engine::Doors;
+use super::engine::Listeners;
 use crate::actors::platform::handover;
 use crate::limits::INGRESS_THREADS;
 use nix::sys::socket::{setsockopt, sockopt};
@@ -70,10 +70,12 @@ impl Addresses {
     ///
     /// # Errors
     /// The process has no descriptors left.
-    pub fn doors(&self) -> io::Result<Vec<Doors>> {
+    pub fn pairs(&self) -> io::Result<Vec<Listeners>> {
         let pairs = self.http.iter().zip(&self.https);
         pairs
-            .map(|(http, https)| Ok(Doors { http: http.try_clone()?, https: https.try_clone()? }))
+            .map(|(http, https)| {
+                Ok(Listeners { http: http.try_clone()?, https: https.try_clone()? })
+            })
             .collect()
     }
 

@@ -77,7 +77,7 @@ impl State {
             return None;
         }
         let own = self.member.as_ref().map(|member| member.node);
-        let there = self.fsm.nodes.values().filter(|node| node.is_there());
+        let there = self.fsm.nodes.values().filter(|node| node.is_up());
         let others: BTreeSet<NodeId> =
             there.map(|node| node.id).filter(|id| Some(*id) != own).collect();
         let before = self.clock.step(&others, wall(), self.elapsed())?;

@@ -5,7 +5,7 @@
 
 use super::disk;
 use super::report::{Row, median, ms};
-use crate::lap::Lap;
+use crate::real_root::RealRoot;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -47,22 +47,22 @@ pub fn figures() -> Vec<Row> {
 }
 
 async fn measure(dir: &Path) -> (Duration, f64, f64) {
-    let lap = Arc::new(Lap::start(dir, 1).await);
+    let real = Arc::new(RealRoot::start(dir, 1).await);
     let start = Instant::now();
     let mut times = Vec::with_capacity(SINGLE);
     for n in 0..SINGLE {
         let one = Instant::now();
-        lap.token(&format!("one-{n}"), disk::RECORD).await.unwrap();
+        real.token(&format!("one-{n}"), disk::RECORD).await.unwrap();
         times.push(one.elapsed());
     }
     let one_rate = SINGLE as f64 / start.elapsed().as_secs_f64();
     let start = Instant::now();
     let writers: Vec<_> = (0..WRITERS)
         .map(|writer| {
-            let lap = Arc::clone(&lap);
+            let real = Arc::clone(&real);
             tokio::spawn(async move {
                 for n in 0..MANY / WRITERS {
-                    lap.token(&format!("{writer}-{n}"), disk::RECORD).await.unwrap();
+                    real.token(&format!("{writer}-{n}"), disk::RECORD).await.unwrap();
                 }
             })
         })
@@ -71,8 +71,8 @@ async fn measure(dir: &Path) -> (Duration, f64, f64) {
         writer.await.unwrap();
     }
     let many_rate = (MANY / WRITERS * WRITERS) as f64 / start.elapsed().as_secs_f64();
-    if let Some(lap) = Arc::into_inner(lap) {
-        lap.stop().await;
+    if let Some(real) = Arc::into_inner(real) {
+        real.stop().await;
     }
     (median(&mut times), one_rate, many_rate)
 }

@@ -14,9 +14,6 @@ mod disk;
 mod dns;
 mod etcd;
 mod failures;
-#[allow(dead_code, reason = "shared with the tests")]
-#[path = "../lap.rs"]
-mod lap;
 mod load;
 mod logs;
 mod members;
@@ -30,6 +27,9 @@ mod planning;
 mod poll;
 mod proxy;
 mod pull;
+#[allow(dead_code, reason = "shared with the tests")]
+#[path = "../real_root.rs"]
+mod real_root;
 #[allow(dead_code, reason = "shared with the tests")]
 #[path = "../registry.rs"]
 mod registry;

@@ -5,7 +5,7 @@
 
 use super::report::{Row, median, ms};
 use mill::fsm::command::{Deploy, Init, Register, Report};
-use mill::fsm::model::{DeployKind, Health, Node, Observed, Part, Phase, WorkloadSpec};
+use mill::fsm::model::{AllocationStatus, DeployKind, Health, Node, Phase, RaftRole, WorkloadSpec};
 use mill::fsm::{self, Command, Entry, SessionStep, State};
 use mill::id::{AllocId, AppName, Attempt, BootId, Incarnation, Index, NodeId, Revision};
 use mill::scheduler::plan::{self, Scope, plan};
@@ -145,7 +145,7 @@ impl World {
             let node = Node {
                 id,
                 name: format!("n{n}"),
-                part: if n <= 5 { Part::Voter } else { Part::Learner },
+                part: if n <= 5 { RaftRole::Voter } else { RaftRole::Learner },
                 ..(*first).clone()
             };
             world.state.nodes.insert(id, Arc::new(node));
@@ -181,7 +181,8 @@ impl World {
         let start = Instant::now();
         loop {
             let now = self.state.time;
-            let planned = plan(&self.state, &plan::Observed::default(), now, self.seq, &Scope::All);
+            let planned =
+                plan(&self.state, &plan::SettledIndexes::default(), now, self.seq, &Scope::All);
             if planned.commands.is_empty() {
                 return start.elapsed();
             }
@@ -215,13 +216,13 @@ impl World {
         let batch = self.batches.entry(node).or_default();
         *batch += 1;
         let ran = phase == Phase::Running;
-        let seen = Observed {
+        let seen = AllocationStatus {
             attempt: Attempt(1),
             phase,
             health,
             address: ran.then_some([10, 0, 8, 7].into()),
             started_at: ran.then_some(Timestamp(START)),
-            ..Observed::default()
+            ..AllocationStatus::default()
         };
         let allocations = BTreeMap::from([(id.clone(), seen)]);
         Command::Report(Report { node, boot: BootId(node.0), seq: *batch, allocations })
@@ -239,7 +240,8 @@ impl World {
             let scope = Scope::Apps(BTreeSet::from([AppName::clone(&allocation.app)]));
             let now = self.state.time;
             let start = Instant::now();
-            let planned = plan(&self.state, &plan::Observed::default(), now, self.seq, &scope);
+            let planned =
+                plan(&self.state, &plan::SettledIndexes::default(), now, self.seq, &scope);
             times.push(start.elapsed());
             assert!(!planned.commands.is_empty(), "the replica is replaced");
             planned.commands.into_iter().for_each(|command| self.apply(command));
@@ -250,7 +252,8 @@ impl World {
     /// Lets deployments end that have nothing left to do.
     fn settle(&mut self) {
         let now = self.state.time;
-        let planned = plan(&self.state, &plan::Observed::default(), now, self.seq, &Scope::All);
+        let planned =
+            plan(&self.state, &plan::SettledIndexes::default(), now, self.seq, &Scope::All);
         planned.commands.into_iter().for_each(|command| self.apply(command));
     }
 

@@ -3,7 +3,7 @@
 //! Never measures.
 
 use mill::fsm::command::{Action, Deploy, Init, Place, Register, Report, Steps};
-use mill::fsm::model::{DeployKind, Health, Observed, Phase, WorkloadSpec};
+use mill::fsm::model::{AllocationStatus, DeployKind, Health, Phase, WorkloadSpec};
 use mill::fsm::{Command, NEXT_LEVEL, State, apply_next};
 use mill::id::{AllocId, Attempt, BootId, Incarnation, NodeId, Revision};
 use mill::units::{Bytes, MilliCpu, Timestamp};
@@ -86,12 +86,12 @@ pub fn place(state: &mut State, service: &str, addresses: impl Iterator<Item = I
         actions.push(Action::Place(Place { id: own, workload, replica, node, spec, replaces }));
         allocations.insert(
             id,
-            Observed {
+            AllocationStatus {
                 attempt: Attempt(1),
                 phase: Phase::Running,
                 health: Health::Healthy,
                 address: Some(address),
-                ..Observed::default()
+                ..AllocationStatus::default()
             },
         );
     }

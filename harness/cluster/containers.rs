@@ -6,7 +6,7 @@ use mill::actors::container;
 use mill::actors::root::{Child, Msg, Proposal, RootRef, Supervised, View};
 use mill::fsm::Command;
 use mill::fsm::command::Report;
-use mill::fsm::model::{Allocation, Desired, Exit, ExitReason, Health, Observed, Phase};
+use mill::fsm::model::{Allocation, AllocationStatus, Desired, Exit, ExitReason, Health, Phase};
 use mill::id::Attempt;
 use ractor::{Actor, ActorProcessingErr, ActorRef, SpawnErr};
 use std::collections::BTreeMap;
@@ -82,11 +82,12 @@ impl State {
     }
 
     /// What has become of an allocation, if that is news.
-    fn observe(&self, allocation: &Allocation) -> Option<Observed> {
+    fn observe(&self, allocation: &Allocation) -> Option<AllocationStatus> {
         let attempt = Attempt(allocation.attempt.0.max(1));
         let seen = &allocation.observed;
         let stop = allocation.desired == Desired::Stop;
-        let new = |phase, health, exit| Observed { attempt, phase, health, exit, ..seen.clone() };
+        let new =
+            |phase, health, exit| AllocationStatus { attempt, phase, health, exit, ..seen.clone() };
         if stop {
             return Some(new(Phase::Stopped, Health::None, None));
         }

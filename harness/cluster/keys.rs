@@ -4,8 +4,8 @@
 
 use mill::actors::peer::ca::{self, Authority, NodeKey, certificate_to_pem};
 use mill::actors::peer::credentials::{seal_ca_key, sign_first};
+use mill::actors::peer::join_client::{JoinClient, JoinError};
 use mill::actors::peer::keys::NodeKeys;
-use mill::actors::peer::knock::{Knock, KnockError};
 use mill::actors::peer::wire;
 use mill::cluster::trust::Fingerprint;
 use mill::fsm::command::Init;
@@ -87,7 +87,7 @@ impl Joiner {
         own: u16,
         (token, answers): (&str, bool),
         ca: Fingerprint,
-    ) -> Result<Self, KnockError> {
+    ) -> Result<Self, JoinError> {
         let (key, secret) = (NodeKey::new().expect("a key"), OwnKey::new(rand::random()));
         let request = wire::JoinRequest {
             token: token.to_owned(),
@@ -102,8 +102,8 @@ impl Joiner {
             public_key: secret.public_bytes().to_vec().into(),
             answers,
         };
-        let knock = Knock::new("127.0.0.1", door, ca).await.expect("a member");
-        let joined = knock.join(request).await?;
+        let client = JoinClient::new("127.0.0.1", door, ca).await.expect("a member");
+        let joined = client.join(request).await?;
         let cluster: Cluster = serde_json::from_slice(&joined.cluster).expect("a cluster");
         let keys = NodeKeys {
             key: key.pem(),

@@ -5,25 +5,25 @@
 
 mod containers;
 mod keys;
+mod links;
 mod node;
-mod ways;
 
+pub use links::Links;
 pub use node::TestNode;
-pub use ways::Ways;
 
 use crate::poll::poll_async;
 use keys::Founder;
 use mill::actors::root::View;
 use mill::cluster::trust::Fingerprint;
 use mill::fsm::Command;
-use mill::fsm::model::{NodeStatus, Part, Role};
+use mill::fsm::model::{NodeStatus, RaftRole, Role};
 use mill::id::{Incarnation, NodeId};
 use std::collections::BTreeMap;
 
 /// A cluster. Its nodes are numbered from 1.
 pub struct TestCluster {
-    /// The ways between the nodes.
-    pub ways: Ways,
+    /// The links between the nodes.
+    pub links: Links,
     nodes: BTreeMap<u64, TestNode>,
     token: String,
     ca: Fingerprint,
@@ -32,17 +32,17 @@ pub struct TestCluster {
 impl TestCluster {
     /// So many nodes, all ready, with as many voters as there should be; node 1 leads.
     pub async fn new(size: u64) -> Self {
-        let ways = Ways::default();
+        let links = Links::default();
         let founder = Founder::new();
         let ca = founder.fingerprint;
-        let first = TestNode::found(founder, ways.clone()).await;
+        let first = TestNode::found(founder, links.clone()).await;
         first.ready().await;
         let minted = mill::cluster::token::mint(7, [7; 32], Some(ca));
         let (id, hash) = (minted.id, minted.hash);
         let token = Command::CreateToken { id, role: Role::Join, hash, expires_at: None };
         first.propose(&token).await.expect("a token");
         let nodes = [(1, first)].into();
-        let mut cluster = Self { ways, nodes, token: minted.text, ca };
+        let mut cluster = Self { links, nodes, token: minted.text, ca };
         for _ in 1..size {
             cluster.join().await;
         }
@@ -54,7 +54,7 @@ impl TestCluster {
     pub async fn join(&mut self) -> u64 {
         let name = format!("n{}", self.nodes.len() + 1);
         let door = self.node(1).port();
-        let node = TestNode::join(&name, door, &self.token, self.ca, self.ways.clone()).await;
+        let node = TestNode::join(&name, door, &self.token, self.ca, self.links.clone()).await;
         node.ready().await;
         let id = node.id.0;
         self.nodes.insert(id, node);
@@ -74,7 +74,7 @@ impl TestCluster {
         let want = mill::cluster::members::voters_among(size);
         let is_settled = |view: &View| {
             let nodes = &view.state.nodes;
-            let voters = nodes.values().filter(|node| node.part == Part::Voter).count();
+            let voters = nodes.values().filter(|node| node.part == RaftRole::Voter).count();
             let ready = nodes.values().all(|node| node.status == NodeStatus::Ready);
             nodes.len() == size && voters == want && ready
         };
@@ -130,9 +130,9 @@ impl TestCluster {
 
     /// Ends a node as the power would: nothing of it reaches another one any more.
     pub async fn kill(&mut self, id: u64) {
-        self.ways.isolate(id, true);
+        self.links.isolate(id, true);
         self.nodes.get_mut(&id).expect("a node").stop().await;
-        self.ways.isolate(id, false);
+        self.links.isolate(id, false);
     }
 
     /// Starts a node that was ended, with what it has on its disk.

@@ -4,8 +4,8 @@
 
 use super::containers::{Fakes, Script};
 use super::keys::{Founder, Joiner, LIFE};
-use super::ways::Ways;
-use crate::lap::start_onlooker;
+use super::links::Links;
+use crate::real_root::start_onlooker;
 use mill::actors::peer::ca::{self, certificate_to_pem};
 use mill::actors::peer::credentials::Credentials;
 use mill::actors::peer::keys::NodeKeys;
@@ -42,7 +42,7 @@ struct Kept {
     keys: NodeKeys,
     known: BTreeMap<NodeId, String>,
     hints: BTreeMap<NodeId, String>,
-    ways: Ways,
+    links: Links,
     script: Script,
     /// Its onlooker, which leads traffic, settles no draining.
     late: watch::Sender<bool>,
@@ -96,7 +96,7 @@ impl Running {
                 known: with.known.clone(),
                 hints: with.hints.clone(),
                 post: Arc::clone(&post),
-                dial: with.ways.dial(with.node.0),
+                dial: with.links.dial(with.node.0),
                 members: mill::actors::api::MemberListener::new(),
             })
         };
@@ -147,7 +147,7 @@ async fn listen(port: u16) -> TcpListener {
 
 impl TestNode {
     /// The first of a cluster.
-    pub(super) async fn found(founder: Founder, ways: Ways) -> Self {
+    pub(super) async fn found(founder: Founder, links: Links) -> Self {
         let listener = listen(0).await;
         let port = listener.local_addr().expect("an address").port();
         let init = Init { peer_port: port, ..founder.init };
@@ -161,7 +161,7 @@ impl TestNode {
             keys: founder.keys,
             known: BTreeMap::new(),
             hints: BTreeMap::new(),
-            ways,
+            links,
             script: Script::default(),
             late: watch::channel(false).0,
             level: FEATURE_LEVEL,
@@ -175,7 +175,7 @@ impl TestNode {
         door: u16,
         token: &str,
         ca: Fingerprint,
-        ways: Ways,
+        links: Links,
     ) -> Self {
         let listener = listen(0).await;
         let port = listener.local_addr().expect("an address").port();
@@ -190,7 +190,7 @@ impl TestNode {
             keys: joiner.keys,
             known: joiner.known,
             hints: BTreeMap::new(),
-            ways,
+            links,
             script: Script::default(),
             late: watch::channel(false).0,
             level: FEATURE_LEVEL,
@@ -254,7 +254,7 @@ impl TestNode {
         let me = self.id;
         let is_ready = |view: &View| {
             let node = view.state.nodes.get(&me);
-            view.current && node.is_some_and(|node| node.boot == view.boot && node.is_there())
+            view.current && node.is_some_and(|node| node.boot == view.boot && node.is_up())
         };
         self.until("it is ready", is_ready).await;
     }
@@ -284,7 +284,7 @@ impl TestNode {
     fn mute(&self, is_mute: bool) {
         let others: Vec<NodeId> = self.view().state.nodes.keys().copied().collect();
         for other in others.into_iter().filter(|id| *id != self.id) {
-            self.kept.ways.cut(self.id.0, other.0, is_mute);
+            self.kept.links.cut(self.id.0, other.0, is_mute);
         }
     }
 

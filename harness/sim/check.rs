@@ -71,7 +71,7 @@ impl World {
                 // One that was lost since was declared unreachable.
                 let counts = |id| {
                     let node = before.nodes.get(id);
-                    node.is_some_and(|n: &Arc<Node>| n.is_there())
+                    node.is_some_and(|n: &Arc<Node>| n.is_up())
                 };
                 let missing: Vec<_> = self
                     .nodes
@@ -319,7 +319,7 @@ impl World {
 
     fn check_nodes_at_rest(&mut self) {
         let mut wrong = None;
-        if self.state.nodes.values().any(|node| !node.is_there()) {
+        if self.state.nodes.values().any(|node| !node.is_up()) {
             wrong = Some("a node was never let in again".to_owned());
         }
         for (node, sim) in &self.nodes {

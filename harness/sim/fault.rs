@@ -8,7 +8,7 @@ use crate::cluster::failure_detector::Silence;
 use crate::fsm::model::NodeStatus;
 use crate::fsm::{Command, Entry, SessionStep};
 use crate::id::NodeId;
-use crate::scheduler::plan::Observed;
+use crate::scheduler::plan::SettledIndexes;
 use crate::units::Millis;
 use std::collections::BTreeSet;
 
@@ -61,7 +61,7 @@ impl World {
     pub(super) fn fall_silent(&mut self, silent: u64) {
         let now = Millis(self.now);
         self.term += 1;
-        self.observed = Observed::default();
+        self.observed = SettledIndexes::default();
         if self.clock.leads() {
             self.clock.set_leader(true, now);
         }
@@ -172,7 +172,7 @@ impl World {
         let all_well = self.nodes.iter().all(|(id, sim)| {
             let known = self.state.nodes.get(id);
             let is_well = |n: &std::sync::Arc<crate::fsm::model::Node>| {
-                n.boot == sim.boot && n.is_there() && n.condition.is_well()
+                n.boot == sim.boot && n.is_up() && n.condition.is_well()
             };
             !sim.cut && sim.manner == Manner::Good && known.is_some_and(is_well)
         });

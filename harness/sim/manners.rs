@@ -5,7 +5,7 @@
 use super::World;
 use crate::fsm::Command;
 use crate::fsm::command::{Notice, Sign};
-use crate::fsm::model::{Health, Observed, Phase};
+use crate::fsm::model::{AllocationStatus, Health, Phase};
 use crate::id::{AllocId, Attempt, NodeId};
 use crate::units::Millis;
 use std::collections::BTreeMap;
@@ -98,7 +98,7 @@ impl World {
             let lasts = self.now - sim.manner_since;
             let hangs = sim.manner == Manner::Hangs && lasts > NOTICED;
             let is_known = node.condition.runtime_since.is_some();
-            if hangs != is_known && node.is_there() {
+            if hangs != is_known && node.is_up() {
                 let sign = Sign::Runtime(hangs.then_some(Millis(lasts)));
                 notices.push(Notice { node: *id, boot: sim.boot, sign });
             }
@@ -109,7 +109,7 @@ impl World {
     }
 
     /// What a node that lies adds to its report.
-    pub(super) fn lies(&mut self, node: NodeId, told: &mut BTreeMap<AllocId, Observed>) {
+    pub(super) fn lies(&mut self, node: NodeId, told: &mut BTreeMap<AllocId, AllocationStatus>) {
         if self.nodes.get(&node).is_none_or(|sim| sim.manner != Manner::Lies) {
             return;
         }
@@ -121,7 +121,7 @@ impl World {
         }
         for own in self.state.allocations_on(node) {
             if self.dice.chance(20) {
-                let lie = Observed { attempt: Attempt(0), ..own.observed.clone() };
+                let lie = AllocationStatus { attempt: Attempt(0), ..own.observed.clone() };
                 told.entry(own.id.clone()).or_insert(lie);
             }
         }

@@ -21,7 +21,7 @@ use crate::cluster::failure_detector::Silence;
 use crate::fsm::command::{Init, Register, Report};
 use crate::fsm::{self, Command, Entry, FEATURE_LEVEL, SessionStep, State};
 use crate::id::{AllocId, AppName, BootId, Incarnation, Index, NodeId, Revision};
-use crate::scheduler::plan::{Observed, Scope, plan};
+use crate::scheduler::plan::{Scope, SettledIndexes, plan};
 use crate::units::{Bytes, MilliCpu, Millis, Timestamp};
 use node::SimNode;
 use std::cmp::Reverse;
@@ -104,7 +104,7 @@ struct World {
     state: State,
     log: Vec<(Index, Entry)>,
     nodes: BTreeMap<NodeId, SimNode>,
-    observed: Observed,
+    observed: SettledIndexes,
     clock: Clock,
     silence: Silence,
     wall_jump: i64,
@@ -193,7 +193,7 @@ impl World {
             state: State::default(),
             log: Vec::new(),
             nodes: BTreeMap::new(),
-            observed: Observed::default(),
+            observed: SettledIndexes::default(),
             clock,
             silence: Silence::new(Millis(0)),
             wall_jump: 0,

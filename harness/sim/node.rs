@@ -7,7 +7,7 @@ use super::{Event, TROUBLE, World};
 use crate::fsm::State;
 use crate::fsm::command::{Action, Report};
 use crate::fsm::model::{
-    AllocKind, Allocation, Exit, ExitReason, Health, Node, NodeStatus, Observed, Phase,
+    AllocKind, Allocation, AllocationStatus, Exit, ExitReason, Health, Node, NodeStatus, Phase,
 };
 use crate::id::{AllocId, Attempt, BootId, Index, NodeId};
 use crate::limits;
@@ -40,7 +40,7 @@ pub(super) struct SimNode {
 /// A container with the number of its last change: a turn for an older one is ignored.
 #[derive(Debug, Default)]
 pub(super) struct SimContainer {
-    pub observed: Observed,
+    pub observed: AllocationStatus,
     pub image: String,
     pub change: u64,
     pub stopping: bool,
@@ -67,7 +67,7 @@ impl SimNode {
         &self,
         state: &State,
         _node: NodeId,
-    ) -> Option<BTreeMap<AllocId, Observed>> {
+    ) -> Option<BTreeMap<AllocId, AllocationStatus>> {
         let differs = self.containers.iter().filter(|(id, container)| {
             let known = state.allocations.get(*id);
             known.is_some_and(|a| {
@@ -113,7 +113,7 @@ impl World {
             .map(|(id, _)| id.clone())
             .collect();
         for id in strangers {
-            self.stop(node, &id, &Observed::default());
+            self.stop(node, &id, &AllocationStatus::default());
         }
         for allocation in state.allocations_on(node) {
             let image = state
@@ -168,7 +168,7 @@ impl World {
         self.set(node, id, from, Health::None);
     }
 
-    fn stop(&mut self, node: NodeId, id: &AllocId, last: &Observed) {
+    fn stop(&mut self, node: NodeId, id: &AllocId, last: &AllocationStatus) {
         let Some(sim) = self.nodes.get_mut(&node) else { return };
         let container = sim.containers.entry(id.clone()).or_default();
         if container.observed.attempt == Attempt(0) {

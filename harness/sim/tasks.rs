@@ -5,8 +5,8 @@
 use super::{TROUBLE, World};
 use crate::fsm::command::{Action, RunAction, Spawn, Spawned};
 use crate::fsm::model::{
-    AllocKind, App, DeployStatus, Desired, Exit, ExitReason, HookWhen, Observed, Phase, Run,
-    RunCause, WorkloadSpec,
+    AllocKind, AllocationStatus, App, DeployStatus, Desired, Exit, ExitReason, HookWhen, Phase,
+    Run, RunCause, WorkloadSpec,
 };
 use crate::fsm::{Applied, Command, Entry, State};
 use crate::id::{AllocId, AppName, WorkloadName};
@@ -316,7 +316,7 @@ pub(super) fn is_task(state: &State, id: &AllocId) -> bool {
 }
 
 /// How a task's container ended, by where it was.
-pub(super) fn ending(observed: &mut Observed, from: Phase, image: &str) {
+pub(super) fn ending(observed: &mut AllocationStatus, from: Phase, image: &str) {
     let (code, reason) = match (from, observed.phase) {
         (Phase::Pulling, _) => (None, ExitReason::PullFailed),
         (Phase::Starting, _) => (None, ExitReason::StartFailed),

@@ -183,7 +183,7 @@ async fn a_leader_that_is_cut_off_takes_nothing_and_the_others_go_on() {
     let cluster = TestCluster::new(3).await;
     let old = cluster.leader(&[1, 2, 3]).await;
     let rest: Vec<u64> = cluster.ids().into_iter().filter(|id| *id != old).collect();
-    cluster.ways.isolate(old, true);
+    cluster.links.isolate(old, true);
     let begun = Instant::now();
     let lone = {
         let root = cluster.node(old).root().clone();
@@ -197,7 +197,7 @@ async fn a_leader_that_is_cut_off_takes_nothing_and_the_others_go_on() {
     cluster.leader(&rest).await;
     cluster.node(rest[0]).propose(&token("t")).await.unwrap();
     println!("cut off to the next write: {:?}", begun.elapsed());
-    cluster.ways.isolate(old, false);
+    cluster.links.isolate(old, false);
     // It was on its way all the time, and reaches the new leader.
     lone.await.unwrap().unwrap();
     let view = cluster.node(old).until("the log", |view| view.state.tokens.len() == 3).await;
@@ -236,7 +236,7 @@ async fn once_a_node_is_removed_the_others_have_another_keyring() {
         text: before.state.ca.as_ref().unwrap().key.text.clone(),
     };
     cluster.kill(gone).await;
-    let is_down = |view: &View| !view.state.nodes[&NodeId(gone)].is_there();
+    let is_down = |view: &View| !view.state.nodes[&NodeId(gone)].is_up();
     cluster.node(leader).until("it is down", is_down).await;
     cluster.node(leader).propose(&Command::Remove { node: NodeId(gone) }).await.unwrap();
     for id in &rest {
@@ -267,7 +267,7 @@ async fn who_is_of_another_life_or_removed_is_refused_and_told() {
         let told = || async { cluster.node(gone).vitals().await.expelled == Some(why) };
         poll_async(told).secs(20).expect_async("the refusal").await;
     };
-    let is_down = |view: &View| !view.state.nodes[&NodeId(gone)].is_there();
+    let is_down = |view: &View| !view.state.nodes[&NodeId(gone)].is_up();
     let life = cluster.reincarnate(gone, Incarnation(99)).await;
     told(&cluster, Expelled::Recovered).await;
     cluster.node(leader).until("it is missed", is_down).await;
@@ -319,7 +319,7 @@ async fn who_joins_is_called_back_before_it_is_let_in() {
     let said = format!("n1 does not reach this node at 127.0.0.1:{port}: ");
     assert!(silent.starts_with(&said) && silent.contains("no answer in"), "{silent}");
     let other = {
-        use mill::actors::peer::door::answer_back;
+        use mill::actors::peer::join_service::answer_back;
         let answering = tokio::spawn(answer_back(std::sync::Arc::new(free), [7; 32]));
         let other = cluster.refused("n2", port, true).await;
         answering.abort();

@@ -35,14 +35,14 @@ async fn neither_idle_time_nor_that_without_a_leader_is_lost() {
     let off = astray(&cluster, rest[0], "idle").await;
     assert!(off < Duration::from_secs(1), "{off:?} after a change of the leader");
 
-    cluster.ways.isolate(rest[0], true);
+    cluster.links.isolate(rest[0], true);
     let begun = Instant::now();
     let alone = || async {
         let leads = |id: &u64| cluster.node(*id).view().leader.is_some();
         begun.elapsed() > Duration::from_secs(6) && !rest.iter().any(leads)
     };
     poll_async(alone).secs(20).expect_async("a time without a leader").await;
-    cluster.ways.isolate(rest[0], false);
+    cluster.links.isolate(rest[0], false);
     cluster.leader(&rest).await;
     let off = astray(&cluster, rest[0], "alone").await;
     assert!(off < Duration::from_secs(1), "{off:?} after a time without a leader");

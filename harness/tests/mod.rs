@@ -2,10 +2,10 @@
 
 mod cluster;
 mod cluster_time;
+mod commit_path;
 mod container;
 mod crash;
 mod history;
-mod lap;
 mod logger;
 mod poll;
 mod raft;

@@ -5,7 +5,7 @@
 
 mod record;
 
-use crate::lap::Lap;
+use crate::real_root::RealRoot;
 use flate2::read::GzDecoder;
 use mill::fsm::command::{Action, RunAction, Steps};
 use mill::fsm::model::DeployStatus;
@@ -167,18 +167,18 @@ async fn a_build_of_the_next_level_goes_on_with_it_and_back_until_the_level_is_r
         let today = replayed(dir, old, until).await.hash();
         assert_eq!(replayed(dir, new, until).await.hash(), today, "{}", recording.name);
         for (boot, level) in [(101, new), (102, old), (103, new)] {
-            let lap = Lap::start_at(dir, boot, level).await;
-            let _ = lap.token(&format!("at-{boot}"), 200).await.unwrap();
-            assert_eq!(lap.view().state.level(), old);
+            let real = RealRoot::start_at(dir, boot, level).await;
+            let _ = real.token(&format!("at-{boot}"), 200).await.unwrap();
+            assert_eq!(real.view().state.level(), old);
             if boot == 103 {
-                let _ = lap.propose(&Command::Raise { level: new }).await.unwrap();
+                let _ = real.propose(&Command::Raise { level: new }).await.unwrap();
             }
-            lap.stop().await;
+            real.stop().await;
         }
-        let why = Lap::refusal(dir, 104, old).await;
+        let why = RealRoot::refusal(dir, 104, old).await;
         assert!(why.contains(&format!("needs feature level {new}, this build has {old}")), "{why}");
-        let lap = Lap::start_at(dir, 105, new).await;
-        assert_eq!((lap.view().state.level(), lap.view().state.tokens.len()), (new, 4));
-        lap.stop().await;
+        let real = RealRoot::start_at(dir, 105, new).await;
+        assert_eq!((real.view().state.level(), real.view().state.tokens.len()), (new, 4));
+        real.stop().await;
     }
 }

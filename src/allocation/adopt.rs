@@ -3,7 +3,7 @@
 //! Never looks at containers: what was found is an input.
 
 use super::{Cause, Effect, Effects, Ended, Life, Stage, Terms, Wait, Want};
-use crate::fsm::model::{Observed, Phase};
+use crate::fsm::model::{AllocationStatus, Phase};
 use crate::id::Attempt;
 use crate::units::Timestamp;
 
@@ -27,7 +27,7 @@ impl Life {
     pub fn begin(
         terms: Terms,
         want: Want,
-        reported: &Observed,
+        reported: &AllocationStatus,
         found: Option<(Attempt, FoundTask)>,
         now: Timestamp,
     ) -> (Self, Effects) {
@@ -36,7 +36,7 @@ impl Life {
             want,
             stage: Stage::Pulling,
             observed: reported.clone(),
-            turn: 0,
+            op: 0,
             ends: usize::try_from(reported.restarts).unwrap_or(usize::MAX),
             tries: 0,
             oom: false,
@@ -87,8 +87,8 @@ impl Life {
             Phase::Backoff if wanted <= self.attempt() => {
                 let pause = self.observed.retry_at.unwrap_or(now).since(now);
                 self.stage = Stage::Waiting(Wait::Backoff);
-                self.turn += 1;
-                vec![Effect::Wake(self.turn, pause)]
+                self.op += 1;
+                vec![Effect::Wake(self.op, pause)]
             }
             Phase::Backoff | Phase::Stopping | Phase::Stopped | Phase::Failed | Phase::Lost => {
                 self.next_attempt()

@@ -37,7 +37,7 @@ pub struct Failure {
     pub code: Option<i32>,
 }
 
-/// What happened. `turn` tells which effect it answers: an older one's outcome is dropped.
+/// What happened. `op` tells which effect it answers: an older one's outcome is dropped.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Input {
     /// Something else should be.
@@ -76,7 +76,7 @@ pub enum Effect {
     /// End the program if it runs and remove the container; answered by [`Input::Cleared`].
     Clear {
         /// For the answer.
-        turn: u64,
+        op: u64,
         /// Which container.
         attempt: Attempt,
         /// Ask the program first and give it its time.

@@ -16,13 +16,13 @@ impl Life {
         }
         self.stage = Stage::Running { since, healthy, failures: 0 };
         self.observed.health = if healthy { Health::Healthy } else { Health::Checking };
-        self.turn += 1;
+        self.op += 1;
         let after = match self.terms.health.probe {
             _ if healthy => Millis(0),
             HealthProbe::Uptime => limits::UPTIME_HEALTHY.into(),
             _ => Millis(0),
         };
-        vec![Effect::Report, Effect::Probe(self.turn, after)]
+        vec![Effect::Report, Effect::Probe(self.op, after)]
     }
 
     pub(super) fn probed(&mut self, result: Result<(), String>, now: Timestamp) -> Effects {
@@ -48,7 +48,7 @@ impl Life {
             effects.push(Effect::Report);
         }
         if self.terms.health.probe != HealthProbe::Uptime {
-            effects.push(Effect::Probe(self.turn, self.terms.health.interval));
+            effects.push(Effect::Probe(self.op, self.terms.health.interval));
         }
         effects
     }
@@ -71,7 +71,7 @@ impl Life {
             self.observed.message = message;
             effects.push(Effect::Report);
         }
-        effects.push(Effect::Probe(self.turn, self.pause(healthy, age)));
+        effects.push(Effect::Probe(self.op, self.pause(healthy, age)));
         effects
     }
 

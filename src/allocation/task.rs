@@ -53,10 +53,10 @@ impl Life {
     pub(super) fn watch_task(&mut self, since: Timestamp, now: Timestamp) -> Effects {
         self.stage = Stage::Running { since, healthy: false, failures: 0 };
         self.observed.health = Health::None;
-        self.turn += 1;
+        self.op += 1;
         let mut effects = vec![Effect::Report];
         if let Some(timeout) = self.terms.timeout {
-            effects.push(Effect::Wake(self.turn, since.plus(timeout).since(now)));
+            effects.push(Effect::Wake(self.op, since.plus(timeout).since(now)));
         }
         effects
     }

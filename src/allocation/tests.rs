@@ -25,7 +25,7 @@ fn terms() -> Terms {
 }
 
 fn fresh() -> (Life, Effects) {
-    Life::begin(terms(), Want::Run(Attempt(1)), &Observed::default(), None, START)
+    Life::begin(terms(), Want::Run(Attempt(1)), &AllocationStatus::default(), None, START)
 }
 
 fn running() -> Life {
@@ -50,8 +50,8 @@ fn healthy() -> Life {
     life
 }
 
-fn clear(turn: u64, attempt: u32, gently: bool, last: bool) -> Effect {
-    Effect::Clear { turn, attempt: Attempt(attempt), gently, last }
+fn clear(op: u64, attempt: u32, gently: bool, last: bool) -> Effect {
+    Effect::Clear { op, attempt: Attempt(attempt), gently, last }
 }
 
 fn ended(code: i32) -> Ended {
@@ -91,13 +91,13 @@ fn the_backoff_grows_and_starts_over_after_a_long_run() {
     for (attempt, ran) in [(1, 5), (2, 5), (3, 5), (4, 5), (5, 5), (6, 500_000)] {
         now = now.plus(Millis(ran));
         let effects = life.step(Input::Exited(Attempt(attempt), ended(1)), now);
-        let Effect::Clear { turn, .. } = effects[1] else { panic!("{effects:?}") };
-        let effects = life.step(Input::Cleared(turn, None, String::new()), now);
-        let Effect::Wake(turn, pause) = effects[1] else { panic!("{effects:?}") };
+        let Effect::Clear { op, .. } = effects[1] else { panic!("{effects:?}") };
+        let effects = life.step(Input::Cleared(op, None, String::new()), now);
+        let Effect::Wake(op, pause) = effects[1] else { panic!("{effects:?}") };
         pauses.push(pause.0 / 1000);
-        let _ = life.step(Input::Woken(turn), now);
-        let _ = life.step(Input::Pulled(turn + 1, Ok(())), now);
-        let _ = life.step(Input::Started(turn + 2, Ok(())), now);
+        let _ = life.step(Input::Woken(op), now);
+        let _ = life.step(Input::Pulled(op + 1, Ok(())), now);
+        let _ = life.step(Input::Started(op + 2, Ok(())), now);
         assert!(life.is_running());
     }
     assert_eq!(pauses, [1, 5, 30, 60, 60, 1]);
@@ -175,7 +175,7 @@ fn without_a_probe_being_up_is_enough() {
     let mut terms = terms();
     terms.health.probe = HealthProbe::Uptime;
     let want = Want::Run(Attempt(1));
-    let (mut life, _) = Life::begin(terms, want, &Observed::default(), None, START);
+    let (mut life, _) = Life::begin(terms, want, &AllocationStatus::default(), None, START);
     let _ = life.step(Input::Pulled(1, Ok(())), START);
     let effects = life.step(Input::Started(2, Ok(())), START);
     assert_eq!(effects, [Effect::Report, Effect::Probe(3, Millis::secs(2))]);
@@ -261,9 +261,16 @@ fn a_restart_is_the_next_attempt_at_once() {
     assert_eq!(life.step(Input::Want(Want::Run(Attempt(2))), at(7)), []);
 }
 
-fn reported(phase: Phase, health: Health) -> Observed {
+fn reported(phase: Phase, health: Health) -> AllocationStatus {
     let started_at = Some(at(0));
-    Observed { attempt: Attempt(2), phase, health, started_at, restarts: 1, ..Observed::default() }
+    AllocationStatus {
+        attempt: Attempt(2),
+        phase,
+        health,
+        started_at,
+        restarts: 1,
+        ..AllocationStatus::default()
+    }
 }
 
 use Phase::{Running, Starting, Stopping};
@@ -321,15 +328,15 @@ fn answer(effect: &Effect, life: &Life, dice: u8) -> Option<Input> {
         || Failure { message: "no".into(), temporary: dice & 1 == 0, wait: None, code: None };
     let ok = dice % 4 < 3;
     Some(match effect {
-        Effect::Pull(turn) => Input::Pulled(*turn, if ok { Ok(()) } else { Err(failure()) }),
-        Effect::Start(turn, _) => Input::Started(*turn, if ok { Ok(()) } else { Err(failure()) }),
-        Effect::Probe(turn, _) if dice < 200 => {
-            Input::Probed(*turn, if ok { Ok(()) } else { Err("no".into()) })
+        Effect::Pull(op) => Input::Pulled(*op, if ok { Ok(()) } else { Err(failure()) }),
+        Effect::Start(op, _) => Input::Started(*op, if ok { Ok(()) } else { Err(failure()) }),
+        Effect::Probe(op, _) if dice < 200 => {
+            Input::Probed(*op, if ok { Ok(()) } else { Err("no".into()) })
         }
         Effect::Probe(..) => Input::Exited(life.attempt(), ended(i32::from(dice & 3))),
-        Effect::Clear { turn, .. } if ok => Input::Cleared(*turn, None, String::new()),
-        Effect::Clear { turn, .. } => Input::NotCleared(*turn, "away".into()),
-        Effect::Wake(turn, _) => Input::Woken(*turn),
+        Effect::Clear { op, .. } if ok => Input::Cleared(*op, None, String::new()),
+        Effect::Clear { op, .. } => Input::NotCleared(*op, "away".into()),
+        Effect::Wake(op, _) => Input::Woken(*op),
         Effect::Report | Effect::Finish => return None,
     })
 }

@@ -17,6 +17,7 @@ mod service;
 mod task;
 mod volume;
 mod warnings;
+mod words;
 
 #[cfg(test)]
 mod tests;
@@ -74,7 +75,7 @@ impl fmt::Display for Expelled {
 
 /// What is known beside the state when it is shown.
 #[derive(Clone, Debug, Default)]
-pub struct Observed {
+pub struct LiveUsage {
     /// The time.
     pub now: Timestamp,
     /// Who leads, if that is known.
@@ -120,7 +121,7 @@ pub struct Disk {
 
 /// The whole cluster at a glance.
 #[must_use]
-pub fn status(state: &State, seen: &Observed) -> StatusView {
+pub fn status(state: &State, seen: &LiveUsage) -> StatusView {
     let leader = seen.leader.and_then(|id| state.nodes.get(&id));
     let newest = |app: &crate::fsm::model::App| state.deployments.get(&app.revision);
     StatusView {
@@ -146,7 +147,7 @@ pub fn status(state: &State, seen: &Observed) -> StatusView {
 pub fn token(token: &Token) -> TokenView {
     TokenView {
         id: token.id.to_string(),
-        role: token.role.name().to_owned(),
+        role: token.role.into(),
         created_at: token.created_at.to_string(),
         expires_at: token.expires_at.map(|at| at.to_string()),
         uses: token.uses,

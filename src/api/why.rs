@@ -11,7 +11,9 @@ mod tests;
 pub use remedy::{Remedy, remedies};
 
 use crate::api::views;
-use crate::api::wire::{AllocationWhyView, DeploymentView, NodeReasonView, WaitingView, WhyView};
+use crate::api::wire::{
+    AllocationWhyView, DeploymentView, NodeReason, NodeReasonView, WaitingView, WhyKind, WhyView,
+};
 use crate::fsm::State;
 use crate::fsm::model::{
     Allocation, App, DeployStatus, Desired, ExitReason, Health, NodeStatus, Phase,
@@ -19,7 +21,7 @@ use crate::fsm::model::{
 use crate::id::{AppName, WorkloadName};
 use crate::node::certificates::routed;
 use crate::scheduler::place::{self, Placer};
-use crate::scheduler::plan::{self, Observed, Plan, Scope, Unplaced};
+use crate::scheduler::plan::{self, Plan, Scope, SettledIndexes, Unplaced};
 use crate::scheduler::preview::refusal;
 use crate::units::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
@@ -42,12 +44,12 @@ fn planned<'a>(state: &State, apps: impl Iterator<Item = &'a Arc<App>>) -> Plan 
     if apps.is_empty() {
         return Plan::default();
     }
-    plan::plan(state, &Observed::default(), state.time, 0, &Scope::Apps(apps))
+    plan::plan(state, &SettledIndexes::default(), state.time, 0, &Scope::Apps(apps))
 }
 
 /// Why a service or task is as it is; nothing if there is none of that name.
 #[must_use]
-pub fn workload(state: &State, name: &WorkloadName, seen: &views::Observed) -> Option<WhyView> {
+pub fn workload(state: &State, name: &WorkloadName, seen: &views::LiveUsage) -> Option<WhyView> {
     let app = state.owner(name)?;
     let unplaced = waiting(state, std::iter::once(app));
     let unplaced: Vec<&Unplaced> = unplaced.iter().filter(|one| one.service == *name).collect();
@@ -67,7 +69,7 @@ pub fn workload(state: &State, name: &WorkloadName, seen: &views::Observed) -> O
     let replicas = service.zip(spec).map(|(one, spec)| views::replicas(state, name, one, spec));
     Some(WhyView {
         name: name.to_string(),
-        kind: if app.tasks.contains_key(name) { "task" } else { "service" }.to_owned(),
+        kind: if app.tasks.contains_key(name) { WhyKind::Task } else { WhyKind::Service },
         app: app.name.to_string(),
         replicas,
         deployment: deployment(state, &app.name, name),
@@ -79,10 +81,10 @@ pub fn workload(state: &State, name: &WorkloadName, seen: &views::Observed) -> O
 
 /// Why one allocation is as it is.
 #[must_use]
-pub fn one(state: &State, of: &Allocation, seen: &views::Observed) -> WhyView {
+pub fn one(state: &State, of: &Allocation, seen: &views::LiveUsage) -> WhyView {
     WhyView {
         name: of.id.to_string(),
-        kind: "allocation".to_owned(),
+        kind: WhyKind::Allocation,
         app: of.app.to_string(),
         replicas: None,
         deployment: deployment(state, &of.app, &of.workload),
@@ -94,7 +96,7 @@ pub fn one(state: &State, of: &Allocation, seen: &views::Observed) -> WhyView {
 
 /// Why a host is served with TLS or not; nothing if no route has it, and nobody a certificate.
 #[must_use]
-pub fn host(state: &State, name: &str, seen: &views::Observed) -> Option<WhyView> {
+pub fn host(state: &State, name: &str, seen: &views::LiveUsage) -> Option<WhyView> {
     let is_known = state.certificates.hosts.contains_key(name) || routed(state).contains(name);
     let mut apps = state.apps.values();
     let routes = |app: &&Arc<App>| {
@@ -105,7 +107,7 @@ pub fn host(state: &State, name: &str, seen: &views::Observed) -> Option<WhyView
     let app = apps.find(routes).map(|app| app.name.to_string());
     is_known.then(|| WhyView {
         name: name.to_owned(),
-        kind: "host".to_owned(),
+        kind: WhyKind::Host,
         app: app.unwrap_or_default(),
         replicas: None,
         deployment: None,
@@ -181,7 +183,7 @@ fn runs(state: &State, name: &WorkloadName) -> Vec<WaitingView> {
     waiting.collect()
 }
 
-fn allocation(state: &State, one: &Allocation, seen: &views::Observed) -> AllocationWhyView {
+fn allocation(state: &State, one: &Allocation, seen: &views::LiveUsage) -> AllocationWhyView {
     let view = views::allocation(state, one, seen);
     let said = one.observed.exit.as_ref().and_then(|exit| exit.message.as_deref());
     let works = one.observed.phase == Phase::Running && one.observed.health == Health::Healthy;
@@ -239,18 +241,18 @@ fn given_up(state: &State, one: &Allocation) -> Option<String> {
 }
 
 /// That its node doesn't do what it is asked.
-fn unanswering(state: &State, one: &Allocation, seen: &views::Observed) -> Option<String> {
+fn unanswering(state: &State, one: &Allocation, seen: &views::LiveUsage) -> Option<String> {
     let node = state.nodes.get(&one.node).filter(|_| one.is_live())?;
     let trouble = views::node(state, node, seen).message?;
     (!node.condition.answers()).then(|| format!("node {} is {trouble}", node.name))
 }
 
 /// How it stands with leaving a draining node.
-fn leaving(state: &State, one: &Allocation, seen: &views::Observed) -> Option<String> {
+fn leaving(state: &State, one: &Allocation, seen: &views::LiveUsage) -> Option<String> {
     let node = state.nodes.get(&one.node).filter(|node| node.status == NodeStatus::Draining)?;
     let stuck = stuck(state, state.apps.get(&one.app).into_iter());
     let left = views::left(state, one, &stuck, seen);
-    let how = left.message.unwrap_or(left.state);
+    let how = left.message.unwrap_or_else(|| left.state.to_string());
     one.is_live().then(|| format!("node {} is draining: {how}", node.name))
 }
 
@@ -292,11 +294,10 @@ fn ranked(state: &State, one: &Allocation) -> Vec<NodeReasonView> {
             Ok(score) => NodeReasonView {
                 node: state.nodes.get(&id).map(|node| node.name.clone()).unwrap_or_default(),
                 reason: match score.avoided {
-                    _ if id == one.node => "chosen",
-                    Some(_) => "avoided",
-                    None => "fits",
-                }
-                .to_owned(),
+                    _ if id == one.node => NodeReason::Chosen,
+                    Some(_) => NodeReason::Avoided,
+                    None => NodeReason::Fits,
+                },
                 detail: match avoids.and_then(|avoids| avoids.get(&id)) {
                     Some(avoided) if score.avoided.is_some() => {
                         format!("did not work there: {}", avoided.why)

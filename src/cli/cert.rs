@@ -5,7 +5,7 @@
 use super::table::{NONE, Table};
 use super::ui::BAD;
 use super::{Context, error::CliError};
-use crate::api::wire::{AcmeRequest, CertificateRequest, CertificateView};
+use crate::api::wire::{AcmeRequest, CertificateRequest, CertificateStatus, CertificateView};
 use crate::limits::{CERTIFICATE_CHAIN_MAX, CERTIFICATE_KEY_MAX};
 use argh::{ArgsInfo, FromArgs};
 use std::io::Read as _;
@@ -137,11 +137,11 @@ async fn list(context: &Context) -> Result<(), CliError> {
         let or_none = |text: &Option<String>| text.clone().unwrap_or_else(|| NONE.to_owned());
         let source = match &one.covered_by {
             Some(wildcard) => wildcard.clone(),
-            None => or_none(&one.source),
+            None => one.source.as_ref().map_or_else(|| NONE.to_owned(), ToString::to_string),
         };
         table.row(vec![
             one.host.clone().into(),
-            one.status.clone().into(),
+            one.status.to_string().into(),
             source.into(),
             or_none(&one.issuer).into(),
             or_none(&one.not_after).into(),
@@ -205,13 +205,16 @@ fn text(path: &str, most: usize) -> Result<String, CliError> {
 
 /// What `mill why HOST` says.
 pub(super) fn why(one: &CertificateView) -> String {
-    let mut lines = vec![match (&one.not_after, one.status.as_str()) {
+    let mut lines = vec![match (&one.not_after, &one.status) {
         (Some(until), status) => {
-            let source = one.covered_by.as_deref().or(one.source.as_deref()).unwrap_or(NONE);
+            let source = one.source.as_ref().map(ToString::to_string);
+            let source = one.covered_by.clone().or(source).unwrap_or_else(|| NONE.to_owned());
             let issuer = one.issuer.as_deref().unwrap_or(NONE);
             format!("{} {status} until {until}, {source}, issued by {issuer}", one.host)
         }
-        (None, "ordering") => format!("{} has no certificate yet: it is being ordered", one.host),
+        (None, CertificateStatus::Ordering) => {
+            format!("{} has no certificate yet: it is being ordered", one.host)
+        }
         (None, _) => format!("{} has no certificate", one.host),
     }];
     let failures = match one.failures {

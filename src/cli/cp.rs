@@ -5,6 +5,7 @@
 use super::client::{Call, Client, escape};
 use super::exec::allocation;
 use super::{Context, error::CliError};
+use crate::actors::platform::transfer::Root;
 use crate::actors::platform::tree;
 use crate::limits;
 use argh::{ArgsInfo, FromArgs};
@@ -102,7 +103,7 @@ async fn stream_out(client: &Client, files: &str) -> Result<(), CliError> {
 async fn stream_in(client: &Client, files: &str) -> Result<(), CliError> {
     let stream = ReaderStream::with_capacity(tokio::io::stdin(), limits::COPY_PIECE);
     let body = StreamBody::new(stream.map_ok(Frame::data)).boxed();
-    let call = Call::new(Method::POST, files).patient().stream("application/x-tar", body);
+    let call = Call::new(Method::POST, files).without_timeout().stream("application/x-tar", body);
     client.bytes(call).await.map(drop).map_err(CliError::from)
 }
 
@@ -132,24 +133,10 @@ fn unpack(from: impl Read, to: &Path) -> io::Result<()> {
 }
 
 fn unpack_in(from: impl Read, folder: &Path) -> io::Result<PathBuf> {
-    let mut top = None;
-    let mut archive = tar::Archive::new(from);
-    archive.set_preserve_permissions(false);
-    for entry in archive.entries()? {
-        let mut entry = entry?;
-        let kind = entry.header().entry_type();
-        if !(kind.is_file() || kind.is_dir() || kind.is_symlink()) {
-            continue;
-        }
-        if top.is_none() {
-            let path = entry.path()?;
-            top = path.components().next().map(|first| PathBuf::from(first.as_os_str()));
-        }
-        if !entry.unpack_in(folder)? {
-            return Err(io::Error::other("the archive leads out of its folder"));
-        }
-    }
-    top.ok_or_else(|| io::Error::other("the copy broke off at its begin"))
+    Root::at(folder)?.unpack(Path::new("/"), from).map_err(io::Error::other)?;
+    let first = std::fs::read_dir(folder)?.next();
+    let broken = || io::Error::other("the copy broke off at its begin");
+    Ok(PathBuf::from(first.ok_or_else(broken)??.file_name()))
 }
 
 async fn into(from: &Path, name: &str, path: &str, context: &Context) -> Result<(), CliError> {
@@ -165,7 +152,7 @@ async fn into(from: &Path, name: &str, path: &str, context: &Context) -> Result<
     let (ours, theirs) = tokio::io::duplex(limits::COPY_PIECE);
     let packing = tokio::task::spawn_blocking(move || pack(&whole, SyncIoBridge::new(ours)));
     let stream = ReaderStream::with_capacity(theirs, limits::COPY_PIECE).map_ok(Frame::data);
-    let call = Call::new(Method::POST, files(&to, path)).patient();
+    let call = Call::new(Method::POST, files(&to, path)).without_timeout();
     let sent = client.bytes(call.stream("application/x-tar", StreamBody::new(stream).boxed()));
     let sent = sent.await;
     // Why it couldn't be read is more to the point than that the rest is missing.

@@ -15,7 +15,7 @@ use super::file::MillFile;
 use super::globals::Target;
 use super::ui::{BAD, FAINT};
 use super::{Context, error::CliError, logs, secret, status, up};
-use crate::api::wire::{InitRequest, ServiceView, TokenRequest};
+use crate::api::wire::{DaemonStatus, InitRequest, Role, ServiceView, TokenRequest};
 use crate::config::{DaemonConfig, Mode};
 use crate::daemon::Node;
 use crate::limits;
@@ -244,7 +244,7 @@ impl Dev<'_> {
     /// What is said of what stays.
     async fn kept(&self) -> String {
         let all = self.client.allocations().await.unwrap_or_default();
-        runs_on(all.iter().filter(|one| !super::ps::is_ended(&one.status)).count())
+        runs_on(all.iter().filter(|one| !one.status.is_ended()).count())
     }
 
     /// Waits until the node serves, as a member.
@@ -252,8 +252,10 @@ impl Dev<'_> {
         let waiting = async {
             loop {
                 match self.client.health().await {
-                    Ok(health) if health.status == "ready" => return self.keep_token().await,
-                    Ok(health) if health.status == "unclaimed" => {
+                    Ok(health) if health.status == DaemonStatus::Ready => {
+                        return self.keep_token().await;
+                    }
+                    Ok(health) if health.status == DaemonStatus::Unclaimed => {
                         let cluster = Some("dev".to_owned());
                         let request = InitRequest { cluster, ..InitRequest::default() };
                         let begun = self.client.init(&request).await?;
@@ -274,7 +276,7 @@ impl Dev<'_> {
         if self.token.exists() {
             return Ok(());
         }
-        let request = TokenRequest { role: "admin".to_owned(), ttl: None, uses: None };
+        let request = TokenRequest { role: Role::Admin, ttl: None, uses: None };
         let made = self.client.create_token(&request).await?;
         token::keep(&self.token, &made.token)
     }

@@ -3,9 +3,9 @@
 //! Owns its looks. Never compares anything itself.
 
 use super::show::parse_revision;
-use super::ui::{BAD, CHANGE, GOOD, STRONG, Ui};
+use super::ui::{STRONG, Ui};
 use super::{Context, error::CliError, plan};
-use crate::api::wire::{DiffChangeView, DiffView};
+use crate::api::wire::{Change, DiffChangeView, DiffView, WorkloadKind};
 use argh::{ArgsInfo, FromArgs};
 
 /// Show what two revisions of an app differ in; without the second, what runs now.
@@ -44,14 +44,13 @@ fn render(diff: &DiffView, ui: Ui) -> String {
 }
 
 fn change(one: &DiffChangeView, ui: Ui) -> Vec<String> {
-    let (sign, style) = match one.change.as_str() {
-        "add" => ("+", GOOD),
-        "remove" => ("-", BAD),
-        _ => ("~", CHANGE),
-    };
+    let (sign, style) = plan::sign(&one.change);
     let head = ui.paint(style, &format!("{sign} {}", one.name));
-    let what = if one.kind == "task" { "  task" } else { "" };
-    let image = if one.change == "change" { "" } else { &format!("  image {}", one.image) };
+    let what = if one.kind == WorkloadKind::Task { "  task" } else { "" };
+    let image = match one.change {
+        Change::Change => String::new(),
+        _ => format!("  image {}", one.image),
+    };
     let mut lines = vec![format!("{head}{what}{image}")];
     lines.extend(plan::fields(&one.fields));
     lines
@@ -67,7 +66,7 @@ mod tests {
     fn two_revisions_differ_field_by_field() {
         let image = PlanFieldView {
             field: "image".to_owned(),
-            change: "change".to_owned(),
+            change: Change::Change,
             key: None,
             before: Some("web:v1".to_owned()),
             after: Some("web:v2".to_owned()),
@@ -75,8 +74,8 @@ mod tests {
         };
         let one = |name: &str, change: &str, fields| DiffChangeView {
             name: name.to_owned(),
-            kind: if name == "job" { "task" } else { "service" }.to_owned(),
-            change: change.to_owned(),
+            kind: if name == "job" { "task" } else { "service" }.into(),
+            change: change.into(),
             image: format!("{name}:v1"),
             fields,
         };

@@ -6,7 +6,7 @@ use super::file::MillFile;
 use super::follow::story::Change;
 use super::follow::{Before, Follow, tasks};
 use super::{Context, error::CliError};
-use crate::api::wire::{ErrorDocument, ErrorView, RunView, ServiceView};
+use crate::api::wire::{ErrorCode, ErrorDocument, ErrorView, RunView, ServiceView};
 use crate::limits;
 use crate::units::Millis;
 use argh::{ArgsInfo, FromArgs};
@@ -120,7 +120,7 @@ impl Down<'_> {
             Err(error) => return error.into(),
         }
         let error = ErrorView {
-            code: "not_found".to_owned(),
+            code: ErrorCode::NotFound,
             message: format!("no service, task or app {name}; nothing was removed"),
             hint: Some("mill status shows what there is".to_owned()),
             details: vec![],

@@ -7,7 +7,7 @@ use super::client::{Client, ClientError, Resuming, query};
 use super::table;
 use super::ui::GOOD;
 use super::{Context, error::CliError};
-use crate::api::wire::{DrainRequest, LeftView, NodeView};
+use crate::api::wire::{DrainRequest, LeaveState, LeftView, NodeStatus, NodeView};
 use crate::limits;
 use argh::{ArgsInfo, FromArgs};
 use std::collections::BTreeMap;
@@ -65,7 +65,7 @@ impl Follow<'_> {
     async fn until_drained(&mut self, first: NodeView) -> Result<(), CliError> {
         let mut node = first;
         loop {
-            if node.status == "down" {
+            if node.status == NodeStatus::Down {
                 let text = format!(
                     "{0} is down: what ran on it is lost. It drains once it is back; if it is gone \
                      for good: mill remove {0}",
@@ -142,13 +142,15 @@ impl Follow<'_> {
 
 /// How it stands with one that is left.
 fn words(one: &LeftView, deadline: Option<&str>) -> String {
-    match (one.state.as_str(), &one.message, deadline) {
-        ("running", None, Some(at)) => format!("runs until it is over, at most until {at}"),
-        ("running", None, None) => "runs until it is over".to_owned(),
-        ("waiting", None, _) => "waits for its turn".to_owned(),
-        ("stuck", Some(why), _) => format!("stays: {why}"),
+    match (&one.state, &one.message, deadline) {
+        (LeaveState::Running, None, Some(at)) => {
+            format!("runs until it is over, at most until {at}")
+        }
+        (LeaveState::Running, None, None) => "runs until it is over".to_owned(),
+        (LeaveState::Waiting, None, _) => "waits for its turn".to_owned(),
+        (LeaveState::Stuck, Some(why), _) => format!("stays: {why}"),
         (state, Some(message), _) => format!("{state}: {message}"),
-        (state, None, _) => state.to_owned(),
+        (state, None, _) => state.to_string(),
     }
 }
 
@@ -173,7 +175,7 @@ mod tests {
         let left = LeftView {
             allocation: "web-0-a".to_owned(),
             name: "web".to_owned(),
-            state: state.to_owned(),
+            state: state.into(),
             message: message.map(str::to_owned),
         };
         assert_eq!(words(&left, deadline), want);

@@ -5,7 +5,7 @@
 use super::argv::ArgvError;
 use super::client::ClientError;
 use super::globals::AddressError;
-use crate::api::wire::{ErrorDetail, ErrorDocument, ErrorView};
+use crate::api::wire::{ErrorCode, ErrorDetail, ErrorDocument, ErrorView};
 use crate::config::ConfigError;
 use crate::spec::{Detail, Report};
 use std::path::PathBuf;
@@ -169,12 +169,13 @@ impl CliError {
             return (**document).clone();
         }
         let code = match (self, self.code()) {
-            (Self::File(_), _) => "invalid_file",
-            (_, USAGE) => "bad_request",
-            (_, NO_DAEMON) => "no_daemon",
-            (_, DENIED) => "unauthorized",
-            (_, GAVE_UP) => "timeout",
-            _ => "failed",
+            (Self::File(_), _) => ErrorCode::InvalidFile,
+            (_, USAGE) => ErrorCode::BadRequest,
+            (_, DENIED) => ErrorCode::Unauthorized,
+            // Those of the command line alone.
+            (_, NO_DAEMON) => ErrorCode::Other("no_daemon".to_owned()),
+            (_, GAVE_UP) => ErrorCode::Other("timeout".to_owned()),
+            _ => ErrorCode::Other("failed".to_owned()),
         };
         let (message, details) = match self {
             Self::File(report) => (
@@ -185,7 +186,7 @@ impl CliError {
             other => (other.to_string().trim_end().to_owned(), vec![]),
         };
         let hint = if let Self::Argv(_) = self { None } else { self.hint() };
-        ErrorDocument { error: ErrorView { code: code.to_owned(), message, hint, details } }
+        ErrorDocument { error: ErrorView { code, message, hint, details } }
     }
 }
 
@@ -240,7 +241,7 @@ mod tests {
 
     fn api(status: u16, code: &str) -> CliError {
         let error = ErrorView {
-            code: code.to_owned(),
+            code: code.into(),
             message: "m".to_owned(),
             hint: Some("h".to_owned()),
             details: vec![],
@@ -268,7 +269,7 @@ mod tests {
             assert_eq!(api(status, code).code(), exit, "{code}");
         }
         assert_eq!(api(404, "not_found").text(), "m; h");
-        assert_eq!(api(404, "not_found").document().error.code, "not_found");
+        assert_eq!(api(404, "not_found").document().error.code, ErrorCode::NotFound);
     }
 
     #[test]
@@ -283,7 +284,7 @@ mod tests {
             "No daemon at /run/mill/mill.sock or 127.0.0.1:4400. \
              Start: sudo mill dev or systemctl start mill; remote: --address"
         );
-        assert_eq!(error.document().error.code, "no_daemon");
+        assert_eq!(error.document().error.code.to_string(), "no_daemon");
     }
 
     #[test]

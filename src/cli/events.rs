@@ -3,7 +3,8 @@
 use super::client::{Resuming, query};
 use super::ui::{BAD, FAINT, GOOD, Ui};
 use super::{Context, error::CliError};
-use crate::api::wire::EventView;
+use crate::api::wire::{EVENTS_MISSED, EventName, EventView};
+use crate::fsm::events::EventKind;
 use anstyle::Style;
 use argh::{ArgsInfo, FromArgs};
 
@@ -49,7 +50,8 @@ pub(super) async fn run(args: EventsArgs, context: &Context) -> Result<(), CliEr
 /// `2026-03-01 12:04:01  web-0-k3f9  exited  n1  exited 1`.
 fn render(event: &EventView, ui: Ui) -> String {
     let ts = event.ts.get(..19).unwrap_or(&event.ts).replace('T', " ");
-    let (what, word) = event.kind.split_once('-').unwrap_or(("", &event.kind));
+    let kind = event.kind.to_string();
+    let (what, word) = kind.split_once('-').unwrap_or(("", &kind));
     let deployment = || {
         let revision = event.revision.map(|revision| format!(" r{revision}")).unwrap_or_default();
         format!("{}{revision}", event.app.as_deref().unwrap_or(what))
@@ -60,7 +62,8 @@ fn render(event: &EventView, ui: Ui) -> String {
         (None, "node") => event.node.clone().unwrap_or_default(),
         (None, _) => event.service.clone().unwrap_or_else(|| what.to_owned()),
     };
-    let mut line = format!("{}  {who}  {}", ui.paint(FAINT, &ts), ui.paint(style(word), word));
+    let mut line =
+        format!("{}  {who}  {}", ui.paint(FAINT, &ts), ui.paint(style(&event.kind), word));
     if event.allocation.is_some() {
         line.extend(event.node.iter().map(|node| format!("  {node}")));
     }
@@ -72,11 +75,23 @@ fn render(event: &EventView, ui: Ui) -> String {
     line
 }
 
-fn style(word: &str) -> Style {
-    match word {
-        "succeeded" | "healthy" | "up" => GOOD,
-        "failed" | "reverting" | "waiting" | "unhealthy" | "exited" | "lost" | "down"
-        | "unsettled" | "missed" => BAD,
+fn style(name: &EventName) -> Style {
+    use EventKind as Kind;
+    match name {
+        EventName::Kept(Kind::DeploymentSucceeded | Kind::AllocationHealthy | Kind::NodeUp) => GOOD,
+        EventName::Kept(
+            Kind::DeploymentFailed
+            | Kind::DeploymentReverting
+            | Kind::DeploymentWaiting
+            | Kind::AllocationFailed
+            | Kind::AllocationUnhealthy
+            | Kind::AllocationExited
+            | Kind::AllocationLost
+            | Kind::CertificateFailed
+            | Kind::NodeDown
+            | Kind::DrainUnsettled,
+        ) => BAD,
+        EventName::Told(name) if name == EVENTS_MISSED => BAD,
         _ => Style::new(),
     }
 }
@@ -90,7 +105,7 @@ mod tests {
         EventView {
             id: 7,
             ts: "2026-03-01T12:04:01.220Z".to_owned(),
-            kind: kind.to_owned(),
+            kind: EventName::from(kind),
             app: Some("shop".to_owned()),
             revision: Some(8),
             service: Some("web".to_owned()),

@@ -5,7 +5,7 @@
 
 use super::client::{Client, ClientError, Socket, escape};
 use super::{Context, error::CliError};
-use crate::api::wire::{AllocationView, ExecControl};
+use crate::api::wire::{AllocationHealth, AllocationStatus, AllocationView, ExecControl};
 use crate::limits;
 use argh::{ArgsInfo, FromArgs};
 use futures_util::stream::{SplitSink, SplitStream};
@@ -120,8 +120,9 @@ pub(super) fn choose(all: &[AllocationView]) -> Option<&AllocationView> {
 
 /// Those that run, the healthy ones first.
 pub(super) fn by_health(all: &[AllocationView]) -> impl Iterator<Item = &AllocationView> {
-    let running = all.iter().filter(|one| one.status == "running");
-    let (healthy, others): (Vec<_>, Vec<_>) = running.partition(|one| one.health == "healthy");
+    let running = all.iter().filter(|one| one.status == AllocationStatus::Running);
+    let (healthy, others): (Vec<_>, Vec<_>) =
+        running.partition(|one| one.health == AllocationHealth::Healthy);
     healthy.into_iter().chain(others)
 }
 
@@ -267,11 +268,11 @@ mod tests {
     #[test]
     fn a_service_stands_for_a_healthy_replica() {
         let mut all = vec![allocation("web-0-a", "web"), allocation("web-1-b", "web")];
-        all[0].health = "checking".to_owned();
+        all[0].health = "checking".into();
         assert_eq!(choose(&all).unwrap().id, "web-1-b");
-        all[1].status = "stopped".to_owned();
+        all[1].status = "stopped".into();
         assert_eq!(choose(&all).unwrap().id, "web-0-a");
-        all[0].status = "backoff".to_owned();
+        all[0].status = "backoff".into();
         assert!(choose(&all).is_none());
     }
 

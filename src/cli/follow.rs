@@ -12,7 +12,7 @@ use super::client::sse::Event;
 use super::client::{Client, Resuming};
 use super::error::{CliError, FAILED};
 use crate::api::wire::{
-    AcceptedEvent, DoneEvent, FailedEvent, ProgressEvent, ServiceView, StatusView,
+    AcceptedEvent, DeploymentStatus, DoneEvent, FailedEvent, ProgressEvent, ServiceView, StatusView,
 };
 use crate::units::Millis;
 use live::Live;
@@ -78,7 +78,7 @@ impl Before {
     #[must_use]
     pub fn revision(&self, app: &str) -> Option<u64> {
         let app = self.status.apps.iter().find(|one| one.name == app)?;
-        let ended = app.deployment.as_ref().filter(|deployment| deployment.status != "running");
+        let ended = app.deployment.as_ref().filter(|one| one.status != DeploymentStatus::Running);
         ended.map(|deployment| deployment.revision)
     }
 
@@ -212,8 +212,10 @@ impl Follow<'_> {
     async fn failed(&mut self, event: &FailedEvent) -> Result<(), CliError> {
         self.context.farewell(None);
         if self.context.ui.json {
-            let message = match event.status.as_str() {
-                "superseded" | "aborted" => format!("r{} {}", event.revision, event.reason),
+            let message = match event.status {
+                DeploymentStatus::Superseded | DeploymentStatus::Aborted => {
+                    format!("r{} {}", event.revision, event.reason)
+                }
                 _ => format!("r{} failed: {}", event.revision, event.reason),
             };
             return Err(CliError::failed(message));

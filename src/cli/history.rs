@@ -3,7 +3,7 @@
 use super::table::{self, Cell, NONE, Table};
 use super::ui::{BAD, CHANGE, GOOD, Ui};
 use super::{Context, error::CliError};
-use crate::api::wire::DeploymentView;
+use crate::api::wire::{CanaryStage, DeploymentStatus, DeploymentView};
 use crate::units::Timestamp;
 use argh::{ArgsInfo, FromArgs};
 
@@ -34,10 +34,10 @@ fn render(all: &[DeploymentView], now: Timestamp, ui: Ui) -> String {
     let mut table =
         Table::new(&["REVISION", "APP", "BY", "STATUS", "WHEN", "TOOK", "IMAGES OR REASON"]);
     for one in all {
-        let style = match one.status.as_str() {
-            "succeeded" => Some(GOOD),
-            "failed" => Some(BAD),
-            "running" => Some(CHANGE),
+        let style = match one.status {
+            DeploymentStatus::Succeeded => Some(GOOD),
+            DeploymentStatus::Failed => Some(BAD),
+            DeploymentStatus::Running => Some(CHANGE),
             _ => None,
         };
         let images: Vec<String> =
@@ -46,8 +46,8 @@ fn render(all: &[DeploymentView], now: Timestamp, ui: Ui) -> String {
         table.row(vec![
             format!("r{}", one.revision).into(),
             one.app.as_str().into(),
-            one.kind.as_str().into(),
-            Cell::styled(one.status.as_str(), style),
+            one.kind.to_string().into(),
+            Cell::styled(one.status.to_string(), style),
             format!("{} ago", table::age(Some(&one.started_at), now)).into(),
             took(one).into(),
             reason.map_or_else(|| good(one, &images), str::to_owned).into(),
@@ -59,7 +59,7 @@ fn render(all: &[DeploymentView], now: Timestamp, ui: Ui) -> String {
 /// The images, and why canaries were promoted.
 fn good(one: &DeploymentView, images: &[String]) -> String {
     let why = one.canaries.iter().filter_map(|canary| {
-        let why = canary.reason.as_deref().filter(|_| canary.stage == "promoted")?;
+        let why = canary.reason.as_deref().filter(|_| canary.stage == CanaryStage::Promoted)?;
         Some(format!("{} {why}", canary.service))
     });
     images.iter().cloned().chain(why).collect::<Vec<_>>().join(" ")

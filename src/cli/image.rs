@@ -81,7 +81,7 @@ pub(super) async fn run(args: ImageArgs, context: &Context) -> Result<(), CliErr
 
 async fn load(args: LoadArgs, context: &Context) -> Result<(), CliError> {
     let client = context.client()?;
-    let call = Call::new(Method::POST, "/v1/images").patient();
+    let call = Call::new(Method::POST, "/v1/images").without_timeout();
     let call = if args.file == "-" {
         call.stream("application/x-tar", body(tokio::io::stdin()))
     } else {

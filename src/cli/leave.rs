@@ -3,7 +3,7 @@
 use super::args::DurationArg;
 use super::init::on_socket;
 use super::{Context, error::CliError};
-use crate::api::wire::{LeaveRequest, LeaveView};
+use crate::api::wire::{DaemonStatus, LeaveRequest, LeaveView};
 use crate::limits;
 use argh::{ArgsInfo, FromArgs};
 use std::time::Instant;
@@ -41,7 +41,7 @@ async fn wait_until_unclaimed(context: &Context) -> Result<(), CliError> {
     while began.elapsed() < limits::LEAVE_WIPED {
         // While it begins anew it may not answer.
         if let Ok(health) = context.client()?.health().await
-            && health.status == "unclaimed"
+            && health.status == DaemonStatus::Unclaimed
         {
             return Ok(());
         }

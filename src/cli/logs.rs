@@ -5,7 +5,7 @@ use super::clock::Clock;
 use super::table::NONE;
 use super::ui::{CHANGE, FAINT, Ui};
 use super::{Context, error::CliError, shown};
-use crate::api::wire::LogLineView;
+use crate::api::wire::{LogLineView, LogStream};
 use argh::{ArgsInfo, FromArgs};
 
 /// Show what programs wrote: of services, tasks, apps and allocations, merged by time.
@@ -108,11 +108,11 @@ fn print(ui: Ui, line: &LogLineView, clock: &Clock) -> Result<(), CliError> {
 /// A line as people read it: `12:04:01.220 web-0-k3f9 n1 | GET / 200 3ms`.
 pub fn render(line: &LogLineView, ui: Ui, clock: &Clock) -> String {
     let LogLineView { ts, stream, line: text, allocation, node, .. } = line;
-    if stream == "event" && allocation.is_empty() {
+    if *stream == LogStream::Event && allocation.is_empty() {
         // Of a node, which the text names.
         return ui.paint(CHANGE, &format!("--- {text}"));
     }
-    if stream == "event" {
+    if *stream == LogStream::Event {
         return ui.paint(CHANGE, &format!("--- {allocation} {text}"));
     }
     let allocation = if allocation.is_empty() { NONE } else { allocation };
@@ -133,7 +133,7 @@ mod tests {
     fn line(stream: &str, text: &str) -> LogLineView {
         LogLineView {
             ts: "2026-03-01T12:04:01.220Z".to_owned(),
-            stream: stream.to_owned(),
+            stream: stream.into(),
             line: text.to_owned(),
             bytes: None,
             open: false,

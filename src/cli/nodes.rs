@@ -5,7 +5,7 @@
 use super::table::{self, Cell, NONE, Table};
 use super::ui::{BAD, CHANGE, GOOD, Ui};
 use super::{Context, error::CliError};
-use crate::api::wire::{LabelsRequest, NodeView};
+use crate::api::wire::{LabelsRequest, NodeStatus, NodeView};
 use argh::{ArgsInfo, FromArgs};
 use std::collections::BTreeMap;
 
@@ -146,7 +146,7 @@ fn render(nodes: &[NodeView], wide: bool, ui: Ui) -> String {
         let version = Some(node.version.as_str()).filter(|v| !v.is_empty()).unwrap_or(NONE);
         let mut row: Vec<Cell> = vec![
             node.name.as_str().into(),
-            Cell::styled(node.status.as_str(), Some(style(&node.status))),
+            Cell::styled(node.status.to_string(), Some(style(&node.status))),
             role.into(),
             table::cores(node.cpu.used, Some(node.cpu.total), 1).into(),
             table::memory(node.memory.used, Some(node.memory.total)).into(),
@@ -164,10 +164,10 @@ fn render(nodes: &[NodeView], wide: bool, ui: Ui) -> String {
     table.render(ui)
 }
 
-fn style(status: &str) -> anstyle::Style {
+fn style(status: &NodeStatus) -> anstyle::Style {
     match status {
-        "ready" => GOOD,
-        "draining" => CHANGE,
+        NodeStatus::Ready => GOOD,
+        NodeStatus::Draining => CHANGE,
         _ => BAD,
     }
 }
@@ -193,7 +193,7 @@ mod tests {
     fn nodes_are_shown_with_their_part() {
         let ui = Ui { json: false, color: false, live: false, asks: false };
         let mut second = node("n2");
-        (second.leader, second.voter, second.status) = (false, false, "draining".to_owned());
+        (second.leader, second.voter, second.status) = (false, false, NodeStatus::Draining);
         second.labels.insert("zone".to_owned(), "eu-1".to_owned());
         let text = render(&[node("n1"), second], true, ui);
         let lines: Vec<Vec<&str>> =

@@ -5,7 +5,9 @@ use super::file::{MillFile, either};
 use super::ui::{BAD, CHANGE, FAINT, GOOD, STRONG, Ui};
 use super::up::{overrides, placed};
 use super::{Context, error::CliError};
-use crate::api::wire::{PlanChangeView, PlanFieldView, PlanPlacementView, PlanView};
+use crate::api::wire::{
+    Change, Effect, PlanChangeView, PlanFieldView, PlanPlacementView, PlanView, WorkloadKind,
+};
 use argh::{ArgsInfo, FromArgs};
 use std::collections::BTreeMap;
 
@@ -93,11 +95,11 @@ fn render(plan: &PlanView, command: &str, ui: Ui) -> String {
     lines.join("\n")
 }
 
-fn sign(change: &str) -> (char, anstyle::Style) {
+pub(super) fn sign(change: &Change) -> (char, anstyle::Style) {
     match change {
-        "add" => ('+', GOOD),
-        "remove" => ('-', BAD),
-        _ => ('~', CHANGE),
+        Change::Add => ('+', GOOD),
+        Change::Remove => ('-', BAD),
+        Change::Change | Change::Other(_) => ('~', CHANGE),
     }
 }
 
@@ -105,17 +107,18 @@ fn sign(change: &str) -> (char, anstyle::Style) {
 fn what(change: &PlanChangeView) -> String {
     let count = |n: u32| format!("{n} replica{}", if n == 1 { "" } else { "s" });
     let (before, after) = (change.replicas.before, change.replicas.after);
-    let order = change.order.as_deref().unwrap_or_default();
-    let text = match change.effect.as_str() {
-        _ if change.kind == "task" && change.change == "remove" => "task, removed".to_owned(),
-        _ if change.kind == "task" => "task".to_owned(),
-        "start" => count(after.unwrap_or_default()),
-        "replace" => format!("replace {}, {order}", after.unwrap_or_default()),
-        "scale" => {
+    let order = change.order.as_ref().map(ToString::to_string).unwrap_or_default();
+    let is_task = change.kind == WorkloadKind::Task;
+    let text = match change.effect {
+        _ if is_task && change.change == Change::Remove => "task, removed".to_owned(),
+        _ if is_task => "task".to_owned(),
+        Effect::Start => count(after.unwrap_or_default()),
+        Effect::Replace => format!("replace {}, {order}", after.unwrap_or_default()),
+        Effect::Scale => {
             format!("scale {} → {}", before.unwrap_or_default(), after.unwrap_or_default())
         }
-        "stop" => count(before.unwrap_or_default()),
-        _ => "nothing that runs changes".to_owned(),
+        Effect::Stop => count(before.unwrap_or_default()),
+        Effect::None | Effect::Other(_) => "nothing that runs changes".to_owned(),
     };
     let places = places(&change.name, &change.placements);
     let places = if places.is_empty() { places } else { format!(": {places}") };
@@ -204,11 +207,11 @@ mod tests {
     fn change(name: &str, change: &str, effect: &str) -> PlanChangeView {
         PlanChangeView {
             name: name.to_owned(),
-            kind: "service".to_owned(),
-            change: change.to_owned(),
-            effect: effect.to_owned(),
+            kind: WorkloadKind::Service,
+            change: change.into(),
+            effect: effect.into(),
             replicas: ReplicaChange { before: Some(1), after: Some(2) },
-            order: Some("start-first".to_owned()),
+            order: Some("start-first".into()),
             fields: vec![],
             placements: vec![],
             volumes_kept: vec![],
@@ -224,7 +227,7 @@ mod tests {
         let [before, after] = values.map(|value| value.map(str::to_owned));
         let (field, key) = (field.to_owned(), key.map(str::to_owned));
         let lines = Vec::new();
-        PlanFieldView { field, change: change.to_owned(), key, before, after, lines }
+        PlanFieldView { field, change: change.into(), key, before, after, lines }
     }
 
     fn on(replica: u32, node: &str) -> PlanPlacementView {
@@ -272,7 +275,7 @@ mill up --plan 4f9c2e71";
     fn replicas_that_would_wait_are_told_with_every_nodes_reason() {
         let reason = NodeReasonView {
             node: "n1".to_owned(),
-            reason: "memory".to_owned(),
+            reason: "memory".into(),
             detail: "380M free".to_owned(),
         };
         let waits = PlanPlacementView {

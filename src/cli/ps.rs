@@ -4,7 +4,9 @@ use super::client::Client;
 use super::table::{self, Cell, NONE, Table};
 use super::ui::{BAD, CHANGE, GOOD, Ui};
 use super::{Context, error::CliError};
-use crate::api::wire::{AllocationView, ServiceView, WaitingView};
+use crate::api::wire::{
+    AllocationHealth, AllocationStatus, AllocationView, ExitReason, ServiceView, WaitingView,
+};
 use crate::units::Timestamp;
 use anstyle::Style;
 use argh::{ArgsInfo, FromArgs};
@@ -34,15 +36,17 @@ pub struct PsArgs {
     pub watch: bool,
 }
 
-/// Every status.
-const STATUSES: [&str; 9] = [
-    "pending", "pulling", "starting", "running", "backoff", "stopping", "stopped", "failed", "lost",
-];
+impl PsArgs {
+    fn status(&self) -> Option<AllocationStatus> {
+        self.status.as_deref().map(AllocationStatus::from)
+    }
+}
 
 pub(super) async fn run(args: PsArgs, context: &Context) -> Result<(), CliError> {
-    if let Some(status) = args.status.as_deref().filter(|one| !STATUSES.contains(one)) {
+    if let Some(AllocationStatus::Other(status)) = args.status() {
+        let all: Vec<String> = AllocationStatus::ALL.iter().map(ToString::to_string).collect();
         let message = format!("--status {status} is none");
-        return Err(CliError::usage(message, format!("Write one of: {}", STATUSES.join(" "))));
+        return Err(CliError::usage(message, format!("Write one of: {}", all.join(" "))));
     }
     let client = context.client()?;
     if args.watch {
@@ -86,7 +90,9 @@ async fn show(client: &Client, args: &PsArgs, context: &Context) -> Result<Strin
 
 /// Replicas without a node, which are no allocations yet; unless one node's are asked for.
 fn waiting<'a>(services: &'a [ServiceView], args: &PsArgs) -> Vec<(&'a str, &'a WaitingView)> {
-    if args.node.is_some() || args.status.as_deref().is_some_and(|status| status != "pending") {
+    if args.node.is_some()
+        || args.status().is_some_and(|status| status != AllocationStatus::Pending)
+    {
         return Vec::new();
     }
     let all = services
@@ -108,8 +114,8 @@ fn chosen(
     excused: &dyn Fn(&str) -> bool,
 ) -> Result<Vec<AllocationView>, CliError> {
     let mut found = all;
-    if !args.all && !args.status.as_deref().is_some_and(is_ended) {
-        found.retain(|one| !is_ended(&one.status));
+    if !args.all && !args.status().is_some_and(|status| status.is_ended()) {
+        found.retain(|one| !one.status.is_ended());
     }
     if !args.name.is_empty() {
         let mut wanted = BTreeSet::new();
@@ -124,8 +130,8 @@ fn chosen(
     if let Some(node) = &args.node {
         found.retain(|one| one.node == *node);
     }
-    if let Some(status) = &args.status {
-        found.retain(|one| one.status == *status);
+    if let Some(status) = args.status() {
+        found.retain(|one| one.status == status);
     }
     found.sort_by_cached_key(|one| table::natural(&one.id));
     Ok(found)
@@ -154,11 +160,6 @@ fn named(all: &[AllocationView], name: &str) -> Result<Vec<String>, CliError> {
     }
 }
 
-/// Whether nothing of it runs any more, and nothing will.
-pub fn is_ended(status: &str) -> bool {
-    matches!(status, "stopped" | "failed" | "lost")
-}
-
 /// The table.
 pub fn render(all: &[AllocationView], now: Timestamp, ui: Ui) -> String {
     rows(all, &[], now, ui)
@@ -176,13 +177,13 @@ fn rows(
     for one in all {
         let used_cpu = table::cores(one.cpu.used, one.cpu.limit, 2);
         let used_memory = table::memory(one.memory.used, one.memory.limit);
-        let address = one.address.as_deref().filter(|_| one.status == "running");
+        let address = one.address.as_deref().filter(|_| one.status == AllocationStatus::Running);
         table.row(vec![
             one.id.as_str().into(),
             one.name.as_str().into(),
             Some(one.node.as_str()).filter(|node| !node.is_empty()).unwrap_or(NONE).into(),
             Cell::styled(status(one), status_style(&one.status)),
-            Cell::styled(one.health.as_str(), health_style(&one.health)),
+            Cell::styled(one.health.to_string(), health_style(&one.health)),
             used_cpu.into(),
             used_memory.into(),
             restarts(one).into(),
@@ -191,7 +192,8 @@ fn rows(
         ]);
     }
     for (name, one) in waiting {
-        let status = Cell::styled("pending", status_style("pending"));
+        let status = AllocationStatus::Pending;
+        let status = Cell::styled(status.to_string(), status_style(&status));
         let age = table::age(Some(&one.since), now);
         let mut row: Vec<Cell> = vec![one.name.as_str().into(), (*name).into(), NONE.into()];
         row.extend([status, "none".into(), NONE.into(), NONE.into(), "0".into(), age.into()]);
@@ -204,10 +206,10 @@ fn rows(
 
 /// What is wrong with one that should work, and what was seen of it.
 fn trouble(one: &AllocationView, ui: Ui) -> Vec<String> {
-    let Some(message) = one.message.as_deref().filter(|_| !is_ended(&one.status)) else {
+    let Some(message) = one.message.as_deref().filter(|_| !one.status.is_ended()) else {
         return Vec::new();
     };
-    let ended = one.exit.as_ref().filter(|_| one.status == "backoff");
+    let ended = one.exit.as_ref().filter(|_| one.status == AllocationStatus::Backoff);
     let seen = ended.and_then(|exit| exit.message.as_deref()).unwrap_or_default();
     let mut lines = message.lines();
     let first = lines.next().unwrap_or_default();
@@ -218,11 +220,11 @@ fn trouble(one: &AllocationView, ui: Ui) -> Vec<String> {
 
 /// Its status, of one that has ended with how: `failed (exit 1)`, `stopped (killed, 143)`.
 fn status(one: &AllocationView) -> String {
-    let exit = one.exit.as_ref().filter(|_| is_ended(&one.status));
-    let how = exit.map(|exit| match (exit.reason.as_str(), exit.code) {
-        ("completed", code) => format!(" (exit {})", code.unwrap_or(0)),
-        ("error", Some(code)) => format!(" (exit {code})"),
-        ("lost", _) => String::new(),
+    let exit = one.exit.as_ref().filter(|_| one.status.is_ended());
+    let how = exit.map(|exit| match (&exit.reason, exit.code) {
+        (ExitReason::Completed, code) => format!(" (exit {})", code.unwrap_or(0)),
+        (ExitReason::Error, Some(code)) => format!(" (exit {code})"),
+        (ExitReason::Lost, _) => String::new(),
         (reason, Some(code)) => format!(" ({reason}, {code})"),
         (reason, None) => format!(" ({reason})"),
     });
@@ -232,10 +234,10 @@ fn status(one: &AllocationView) -> String {
 /// How often it was started again, with why it ended last: `6 (oom)`, `2 (exit 1)`.
 fn restarts(one: &AllocationView) -> String {
     let why = one.exit.as_ref().filter(|_| one.restarts > 0).and_then(|exit| {
-        match (exit.reason.as_str(), exit.code) {
-            ("completed" | "killed", _) => None,
-            ("error", Some(code)) => Some(format!("exit {code}")),
-            (reason, _) => Some(reason.to_owned()),
+        match (&exit.reason, exit.code) {
+            (ExitReason::Completed | ExitReason::Killed, _) => None,
+            (ExitReason::Error, Some(code)) => Some(format!("exit {code}")),
+            (reason, _) => Some(reason.to_string()),
         }
     });
     match why {
@@ -246,28 +248,29 @@ fn restarts(one: &AllocationView) -> String {
     }
 }
 
-fn status_style(status: &str) -> Option<Style> {
+fn status_style(status: &AllocationStatus) -> Option<Style> {
+    use AllocationStatus as Status;
     match status {
-        "running" => Some(GOOD),
-        "backoff" | "failed" | "lost" => Some(BAD),
-        "pending" | "pulling" | "starting" | "stopping" => Some(CHANGE),
-        _ => None,
+        Status::Running => Some(GOOD),
+        Status::Backoff | Status::Failed | Status::Lost => Some(BAD),
+        Status::Pending | Status::Pulling | Status::Starting | Status::Stopping => Some(CHANGE),
+        Status::Stopped | Status::Other(_) => None,
     }
 }
 
-fn health_style(health: &str) -> Option<Style> {
+fn health_style(health: &AllocationHealth) -> Option<Style> {
     match health {
-        "healthy" => Some(GOOD),
-        "unhealthy" => Some(BAD),
-        "checking" => Some(CHANGE),
-        _ => None,
+        AllocationHealth::Healthy => Some(GOOD),
+        AllocationHealth::Unhealthy => Some(BAD),
+        AllocationHealth::Checking => Some(CHANGE),
+        AllocationHealth::None | AllocationHealth::Unknown | AllocationHealth::Other(_) => None,
     }
 }
 
 #[cfg(test)]
 pub mod tests {
     use super::*;
-    use crate::api::wire::{CpuUse, ExitView, MemoryUse};
+    use crate::api::wire::{CpuUse, ExitView, MemoryUse, WorkloadKind};
 
     pub const PLAIN: Ui = Ui { json: false, color: false, live: false, asks: false };
     pub const NOW: Timestamp = Timestamp(1_772_366_641_220);
@@ -278,10 +281,10 @@ pub mod tests {
             traffic: None,
             id: id.to_owned(),
             name: name.to_owned(),
-            kind: "service".to_owned(),
+            kind: WorkloadKind::Service,
             node: "n1".to_owned(),
-            status: "running".to_owned(),
-            health: "healthy".to_owned(),
+            status: AllocationStatus::Running,
+            health: AllocationHealth::Healthy,
             draining: false,
             address: Some("10.99.8.7:3000".to_owned()),
             cpu: CpuUse { used: Some(0.12), limit: Some(0.5) },
@@ -301,15 +304,15 @@ pub mod tests {
     fn dead() -> AllocationView {
         AllocationView {
             node: "n2".to_owned(),
-            status: "backoff".to_owned(),
-            health: "none".to_owned(),
+            status: AllocationStatus::Backoff,
+            health: AllocationHealth::None,
             address: Some("10.99.16.9:5432".to_owned()),
             cpu: CpuUse { used: None, limit: None },
             memory: MemoryUse { used: None, limit: Some(256_000_000) },
             restarts: 6,
             ooms: 6,
             created_at: "2026-03-01T11:00:00Z".to_owned(),
-            exit: Some(ExitView { code: Some(137), reason: "oom".to_owned(), message: None }),
+            exit: Some(ExitView { code: Some(137), reason: ExitReason::Oom, message: None }),
             ..allocation("db-0-x7q1", "db")
         }
     }
@@ -361,8 +364,8 @@ db-0-x7q1   db    n2    backoff  none     -          -         6 (oom)   1h   -
     #[test]
     fn how_it_ended_stands_beside_the_status() {
         let ended = |status: &str, reason: &str, code| AllocationView {
-            status: status.to_owned(),
-            exit: Some(ExitView { code, reason: reason.to_owned(), message: None }),
+            status: status.into(),
+            exit: Some(ExitView { code, reason: reason.into(), message: None }),
             ..allocation("a-0-aaaa", "a")
         };
         for (one, expected) in [
@@ -378,7 +381,8 @@ db-0-x7q1   db    n2    backoff  none     -          -         6 (oom)   1h   -
 
     #[test]
     fn ended_ones_are_shown_on_demand() {
-        let gone = AllocationView { status: "stopped".to_owned(), ..allocation("a-0-aaaa", "a") };
+        let gone =
+            AllocationView { status: AllocationStatus::Stopped, ..allocation("a-0-aaaa", "a") };
         assert_eq!(select(vec![gone.clone()], &args(None)).unwrap(), []);
         let all = PsArgs { all: true, ..args(None) };
         assert_eq!(select(vec![gone.clone()], &all).unwrap(), std::slice::from_ref(&gone));
@@ -394,7 +398,7 @@ db-0-x7q1   db    n2    backoff  none     -          -         6 (oom)   1h   -
     fn restarts_say_why_it_ended() {
         let mut one = dead();
         assert_eq!(restarts(&one), "6 (oom)");
-        one.exit = Some(ExitView { code: Some(2), reason: "error".to_owned(), message: None });
+        one.exit = Some(ExitView { code: Some(2), reason: ExitReason::Error, message: None });
         assert_eq!(restarts(&one), "6 (exit 2)");
         one.restarts = 0;
         assert_eq!(restarts(&one), "0 (oom 6×)");

@@ -4,7 +4,6 @@
 
 use super::args::DurationArg;
 use super::client::{Client, patiently};
-use super::ps::is_ended;
 use super::ui::GOOD;
 use super::up::fresh_key;
 use super::{Context, error::CliError, table};
@@ -97,7 +96,7 @@ fn is_done(services: &[ServiceView], moves: &[MoveView]) -> bool {
     let names: BTreeSet<&str> = moves.iter().map(|one| one.service.as_str()).collect();
     let gone: BTreeSet<&str> = moves.iter().map(|one| one.allocation.as_str()).collect();
     services.iter().filter(|one| names.contains(one.name.as_str())).all(|service| {
-        let live = service.allocations.iter().filter(|one| !is_ended(&one.status));
+        let live = service.allocations.iter().filter(|one| !one.status.is_ended());
         let is_whole = service.replicas.healthy >= service.replicas.desired;
         is_whole && !live.into_iter().any(|one| gone.contains(one.id.as_str()))
     })
@@ -125,7 +124,7 @@ mod tests {
         let mut web = service("web", 3, 3);
         web.allocations = vec![allocation("web-2-k3f9", "web")];
         assert!(!is_done(&[web.clone()], &moves()));
-        web.allocations[0].status = "stopped".to_owned();
+        web.allocations[0].status = "stopped".into();
         assert!(is_done(&[web.clone()], &moves()));
         web.replicas.healthy = 2;
         assert!(!is_done(&[web], &moves()));

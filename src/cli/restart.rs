@@ -2,12 +2,11 @@
 
 use super::args::DurationArg;
 use super::client::{Client, ClientError, patiently};
-use super::ps::is_ended;
 use super::table;
 use super::ui::GOOD;
 use super::up::fresh_key;
 use super::{Context, error::CliError};
-use crate::api::wire::{AllocationView, ServiceView};
+use crate::api::wire::{AllocationHealth, AllocationStatus, AllocationView, ServiceView};
 use crate::limits;
 use argh::{ArgsInfo, FromArgs};
 use serde_json::json;
@@ -78,9 +77,9 @@ impl Restart<'_> {
         patiently(async || client.restart_allocation(id, &key).await).await?;
         loop {
             let now = patiently(async || client.allocation(id).await).await?;
-            if is_ended(&now.status) {
+            if now.status.is_ended() {
                 let message = now.message.or(now.exit.and_then(|exit| exit.message));
-                let message = message.unwrap_or_else(|| now.status.clone());
+                let message = message.unwrap_or_else(|| now.status.to_string());
                 return Err(CliError::failed(format!("{} was not restarted: {message}", now.id)));
             }
             if now.started_at != before.started_at && is_well(&now) {
@@ -96,7 +95,7 @@ impl Restart<'_> {
         if ui.json {
             return Ok(());
         }
-        ui.print(&format!("{}  {}  {}", one.id, one.node, ui.paint(GOOD, &one.health)))
+        ui.print(&format!("{}  {}  {}", one.id, one.node, ui.paint(GOOD, &one.health.to_string())))
     }
 
     fn end(&self, text: &str, rest: &str, json: serde_json::Value) -> Result<(), CliError> {
@@ -110,12 +109,12 @@ impl Restart<'_> {
 }
 
 fn is_well(one: &AllocationView) -> bool {
-    one.status == "running" && one.health == "healthy"
+    one.status == AllocationStatus::Running && one.health == AllocationHealth::Healthy
 }
 
 /// None of the old ones runs, and as many new ones as wanted work.
 fn is_replaced(now: &ServiceView, old: &BTreeSet<String>) -> bool {
-    let live = || now.allocations.iter().filter(|one| !is_ended(&one.status));
+    let live = || now.allocations.iter().filter(|one| !one.status.is_ended());
     let well = live().filter(|one| is_well(one)).count();
     live().all(|one| !old.contains(&one.id)) && well >= now.replicas.desired as usize
 }
@@ -132,9 +131,9 @@ mod tests {
         let mut now = service("web", 1, 1);
         now.allocations = vec![allocation("web-0-aaaa", "web"), allocation("web-0-bbbb", "web")];
         assert!(!is_replaced(&now, &old), "the old one still runs");
-        now.allocations[0].status = "stopped".to_owned();
+        now.allocations[0].status = AllocationStatus::Stopped;
         assert!(is_replaced(&now, &old));
-        now.allocations[1].health = "checking".to_owned();
+        now.allocations[1].health = AllocationHealth::Checking;
         assert!(!is_replaced(&now, &old), "the new one is not healthy yet");
     }
 }

@@ -4,7 +4,7 @@ use super::backup::key::KeyArgs;
 use super::client::{Call, escape};
 use super::init::{advertised, labels, on_socket};
 use super::{Context, error::CliError};
-use crate::api::wire::RestoreView;
+use crate::api::wire::{DaemonStatus, RestoreView};
 use crate::backup::summary::Summary;
 use argh::{ArgsInfo, FromArgs};
 use hyper::Method;
@@ -52,7 +52,7 @@ pub(super) async fn run(args: RestoreArgs, context: &Context) -> Result<(), CliE
     query.extend(args.node.map(|node| format!("node={}", escape(&node))));
     let client = context.client()?;
     let health = client.health().await?;
-    if health.status != "unclaimed" {
+    if health.status != DaemonStatus::Unclaimed {
         let of = health.cluster.unwrap_or_else(|| "a cluster".to_owned());
         let message = format!("This node is a member of {of}: nothing was restored");
         let hint = "Over a lost cluster: stop the daemon, mill clean --keep-volumes, start it, and \
@@ -71,7 +71,7 @@ pub(super) async fn run(args: RestoreArgs, context: &Context) -> Result<(), CliE
     context.ui.confirm(args.yes, &question)?;
     let path = format!("/v1/restore?{}", query.join("&"));
     let call = Call::new(Method::POST, path).bytes("application/octet-stream", plain.to_vec());
-    let made: RestoreView = client.call(call.patient()).await?;
+    let made: RestoreView = client.call(call.without_timeout()).await?;
     if context.ui.json {
         return context.ui.document(&made);
     }

@@ -5,7 +5,7 @@
 use super::image::hidden;
 use super::table::{self, NONE, Table};
 use super::{Context, error::CliError};
-use crate::api::wire::{SecretRequest, SecretView};
+use crate::api::wire::{Encoding, SecretRequest, SecretView};
 use crate::compose::unquoted;
 use crate::limits::{SECRET_IMPORT_MAX, SECRET_MAX};
 use argh::{ArgsInfo, FromArgs};
@@ -142,7 +142,7 @@ fn request(value: &[u8]) -> SecretRequest {
     match std::str::from_utf8(value) {
         Ok(text) => SecretRequest { value: text.to_owned(), encoding: None },
         Err(_) => {
-            let encoding = Some("base64".to_owned());
+            let encoding = Some(Encoding::Base64);
             SecretRequest { value: STANDARD.encode(value), encoding }
         }
     }

@@ -4,10 +4,9 @@
 
 use super::args::DurationArg;
 use super::client::{Client, ClientError, Resuming, escape, patiently, query};
-use super::ps::is_ended;
 use super::up::fresh_key;
 use super::{Context, error::CliError, shown};
-use crate::api::wire::{LogLineView, RunView, SpawnRequest};
+use crate::api::wire::{ExitReason, LogLineView, LogStream, RunView, SpawnRequest};
 use crate::units::{Bytes, Millis};
 use argh::{ArgsInfo, FromArgs};
 use base64::Engine as _;
@@ -74,7 +73,7 @@ pub(super) async fn kill(args: KillArgs, context: &Context) -> Result<(), CliErr
     let mut killed = Vec::new();
     for id in &args.id {
         let run = client.kill_task(id).await?;
-        let text = if is_ended(&run.status) { "killed" } else { "is being stopped" };
+        let text = if run.status.is_ended() { "killed" } else { "is being stopped" };
         if !context.ui.json {
             context.ui.print(&format!("{} {text}", run.id))?;
         }
@@ -175,7 +174,7 @@ async fn session(request: &SpawnRequest, context: &Context) -> Result<u8, CliErr
     )));
     let pairs = [("follow", Some("true".to_owned()))];
     let path = query(&format!("/v1/logs/{}", escape(&id)), &pairs);
-    let mut lines = Resuming::lines(&client, path, false).patient();
+    let mut lines = Resuming::lines(&client, path, false).without_timeout();
     let ended = loop {
         match lines.next().await? {
             Some(event) => print(context, &event.decode()?)?,
@@ -206,9 +205,9 @@ fn print(context: &Context, line: &LogLineView) -> Result<(), CliError> {
     if context.ui.json {
         return context.ui.json_line(line);
     }
-    match line.stream.as_str() {
-        "stdout" => write(&mut io::stdout().lock(), line, context.ui.live),
-        "stderr" => write(&mut io::stderr().lock(), line, io::stderr().is_terminal()),
+    match line.stream {
+        LogStream::Stdout => write(&mut io::stdout().lock(), line, context.ui.live),
+        LogStream::Stderr => write(&mut io::stderr().lock(), line, io::stderr().is_terminal()),
         _ => Ok(()),
     }
 }
@@ -225,21 +224,21 @@ fn write(to: &mut impl io::Write, line: &LogLineView, for_people: bool) -> Resul
 
 /// The exit code, and what is said where the program itself did not fail.
 fn verdict(run: &RunView) -> (u8, Option<String>) {
-    let Some(exit) = &run.exit else { return (FAILED, Some(run.status.clone())) };
+    let Some(exit) = &run.exit else { return (FAILED, Some(run.status.to_string())) };
     let code = exit.code.and_then(|code| u8::try_from(code).ok());
     let message = exit.message.clone().unwrap_or_default();
     let because = |what: &str| {
         Some(if message.is_empty() { what.to_owned() } else { format!("{what}: {message}") })
     };
-    match exit.reason.as_str() {
-        "completed" => (0, None),
-        "error" => (code.unwrap_or(1), None),
-        "timeout" => (TIMED_OUT, Some(timed_out(run))),
-        "oom" => (code.unwrap_or(KILLED), Some("out of memory".to_owned())),
-        "killed" => (code.unwrap_or(KILLED), Some("was killed".to_owned())),
-        "start-failed" => (code.unwrap_or(FAILED), because("could not be started")),
-        "pull-failed" => (FAILED, because("image could not be pulled")),
-        _ => (FAILED, because("was lost")),
+    match exit.reason {
+        ExitReason::Completed => (0, None),
+        ExitReason::Error => (code.unwrap_or(1), None),
+        ExitReason::Timeout => (TIMED_OUT, Some(timed_out(run))),
+        ExitReason::Oom => (code.unwrap_or(KILLED), Some("out of memory".to_owned())),
+        ExitReason::Killed => (code.unwrap_or(KILLED), Some("was killed".to_owned())),
+        ExitReason::StartFailed => (code.unwrap_or(FAILED), because("could not be started")),
+        ExitReason::PullFailed => (FAILED, because("image could not be pulled")),
+        ExitReason::Lost | ExitReason::Other(_) => (FAILED, because("was lost")),
     }
 }
 
@@ -261,17 +260,17 @@ mod tests {
             name: "t".to_owned(),
             app: None,
             image: "busybox".to_owned(),
-            cause: "spawned".to_owned(),
+            cause: "spawned".into(),
             due: None,
             revision: None,
             node: Some("n1".to_owned()),
-            status: "failed".to_owned(),
+            status: "failed".into(),
             created_at: "2026-03-01T12:00:00Z".to_owned(),
             started_at: None,
             ended_at: Some("2026-03-01T12:00:00Z".to_owned()),
             message: None,
             timeout: Some(2.0),
-            exit: Some(ExitView { code, reason: reason.to_owned(), message }),
+            exit: Some(ExitView { code, reason: reason.into(), message }),
         }
     }
 
@@ -308,7 +307,7 @@ mod tests {
     fn what_is_written_comes_out_byte_for_byte() {
         let line = |text: &str, bytes: Option<&[u8]>, open| LogLineView {
             ts: String::new(),
-            stream: "stdout".to_owned(),
+            stream: "stdout".into(),
             line: text.to_owned(),
             bytes: bytes.map(|bytes| STANDARD.encode(bytes)),
             open,

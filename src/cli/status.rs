@@ -4,7 +4,10 @@ use super::client::Client;
 use super::table::{self, Cell, NONE, Table};
 use super::ui::{BAD, CHANGE, GOOD, STRONG, Ui};
 use super::{Context, error::CliError, route};
-use crate::api::wire::{AppStatusView, NodeView, RunView, ServiceView, StatusView, TaskView};
+use crate::api::wire::{
+    AllocationStatus, AppStatusView, DeploymentStatus, ExitReason, NodeStatus, NodeView, RunView,
+    ServiceView, StatusView, TaskView,
+};
 use crate::units::Timestamp;
 use argh::{ArgsInfo, FromArgs};
 
@@ -66,9 +69,10 @@ pub fn render(status: &StatusView, now: Timestamp, ui: Ui) -> String {
 }
 
 fn headline(status: &StatusView, now: Timestamp, ui: Ui) -> String {
-    let of = |word: &str| status.nodes.iter().filter(|node| node.status == word).count();
+    let of = |word| status.nodes.iter().filter(|node| node.status == word).count();
     // One that drains is there.
-    let (draining, there) = (of("draining"), of("ready") + of("draining"));
+    let (draining, ready) = (of(NodeStatus::Draining), of(NodeStatus::Ready));
+    let there = ready + draining;
     let draining = if draining == 0 { String::new() } else { format!(" ({draining} draining)") };
     let leader = status
         .leader
@@ -86,23 +90,23 @@ fn headline(status: &StatusView, now: Timestamp, ui: Ui) -> String {
 /// An app's newest deployment: `shop r8 ok, 4m ago`.
 fn deployment(app: &AppStatusView, now: Timestamp, ui: Ui) -> Option<String> {
     let newest = app.deployment.as_ref()?;
-    let (word, style) = match newest.status.as_str() {
-        "succeeded" => ("ok", GOOD),
-        "running" => ("deploying", CHANGE),
-        other => (other, BAD),
+    let (word, style) = match &newest.status {
+        DeploymentStatus::Succeeded => ("ok".to_owned(), GOOD),
+        DeploymentStatus::Running => ("deploying".to_owned(), CHANGE),
+        other => (other.to_string(), BAD),
     };
     let since = newest.ended_at.as_deref().unwrap_or(&newest.started_at);
-    let word = ui.paint(style, word);
+    let word = ui.paint(style, &word);
     Some(format!("{} r{} {word}, {} ago", app.name, newest.revision, table::age(Some(since), now)))
 }
 
 fn nodes(nodes: &[NodeView], ui: Ui) -> String {
     let mut table = Table::new(&["NODE", "STATUS", "CPU", "MEM", "ALLOCS"]);
     for node in nodes {
-        let style = if node.status == "ready" { GOOD } else { BAD };
+        let style = if node.status == NodeStatus::Ready { GOOD } else { BAD };
         table.row(vec![
             node.name.as_str().into(),
-            Cell::styled(node.status.as_str(), Some(style)),
+            Cell::styled(node.status.to_string(), Some(style)),
             table::cores(node.cpu.used, Some(node.cpu.total), 1).into(),
             table::memory(node.memory.used, Some(node.memory.total)).into(),
             node.allocations.to_string().into(),
@@ -137,7 +141,8 @@ fn tasks(tasks: &[TaskView], now: Timestamp, ui: Ui) -> String {
     for task in tasks {
         let next = task.next_run.as_deref().map(|at| format!("in {}", until(at, now)));
         let last = task.last.as_ref().map(|run| last(run, now));
-        let style = task.last.as_ref().filter(|run| run.status == "failed").map(|_| BAD);
+        let style = task.last.as_ref().filter(|run| run.status == AllocationStatus::Failed);
+        let style = style.map(|_| BAD);
         table.row(vec![
             task.name.as_str().into(),
             task.schedule.as_deref().unwrap_or(NONE).into(),
@@ -152,11 +157,11 @@ fn tasks(tasks: &[TaskView], now: Timestamp, ui: Ui) -> String {
 /// How a task's last run ended: `ok, 4m ago`, `exit 1, 2h ago`.
 fn last(run: &RunView, now: Timestamp) -> String {
     let exit = run.exit.as_ref();
-    let how = match exit.map(|exit| (exit.reason.as_str(), exit.code)) {
-        Some(("completed", _)) => "ok".to_owned(),
-        Some(("error", Some(code))) => format!("exit {code}"),
-        Some((reason, _)) => reason.to_owned(),
-        None => run.status.clone(),
+    let how = match exit.map(|exit| (&exit.reason, exit.code)) {
+        Some((ExitReason::Completed, _)) => "ok".to_owned(),
+        Some((ExitReason::Error, Some(code))) => format!("exit {code}"),
+        Some((reason, _)) => reason.to_string(),
+        None => run.status.to_string(),
     };
     format!("{how}, {} ago", table::age(run.ended_at.as_deref(), now))
 }
@@ -170,8 +175,7 @@ fn until(at: &str, now: Timestamp) -> String {
 
 /// What its allocations use together; the ceiling only if each has one.
 fn usage(service: &ServiceView) -> (String, String) {
-    let live: Vec<_> =
-        service.allocations.iter().filter(|one| !super::ps::is_ended(&one.status)).collect();
+    let live: Vec<_> = service.allocations.iter().filter(|one| !one.status.is_ended()).collect();
     let used_cpu: Vec<f64> = live.iter().filter_map(|one| one.cpu.used).collect();
     let cpu = (!used_cpu.is_empty()).then(|| used_cpu.iter().sum());
     let cpu_limit: Option<f64> = live.iter().map(|one| one.cpu.limit).sum();
@@ -184,7 +188,7 @@ fn usage(service: &ServiceView) -> (String, String) {
 #[cfg(test)]
 pub mod tests {
     use super::*;
-    use crate::api::wire::{DeploymentView, NodeAmount, ReplicasView, WarningView};
+    use crate::api::wire::{DeploymentKind, DeploymentView, NodeAmount, ReplicasView, WarningView};
     use crate::cli::ps::tests::{NOW, PLAIN, allocation};
     use std::collections::BTreeMap;
 
@@ -214,8 +218,8 @@ pub mod tests {
         DeploymentView {
             revision,
             app: "shop".to_owned(),
-            kind: "up".to_owned(),
-            status: status.to_owned(),
+            kind: DeploymentKind::Up,
+            status: status.into(),
             started_at: "2026-03-01T11:59:48Z".to_owned(),
             ended_at: Some("2026-03-01T12:00:00Z".to_owned()),
             reason: None,
@@ -229,7 +233,7 @@ pub mod tests {
         NodeView {
             id: 1,
             name: name.to_owned(),
-            status: "ready".to_owned(),
+            status: NodeStatus::Ready,
             message: None,
             voter: true,
             leader: true,
@@ -296,7 +300,7 @@ db       0/1       -          -          -      -
     #[test]
     fn a_node_that_drains_is_there() {
         let mut drains = status();
-        drains.nodes[0].status = "draining".to_owned();
+        drains.nodes[0].status = NodeStatus::Draining;
         let text = render(&drains, NOW, PLAIN);
         assert!(text.starts_with("prod  1/1 nodes (1 draining)  leader n1"), "{text}");
     }

@@ -3,7 +3,7 @@
 use super::args::DurationArg;
 use super::table::{self, NONE, Table};
 use super::{Context, error::CliError};
-use crate::api::wire::TokenRequest;
+use crate::api::wire::{Role, TokenRequest};
 use argh::{ArgsInfo, FromArgs};
 
 /// Create, list and revoke API tokens.
@@ -56,8 +56,6 @@ pub struct RevokeArgs {
     pub id: String,
 }
 
-const ROLES: [&str; 4] = ["admin", "deploy", "read", "join"];
-
 pub(super) async fn run(args: TokenArgs, context: &Context) -> Result<(), CliError> {
     let ui = context.ui;
     match args.command {
@@ -84,24 +82,25 @@ pub(super) async fn run(args: TokenArgs, context: &Context) -> Result<(), CliErr
 }
 
 fn request(args: &CreateArgs) -> Result<TokenRequest, CliError> {
-    if !ROLES.contains(&args.role.as_str()) {
+    let role = Role::from(args.role.as_str());
+    if let Role::Other(_) = role {
         let message = format!("{:?} is no role", args.role);
         return Err(CliError::usage(message, "Choose admin, deploy, read or join"));
     }
     // Less than a second would be a token that is never good.
     let ttl = args.ttl.map(|ttl| ttl.0.0.div_ceil(1000).max(1));
-    if args.uses.is_some_and(|uses| uses == 0 || args.role != "join") {
+    if args.uses.is_some_and(|uses| uses == 0 || role != Role::Join) {
         let message = "--uses counts the nodes that a join token lets in";
         return Err(CliError::usage(message, "mill token create --role join --uses 1"));
     }
-    Ok(TokenRequest { role: args.role.clone(), ttl, uses: args.uses })
+    Ok(TokenRequest { role, ttl, uses: args.uses })
 }
 
 /// What whoever holds such a token should know.
-fn warning(role: &str) -> Option<&'static str> {
+fn warning(role: &Role) -> Option<&'static str> {
     match role {
-        "admin" => Some("This is an admin token: whoever has it may do everything."),
-        "join" => Some(
+        Role::Admin => Some("This is an admin token: whoever has it may do everything."),
+        Role::Join => Some(
             "This is a join token: a node that joins gets the cluster's keys, so it is as powerful \
              as an admin token.",
         ),
@@ -118,7 +117,7 @@ async fn list(context: &Context) -> Result<(), CliError> {
     for token in tokens {
         table.row(vec![
             token.id.into(),
-            token.role.into(),
+            token.role.to_string().into(),
             table::age(Some(&token.created_at), context.now()).into(),
             token.expires_at.unwrap_or_else(|| NONE.to_owned()).into(),
             token.uses.map_or_else(|| NONE.to_owned(), |uses| uses.to_string()).into(),

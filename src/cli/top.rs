@@ -4,7 +4,6 @@
 
 use super::client::Client;
 use super::exec::{Raw, size};
-use super::ps::is_ended;
 use super::table::{self, NONE, Table};
 use super::ui::Ui;
 use super::{Context, error::CliError};
@@ -96,7 +95,7 @@ async fn show(client: &Client, args: &TopArgs, context: &Context) -> Result<Stri
         }
         all.retain(|one| one.node == *node);
     }
-    all.retain(|one| !is_ended(&one.status));
+    all.retain(|one| !one.status.is_ended());
     sort(&mut all, args.memory);
     if context.ui.json {
         return Ok(serde_json::to_string_pretty(&all).unwrap_or_default());
@@ -151,7 +150,7 @@ fn rows(all: &[AllocationView], now: Timestamp, ui: Ui) -> String {
             one.id.as_str().into(),
             one.name.as_str().into(),
             Some(one.node.as_str()).filter(|node| !node.is_empty()).unwrap_or(NONE).into(),
-            one.status.as_str().into(),
+            one.status.to_string().into(),
             table::cores(one.cpu.used, one.cpu.limit, 2).into(),
             table::memory(one.memory.used, one.memory.limit).into(),
             table::age(Some(&one.created_at), now).into(),

@@ -119,7 +119,7 @@ async fn list(context: &Context) -> Result<(), CliError> {
         let place = place(&one);
         table.row(vec![
             one.name.into(),
-            one.status.into(),
+            one.status.to_string().into(),
             table::memory(one.used, Some(one.size)).into(),
             place.into(),
             one.service.into(),

@@ -5,8 +5,8 @@ use super::ui::{BAD, FAINT, GOOD, Ui};
 use super::{Context, cert, error::CliError};
 use super::{route, table};
 use crate::api::wire::{
-    AllocationWhyView, CanaryView, DeploymentView, NodeReasonView, TrafficView, WaitingView,
-    WhyView,
+    AllocationHealth, AllocationStatus, AllocationWhyView, CanaryStage, CanaryView,
+    DeploymentStatus, DeploymentView, NodeReasonView, TrafficView, WaitingView, WhyView,
 };
 use crate::units::Timestamp;
 use argh::{ArgsInfo, FromArgs};
@@ -93,10 +93,10 @@ fn waiting(group: &[WaitingView], now: Timestamp, ui: Ui) -> Vec<String> {
 
 /// Every node with its reason, in columns.
 pub(super) fn nodes(all: &[NodeReasonView]) -> Vec<String> {
-    let width = |part: fn(&NodeReasonView) -> &str| {
+    let width = |part: fn(&NodeReasonView) -> String| {
         all.iter().map(|one| part(one).chars().count()).max().unwrap_or_default()
     };
-    let (node, reason) = (width(|one| &one.node), width(|one| &one.reason));
+    let (node, reason) = (width(|one| one.node.clone()), width(|one| one.reason.to_string()));
     let line = |one: &NodeReasonView| {
         let text = format!("  {:node$}  {:reason$}  {}", one.node, one.reason, one.detail);
         text.trim_end().to_owned()
@@ -113,9 +113,11 @@ fn deployment(one: &DeploymentView, ui: Ui) -> Vec<String> {
     let reason = one.reason.as_deref().unwrap_or_default();
     let mut said = reason.lines();
     let first = said.next().map(|line| format!(": {line}")).unwrap_or_default();
-    let head = match one.status.as_str() {
-        "running" if first.is_empty() => format!("r{} is being deployed", one.revision),
-        "running" => format!("r{} goes back{first}", one.revision),
+    let head = match &one.status {
+        DeploymentStatus::Running if first.is_empty() => {
+            format!("r{} is being deployed", one.revision)
+        }
+        DeploymentStatus::Running => format!("r{} goes back{first}", one.revision),
         status => format!("r{} {status}{first}", one.revision),
     };
     let output = said.filter(|line| !line.trim().is_empty()).map(|line| format!("  | {line}"));
@@ -125,12 +127,12 @@ fn deployment(one: &DeploymentView, ui: Ui) -> Vec<String> {
 
 fn canary(one: &CanaryView) -> String {
     let count = one.replicas.map(|count| format!(" of {count}")).unwrap_or_default();
-    let how = match (one.stage.as_str(), &one.until, &one.reason) {
-        ("starting", ..) => "its replicas start".to_owned(),
+    let how = match (&one.stage, &one.until, &one.reason) {
+        (CanaryStage::Starting, ..) => "its replicas start".to_owned(),
         (_, Some(until), _) => format!("watched until {until}"),
         (stage, None, reason) => {
             let reason = reason.as_deref().map(first_line);
-            reason.unwrap_or(stage).to_owned()
+            reason.map_or_else(|| stage.to_string(), str::to_owned)
         }
     };
     format!("  canary{count} for {}: {how}", one.service)
@@ -149,12 +151,13 @@ fn traffic(one: &TrafficView) -> String {
 fn allocation(one: &AllocationWhyView, now: Timestamp, ui: Ui) -> Vec<String> {
     let age = table::age(Some(&one.since), now);
     // None is nothing to say.
-    let tells = one.status == "running" && one.health != "none";
+    let runs = one.status == AllocationStatus::Running;
+    let tells = runs && one.health != AllocationHealth::None;
     let health = if tells { format!(", {}", one.health) } else { String::new() };
     let reason = one.reason.as_ref().and_then(|text| text.lines().next());
     let reason = reason.map(|text| format!(": {text}")).unwrap_or_default();
     let head = format!("{} {} on {} for {age}{health}{reason}", one.id, one.status, one.node);
-    let works = one.status == "running" && matches!(one.health.as_str(), "healthy" | "none");
+    let works = runs && matches!(one.health, AllocationHealth::Healthy | AllocationHealth::None);
     let good = works && one.reason.is_none();
     let mut lines = vec![if good { head } else { ui.paint(BAD, &head) }];
     lines.extend(one.output.iter().map(|line| format!("  | {line}")));
@@ -171,8 +174,8 @@ mod tests {
     use crate::cli::status::tests::deployed;
 
     fn reason(node: &str, reason: &str, detail: &str) -> NodeReasonView {
-        let [node, reason, detail] = [node, reason, detail].map(str::to_owned);
-        NodeReasonView { node, reason, detail }
+        let [node, detail] = [node, detail].map(str::to_owned);
+        NodeReasonView { node, reason: reason.into(), detail }
     }
 
     fn waits(replica: u32) -> WaitingView {
@@ -192,7 +195,7 @@ mod tests {
     fn why() -> WhyView {
         WhyView {
             name: "web".to_owned(),
-            kind: "service".to_owned(),
+            kind: "service".into(),
             app: "shop".to_owned(),
             replicas: None,
             deployment: None,
@@ -221,8 +224,8 @@ web-2 pending 40s: no node fits cpu 0.5, memory 512M, zone=eu-1
         let run = AllocationWhyView {
             id: "job-k3f9".to_owned(),
             node: "n1".to_owned(),
-            status: "running".to_owned(),
-            health: "none".to_owned(),
+            status: "running".into(),
+            health: "none".into(),
             since: "2026-03-01T12:03:13Z".to_owned(),
             reason: None,
             output: vec![],
@@ -242,8 +245,8 @@ web-2 pending 40s: no node fits cpu 0.5, memory 512M, zone=eu-1
             traffic: Some(crate::cli::route::tests::traffic()),
             id: "db-0-x7q1".to_owned(),
             node: "n2".to_owned(),
-            status: "backoff".to_owned(),
-            health: "none".to_owned(),
+            status: "backoff".into(),
+            health: "none".into(),
             since: "2026-03-01T12:03:51Z".to_owned(),
             reason: Some("out of memory 6×, next try 48s".to_owned()),
             output: vec!["allocating".to_owned()],

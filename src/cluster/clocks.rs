@@ -21,7 +21,7 @@ pub fn judge(state: &State, me: NodeId, ahead: &BTreeMap<NodeId, i64>) -> Vec<Co
     let goal = middle(&ahead.values().copied().collect::<Vec<_>>());
     let all = ahead.iter().map(|(id, ahead)| (*id, *ahead)).chain([(me, 0)]);
     let one = |(id, ahead): (NodeId, i64)| {
-        let node = state.nodes.get(&id).filter(|node| node.is_there())?;
+        let node = state.nodes.get(&id).filter(|node| node.is_up())?;
         let (is, known) = (ahead.saturating_sub(goal), node.condition.clock_ahead);
         // In whole seconds, and not anew with each of them.
         let seconds = is / 1_000 * 1_000;

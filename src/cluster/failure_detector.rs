@@ -59,7 +59,7 @@ impl Silence {
     /// Remembers who became down lately, also in the terms before.
     fn count_down(&mut self, state: &State, now: Millis, time: Timestamp) {
         // One that was never let in became nothing.
-        let is_down = |node: &&Node| !node.is_there() && node.boot != BootId(0);
+        let is_down = |node: &&Node| !node.is_up() && node.boot != BootId(0);
         let nodes = state.nodes.values().map(|node| &**node);
         let down: Vec<&Node> = nodes.filter(is_down).collect();
         for node in &down {
@@ -80,7 +80,7 @@ impl Silence {
     /// leader's own node.
     #[must_use]
     pub fn judge(&self, state: &State, me: NodeId, now: Millis) -> Vec<Command> {
-        let there = || state.nodes.values().filter(|node| node.is_there());
+        let there = || state.nodes.values().filter(|node| node.is_up());
         let is_silent = |node: &&std::sync::Arc<Node>| {
             node.id != me && self.lasts(node.id, now) >= limits::NODE_DOWN.into()
         };
@@ -126,7 +126,7 @@ impl Silence {
         let is_down = |id: &NodeId| self.down.as_ref().is_none_or(|down| down.contains(id));
         let others = || self.went.iter().filter(|(id, _)| **id != node && is_down(id));
         let is_time = others().all(|(_, went)| age(*went, now) >= pace);
-        let there = state.nodes.values().filter(|node| node.is_there()).map(|node| node.id);
+        let there = state.nodes.values().filter(|node| node.is_up()).map(|node| node.id);
         let base: BTreeSet<NodeId> = there.chain(self.went.keys().copied()).collect();
         let most = base.len().div_ceil(limits::NODE_DOWN_SHARE);
         is_time && others().count() < most

@@ -20,7 +20,7 @@ mod tests;
 use crate::bugs::{Bug, is_on};
 use crate::consensus::raft::node::{Conf, Member};
 use crate::fsm::command::Members;
-use crate::fsm::model::{Node, NodeStatus, Part};
+use crate::fsm::model::{Node, NodeStatus, RaftRole};
 use crate::fsm::{Command, State};
 use crate::id::NodeId;
 use crate::limits;
@@ -124,11 +124,11 @@ impl Planner<'_> {
 
     /// Since when a node is down, if it is.
     fn down_since(&self, id: NodeId) -> Option<Timestamp> {
-        let down = self.node(id).filter(|node| !node.is_there());
+        let down = self.node(id).filter(|node| !node.is_up());
         down.map(|node| node.down_since.unwrap_or(node.joined_at))
     }
 
-    fn is_there(&self, id: NodeId) -> bool {
+    fn is_up(&self, id: NodeId) -> bool {
         id == self.me || self.node(id).is_some() && self.down_since(id).is_none()
     }
 
@@ -148,9 +148,8 @@ impl Planner<'_> {
             return None;
         }
         let must_go = !self.votes() || self.node(self.me).is_none();
-        let can = |id: &&NodeId| {
-            **id != self.me && self.is_there(**id) && self.conf.caught_up.contains(*id)
-        };
+        let can =
+            |id: &&NodeId| **id != self.me && self.is_up(**id) && self.conf.caught_up.contains(*id);
         let able = self.conf.voters.iter().filter(can);
         // One that drains stays rather than burden another such.
         let able = able.filter(|id| must_go || !self.is_leaving(**id));
@@ -162,7 +161,7 @@ impl Planner<'_> {
         if !self.conf.voters.contains(&id) {
             let is_ready = node.is_some_and(|node| node.status == NodeStatus::Ready);
             let is_able = is_ready
-                && self.is_there(id)
+                && self.is_up(id)
                 && self.conf.learners.contains(&id)
                 && self.conf.caught_up.contains(&id);
             return is_able.then_some(Rank::Learner);
@@ -197,7 +196,7 @@ impl Planner<'_> {
 
     /// A majority of them is there.
     fn would_go_on(&self, voters: &BTreeSet<NodeId>) -> bool {
-        voters.iter().filter(|id| self.is_there(**id)).count() > voters.len() / 2
+        voters.iter().filter(|id| self.is_up(**id)).count() > voters.len() / 2
     }
 
     /// What leads from the configuration to these.
@@ -215,11 +214,11 @@ impl Planner<'_> {
     fn is_recorded(&self) -> bool {
         self.state.nodes.values().all(|node| {
             let part = if self.conf.voters.contains(&node.id) {
-                Part::Voter
+                RaftRole::Voter
             } else if self.conf.learners.contains(&node.id) {
-                Part::Learner
+                RaftRole::Learner
             } else {
-                Part::Out
+                RaftRole::Out
             };
             node.part == part
         })

@@ -65,7 +65,7 @@ impl Watch {
     ) -> Vec<Command> {
         self.silence.tick(state, now, time);
         let mut seen = self.silence.judge(state, me, now);
-        self.clocks.retain(|id, _| state.nodes.get(id).is_some_and(|node| node.is_there()));
+        self.clocks.retain(|id, _| state.nodes.get(id).is_some_and(|node| node.is_up()));
         seen.extend(clocks::judge(state, me, &self.clocks));
         seen
     }

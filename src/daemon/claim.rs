@@ -9,7 +9,7 @@ mod restored;
 
 use super::ports::with_reasons;
 use super::{Identity, Shared, address, begin, equipment, recover};
-use crate::actors::api::{ApiError, Standing};
+use crate::actors::api::{ApiError, Membership};
 use crate::actors::peer::keys::NodeKeys;
 use crate::actors::root::{self, RootRef};
 use crate::api::wire::{InitRequest, InitView, JoinRequest, JoinView};
@@ -113,7 +113,7 @@ async fn settle(
 
 /// From now on the API is served on TCP too.
 fn open_doors(shared: &Shared, equipment: &equipment::Equipment) {
-    shared.standing.send_replace(Standing::Member { tcp: equipment.api.clone() });
+    shared.membership.send_replace(Membership::Member { tcp: equipment.api.clone() });
 }
 
 async fn write(shared: &Shared, who: Identity) -> Result<(), ApiError> {

@@ -2,7 +2,7 @@
 //!
 //! Owns which parts of the node a child is given, and which thread it runs on. Never keeps one.
 
-use super::express::start_on;
+use super::consensus_thread::start_on;
 use super::{DaemonError, LOG, Shared};
 use crate::actors::peer::place_of;
 use crate::actors::platform::{Places, resolvers};
@@ -17,9 +17,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::runtime::Handle;
 
-/// All of a node. What isn't on the express thread runs where this is called.
+/// All of a node. What isn't on the consensus_thread thread runs where this is called.
 pub(super) fn all(shared: &Arc<Shared>) -> Factories {
-    let (here, express) = (Handle::current(), shared.express.handle());
+    let (here, consensus_thread) = (Handle::current(), shared.consensus_thread.handle());
     let with = |shared: &Arc<Shared>| Arc::clone(shared);
     let api = with(shared);
     let raft = with(shared);
@@ -35,8 +35,8 @@ pub(super) fn all(shared: &Arc<Shared>) -> Factories {
     Factories {
         dns: Some(dns.leading_traffic()),
         api: Some(factory(&here, move |root| start_api(Arc::clone(&api), root))),
-        raft: Some(factory(&express, move |root| start_raft(Arc::clone(&raft), root))),
-        peer: Some(factory(&express, move |root| start_peer(Arc::clone(&peer), root))),
+        raft: Some(factory(&consensus_thread, move |root| start_raft(Arc::clone(&raft), root))),
+        peer: Some(factory(&consensus_thread, move |root| start_peer(Arc::clone(&peer), root))),
         mesh: Some(factory(&here, move |root| start_mesh(Arc::clone(&mesh), root))),
         container: Some(container.leading_traffic()),
         proxy: Some(proxy.leading_traffic()),
@@ -107,7 +107,7 @@ async fn start_api(shared: Arc<Shared>, root: RootRef) -> Result<Supervised<api:
     let args = api::Args {
         root,
         local: Arc::clone(&shared.local),
-        standing: shared.standing.subscribe(),
+        membership: shared.membership.subscribe(),
         ports,
         dev: shared.config.mode == Mode::Dev,
         bounds: api::Bounds::default(),

@@ -9,7 +9,7 @@ mod past;
 use super::{DaemonError, Identity, LOG};
 use crate::actors::peer::credentials::Credentials;
 use crate::actors::peer::keys::NodeKeys;
-use crate::actors::peer::{self, Standing};
+use crate::actors::peer::{self, ExpulsionCheck};
 use crate::actors::raft::wal::WalError;
 use crate::config::DaemonConfig;
 use crate::fsm::State;
@@ -144,7 +144,7 @@ async fn ask(
     config: &DaemonConfig,
     who: &Identity,
     state: &State,
-) -> Result<BTreeMap<NodeId, Standing>, DaemonError> {
+) -> Result<BTreeMap<NodeId, ExpulsionCheck>, DaemonError> {
     let keys = NodeKeys::read(&config.data_dir).map_err(super::EquipError::from)?;
     let credentials = Credentials::new(&keys, &config.data_dir, config.certificate_life);
     let credentials = Arc::new(credentials.map_err(super::EquipError::from)?);
@@ -160,10 +160,10 @@ fn others(state: &State, me: NodeId) -> impl Iterator<Item = &Arc<Node>> {
 fn judge(
     past: &Past,
     me: NodeId,
-    answers: &BTreeMap<NodeId, Standing>,
+    answers: &BTreeMap<NodeId, ExpulsionCheck>,
 ) -> Result<(), RecoverError> {
     let name = |id: &NodeId| past.state.nodes.get(id).map_or(id.to_string(), |n| n.name.clone());
-    if let Some((id, _)) = answers.iter().find(|(_, says)| **says != Standing::Member) {
+    if let Some((id, _)) = answers.iter().find(|(_, says)| **says != ExpulsionCheck::Member) {
         return Err(RecoverError::Expelled { node: name(id) });
     }
     let there = |voters: &BTreeSet<NodeId>| {
@@ -181,7 +181,7 @@ fn judge(
 }
 
 /// What becomes of the cluster, in a person's words.
-fn plan(state: &State, me: NodeId, answers: &BTreeMap<NodeId, Standing>) -> String {
+fn plan(state: &State, me: NodeId, answers: &BTreeMap<NodeId, ExpulsionCheck>) -> String {
     let name = |id: NodeId| state.nodes.get(&id).map_or(id.to_string(), |node| node.name.clone());
     let cluster = state.cluster.as_ref().map(|cluster| cluster.name.as_str()).unwrap_or_default();
     let lost: Vec<String> =

@@ -3,7 +3,7 @@
 //! Owns the legal moves of an allocation. Never decides which move to make.
 
 use super::model::{
-    Allocation, App, Desired, ExitReason, Health, Observed, Phase, Progress, ProgressPhase,
+    Allocation, AllocationStatus, App, Desired, ExitReason, Health, Phase, Progress, ProgressPhase,
 };
 use super::{Rejection, Reserved, State, Touched};
 use crate::id::{AllocId, AppName};
@@ -103,7 +103,7 @@ impl State {
     pub(super) fn observe(
         &mut self,
         old: &Allocation,
-        seen: Observed,
+        seen: AllocationStatus,
         touched: &mut Touched,
     ) -> Option<Arc<Allocation>> {
         let before = &old.observed;
@@ -174,9 +174,9 @@ impl State {
 }
 
 /// How often in a row it has ended before it was healthy.
-fn failed_starts(old: &Allocation, seen: &Observed) -> u32 {
+fn failed_starts(old: &Allocation, seen: &AllocationStatus) -> u32 {
     // An attempt may begin and end between two reports.
-    let ends = |one: &Observed| match one.phase {
+    let ends = |one: &AllocationStatus| match one.phase {
         Phase::Pending | Phase::Pulling | Phase::Starting | Phase::Running => {
             one.attempt.0.saturating_sub(1)
         }
@@ -193,7 +193,10 @@ fn failed_starts(old: &Allocation, seen: &Observed) -> u32 {
 }
 
 /// What a person following the deployment is told of a change, if anything.
-fn progress_of(old: &Allocation, seen: &Observed) -> Option<(ProgressPhase, Option<String>)> {
+fn progress_of(
+    old: &Allocation,
+    seen: &AllocationStatus,
+) -> Option<(ProgressPhase, Option<String>)> {
     let before = &old.observed;
     let moved = (before.attempt, before.phase) != (seen.attempt, seen.phase);
     let why = || seen.message.clone().or_else(|| seen.exit.as_ref()?.message.clone());
@@ -217,7 +220,7 @@ fn progress_of(old: &Allocation, seen: &Observed) -> Option<(ProgressPhase, Opti
 }
 
 /// A task's program that did what it was to do.
-fn completed(seen: &Observed) -> Option<String> {
+fn completed(seen: &AllocationStatus) -> Option<String> {
     let exit = seen.exit.as_ref()?;
     (exit.reason == ExitReason::Completed).then(|| "completed".to_owned())
 }

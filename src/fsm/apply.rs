@@ -4,7 +4,7 @@
 
 use super::allocation::not_found;
 use super::command::{GrantToken, Init, Report};
-use super::model::{Ca, Condition, Node, NodeStatus, Part};
+use super::model::{Ca, Condition, Node, NodeStatus, RaftRole};
 use super::{Applied, Cluster, Command, Entry, Outcome, Rejection, Remembered, Session};
 use super::{SessionStep, State, Touched};
 use crate::bugs::{Bug, is_on};
@@ -186,7 +186,7 @@ impl State {
             peer_port: init.peer_port,
             down_since: None,
             drain: None,
-            part: Part::Voter,
+            part: RaftRole::Voter,
             version: String::new(),
             feature_level: 1,
             public_key: init.public_key,

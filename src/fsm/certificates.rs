@@ -107,17 +107,6 @@ pub enum Source {
     Import,
 }
 
-impl Source {
-    /// As it is written.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Acme => "acme",
-            Self::Import => "import",
-        }
-    }
-}
-
 /// An order under way.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Order {

@@ -17,7 +17,9 @@ use super::certificates::CertificateChange;
 use super::keys::Rotate;
 use super::loaded::ImageChange;
 use super::mesh::MeshPlace;
-use super::model::{DeployKind, DeployStatus, Exit, HookWhen, Observed, Role, WorkloadSpec};
+use super::model::{
+    AllocationStatus, DeployKind, DeployStatus, Exit, HookWhen, Role, WorkloadSpec,
+};
 use super::routes::RouteChange;
 use super::secrets::SecretChange;
 use super::volumes::VolumeChange;
@@ -443,5 +445,5 @@ pub struct Report {
     /// Number of the batch in this life, from 1.
     pub seq: u64,
     /// By allocation.
-    pub allocations: BTreeMap<AllocId, Observed>,
+    pub allocations: BTreeMap<AllocId, AllocationStatus>,
 }

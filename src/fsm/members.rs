@@ -7,7 +7,7 @@
 mod tests;
 
 use super::command::{Join, Members};
-use super::model::{Condition, Drain, Node, NodeStatus, Part};
+use super::model::{Condition, Drain, Node, NodeStatus, RaftRole};
 use super::{Outcome, Rejection, State, Touched};
 use crate::id::{AllocId, BootId, NodeId};
 use crate::limits;
@@ -169,16 +169,16 @@ impl State {
             let allocations = live.into_iter().take(limits::NAMED_ALLOCATIONS).collect();
             return Err(Rejection::NodeBusy { name: node.name, allocations, more });
         }
-        if !self.nodes.values().any(|other| other.id != id && other.is_there()) {
+        if !self.nodes.values().any(|other| other.id != id && other.is_up()) {
             return Err(Rejection::LastNode { name: node.name });
         }
         if node.is_ready() {
             return Err(Rejection::NodeReady { name: node.name });
         }
-        let voters = self.nodes.values().filter(|n| n.part == Part::Voter && n.id != id);
-        let (there, gone): (Vec<_>, Vec<_>) = voters.partition(|other| other.is_there());
+        let voters = self.nodes.values().filter(|n| n.part == RaftRole::Voter && n.id != id);
+        let (there, gone): (Vec<_>, Vec<_>) = voters.partition(|other| other.is_up());
         let (there, others) = (there.len(), there.len() + gone.len());
-        if node.part == Part::Voter && there <= others.div_ceil(2) {
+        if node.part == RaftRole::Voter && there <= others.div_ceil(2) {
             return Err(Rejection::VoteNeeded { name: node.name, there, others });
         }
         self.bury(id, touched);
@@ -228,7 +228,7 @@ fn new_node(id: NodeId, subnet: Ipv4Addr, join: Join, now: Timestamp) -> Node {
         status: NodeStatus::Down,
         down_since: Some(now),
         drain: None,
-        part: Part::Out,
+        part: RaftRole::Out,
         version: join.version,
         feature_level: join.feature_level,
         public_key: join.public_key,

@@ -8,11 +8,13 @@ mod condition;
 mod node;
 mod run;
 
-pub use allocation::{AllocKind, Allocation, Desired, Exit, ExitReason, Health, Observed, Phase};
+pub use allocation::{
+    AllocKind, Allocation, AllocationStatus, Desired, Exit, ExitReason, Health, Phase,
+};
 pub use canary::{Canary, Verdict};
 pub use condition::{Avoided, Avoids, Condition, Course};
 pub(in crate::fsm) use node::first_level;
-pub use node::{Ca, Drain, Node, NodeStatus, Part};
+pub use node::{Ca, Drain, Node, NodeStatus, RaftRole};
 pub use run::{HookRun, HookWhen, Run, RunCause, TaskSchedule};
 
 use crate::id::{AllocId, AppName, NodeId, Revision, SpecHash, TokenId, WorkloadName};

@@ -9,8 +9,8 @@ mod tests;
 use super::allocation::not_found;
 use super::command::{Notice, Register, Sign};
 use super::model::{
-    AllocKind, Allocation, Condition, Desired, Exit, ExitReason, Health, NodeStatus, Observed,
-    Phase, ProgressPhase,
+    AllocKind, Allocation, AllocationStatus, Condition, Desired, Exit, ExitReason, Health,
+    NodeStatus, Phase, ProgressPhase,
 };
 use super::{Outcome, Rejection, State, Touched};
 use crate::id::{AppName, BootId, NodeId};
@@ -64,7 +64,7 @@ impl State {
         touched: &mut Touched,
     ) -> Result<Outcome, Rejection> {
         let old = self.node(notice.node)?;
-        if old.boot != notice.boot || !old.is_there() {
+        if old.boot != notice.boot || !old.is_up() {
             return Err(Rejection::Stale);
         }
         let mut node = (**old).clone();
@@ -189,11 +189,11 @@ impl State {
 }
 
 /// What is known of an allocation whose node is back: what it was, until a report says more.
-fn seen_again(lost: &Allocation) -> Observed {
+fn seen_again(lost: &Allocation) -> AllocationStatus {
     let seen = lost.observed.clone();
     let (phase, health) = match lost.first_running {
         Some(_) => (Phase::Running, Health::Checking),
         None => (Phase::Pending, Health::None),
     };
-    Observed { phase, health, exit: None, ..seen }
+    AllocationStatus { phase, health, exit: None, ..seen }
 }

@@ -4,7 +4,7 @@
 //! node that begins a new one with it.
 
 use super::command::FEATURE_LEVEL;
-use super::model::{Condition, Node, NodeStatus, Part};
+use super::model::{Condition, Node, NodeStatus, RaftRole};
 use super::{Rejection, State, Touched};
 use crate::id::{BootId, Incarnation, Index, NodeId};
 use crate::limits;
@@ -39,7 +39,7 @@ impl State {
     pub fn alone(&self, me: NodeId, incarnation: Incarnation) -> Option<Self> {
         let mut after = self.clone();
         after.cluster.as_mut()?.incarnation = incarnation;
-        let own = Node { part: Part::Voter, ..Node::clone(self.nodes.get(&me)?) };
+        let own = Node { part: RaftRole::Voter, ..Node::clone(self.nodes.get(&me)?) };
         after.nodes.insert(me, Arc::new(own));
         let mut touched = Touched { nodes: true, ..Touched::default() };
         for other in self.nodes.values().filter(|node| node.id != me) {
@@ -85,7 +85,7 @@ impl State {
             status: NodeStatus::Ready,
             down_since: None,
             drain: None,
-            part: Part::Voter,
+            part: RaftRole::Voter,
             version: founder.version,
             feature_level: FEATURE_LEVEL,
             public_key: founder.public_key,
@@ -121,7 +121,8 @@ mod tests {
         let first = state.nodes[&NodeId(1)].clone();
         for id in [2, 3] {
             let (name, boot) = (format!("n{id}"), BootId(id));
-            let node = Node { id: NodeId(id), name, boot, part: Part::Learner, ..(*first).clone() };
+            let node =
+                Node { id: NodeId(id), name, boot, part: RaftRole::Learner, ..(*first).clone() };
             state.nodes.insert(node.id, Arc::new(node));
             state.last_node = NodeId(id);
         }
@@ -178,7 +179,7 @@ mod tests {
         assert!([1, 2, 3].into_iter().all(|id| after.removed.contains(&NodeId(id))));
         let node = after.nodes.values().next().unwrap();
         assert_eq!((after.nodes.len(), node.id, node.name.as_str()), (1, after.last_node, "n2"));
-        assert_eq!((node.labels["zone"].as_str(), node.part), ("b", Part::Voter));
+        assert_eq!((node.labels["zone"].as_str(), node.part), ("b", RaftRole::Voter));
         assert!(after.last_node > before.last_node && after.index > before.index);
         let one = &after.allocations[&AllocId::from("web-0-aaaa")];
         assert_eq!((one.observed.phase, &one.desired), (Phase::Lost, &Desired::Run));
@@ -193,7 +194,7 @@ mod tests {
     fn a_learner_votes_and_no_id_is_given_twice() {
         let before = three(1);
         let mut alone = before.alone(NodeId(3), Incarnation(9)).unwrap();
-        assert_eq!(alone.nodes[&NodeId(3)].part, Part::Voter);
+        assert_eq!(alone.nodes[&NodeId(3)].part, RaftRole::Voter);
         // One whose name a lost node had.
         let joined = change(&mut alone, Command::Join(fixture::join("n2", "x"))).unwrap();
         let Outcome::Node { id, .. } = joined else { panic!("{joined:?}") };

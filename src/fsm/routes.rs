@@ -114,15 +114,15 @@ mod tests {
         case.try_change(resume("a.example")).unwrap();
         assert!(case.state.pauses.is_empty());
         let told: Vec<_> = events::after(&case.state, 0)
-            .filter(|event| event.kind.as_str().starts_with("route-"))
-            .map(|event| (event.kind.as_str(), event.message.clone().unwrap_or_default()))
+            .filter(|event| event.kind.to_string().starts_with("route-"))
+            .map(|event| (event.kind.to_string(), event.message.clone().unwrap_or_default()))
             .collect();
         let expected = [
             ("route-paused", "a.example"),
             ("route-paused", "a.example: Back at noon"),
             ("route-resumed", "a.example"),
         ];
-        assert_eq!(told, expected.map(|(kind, text)| (kind, text.to_owned())));
+        assert_eq!(told, expected.map(|(kind, text)| (kind.to_owned(), text.to_owned())));
         assert_eq!(pause("a.example", "").needs(), NEXT_LEVEL);
     }
 }

@@ -6,8 +6,8 @@
 use super::allocation::not_found;
 use super::command::{RunAction, Spawn, Spawned};
 use super::model::{
-    AllocKind, Allocation, App, Course, Deployment, Desired, Exit, ExitReason, HookRun, HookWhen,
-    Observed, Phase, Progress, ProgressPhase, Run, RunCause, TaskSchedule, WorkloadSpec,
+    AllocKind, Allocation, AllocationStatus, App, Course, Deployment, Desired, Exit, ExitReason,
+    HookRun, HookWhen, Phase, Progress, ProgressPhase, Run, RunCause, TaskSchedule, WorkloadSpec,
 };
 use super::{Outcome, Rejection, State, Touched};
 use crate::id::{AllocId, AppName, Attempt, NodeId, Revision, SpecHash, WorkloadName};
@@ -196,7 +196,7 @@ impl State {
             replaces: None,
             desired: Desired::Run,
             attempt: Attempt(1),
-            observed: Observed::default(),
+            observed: AllocationStatus::default(),
             phase_since: self.time,
             first_running: None,
             was_healthy: false,
@@ -412,7 +412,7 @@ fn next_after(expression: &str, since: Timestamp) -> Option<Timestamp> {
 }
 
 /// How an ended program ended, also where its node could not say.
-fn exit_of(seen: &Observed) -> Exit {
+fn exit_of(seen: &AllocationStatus) -> Exit {
     let unknown = || Exit {
         code: None,
         reason: if seen.phase == Phase::Lost { ExitReason::Lost } else { ExitReason::Killed },

@@ -5,8 +5,8 @@
 use super::allocation::not_found;
 use super::command::{Action, Place, Steps};
 use super::model::{
-    AllocKind, Allocation, App, Avoided, Course, DeployStatus, Deployment, Desired, Observed,
-    Phase, Progress, ProgressPhase, Verdict,
+    AllocKind, Allocation, AllocationStatus, App, Avoided, Course, DeployStatus, Deployment,
+    Desired, Phase, Progress, ProgressPhase, Verdict,
 };
 use super::{Outcome, Rejection, State, Touched};
 use crate::bugs::{Bug, is_on};
@@ -151,7 +151,7 @@ impl State {
             replaces: place.replaces,
             desired: Desired::Run,
             attempt: Attempt(1),
-            observed: Observed::default(),
+            observed: AllocationStatus::default(),
             phase_since: self.time,
             first_running: None,
             was_healthy: false,

@@ -99,7 +99,7 @@ fn is_stray(state: &State, pin: &Pin, cluster: Option<&String>) -> bool {
 fn is_chosen(state: &State, me: NodeId, digest: &Digest, copies: &Copies) -> bool {
     let lasts = |id: &&NodeId| state.nodes.get(*id).is_some_and(|node| lasts(state, node));
     let lasting = copies.nodes.iter().filter(lasts).count();
-    let lends = |id: &NodeId| state.nodes.get(id).is_some_and(|node| node.is_there());
+    let lends = |id: &NodeId| state.nodes.get(id).is_some_and(|node| node.is_up());
     if lasting >= limits::LOADED_COPIES || !copies.nodes.iter().any(lends) {
         return false;
     }
@@ -118,7 +118,7 @@ pub fn is_last(state: &State, node: NodeId) -> bool {
         return false;
     }
     let is_only = |copies: &Copies| {
-        let other_has = others().any(|other| copies.nodes.contains(&other.id) && other.is_there());
+        let other_has = others().any(|other| copies.nodes.contains(&other.id) && other.is_up());
         copies.nodes.contains(&node) && !other_has
     };
     let is_left = |image: &LoadedImage| {
@@ -143,12 +143,12 @@ fn lasts(state: &State, node: &Node) -> bool {
 }
 
 /// A node, and whether it is there, takes allocations, and its copies count.
-pub type Standing = (NodeId, [bool; 3]);
+pub type CopyEligibility = (NodeId, [bool; 3]);
 
 /// All that the duties depend on of the nodes.
 #[must_use]
-pub fn standings(state: &State) -> Vec<Standing> {
-    let standing = |node: &Arc<Node>| [node.is_there(), node.is_ready(), lasts(state, node)];
+pub fn standings(state: &State) -> Vec<CopyEligibility> {
+    let standing = |node: &Arc<Node>| [node.is_up(), node.is_ready(), lasts(state, node)];
     state.nodes.values().map(|node| (node.id, standing(node))).collect()
 }
 
@@ -171,7 +171,7 @@ pub fn lenders(state: &State, me: Option<NodeId>, digest: &Digest) -> Option<Len
         state.copies_of(digest).flat_map(|copies| copies.nodes.iter().copied()).collect();
     let holders = all.into_iter().filter(|id| Some(*id) != me);
     let holders: Vec<&Arc<Node>> = holders.filter_map(|id| state.nodes.get(&id)).collect();
-    let there = holders.iter().filter(|node| node.is_there());
+    let there = holders.iter().filter(|node| node.is_up());
     let mut nodes: Vec<NodeId> = there.map(|node| node.id).collect();
     nodes.sort_by_key(|id| rank(digest, NodeId(id.0 ^ me.map_or(0, |me| me.0 << 32))));
     let names: Vec<&str> = holders.iter().map(|node| node.name.as_str()).collect();
@@ -192,7 +192,7 @@ pub fn running(state: &State, me: NodeId, digest: &Digest) -> Vec<NodeId> {
             && run.and_then(|run| run.digest.as_ref()) == Some(digest)
     };
     let all: BTreeSet<NodeId> = state.allocations.values().filter(is_it).map(|a| a.node).collect();
-    let there = |id: &NodeId| state.nodes.get(id).is_some_and(|node| node.is_there());
+    let there = |id: &NodeId| state.nodes.get(id).is_some_and(|node| node.is_up());
     let mut nodes: Vec<NodeId> = all.into_iter().filter(|id| *id != me && there(id)).collect();
     nodes.sort_by_key(|id| rank(digest, NodeId(id.0 ^ (me.0 << 32))));
     nodes.truncate(limits::LENDERS_ASKED);

@@ -8,7 +8,7 @@ use crate::units::{Bytes, Timestamp};
 
 /// One file of a log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Part {
+pub struct LogSegment {
     /// The start of the container that it belongs to.
     pub attempt: Attempt,
     /// Counts up within the attempt.
@@ -27,7 +27,7 @@ pub struct Log {
     /// When the allocation ended; none while it lives.
     pub ended: Option<Timestamp>,
     /// Its files, oldest first.
-    pub parts: Vec<Part>,
+    pub parts: Vec<LogSegment>,
 }
 
 /// What goes.
@@ -119,7 +119,7 @@ mod tests {
             let (name, rest) = text.split_once('=').unwrap();
             let (attempt, sequence) = name.split_once('.').unwrap();
             let (bytes, written) = rest.split_once('@').unwrap();
-            Part {
+            LogSegment {
                 attempt: Attempt(attempt.parse().unwrap()),
                 sequence: sequence.parse().unwrap(),
                 bytes: Bytes(bytes.parse().unwrap()),

@@ -2,7 +2,7 @@
 //!
 //! Owns that every node shows what it is to see before it is told to look. Never orders anything.
 
-use super::plan::Observed;
+use super::plan::SettledIndexes;
 use crate::fsm::certificates::CertificateChange;
 use crate::fsm::{Command, State};
 use crate::id::Index;
@@ -17,12 +17,12 @@ pub const ORDERS: &str = "/orders";
 #[must_use]
 pub fn settled(
     state: &State,
-    observed: &Observed,
+    observed: &SettledIndexes,
     now: Timestamp,
 ) -> (Vec<(Index, Command)>, Option<Timestamp>) {
     let (mut commands, mut again) = (Vec::new(), None);
     for (host, order) in state.certificates.unsettled() {
-        let mut there = state.nodes.values().filter(|node| node.is_there());
+        let mut there = state.nodes.values().filter(|node| node.is_up());
         let is_settled =
             there.all(|node| observed.settled.get(&node.id).is_some_and(|at| *at >= order.index));
         let bound = state.due(order.shown_at, limits::SETTLE_DEADLINE.into());
@@ -56,14 +56,14 @@ mod tests {
         let make = CertificateChange::Claim { host: host.clone(), claim, over: None };
         let show = CertificateChange::Show { host, claim, shown };
         let now = state.time;
-        let none = Observed::default();
+        let none = SettledIndexes::default();
         for change in [make, show] {
             assert_eq!(settled(&state, &none, now), (Vec::new(), None));
             let _ = apply_next(&mut state, now, Command::Certificates(change)).outcome.unwrap();
         }
-        let at = |index: u64| Observed {
+        let at = |index: u64| SettledIndexes {
             settled: [(NodeId(1), Index(index))].into(),
-            ..Observed::default()
+            ..SettledIndexes::default()
         };
         let bound = now.plus(limits::SETTLE_DEADLINE.into());
         let before = at(state.index.0 - 1);

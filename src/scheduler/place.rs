@@ -58,30 +58,35 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// What is in the way, and in figures.
+    /// In figures.
     #[must_use]
-    pub fn parts(&self) -> (&'static str, String) {
+    pub fn detail(&self) -> String {
         match self {
-            Self::Draining => ("draining", String::new()),
-            Self::Down => ("down", String::new()),
-            Self::Silent => ("silent", String::new()),
-            Self::Degraded => ("degraded", "containerd doesn't answer".to_owned()),
-            Self::Constraint { label, have: Some(have) } => {
-                ("constraint", format!("{label}={have}"))
-            }
-            Self::Constraint { label, have: None } => ("constraint", format!("no label {label}")),
-            Self::Volume { name, node } => ("volume", format!("{name} is on {node}")),
-            Self::Moving { name, node } => ("volume", format!("{name} is being moved to {node}")),
-            Self::Cpu { free } => ("cpu", format!("{free} free")),
-            Self::Memory { free } => ("memory", format!("{free} free")),
+            Self::Draining | Self::Down | Self::Silent => String::new(),
+            Self::Degraded => "containerd doesn't answer".to_owned(),
+            Self::Constraint { label, have: Some(have) } => format!("{label}={have}"),
+            Self::Constraint { label, have: None } => format!("no label {label}"),
+            Self::Volume { name, node } => format!("{name} is on {node}"),
+            Self::Moving { name, node } => format!("{name} is being moved to {node}"),
+            Self::Cpu { free } => format!("{free} free"),
+            Self::Memory { free } => format!("{free} free"),
         }
     }
 }
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (what, detail) = self.parts();
-        f.write_str(format!("{what} {detail}").trim_end())
+        let what = match self {
+            Self::Draining => "draining",
+            Self::Down => "down",
+            Self::Silent => "silent",
+            Self::Degraded => "degraded",
+            Self::Constraint { .. } => "constraint",
+            Self::Volume { .. } | Self::Moving { .. } => "volume",
+            Self::Cpu { .. } => "cpu",
+            Self::Memory { .. } => "memory",
+        };
+        f.write_str(format!("{what} {}", self.detail()).trim_end())
     }
 }
 

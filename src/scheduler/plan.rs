@@ -35,7 +35,7 @@ pub const TASKS: &str = "";
 
 /// What the leader knows that is not in the log.
 #[derive(Clone, Debug, Default)]
-pub struct Observed {
+pub struct SettledIndexes {
     /// Up to which index each node has made its view true.
     pub settled: BTreeMap<NodeId, Index>,
     /// What is known of the requests of canaries.
@@ -66,7 +66,13 @@ pub struct Plan {
 }
 
 /// Says what comes next. `seed` makes the new allocations' ids; the same inputs give the same plan.
-pub fn plan(state: &State, observed: &Observed, now: Timestamp, seed: u64, scope: &Scope) -> Plan {
+pub fn plan(
+    state: &State,
+    observed: &SettledIndexes,
+    now: Timestamp,
+    seed: u64,
+    scope: &Scope,
+) -> Plan {
     let mut plan = Plan::default();
     let mut placer = None;
     let apps = state.apps.values().filter(|app| match scope {
@@ -116,7 +122,7 @@ pub fn plan(state: &State, observed: &Observed, now: Timestamp, seed: u64, scope
 /// The planning of one app.
 struct Context<'a> {
     state: &'a State,
-    observed: &'a Observed,
+    observed: &'a SettledIndexes,
     now: Timestamp,
     seed: u64,
     placer: &'a mut Option<Placer>,
@@ -130,7 +136,7 @@ struct Context<'a> {
 
 /// Where a service stands against its target.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Standing {
+struct RolloutStatus {
     /// All is as asked and nothing else runs.
     converged: bool,
     /// Nothing fits: each node's refusal, for people.
@@ -143,24 +149,24 @@ struct Standing {
 
 impl Context<'_> {
     fn plan_app(&mut self, app: &App) {
-        let mut standings: BTreeMap<&WorkloadName, Standing> = BTreeMap::new();
+        let mut rollouts: BTreeMap<&WorkloadName, RolloutStatus> = BTreeMap::new();
         let departing = self.departing(app);
         for (name, service) in app.services.iter().filter(|(name, _)| !departing.contains_key(name))
         {
-            let standing = if self.waits_for_tasks(app, name) {
+            let rollout = if self.waits_for_tasks(app, name) {
                 self.hold(name, service, true);
-                Standing::default()
+                RolloutStatus::default()
             } else if let Some(canary) = self.state.canary(&app.name, name) {
                 self.roll_canary(name, service, canary)
             } else {
                 self.roll(name, service)
             };
-            standings.insert(name, standing);
+            rollouts.insert(name, rollout);
         }
         if !departing.is_empty() {
-            self.depart(app, &departing, &mut standings);
+            self.depart(app, &departing, &mut rollouts);
         }
-        self.judge(app, &standings);
+        self.judge(app, &rollouts);
     }
 
     /// What is free on the nodes, less what this plan gives away.
@@ -194,7 +200,7 @@ impl Context<'_> {
     /// Every node that is there has made the view at that index true: one that drains still leads
     /// traffic to others.
     fn is_settled(&self, index: Index) -> bool {
-        let mut there = self.state.nodes.values().filter(|node| node.is_there());
+        let mut there = self.state.nodes.values().filter(|node| node.is_up());
         there.all(|node| self.observed.settled.get(&node.id).is_some_and(|at| *at >= index))
     }
 

@@ -71,7 +71,7 @@ fn add(
 
 /// The other members that are there.
 fn others(view: &View) -> impl Iterator<Item = NodeId> {
-    let there = view.state.nodes.values().filter(|node| node.id != view.node && node.is_there());
+    let there = view.state.nodes.values().filter(|node| node.id != view.node && node.is_up());
     there.map(|node| node.id)
 }
 

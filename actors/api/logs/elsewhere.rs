@@ -191,7 +191,7 @@ impl Reading {
         let node = self.of.node;
         let is_back = |view: &Option<View>| {
             let member = view.as_ref().and_then(|view| view.state.nodes.get(&node));
-            member.is_none_or(|member| member.is_there())
+            member.is_none_or(|member| member.is_up())
         };
         self.of.views.wait_for(is_back).await.map_err(|_| Gone)?;
         Ok(())

@@ -11,7 +11,7 @@ use crate::actors::api::stream::{Feed, Left};
 use crate::actors::platform::logs::{Event, LogLine, Merged, Query, Stream};
 use crate::actors::root::View;
 use crate::api::views;
-use crate::api::wire::{AccessView, LogLineView};
+use crate::api::wire::{AccessView, LogLineView, LogStream};
 use crate::fsm::State;
 use crate::fsm::model::Role;
 use crate::id::{AllocId, NodeId};
@@ -26,9 +26,6 @@ use std::io;
 use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
-
-/// The stream of what mill itself says between the lines.
-const EVENT: &str = "event";
 
 /// A stream of lines.
 pub(super) struct Following {
@@ -217,7 +214,7 @@ impl Following {
             };
             let data = LogLineView {
                 ts: time.to_string(),
-                stream: EVENT.to_owned(),
+                stream: LogStream::Event,
                 line: text,
                 bytes: None,
                 open: false,
@@ -248,11 +245,10 @@ impl Following {
         let data = LogLineView {
             ts: ts.to_string(),
             stream: match stream {
-                Stream::Stdout => "stdout",
-                Stream::Stderr => "stderr",
-                Stream::Mill => EVENT,
-            }
-            .to_owned(),
+                Stream::Stdout => LogStream::Stdout,
+                Stream::Stderr => LogStream::Stderr,
+                Stream::Mill => LogStream::Event,
+            },
             line,
             bytes: bytes.map(|bytes| STANDARD.encode(bytes)),
             open,
@@ -269,7 +265,7 @@ impl Following {
 pub(super) fn note(node: &str, line: String) -> LogLineView {
     LogLineView {
         ts: now().to_string(),
-        stream: EVENT.to_owned(),
+        stream: LogStream::Event,
         line,
         bytes: None,
         open: false,
@@ -283,7 +279,7 @@ pub(super) fn note(node: &str, line: String) -> LogLineView {
 fn request(mut line: LogLineView) -> LogLineView {
     line.allocation = String::new();
     if let Ok(request) = serde_json::from_str::<AccessView>(&line.line) {
-        line.stream = "access".to_owned();
+        line.stream = LogStream::Access;
         line.line = access::line(&request);
         line.allocation = request.allocation.clone().unwrap_or_default();
         line.access = Some(Box::new(request));

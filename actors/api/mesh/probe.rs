@@ -21,7 +21,7 @@ const QUESTION: [u8; 22] = *b"mi\x01\0\0\x01\0\0\0\0\0\0\x04mill\0\0\x01\0\x01";
 pub(super) async fn all(view: &View) -> Vec<PeerCheckView> {
     let own = view.state.nodes.get(&view.node).map(|node| node.name.clone());
     let own = own.unwrap_or_else(|| view.node.to_string());
-    let others = view.state.nodes.values().filter(|node| node.id != view.node && node.is_there());
+    let others = view.state.nodes.values().filter(|node| node.id != view.node && node.is_up());
     let each = others.map(|node| {
         let own = own.as_str();
         let meshed = view.state.meshed;

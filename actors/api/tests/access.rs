@@ -3,8 +3,8 @@
 use super::support::{Client, Node, PATIENCE};
 use crate::actors::api::openapi;
 use crate::actors::api::routes::{ROUTES, Route, Takes};
-use crate::actors::api::{Bounds, Standing};
-use crate::api::wire::{ErrorDocument, HealthView, InitView, TokenView};
+use crate::actors::api::{Bounds, Membership};
+use crate::api::wire::{DaemonStatus, ErrorDocument, HealthView, InitView, TokenView};
 use crate::cluster::token;
 use crate::fsm::model::Role;
 use crate::units::{Millis, Timestamp};
@@ -255,13 +255,13 @@ async fn a_join_token_ends_after_a_day_and_may_be_for_so_many() {
         let at: Option<jiff::Timestamp> = token.expires_at.as_ref().map(|at| at.parse().unwrap());
         at.map(|at| (at.as_millisecond() - i64::try_from(now.0).unwrap()) / 1000)
     };
-    let mut seen: Vec<_> = all.iter().map(|t| (t.role.as_str(), left(t), t.uses)).collect();
+    let mut seen: Vec<_> = all.iter().map(|t| (t.role.to_string(), left(t), t.uses)).collect();
     seen.sort_unstable();
     let day = 24 * 3600;
     let near = |left: Option<i64>, want: i64| left.is_some_and(|l| (want - 20..=want).contains(&l));
     assert!(near(seen[0].1, 60) && seen[0].2.is_none(), "{seen:?}");
     assert!(near(seen[1].1, day) && seen[1].2 == Some(2), "{seen:?}");
-    assert_eq!(seen[2], ("read", None, None));
+    assert_eq!(seen[2], ("read".to_owned(), None, None));
 }
 
 #[tokio::test]
@@ -367,18 +367,18 @@ async fn an_unclaimed_node_takes_nothing_but_init() {
     let mode = std::fs::metadata(&socket).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
     let health = node.local().get("/v1/health").await;
-    assert_eq!((health.status, health.json::<HealthView>().status.as_str()), (200, "unclaimed"));
+    assert_eq!((health.status, health.json::<HealthView>().status), (200, DaemonStatus::Unclaimed));
     for path in ["/v1/status", "/v1/services", "/v1/logs", "/v1/tokens"] {
         let answer = node.local().get(path).await;
         assert_eq!((answer.status, answer.code().as_str()), (409, "unclaimed"), "{path}");
     }
     let init = node.local().send("POST", "/v1/init", "{\"cluster\": \"prod\"}").await;
     assert_eq!((init.status, init.json::<InitView>().cluster.as_str()), (200, "prod"));
-    assert!(matches!(*node.standing.borrow(), Standing::Unclaimed));
+    assert!(matches!(*node.membership.borrow(), Membership::Unclaimed));
     // A member that has not read its log yet.
     node.claim();
     let health = node.local().get("/v1/health").await;
-    assert_eq!((health.status, health.json::<HealthView>().status.as_str()), (503, "starting"));
+    assert_eq!((health.status, health.json::<HealthView>().status), (503, DaemonStatus::Starting));
     let early = node.network().token("mill_a_b").get("/v1/status").await;
     assert_eq!((early.status, early.header("retry-after")), (503, "1"));
 }

@@ -259,7 +259,7 @@ async fn a_killed_api_is_replaced_on_the_same_sockets() {
     stream.broken().await;
     node.boot().await;
     let health: HealthView = node.network().get("/v1/health").await.json();
-    assert_eq!(health.status, "ready");
+    assert_eq!(health.status.to_string(), "ready");
 }
 
 #[tokio::test]
@@ -277,4 +277,32 @@ async fn http_2_is_served_too() {
     assert_eq!(response.status().as_u16(), 200);
     let body = response.into_body().collect().await.unwrap().to_bytes();
     assert!(body.starts_with(b"{\"status\":\"ready\""), "{body:?}");
+}
+
+#[tokio::test]
+async fn who_still_writes_sees_an_early_answer() {
+    let node = Node::start().await;
+    let body = vec![b' '; 8 << 20];
+    let request = |path: &str, close: &str| {
+        format!("POST {path} HTTP/1.1\r\nhost: m\r\ncontent-length: {}\r\n{close}\r\n", body.len())
+    };
+    // Refused before its body is looked at, since there is no token.
+    for path in ["/v1/deploy", "/v1/images", "/v1/volumes/v/data"] {
+        let mut socket = tokio::net::TcpStream::connect(node.tcp).await.unwrap();
+        socket.write_all(request(path, "connection: close\r\n").as_bytes()).await.unwrap();
+        socket.write_all(&body).await.unwrap();
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 401 "), "{path}: {answer}");
+    }
+    // The connection goes on, too.
+    let path = node.directory.path().join("mill.sock");
+    let mut socket = tokio::net::UnixStream::connect(path).await.unwrap();
+    for close in ["", "connection: close\r\n"] {
+        socket.write_all(request("/v1/volumes/v/data", close).as_bytes()).await.unwrap();
+        socket.write_all(&body).await.unwrap();
+    }
+    let mut answers = String::new();
+    socket.read_to_string(&mut answers).await.unwrap();
+    assert_eq!(answers.matches("HTTP/1.1 404 ").count(), 2, "{answers}");
 }

@@ -1,7 +1,9 @@
 //! Certificates.
 
 use super::support::Node;
-use crate::api::wire::{CertificateRequest, CertificateView, ErrorDocument};
+use crate::api::wire::{
+    CertificateRequest, CertificateSource, CertificateStatus, CertificateView, ErrorDocument,
+};
 use crate::fsm::{Command, FEATURE_LEVEL};
 use rcgen::{CertificateParams, KeyPair};
 
@@ -39,8 +41,9 @@ async fn a_certificate_is_checked_and_its_key_never_shown() {
     let set = json.send("PUT", "/v1/certs/*.A.example", body(&good)).await;
     assert_eq!(set.status, 200, "{}", set.body);
     let set: CertificateView = set.json();
-    let seen = (set.host.as_str(), set.status.as_str(), set.source.as_deref());
-    assert_eq!(seen, ("*.a.example", "valid", Some("import")));
+    let seen = (set.host.as_str(), set.status.clone(), set.source.clone());
+    let wanted = (CertificateStatus::Valid, Some(CertificateSource::Import));
+    assert_eq!(seen, ("*.a.example", wanted.0, wanted.1));
     let all = node.local().get("/v1/certs").await;
     assert!(!all.body.contains("PRIVATE"), "{}", all.body);
     assert_eq!(all.json::<Vec<CertificateView>>(), [set]);

@@ -2,7 +2,8 @@
 
 use super::support::Node;
 use crate::api::wire::{
-    AllocationView, ImageView, NewTokenView, NodeView, RevisionView, ServiceView,
+    AllocationView, DeploymentStatus, ErrorCode, ImageView, NewTokenView, NodeView, RevisionView,
+    ServiceView,
 };
 use crate::api::wire::{AppView, ErrorDocument, StatusView, TokenView};
 use crate::fsm::Command;
@@ -46,7 +47,7 @@ async fn services_allocations_nodes_and_status_show_the_state() {
     assert_eq!((web.digest.as_deref(), &web.publish), (Some("sha256:aa"), &vec![8080]));
     assert_eq!(node.local().get("/v1/services/web").await.json::<ServiceView>(), *web);
     let first = &web.allocations[0];
-    assert_eq!((first.status.as_str(), first.health.as_str()), ("running", "healthy"));
+    assert_eq!(format!("{} {}", first.status, first.health), "running healthy");
     assert_eq!(first.address.as_deref(), Some("10.104.0.2:80"));
     assert_eq!((first.cpu.used, first.memory.limit), (Some(0.12), Some(512_000_000)));
     assert_eq!(first.started_at.as_deref(), Some("1970-01-01T00:00:01.000Z"));
@@ -63,7 +64,8 @@ async fn services_allocations_nodes_and_status_show_the_state() {
     let status: StatusView = node.local().get("/v1/status").await.json();
     assert_eq!((status.cluster.as_str(), status.leader.as_deref()), ("prod", Some("n1")));
     assert_eq!(status.warnings, []);
-    assert_eq!(status.apps[0].deployment.as_ref().unwrap().status, "succeeded");
+    let newest = status.apps[0].deployment.as_ref().unwrap();
+    assert_eq!(newest.status, DeploymentStatus::Succeeded);
     let app: AppView = node.local().get("/v1/apps/shop").await.json();
     assert_eq!((app.revision, app.file.as_str()), (1, FILE));
 }
@@ -209,7 +211,7 @@ async fn tokens_are_made_listed_and_revoked() {
     let listed = node.local().get("/v1/tokens").await;
     assert!(!listed.body.contains(&made.token));
     let listed: Vec<TokenView> = listed.json();
-    assert_eq!((listed[0].id.as_str(), listed[0].role.as_str()), (made.id.as_str(), "deploy"));
+    assert_eq!((&listed[0].id, listed[0].role.to_string()), (&made.id, "deploy".to_owned()));
     assert!(listed[0].expires_at.is_some());
     let path = format!("/v1/tokens/{}", made.id);
     assert_eq!(node.local().send("DELETE", &path, "").await.status, 204);
@@ -234,7 +236,7 @@ async fn images_are_loaded_listed_and_removed_unless_they_run() {
     assert_eq!(node.local().send("DELETE", full, "").await.status, 409);
     let runs = node.local().send("DELETE", "/v1/images?reference=nginx:1", "").await;
     let error = runs.json::<ErrorDocument>().error;
-    assert_eq!((runs.status, error.code.as_str()), (409, "conflict"));
+    assert_eq!((runs.status, error.code), (409, ErrorCode::Conflict));
     for id in node.state().allocations.keys() {
         node.report(id, Phase::Stopped, Health::None);
     }

@@ -2,8 +2,10 @@
 
 use super::support::{Node, Sse};
 use crate::actors::root::ProposeError;
-use crate::api::wire::{AppView, DeploymentView, ErrorDocument, RevisionView};
-use crate::fsm::model::{DeployStatus, Health, Observed, Phase};
+use crate::api::wire::{
+    AppView, DeploymentStatus, DeploymentView, ErrorCode, ErrorDocument, RevisionView,
+};
+use crate::fsm::model::{AllocationStatus, DeployStatus, Health, Phase};
 use crate::id::Digest;
 use crate::node::oci::pull::LayerPull;
 
@@ -60,7 +62,10 @@ async fn figures_of_a_pull_have_places_between_the_steps() {
     let id = node.place("web", 0);
     let again = |phase, health| {
         let attempt = crate::id::Attempt(2);
-        node.observe(&id, Observed { attempt, phase, health, ..Observed::default() });
+        node.observe(
+            &id,
+            AllocationStatus { attempt, phase, health, ..AllocationStatus::default() },
+        );
     };
     again(Phase::Pulling, Health::None);
     let digest = Digest::from("sha256:aa");
@@ -137,7 +142,7 @@ async fn a_failed_deployment_says_why_and_what_runs_again() {
     assert_eq!(last.data["reason"], "web-0-aaaa not healthy in 60s");
     assert_eq!(last.data["restored"], 1);
     let shown: DeploymentView = node.local().get("/v1/deployments/2").await.json();
-    assert_eq!(shown.status, "failed");
+    assert_eq!(shown.status, DeploymentStatus::Failed);
     let all: Vec<DeploymentView> = node.local().get("/v1/deployments?limit=1").await.json();
     assert_eq!(all.iter().map(|d| d.revision).collect::<Vec<_>>(), [2]);
     let older: Vec<DeploymentView> = node.local().get("/v1/deployments?before=r2").await.json();
@@ -170,7 +175,8 @@ async fn a_second_deployment_meanwhile_takes_the_place_of_the_first() {
     assert_eq!(last.data["restored"], serde_json::Value::Null);
     assert_eq!(first[1].data["allocation"], id.as_str());
     let shown: DeploymentView = node.local().get("/v1/deployments/1").await.json();
-    assert_eq!((shown.status.as_str(), shown.ended_at.is_some()), ("superseded", true));
+    let seen = (shown.status, shown.ended_at.is_some());
+    assert_eq!(seen, (DeploymentStatus::Superseded, true));
 }
 
 #[tokio::test]
@@ -187,7 +193,7 @@ async fn wrong_files_are_refused_with_every_line() {
     for (file, lines) in cases {
         let answer = node.local().send("POST", "/v1/deploy", file).await;
         let error = answer.json::<ErrorDocument>().error;
-        assert_eq!((answer.status, error.code.as_str()), (422, "invalid_file"), "{file}");
+        assert_eq!((answer.status, &error.code), (422, &ErrorCode::InvalidFile), "{file}");
         let found: Vec<u32> = error.details.iter().map(|detail| detail.line).collect();
         assert!(lines.iter().all(|line| found.contains(line)), "{file}: {:?}", error.details);
     }

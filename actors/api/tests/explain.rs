@@ -1,7 +1,7 @@
 //! Plans, and that they are checked at the moment the revision is made; events.
 
 use super::support::Node;
-use crate::api::wire::{ErrorDocument, EventView, PlanView};
+use crate::api::wire::{ErrorCode, ErrorDocument, EventView, PlanView};
 use crate::fsm::Command;
 use crate::fsm::command::{Action, Steps};
 use crate::fsm::model::{DeployStatus, Role};
@@ -34,7 +34,7 @@ async fn a_plan_is_checked_when_the_revision_is_made() {
     node.shared.lock().unwrap().race = vec![Command::Deploy(faster), Command::Steps(finish)];
     let answer = json.send("POST", &up(&plan), text.clone()).await;
     let error = answer.json::<ErrorDocument>().error;
-    assert_eq!((answer.status, error.code.as_str()), (409, "plan_stale"));
+    assert_eq!((answer.status, &error.code), (409, &ErrorCode::PlanStale));
     assert!(error.message.contains("shop is at r2 since "), "{}", error.message);
     assert_eq!(error.hint.as_deref(), Some("look at it again: mill plan"));
     assert_eq!(node.state().last_revision, Revision(2));
@@ -67,7 +67,7 @@ async fn a_read_token_plans_with_what_is_pinned_only() {
 async fn events_are_listed_and_followed_without_gap_or_double() {
     let node = Node::start().await;
     let all: Vec<EventView> = node.local().get("/v1/events").await.json();
-    let kinds: Vec<&str> = all.iter().map(|event| event.kind.as_str()).collect();
+    let kinds: Vec<String> = all.iter().map(|event| event.kind.to_string()).collect();
     assert_eq!(kinds, ["node-joined", "node-registered"]);
     let mut stream = node.local().events("GET", "/v1/events?follow", "").await;
     let first = stream.next().await.unwrap();

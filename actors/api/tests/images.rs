@@ -4,7 +4,7 @@ use super::support::{Client, Node};
 use crate::actors::api::Lenders;
 use crate::actors::platform::image::Members as _;
 use crate::actors::root::{ProposeError, View};
-use crate::api::wire::{ErrorDocument, ImageView};
+use crate::api::wire::{ErrorCode, ErrorDocument, ImageView};
 use crate::fsm::command::{Join, Register};
 use crate::fsm::model::Role;
 use crate::fsm::{Command, Touched, fixture};
@@ -90,7 +90,7 @@ async fn what_one_node_has_loaded_every_node_deploys() {
     let other = "app \"other\"\nservice \"two\" {\n    image \"web:v1\"\n}\n";
     let lost = json(&second).send("POST", "/v1/deploy", other).await;
     let ErrorDocument { error } = lost.json();
-    assert_eq!((lost.status, &*error.code), (404, "not_found"));
+    assert_eq!((lost.status, &error.code), (404, &ErrorCode::NotFound));
     assert_eq!(error.message, "two: web:v1 was loaded on n1, which is down");
     assert!(error.hint.unwrap().contains("mill image load"));
 }

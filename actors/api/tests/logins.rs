@@ -1,7 +1,7 @@
 //! Logins to registries.
 
 use super::support::Node;
-use crate::api::wire::{ErrorDocument, LoginView};
+use crate::api::wire::{ErrorCode, ErrorDocument, LoginView};
 
 #[tokio::test]
 async fn a_login_is_tried_kept_and_shown_without_its_password() {
@@ -10,7 +10,7 @@ async fn a_login_is_tried_kept_and_shown_without_its_password() {
     let json = node.local().header("content-type", "application/json");
     let refused = json.send("PUT", "/v1/registries/r.lan:5000", body("wrong-one")).await;
     let text = refused.json::<ErrorDocument>().error;
-    assert_eq!((refused.status, text.code.as_str()), (409, "conflict"));
+    assert_eq!((refused.status, &text.code), (409, &ErrorCode::Conflict));
     assert!(text.message.contains("r.lan:5000") && !text.message.contains("wrong-one"));
     assert!(node.state().logins.is_empty());
 

@@ -1,7 +1,7 @@
 //! Log lines of several allocations as one stream.
 
 use super::support::{Node, Sse};
-use crate::fsm::model::{DeployStatus, Exit, ExitReason, Observed, Phase};
+use crate::fsm::model::{AllocationStatus, DeployStatus, Exit, ExitReason, Phase};
 use crate::id::Attempt;
 use std::collections::BTreeSet;
 
@@ -75,7 +75,7 @@ async fn following_goes_on_with_new_lines_and_new_allocations() {
     let exit = Some(Exit { code, reason, message: None });
     node.observe(
         &id,
-        Observed { attempt: Attempt(1), phase: Phase::Backoff, exit, ..Default::default() },
+        AllocationStatus { attempt: Attempt(1), phase: Phase::Backoff, exit, ..Default::default() },
     );
     let event = stream.next().await.unwrap().data;
     assert_eq!(

@@ -1,7 +1,7 @@
 //! Nodes: labels, drains with what is left, removal.
 
 use super::support::Node;
-use crate::api::wire::{ErrorDocument, NodeView, StatusView, WhyView};
+use crate::api::wire::{ErrorDocument, LeaveState, NodeStatus, NodeView, StatusView, WhyView};
 use crate::fsm::Command;
 use crate::fsm::command::{Join, Members, Register};
 use crate::fsm::fixture;
@@ -51,9 +51,9 @@ async fn the_only_node_drains_and_says_what_stays() {
     assert_eq!(answer.status, 200);
     let view: NodeView = answer.json();
     let drain = view.drain.unwrap();
-    assert_eq!((view.status.as_str(), drain.deadline), ("draining", None));
+    assert_eq!((view.status, drain.deadline), (NodeStatus::Draining, None));
     let left = &drain.left[0];
-    assert_eq!((left.name.as_str(), left.state.as_str()), ("web", "stuck"));
+    assert_eq!((left.name.as_str(), &left.state), ("web", &LeaveState::Stuck));
     let why = "no other node takes it: n1 draining";
     assert_eq!(left.message.as_deref(), Some(why));
     let status: StatusView = node.local().get("/v1/status").await.json();
@@ -66,7 +66,7 @@ async fn the_only_node_drains_and_says_what_stays() {
     let until = node.local().send("POST", "/v1/nodes/n1/drain", "{\"timeout\": 60}").await;
     assert!(until.json::<NodeView>().drain.unwrap().deadline.is_some());
     let back = node.local().send("POST", "/v1/nodes/n1/undrain", "").await.json::<NodeView>();
-    assert_eq!((back.status.as_str(), back.drain), ("ready", None));
+    assert_eq!((back.status, back.drain), (NodeStatus::Ready, None));
     let twice = node.local().send("POST", "/v1/nodes/n1/undrain", "").await;
     assert_eq!((twice.status, twice.code().as_str()), (409, "conflict"));
 }
@@ -95,7 +95,7 @@ async fn a_node_is_removed_once_it_is_drained() {
     assert!(message.starts_with("node n1 still holds web-0-"), "{message}");
     assert!(hint.starts_with("mill drain n1 moves them"), "{hint}");
     let left: NodeView = node.local().get("/v1/nodes/n1").await.json();
-    assert_eq!(left.drain.unwrap().left[0].state, "waiting", "n2 would take it");
+    assert_eq!(left.drain.unwrap().left[0].state, LeaveState::Waiting, "n2 would take it");
     let members = Members { voters: [NodeId(1)].into(), learners: [NodeId(2)].into() };
     node.apply(Command::Members(members)).unwrap();
     assert_eq!(node.local().send("POST", "/v1/nodes/2/drain", "").await.status, 200);

@@ -1,7 +1,7 @@
 //! Secrets.
 
 use super::support::Node;
-use crate::api::wire::{ErrorDocument, SecretValueView, SecretView};
+use crate::api::wire::{Encoding, ErrorDocument, SecretValueView, SecretView};
 use crate::fsm::{Command, FEATURE_LEVEL};
 
 /// A cluster whose nodes all know secrets.
@@ -34,7 +34,7 @@ async fn a_value_is_kept_sealed_and_shown_to_an_admin_alone() {
     let set: SecretView = json.send("PUT", "/v1/secrets/tls", binary).await.json();
     assert_eq!((set.size, set.binary), (2, true));
     let value: SecretValueView = node.local().get("/v1/secrets/tls").await.json();
-    assert_eq!((value.value.as_str(), value.encoding.as_deref()), ("AP8=", Some("base64")));
+    assert_eq!((value.value.as_str(), &value.encoding), ("AP8=", &Some(Encoding::Base64)));
 
     assert_eq!(node.local().send("DELETE", "/v1/secrets/tls", "").await.status, 204);
     assert_eq!(node.local().get("/v1/secrets/tls").await.status, 404);

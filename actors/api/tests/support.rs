@@ -8,12 +8,12 @@ mod fakes;
 pub use client::{Client, Sse};
 
 use crate::actors::api::listener::{Listening, LocalSocket};
-use crate::actors::api::{self, Args, Bounds, MemberListener, Ports, Standing};
+use crate::actors::api::{self, Args, Bounds, MemberListener, Membership, Ports};
 use crate::actors::dns_queries::DnsQueries;
 use crate::actors::root::{Done, Msg, NodeUsage, ProposeError, RootRef, Supervised, View};
 use crate::cluster::token;
 use crate::fsm::command::{Init, Register};
-use crate::fsm::model::{DeployStatus, Health, Observed, Phase, Role};
+use crate::fsm::model::{AllocationStatus, DeployStatus, Health, Phase, Role};
 use crate::fsm::{self, Command, Entry, Outcome, SessionStep};
 use crate::id::{AllocId, BootId, Incarnation, Index, NodeId, Revision};
 use crate::secret::{Keyring, OwnKey, SealKey};
@@ -157,7 +157,7 @@ pub struct Node {
     pub neighbours: Arc<FakeNeighbours>,
     pub tcp: std::net::SocketAddr,
     pub args: Args,
-    pub standing: watch::Sender<Standing>,
+    pub membership: watch::Sender<Membership>,
     pub directory: tempfile::TempDir,
     listener: Arc<TcpListener>,
 }
@@ -214,7 +214,7 @@ impl Node {
         let images = Arc::new(FakeImages::default());
         images.know("nginx:1", "sha256:aa");
         let logs = Arc::new(FakeLogs { more: watch::Sender::new(0) });
-        let (standing, seen) = watch::channel(Standing::Unclaimed);
+        let (membership, seen) = watch::channel(Membership::Unclaimed);
         let neighbours = Arc::new(FakeNeighbours::default());
         let keyring = keyring();
         let ports = Ports {
@@ -234,7 +234,7 @@ impl Node {
         let args = Args {
             root: root_of,
             local,
-            standing: standing_of,
+            membership: standing_of,
             ports,
             dev: false,
             bounds,
@@ -249,7 +249,7 @@ impl Node {
             neighbours,
             tcp,
             args,
-            standing,
+            membership,
             directory,
             listener,
         };
@@ -270,7 +270,7 @@ impl Node {
     pub fn claim(&self) {
         let tcp = Arc::clone(&self.listener);
         let tcp = vec![Listening { tcp, plain: true, tls: None }];
-        self.standing.send_replace(Standing::Member { tcp });
+        self.membership.send_replace(Membership::Member { tcp });
     }
 
     /// The running API actor.
@@ -366,7 +366,7 @@ impl Node {
 
     /// Reports on an allocation, as its node would.
     pub fn report(&self, id: &AllocId, phase: Phase, health: Health) {
-        let seen = Observed {
+        let seen = AllocationStatus {
             attempt: crate::id::Attempt(1),
             phase,
             health,
@@ -377,7 +377,7 @@ impl Node {
         self.observe(id, seen);
     }
 
-    pub fn observe(&self, id: &AllocId, seen: Observed) {
+    pub fn observe(&self, id: &AllocId, seen: AllocationStatus) {
         let seq = self.state().reports.get(&NodeId(1)).map_or(1, |last| last + 1);
         let allocations = BTreeMap::from([(id.clone(), seen)]);
         let report = fsm::command::Report { node: NodeId(1), boot: BootId(1), seq, allocations };

@@ -4,12 +4,12 @@ use super::super::ca::{self, Authority, NodeKey, certificate_to_pem};
 use super::super::credentials::Credentials;
 use super::super::dial::{dial, tcp};
 use super::super::keys::NodeKeys;
-use super::super::post::Post;
+use super::super::outbox::Post;
 use super::super::service::Desk;
 use super::super::tls::{SERVER_NAME, pinned_config};
 use super::super::wire::door_client::DoorClient;
 use super::super::wire::peer_client::PeerClient;
-use super::super::{INCARNATION, REMOVED, knock, wire};
+use super::super::{INCARNATION, REMOVED, join_client, wire};
 use super::*;
 use crate::actors::root::{Msg, View};
 use crate::cluster::token::{self, Minted};
@@ -118,7 +118,7 @@ impl Site {
             desk: Desk::default(),
             peer: peer.clone(),
         };
-        let door = Door::new(Arc::clone(&credentials), root.clone(), views.clone());
+        let door = JoinService::new(Arc::clone(&credentials), root.clone(), views.clone());
         let listener = Arc::new(TcpListener::bind("127.0.0.1:0").await.unwrap());
         let address = listener.local_addr().unwrap().to_string();
         let served = Served::new(service, door);
@@ -207,7 +207,7 @@ async fn members_of_this_life_of_the_cluster_are_answered_and_nobody_else() {
     for said in calls(&removed, "4").await {
         assert_eq!(said, (Code::PermissionDenied, REMOVED.to_owned()));
     }
-    let channel = knock::channel(site.stranger(b"h2").await).await.unwrap();
+    let channel = join_client::channel(site.stranger(b"h2").await).await.unwrap();
     for (code, said) in calls(&channel, "4").await {
         assert_eq!(code, Code::Unauthenticated, "{said}");
     }
@@ -238,7 +238,7 @@ async fn the_door_is_for_strangers_and_what_they_send_is_small() {
     let token = join_token().text;
     let (code, said) = join(site.member(2).await, &token, BTreeMap::new()).await;
     assert_eq!(code, Code::PermissionDenied, "{said}");
-    let stranger = async || knock::channel(site.stranger(b"h2").await).await.unwrap();
+    let stranger = async || join_client::channel(site.stranger(b"h2").await).await.unwrap();
     // It is heard: this root just has no leader to name.
     let (code, said) = join(stranger().await, &token, BTreeMap::new()).await;
     assert_eq!((code, &*said), (Code::Unavailable, "the cluster has no leader now"));
@@ -250,7 +250,7 @@ async fn the_door_is_for_strangers_and_what_they_send_is_small() {
 #[tokio::test]
 async fn a_stranger_at_the_door_asks_nobody_else() {
     let site = Site::new().await;
-    let channel = knock::channel(site.stranger(b"h2").await).await.unwrap();
+    let channel = join_client::channel(site.stranger(b"h2").await).await.unwrap();
     // With a token that is known this member's root is asked, which has no leader to name.
     let (code, said) = join(channel, "mill_a_b", BTreeMap::new()).await;
     let unknown = "the token is not known to this cluster";
@@ -285,7 +285,7 @@ async fn a_crowd_of_strangers_locks_nobody_out() {
     }
     let [link, ..] = calls(&site.member(2).await, "4").await;
     assert_eq!(link.0, Code::Ok);
-    let channel = knock::channel(site.stranger(b"h2").await).await.unwrap();
+    let channel = join_client::channel(site.stranger(b"h2").await).await.unwrap();
     let token = join_token().text;
     let (code, said) = join(channel, &token, BTreeMap::new()).await;
     assert_eq!((code, &*said), (Code::Unavailable, "the cluster has no leader now"));

@@ -3,7 +3,7 @@
 //! Owns that they have the same format and bounds. Never says what stands in a line.
 
 use super::files;
-use super::format::{LogTime, Part, Stream};
+use super::format::{LinePart, LogTime, Stream};
 use super::writer::Writer;
 use crate::id::{AllocId, Attempt};
 use std::path::Path;
@@ -21,12 +21,12 @@ impl AccessWriter {
 
     /// Adds a line, without its newline.
     pub fn push(&mut self, time: LogTime, line: &[u8]) {
-        self.0.push(time.0, Stream::Stdout, Part::Full, line);
+        self.0.push(time.0, Stream::Stdout, LinePart::Full, line);
     }
 
     /// Adds a word of mill's own.
     pub fn note(&mut self, time: LogTime, text: &str) {
-        self.0.push(time.0, Stream::Mill, Part::Full, text.as_bytes());
+        self.0.push(time.0, Stream::Mill, LinePart::Full, text.as_bytes());
     }
 
     /// Writes what was added.

@@ -79,7 +79,7 @@ impl fmt::Display for LogTime {
 
 /// Which part of a line a record holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Part {
+pub enum LinePart {
     /// A whole line.
     Full,
     /// The beginning of a line longer than a record.
@@ -102,7 +102,7 @@ pub struct Record<'a> {
     /// Where it came from.
     pub stream: Stream,
     /// Which part of the line.
-    pub part: Part,
+    pub part: LinePart,
     /// The bytes, without newline.
     pub bytes: &'a [u8],
 }
@@ -151,7 +151,7 @@ impl Stream {
     }
 }
 
-impl Part {
+impl LinePart {
     const fn letter(self) -> u8 {
         match self {
             Self::Full => b'F',
@@ -220,9 +220,12 @@ impl Record<'_> {
         let space = line.iter().take(21).position(|b| *b == b' ')?;
         let nanos = std::str::from_utf8(&line[..space]).ok()?.parse().ok()?;
         match line.get(space..)? {
-            [b' ', stream, b' ', part, b' ', bytes @ ..] => {
-                Some(Record { nanos, stream: Stream::of(*stream)?, part: Part::of(*part)?, bytes })
-            }
+            [b' ', stream, b' ', part, b' ', bytes @ ..] => Some(Record {
+                nanos,
+                stream: Stream::of(*stream)?,
+                part: LinePart::of(*part)?,
+                bytes,
+            }),
             _ => None,
         }
     }
@@ -249,20 +252,20 @@ impl Splitter {
     }
 
     /// Takes `count` bytes that were written to [`Splitter::space`]; gives out what is complete.
-    pub fn filled(&mut self, count: usize, mut emit: impl FnMut(Part, &[u8])) {
+    pub fn filled(&mut self, count: usize, mut emit: impl FnMut(LinePart, &[u8])) {
         let scanned = self.filled;
         self.filled = (self.filled + count).min(self.buffer.len());
         let mut start = 0;
         let mut from = scanned;
         while let Some(at) = self.buffer[from..self.filled].iter().position(|b| *b == b'\n') {
-            let part = if self.inside { Part::End } else { Part::Full };
+            let part = if self.inside { LinePart::End } else { LinePart::Full };
             emit(part, &self.buffer[start..from + at]);
             self.inside = false;
             start = from + at + 1;
             from = start;
         }
         if start == 0 && self.filled == self.buffer.len() {
-            emit(if self.inside { Part::Continue } else { Part::Begin }, &self.buffer);
+            emit(if self.inside { LinePart::Continue } else { LinePart::Begin }, &self.buffer);
             self.inside = true;
             start = self.filled;
         }
@@ -271,9 +274,9 @@ impl Splitter {
     }
 
     /// At the end of the stream: gives out a last line that has no newline.
-    pub fn finish(&mut self, mut emit: impl FnMut(Part, &[u8])) {
+    pub fn finish(&mut self, mut emit: impl FnMut(LinePart, &[u8])) {
         if self.filled > 0 || self.inside {
-            let part = if self.inside { Part::EndOpen } else { Part::FullOpen };
+            let part = if self.inside { LinePart::EndOpen } else { LinePart::FullOpen };
             emit(part, &self.buffer[..self.filled]);
         }
         self.filled = 0;

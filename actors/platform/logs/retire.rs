@@ -7,7 +7,7 @@ use super::files::{self, Segment};
 use crate::actors::platform::{disk, tree};
 use crate::id::AllocId;
 use crate::limits;
-use crate::node::retention::{Gone, Log, Part, retire};
+use crate::node::retention::{Gone, Log, LogSegment, retire};
 use crate::units::{Bytes, Millis, Timestamp};
 use std::fs::{self, Metadata};
 use std::io;
@@ -82,11 +82,11 @@ fn end_of(directory: &Path, now: SystemTime) -> Option<Timestamp> {
     files::ended_at(directory).map(timestamp)
 }
 
-fn parts(directory: &Path) -> io::Result<Vec<Part>> {
+fn parts(directory: &Path) -> io::Result<Vec<LogSegment>> {
     let segments = files::segments(directory)?;
     let part = |segment: Segment| {
         let meta = fs::metadata(directory.join(segment.file_name())).ok()?;
-        Some(Part {
+        Some(LogSegment {
             attempt: segment.attempt,
             sequence: segment.sequence,
             bytes: Bytes(meta.len()),

@@ -4,7 +4,7 @@
 //! the count is written as soon as that is possible again.
 
 use super::files::{self, Segment};
-use super::format::{HEADER, Part, Record, Stream};
+use super::format::{HEADER, LinePart, Record, Stream};
 use crate::id::Attempt;
 use crate::limits;
 use std::fs::{self, File, OpenOptions};
@@ -49,7 +49,7 @@ impl Writer {
     }
 
     /// Adds a record to the batch. Times are made strictly increasing.
-    pub fn push(&mut self, nanos: u64, stream: Stream, part: Part, bytes: &[u8]) {
+    pub fn push(&mut self, nanos: u64, stream: Stream, part: LinePart, bytes: &[u8]) {
         self.last_nanos = nanos.max(self.last_nanos + 1);
         let record = Record { nanos: self.last_nanos, stream, part, bytes };
         record.encode(&mut self.batch);
@@ -90,7 +90,7 @@ impl Writer {
         );
         let mut notice = Vec::with_capacity(128);
         let (nanos, stream) = (self.lost_nanos, Stream::Mill);
-        Record { nanos, stream, part: Part::Full, bytes: text.as_bytes() }.encode(&mut notice);
+        Record { nanos, stream, part: LinePart::Full, bytes: text.as_bytes() }.encode(&mut notice);
         self.write_records(&notice).map_err(|_| usize::MAX)?;
         self.lost_lines = 0;
         self.lost_bytes = 0;
@@ -173,7 +173,7 @@ mod tests {
         for _ in 0..2 {
             let mut writer = Writer::new(dir.path().into(), Attempt(1));
             for nanos in [5, 5, 3, 90] {
-                writer.push(nanos, Stream::Stdout, Part::Full, b"x");
+                writer.push(nanos, Stream::Stdout, LinePart::Full, b"x");
             }
         }
         let first = Segment { attempt: Attempt(1), sequence: 0 };
@@ -191,7 +191,7 @@ mod tests {
         let line = vec![b'x'; limits::LOG_PART_MAX];
         let total = limits::LOG_FILE_MAX * 12;
         for _ in 0..total / line.len() as u64 {
-            writer.push(1, Stream::Stderr, Part::Full, &line);
+            writer.push(1, Stream::Stderr, LinePart::Full, &line);
         }
         drop(writer);
         let kept = files::segments(dir.path()).unwrap();
@@ -211,11 +211,11 @@ mod tests {
         fs::write(&place, "in the way").unwrap();
         let mut writer = Writer::new(place.clone(), Attempt(3));
         for line in ["one", "two", "three"] {
-            writer.push(1, Stream::Stdout, Part::Full, line.as_bytes());
+            writer.push(1, Stream::Stdout, LinePart::Full, line.as_bytes());
             writer.flush();
         }
         fs::remove_file(&place).unwrap();
-        writer.push(10, Stream::Stdout, Part::Full, b"four");
+        writer.push(10, Stream::Stdout, LinePart::Full, b"four");
         drop(writer);
         let got = text(&place, Segment { attempt: Attempt(3), sequence: 0 });
         let want = "mill-log 1\n3 m F 3 lines (11 bytes) lost: the log could not be written\n";

@@ -55,7 +55,7 @@ impl Site {
         shared.show(&case.state, NodeId(1));
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let addresses = Addresses::open(any, any).unwrap();
-        let threads = Threads::start(&shared, addresses.doors().unwrap()).unwrap();
+        let threads = Threads::start(&shared, addresses.pairs().unwrap()).unwrap();
         let http = addresses.http().unwrap();
         let (https, threads) = (addresses.https().unwrap(), Some(threads));
         Self { case, shared, threads, http, https, _servers: running }

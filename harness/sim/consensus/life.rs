@@ -1,4 +1,4 @@
-//! A node's process in the simulation: consensus, and root's lap around it.
+//! A node's process in the simulation: consensus, and what root does around it.
 //!
 //! Owns what `actors/root` and `actors/scheduler` do with entries, snapshots and the members, in
 //! the same order. Never decides what they do: that is the core's.
@@ -93,7 +93,7 @@ impl World {
         if !life.clock.leads() {
             let _ = life.clock.begin(life.state.time, wall, now);
         }
-        let there = life.state.nodes.values().filter(|node| node.is_there()).map(|node| node.id);
+        let there = life.state.nodes.values().filter(|node| node.is_up()).map(|node| node.id);
         let others = there.filter(|node| node.0 != id).collect();
         let _ = life.clock.step(&others, wall, now);
         let time = life.clock.read(wall, now).unwrap_or_default();
@@ -272,7 +272,7 @@ impl World {
         let another = BootId(self.lives.get(&id).map_or(0, |life| life.life.0.wrapping_add(1)));
         let Some(life) = self.lives.get_mut(&id).filter(|life| life.is_current()) else { return };
         let node = life.state.nodes.get(&NodeId(id));
-        if node.is_some_and(|node| node.boot == life.life && !node.is_there()) {
+        if node.is_some_and(|node| node.boot == life.life && !node.is_up()) {
             life.life = another;
         }
         let known = node.is_some_and(|node| node.boot == life.life);

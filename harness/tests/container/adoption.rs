@@ -4,7 +4,7 @@ use super::limits::leftovers;
 use super::proxy::{Point, Proxy};
 use super::support::Node;
 use crate::poll::poll_async;
-use mill::fsm::model::{ExitReason, Observed, Phase};
+use mill::fsm::model::{AllocationStatus, ExitReason, Phase};
 use mill::id::AllocId;
 use mill::spec::model::{ServiceSpec, VolumeSpec};
 use mill::units::Millis;
@@ -34,7 +34,7 @@ async fn stopped_or(
     node: &Node,
     proxy: &Proxy,
     id: &AllocId,
-    holds: impl Fn(&Observed) -> bool,
+    holds: impl Fn(&AllocationStatus) -> bool,
 ) -> bool {
     let either = async || {
         let seen = node.seen(id);
@@ -115,7 +115,7 @@ async fn a_crash_at_any_point_loses_no_exit_code() {
         let spec = node.deploy(&format!("end{round}"), service);
         proxy.arm(point);
         let id = node.place(&format!("end{round}"), &spec, 1).remove(0);
-        let ended = |seen: &Observed| seen.phase == Phase::Backoff && seen.attempt.0 >= 2;
+        let ended = |seen: &AllocationStatus| seen.phase == Phase::Backoff && seen.attempt.0 >= 2;
         let crashed = stopped_or(&node, &proxy, &id, ended).await;
         if crashed {
             crash(&node, &proxy, &mut boot).await;

@@ -6,7 +6,7 @@ use super::{container, free_port, get};
 use crate::poll::{poll, poll_async};
 use mill::actors::platform::containerd::TaskState;
 use mill::actors::platform::exec::Probed;
-use mill::fsm::model::{ExitReason, Health, Observed, Phase};
+use mill::fsm::model::{AllocationStatus, ExitReason, Health, Phase};
 use mill::id::{Attempt, ContainerId};
 use mill::spec::model::{EnvPart, EnvValue, HealthProbe, ServiceSpec};
 use mill::units::Millis;
@@ -58,7 +58,7 @@ async fn a_command_in_the_container_decides_on_health() {
     service.run.env.insert("GREETING".into(), EnvValue(vec![EnvPart::Text("hello".into())]));
     service.health.grace = Millis::secs(30);
     let id = node.run("web", service);
-    let told = |seen: &Observed| seen.message.is_some();
+    let told = |seen: &AllocationStatus| seen.message.is_some();
     let seen = node.until(&id, "the failing probe to be told", told).await;
     assert_eq!((seen.phase, seen.health), (Phase::Running, Health::Checking));
     let message = seen.message.unwrap();
@@ -191,7 +191,7 @@ async fn a_probe_that_is_late_or_not_there_is_told() {
     let mut absent = probed(&node, "").await;
     absent.health.probe = HealthProbe::Exec(words(&["pg_isready", "-q"]));
     let (late, absent) = (node.run("late", late), node.run("absent", absent));
-    let message = |seen: Observed| seen.exit.unwrap().message.unwrap();
+    let message = |seen: AllocationStatus| seen.exit.unwrap().message.unwrap();
     let late = message(node.phase(&late, Phase::Backoff).await);
     assert!(late.contains("→ no end in 200ms, killed (3×)\nthinking"), "{late}");
     let absent = message(node.phase(&absent, Phase::Backoff).await);
@@ -214,7 +214,7 @@ async fn an_unhealthy_replica_gets_nothing_more_although_it_still_runs() {
     poll(open).expect("the published port");
     let first = container(&id, 1);
     in_container(&node, &first, "touch /tmp/broken").await;
-    let unhealthy = |seen: &Observed| seen.health == Health::Unhealthy;
+    let unhealthy = |seen: &AllocationStatus| seen.health == Health::Unhealthy;
     let seen = node.until(&id, "it to be unhealthy", unhealthy).await;
     poll(|| !open()).secs(3).expect("nothing leads to it");
     assert!(node.containers().await[&first].is_some(), "it still has its time to end");

@@ -239,8 +239,9 @@ async fn an_ephemeral_volume_lasts_as_long_as_its_allocation() {
     };
     poll_async(async || starts(1).await).expect_async("the first start's line").await;
     node.command(mill::fsm::Command::RestartAllocation { allocation: id.clone() });
-    let again =
-        |seen: &mill::fsm::model::Observed| seen.attempt.0 == 2 && seen.phase == Phase::Running;
+    let again = |seen: &mill::fsm::model::AllocationStatus| {
+        seen.attempt.0 == 2 && seen.phase == Phase::Running
+    };
     node.until(&id, "the second attempt", again).await;
     poll_async(async || starts(2).await).expect_async("what the first one wrote").await;
     let folder = node.platform.places.data.join("alloc").join(id.as_str());

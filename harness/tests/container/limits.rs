@@ -4,7 +4,7 @@ use super::container;
 use super::support::Node;
 use crate::poll::{poll, poll_async};
 use mill::actors::platform::usage::Meter;
-use mill::fsm::model::{ExitReason, Observed, Phase};
+use mill::fsm::model::{AllocationStatus, ExitReason, Phase};
 use mill::id::{AllocId, ContainerId};
 use mill::spec::model::ServiceSpec;
 use mill::units::{Bytes, MilliCpu, Millis};
@@ -68,7 +68,7 @@ async fn a_child_that_is_killed_for_want_of_memory_is_told_and_ends_nothing() {
     let mut service = shell(&node, script).await;
     service.run.memory = Bytes(32_000_000);
     let id = node.run("web", service);
-    let counted = |seen: &Observed| seen.ooms > 0;
+    let counted = |seen: &AllocationStatus| seen.ooms > 0;
     let seen = node.until(&id, "the kill to be told", counted).await;
     assert_eq!((seen.phase, seen.exit), (Phase::Running, None));
     let usage = node.usage().await;
@@ -124,7 +124,7 @@ async fn a_stop_in_backoff_and_while_starting_leaves_nothing() {
     let ids = node.place("starting", &spec, 6);
     for (n, id) in ids.iter().enumerate() {
         // Each at another point of its start.
-        let at = |seen: &Observed| match n % 3 {
+        let at = |seen: &AllocationStatus| match n % 3 {
             0 => true,
             1 => seen.phase >= Phase::Pulling,
             _ => seen.phase >= Phase::Starting,

@@ -75,7 +75,7 @@ async fn a_crash_is_told_with_code_and_output_and_tried_again() {
     assert_eq!((exit.code, exit.reason), (Some(3), ExitReason::Error));
     assert_eq!(exit.message.as_deref(), Some("crash: nothing to live for"));
     assert_eq!(seen.message.as_deref(), Some("exited 3, next try in 1s"));
-    let second = |seen: &mill::fsm::model::Observed| {
+    let second = |seen: &mill::fsm::model::AllocationStatus| {
         seen.phase == Phase::Backoff && seen.attempt == Attempt(2)
     };
     let seen = node.until(&id, "the second end", second).await;
@@ -120,7 +120,7 @@ async fn a_restart_is_a_new_process_at_the_same_address() {
     let id = node.run("web", hello);
     let before = node.healthy(&id).await;
     node.command(Command::RestartAllocation { allocation: id.clone() });
-    let again = |seen: &mill::fsm::model::Observed| {
+    let again = |seen: &mill::fsm::model::AllocationStatus| {
         seen.attempt == Attempt(2) && seen.health == Health::Healthy
     };
     let after = node.until(&id, "the second attempt", again).await;
@@ -160,7 +160,7 @@ async fn a_new_life_adopts_what_runs_and_notices_what_ended() {
     node.stop(stopped);
     node.script().current = false;
     node.begin_life(2).await;
-    let again = |seen: &mill::fsm::model::Observed| {
+    let again = |seen: &mill::fsm::model::AllocationStatus| {
         seen.attempt == Attempt(2) && seen.health == Health::Healthy
     };
     let seen = node.until(ended, "what ended runs again", again).await;
@@ -219,7 +219,7 @@ async fn a_failed_actor_takes_no_container_with_it() {
     poll(revived).expect("a new actor");
     assert_eq!(node.containers().await, before);
     node.command(Command::RestartAllocation { allocation: id.clone() });
-    let again = |seen: &mill::fsm::model::Observed| seen.attempt == Attempt(2);
+    let again = |seen: &mill::fsm::model::AllocationStatus| seen.attempt == Attempt(2);
     node.until(&id, "the new actor to work", again).await;
 }
 

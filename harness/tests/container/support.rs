@@ -13,7 +13,7 @@ use mill::actors::platform::containerd::TaskState;
 use mill::actors::platform::private_containerd::Daemon;
 use mill::actors::root::{Done, Msg, NodeUsage, RootRef, Supervised, View};
 use mill::fsm::command::{Action, Deploy, Init, Place, Register, Steps};
-use mill::fsm::model::{Allocation, DeployKind, Observed, Phase, WorkloadSpec};
+use mill::fsm::model::{Allocation, AllocationStatus, DeployKind, Phase, WorkloadSpec};
 use mill::fsm::{self, Command, Entry, SessionStep, Touched};
 use mill::id::{AllocId, BootId, ContainerId, Incarnation, Index, NodeId, SpecHash};
 use mill::spec::model::{
@@ -366,7 +366,7 @@ impl Node {
         Arc::clone(&self.script().state.allocations[id])
     }
 
-    pub fn seen(&self, id: &AllocId) -> Observed {
+    pub fn seen(&self, id: &AllocId) -> AllocationStatus {
         self.allocation(id).observed.clone()
     }
 
@@ -376,8 +376,8 @@ impl Node {
         &self,
         id: &AllocId,
         what: &str,
-        holds: impl Fn(&Observed) -> bool,
-    ) -> impl Future<Output = Observed> {
+        holds: impl Fn(&AllocationStatus) -> bool,
+    ) -> impl Future<Output = AllocationStatus> {
         poll_async(move || {
             let seen = self.seen(id);
             std::future::ready(if holds(&seen) { Ok(seen) } else { Err(seen) })
@@ -387,13 +387,13 @@ impl Node {
     }
 
     #[track_caller]
-    pub fn healthy(&self, id: &AllocId) -> impl Future<Output = Observed> {
-        let is = |seen: &Observed| seen.health == mill::fsm::model::Health::Healthy;
+    pub fn healthy(&self, id: &AllocId) -> impl Future<Output = AllocationStatus> {
+        let is = |seen: &AllocationStatus| seen.health == mill::fsm::model::Health::Healthy;
         self.until(id, "it to be healthy", is)
     }
 
     #[track_caller]
-    pub fn phase(&self, id: &AllocId, phase: Phase) -> impl Future<Output = Observed> {
+    pub fn phase(&self, id: &AllocId, phase: Phase) -> impl Future<Output = AllocationStatus> {
         self.until(id, "the phase", move |seen| seen.phase == phase)
     }
 

@@ -3,7 +3,7 @@
 //! Owns the script: every command once at least, on the real root over the real log. Never runs
 //! with the other tests.
 
-use crate::lap::Lap;
+use crate::real_root::RealRoot;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use mill::actors::raft::{self, Event, Raft};
@@ -13,7 +13,7 @@ use mill::fsm::command::{
 };
 use mill::fsm::keys::{Resealed, Rotate};
 use mill::fsm::model::{
-    DeployKind, Desired, Exit, ExitReason, Health, Observed, Phase, Role, WorkloadSpec,
+    AllocationStatus, DeployKind, Desired, Exit, ExitReason, Health, Phase, Role, WorkloadSpec,
 };
 use mill::fsm::{Command, Entry, State};
 use mill::id::{AllocId, Attempt, BootId, Index, NodeId, WorkloadName};
@@ -94,7 +94,7 @@ task "report" { image "example.com/report:v3"; schedule "0 3 * * *"; cpu 0.1; me
 "#;
 
 struct Script {
-    lap: Lap,
+    real: RealRoot,
     seq: u64,
     made: u64,
 }
@@ -105,13 +105,13 @@ fn exit(code: i32, reason: ExitReason) -> Option<Exit> {
 
 impl Script {
     fn state(&self) -> std::sync::Arc<State> {
-        self.lap.view().state
+        self.real.view().state
     }
 
     async fn change(&self, command: Command) {
-        let done = self.lap.propose(&command).await;
+        let done = self.real.propose(&command).await;
         let done = done.unwrap_or_else(|error| panic!("{error}: {command:?}"));
-        self.lap.until("it is applied", |view| view.index >= done.index).await;
+        self.real.until("it is applied", |view| view.index >= done.index).await;
     }
 
     async fn act(&self, action: Action) {
@@ -141,7 +141,7 @@ impl Script {
         for _ in 0..200 {
             let state = self.state();
             let settled = state.nodes.keys().map(|id| (*id, state.index)).collect();
-            let seen = plan::Observed { settled, ..plan::Observed::default() };
+            let seen = plan::SettledIndexes { settled, ..plan::SettledIndexes::default() };
             // Past every delay that a drain has.
             let now = state.time.plus(Millis::secs(3));
             let commands = plan(&state, &seen, now, state.index.0, &Scope::All).commands;
@@ -150,7 +150,7 @@ impl Script {
             }
             for command in commands {
                 // One may make the next one stale: what is left is found again.
-                let _ = self.lap.propose(&command).await;
+                let _ = self.real.propose(&command).await;
             }
         }
         panic!("it never comes to rest");
@@ -162,7 +162,14 @@ impl Script {
         self.seq += 1;
         let address = Some([10, 77, 0, 9].into());
         let attempt = one.observed.attempt.max(one.attempt).max(Attempt(1));
-        let seen = Observed { attempt, phase, health, exit, address, ..Observed::default() };
+        let seen = AllocationStatus {
+            attempt,
+            phase,
+            health,
+            exit,
+            address,
+            ..AllocationStatus::default()
+        };
         let allocations = BTreeMap::from([(id.clone(), seen)]);
         let (node, boot) = (one.node, state.nodes[&one.node].boot);
         self.change(Command::Report(Report { node, boot, seq: self.seq, allocations })).await;
@@ -282,7 +289,7 @@ impl Script {
         let sealed = state.sealed().into_iter().map(anew).collect();
         self.change(Command::Rotate(Rotate { keyrings, sealed })).await;
         // Refused, and written all the same: nobody knows a higher level.
-        self.lap.propose(&Command::Raise { level: 1 }).await.unwrap_err();
+        self.real.propose(&Command::Raise { level: 1 }).await.unwrap_err();
     }
 
     async fn register(&self, node: u64, boot: u64, after: Option<u64>) {
@@ -383,14 +390,14 @@ fn pack(bytes: &[u8], to: &Path) {
 async fn record() {
     let to = super::recorded().join(env!("CARGO_PKG_VERSION"));
     let dir = tempfile::tempdir().unwrap();
-    let mut script = Script { lap: Lap::start(dir.path(), 1).await, seq: 0, made: 0 };
+    let mut script = Script { real: RealRoot::start(dir.path(), 1).await, seq: 0, made: 0 };
     script.secrets().await;
     script.nodes().await;
     script.deployments().await;
     script.runs().await;
     script.farewell().await;
     let state = script.state().encode().unwrap();
-    script.lap.stop().await;
+    script.real.stop().await;
     let _ = std::fs::remove_dir_all(&to);
     std::fs::create_dir_all(&to).unwrap();
     pack(&state, &to.join("state.json.gz"));

@@ -11,7 +11,7 @@ use mill::fsm::command::{
     Action, Deploy, Init, Join, Members as Configuration, Place, Register, Report, Steps,
 };
 use mill::fsm::loaded::{ImageChange, Pin};
-use mill::fsm::model::{DeployKind, Health, Observed, Phase, WorkloadSpec};
+use mill::fsm::model::{AllocationStatus, DeployKind, Health, Phase, WorkloadSpec};
 use mill::fsm::{Command, State, Touched, apply_next};
 use mill::id::{
     AllocId, AppName, Attempt, BootId, Digest, Incarnation, Index, NodeId, WorkloadName,
@@ -333,7 +333,7 @@ fn running(digest: &Digest, reference: &str) -> State {
     let actions = vec![Action::Place(place)];
     change(&mut state, Command::Steps(Steps { actions, ..Steps::default() }));
     let (attempt, phase, health) = (Attempt(1), Phase::Running, Health::Healthy);
-    let seen = Observed { attempt, phase, health, ..Observed::default() };
+    let seen = AllocationStatus { attempt, phase, health, ..AllocationStatus::default() };
     let allocations = [(id, seen)].into();
     change(&mut state, Command::Report(Report { node, boot: BootId(1), seq: 1, allocations }));
     state

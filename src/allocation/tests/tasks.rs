@@ -9,7 +9,7 @@ fn task_terms() -> Terms {
 
 /// A task whose program runs since 2 ms.
 fn task() -> Life {
-    let reported = Observed::default();
+    let reported = AllocationStatus::default();
     let (mut life, effects) =
         Life::begin(task_terms(), Want::Run(Attempt(1)), &reported, None, START);
     assert_eq!(effects, [Effect::Report, Effect::Pull(1)]);
@@ -20,7 +20,7 @@ fn task() -> Life {
     life
 }
 
-fn over(mut life: Life, ended: Option<Ended>) -> Observed {
+fn over(mut life: Life, ended: Option<Ended>) -> AllocationStatus {
     let effects = life.step(Input::Cleared(4, ended, "bye\n".into()), at(20));
     assert_eq!(effects, [Effect::Report, Effect::Finish]);
     life.observed().clone()
@@ -94,7 +94,8 @@ fn a_service_that_lost_its_program_counts_an_attempt_and_no_exit_is_lost() {
     let want = Want::Run(Attempt(1));
     let found = Some((Attempt(1), FoundTask::Unstarted));
     let begin = |phase| {
-        let reported = Observed { attempt: Attempt(1), phase, ..Observed::default() };
+        let reported =
+            AllocationStatus { attempt: Attempt(1), phase, ..AllocationStatus::default() };
         Life::begin(terms(), want, &reported, found, at(5)).0
     };
     // After a reboot: it ran, and nobody knows how it ended.
@@ -116,7 +117,8 @@ fn a_service_that_lost_its_program_counts_an_attempt_and_no_exit_is_lost() {
 fn a_task_that_may_have_run_is_not_started_again() {
     let want = Want::Run(Attempt(1));
     for phase in [Phase::Starting, Phase::Running, Phase::Stopping] {
-        let reported = Observed { attempt: Attempt(1), phase, ..Observed::default() };
+        let reported =
+            AllocationStatus { attempt: Attempt(1), phase, ..AllocationStatus::default() };
         let found = Some((Attempt(1), FoundTask::Gone));
         let (mut life, effects) = Life::begin(task_terms(), want, &reported, found, at(5));
         assert_eq!(effects, [Effect::Report, clear(1, 1, false, true)], "{phase:?}");
@@ -126,7 +128,11 @@ fn a_task_that_may_have_run_is_not_started_again() {
         assert_eq!(seen.exit.as_ref().unwrap().reason, ExitReason::Lost);
         assert_eq!((seen.phase, seen.attempt), (Phase::Failed, Attempt(1)));
     }
-    let pulling = Observed { attempt: Attempt(1), phase: Phase::Pulling, ..Observed::default() };
+    let pulling = AllocationStatus {
+        attempt: Attempt(1),
+        phase: Phase::Pulling,
+        ..AllocationStatus::default()
+    };
     let (_, effects) = Life::begin(task_terms(), want, &pulling, None, at(5));
     assert_eq!(effects, [Effect::Report, Effect::Pull(1)]);
 }
@@ -134,7 +140,7 @@ fn a_task_that_may_have_run_is_not_started_again() {
 #[test]
 fn a_registry_that_stays_down_fails_a_task_in_the_end() {
     let (mut life, _) =
-        Life::begin(task_terms(), Want::Run(Attempt(1)), &Observed::default(), None, START);
+        Life::begin(task_terms(), Want::Run(Attempt(1)), &AllocationStatus::default(), None, START);
     let down = || Failure {
         message: "the registry is down".into(),
         temporary: true,
@@ -153,10 +159,10 @@ fn a_registry_that_stays_down_fails_a_task_in_the_end() {
 #[test]
 fn a_pull_that_gets_further_is_not_given_up() {
     let (mut life, _) =
-        Life::begin(task_terms(), Want::Run(Attempt(1)), &Observed::default(), None, START);
+        Life::begin(task_terms(), Want::Run(Attempt(1)), &AllocationStatus::default(), None, START);
     let down = || Failure { message: "reset".into(), temporary: true, wait: None, code: None };
     let layers = |a: u64, b: u64| vec![(Digest::from("a"), a), (Digest::from("b"), b)];
-    let advanced = |turn, a, b| Input::Advanced(turn, layers(a, b));
+    let advanced = |op, a, b| Input::Advanced(op, layers(a, b));
     assert_eq!(life.step(advanced(1, 10, 0), at(10_000)), [Effect::Report]);
     assert_eq!(life.step(advanced(1, 20, 0), at(20_000)), [], "told once a minute");
     assert_eq!(life.step(advanced(1, 30, 5), at(70_000)), [Effect::Report]);

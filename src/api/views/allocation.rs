@@ -2,15 +2,17 @@
 //!
 //! Never judges them.
 
-use super::{Observed, node_name};
-use crate::api::wire::{AllocationView, CpuUse, ExitView, MemoryUse};
+use super::{LiveUsage, node_name};
+use crate::api::wire::{
+    AllocationHealth, AllocationStatus, AllocationView, CpuUse, ExitView, MemoryUse, WorkloadKind,
+};
 use crate::fsm::State;
-use crate::fsm::model::{AllocKind, Allocation, Desired, Exit, ExitReason, Health, Phase, Run};
+use crate::fsm::model::{AllocKind, Allocation, Desired, Exit, ExitReason, Phase, Run};
 use crate::units::Timestamp;
 
 /// An allocation.
 #[must_use]
-pub fn allocation(state: &State, allocation: &Allocation, seen: &Observed) -> AllocationView {
+pub fn allocation(state: &State, allocation: &Allocation, seen: &LiveUsage) -> AllocationView {
     let stored = state.spec(&allocation.spec);
     let run = stored.map(|stored| stored.spec.run());
     let port = stored.and_then(|stored| stored.spec.service()?.main_port());
@@ -22,13 +24,12 @@ pub fn allocation(state: &State, allocation: &Allocation, seen: &Observed) -> Al
         id: allocation.id.to_string(),
         name: allocation.workload.to_string(),
         kind: match allocation.kind {
-            AllocKind::Service { .. } => "service",
-            AllocKind::Task => "task",
-        }
-        .to_owned(),
+            AllocKind::Service { .. } => WorkloadKind::Service,
+            AllocKind::Task => WorkloadKind::Task,
+        },
         node: node_name(state, allocation.node),
-        status: phase(status_of(allocation)).to_owned(),
-        health: if is_unknown { "unknown" } else { health(observed.health) }.to_owned(),
+        status: status(allocation),
+        health: if is_unknown { AllocationHealth::Unknown } else { observed.health.into() },
         draining: allocation.is_live() && matches!(allocation.desired, Desired::Draining { .. }),
         address: observed.address.zip(port).map(|(ip, port)| format!("{ip}:{port}")),
         cpu: CpuUse {
@@ -54,7 +55,7 @@ pub fn allocation(state: &State, allocation: &Allocation, seen: &Observed) -> Al
 
 /// Every allocation, in the order of their ids.
 #[must_use]
-pub fn allocations(state: &State, seen: &Observed) -> Vec<AllocationView> {
+pub fn allocations(state: &State, seen: &LiveUsage) -> Vec<AllocationView> {
     let placed = state.allocations.values().map(|a| allocation(state, a, seen));
     let waiting = state.derived.waiting.iter().filter_map(|(_, id)| state.runs.get(id));
     let mut all: Vec<_> = placed.chain(waiting.map(|run| waiting_run(state, run))).collect();
@@ -68,10 +69,10 @@ fn waiting_run(state: &State, run: &Run) -> AllocationView {
     AllocationView {
         id: run.id.to_string(),
         name: run.workload.to_string(),
-        kind: "task".to_owned(),
+        kind: WorkloadKind::Task,
         node: String::new(),
-        status: "pending".to_owned(),
-        health: "none".to_owned(),
+        status: AllocationStatus::Pending,
+        health: AllocationHealth::None,
         draining: false,
         address: None,
         cpu: CpuUse { used: None, limit: spec.and_then(|s| s.cpu).map(|cpu| cpu.cores()) },
@@ -119,63 +120,17 @@ pub(super) fn said(exit: &Exit) -> String {
         (ExitReason::Killed, _) if seen.is_some() => seen.unwrap_or_default().to_owned(),
         (ExitReason::Oom, _) => "out of memory".to_owned(),
         (ExitReason::Error | ExitReason::Completed, Some(code)) => format!("exited {code}"),
-        (reason, _) => self::reason(reason).to_owned(),
+        (reason, _) => crate::api::wire::ExitReason::from(reason).to_string(),
     }
 }
 
 /// What its node reported, or that it is about to end.
-fn status_of(allocation: &Allocation) -> Phase {
+pub(super) fn status(allocation: &Allocation) -> AllocationStatus {
     let phase = allocation.observed.phase;
     let is_ending = allocation.desired == Desired::Stop;
-    if is_ending && phase < Phase::Stopping { Phase::Stopping } else { phase }
-}
-
-/// The name of its status.
-pub(super) fn status(allocation: &Allocation) -> &'static str {
-    phase(status_of(allocation))
-}
-
-fn phase(phase: Phase) -> &'static str {
-    match phase {
-        Phase::Pending => "pending",
-        Phase::Pulling => "pulling",
-        Phase::Starting => "starting",
-        Phase::Running => "running",
-        Phase::Backoff => "backoff",
-        Phase::Stopping => "stopping",
-        Phase::Stopped => "stopped",
-        Phase::Failed => "failed",
-        Phase::Lost => "lost",
-    }
-}
-
-fn health(health: Health) -> &'static str {
-    match health {
-        Health::None => "none",
-        Health::Checking => "checking",
-        Health::Healthy => "healthy",
-        Health::Unhealthy => "unhealthy",
-    }
+    if is_ending && phase < Phase::Stopping { Phase::Stopping } else { phase }.into()
 }
 
 pub(super) fn exit(exit: &Exit) -> ExitView {
-    ExitView {
-        code: exit.code,
-        reason: reason(exit.reason).to_owned(),
-        message: exit.message.clone(),
-    }
-}
-
-/// The name of an exit's reason.
-fn reason(reason: ExitReason) -> &'static str {
-    match reason {
-        ExitReason::Completed => "completed",
-        ExitReason::Error => "error",
-        ExitReason::Oom => "oom",
-        ExitReason::Timeout => "timeout",
-        ExitReason::Killed => "killed",
-        ExitReason::Lost => "lost",
-        ExitReason::StartFailed => "start-failed",
-        ExitReason::PullFailed => "pull-failed",
-    }
+    ExitView { code: exit.code, reason: exit.reason.into(), message: exit.message.clone() }
 }

@@ -2,7 +2,7 @@
 //!
 //! Never judges them.
 
-use crate::api::wire::CanaryView;
+use crate::api::wire::{CanaryStage, CanaryView};
 use crate::fsm::State;
 use crate::fsm::canary::Watched;
 use crate::fsm::model::{Canary, Deployment};
@@ -26,7 +26,7 @@ pub(super) fn canaries(state: &State, deployment: &Deployment) -> Vec<CanaryView
         let verdict = known.and_then(|known| known.verdict.as_ref());
         Some(CanaryView {
             service: name.to_string(),
-            stage: stage(known).to_owned(),
+            stage: stage(known),
             replicas: under_way.map(|watched| watched.spec.count),
             since: known.map(|known| known.since.to_string()),
             until,
@@ -37,12 +37,12 @@ pub(super) fn canaries(state: &State, deployment: &Deployment) -> Vec<CanaryView
     deployment.touched.iter().filter_map(of_service).collect()
 }
 
-fn stage(known: Option<&Canary>) -> &'static str {
+fn stage(known: Option<&Canary>) -> CanaryStage {
     match known.map(|known| (&known.verdict, known.longer)) {
-        None => "starting",
-        Some((None, false)) => "watched",
-        Some((None, true)) => "extended",
-        Some((Some(verdict), _)) if verdict.promoted => "promoted",
-        Some((Some(_), _)) => "taken-back",
+        None => CanaryStage::Starting,
+        Some((None, false)) => CanaryStage::Watched,
+        Some((None, true)) => CanaryStage::Extended,
+        Some((Some(verdict), _)) if verdict.promoted => CanaryStage::Promoted,
+        Some((Some(_), _)) => CanaryStage::TakenBack,
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Never has a key.
 
-use crate::api::wire::CertificateView;
+use crate::api::wire::{CertificateStatus, CertificateView};
 use crate::fsm::State;
 use crate::node::certificates::{due, is_public, routed, serving};
 use crate::node::ingress::host;
@@ -20,18 +20,18 @@ pub fn certificate(state: &State, name: &str, now: Timestamp) -> CertificateView
     let error = known.and_then(|one| one.error.clone());
     let next = due(state, name).filter(|_| !ordering);
     let status = match serving {
-        Some(one) if one.not_after > now => "valid",
-        Some(_) => "expired",
-        None if ordering => "ordering",
-        None if next.is_some() => "waiting",
-        None => "none",
+        Some(one) if one.not_after > now => CertificateStatus::Valid,
+        Some(_) => CertificateStatus::Expired,
+        None if ordering => CertificateStatus::Ordering,
+        None if next.is_some() => CertificateStatus::Waiting,
+        None => CertificateStatus::None,
     };
     let error = error.or_else(|| missing(state, name).filter(|_| serving.is_none()));
     let time = |time: Timestamp| time.to_string();
     CertificateView {
         host: name.to_owned(),
-        status: status.to_owned(),
-        source: serving.map(|one| one.source.as_str().to_owned()),
+        status,
+        source: serving.map(|one| one.source.into()),
         issuer: serving.map(|one| one.issuer.clone()),
         not_before: serving.map(|one| time(one.not_before)),
         not_after: serving.map(|one| time(one.not_after)),

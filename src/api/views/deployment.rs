@@ -4,7 +4,7 @@
 
 use crate::api::wire::{AppView, DeploymentView};
 use crate::fsm::State;
-use crate::fsm::model::{App, DeployKind, DeployStatus, Deployment};
+use crate::fsm::model::{App, Deployment};
 use crate::id::{AppName, Revision};
 
 /// A deployment.
@@ -15,14 +15,8 @@ pub fn deployment(state: &State, deployment: &Deployment) -> DeploymentView {
     DeploymentView {
         revision: deployment.revision.0,
         app: deployment.app.to_string(),
-        kind: match deployment.kind {
-            DeployKind::Up => "up",
-            DeployKind::Down => "down",
-            DeployKind::Scale => "scale",
-            DeployKind::Rollback => "rollback",
-        }
-        .to_owned(),
-        status: status(deployment.status).to_owned(),
+        kind: deployment.kind.into(),
+        status: deployment.status.into(),
         started_at: deployment.started_at.to_string(),
         ended_at: deployment.ended_at.map(|at| at.to_string()),
         reason: deployment.reason.clone(),
@@ -39,17 +33,6 @@ pub fn deployment(state: &State, deployment: &Deployment) -> DeploymentView {
 pub fn deployment_with_file(state: &State, one: &Deployment) -> DeploymentView {
     let file = Some(state.file_of(one).to_string()).filter(|file| !file.is_empty());
     DeploymentView { file, ..deployment(state, one) }
-}
-
-/// A status as it is shown.
-pub(super) fn status(status: DeployStatus) -> &'static str {
-    match status {
-        DeployStatus::Running => "running",
-        DeployStatus::Succeeded => "succeeded",
-        DeployStatus::Failed => "failed",
-        DeployStatus::Aborted => "aborted",
-        DeployStatus::Superseded => "superseded",
-    }
 }
 
 /// The newest deployments before a revision, newest first.

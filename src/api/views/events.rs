@@ -4,9 +4,11 @@
 //! goes on with n + 1. Never keeps what was sent to whom.
 
 use super::node_name;
-use crate::api::wire::{AcceptedEvent, DoneEvent, FailedEvent, LayerProgress, ProgressEvent};
+use crate::api::wire::{
+    AcceptedEvent, DeploymentPhase, DoneEvent, FailedEvent, LayerProgress, ProgressEvent,
+};
 use crate::fsm::State;
-use crate::fsm::model::{Allocation, DeployStatus, Deployment, Phase, Progress, ProgressPhase};
+use crate::fsm::model::{Allocation, DeployStatus, Deployment, Phase, Progress};
 use crate::id::{AllocId, NodeId, Revision};
 use crate::node::oci::pull::{LayerPull, Pull, Pulls};
 use crate::units::Timestamp;
@@ -114,21 +116,8 @@ pub fn events_after(state: &State, revision: Revision, next: usize) -> Option<Fo
 }
 
 fn progress(state: &State, deployment: &Deployment, step: &Progress) -> Event {
-    let phase = match step.phase {
-        ProgressPhase::Started => "started",
-        ProgressPhase::Pulling => "pulling",
-        ProgressPhase::Scheduled => "scheduled",
-        ProgressPhase::Starting => "starting",
-        ProgressPhase::Healthy => "healthy",
-        ProgressPhase::Unhealthy => "unhealthy",
-        ProgressPhase::Routed => "routed",
-        ProgressPhase::Retrying | ProgressPhase::Waiting => "retrying",
-        ProgressPhase::Stopped => "stopped",
-        ProgressPhase::Failed => "failed",
-        ProgressPhase::Canary => "canary",
-    };
     Event::Progress(ProgressEvent {
-        phase: phase.to_owned(),
+        phase: step.phase.into(),
         service: step.service.to_string(),
         allocation: step.allocation.as_ref().map(|id| id.to_string()),
         node: step.node.map(|id| node_name(state, id)),
@@ -159,7 +148,7 @@ pub fn pulling(
     let event = |a: &Arc<Allocation>| {
         let pull = pull_of(state, a, pulls)?;
         let mut event = ProgressEvent {
-            phase: "pulling".to_owned(),
+            phase: DeploymentPhase::Pulling,
             service: a.workload.to_string(),
             allocation: Some(a.id.to_string()),
             node: Some(node_name(state, a.node)),
@@ -177,7 +166,7 @@ pub fn pulling(
 
 /// Puts into a step that says "pulling" how far the pull is by now, if it runs on `node`.
 pub fn fill_in(state: &State, event: &mut ProgressEvent, node: NodeId, pulls: &Pulls) {
-    if event.phase != "pulling" {
+    if event.phase != DeploymentPhase::Pulling {
         return;
     }
     let id = event.allocation.as_deref().map(AllocId::from);
@@ -218,7 +207,7 @@ fn end(state: &State, deployment: &Deployment) -> Event {
         revision,
         service: deployment.failed_service.as_ref().map(|name| name.to_string()),
         reason: deployment.reason.clone().unwrap_or_else(|| reason.to_owned()),
-        status: super::deployment::status(deployment.status).to_owned(),
+        status: deployment.status.into(),
         restored: restored(state, deployment),
         elapsed,
     })

@@ -3,7 +3,7 @@
 //! Never judges it.
 
 use super::node_name;
-use crate::api::wire::EventView;
+use crate::api::wire::{EVENTS_MISSED, EventName, EventView};
 use crate::fsm::State;
 use crate::fsm::events::Event;
 use crate::limits;
@@ -14,7 +14,7 @@ pub fn event(state: &State, event: &Event) -> EventView {
     EventView {
         id: event.id,
         ts: event.time.to_string(),
-        kind: event.kind.as_str().to_owned(),
+        kind: EventName::Kept(event.kind),
         app: event.app.as_ref().map(ToString::to_string),
         revision: event.revision.map(|revision| revision.0),
         service: event.workload.as_ref().map(ToString::to_string),
@@ -34,7 +34,7 @@ pub fn missed(state: &State, last: u64) -> Option<EventView> {
     (missed > 0).then(|| EventView {
         id: next - 1,
         ts: oldest.time.to_string(),
-        kind: "events-missed".to_owned(),
+        kind: EventName::Told(EVENTS_MISSED.to_owned()),
         app: None,
         revision: None,
         service: None,

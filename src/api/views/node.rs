@@ -3,11 +3,15 @@
 //! Never decides what moves where: the planner is asked.
 
 use super::warnings::short;
-use super::{Observed, allocation, node_name};
+use super::{LiveUsage, allocation, node_name};
 use crate::api::why;
-use crate::api::wire::{DrainView, LeftView, MeshView, NodeAmount, NodeView};
+use crate::api::wire::{
+    self, AllocationStatus, DrainView, LeaveState, LeftView, MeshView, NodeAmount, NodeView,
+};
 use crate::fsm::State;
-use crate::fsm::model::{AllocKind, Allocation, Condition, Desired, Drain, Node, NodeStatus, Part};
+use crate::fsm::model::{
+    AllocKind, Allocation, Condition, Desired, Drain, Node, NodeStatus, RaftRole,
+};
 use crate::node::network::Subnet;
 use crate::scheduler::plan::Unplaced;
 use crate::units::{Millis, Timestamp};
@@ -15,7 +19,7 @@ use std::sync::Arc;
 
 /// A node.
 #[must_use]
-pub fn node(state: &State, node: &Node, seen: &Observed) -> NodeView {
+pub fn node(state: &State, node: &Node, seen: &LiveUsage) -> NodeView {
     let reserved = state.derived.reserved.get(&node.id).copied().unwrap_or_default();
     let answers = node.condition.runtime_since.is_none();
     let used = seen.nodes.get(&node.id).filter(|_| answers);
@@ -23,9 +27,9 @@ pub fn node(state: &State, node: &Node, seen: &Observed) -> NodeView {
     NodeView {
         id: node.id.0,
         name: node.name.clone(),
-        status: status(node).to_owned(),
+        status: status(node),
         message: troubles(node, seen.now).into_iter().next(),
-        voter: node.part == Part::Voter,
+        voter: node.part == RaftRole::Voter,
         leader: seen.leader == Some(node.id),
         address: node.address.clone(),
         subnet: Subnet::node(node.subnet).to_string(),
@@ -53,11 +57,11 @@ pub fn node(state: &State, node: &Node, seen: &Observed) -> NodeView {
 }
 
 /// Its status: where it is there, but doesn't do what it is asked, that.
-fn status(node: &Node) -> &'static str {
+fn status(node: &Node) -> wire::NodeStatus {
     match node.condition {
-        Condition { silent_since: Some(_), .. } => "silent",
-        Condition { runtime_since: Some(_), .. } => "degraded",
-        _ => node.status.as_str(),
+        Condition { silent_since: Some(_), .. } => wire::NodeStatus::Silent,
+        Condition { runtime_since: Some(_), .. } => wire::NodeStatus::Degraded,
+        _ => node.status.into(),
     }
 }
 
@@ -86,11 +90,11 @@ pub(super) fn troubles(node: &Node, now: Timestamp) -> Vec<String> {
 
 /// Every node.
 #[must_use]
-pub fn nodes(state: &State, seen: &Observed) -> Vec<NodeView> {
+pub fn nodes(state: &State, seen: &LiveUsage) -> Vec<NodeView> {
     state.nodes.values().map(|n| node(state, n, seen)).collect()
 }
 
-fn drained(state: &State, node: &Node, drain: Drain, seen: &Observed) -> DrainView {
+fn drained(state: &State, node: &Node, drain: Drain, seen: &LiveUsage) -> DrainView {
     let live: Vec<&Arc<Allocation>> =
         state.allocations_on(node.id).filter(|a| a.is_live()).collect();
     let stuck = stuck_on(state, node);
@@ -117,29 +121,28 @@ pub(super) fn stuck_on(state: &State, node: &Node) -> Vec<Unplaced> {
 
 /// An allocation that is to leave its node, with those that can't.
 #[must_use]
-pub fn left(state: &State, one: &Allocation, stuck: &[Unplaced], seen: &Observed) -> LeftView {
+pub fn left(state: &State, one: &Allocation, stuck: &[Unplaced], seen: &LiveUsage) -> LeftView {
     let all = state.allocations_of(&one.workload).filter(|a| a.is_live());
     let heir = all.filter(|a| a.replaces.as_ref() == Some(&one.id)).last();
     let is_it = |s: &&Unplaced| s.service == one.workload && Some(s.replica) == one.replica();
-    let (word, message) = if one.desired != Desired::Run {
-        ("ending", None)
+    let (how, message) = if one.desired != Desired::Run {
+        (LeaveState::Ending, None)
     } else if one.kind == AllocKind::Task {
-        ("running", None)
+        (LeaveState::Running, None)
     } else if let Some(heir) = heir {
         let view = allocation(state, heir, seen);
-        let how = if view.status == "running" { view.health } else { view.status };
-        ("moving", Some(format!("{} on {}: {how}", heir.id, view.node)))
+        let how = match view.status {
+            AllocationStatus::Running => view.health.to_string(),
+            status => status.to_string(),
+        };
+        (LeaveState::Moving, Some(format!("{} on {}: {how}", heir.id, view.node)))
     } else if let Some(stuck) = stuck.iter().find(is_it) {
-        ("stuck", Some(format!("no other node takes it: {}", explain(state, stuck))))
+        let why = explain(state, stuck);
+        (LeaveState::Stuck, Some(format!("no other node takes it: {why}")))
     } else {
-        ("waiting", None)
+        (LeaveState::Waiting, None)
     };
-    LeftView {
-        allocation: one.id.to_string(),
-        name: one.workload.to_string(),
-        state: word.to_owned(),
-        message,
-    }
+    LeftView { allocation: one.id.to_string(), name: one.workload.to_string(), state: how, message }
 }
 
 fn explain(state: &State, stuck: &Unplaced) -> String {

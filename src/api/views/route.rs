@@ -2,7 +2,7 @@
 //!
 //! Never judges them.
 
-use super::Observed;
+use super::LiveUsage;
 use crate::api::wire::{PauseView, RouteView, TrafficView};
 use crate::fsm::State;
 use crate::id::{AllocId, WorkloadName};
@@ -11,7 +11,7 @@ use crate::spec::model::{RouteSpec, ServiceSpec};
 
 /// Every route, by host and path.
 #[must_use]
-pub fn routes(state: &State, seen: &Observed) -> Vec<RouteView> {
+pub fn routes(state: &State, seen: &LiveUsage) -> Vec<RouteView> {
     let mut all = Vec::new();
     for app in state.apps.values() {
         for (name, service) in &app.services {
@@ -47,7 +47,7 @@ fn paused(state: &State, host: &str) -> Option<PauseView> {
 pub(super) fn traffic(
     name: &WorkloadName,
     spec: &ServiceSpec,
-    seen: &Observed,
+    seen: &LiveUsage,
 ) -> Option<TrafficView> {
     let mut all: Vec<String> = spec.routes.iter().flat_map(keys).collect();
     let own = format!("{name}.localhost");
@@ -62,7 +62,7 @@ fn keys(route: &RouteSpec) -> Vec<String> {
     vec![route.key(), local.key()]
 }
 
-fn of_keys(seen: &Observed, keys: &[String]) -> TrafficView {
+fn of_keys(seen: &LiveUsage, keys: &[String]) -> TrafficView {
     let (mut rate, mut minute) = (0.0, Requests::default());
     for (per_second, requests) in keys.iter().filter_map(|key| seen.traffic.get(key)) {
         rate += per_second;
@@ -72,7 +72,7 @@ fn of_keys(seen: &Observed, keys: &[String]) -> TrafficView {
 }
 
 /// The requests that came to a replica; absent where none did.
-pub(super) fn of_replica(seen: &Observed, id: &AllocId) -> Option<TrafficView> {
+pub(super) fn of_replica(seen: &LiveUsage, id: &AllocId) -> Option<TrafficView> {
     let (rate, minute) = seen.replicas.get(id).filter(|(_, minute)| minute.count > 0)?;
     Some(of_requests(*rate, minute))
 }

@@ -2,7 +2,7 @@
 //!
 //! Never judges them.
 
-use super::{Observed, allocation, route};
+use super::{LiveUsage, allocation, route};
 use crate::api::why;
 use crate::api::wire::{PortView, ReplicasView, ServiceView};
 use crate::fsm::State;
@@ -19,7 +19,7 @@ pub fn service(
     app: &App,
     name: &WorkloadName,
     service: &Service,
-    seen: &Observed,
+    seen: &LiveUsage,
     waiting: &[Unplaced],
 ) -> Option<ServiceView> {
     let hash = service.target.as_ref().or(service.stable.as_ref())?;
@@ -51,7 +51,7 @@ fn port(port: &PortSpec) -> PortView {
 
 /// Every service, by app and name.
 #[must_use]
-pub fn services(state: &State, seen: &Observed) -> Vec<ServiceView> {
+pub fn services(state: &State, seen: &LiveUsage) -> Vec<ServiceView> {
     let waiting = waiting(state);
     let of_app = |app: &App| {
         let all = app.services.iter();
@@ -104,7 +104,7 @@ pub fn replicas(
 
 /// The service of that name.
 #[must_use]
-pub fn service_named(state: &State, name: &WorkloadName, seen: &Observed) -> Option<ServiceView> {
+pub fn service_named(state: &State, name: &WorkloadName, seen: &LiveUsage) -> Option<ServiceView> {
     let app = state.owner(name)?;
     let waiting = why::waiting(state, std::iter::once(app).filter(|app| is_short(state, app)));
     service(state, app, name, app.services.get(name)?, seen, &waiting)

@@ -4,9 +4,9 @@
 
 use super::allocation::{exit, status};
 use super::node_name;
-use crate::api::wire::{RunView, TaskView};
+use crate::api::wire::{self, AllocationStatus, RunView, TaskView};
 use crate::fsm::State;
-use crate::fsm::model::{App, ExitReason, HookWhen, Run, RunCause, WorkloadSpec};
+use crate::fsm::model::{App, ExitReason, Run, RunCause, WorkloadSpec};
 use crate::id::WorkloadName;
 use crate::scheduler::place::{Placer, need};
 
@@ -50,9 +50,9 @@ pub fn run(state: &State, run: &Run) -> RunView {
         _ => None,
     };
     let (cause, due, revision) = match run.cause {
-        RunCause::Spawned => ("spawned", None, None),
-        RunCause::Scheduled { due } => ("scheduled", Some(due.to_string()), None),
-        RunCause::Hook { revision, when } => (HookWhen::field(when), None, Some(revision.0)),
+        RunCause::Spawned => (wire::RunCause::Spawned, None, None),
+        RunCause::Scheduled { due } => (wire::RunCause::Scheduled, Some(due.to_string()), None),
+        RunCause::Hook { revision, when } => (when.into(), None, Some(revision.0)),
     };
     let seen = allocation.map(|a| &a.observed);
     let waits = allocation.is_none() && run.ended_at.is_none();
@@ -62,11 +62,11 @@ pub fn run(state: &State, run: &Run) -> RunView {
         name: run.workload.to_string(),
         app: run.app.as_ref().map(ToString::to_string),
         image: image.unwrap_or_default(),
-        cause: cause.to_owned(),
+        cause,
         due,
         revision,
         node: allocation.map(|a| node_name(state, a.node)),
-        status: allocation.map_or_else(|| unplaced(run), |a| status(a)).to_owned(),
+        status: allocation.map_or_else(|| unplaced(run), |a| status(a)),
         created_at: run.created_at.to_string(),
         started_at: seen.and_then(|seen| seen.started_at).map(|at| at.to_string()),
         ended_at: run.ended_at.map(|at| at.to_string()),
@@ -83,11 +83,11 @@ pub fn runs(state: &State) -> Vec<RunView> {
 }
 
 /// The state of a run that has no node.
-fn unplaced(run: &Run) -> &'static str {
+fn unplaced(run: &Run) -> AllocationStatus {
     match &run.exit {
-        None => "pending",
-        Some(exit) if exit.reason == ExitReason::Killed => "stopped",
-        Some(_) => "failed",
+        None => AllocationStatus::Pending,
+        Some(exit) if exit.reason == ExitReason::Killed => AllocationStatus::Stopped,
+        Some(_) => AllocationStatus::Failed,
     }
 }
 

@@ -53,15 +53,15 @@ fn place(state: &mut State, replica: u32) -> AllocId {
     id
 }
 
-fn report(state: &mut State, id: &AllocId, seen: model::Observed) {
+fn report(state: &mut State, id: &AllocId, seen: model::AllocationStatus) {
     let seq = state.reports.get(&NodeId(1)).map_or(1, |last| last + 1);
     let allocations = BTreeMap::from([(id.clone(), seen)]);
     change(state, Command::Report(Report { node: NodeId(1), boot: BootId(1), seq, allocations }));
 }
 
-fn healthy() -> model::Observed {
+fn healthy() -> model::AllocationStatus {
     let (attempt, phase, health) = (Attempt(1), Phase::Running, Health::Healthy);
-    model::Observed { attempt, phase, health, ..Default::default() }
+    model::AllocationStatus { attempt, phase, health, ..Default::default() }
 }
 
 fn cluster() -> State {
@@ -72,8 +72,8 @@ fn cluster() -> State {
     state
 }
 
-fn seen() -> Observed {
-    Observed { leader: Some(NodeId(1)), ..Default::default() }
+fn seen() -> LiveUsage {
+    LiveUsage { leader: Some(NodeId(1)), ..Default::default() }
 }
 
 #[test]
@@ -88,7 +88,7 @@ fn a_replica_out_of_memory_is_the_first_thing_in_the_status() {
     act(&mut state, Action::Finish { revision, status, degraded: vec![] });
     assert_eq!(status_of(&state).warnings, []);
     let exit = Exit { code: Some(137), reason: ExitReason::Oom, message: None };
-    let backoff = model::Observed {
+    let backoff = model::AllocationStatus {
         attempt: Attempt(6),
         phase: Phase::Backoff,
         restarts: 5,
@@ -99,23 +99,23 @@ fn a_replica_out_of_memory_is_the_first_thing_in_the_status() {
     };
     report(&mut state, &second, backoff);
     let now = Timestamp(2_000);
-    let shown = super::status(&state, &Observed { now, ..seen() });
+    let shown = super::status(&state, &LiveUsage { now, ..seen() });
     let warning = &shown.warnings[0];
     assert_eq!((warning.subject.as_str(), shown.warnings.len()), ("db", 1));
     assert_eq!(warning.message, "1/2: out of memory 6×, next try 48s");
     let service = &shown.services[0];
     assert_eq!((service.replicas.desired, service.replicas.healthy), (2, 1));
     let allocation = &service.allocations[1];
-    assert_eq!((allocation.status.as_str(), allocation.health.as_str()), ("backoff", "none"));
+    assert_eq!(format!("{} {}", allocation.status, allocation.health), "backoff none");
     assert_eq!(
         (allocation.restarts, &allocation.exit.as_ref().unwrap().reason),
         (5, &"oom".into())
     );
     let told = BTreeMap::from([(NodeId(1), vec!["ufw drops it; let it through: x".to_owned()])]);
-    let shown = super::status(&state, &Observed { trouble: told, ..seen() });
+    let shown = super::status(&state, &LiveUsage { trouble: told, ..seen() });
     let warning = shown.warnings.iter().find(|one| one.message.starts_with("ufw")).unwrap();
     assert_eq!(warning.subject, state.nodes[&NodeId(1)].name);
-    assert_eq!(super::status(&state, &Observed::default()).warnings[0].subject, "cluster");
+    assert_eq!(super::status(&state, &LiveUsage::default()).warnings[0].subject, "cluster");
     let leader = seen().leader;
     for (why, leader, begin) in [
         (Expelled::Removed, leader, "this node was removed from the cluster: "),
@@ -123,7 +123,7 @@ fn a_replica_out_of_memory_is_the_first_thing_in_the_status() {
         (Expelled::Recovered, None, "the cluster was recovered or restored without this node: "),
         (Expelled::Recovered, leader, "another member was recovered or restored as a cluster "),
     ] {
-        let told = super::status(&state, &Observed { expelled: Some(why), leader, ..seen() });
+        let told = super::status(&state, &LiveUsage { expelled: Some(why), leader, ..seen() });
         let message = &told.warnings[0].message;
         assert!(message.starts_with(begin) && message.ends_with("then mill join"), "{message}");
     }
@@ -156,7 +156,7 @@ fn a_node_that_is_up_and_not_heard_in_the_mesh_is_a_warning_with_its_port() {
     state.nodes.insert(second.id, std::sync::Arc::new(second.clone()));
     let warned = |state: &State, figures: mesh::Figures| {
         let heard = [(NodeId(2), figures)].into();
-        let seen = Observed { mesh: [(NodeId(1), heard)].into(), node: NodeId(1), ..seen() };
+        let seen = LiveUsage { mesh: [(NodeId(1), heard)].into(), node: NodeId(1), ..seen() };
         (super::status(state, &seen).warnings, super::nodes(state, &seen).remove(1).mesh)
     };
     let fine = mesh::Figures { handshake: Some(179), known: 900, ..Default::default() };
@@ -211,7 +211,7 @@ fn without_a_leader_it_is_said_who_is_missing() {
 fn without_enough_voters_the_status_says_what_to_do() {
     let state = cluster();
     let silent = [(NodeId(1), Millis(90_000))].into();
-    let told = super::status(&state, &Observed { leader: None, silent, ..Default::default() });
+    let told = super::status(&state, &LiveUsage { leader: None, silent, ..Default::default() });
     let said = &told.warnings[0].message;
     assert!(said.starts_with("No leader: 0 of 1 voters answer (n1 silent 90s). "), "{said}");
     assert!(
@@ -225,7 +225,7 @@ fn a_disk_that_is_slow_or_hangs_is_a_warning() {
     let state = cluster();
     let said = |disk| {
         let log_disks = [(NodeId(1), disk)].into();
-        let told = super::status(&state, &Observed { log_disks, ..seen() });
+        let told = super::status(&state, &LiveUsage { log_disks, ..seen() });
         told.warnings.first().map(|warning| format!("{}: {}", warning.subject, warning.message))
     };
     let slow = LogDisk { slow: Some(Millis(650)), hangs: false };
@@ -307,11 +307,11 @@ fn an_allocation_that_was_told_to_stop_is_stopping() {
     let mut state = cluster();
     deploy(&mut state, FILE);
     let id = place(&mut state, 0);
-    let starting = model::Observed { phase: Phase::Starting, ..healthy() };
-    report(&mut state, &id, model::Observed { health: Health::None, ..starting });
+    let starting = model::AllocationStatus { phase: Phase::Starting, ..healthy() };
+    report(&mut state, &id, model::AllocationStatus { health: Health::None, ..starting });
     act(&mut state, Action::Stop { allocation: id.clone() });
     let shown = allocation(&state, &state.allocations[&id], &seen());
-    assert_eq!(shown.status, "stopping");
+    assert_eq!(shown.status.to_string(), "stopping");
 }
 
 #[test]
@@ -324,8 +324,8 @@ fn a_disk_with_little_room_is_a_warning_with_what_wrote_most() {
         free: Bytes(free),
         total: Bytes(10_000_000_000),
     };
-    let mut seen = Observed { leader: Some(node), ..Observed::default() };
-    let told = |seen: &Observed| {
+    let mut seen = LiveUsage { leader: Some(node), ..LiveUsage::default() };
+    let told = |seen: &LiveUsage| {
         let all = status(&state, seen).warnings.into_iter();
         all.map(|one| one.message).find(|message| message.contains("free"))
     };
@@ -377,26 +377,29 @@ fn nothing_is_known_of_what_runs_on_a_silent_node() {
     let mut now = seen();
     now.now = state.time;
     let view = status(&state, &now);
-    assert_eq!((view.nodes[0].status.as_str(), view.services[0].replicas.healthy), ("silent", 0));
+    let silent = crate::api::wire::NodeStatus::Silent;
+    assert_eq!((&view.nodes[0].status, view.services[0].replicas.healthy), (&silent, 0));
     assert!(view.warnings[0].message.starts_with("silent for 2s"), "{:?}", view.warnings);
     let one = allocation(&state, &state.allocations[&all[0]], &now);
-    assert_eq!((one.status.as_str(), one.health.as_str()), ("running", "unknown"));
+    assert_eq!(format!("{} {}", one.status, one.health), "running unknown");
     change(&mut state, notice(Sign::Silent(None)));
     change(&mut state, notice(Sign::Runtime(Some(crate::units::Millis(2_000)))));
     now.now = state.time;
     now.nodes.insert(NodeId(1), (MilliCpu(1), Bytes(1)));
     let view = status(&state, &now);
-    assert_eq!((view.nodes[0].status.as_str(), view.nodes[0].cpu.used), ("degraded", None));
+    let degraded = crate::api::wire::NodeStatus::Degraded;
+    assert_eq!((&view.nodes[0].status, view.nodes[0].cpu.used), (&degraded, None));
     let told = view.nodes[0].message.as_deref().unwrap();
     assert!(told.starts_with("degraded: containerd doesn't answer for 2s"), "{told}");
     let one = allocation(&state, &state.allocations[&all[0]], &now);
-    assert_eq!(one.health, "healthy", "its probes go on");
+    assert_eq!(one.health.to_string(), "healthy", "its probes go on");
 }
 
 #[test]
 fn where_a_service_did_not_work_is_told() {
     let (mut state, all) = deployed(FILE, 2);
-    let crash = model::Observed { phase: Phase::Backoff, health: Health::None, ..healthy() };
+    let crash =
+        model::AllocationStatus { phase: Phase::Backoff, health: Health::None, ..healthy() };
     report(&mut state, &all[1], crash);
     let (allocation, why) = (all[1].clone(), "exited 1 3×".to_owned());
     act(&mut state, Action::GiveUp { allocation, why, is_program: true });

@@ -2,28 +2,28 @@
 //!
 //! Never judges them.
 
-use super::Observed;
-use crate::api::wire::VolumeView;
+use super::LiveUsage;
+use crate::api::wire::{VolumeProvider, VolumeStatus, VolumeView};
 use crate::fsm::State;
 use crate::fsm::volumes::Volume;
 use crate::id::{VolumeName, WorkloadName};
 
 /// A volume.
 #[must_use]
-pub fn volume(state: &State, name: &VolumeName, volume: &Volume, seen: &Observed) -> VolumeView {
+pub fn volume(state: &State, name: &VolumeName, volume: &Volume, seen: &LiveUsage) -> VolumeView {
     let holder = state.allocations.get(&volume.holder).filter(|one| one.is_live());
     let users = state.users_of_volume(name);
     let status = match holder {
-        _ if volume.deleting => "deleting",
-        _ if volume.moving.is_some() => "moving",
-        Some(_) => "in-use",
-        None if users.is_empty() => "unused",
-        None => "waiting",
+        _ if volume.deleting => VolumeStatus::Deleting,
+        _ if volume.moving.is_some() => VolumeStatus::Moving,
+        Some(_) => VolumeStatus::InUse,
+        None if users.is_empty() => VolumeStatus::Unused,
+        None => VolumeStatus::Waiting,
     };
     VolumeView {
         name: name.to_string(),
-        provider: "local".to_owned(),
-        status: status.to_owned(),
+        provider: VolumeProvider::Local,
+        status,
         size: volume.size.0,
         used: seen.volumes.get(name).map(|bytes| bytes.0),
         node: state.nodes.get(&volume.node).map(|node| node.name.clone()),
@@ -38,6 +38,6 @@ pub fn volume(state: &State, name: &VolumeName, volume: &Volume, seen: &Observed
 
 /// Every volume, by name.
 #[must_use]
-pub fn volumes(state: &State, seen: &Observed) -> Vec<VolumeView> {
+pub fn volumes(state: &State, seen: &LiveUsage) -> Vec<VolumeView> {
     state.volumes.iter().map(|(name, one)| volume(state, name, one, seen)).collect()
 }

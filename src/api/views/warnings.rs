@@ -3,12 +3,12 @@
 //! Owns what is worth a line at the top of the status. Never suggests what this build can't do.
 
 use super::service::{self, replicas};
-use super::{Disk, Expelled, Observed, allocation};
+use super::{Disk, Expelled, LiveUsage, allocation};
 use crate::api::wire::WarningView;
 use crate::consensus::raft::event::LogDisk;
 use crate::fsm::State;
 use crate::fsm::model::{
-    Allocation, App, DeployStatus, ExitReason, Node, NodeStatus, Part, Phase, Service,
+    Allocation, App, DeployStatus, ExitReason, Node, NodeStatus, Phase, RaftRole, Service,
 };
 use crate::id::{NodeId, WorkloadName};
 use crate::limits;
@@ -26,7 +26,7 @@ const TWO_CLUSTERS: &str = "another member was recovered or restored as a cluste
                             clean, then mill join";
 
 /// What is wrong, the worst first.
-pub(super) fn warnings(state: &State, seen: &Observed) -> Vec<WarningView> {
+pub(super) fn warnings(state: &State, seen: &LiveUsage) -> Vec<WarningView> {
     let mut all = Vec::new();
     if let Some(why) = seen.expelled {
         let message = match (why, seen.leader) {
@@ -109,7 +109,7 @@ fn of_addresses(state: &State) -> Option<WarningView> {
 }
 
 /// Volumes that are nearly full, by what was asked for.
-fn of_volumes(state: &State, seen: &Observed) -> Vec<WarningView> {
+fn of_volumes(state: &State, seen: &LiveUsage) -> Vec<WarningView> {
     let full = state.volumes.iter().filter_map(|(name, volume)| {
         let used = seen.volumes.get(name)?;
         let share = used.0.saturating_mul(100) / volume.size.0.max(1);
@@ -165,7 +165,7 @@ fn of_secrets(state: &State) -> Vec<WarningView> {
 /// That nobody leads, and who is missing: `silent` are the nodes that this one can't reach.
 #[must_use]
 pub fn no_leader(state: &State, silent: &BTreeMap<NodeId, Millis>) -> String {
-    let voters = state.nodes.values().filter(|node| node.part == Part::Voter);
+    let voters = state.nodes.values().filter(|node| node.part == RaftRole::Voter);
     let (missing, there): (Vec<_>, Vec<_>) = voters.partition(|one| silent.contains_key(&one.id));
     let (there, all) = (there.len(), there.len() + missing.len());
     let verb = if there == 1 { "answers" } else { "answer" };
@@ -180,7 +180,7 @@ pub fn no_leader(state: &State, silent: &BTreeMap<NodeId, Millis>) -> String {
 
 /// What brings a leader back where too few voters answer.
 fn way_on(state: &State, silent: &BTreeMap<NodeId, Millis>) -> String {
-    let voters = state.nodes.values().filter(|node| node.part == Part::Voter);
+    let voters = state.nodes.values().filter(|node| node.part == RaftRole::Voter);
     let (missing, there): (Vec<_>, Vec<_>) = voters.partition(|one| silent.contains_key(&one.id));
     if there.len() > missing.len() {
         return String::new();
@@ -217,7 +217,7 @@ pub(super) fn short(time: Millis) -> String {
 }
 
 /// A node that is up, and that others don't hear in the mesh: its containers aren't reached.
-fn of_mesh(state: &State, node: &Node, seen: &Observed) -> Option<WarningView> {
+fn of_mesh(state: &State, node: &Node, seen: &LiveUsage) -> Option<WarningView> {
     let part = node.mesh.filter(|_| node.status != NodeStatus::Down)?;
     let hears_nothing = |(from, all): (&NodeId, &BTreeMap<NodeId, Figures>)| {
         let deaf = all.get(&node.id).is_some_and(|figures| figures.is_silent());
@@ -247,7 +247,7 @@ fn of_drain(state: &State, node: &Node) -> Option<WarningView> {
 }
 
 /// Disks with little room, and what has written most on that node.
-fn of_disks(state: &State, node: &Node, seen: &Observed) -> Vec<WarningView> {
+fn of_disks(state: &State, node: &Node, seen: &LiveUsage) -> Vec<WarningView> {
     let percent = |disk: &Disk| disk.free.0.saturating_mul(100) / disk.total.0.max(1);
     let disks = seen.disks.get(&node.id).into_iter().flatten();
     let full = disks.filter(|disk| percent(disk) < limits::DISK_WARNED_PERCENT);
@@ -327,7 +327,7 @@ fn of_avoids(
 }
 
 /// How often it ended for want of memory: one end may kill several of its processes.
-fn deaths(observed: &crate::fsm::model::Observed) -> u32 {
+fn deaths(observed: &crate::fsm::model::AllocationStatus) -> u32 {
     observed.ooms.min(observed.attempt.0).max(1)
 }
 

@@ -1,6 +1,7 @@
 //! Tests of reasons, and that every remedy helps.
 
 use super::*;
+use crate::api::wire::NodeReason;
 use crate::fsm::Command;
 use crate::fsm::command::Report;
 use crate::fsm::model::{Exit, NodeStatus};
@@ -9,7 +10,7 @@ use crate::scheduler::preview::forecast;
 use crate::scheduler::preview::tests::{SHOP, World};
 
 fn web(world: &World) -> WhyView {
-    workload(&world.state, &"web".into(), &views::Observed::default()).unwrap()
+    workload(&world.state, &"web".into(), &views::LiveUsage::default()).unwrap()
 }
 
 fn waiting_web(world: &World) -> Vec<Unplaced> {
@@ -43,12 +44,12 @@ fn a_waiting_replica_has_every_nodes_reason_and_what_helps() {
     assert_eq!((one.name.as_str(), one.need.as_str()), ("web-3", "cpu 1, memory 1.2G"));
     let reasons: Vec<_> = one.nodes.iter().map(|n| format!("{} {}", n.node, n.reason)).collect();
     assert_eq!(reasons, ["n1 memory", "n2 cpu"]);
-    let deployment = why.deployment.as_ref().map(|d| (d.revision, d.status.as_str()));
-    assert_eq!(deployment, Some((1, "running")));
+    let deployment = why.deployment.as_ref().map(|d| (d.revision, d.status.to_string()));
+    assert_eq!(deployment, Some((1, "running".to_owned())));
     assert_eq!(why.replicas.as_ref().map(|r| (r.desired, r.healthy)), Some((4, 3)));
     assert_eq!(one.remedies, texts(&world));
     // It is seen everywhere.
-    let seen = views::Observed { leader: Some(NodeId(1)), ..Default::default() };
+    let seen = views::LiveUsage { leader: Some(NodeId(1)), ..Default::default() };
     let status = views::status(&world.state, &seen);
     let warning = status.warnings.iter().find(|warning| warning.subject == "web").unwrap();
     assert_eq!(warning.message, "3/4: no node fits cpu 1, memory 1.2G");
@@ -187,11 +188,11 @@ fn an_allocation_that_fails_says_why() {
     let why = web(&world);
     assert_eq!((why.waiting.len(), why.allocations.len(), &why.deployment), (0, 2, &None));
     let good = &why.allocations[0];
-    let told: Vec<_> = good.nodes.iter().map(|n| (&*n.node, &*n.reason, &*n.detail)).collect();
+    let told: Vec<_> = good.nodes.iter().map(|n| (&*n.node, &n.reason, &*n.detail)).collect();
     let [chosen, other] = told.as_slice() else { panic!("{told:?}") };
-    assert_eq!((chosen.0, chosen.1), (good.node.as_str(), "chosen"));
+    assert_eq!((chosen.0, chosen.1), (good.node.as_str(), &NodeReason::Chosen));
     assert!(chosen.2.starts_with("no other replica, "), "{chosen:?}");
-    assert!(other.1 == "fits" && other.2.starts_with("1 other replica, "), "{other:?}");
+    assert!(*other.1 == NodeReason::Fits && other.2.starts_with("1 other replica, "), "{other:?}");
     assert!(good.reason.is_none() && good.output.is_empty() && good.remedies.is_empty());
     // It ends for want of memory.
     let id = world.state.allocations_of(&"web".into()).next().unwrap().id.clone();
@@ -207,7 +208,7 @@ fn an_allocation_that_fails_says_why() {
     let (node, boot) = (node.id, node.boot);
     let seq = world.state.reports.get(&node).copied().unwrap_or(0) + 1;
     world.change(Command::Report(Report { node, boot, seq, allocations })).unwrap();
-    let why = one(&world.state, &world.state.allocations[&id], &views::Observed::default());
+    let why = one(&world.state, &world.state.allocations[&id], &views::LiveUsage::default());
     let bad = &why.allocations[0];
     assert_eq!(bad.reason.as_deref(), Some("out of memory 6×"));
     assert_eq!(bad.output, ["allocating", "more"]);
@@ -216,7 +217,7 @@ fn an_allocation_that_fails_says_why() {
     let told = "another firewall drops it".to_owned();
     for (of, is_its) in [(node, true), (NodeId(9), false)] {
         let trouble = [(of, vec![told.clone()])].into();
-        let seen = views::Observed { trouble, ..Default::default() };
+        let seen = views::LiveUsage { trouble, ..Default::default() };
         let why = one(&world.state, &world.state.allocations[&id], &seen);
         assert_eq!(why.allocations[0].remedies.contains(&told), is_its, "{why:?}");
     }

@@ -2,20 +2,44 @@
 //!
 //! Owns their shape. A key is in one of them only: what is imported.
 
+use super::words::words;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use utoipa::ToSchema;
+
+words! {
+    /// How a host stands with its certificate.
+    pub enum CertificateStatus in "kebab-case" {
+        /// It has one.
+        Valid,
+        /// Its certificate has ended.
+        Expired,
+        /// Its certificate is being ordered.
+        Ordering,
+        /// Something keeps it from its certificate.
+        Waiting,
+        /// Nobody orders any.
+        None,
+    }
+
+    /// Where a certificate comes from.
+    pub enum CertificateSource in "kebab-case" {
+        /// It was ordered.
+        Acme,
+        /// A person brought it.
+        Import,
+    }
+}
 
 /// A host and how it stands with its certificate.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct CertificateView {
     /// The host; `*.example.com` for a wildcard.
     pub host: String,
-    /// `valid`, `expired`, `ordering`, `waiting` where something keeps it from its certificate,
-    /// `none` where nobody orders any.
-    pub status: String,
-    /// `acme`, `import`; absent: there is none.
-    pub source: Option<String>,
+    /// How it stands.
+    pub status: CertificateStatus,
+    /// Where it comes from; absent: there is none.
+    pub source: Option<CertificateSource>,
     /// Who issued it.
     pub issuer: Option<String>,
     /// Good from then on.

@@ -2,10 +2,79 @@
 //!
 //! Owns their shapes only.
 
-use super::image::LayerProgress;
+use super::words::words;
+use super::{Change, LayerProgress, WorkloadKind};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use utoipa::ToSchema;
+
+words! {
+    /// What made a revision.
+    pub enum DeploymentKind in "kebab-case" {
+        /// A file was deployed.
+        Up,
+        /// A service or an app was taken down.
+        Down,
+        /// A service got another number of replicas.
+        Scale,
+        /// An earlier revision was wanted again.
+        Rollback,
+    }
+
+    /// What became of a revision.
+    pub enum DeploymentStatus in "kebab-case" {
+        /// It is under way.
+        Running,
+        /// It runs as it should.
+        Succeeded,
+        /// It failed, and what ran before runs again.
+        Failed,
+        /// A rollback ended it.
+        Aborted,
+        /// Another change of the app took its place.
+        Superseded,
+    }
+
+    /// How far a canary is.
+    pub enum CanaryStage in "kebab-case" {
+        /// Its replicas start.
+        Starting,
+        /// Its requests are compared.
+        Watched,
+        /// It is watched for longer: it got too few requests.
+        Extended,
+        /// The rest was replaced.
+        Promoted,
+        /// It was taken back.
+        TakenBack,
+    }
+
+    /// What a step of a deployment is.
+    pub enum DeploymentPhase in "kebab-case" {
+        /// A service's turn began.
+        Started,
+        /// An image is fetched.
+        Pulling,
+        /// A replica was given a node.
+        Scheduled,
+        /// A container starts.
+        Starting,
+        /// A replica is healthy.
+        Healthy,
+        /// A replica's checks fail.
+        Unhealthy,
+        /// A replica gets requests.
+        Routed,
+        /// A replica is tried again, or waits.
+        Retrying,
+        /// A replica was stopped.
+        Stopped,
+        /// A replica failed.
+        Failed,
+        /// A canary is at another stage.
+        Canary,
+    }
+}
 
 /// A revision and what became of it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -14,10 +83,10 @@ pub struct DeploymentView {
     pub revision: u64,
     /// Whose revision.
     pub app: String,
-    /// `up`, `down`, `scale` or `rollback`.
-    pub kind: String,
-    /// `running succeeded failed aborted superseded`.
-    pub status: String,
+    /// What made it.
+    pub kind: DeploymentKind,
+    /// What became of it.
+    pub status: DeploymentStatus,
     /// When it was accepted.
     pub started_at: String,
     /// When it ended.
@@ -39,8 +108,8 @@ pub struct DeploymentView {
 pub struct CanaryView {
     /// The service.
     pub service: String,
-    /// `starting`, `watched`, `extended` (it got too few requests), `promoted` or `taken-back`.
-    pub stage: String,
+    /// How far it is.
+    pub stage: CanaryStage,
     /// How many replicas have the new version, while it is under way.
     pub replicas: Option<u32>,
     /// Since when requests are compared.
@@ -71,10 +140,10 @@ pub struct DiffView {
 pub struct DiffChangeView {
     /// Its name.
     pub name: String,
-    /// `service` or `task`.
-    pub kind: String,
-    /// `add change remove`.
-    pub change: String,
+    /// Which of the two it is.
+    pub kind: WorkloadKind,
+    /// Whether it comes, changes or goes.
+    pub change: Change,
     /// Its image in the second revision, or in the first if it is removed.
     pub image: String,
     /// Every field that differs; empty if it comes or goes.
@@ -104,9 +173,8 @@ pub struct AcceptedEvent {
 /// A step of a deployment.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ProgressEvent {
-    /// `started pulling scheduled starting healthy unhealthy routed retrying stopped failed
-    /// canary`.
-    pub phase: String,
+    /// What it is.
+    pub phase: DeploymentPhase,
     /// Of which service.
     pub service: String,
     /// Of which allocation.
@@ -146,13 +214,17 @@ pub struct FailedEvent {
     pub service: Option<String>,
     /// Why.
     pub reason: String,
-    /// `failed`, `aborted` (by a rollback) or `superseded` (by another change of the app).
-    #[serde(default)]
-    pub status: String,
+    /// What became of it: `failed`, `aborted` or `superseded`.
+    #[serde(default = "failed")]
+    pub status: DeploymentStatus,
     /// The revision that runs again.
     pub restored: Option<u64>,
     /// Seconds it took.
     pub elapsed: f64,
+}
+
+fn failed() -> DeploymentStatus {
+    DeploymentStatus::Failed
 }
 
 /// Answer of a deploy that is not followed, and of other changes that make a revision.

@@ -2,9 +2,88 @@
 //!
 //! Never holds rules, only shapes.
 
+use super::words::words;
+use super::{AllocationHealth, AllocationStatus, WorkloadKind};
 use super::{CertificateView, DeploymentView, ReplicasView, TrafficView};
+use crate::fsm::events::EventKind;
+use serde::de::IntoDeserializer as _;
+use serde::de::value::Error as ValueError;
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use std::fmt;
+use utoipa::openapi::{RefOr, Schema};
+use utoipa::{PartialSchema, ToSchema};
+
+words! {
+    /// Whether something comes, changes or goes.
+    pub enum Change in "kebab-case" {
+        /// It comes.
+        Add,
+        /// It changes.
+        Change,
+        /// It goes.
+        Remove,
+    }
+
+    /// What becomes of what runs.
+    pub enum Effect in "kebab-case" {
+        /// It is started.
+        Start,
+        /// Its replicas are replaced.
+        Replace,
+        /// Replicas come or go.
+        Scale,
+        /// Nothing that runs changes.
+        None,
+        /// It is stopped.
+        Stop,
+    }
+
+    /// In which order a replica is replaced.
+    pub enum UpdateOrder in "kebab-case" {
+        /// The new one starts before the old one stops.
+        StartFirst,
+        /// The old one stops before the new one starts.
+        StopFirst,
+    }
+
+    /// What a node has to do with a replica.
+    pub enum NodeReason in "kebab-case" {
+        /// It is there, or would go there.
+        Chosen,
+        /// The node would take it.
+        Fits,
+        /// It did not work there lately.
+        Avoided,
+        /// Too little memory is free.
+        Memory,
+        /// Too few cores are free.
+        Cpu,
+        /// A label is missing or another.
+        Constraint,
+        /// Its data is on another node.
+        Volume,
+        /// The node gives its allocations away.
+        Draining,
+        /// Nothing was heard of the node for too long.
+        Down,
+        /// Nothing is heard of the node.
+        Silent,
+        /// The node's containerd doesn't answer.
+        Degraded,
+    }
+
+    /// What a reason was asked of.
+    pub enum WhyKind in "kebab-case" {
+        /// A service.
+        Service,
+        /// A task.
+        Task,
+        /// An allocation.
+        Allocation,
+        /// A host of routes.
+        Host,
+    }
+}
 
 /// What a file would do to its app.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -28,16 +107,16 @@ pub struct PlanView {
 pub struct PlanChangeView {
     /// Its name.
     pub name: String,
-    /// `service` or `task`.
-    pub kind: String,
-    /// `add`, `change` or `remove`.
-    pub change: String,
-    /// What becomes of what runs: `start`, `replace`, `scale`, `none` or `stop`.
-    pub effect: String,
+    /// Which of the two it is.
+    pub kind: WorkloadKind,
+    /// Whether it comes, changes or goes.
+    pub change: Change,
+    /// What becomes of what runs.
+    pub effect: Effect,
     /// Replicas.
     pub replicas: ReplicaChange,
-    /// `start-first` or `stop-first`.
-    pub order: Option<String>,
+    /// In which order its replicas are replaced, if they are.
+    pub order: Option<UpdateOrder>,
     /// The fields that differ, in the order of the file's.
     pub fields: Vec<PlanFieldView>,
     /// Where new replicas would go.
@@ -60,8 +139,8 @@ pub struct ReplicaChange {
 pub struct PlanFieldView {
     /// Its name in the file.
     pub field: String,
-    /// `add`, `change` or `remove`.
-    pub change: String,
+    /// Whether it comes, changes or goes.
+    pub change: Change,
     /// Of a field with several: which, for example the variable's name.
     pub key: Option<String>,
     /// Before; never the value of a variable.
@@ -91,9 +170,8 @@ pub struct PlanPlacementView {
 pub struct NodeReasonView {
     /// The node's name.
     pub node: String,
-    /// `chosen`, `fits`, `avoided` where it did not work lately, or why it doesn't take it: `memory
-    /// cpu constraint draining down silent degraded`.
-    pub reason: String,
+    /// Whether it takes it, or why not.
+    pub reason: NodeReason,
     /// With figures.
     pub detail: String,
 }
@@ -120,8 +198,8 @@ pub struct WaitingView {
 pub struct WhyView {
     /// What was asked for.
     pub name: String,
-    /// `service`, `task`, `allocation` or `host`.
-    pub kind: String,
+    /// Which of them it is.
+    pub kind: WhyKind,
     /// Who owns it.
     pub app: String,
     /// Of a service.
@@ -144,10 +222,10 @@ pub struct AllocationWhyView {
     pub id: String,
     /// Name of the node.
     pub node: String,
-    /// As in an allocation.
-    pub status: String,
-    /// As in an allocation.
-    pub health: String,
+    /// Where it is on its way.
+    pub status: AllocationStatus,
+    /// What its checks say.
+    pub health: AllocationHealth,
     /// Since when it is in that status.
     pub since: String,
     /// Why it isn't simply healthy.
@@ -163,6 +241,47 @@ pub struct AllocationWhyView {
     pub traffic: Option<TrafficView>,
 }
 
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum EventName {
+    /// One that the cluster keeps.
+    Kept(EventKind),
+    /// One that is told by the node, [`EVENTS_MISSED`], or one of a later version.
+    Told(String),
+}
+
+/// Told in the place of events that are not kept any more.
+pub const EVENTS_MISSED: &str = "events-missed";
+
+impl From<&str> for EventName {
+    fn from(name: &str) -> Self {
+        let kind = EventKind::deserialize(name.into_deserializer());
+        kind.map_or_else(|_: ValueError| Self::Told(name.to_owned()), Self::Kept)
+    }
+}
+
+impl fmt::Display for EventName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Kept(kind) => kind.fmt(f),
+            Self::Told(name) => f.pad(name),
+        }
+    }
+}
+
+impl PartialSchema for EventName {
+    fn schema() -> RefOr<Schema> {
+        let mut kept = EventKind::schema();
+        if let RefOr::T(Schema::Object(kept)) = &mut kept {
+            kept.enum_values.get_or_insert_default().push(EVENTS_MISSED.into());
+        }
+        kept
+    }
+}
+
+impl ToSchema for EventName {}
+
 /// Something that happened in the cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct EventView {
@@ -170,8 +289,8 @@ pub struct EventView {
     pub id: u64,
     /// When.
     pub ts: String,
-    /// What, such as `deployment-accepted` or `allocation-exited`.
-    pub kind: String,
+    /// What.
+    pub kind: EventName,
     /// Of which app.
     pub app: Option<String>,
     /// Of which revision.

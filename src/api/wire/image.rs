@@ -42,3 +42,21 @@ impl std::fmt::Debug for LoginRequest {
         write!(f, "LoginRequest({}, …)", self.user)
     }
 }
+
+/// An image that nodes of the cluster have.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ImageView {
+    /// The whole reference.
+    pub reference: String,
+    /// Its manifest's digest.
+    pub digest: String,
+    /// Bytes of its blobs.
+    pub size: u64,
+    /// It was given by `mill image load`.
+    pub loaded: bool,
+    /// A running service or a kept revision needs it.
+    pub used: bool,
+    /// The names of the nodes that have it, of those that could be asked.
+    #[serde(default)]
+    pub nodes: Vec<String>,
+}

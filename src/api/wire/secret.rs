@@ -2,10 +2,19 @@
 //!
 //! Owns their shape. A value is in two of them only: what is set, and what an admin asks for.
 
+use super::words::words;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
 use utoipa::ToSchema;
+
+words! {
+    /// How a value is written.
+    pub enum Encoding in "kebab-case" {
+        /// Bytes in base64.
+        Base64,
+    }
+}
 
 /// A secret without its value.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -35,9 +44,9 @@ pub struct SecretRequest {
     /// The value: 1 byte to 64 KiB.
     #[schema(min_length = 1)]
     pub value: String,
-    /// `base64` if the value is written so; absent: it is the text itself.
+    /// How the value is written; absent: it is the text itself.
     #[serde(default)]
-    pub encoding: Option<String>,
+    pub encoding: Option<Encoding>,
 }
 
 /// Several values to be: all or none.
@@ -57,8 +66,8 @@ pub struct SecretValueView {
     pub version: u64,
     /// The value.
     pub value: String,
-    /// `base64` if the value is binary and written so.
-    pub encoding: Option<String>,
+    /// How the value is written if it is binary; absent: it is the text itself.
+    pub encoding: Option<Encoding>,
 }
 
 /// What another keyring sealed anew.

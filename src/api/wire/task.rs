@@ -2,10 +2,25 @@
 //!
 //! Never holds rules, only shapes.
 
-use super::ExitView;
+use super::words::words;
+use super::{AllocationStatus, ExitView};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use utoipa::ToSchema;
+
+words! {
+    /// Why a task's run was made.
+    pub enum RunCause in "kebab-case" {
+        /// A person asked for it.
+        Spawned,
+        /// Its schedule came true.
+        Scheduled,
+        /// A deployment needs it before its rollout.
+        BeforeDeploy,
+        /// A deployment needs it after its rollout.
+        AfterDeploy,
+    }
+}
 
 /// A task of a file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -39,16 +54,16 @@ pub struct RunView {
     pub app: Option<String>,
     /// The image as written.
     pub image: String,
-    /// Why it runs: `spawned`, `scheduled`, `before-deploy`, `after-deploy`.
-    pub cause: String,
+    /// Why it was made.
+    pub cause: RunCause,
     /// When it was due by its schedule.
     pub due: Option<String>,
     /// The deployment that needs it.
     pub revision: Option<u64>,
     /// Name of its node; absent while it waits for one.
     pub node: Option<String>,
-    /// `pending pulling starting running stopping stopped failed lost`.
-    pub status: String,
+    /// Where it is on its way; never `backoff`.
+    pub status: AllocationStatus,
     /// When it was asked for.
     pub created_at: String,
     /// When its program started.

@@ -2,16 +2,31 @@
 //!
 //! Owns their shape. Never computes anything.
 
+use super::words::words;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
+
+words! {
+    /// What a token is good for.
+    pub enum Role in "kebab-case" {
+        /// Everything.
+        Admin,
+        /// To change what runs.
+        Deploy,
+        /// To look.
+        Read,
+        /// To let a node in.
+        Join,
+    }
+}
 
 /// An API token, without its secret part.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct TokenView {
     /// Its public part.
     pub id: String,
-    /// `admin`, `deploy`, `read` or `join`.
-    pub role: String,
+    /// What it may do.
+    pub role: Role,
     /// When it was made.
     pub created_at: String,
     /// When it ends.
@@ -25,9 +40,8 @@ pub struct TokenView {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TokenRequest {
-    /// `admin`, `deploy`, `read` or `join`.
-    #[schema(pattern = "^(admin|deploy|read|join)$")]
-    pub role: String,
+    /// What it may do.
+    pub role: Role,
     /// Seconds until it ends; absent: a day for role `join`, else never.
     #[schema(minimum = 1)]
     #[serde(default, deserialize_with = "super::whole::option")]
@@ -48,7 +62,7 @@ pub struct NewTokenView {
     /// Its public part.
     pub id: String,
     /// What it may do.
-    pub role: String,
+    pub role: Role,
     /// The whole of it.
     pub token: String,
 }

@@ -2,18 +2,41 @@
 //!
 //! Owns their shape. Never computes anything.
 
+use super::words::words;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
+
+words! {
+    /// Where a volume's data is.
+    pub enum VolumeProvider in "kebab-case" {
+        /// In a folder of its node.
+        Local,
+    }
+
+    /// How a volume is.
+    pub enum VolumeStatus in "kebab-case" {
+        /// An allocation may write it.
+        InUse,
+        /// It waits for its service to run.
+        Waiting,
+        /// No service wants it.
+        Unused,
+        /// Its data is being copied to another node.
+        Moving,
+        /// Its data is being removed.
+        Deleting,
+    }
+}
 
 /// A persistent volume.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct VolumeView {
     /// Its name.
     pub name: String,
-    /// `local`: a folder of its node.
-    pub provider: String,
-    /// `in-use`, `waiting` for its service to run, `unused`, `moving` or `deleting`.
-    pub status: String,
+    /// Where its data is.
+    pub provider: VolumeProvider,
+    /// How it is.
+    pub status: VolumeStatus,
     /// Bytes that were asked for.
     pub size: u64,
     /// Bytes on the disk, if its node answered.

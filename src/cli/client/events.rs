@@ -4,6 +4,7 @@
 
 use super::sse::{Event, Parser};
 use super::{Call, Client, ClientError};
+use crate::api::wire::LogStream;
 use crate::cli::shown;
 use crate::limits;
 use http_body_util::BodyExt;
@@ -110,7 +111,7 @@ struct Seen {
 /// What tells a line from others.
 #[derive(Deserialize)]
 struct Whose {
-    stream: String,
+    stream: LogStream,
     allocation: String,
 }
 
@@ -120,7 +121,8 @@ impl Seen {
         let time = event.id.as_deref().and_then(|id| id.parse::<u64>().ok());
         let whose: Option<Whose> = serde_json::from_str(&event.data).ok();
         // What mill itself says between the lines has no time of its own.
-        let (Some(time), Some(whose)) = (time, whose.filter(|whose| whose.stream != "event"))
+        let (Some(time), Some(whose)) =
+            (time, whose.filter(|whose| whose.stream != LogStream::Event))
         else {
             return true;
         };
@@ -181,7 +183,7 @@ impl<'a> Resuming<'a> {
 
     /// The daemon is known to answer: also the first time it is waited for.
     #[must_use]
-    pub fn patient(self) -> Self {
+    pub fn without_timeout(self) -> Self {
         Self { begun: true, ..self }
     }
 

@@ -19,7 +19,7 @@ pub use socket::Socket;
 
 use super::globals::Target;
 use super::shown;
-use crate::api::wire::ErrorDocument;
+use crate::api::wire::{ErrorCode, ErrorDocument};
 use crate::limits;
 use bytes::Bytes;
 pub use connect::Untrusted;
@@ -103,7 +103,7 @@ impl Call {
 
     /// The answer may take as long as it likes.
     #[must_use]
-    pub fn patient(mut self) -> Self {
+    pub fn without_timeout(mut self) -> Self {
         self.patient = true;
         self
     }
@@ -252,7 +252,7 @@ impl Client {
 
     /// Who sent no token learns which flag sends one.
     fn hinted(&self, mut document: ErrorDocument) -> ErrorDocument {
-        if document.error.code == "unauthorized" && self.token.is_none() {
+        if document.error.code == ErrorCode::Unauthorized && self.token.is_none() {
             document.error.hint = Some("Pass --token T or set MILL_TOKEN".to_owned());
         }
         document

@@ -87,7 +87,7 @@ impl Client {
     /// # Errors
     /// As [`Client::call`].
     pub async fn join(&self, request: &JoinRequest) -> Answer<JoinView> {
-        self.call(Call::new(Method::POST, "/v1/join").json(request).patient()).await
+        self.call(Call::new(Method::POST, "/v1/join").json(request).without_timeout()).await
     }
 
     /// `POST /v1/leave`, on the UNIX socket. The daemon is unclaimed soon after.
@@ -95,7 +95,7 @@ impl Client {
     /// # Errors
     /// As [`Client::call`].
     pub async fn leave(&self, request: &LeaveRequest) -> Answer<LeaveView> {
-        self.call(Call::new(Method::POST, "/v1/leave").json(request).patient()).await
+        self.call(Call::new(Method::POST, "/v1/leave").json(request).without_timeout()).await
     }
 
     /// `POST /v1/deploy`, followed.
@@ -110,13 +110,13 @@ impl Client {
         options: &DeployOptions,
     ) -> Answer<RevisionView> {
         // Tags are resolved before the answer, which takes as long as the registry does.
-        self.call(options.call("/v1/deploy", file).patient()).await
+        self.call(options.call("/v1/deploy", file).without_timeout()).await
     }
 
     /// `POST /v1/plan`.
     pub async fn plan(&self, file: String, options: &DeployOptions) -> Answer<PlanView> {
         // As patient as a deploy: tags are resolved.
-        self.call(options.call("/v1/plan", file).patient()).await
+        self.call(options.call("/v1/plan", file).without_timeout()).await
     }
 
     /// `GET /v1/why/{name}`.
@@ -252,7 +252,7 @@ impl Client {
     /// `POST /v1/tasks`.
     pub async fn spawn_task(&self, request: &SpawnRequest, key: &str) -> Answer<RunView> {
         // A tag is resolved before the answer, which takes as long as the registry does.
-        let call = Call::new(Method::POST, "/v1/tasks").json(request).patient();
+        let call = Call::new(Method::POST, "/v1/tasks").json(request).without_timeout();
         self.call(call.header("idempotency-key", key)).await
     }
 
@@ -266,7 +266,7 @@ impl Client {
     /// # Errors
     /// As [`Client::call`].
     pub async fn mesh_peers(&self) -> Answer<Vec<PeerCheckView>> {
-        self.call(Call::new(Method::GET, "/v1/mesh/peers").patient()).await
+        self.call(Call::new(Method::GET, "/v1/mesh/peers").without_timeout()).await
     }
 
     /// `POST /v1/mesh/rotate`. Done when the nodes that are there have new keys.
@@ -274,7 +274,7 @@ impl Client {
     /// # Errors
     /// As [`Client::call`].
     pub async fn rotate_mesh(&self) -> Answer<MeshKeysView> {
-        self.call(Call::new(Method::POST, "/v1/mesh/rotate").patient()).await
+        self.call(Call::new(Method::POST, "/v1/mesh/rotate").without_timeout()).await
     }
 
     /// `GET /v1/nodes`.

@@ -1,6 +1,7 @@
 //! Tests of the client against a server that says what it is told to.
 
 use super::*;
+use crate::api::wire::ErrorCode;
 use std::io;
 use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -109,7 +110,7 @@ async fn a_refusal_is_the_apis_error() {
     let server = Script::start(&[answer("404 Not Found", body)]).await;
     let error = server.client().service("web").await.unwrap_err();
     let ClientError::Api { status: 404, document } = &error else { panic!("{error}") };
-    assert_eq!(document.error.code, "not_found");
+    assert_eq!(document.error.code, ErrorCode::NotFound);
     assert_eq!((error.code(), error.text().as_str()), (1, "no service web"));
 }
 

@@ -70,7 +70,7 @@ mod tests {
     #[test]
     fn layers_under_way_have_lines() {
         let event = ProgressEvent {
-            phase: "pulling".to_owned(),
+            phase: "pulling".into(),
             service: "web".to_owned(),
             allocation: None,
             node: None,

@@ -3,7 +3,10 @@
 //! Owns the looks of a deployment's progress. Never prints and never asks the daemon.
 
 use super::pull;
-use crate::api::wire::{DeploymentView, DoneEvent, FailedEvent, ProgressEvent, ServiceView};
+use crate::api::wire::DeploymentPhase as Phase;
+use crate::api::wire::{
+    DeploymentStatus, DeploymentView, DoneEvent, FailedEvent, ProgressEvent, ServiceView,
+};
 use crate::cli::table;
 use crate::cli::ui::{BAD, CHANGE, FAINT, GOOD, STRONG, Ui};
 use crate::spec::Spec;
@@ -225,7 +228,7 @@ impl Story {
     ) -> Self {
         let allocations = running.iter().flat_map(|service| &service.allocations);
         let old: BTreeMap<String, String> = allocations
-            .filter(|one| !crate::cli::ps::is_ended(&one.status))
+            .filter(|one| !one.status.is_ended())
             .map(|one| (slot(&one.id).to_owned(), one.id.clone()))
             .collect();
         let width = old.values().map(String::len).max().unwrap_or_default();
@@ -271,10 +274,10 @@ impl Story {
     pub fn progress(&mut self, event: &ProgressEvent) -> Said {
         let mut lines: Vec<String> = self.change(&event.service).into_iter().collect();
         let Some(id) = event.allocation.clone() else {
-            match event.phase.as_str() {
-                "failed" => lines.extend(self.failure(&event.service, event)),
-                "retrying" => lines.extend(self.waiting(event)),
-                "canary" => {
+            match event.phase {
+                Phase::Failed => lines.extend(self.failure(&event.service, event)),
+                Phase::Retrying => lines.extend(self.waiting(event)),
+                Phase::Canary => {
                     let said = event.message.as_deref().map(first_line).unwrap_or_default();
                     lines.push(format!("{}  {}", event.service, self.ui.paint(CHANGE, said)));
                 }
@@ -286,21 +289,21 @@ impl Story {
         if let Some(node) = &event.node {
             self.nodes.insert(id.clone(), node.clone());
         }
-        let doing = match event.phase.as_str() {
-            "healthy" => {
+        let doing = match event.phase {
+            Phase::Healthy => {
                 lines.push(self.healthy(&id, event));
                 None
             }
-            "failed" => {
+            Phase::Failed => {
                 lines.extend(self.failure(&id, event));
                 None
             }
-            "stopped" => {
+            Phase::Stopped => {
                 lines.extend(self.stopped(&id, event));
                 self.told.insert(format!("{id} stopped"));
                 None
             }
-            "retrying" => {
+            Phase::Retrying => {
                 let message = event.message.as_deref().unwrap_or_default();
                 lines.push(self.line(&id, "retrying", CHANGE, first_line(message)));
                 Some(self.doing(&id, event))
@@ -310,7 +313,7 @@ impl Story {
                 Some(self.doing(&id, event))
             }
         };
-        let ending = if event.phase == "healthy" { self.ending(&id) } else { None };
+        let ending = if event.phase == Phase::Healthy { self.ending(&id) } else { None };
         Said { lines, allocation: Some(id), doing, parts: pull::layers(event), ending }
     }
 
@@ -330,7 +333,7 @@ impl Story {
             return None;
         }
         let text = format!("{}/{}", Bytes(bytes), Bytes(total));
-        Some(self.line(id, &event.phase, CHANGE, &text))
+        Some(self.line(id, &event.phase.to_string(), CHANGE, &text))
     }
 
     fn healthy(&self, id: &str, event: &ProgressEvent) -> String {
@@ -373,7 +376,7 @@ impl Story {
     fn doing(&self, id: &str, event: &ProgressEvent) -> String {
         let message = event.message.as_deref().map(first_line).unwrap_or_default();
         let what = pull::whole(event).unwrap_or_else(|| message.to_owned());
-        self.line(id, &event.phase, CHANGE, &what)
+        self.line(id, &event.phase.to_string(), CHANGE, &what)
     }
 
     fn line(&self, id: &str, phase: &str, style: anstyle::Style, rest: &str) -> String {
@@ -416,7 +419,7 @@ impl Story {
     /// The last lines of one that failed.
     #[must_use]
     pub fn failed(&self, event: &FailedEvent, (healthy, desired): (u32, u32)) -> Vec<String> {
-        if matches!(event.status.as_str(), "superseded" | "aborted") {
+        if matches!(event.status, DeploymentStatus::Superseded | DeploymentStatus::Aborted) {
             return self.replaced(event);
         }
         let mut lines = Vec::new();

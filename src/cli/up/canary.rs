@@ -3,6 +3,7 @@
 //! Never judges one.
 
 use super::{UpArgs, follow, fresh_key};
+use crate::api::wire::{CanaryStage, DeploymentStatus};
 use crate::cli::client::Client;
 use crate::cli::file::{MillFile, either};
 use crate::cli::{Context, error::CliError};
@@ -34,7 +35,7 @@ pub(super) async fn end(args: &UpArgs, context: &Context) -> Result<(), CliError
     match ended {
         Err(CliError::Said { .. } | CliError::Failed { .. }) if args.abort => {
             let status = client.deployment(revision).await?.status;
-            if status == "aborted" { Ok(()) } else { ended }
+            if status == DeploymentStatus::Aborted { Ok(()) } else { ended }
         }
         ended => ended,
     }
@@ -49,10 +50,11 @@ async fn app(args: &UpArgs, context: &Context, client: &Client) -> Result<String
         return Ok(MillFile::open(context, Some(given))?.parse()?.app.to_string());
     }
     let apps = client.status().await?.apps;
-    let is_under_way = |stage: &str| !matches!(stage, "promoted" | "taken-back");
+    let is_over =
+        |stage: &CanaryStage| matches!(stage, CanaryStage::Promoted | CanaryStage::TakenBack);
     let waiting = apps.iter().filter(|app| {
-        let newest = app.deployment.as_ref().filter(|newest| newest.status == "running");
-        newest.is_some_and(|newest| newest.canaries.iter().any(|one| is_under_way(&one.stage)))
+        let newest = app.deployment.as_ref().filter(|one| one.status == DeploymentStatus::Running);
+        newest.is_some_and(|newest| newest.canaries.iter().any(|one| !is_over(&one.stage)))
     });
     let names: Vec<&str> = waiting.map(|app| app.name.as_str()).collect();
     match names.as_slice() {

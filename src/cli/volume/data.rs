@@ -98,7 +98,7 @@ pub(super) async fn restore(args: RestoreArgs, context: &Context) -> Result<(), 
     let question = format!("All that volume {} holds{at} is replaced by {}", args.name, args.file);
     context.ui.confirm(args.yes, &question)?;
     let stream = ReaderStream::with_capacity(file, limits::COPY_PIECE).map_ok(Frame::data);
-    let call = Call::new(Method::POST, path(&args.name)).patient();
+    let call = Call::new(Method::POST, path(&args.name)).without_timeout();
     client.bytes(call.stream("application/x-tar", StreamBody::new(stream).boxed())).await?;
     if context.ui.json {
         let document = serde_json::json!({ "name": args.name, "restored": true });

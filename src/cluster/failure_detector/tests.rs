@@ -42,7 +42,7 @@ fn watch(state: State, silences: &[(u64, u64, u64)], seconds: u64) -> Vec<String
             let is_cut = |(node, from, to): &(u64, u64, u64)| {
                 *node == id.0 && (*from..*to).contains(&second)
             };
-            let is_down = !state.nodes[&id].is_there();
+            let is_down = !state.nodes[&id].is_up();
             if !silences.iter().any(is_cut) && !is_down {
                 silence.heard(id, now);
             }

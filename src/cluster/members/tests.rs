@@ -3,7 +3,7 @@
 use super::{Next, plan, voters_among};
 use crate::consensus::raft::node::{Conf, Member};
 use crate::fsm::command::{Init, Members};
-use crate::fsm::model::{Drain, Node, NodeStatus, Part};
+use crate::fsm::model::{Drain, Node, NodeStatus, RaftRole};
 use crate::fsm::{Command, State, apply_next, fixture};
 use crate::id::{BootId, NodeId};
 use crate::units::Timestamp;
@@ -33,7 +33,7 @@ fn table(text: &str) -> (State, BTreeSet<NodeId>) {
         let digits = word.find(|c: char| !c.is_ascii_digit()).unwrap_or(word.len());
         let (id, mark) = word.split_at(digits);
         let id = NodeId(id.parse().unwrap());
-        let mut node = Node { id, boot: BootId(id.0), part: Part::Out, ..(*model).clone() };
+        let mut node = Node { id, boot: BootId(id.0), part: RaftRole::Out, ..(*model).clone() };
         let ago = || at(NOW - mark[1..].parse::<u64>().unwrap());
         match mark.chars().next() {
             None => {}
@@ -213,8 +213,8 @@ impl World {
         self.state.nodes.insert(id, Arc::new(node));
     }
 
-    fn is_there(&self, id: NodeId) -> bool {
-        id == self.leader || self.state.nodes.get(&id).is_some_and(|node| node.is_there())
+    fn is_up(&self, id: NodeId) -> bool {
+        id == self.leader || self.state.nodes.get(&id).is_some_and(|node| node.is_up())
     }
 
     fn some_node(&mut self) -> NodeId {
@@ -231,14 +231,14 @@ impl World {
                 let id = NodeId(self.state.last_node.0.max(1) + 1);
                 self.state.last_node = id;
                 let model = self.state.nodes.values().next().unwrap().clone();
-                let (part, drain) = (Part::Out, None);
+                let (part, drain) = (RaftRole::Out, None);
                 let node = Node { id, part, drain, status: NodeStatus::Ready, ..(*model).clone() };
                 self.state.nodes.insert(id, Arc::new(node));
                 self.conf.caught_up.insert(id);
             }
             1 if id != self.leader => {
                 let voters = &self.conf.voters;
-                let there = voters.iter().filter(|v| **v != id && self.is_there(**v)).count();
+                let there = voters.iter().filter(|v| **v != id && self.is_up(**v)).count();
                 if there > voters.len() / 2 {
                     self.change(id, |node| {
                         (node.status, node.down_since) = (NodeStatus::Down, Some(now));
@@ -249,14 +249,14 @@ impl World {
                 (node.status, node.down_since) = (NodeStatus::Ready, None);
                 node.drain = None;
             }),
-            3 if self.is_there(id) => self.change(id, |node| {
+            3 if self.is_up(id) => self.change(id, |node| {
                 node.status = NodeStatus::Draining;
                 node.drain = Some(Drain { since: now, deadline: None });
             }),
             4 => {
-                let others = self.state.nodes.values().filter(|n| n.id != id && n.is_there());
+                let others = self.state.nodes.values().filter(|n| n.id != id && n.is_up());
                 let counts = self.conf.voters.contains(&id);
-                let there = self.conf.voters.iter().filter(|v| **v != id && self.is_there(**v));
+                let there = self.conf.voters.iter().filter(|v| **v != id && self.is_up(**v));
                 let goes_on = !counts || there.count() > self.conf.voters.len() / 2;
                 // As the state allows it: `Command::Remove`.
                 let is_ready = self.state.nodes[&id].is_ready();
@@ -288,7 +288,7 @@ impl World {
                     let _ = apply_next(&mut self.state, at(1), command).outcome.unwrap();
                 }
                 Next::TransferLeader(id) => {
-                    assert!(self.conf.voters.contains(&id) && self.is_there(id));
+                    assert!(self.conf.voters.contains(&id) && self.is_up(id));
                     self.leader = id;
                 }
                 Next::Nothing => return n,

@@ -102,6 +102,8 @@ pub struct Node {
     durable_term: u64,
     /// Ticks without a sign of life after which an election starts, at the least.
     patience: usize,
+    /// How many voters ask for votes before this one, since the leader's connection has ended.
+    turn: Option<usize>,
     next_number: u64,
 }
 
@@ -144,6 +146,7 @@ impl Node {
             written_commit: found.hard.commit,
             durable_term: found.hard.term,
             patience: limits::ELECTION_TICKS,
+            turn: None,
             next_number: 1,
         };
         new.set_patience();

@@ -7,9 +7,9 @@ use super::super::{Identity, Shared};
 use super::{advertised, checked_name, conflict, host_name, open_doors, settle};
 use crate::actors::api::ApiError;
 use crate::actors::peer::ca::{self, NodeKey, certificate_to_pem};
-use crate::actors::peer::door::{answer_back, proof};
+use crate::actors::peer::join_client::{JoinClient, JoinError};
+use crate::actors::peer::join_service::{answer_back, proof};
 use crate::actors::peer::keys::NodeKeys;
-use crate::actors::peer::knock::{Knock, KnockError};
 use crate::actors::peer::wire;
 use crate::actors::root::RootRef;
 use crate::api::wire::{JoinRequest, JoinView};
@@ -53,8 +53,9 @@ pub(super) async fn join(
         let message = "this node has no peer port".to_owned();
         return Err(ApiError::Conflict { message, hint: Some("run mill daemon".to_owned()) });
     };
-    let knock = Knock::new(&host, port, fingerprint).await.map_err(|error| refusal(&error))?;
-    let seen = knock.own_address().unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
+    let client =
+        JoinClient::new(&host, port, fingerprint).await.map_err(|error| refusal(&error))?;
+    let seen = client.own_address().unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
     let given = (request.advertise.as_deref(), request.nat);
     let (address, nat) = advertised(shared, given, || seen.to_canonical())?;
     let key = NodeKey::new().map_err(|error| conflict(&error))?;
@@ -65,7 +66,7 @@ pub(super) async fn join(
     if let Some(peer) = peer.clone() {
         answering.spawn(answer_back(peer, proof(&asked.csr)));
     }
-    let joined = knock.join(asked).await.map_err(|error| refusal(&error))?;
+    let joined = client.join(asked).await.map_err(|error| refusal(&error))?;
     answering.shutdown().await;
     let (who, keys) = accepted(me, &joined)?;
     let id = who.node.0;
@@ -130,10 +131,10 @@ fn accepted(me: Applicant, joined: &wire::Joined) -> Result<(Identity, NodeKeys)
     Ok((who, keys))
 }
 
-fn refusal(error: &KnockError) -> ApiError {
+fn refusal(error: &JoinError) -> ApiError {
     let (message, hint) = (error.to_string(), error.hint());
     match error {
-        KnockError::Refused { denied: true, .. } => ApiError::Denied { message, hint },
+        JoinError::Refused { denied: true, .. } => ApiError::Denied { message, hint },
         _ => ApiError::Conflict { message, hint },
     }
 }

@@ -142,7 +142,7 @@ fn a_crash_leaves_the_old_life_or_the_new_one() {
     }
 }
 
-fn judged(voters: &[u64], me: u64, answers: &[(u64, Standing)]) -> Result<(), String> {
+fn judged(voters: &[u64], me: u64, answers: &[(u64, ExpulsionCheck)]) -> Result<(), String> {
     let ids = |list: &[u64]| list.iter().copied().map(NodeId).collect();
     let state = State::default();
     let outgoing = BTreeSet::new();
@@ -154,7 +154,7 @@ fn judged(voters: &[u64], me: u64, answers: &[(u64, Standing)]) -> Result<(), St
 #[test]
 fn only_a_survivor_without_a_quorum_goes_on_alone() {
     use crate::api::views::Expelled;
-    let here = Standing::Member;
+    let here = ExpulsionCheck::Member;
     assert_eq!(judged(&[1, 2, 3], 1, &[]), Ok(()));
     assert_eq!(judged(&[1, 2, 3, 4, 5], 1, &[(2, here)]), Ok(()), "two of five");
     assert_eq!(judged(&[1], 2, &[]), Ok(()), "a learner whose one voter is gone");
@@ -163,7 +163,7 @@ fn only_a_survivor_without_a_quorum_goes_on_alone() {
     let two = judged(&[1, 2, 3], 1, &[(2, here)]).unwrap_err();
     assert!(two.starts_with("2 answers; with this node that is 2 of 3 voters"), "{two}");
     assert!(judged(&[1, 2, 3], 4, &[(2, here), (3, here)]).unwrap_err().contains("2, 3 answer;"));
-    let gone = Standing::Expelled(Expelled::Recovered);
+    let gone = ExpulsionCheck::Expelled(Expelled::Recovered);
     let other = judged(&[1, 2, 3], 2, &[(1, gone)]).unwrap_err();
     assert!(other.starts_with("1 answers that the cluster goes on without this node"), "{other}");
 }
@@ -174,7 +174,7 @@ fn a_configuration_in_the_middle_of_a_change_needs_both_majorities_to_go_on() {
     let (voters, outgoing) = (ids(&[1, 2, 3]), ids(&[1, 4, 5]));
     let past = Past { state: State::default(), voters, outgoing, term: 1, last: 1 };
     let judge = |answers: &[u64]| {
-        let answers = answers.iter().map(|id| (NodeId(*id), Standing::Member)).collect();
+        let answers = answers.iter().map(|id| (NodeId(*id), ExpulsionCheck::Member)).collect();
         super::judge(&past, NodeId(1), &answers).is_ok()
     };
     assert!(judge(&[2, 3]) && judge(&[4]));
@@ -190,7 +190,7 @@ fn what_would_be_done_names_who_is_given_up() {
     for part in ["n2 (192.0.2.9), n3 (192.0.2.9)", "mill clean", "no way back"] {
         assert!(text.contains(part), "{part}: {text}");
     }
-    let text = plan(&state, NodeId(1), &[(NodeId(3), Standing::Member)].into());
+    let text = plan(&state, NodeId(1), &[(NodeId(3), ExpulsionCheck::Member)].into());
     assert!(text.contains("n3 answers; stop it first"), "{text}");
     assert_eq!(state.cluster.unwrap().subnet, Ipv4Addr::new(10, 99, 0, 0));
 }

@@ -2,7 +2,7 @@
 //!
 //! Owns their shapes. Never carries out any.
 
-use crate::fsm::model::Part;
+use crate::fsm::model::RaftRole;
 use crate::id::{BootId, Incarnation, NodeId, TokenId};
 use crate::secret::Sealed;
 use crate::units::{Bytes, MilliCpu, Millis};
@@ -121,13 +121,13 @@ pub struct Members {
 impl Members {
     /// The part that a node takes.
     #[must_use]
-    pub fn part_of(&self, id: NodeId) -> Part {
+    pub fn part_of(&self, id: NodeId) -> RaftRole {
         if self.voters.contains(&id) {
-            Part::Voter
+            RaftRole::Voter
         } else if self.learners.contains(&id) {
-            Part::Learner
+            RaftRole::Learner
         } else {
-            Part::Out
+            RaftRole::Out
         }
     }
 }

@@ -1,7 +1,9 @@
 //! Tests of revisions that meet one that is on its way.
 
 use crate::fsm::command::{Action, Deploy, Place, Report, Steps};
-use crate::fsm::model::{App, DeployKind, DeployStatus, Health, Observed, Phase, WorkloadSpec};
+use crate::fsm::model::{
+    AllocationStatus, App, DeployKind, DeployStatus, Health, Phase, WorkloadSpec,
+};
 use crate::fsm::{Command, Outcome, Rejection, State, apply_next, fixture};
 use crate::id::{AllocId, AppName, Attempt, BootId, NodeId, Revision, WorkloadName};
 use crate::spec;
@@ -197,7 +199,7 @@ fn what_still_runs_when_its_time_is_over_keeps_its_owner() {
     step(&mut state, Action::Finish { revision, status, degraded: vec!["new".into()] });
     assert!(state.owner(&"new".into()).is_some());
     step(&mut state, Action::Stop { allocation: id.clone() });
-    let seen = Observed {
+    let seen = AllocationStatus {
         attempt: Attempt(1),
         phase: Phase::Stopped,
         health: Health::None,

@@ -3,9 +3,11 @@
 //! Owns the names that people and programs see; one that was given is never used for another thing.
 
 use serde::{Deserialize, Serialize};
+use std::fmt;
+use utoipa::ToSchema;
 
 /// The kinds of events.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum EventKind {
     /// A revision was accepted.
@@ -98,55 +100,8 @@ pub enum EventKind {
     RouteResumed,
 }
 
-impl EventKind {
-    /// As it is written.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::DeploymentAccepted => "deployment-accepted",
-            Self::DeploymentWaiting => "deployment-waiting",
-            Self::DeploymentReverting => "deployment-reverting",
-            Self::DeploymentSucceeded => "deployment-succeeded",
-            Self::DeploymentFailed => "deployment-failed",
-            Self::DeploymentSuperseded => "deployment-superseded",
-            Self::DeploymentAborted => "deployment-aborted",
-            Self::CanaryStarted => "canary-started",
-            Self::CanaryExtended => "canary-extended",
-            Self::CanaryPromoted => "canary-promoted",
-            Self::CanaryTakenBack => "canary-taken-back",
-            Self::ServiceRestarting => "service-restarting",
-            Self::AllocationPlaced => "allocation-placed",
-            Self::AllocationRunning => "allocation-running",
-            Self::AllocationHealthy => "allocation-healthy",
-            Self::AllocationUnhealthy => "allocation-unhealthy",
-            Self::AllocationExited => "allocation-exited",
-            Self::AllocationRestarting => "allocation-restarting",
-            Self::AllocationStopped => "allocation-stopped",
-            Self::AllocationFailed => "allocation-failed",
-            Self::AllocationLost => "allocation-lost",
-            Self::AllocationGivenUp => "allocation-given-up",
-            Self::DrainUnsettled => "drain-unsettled",
-            Self::NodeJoined => "node-joined",
-            Self::NodeRegistered => "node-registered",
-            Self::NodeUp => "node-up",
-            Self::NodeDraining => "node-draining",
-            Self::NodeDown => "node-down",
-            Self::NodeSilent => "node-silent",
-            Self::NodeHeard => "node-heard",
-            Self::NodeDegraded => "node-degraded",
-            Self::NodeRecovered => "node-recovered",
-            Self::NodeLabelled => "node-labelled",
-            Self::NodeVoter => "node-voter",
-            Self::NodeLearner => "node-learner",
-            Self::NodeRemoved => "node-removed",
-            Self::TokenCreated => "token-created",
-            Self::TokenRevoked => "token-revoked",
-            Self::CertificateIssued => "certificate-issued",
-            Self::CertificateRenewed => "certificate-renewed",
-            Self::CertificateImported => "certificate-imported",
-            Self::CertificateFailed => "certificate-failed",
-            Self::RoutePaused => "route-paused",
-            Self::RouteResumed => "route-resumed",
-        }
+impl fmt::Display for EventKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.serialize(f)
     }
 }

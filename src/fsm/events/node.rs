@@ -3,7 +3,7 @@
 //! Never looks at anything but the node.
 
 use super::EventKind;
-use crate::fsm::model::{Node, NodeStatus, Part};
+use crate::fsm::model::{Node, NodeStatus, RaftRole};
 
 /// What has become of a node.
 pub(super) fn kinds(old: Option<&Node>, new: &Node) -> Vec<EventKind> {
@@ -27,9 +27,9 @@ pub(super) fn kinds(old: Option<&Node>, new: &Node) -> Vec<EventKind> {
     }
     if old.part != new.part {
         match new.part {
-            Part::Voter => kinds.push(EventKind::NodeVoter),
-            Part::Learner => kinds.push(EventKind::NodeLearner),
-            Part::Out => {}
+            RaftRole::Voter => kinds.push(EventKind::NodeVoter),
+            RaftRole::Learner => kinds.push(EventKind::NodeLearner),
+            RaftRole::Out => {}
         }
     }
     kinds
@@ -54,7 +54,7 @@ fn of_condition(old: &Node, new: &Node) -> Vec<EventKind> {
     let (was, is) = (&old.condition, &new.condition);
     let mut kinds = Vec::new();
     // What is down, or begins another life, says enough.
-    if !new.is_there() || old.boot != new.boot {
+    if !new.is_up() || old.boot != new.boot {
         return kinds;
     }
     match (was.silent_since, is.silent_since) {

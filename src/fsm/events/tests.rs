@@ -3,7 +3,7 @@
 use super::*;
 use crate::api::views;
 use crate::fsm::command::{Action, Deploy, Members, Place, Register, Report, Steps};
-use crate::fsm::model::{DeployKind, Observed, Role, WorkloadSpec};
+use crate::fsm::model::{AllocationStatus, DeployKind, Role, WorkloadSpec};
 use crate::fsm::{Command, apply_next, fixture};
 use crate::id::{Attempt, BootId};
 use crate::spec;
@@ -16,7 +16,9 @@ fn change(state: &mut State, command: Command) -> Vec<(&'static str, String)> {
     let last = state.last_event;
     let time = Timestamp(state.time.0 + 1_000);
     let _ = apply_next(state, time, command).outcome.unwrap();
-    let told = |e: &Arc<Event>| (e.kind.as_str(), e.message.clone().unwrap_or_default());
+    // A test ends soon.
+    let kind = |e: &Event| &*e.kind.to_string().leak();
+    let told = |e: &Arc<Event>| (kind(e), e.message.clone().unwrap_or_default());
     after(state, last).map(told).collect()
 }
 
@@ -57,14 +59,14 @@ fn place(state: &State, id: &str) -> Command {
     act(Action::Place(Place { id, workload, replica: 0, node, spec, replaces: None }))
 }
 
-fn report(state: &State, seen: Observed) -> Command {
+fn report(state: &State, seen: AllocationStatus) -> Command {
     let seq = state.reports.get(&NodeId(1)).map_or(1, |last| last + 1);
     let allocations = BTreeMap::from([(AllocId::from("web-0-aaaa"), seen)]);
     Command::Report(Report { node: NodeId(1), boot: BootId(1), seq, allocations })
 }
 
-fn seen(attempt: u32, phase: Phase, health: Health) -> Observed {
-    Observed { attempt: Attempt(attempt), phase, health, ..Default::default() }
+fn seen(attempt: u32, phase: Phase, health: Health) -> AllocationStatus {
+    AllocationStatus { attempt: Attempt(attempt), phase, health, ..Default::default() }
 }
 
 fn kinds(events: &[(&'static str, String)]) -> Vec<&'static str> {
@@ -79,9 +81,9 @@ fn the_life_of_an_allocation_is_told() {
     assert_eq!(kinds(&change(&mut state, placing)), ["allocation-placed"]);
     let exit =
         Some(Exit { code: Some(1), reason: ExitReason::Error, message: Some("x\ny".into()) });
-    let backoff = Observed { exit, ..seen(1, Phase::Backoff, Health::None) };
+    let backoff = AllocationStatus { exit, ..seen(1, Phase::Backoff, Health::None) };
     let refused = Some("10.99.8.5:80 refused".to_owned());
-    let sick = Observed { message: refused, ..seen(2, Phase::Running, Health::Unhealthy) };
+    let sick = AllocationStatus { message: refused, ..seen(2, Phase::Running, Health::Unhealthy) };
     let told = |text: &str| text.to_owned();
     for (seen, expected) in [
         (seen(1, Phase::Pulling, Health::None), vec![]),
@@ -162,7 +164,7 @@ fn the_ring_is_bounded_and_its_ids_go_on() {
     assert_eq!(after(&state, last - 1).next().unwrap().id, last);
     assert_eq!(after(&state, 0).next().unwrap().id, 3, "the oldest went");
     let missed = views::missed(&state, 1).unwrap();
-    assert_eq!((missed.id, missed.kind.as_str()), (2, "events-missed"));
+    assert_eq!((missed.id, missed.kind.to_string().as_str()), (2, "events-missed"));
     assert_eq!(missed.message.unwrap(), "1 event is missing: the newest 1000 are kept");
     assert_eq!(views::missed(&state, 2), None);
     let decoded = State::decode(&state.encode().unwrap()).unwrap();

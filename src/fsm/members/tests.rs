@@ -2,7 +2,7 @@
 
 use crate::fsm::command::{Action, Members, Place, Reach, Register};
 use crate::fsm::deploy::tests::{change, running, shop, step};
-use crate::fsm::model::{NodeStatus, Part, Phase};
+use crate::fsm::model::{NodeStatus, Phase, RaftRole};
 use crate::fsm::{Command, Outcome, Rejection, State, fixture};
 use crate::id::{AllocId, BootId, NodeId, WorkloadName};
 use crate::units::Timestamp;
@@ -47,7 +47,7 @@ fn a_node_joins_with_an_id_and_a_subnet_and_is_down_until_it_registers() {
     assert_eq!(join(&mut state, "n2", "k2"), Ok((2, "10.99.8.0".to_owned())));
     assert_eq!(join(&mut state, "n3", "k3"), Ok((3, "10.99.16.0".to_owned())));
     let node = &state.nodes[&NodeId(2)];
-    assert_eq!((node.status, node.part, node.boot), (NodeStatus::Down, Part::Out, BootId(0)));
+    assert_eq!((node.status, node.part, node.boot), (NodeStatus::Down, RaftRole::Out, BootId(0)));
     assert_eq!(node.down_since, Some(Timestamp(5_000)));
     register(&mut state, 2, 8);
     let node = &state.nodes[&NodeId(2)];
@@ -145,12 +145,12 @@ fn the_configuration_says_who_takes_which_part() {
     // One that is gone meanwhile is in nobody's way.
     let members = Members { voters: ids(&[1, 2, 9]), learners: ids(&[3]) };
     change(&mut state, Command::Members(members)).unwrap();
-    let parts: Vec<Part> = state.nodes.values().map(|node| node.part).collect();
-    assert_eq!(parts, [Part::Voter, Part::Voter, Part::Learner]);
+    let parts: Vec<RaftRole> = state.nodes.values().map(|node| node.part).collect();
+    assert_eq!(parts, [RaftRole::Voter, RaftRole::Voter, RaftRole::Learner]);
     change(&mut state, Command::Members(Members { voters: ids(&[2]), ..Members::default() }))
         .unwrap();
-    let parts: Vec<Part> = state.nodes.values().map(|node| node.part).collect();
-    assert_eq!(parts, [Part::Out, Part::Voter, Part::Out]);
+    let parts: Vec<RaftRole> = state.nodes.values().map(|node| node.part).collect();
+    assert_eq!(parts, [RaftRole::Out, RaftRole::Voter, RaftRole::Out]);
 }
 
 #[test]
@@ -264,7 +264,7 @@ fn what_an_older_program_kept_is_read() {
     node.remove("keyring");
     node.insert("voter".to_owned(), true.into());
     let old = State::decode(old.to_string().as_bytes()).unwrap();
-    assert_eq!(old.nodes[&NodeId(1)].part, Part::Voter);
+    assert_eq!(old.nodes[&NodeId(1)].part, RaftRole::Voter);
     assert!(old.removed.is_empty());
     assert_eq!(State::decode(text.as_bytes()).unwrap(), state);
 }

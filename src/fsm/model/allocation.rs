@@ -52,7 +52,7 @@ pub struct Allocation {
     /// The least attempt that should run; raised by a restart.
     pub attempt: Attempt,
     /// What is.
-    pub observed: Observed,
+    pub observed: AllocationStatus,
     /// Time of the last change of phase, in replicated time.
     pub phase_since: Timestamp,
     /// When its container first ran, in replicated time.
@@ -130,7 +130,7 @@ pub enum Health {
 
 /// What is, as its node last reported it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Observed {
+pub struct AllocationStatus {
     /// Which start.
     pub attempt: Attempt,
     /// Where in its life.

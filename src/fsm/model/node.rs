@@ -42,7 +42,7 @@ pub struct Node {
     pub drain: Option<Drain>,
     /// Its part in raft. A state from before there were others had one node, which voted.
     #[serde(default = "voter")]
-    pub part: Part,
+    pub part: RaftRole,
     /// Version of the program it runs.
     pub version: String,
     /// The highest feature level that the program knows.
@@ -66,8 +66,8 @@ pub struct Node {
     pub condition: Condition,
 }
 
-fn voter() -> Part {
-    Part::Voter
+fn voter() -> RaftRole {
+    RaftRole::Voter
 }
 
 /// Of what was written before there were levels.
@@ -110,7 +110,7 @@ impl fmt::Display for NodeStatus {
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
 #[serde(rename_all = "snake_case")]
-pub enum Part {
+pub enum RaftRole {
     /// None: it is not in the configuration.
     #[default]
     Out,
@@ -141,7 +141,7 @@ pub struct Ca {
 impl Node {
     /// It is there: its reports count, and it settles what it is shown.
     #[must_use]
-    pub fn is_there(&self) -> bool {
+    pub fn is_up(&self) -> bool {
         self.status != NodeStatus::Down
     }
 

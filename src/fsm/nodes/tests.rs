@@ -2,11 +2,13 @@
 
 use crate::fsm::command::{Action, Place, Register, Report, Steps};
 use crate::fsm::deploy::tests::{change, put, running, shop, step, take_down};
-use crate::fsm::model::{DeployStatus, Drain, ExitReason, Health, NodeStatus, Observed, Phase};
+use crate::fsm::model::{
+    AllocationStatus, DeployStatus, Drain, ExitReason, Health, NodeStatus, Phase,
+};
 use crate::fsm::{Command, Rejection, State, apply_next, fixture};
 use crate::id::{AllocId, Attempt, BootId, NodeId, Revision, WorkloadName};
 use crate::node::project::Assignment;
-use crate::scheduler::plan::{Observed as Seen, Scope, plan};
+use crate::scheduler::plan::{Scope, SettledIndexes as Seen, plan};
 use crate::units::Millis;
 use std::collections::BTreeMap;
 
@@ -16,7 +18,7 @@ fn register(node: u64, boot: u64) -> Command {
 }
 
 fn report(node: u64, boot: u64, seq: u64, id: &AllocId) -> Command {
-    let seen = Observed {
+    let seen = AllocationStatus {
         attempt: Attempt(1),
         phase: Phase::Running,
         health: Health::Healthy,

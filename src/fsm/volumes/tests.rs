@@ -5,7 +5,7 @@ use crate::fsm::Command;
 use crate::fsm::command::Report;
 use crate::fsm::command::{Action, Place, Steps};
 use crate::fsm::deploy::tests::{change, put, running};
-use crate::fsm::model::{Health, Observed, WorkloadSpec};
+use crate::fsm::model::{AllocationStatus, Health, WorkloadSpec};
 use crate::spec::model::VolumeSpec;
 
 /// A service with a volume, not placed yet.
@@ -42,7 +42,7 @@ fn place(id: &str, node: u64, spec: &SpecHash) -> Command {
 
 fn seen(state: &mut State, id: &str, seq: u64, phase: Phase) {
     let boot = state.nodes[&NodeId(1)].boot;
-    let observed = Observed { phase, health: Health::None, ..Observed::default() };
+    let observed = AllocationStatus { phase, health: Health::None, ..AllocationStatus::default() };
     let allocations = [(AllocId::from(id), observed)].into();
     let report = Report { node: NodeId(1), boot, seq, allocations };
     change(state, Command::Report(report)).unwrap();

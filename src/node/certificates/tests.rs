@@ -5,6 +5,7 @@ use super::*;
 use crate::fsm::certificates::{
     Acme, Certificate, CertificateChange, Claim, Eab, Shown, key_purpose,
 };
+use crate::fsm::events::EventKind;
 use crate::fsm::model::Ca;
 use crate::fsm::{Command, Rejection, apply_next};
 use crate::id::{BootId, NodeId};
@@ -117,8 +118,8 @@ fn a_host_has_one_order_at_a_time() {
     assert_eq!(change(&mut state, issued(1)), Err(Rejection::Stale));
     change(&mut state, issued(3)).unwrap();
     assert_eq!(state.certificates.hosts[&host()].order, None);
-    let kinds = state.events.values().map(|event| event.kind.as_str());
-    assert_eq!(kinds.last(), Some("certificate-issued"));
+    let last = state.events.values().last().map(|event| event.kind);
+    assert_eq!(last, Some(EventKind::CertificateIssued));
     assert_eq!(due(&state, "a.example"), Some(Timestamp(NOW.0 - 3 * DAY)), "57 of 90 days");
 }
 
@@ -145,8 +146,9 @@ fn a_failure_waits_and_leaves_what_there_is() {
     let certificate = self::certificate(Source::Import, (1, 90));
     change(&mut state, CertificateChange::Put { host: host(), certificate }).unwrap();
     assert!(change(&mut state, CertificateChange::Renew { host: host() }).is_err());
-    let kinds: Vec<&str> = state.events.values().map(|event| event.kind.as_str()).collect();
-    let last = ["certificate-failed", "certificate-failed", "certificate-imported"];
+    let kinds: Vec<EventKind> = state.events.values().map(|event| event.kind).collect();
+    let failed = EventKind::CertificateFailed;
+    let last = [failed, failed, EventKind::CertificateImported];
     assert!(kinds.ends_with(&last), "{kinds:?}");
 }
 

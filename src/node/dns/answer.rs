@@ -82,9 +82,15 @@ struct Question {
     edns: Option<u16>,
 }
 
-/// Answers a question about the zone. `turn` rotates the addresses; over TCP (`stream`) any size
-/// fits.
-pub fn answer(zone: &Zone, message: &[u8], stream: bool, turn: usize, out: &mut Vec<u8>) -> Answer {
+/// Answers a question about the zone. `rotation` turns the addresses; over TCP (`stream`) any
+/// size fits.
+pub fn answer(
+    zone: &Zone,
+    message: &[u8],
+    stream: bool,
+    rotation: usize,
+    out: &mut Vec<u8>,
+) -> Answer {
     let Some(question) = Question::parse(message) else { return Answer::NotPlain };
     let key = &question.key[..question.key_len];
     let Some(apex) = apex(zone, &question) else { return Answer::NotPlain };
@@ -95,7 +101,7 @@ pub fn answer(zone: &Zone, message: &[u8], stream: bool, turn: usize, out: &mut 
     };
     begin(message, &question, out);
     let entry = zone.get(key);
-    let found = entry.is_some_and(|entry| records(entry, &question, limit, turn, out));
+    let found = entry.is_some_and(|entry| records(entry, &question, limit, rotation, out));
     let outcome = match entry {
         Some(_) if found => Outcome::Answered,
         Some(_) if question.kind == SOA && key == b"\x04mill\0" => {
@@ -139,7 +145,7 @@ fn records(
     entry: &Entry,
     question: &Question,
     limit: usize,
-    turn: usize,
+    rotation: usize,
     out: &mut Vec<u8>,
 ) -> bool {
     let room = limit.saturating_sub(out.len() + question.edns.map_or(0, |_| 11));
@@ -150,7 +156,7 @@ fn records(
             return true;
         }
         for group in &entry.addresses {
-            let start = if group.is_empty() { 0 } else { turn % group.len() };
+            let start = if group.is_empty() { 0 } else { rotation % group.len() };
             let rotated = group[start..].iter().chain(&group[..start]);
             rotated.for_each(|address| push_address(*address, out));
         }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::fsm::command::{Action, Deploy, Place, Register, Report, Steps};
-use crate::fsm::model::{DeployKind, Health, Observed, Phase, WorkloadSpec};
+use crate::fsm::model::{AllocationStatus, DeployKind, Health, Phase, WorkloadSpec};
 use crate::fsm::{Command, NEXT_LEVEL, State, apply_next, fixture};
 use crate::id::{AllocId, Attempt, BootId, NodeId, WorkloadName};
 use crate::node::project;
@@ -88,7 +88,7 @@ impl Case {
 
     fn report(&mut self, id: &AllocId, health: Health, last: u32) {
         let address = Ipv4Addr::from(u32::from(Ipv4Addr::new(10, 99, 8, 0)) + last);
-        let observed = Observed {
+        let observed = AllocationStatus {
             attempt: Attempt(1),
             phase: Phase::Running,
             health,
@@ -161,9 +161,9 @@ fn a_service_leads_to_what_is_healthy_and_not_draining() {
 #[test]
 fn addresses_are_rotated_and_those_of_this_node_come_first() {
     let case = Case::new(3);
-    let first = |zone: &Zone, turn| {
+    let first = |zone: &Zone, rotation| {
         let (mut out, bytes) = (Vec::new(), question("db.mill.", RecordType::A).to_vec().unwrap());
-        assert!(matches!(answer(zone, &bytes, false, turn, &mut out), Answer::Ready(_)));
+        assert!(matches!(answer(zone, &bytes, false, rotation, &mut out), Answer::Ready(_)));
         let message = Message::from_vec(&out).unwrap();
         match message.answers[0].data {
             RData::A(address) => address.0.octets()[3],
@@ -171,14 +171,14 @@ fn addresses_are_rotated_and_those_of_this_node_come_first() {
         }
     };
     let zone = Zone::of(&case.state, NodeId(1));
-    assert_eq!([0, 1, 2, 3].map(|turn| first(&zone, turn)), [1, 2, 3, 1]);
+    assert_eq!([0, 1, 2, 3].map(|rotation| first(&zone, rotation)), [1, 2, 3, 1]);
     let mut state = case.state.clone();
     let far = state.allocations.get(&case.replicas[0]).unwrap().clone();
     let mut far = (*far).clone();
     far.node = NodeId(2);
     state.allocations.insert(far.id.clone(), far.into());
     let zone = Zone::of(&state, NodeId(1));
-    assert_eq!([0, 1, 2, 3].map(|turn| first(&zone, turn)), [2, 3, 2, 3]);
+    assert_eq!([0, 1, 2, 3].map(|rotation| first(&zone, rotation)), [2, 3, 2, 3]);
 }
 
 #[test]

@@ -19,7 +19,13 @@ pub enum Unusual {
 }
 
 /// Looks at a message that isn't plain. The first two of its bytes are its number.
-pub fn unusual(zone: &Zone, bytes: &[u8], stream: bool, turn: usize, out: &mut Vec<u8>) -> Unusual {
+pub fn unusual(
+    zone: &Zone,
+    bytes: &[u8],
+    stream: bool,
+    rotation: usize,
+    out: &mut Vec<u8>,
+) -> Unusual {
     let Some([first, second, flags, ..]) = bytes.get(..HEADER) else { return Unusual::Ignore };
     if flags & 0x80 != 0 {
         return Unusual::Ignore;
@@ -38,7 +44,7 @@ pub fn unusual(zone: &Zone, bytes: &[u8], stream: bool, turn: usize, out: &mut V
             let Some(plain) = plain(&message, query) else {
                 return refuse(&reply(&message, ResponseCode::FormErr), out);
             };
-            return match answer(zone, &plain, stream, turn, out) {
+            return match answer(zone, &plain, stream, rotation, out) {
                 Answer::Ready(outcome) => Unusual::Ready(outcome),
                 Answer::NotPlain => Unusual::Forward(Box::new(message)),
             };

@@ -230,7 +230,8 @@ mod tests {
         ) {
             let method = ["GET", "POST", "OPTIONS", "PUT"][method];
             let lines: String = lines.iter().map(|at| format!("{}|", LINES[*at])).collect();
-            let text = format!("{method} /y HTTP/1.1|Host: a.example|{lines}|").replace('|', "\r\n");
+            let text = format!("{method} /y HTTP/1.1|Host: a.example|{lines}|");
+            let text = text.replace('|', "\r\n");
             let Ok(head::Read::Whole(came)) = head::read(text.as_bytes()) else { return Ok(()) };
             if came.is_plain {
                 let lines = text.trim_end().replace("\r\n", "|");

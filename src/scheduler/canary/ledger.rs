@@ -77,7 +77,7 @@ impl Ledger {
                 side.merge(requests);
             }
             let has_told = |id: &NodeId| page.by.keys().any(|(node, _)| node == id);
-            let mut there = state.nodes.values().filter(|node| node.is_there());
+            let mut there = state.nodes.values().filter(|node| node.is_up());
             let waited = now.since(page.since) >= CANARY_REPORTS.into();
             sample.complete = waited || there.all(|node| has_told(&node.id));
             samples.insert(name.clone(), sample);

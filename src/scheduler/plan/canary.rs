@@ -7,7 +7,7 @@
 mod tests;
 
 use super::rollout::Group;
-use super::{Context, Standing};
+use super::{Context, RolloutStatus};
 use crate::bugs::{Bug, is_on};
 use crate::fsm::canary::Watched;
 use crate::fsm::command::{Action, CanaryStep};
@@ -28,7 +28,7 @@ impl<'a> Context<'a> {
         name: &WorkloadName,
         service: &Service,
         canary: Watched<'a>,
-    ) -> Standing {
+    ) -> RolloutStatus {
         let state = self.state;
         let (new, old) = (canary.new, canary.old);
         let count = canary.spec.count.min(new.spec.replicas);
@@ -45,18 +45,18 @@ impl<'a> Context<'a> {
         let stay = Group { target: Some(old), generation, seats, all: others };
         let _ = self.roll_group(name, &stay);
         let come = Group { target: Some(new), generation, seats: 0..count, all: of_canary };
-        let standing = self.roll_group(name, &come);
-        Standing { converged: false, canary: Some(standing.converged), ..standing }
+        let rollout = self.roll_group(name, &come);
+        RolloutStatus { converged: false, canary: Some(rollout.converged), ..rollout }
     }
 
     /// Takes each canary a step on. One that is worse is a failure of the deployment.
     pub(super) fn judge_canaries(
         &mut self,
         app: &App,
-        standings: &BTreeMap<&WorkloadName, Standing>,
+        rollouts: &BTreeMap<&WorkloadName, RolloutStatus>,
     ) {
-        for (name, standing) in standings {
-            let Some(works) = standing.canary else { continue };
+        for (name, rollout) in rollouts {
+            let Some(works) = rollout.canary else { continue };
             let Some(canary) = self.state.canary(&app.name, name) else { continue };
             let (revision, service) = (canary.deployment.revision, (*name).clone());
             match self.next_step(name, &canary, works) {

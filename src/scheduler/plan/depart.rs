@@ -9,7 +9,7 @@
 mod tests;
 
 use super::rollout::is_healthy;
-use super::{Context, Standing};
+use super::{Context, RolloutStatus};
 use crate::bugs::{Bug, is_on};
 use crate::fsm::command::Action;
 use crate::fsm::model::{
@@ -56,14 +56,14 @@ impl<'a> Context<'a> {
         &mut self,
         app: &'s App,
         departing: &Departing<'s>,
-        standings: &mut BTreeMap<&'s WorkloadName, Standing>,
+        rollouts: &mut BTreeMap<&'s WorkloadName, RolloutStatus>,
     ) {
         let Some(deployment) = self.state.running_deployment(&app.name) else { return };
-        let may_go = is_on(Bug::DepartAtOnce) || self.is_rest_done(deployment, standings);
+        let may_go = is_on(Bug::DepartAtOnce) || self.is_rest_done(deployment, rollouts);
         if may_go {
             for (name, service) in departing {
-                let standing = self.roll(name, service);
-                standings.insert(name, standing);
+                let rollout = self.roll(name, service);
+                rollouts.insert(name, rollout);
             }
             return;
         }
@@ -73,21 +73,19 @@ impl<'a> Context<'a> {
             let is_whole = !all.any(|a| has_gone(a, deployment));
             self.hold(name, service, is_whole);
         }
-        self.make_room(deployment, departing, standings);
+        self.make_room(deployment, departing, rollouts);
         for name in departing.keys() {
-            standings.insert(name, Standing::default());
+            rollouts.insert(name, RolloutStatus::default());
         }
     }
 
     fn is_rest_done(
         &mut self,
         deployment: &Deployment,
-        standings: &BTreeMap<&WorkloadName, Standing>,
+        rollouts: &BTreeMap<&WorkloadName, RolloutStatus>,
     ) -> bool {
-        let mut rest = deployment.touched.iter().filter_map(|name| standings.get(name));
-        rest.all(|standing| standing.converged)
-            && self.is_quiet()
-            && self.is_followed_up(deployment)
+        let mut rest = deployment.touched.iter().filter_map(|name| rollouts.get(name));
+        rest.all(|rollout| rollout.converged) && self.is_quiet() && self.is_followed_up(deployment)
     }
 
     /// Nothing happens in this step but that old records are dropped.
@@ -101,9 +99,9 @@ impl<'a> Context<'a> {
         &mut self,
         deployment: &Deployment,
         departing: &Departing<'_>,
-        standings: &mut BTreeMap<&WorkloadName, Standing>,
+        rollouts: &mut BTreeMap<&WorkloadName, RolloutStatus>,
     ) {
-        let wants = self.wants(deployment, standings);
+        let wants = self.wants(deployment, rollouts);
         if wants.is_empty() {
             return;
         }
@@ -141,8 +139,8 @@ impl<'a> Context<'a> {
                 let _ = room.place(want.run);
             }
             if let Some(name) = want.service {
-                if let Some(standing) = standings.get_mut(&name) {
-                    standing.gets_room = true;
+                if let Some(rollout) = rollouts.get_mut(&name) {
+                    rollout.gets_room = true;
                 }
                 let own = self.unplaced.iter_mut().filter(|one| one.service == name);
                 own.for_each(|one| one.gets_room = true);
@@ -154,7 +152,7 @@ impl<'a> Context<'a> {
     fn wants(
         &mut self,
         deployment: &Deployment,
-        standings: &BTreeMap<&WorkloadName, Standing>,
+        rollouts: &BTreeMap<&WorkloadName, RolloutStatus>,
     ) -> Vec<Want<'a>> {
         let state = self.state;
         let mut wants = Vec::new();
@@ -170,7 +168,7 @@ impl<'a> Context<'a> {
         }
         let behind = |name: &WorkloadName| {
             let is_touched = deployment.touched.contains(name);
-            is_touched && standings.get(name).is_some_and(|s| s.unplaced.is_some())
+            is_touched && rollouts.get(name).is_some_and(|s| s.unplaced.is_some())
         };
         for one in self.unplaced.iter().filter(|one| behind(&one.service)) {
             let service = state.owner(&one.service).and_then(|app| app.services.get(&one.service));

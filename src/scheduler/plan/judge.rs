@@ -6,7 +6,7 @@
 mod tests;
 
 use super::rollout::is_start_first;
-use super::{Context, Standing};
+use super::{Context, RolloutStatus};
 use crate::fsm::command::Action;
 use crate::fsm::model::{Allocation, App, DeployStatus, Deployment, Desired, ExitReason, Phase};
 use crate::id::WorkloadName;
@@ -16,10 +16,10 @@ use crate::units::{Millis, Timestamp};
 use std::collections::BTreeMap;
 
 impl Context<'_> {
-    pub(super) fn judge(&mut self, app: &App, standings: &BTreeMap<&WorkloadName, Standing>) {
+    pub(super) fn judge(&mut self, app: &App, rollouts: &BTreeMap<&WorkloadName, RolloutStatus>) {
         let state = self.state;
         let Some(deployment) = state.running_deployment(&app.name) else { return };
-        let is_behind = |name: &&WorkloadName| standings.get(name).is_some_and(|s| !s.converged);
+        let is_behind = |name: &&WorkloadName| rollouts.get(name).is_some_and(|s| !s.converged);
         let behind: Vec<&WorkloadName> = deployment.touched.iter().filter(is_behind).collect();
         if let Some(since) = deployment.reverting {
             return self.judge_revert(deployment, since, &behind);
@@ -36,9 +36,9 @@ impl Context<'_> {
             return;
         }
         for name in behind {
-            let standing = standings.get(name);
-            let unplaced = standing.and_then(|s| s.unplaced.as_deref());
-            let gets_room = standing.is_some_and(|s| s.gets_room);
+            let rollout = rollouts.get(name);
+            let unplaced = rollout.and_then(|s| s.unplaced.as_deref());
+            let gets_room = rollout.is_some_and(|s| s.gets_room);
             if let Some(refusals) = unplaced {
                 self.tell_waiting(deployment, name, refusals, gets_room);
             }
@@ -50,7 +50,7 @@ impl Context<'_> {
                 return;
             }
         }
-        self.judge_canaries(app, standings);
+        self.judge_canaries(app, rollouts);
     }
 
     /// The way back: until all is as it was, or its time is over.

@@ -2,7 +2,7 @@
 //!
 //! Owns the update policy. Never ends a deployment: that is `judge`.
 
-use super::{Context, Standing, Unplaced};
+use super::{Context, RolloutStatus, Unplaced};
 use crate::bugs::{Bug, is_on};
 use crate::fsm::State;
 use crate::fsm::canary::Version;
@@ -57,7 +57,7 @@ impl Slot<'_> {
 
 impl<'a> Context<'a> {
     /// Plans a service's next steps.
-    pub(super) fn roll(&mut self, name: &WorkloadName, service: &Service) -> Standing {
+    pub(super) fn roll(&mut self, name: &WorkloadName, service: &Service) -> RolloutStatus {
         let state = self.state;
         let target = service.target.as_ref().and_then(|hash| state.version(hash));
         let seats = 0..target.map_or(0, |target| target.spec.replicas);
@@ -66,7 +66,7 @@ impl<'a> Context<'a> {
     }
 
     /// Plans the next steps of some of a service's replicas.
-    pub(super) fn roll_group(&mut self, name: &WorkloadName, group: &Group<'a>) -> Standing {
+    pub(super) fn roll_group(&mut self, name: &WorkloadName, group: &Group<'a>) -> RolloutStatus {
         let state = self.state;
         let all = &group.all;
         let spec = group.target.map(|target| target.spec);
@@ -129,7 +129,7 @@ impl<'a> Context<'a> {
         let first = group.seats.start;
         let unplaced = target.and_then(|target| self.fill(name, target, first, &slots));
         let all_new = slots.iter().all(|slot| slot.is_as_asked(state));
-        Standing { converged: all_new && !is_busy, unplaced, ..Standing::default() }
+        RolloutStatus { converged: all_new && !is_busy, unplaced, ..RolloutStatus::default() }
     }
 
     /// Replaces and adds, within the update policy.
@@ -310,7 +310,7 @@ impl<'a> Context<'a> {
         let node = self.state.nodes.get(&allocation.node);
         allocation.desired == Desired::Run
             && allocation.observed.phase == Phase::Lost
-            && node.is_some_and(|node| !node.is_there())
+            && node.is_some_and(|node| !node.is_up())
     }
 
     /// An allocation that ended by itself should not run any more either.

@@ -1,6 +1,6 @@
 //! Tests of the planner: tasks on a schedule, in simulated time.
 
-use super::{Observed, Scope, plan};
+use super::{Scope, SettledIndexes, plan};
 use crate::fsm::command::{Action, Deploy, Register, Report, RunAction, Steps};
 use crate::fsm::model::{self, DeployKind, Exit, ExitReason, Phase, WorkloadSpec};
 use crate::fsm::{Command, State, apply_next, fixture};
@@ -65,7 +65,7 @@ impl Case {
         let mut fired = Vec::new();
         loop {
             let settled = BTreeMap::from([(NodeId(1), self.state.index)]);
-            let seen = Observed { settled, ..Observed::default() };
+            let seen = SettledIndexes { settled, ..SettledIndexes::default() };
             let planned = plan(&self.state, &seen, at(minute), self.state.index.0, &Scope::All);
             if planned.commands.is_empty() {
                 return fired;
@@ -90,7 +90,8 @@ impl Case {
         let live: Vec<AllocId> = live.map(|a| a.id.clone()).collect();
         let exit = Exit { code: Some(0), reason: ExitReason::Completed, message: None };
         let exit = phase.is_terminal().then_some(exit);
-        let seen = model::Observed { attempt: Attempt(1), phase, exit, ..Default::default() };
+        let seen =
+            model::AllocationStatus { attempt: Attempt(1), phase, exit, ..Default::default() };
         let allocations = live.into_iter().map(|id| (id, seen.clone())).collect();
         self.batch += 1;
         let (node, boot, seq) = (NodeId(1), BootId(1), self.batch);

@@ -3,7 +3,7 @@
 //! Owns the comparison of their services and tasks. What a field's change is, is in `fields`.
 
 use super::{Sign, fields, view};
-use crate::api::wire::{DiffChangeView, DiffView};
+use crate::api::wire::{DiffChangeView, DiffView, WorkloadKind};
 use crate::fsm::State;
 use crate::fsm::model::{Deployment, WorkloadSpec};
 use crate::id::{SpecHash, WorkloadName};
@@ -12,14 +12,14 @@ use std::collections::{BTreeMap, BTreeSet};
 /// What becomes of the first one's services and tasks in the second one.
 #[must_use]
 pub fn difference(state: &State, from: &Deployment, to: &Deployment) -> DiffView {
-    let mut changes = between(state, "service", &from.services, &to.services);
-    changes.extend(between(state, "task", &from.tasks, &to.tasks));
+    let mut changes = between(state, &WorkloadKind::Service, &from.services, &to.services);
+    changes.extend(between(state, &WorkloadKind::Task, &from.tasks, &to.tasks));
     DiffView { app: from.app.to_string(), from: from.revision.0, to: to.revision.0, changes }
 }
 
 fn between(
     state: &State,
-    kind: &str,
+    kind: &WorkloadKind,
     from: &BTreeMap<WorkloadName, SpecHash>,
     to: &BTreeMap<WorkloadName, SpecHash>,
 ) -> Vec<DiffChangeView> {
@@ -40,8 +40,8 @@ fn between(
         let image = after.or(before).map(WorkloadSpec::run).map(|run| run.image.clone());
         Some(DiffChangeView {
             name: name.to_string(),
-            kind: kind.to_owned(),
-            change: view::sign(sign).to_owned(),
+            kind: kind.clone(),
+            change: sign.into(),
             image: image.unwrap_or_default(),
             fields: differ.iter().map(view::field).collect(),
         })

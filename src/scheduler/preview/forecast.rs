@@ -8,7 +8,7 @@ use crate::fsm::model::{AllocKind, Allocation, Desired, Exit, ExitReason, Health
 use crate::fsm::{self, Command, State};
 use crate::id::{AllocId, AppName, Attempt, NodeId, WorkloadName};
 use crate::limits;
-use crate::scheduler::plan::{self, Observed, Scope, Unplaced};
+use crate::scheduler::plan::{self, Scope, SettledIndexes, Unplaced};
 use crate::units::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -35,7 +35,7 @@ pub(super) fn follow(state: &mut State, app: &AppName) -> Forecast {
     // With the tasks, since a rollout may wait for one.
     let scope = Scope::Apps(BTreeSet::from([app.clone(), AppName::from(plan::TASKS)]));
     for _ in 0..limits::FORECAST_STEPS {
-        let mut observed = Observed::default();
+        let mut observed = SettledIndexes::default();
         observed.settled.extend(state.nodes.keys().map(|node| (*node, state.index)));
         let plan = plan::plan(state, &observed, now, 0, &scope);
         found.unplaced = plan.unplaced;
@@ -85,7 +85,8 @@ fn apply(state: &mut State, time: Timestamp, command: Command) -> bool {
 
 /// What nodes would say that carry out everything at once.
 fn reports(state: &State, app: &AppName) -> Vec<Report> {
-    let mut of_nodes: BTreeMap<NodeId, BTreeMap<AllocId, fsm::model::Observed>> = BTreeMap::new();
+    let mut of_nodes: BTreeMap<NodeId, BTreeMap<AllocId, fsm::model::AllocationStatus>> =
+        BTreeMap::new();
     let own = state.allocations.values().filter(|a| a.app == *app && a.is_live());
     for allocation in own {
         if let Some(seen) = next(allocation) {
@@ -101,7 +102,7 @@ fn reports(state: &State, app: &AppName) -> Vec<Report> {
     of_nodes.into_iter().filter_map(report).collect()
 }
 
-fn next(allocation: &Allocation) -> Option<fsm::model::Observed> {
+fn next(allocation: &Allocation) -> Option<fsm::model::AllocationStatus> {
     let mut seen = allocation.observed.clone();
     let is_task = !matches!(allocation.kind, AllocKind::Service { .. });
     seen.attempt = seen.attempt.max(allocation.attempt).max(Attempt(1));

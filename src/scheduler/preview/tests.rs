@@ -208,7 +208,7 @@ fn what_goes_leaves_its_volumes_and_no_value_is_shown() {
     assert_eq!(web.fields.len(), 1);
     let env = &web.fields[0];
     assert_eq!((env.field.as_str(), env.key.as_deref()), ("env", Some("KEY")));
-    assert_eq!((&env.change, &env.before, &env.after), (&"change".to_owned(), &None, &None));
+    assert_eq!((&env.change, &env.before, &env.after), (&"change".into(), &None, &None));
 }
 
 #[test]
@@ -220,8 +220,9 @@ fn a_replica_that_would_wait_is_foretold_with_every_nodes_reason() {
     let waiting: Vec<_> = web.placements.iter().filter(|one| one.node.is_none()).collect();
     assert_eq!((web.placements.len(), waiting.len()), (9, 5));
     assert_eq!(waiting[0].waits.as_deref(), Some("no node fits cpu 1, memory 2.0G"));
-    let reasons: Vec<_> = waiting[0].nodes.iter().map(|n| (&*n.node, &*n.reason)).collect();
-    assert_eq!(reasons, [("n1", "cpu"), ("n2", "cpu")]);
+    let reasons: Vec<_> =
+        waiting[0].nodes.iter().map(|n| format!("{} {}", n.node, n.reason)).collect();
+    assert_eq!(reasons, ["n1 cpu", "n2 cpu"]);
     let happened = world.up(&text);
     assert_eq!(happened.unplaced.len(), 5);
     // Whoever follows it is told once.

@@ -2,14 +2,16 @@
 //!
 //! Never judges it.
 
-use super::{Change, Effect, FieldChange, Preview, Sign, fields};
+use super::{Change, Effect, FieldChange, Preview, Sign};
 use crate::api::wire::{
-    NodeReasonView, PlanChangeView, PlanFieldView, PlanPlacementView, PlanView, ReplicaChange,
+    self, NodeReason, NodeReasonView, PlanChangeView, PlanFieldView, PlanPlacementView, PlanView,
+    ReplicaChange, WorkloadKind,
 };
 use crate::fsm::State;
 use crate::fsm::model::WorkloadSpec;
 use crate::id::NodeId;
 use crate::scheduler::place::{self, Refusal};
+use crate::spec::model::UpdateOrder;
 
 /// A preview.
 #[must_use]
@@ -48,18 +50,20 @@ fn one(state: &State, change: &Change, spec: Option<&WorkloadSpec>) -> PlanChang
     let (before, after) = change.replicas;
     PlanChangeView {
         name: change.name.to_string(),
-        kind: if change.is_task { "task" } else { "service" }.to_owned(),
-        change: sign(change.sign).to_owned(),
+        kind: if change.is_task { WorkloadKind::Task } else { WorkloadKind::Service },
+        change: change.sign.into(),
         effect: match change.effect {
-            Effect::Start => "start",
-            Effect::Replace => "replace",
-            Effect::Scale => "scale",
-            Effect::Nothing => "none",
-            Effect::Stop => "stop",
-        }
-        .to_owned(),
+            Effect::Start => wire::Effect::Start,
+            Effect::Replace => wire::Effect::Replace,
+            Effect::Scale => wire::Effect::Scale,
+            Effect::Nothing => wire::Effect::None,
+            Effect::Stop => wire::Effect::Stop,
+        },
         replicas: ReplicaChange { before, after },
-        order: change.order.map(|order| fields::order(order).to_owned()),
+        order: change.order.map(|order| match order {
+            UpdateOrder::StartFirst => wire::UpdateOrder::StartFirst,
+            UpdateOrder::StopFirst => wire::UpdateOrder::StopFirst,
+        }),
         fields: change.fields.iter().map(field).collect(),
         placements: placed.chain(waiting).collect(),
         volumes_kept: change.kept.clone(),
@@ -69,7 +73,7 @@ fn one(state: &State, change: &Change, spec: Option<&WorkloadSpec>) -> PlanChang
 pub(super) fn field(change: &FieldChange) -> PlanFieldView {
     PlanFieldView {
         field: change.field.to_owned(),
-        change: sign(change.sign).to_owned(),
+        change: change.sign.into(),
         key: change.key.clone(),
         before: change.before.clone(),
         after: change.after.clone(),
@@ -77,19 +81,35 @@ pub(super) fn field(change: &FieldChange) -> PlanFieldView {
     }
 }
 
-pub(super) fn sign(sign: Sign) -> &'static str {
-    match sign {
-        Sign::Add => "add",
-        Sign::Change => "change",
-        Sign::Remove => "remove",
+impl From<Sign> for wire::Change {
+    fn from(sign: Sign) -> Self {
+        match sign {
+            Sign::Add => Self::Add,
+            Sign::Change => Self::Change,
+            Sign::Remove => Self::Remove,
+        }
+    }
+}
+
+impl From<&Refusal> for NodeReason {
+    fn from(why: &Refusal) -> Self {
+        match why {
+            Refusal::Draining => Self::Draining,
+            Refusal::Down => Self::Down,
+            Refusal::Silent => Self::Silent,
+            Refusal::Degraded => Self::Degraded,
+            Refusal::Constraint { .. } => Self::Constraint,
+            Refusal::Volume { .. } | Refusal::Moving { .. } => Self::Volume,
+            Refusal::Cpu { .. } => Self::Cpu,
+            Refusal::Memory { .. } => Self::Memory,
+        }
     }
 }
 
 /// Why a node doesn't take a replica.
 #[must_use]
 pub fn refusal(state: &State, node: NodeId, why: &Refusal) -> NodeReasonView {
-    let (reason, detail) = why.parts();
-    NodeReasonView { node: name_of(state, node), reason: reason.to_owned(), detail }
+    NodeReasonView { node: name_of(state, node), reason: why.into(), detail: why.detail() }
 }
 
 fn name_of(state: &State, id: NodeId) -> String {

@@ -36,7 +36,7 @@ impl Answer {
 
     /// The code of the error document.
     pub fn code(&self) -> String {
-        self.json::<ErrorDocument>().error.code
+        self.json::<ErrorDocument>().error.code.to_string()
     }
 
     pub fn header(&self, name: &str) -> &str {

@@ -2,7 +2,7 @@
 
 use super::*;
 
-fn parts(chunks: &[&[u8]]) -> Vec<(Part, Vec<u8>)> {
+fn parts(chunks: &[&[u8]]) -> Vec<(LinePart, Vec<u8>)> {
     let mut splitter = Splitter::default();
     let mut out = Vec::new();
     for chunk in chunks {
@@ -19,7 +19,7 @@ fn parts(chunks: &[&[u8]]) -> Vec<(Part, Vec<u8>)> {
     out
 }
 
-fn round_trip(parts: &[(Part, Vec<u8>)]) -> Vec<Joined> {
+fn round_trip(parts: &[(LinePart, Vec<u8>)]) -> Vec<Joined> {
     let mut joiner = Joiner::default();
     let mut lines = Vec::new();
     for (i, (part, bytes)) in parts.iter().enumerate() {
@@ -39,7 +39,7 @@ fn lines_are_cut_at_newlines_wherever_the_chunks_end() {
     let got = parts(&[b"one\ntw", b"o\n\nthr", b"ee"]);
     let lines: Vec<&[u8]> = got.iter().map(|(_, bytes)| bytes.as_slice()).collect();
     assert_eq!(lines, [b"one".as_slice(), b"two", b"", b"three"]);
-    let kinds = [Part::Full, Part::Full, Part::Full, Part::FullOpen];
+    let kinds = [LinePart::Full, LinePart::Full, LinePart::Full, LinePart::FullOpen];
     assert!(got.iter().map(|(part, _)| *part).eq(kinds));
     assert!(parts(&[b"one\n"]).len() == 1, "no empty line after the last newline");
     assert!(parts(&[]).is_empty());
@@ -84,12 +84,12 @@ fn binary_junk_survives() {
 fn streams_do_not_mix_and_lost_ends_are_shown() {
     let mut joiner = Joiner::default();
     let mut lines = Vec::new();
-    let records: [(u64, Stream, Part, &[u8]); 5] = [
-        (1, Stream::Stdout, Part::Begin, b"a"),
-        (2, Stream::Stderr, Part::Full, b"err"),
-        (3, Stream::Stdout, Part::End, b"b"),
-        (4, Stream::Stderr, Part::End, b"headless"),
-        (5, Stream::Stdout, Part::Begin, b"endless"),
+    let records: [(u64, Stream, LinePart, &[u8]); 5] = [
+        (1, Stream::Stdout, LinePart::Begin, b"a"),
+        (2, Stream::Stderr, LinePart::Full, b"err"),
+        (3, Stream::Stdout, LinePart::End, b"b"),
+        (4, Stream::Stderr, LinePart::End, b"headless"),
+        (5, Stream::Stdout, LinePart::Begin, b"endless"),
     ];
     for (nanos, stream, part, bytes) in records {
         joiner.push(&Record { nanos, stream, part, bytes }, |line| lines.push(line));

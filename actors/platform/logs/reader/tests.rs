@@ -2,7 +2,7 @@
 
 use super::super::cursor::{Attempts, Cursor};
 use super::super::files::{self, Segment};
-use super::super::format::{LogTime, Part, Stream};
+use super::super::format::{LinePart, LogTime, Stream};
 use super::super::writer::Writer;
 use super::{Event, LogLine, LogReader, LogStream, Query};
 use crate::id::{AllocId, Attempt};
@@ -24,7 +24,7 @@ fn writer(data: &Path, attempt: u32) -> Writer {
 }
 
 fn put(writer: &mut Writer, nanos: u64, text: &str) {
-    writer.push(nanos, Stream::Stdout, Part::Full, text.as_bytes());
+    writer.push(nanos, Stream::Stdout, LinePart::Full, text.as_bytes());
 }
 
 async fn next(stream: &mut LogStream) -> Option<Event> {
@@ -91,13 +91,13 @@ async fn a_tail_is_the_end_of_the_whole_whatever_the_lines() {
         let text = format!("{i} {}", "x".repeat(size));
         if i % 97 == 0 {
             let (out, err) = (Stream::Stdout, Stream::Stderr);
-            writer.push(1, out, Part::Begin, &[b'o'; 16_384]);
-            writer.push(1, err, Part::Begin, &[b'e'; 16_384]);
+            writer.push(1, out, LinePart::Begin, &[b'o'; 16_384]);
+            writer.push(1, err, LinePart::Begin, &[b'e'; 16_384]);
             for _ in 0..i % 31 {
-                writer.push(1, out, Part::Continue, &[b'o'; 16_384]);
+                writer.push(1, out, LinePart::Continue, &[b'o'; 16_384]);
             }
-            writer.push(1, err, Part::End, b"!");
-            writer.push(1, out, Part::End, b"!");
+            writer.push(1, err, LinePart::End, b"!");
+            writer.push(1, out, LinePart::End, b"!");
         }
         put(&mut writer, 1, &text);
     }
@@ -154,7 +154,7 @@ async fn following_goes_on_with_the_next_attempt_and_ends_with_the_allocation() 
     let mut stream = reader.read(&alloc(), query.clone()).unwrap();
     assert_eq!(next_line(&mut stream).await.line, "old");
     assert_eq!(next(&mut stream).await, Some(Event::CaughtUp));
-    first.push(2, Stream::Stdout, Part::Begin, b"cut off");
+    first.push(2, Stream::Stdout, LinePart::Begin, b"cut off");
     drop(first);
     let mut second = writer(data.path(), 2);
     put(&mut second, 3, "new");

@@ -16,7 +16,7 @@ fn change(name: &str, before: Option<u32>, after: Option<u32>, facts: &[&str]) -
 
 fn event(phase: &str, allocation: &str, node: &str, elapsed: f64) -> ProgressEvent {
     ProgressEvent {
-        phase: phase.to_owned(),
+        phase: phase.into(),
         service: allocation.split('-').next().unwrap_or_default().to_owned(),
         allocation: Some(allocation.to_owned()),
         node: Some(node.to_owned()),
@@ -74,7 +74,7 @@ web-1-p02d  n2  failed   GET /healthz → 500 (3×)
         revision: 8,
         service: Some("web".to_owned()),
         reason: "GET /healthz → 500 (3×)".to_owned(),
-        status: "failed".to_owned(),
+        status: "failed".into(),
         restored: Some(7),
         elapsed: 64.0,
     };
@@ -90,7 +90,7 @@ fn a_reason_that_no_event_told_is_told_at_the_end() {
         revision: 1,
         service: Some("web".to_owned()),
         reason: "registry.example.com/web:v2 not found (404)".to_owned(),
-        status: "failed".to_owned(),
+        status: "failed".into(),
         restored: None,
         elapsed: 2.04,
     };
@@ -107,7 +107,7 @@ fn a_reason_of_an_allocation_reads_like_its_failure() {
         revision: 8,
         service: Some("web".to_owned()),
         reason: "web-1-p02d: exited 3 3×: no users\nlast line".to_owned(),
-        status: "failed".to_owned(),
+        status: "failed".into(),
         restored: Some(7),
         elapsed: 64.0,
     };
@@ -122,7 +122,7 @@ fn one_that_another_took_the_place_of_says_which() {
         revision: 8,
         service: None,
         reason: "superseded by r9 on the way back: web-1-p02d: exited 3 3×\nlast".to_owned(),
-        status: "superseded".to_owned(),
+        status: "superseded".into(),
         restored: None,
         elapsed: 64.0,
     };

@@ -7,7 +7,7 @@ use super::*;
 use crate::consensus::raft::consensus::{check_snapshot, committed, packed};
 use crate::fsm::command::{Action, Report, Spawn, Spawned, Steps};
 use crate::fsm::deploy::tests::{put, running};
-use crate::fsm::model::{Exit, ExitReason, Health, Observed, Phase};
+use crate::fsm::model::{AllocationStatus, Exit, ExitReason, Health, Phase};
 use crate::fsm::{FEATURE_LEVEL, apply, fixture};
 use crate::id::{AllocId, Attempt};
 use proptest::prelude::*;
@@ -41,12 +41,12 @@ fn mutated(mut bytes: Vec<u8>, cuts: &[Cut]) -> Vec<u8> {
 }
 
 fn seeds(state: &State) -> Vec<Command> {
-    let observed = Observed {
+    let observed = AllocationStatus {
         attempt: Attempt(1),
         phase: Phase::Running,
         health: Health::Healthy,
         exit: Some(Exit { code: Some(1), reason: ExitReason::Error, message: None }),
-        ..Observed::default()
+        ..AllocationStatus::default()
     };
     let report = Report {
         node: NODE,

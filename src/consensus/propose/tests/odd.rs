@@ -13,7 +13,7 @@ use crate::fsm::command::{
 use crate::fsm::loaded::{ImageChange, Pin};
 use crate::fsm::mesh::{MeshKey, MeshPart, MeshPlace};
 use crate::fsm::model::{
-    DeployKind, DeployStatus, Exit, ExitReason, Health, Observed, Phase, Role, WorkloadSpec,
+    AllocationStatus, DeployKind, DeployStatus, Exit, ExitReason, Health, Phase, Role, WorkloadSpec,
 };
 use crate::fsm::secrets::{NewSecret, SecretChange};
 use crate::fsm::volumes::VolumeChange;
@@ -86,8 +86,8 @@ fn task() -> Spawned {
     Spawned::Task { name: "migrate".into(), env: [("A".into(), "b".into())].into() }
 }
 
-fn observed() -> Observed {
-    Observed {
+fn observed() -> AllocationStatus {
+    AllocationStatus {
         attempt: Attempt(1),
         phase: Phase::Backoff,
         health: Health::Unhealthy,
@@ -97,7 +97,7 @@ fn observed() -> Observed {
         retry_at: Some(Timestamp(5_000)),
         message: Some("no".to_owned()),
         exit: Some(Exit { code: Some(1), reason: ExitReason::Oom, message: Some("x".into()) }),
-        ..Observed::default()
+        ..AllocationStatus::default()
     }
 }
 
@@ -234,7 +234,7 @@ fn go_on(state: &mut State, rounds: u64) {
     for _ in 0..rounds {
         let time = state.time.plus(Millis(61_000));
         let settled = state.nodes.keys().map(|id| (*id, state.index)).collect();
-        let seen = plan::Observed { settled, ..plan::Observed::default() };
+        let seen = plan::SettledIndexes { settled, ..plan::SettledIndexes::default() };
         for command in plan(state, &seen, time, state.index.0, &Scope::All).commands {
             let _ = apply_next(state, time, command);
         }
@@ -243,7 +243,7 @@ fn go_on(state: &mut State, rounds: u64) {
 
 /// What every node makes of a state, and shows of it.
 fn walk(state: &State) {
-    let seen = views::Observed { now: state.time, leader: Some(NODE), ..Default::default() };
+    let seen = views::LiveUsage { now: state.time, leader: Some(NODE), ..Default::default() };
     let shown = serde_json::to_vec(&views::status(state, &seen)).unwrap();
     assert!(!shown.is_empty());
     drop((views::allocations(state, &seen), views::runs(state), views::routes(state, &seen)));

@@ -10,6 +10,10 @@ use crate::limits;
 use raft::StateRole;
 use raft::eraftpb::{Message, MessageType};
 
+/// Ticks between two voters that ask for votes in turn, where the disk is quick: one is elected
+/// within less.
+const TURN_TICKS: usize = 2;
+
 /// The last step of splitmix64: near numbers give far ones.
 fn mixed(number: u64) -> u64 {
     let z = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -21,11 +25,20 @@ impl Node {
     /// raft-rs draws a number of its own whenever term or part change: this one takes its place,
     /// so that equal inputs give equal behaviour.
     pub(super) fn set_patience(&mut self) {
+        let patience = self.patience;
         let raft = &mut self.raw.raft;
+        // Until a leader is heard, or this node has asked for votes.
+        let is_waiting = raft.state == StateRole::Follower && raft.election_elapsed >= patience;
+        self.turn = self.turn.filter(|_| is_waiting);
+        if let Some(turn) = self.turn {
+            let apart = TURN_TICKS * patience / limits::ELECTION_TICKS;
+            raft.set_randomized_election_timeout(patience + 1 + turn * apart);
+            return;
+        }
         let part = (raft.term << 2) | raft.state as u64;
         let more = mixed(self.draw ^ part.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-        let more = more as usize % self.patience;
-        raft.set_randomized_election_timeout(self.patience + more);
+        let more = more as usize % patience;
+        raft.set_randomized_election_timeout(patience + more);
     }
 
     /// An election starts after so many ticks without a sign of life, at the least.
@@ -82,12 +95,17 @@ impl Node {
     }
 
     /// The connection over which a peer sends has ended. If that is the leader, it most likely has
-    /// died: its time is over now, and only the patience that keeps followers apart is left. One
-    /// that lives lets itself be heard before, or is believed by the others.
+    /// died: its time is over now, and the voters ask for votes in turn, the least id first, so
+    /// that no two of them split the votes. A leader that lives lets itself be heard before, or is
+    /// believed by the others.
     pub fn unheard(&mut self, node: NodeId) {
         let raft = &mut self.raw.raft;
         if raft.leader_id == node.0 && raft.state == StateRole::Follower {
+            let voters = raft.prs().conf().voters().ids();
+            let before = voters.iter().filter(|id| *id != node.0 && *id < self.id).count();
             raft.election_elapsed = raft.election_elapsed.max(self.patience);
+            self.turn = Some(before);
+            self.set_patience();
         }
     }
 

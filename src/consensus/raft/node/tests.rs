@@ -315,11 +315,14 @@ fn a_leader_whose_connection_ended_is_not_waited_for() {
     peers[leader].node.propose(b"here".to_vec()).unwrap();
     exchange(&mut peers);
 
-    // Both have lost the leader: the one that asks first is given its vote by the other.
+    // Both have lost the leader: the one that asks first is given its vote by the other, which
+    // waits for its turn.
     let dead = NodeId(peers[leader].id);
     peers[one].node.unheard(dead);
     peers[other].node.unheard(dead);
-    assert!(ticks_until_it_asks(&mut peers[one]) < limits::ELECTION_TICKS);
+    let due = |at: usize| peers[at].node.due();
+    assert_eq!((due(one.min(other)), due(one.max(other))), (1, 3));
+    assert!(ticks_until_it_asks(&mut peers[one]) <= 3);
     let mut alive = vec![peers.remove(one.max(other)), peers.remove(one.min(other))];
     exchange(&mut alive);
     assert!(alive.iter().any(|peer| peer.node.lead().is_leader));

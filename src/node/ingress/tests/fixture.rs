@@ -61,7 +61,7 @@ impl Case {
         let node = NodeId(1);
         let place = Place { id: id.clone(), workload, replica, node, spec, replaces: None };
         self.act(Action::Place(place));
-        let seen = model::Observed {
+        let seen = model::AllocationStatus {
             attempt: Attempt(1),
             phase: Phase::Running,
             health,

@@ -1,13 +1,15 @@
 //! Tests of canaries: what runs beside what, and how one ends.
 
 use crate::fsm::command::{CanaryEnd, Deploy, Register, Report};
-use crate::fsm::model::{DeployKind, DeployStatus, Desired, Health, Observed, Phase, WorkloadSpec};
+use crate::fsm::model::{
+    AllocationStatus, DeployKind, DeployStatus, Desired, Health, Phase, WorkloadSpec,
+};
 use crate::fsm::{Command, NEXT_LEVEL, Outcome, Rejection, State, apply_next, fixture};
 use crate::id::{Attempt, BootId, NodeId, Revision};
 use crate::limits;
 use crate::node::ingress::figures::Requests;
 use crate::scheduler::canary::Sample;
-use crate::scheduler::plan::{Observed as Seen, Scope, plan};
+use crate::scheduler::plan::{Scope, SettledIndexes as Seen, plan};
 use crate::units::{Millis, Timestamp};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -110,7 +112,8 @@ impl Case {
                     Desired::Draining { .. } => continue,
                 };
                 self.seq += 1;
-                let seen = Observed { attempt: Attempt(1), phase, health, ..Default::default() };
+                let seen =
+                    AllocationStatus { attempt: Attempt(1), phase, health, ..Default::default() };
                 let allocations = BTreeMap::from([(one.id.clone(), seen)]);
                 let boot = self.state.nodes[&one.node].boot;
                 let report = Report { node: one.node, boot, seq: self.seq, allocations };

@@ -2,12 +2,13 @@
 
 use crate::fsm::command::{Action, Deploy, Register, Report, RunAction};
 use crate::fsm::model::{
-    DeployKind, DeployStatus, Desired, Exit, ExitReason, Health, Observed, Phase, WorkloadSpec,
+    AllocationStatus, DeployKind, DeployStatus, Desired, Exit, ExitReason, Health, Phase,
+    WorkloadSpec,
 };
 use crate::fsm::{Command, State, apply_next, fixture};
 use crate::id::{AllocId, Attempt, BootId, NodeId, Revision, WorkloadName};
 use crate::limits;
-use crate::scheduler::plan::{Observed as Seen, Plan, Scope, plan};
+use crate::scheduler::plan::{Plan, Scope, SettledIndexes as Seen, plan};
 use crate::spec;
 use crate::units::{Bytes, Millis, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
@@ -110,7 +111,8 @@ impl Case {
             _ => ExitReason::StartFailed,
         };
         let exit = code.map(|code| Exit { code: Some(code), reason, message: None });
-        let seen = Observed { attempt: Attempt(1), phase, health, exit, ..Default::default() };
+        let seen =
+            AllocationStatus { attempt: Attempt(1), phase, health, exit, ..Default::default() };
         let allocations = BTreeMap::from([(id.clone(), seen)]);
         let boot = self.state.nodes[&node].boot;
         self.change(Command::Report(Report { node, boot, seq: self.seq, allocations }));
@@ -307,7 +309,8 @@ fn it_makes_room_only_when_nothing_else_may_and_is_waited_for() {
         case.now += 60_000;
         case.seq += 1;
         let (attempt, phase) = (Attempt(1), Phase::Pulling);
-        let seen = Observed { attempt, phase, pulled: minute, ..Observed::default() };
+        let seen =
+            AllocationStatus { attempt, phase, pulled: minute, ..AllocationStatus::default() };
         let allocations = BTreeMap::from([(web.clone(), seen)]);
         let (node, boot, seq) = (NodeId(1), BootId(1), case.seq);
         case.change(Command::Report(Report { node, boot, seq, allocations }));
@@ -395,7 +398,8 @@ fn a_published_port_is_handed_over_without_a_gap() {
         case.seq += 1;
         let address = Some([10, 99, 0, last].into());
         let (attempt, phase, health) = (Attempt(1), Phase::Running, Health::Healthy);
-        let seen = Observed { attempt, phase, health, address, ..Observed::default() };
+        let seen =
+            AllocationStatus { attempt, phase, health, address, ..AllocationStatus::default() };
         let allocations = BTreeMap::from([(id, seen)]);
         let (node, boot, seq) = (NodeId(1), BootId(1), case.seq);
         case.change(Command::Report(Report { node, boot, seq, allocations }));

@@ -1,11 +1,13 @@
 //! Tests of draining nodes: replicas move within the policy, tasks end, what can't move stays.
 
 use crate::fsm::command::{Action, Deploy, Register, Report, RunAction, Spawn, Spawned};
-use crate::fsm::model::{DeployKind, DeployStatus, Desired, Health, Observed, Phase, WorkloadSpec};
+use crate::fsm::model::{
+    AllocationStatus, DeployKind, DeployStatus, Desired, Health, Phase, WorkloadSpec,
+};
 use crate::fsm::{Command, State, apply_next, fixture};
 use crate::id::{AllocId, Attempt, BootId, NodeId, Revision};
 use crate::limits;
-use crate::scheduler::plan::{Observed as Seen, Plan, Scope, TASKS, plan};
+use crate::scheduler::plan::{Plan, Scope, SettledIndexes as Seen, TASKS, plan};
 use crate::spec;
 use crate::units::{Bytes, Millis, Timestamp};
 use std::collections::BTreeMap;
@@ -110,7 +112,7 @@ impl Case {
     fn report(&mut self, id: &AllocId, phase: Phase, health: Health) {
         self.seq += 1;
         let node = self.state.allocations[id].node;
-        let seen = Observed { attempt: Attempt(1), phase, health, ..Default::default() };
+        let seen = AllocationStatus { attempt: Attempt(1), phase, health, ..Default::default() };
         let allocations = BTreeMap::from([(id.clone(), seen)]);
         let boot = self.state.nodes[&node].boot;
         self.change(Command::Report(Report { node, boot, seq: self.seq, allocations }));

@@ -2,12 +2,12 @@
 
 use crate::fsm::command::{Action, Deploy, Register, Report};
 use crate::fsm::model::{
-    DeployKind, Desired, Health, Observed, Phase, ProgressPhase, WorkloadSpec,
+    AllocationStatus, DeployKind, Desired, Health, Phase, ProgressPhase, WorkloadSpec,
 };
 use crate::fsm::{Command, Outcome, State, apply_next, fixture};
 use crate::id::{AllocId, Attempt, BootId, NodeId, Revision, WorkloadName};
 use crate::limits;
-use crate::scheduler::plan::{Observed as Seen, Plan, Scope, plan};
+use crate::scheduler::plan::{Plan, Scope, SettledIndexes as Seen, plan};
 use crate::spec;
 use crate::units::{Bytes, MilliCpu, Timestamp};
 use std::collections::BTreeMap;
@@ -82,7 +82,8 @@ impl Case {
     fn report(&mut self, id: &AllocId, phase: Phase, health: Health, message: Option<&str>) {
         self.seq += 1;
         let message = message.map(str::to_owned);
-        let seen = Observed { attempt: Attempt(1), phase, health, message, ..Default::default() };
+        let seen =
+            AllocationStatus { attempt: Attempt(1), phase, health, message, ..Default::default() };
         let allocations = BTreeMap::from([(id.clone(), seen)]);
         let (node, boot, seq) = (NodeId(1), BootId(1), self.seq);
         self.change(Command::Report(Report { node, boot, seq, allocations }));
@@ -113,7 +114,7 @@ impl Case {
     fn pulls(&mut self, id: &AllocId, pulled: u64) {
         self.seq += 1;
         let (attempt, phase) = (Attempt(1), Phase::Pulling);
-        let seen = Observed { attempt, phase, pulled, ..Observed::default() };
+        let seen = AllocationStatus { attempt, phase, pulled, ..AllocationStatus::default() };
         let allocations = BTreeMap::from([(id.clone(), seen)]);
         let (node, boot, seq) = (NodeId(1), BootId(1), self.seq);
         self.change(Command::Report(Report { node, boot, seq, allocations }));

@@ -9,12 +9,12 @@ use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
 
 /// The running thread; what runs on it ends when this is dropped.
-pub(super) struct Express {
+pub(super) struct ConsensusThread {
     handle: Handle,
     _end: oneshot::Sender<()>,
 }
 
-impl Express {
+impl ConsensusThread {
     /// Starts the thread.
     ///
     /// # Errors
@@ -23,7 +23,7 @@ impl Express {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let handle = runtime.handle().clone();
         let (end, ended) = oneshot::channel::<()>();
-        let thread = std::thread::Builder::new().name("mill-express".to_owned());
+        let thread = std::thread::Builder::new().name("mill-consensus_thread".to_owned());
         // Ends when the sender is gone: nothing is ever sent.
         thread.spawn(move || drop(runtime.block_on(ended)))?;
         Ok(Self { handle, _end: end })

@@ -3,7 +3,7 @@
 //! Owns what can go wrong on the way, in a person's words. Never changes this node.
 
 use super::tls::{self, SERVER_NAME};
-use super::{door, wire};
+use super::{join_service, wire};
 use crate::cluster::trust::Fingerprint;
 use crate::limits;
 use hyper_util::rt::TokioIo;
@@ -20,7 +20,7 @@ use tonic::{Code, Status};
 
 /// Why a member could not be asked, or said no.
 #[derive(Debug, thiserror::Error)]
-pub enum KnockError {
+pub enum JoinError {
     /// Nobody is there.
     #[error("nobody answers at {place}: {source}")]
     Nobody {
@@ -67,7 +67,7 @@ pub enum KnockError {
     },
 }
 
-impl KnockError {
+impl JoinError {
     /// What to do next.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
@@ -88,25 +88,25 @@ impl KnockError {
 }
 
 /// A connection to a member that is not asked anything yet.
-pub struct Knock {
+pub struct JoinClient {
     place: String,
     stream: TlsStream<TcpStream>,
 }
 
-impl Knock {
+impl JoinClient {
     /// Connects, and verifies that the cluster is the one of the fingerprint.
     ///
     /// # Errors
     /// Nobody is there, or somebody else.
-    pub async fn new(host: &str, port: u16, ca: Fingerprint) -> Result<Self, KnockError> {
+    pub async fn new(host: &str, port: u16, ca: Fingerprint) -> Result<Self, JoinError> {
         let place =
             if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
-        let nobody = |source| KnockError::Nobody { place: place.clone(), source };
+        let nobody = |source| JoinError::Nobody { place: place.clone(), source };
         let dialled = TcpStream::connect((host, port));
         let elapsed = |_| io::Error::from(io::ErrorKind::TimedOut);
         let dialled = tokio::time::timeout(limits::CONNECT_TIMEOUT, dialled).await;
         let socket = dialled.map_err(elapsed).map_err(nobody)?.map_err(nobody)?;
-        let foreign = |reason: String| KnockError::Foreign { place: place.clone(), reason };
+        let foreign = |reason: String| JoinError::Foreign { place: place.clone(), reason };
         let config = tls::pinned_config(ca, &[b"h2"]).map_err(|e| foreign(e.to_string()))?;
         let name = ServerName::try_from(SERVER_NAME).map_err(|e| foreign(e.to_string()))?;
         let handshake = TlsConnector::from(config).connect(name, socket);
@@ -127,9 +127,9 @@ impl Knock {
     ///
     /// # Errors
     /// The member says no, or the connection breaks.
-    pub async fn join(self, request: wire::JoinRequest) -> Result<wire::Joined, KnockError> {
+    pub async fn join(self, request: wire::JoinRequest) -> Result<wire::Joined, JoinError> {
         let Self { place, stream } = self;
-        let channel = channel(stream).await.map_err(|error| KnockError::Foreign {
+        let channel = channel(stream).await.map_err(|error| JoinError::Foreign {
             place: place.clone(),
             reason: error.to_string(),
         })?;
@@ -140,7 +140,7 @@ impl Knock {
             Ok(Err(status)) => Err(refused(place, &status)),
             Err(_) => {
                 let source = io::Error::from(io::ErrorKind::TimedOut);
-                Err(KnockError::Nobody { place, source })
+                Err(JoinError::Nobody { place, source })
             }
         }
     }
@@ -162,24 +162,24 @@ pub(super) async fn channel(
     Endpoint::from_static("http://member").connect_with_connector(connector).await
 }
 
-fn handshake_failed(place: String, error: &io::Error) -> KnockError {
+fn handshake_failed(place: String, error: &io::Error) -> JoinError {
     let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<TlsError>());
     match tls {
         Some(TlsError::InvalidCertificate(CertificateError::UnknownIssuer)) => {
-            KnockError::OtherCluster { place }
+            JoinError::OtherCluster { place }
         }
         Some(TlsError::InvalidCertificate(
             CertificateError::Expired
             | CertificateError::ExpiredContext { .. }
             | CertificateError::NotValidYet
             | CertificateError::NotValidYetContext { .. },
-        )) => KnockError::Clock { place, time: super::ca::now().to_string() },
-        _ => KnockError::Foreign { place, reason: error.to_string() },
+        )) => JoinError::Clock { place, time: super::ca::now().to_string() },
+        _ => JoinError::Foreign { place, reason: error.to_string() },
     }
 }
 
-fn refused(place: String, status: &Status) -> KnockError {
-    let hint = status.metadata().get_bin(door::HINT).and_then(|hint| hint.to_bytes().ok());
+fn refused(place: String, status: &Status) -> JoinError {
+    let hint = status.metadata().get_bin(join_service::HINT).and_then(|hint| hint.to_bytes().ok());
     let hint = hint.and_then(|hint| String::from_utf8(hint.to_vec()).ok());
     // The door never says no without saying what to do.
     let Some(hint) = hint else {
@@ -187,9 +187,9 @@ fn refused(place: String, status: &Status) -> KnockError {
             Code::Internal | Code::Unknown => "its answer can't be read".to_owned(),
             code => code.to_string(),
         };
-        return KnockError::Foreign { place, reason };
+        return JoinError::Foreign { place, reason };
     };
     let message = status.message().to_owned();
     let denied = status.code() == Code::PermissionDenied;
-    KnockError::Refused { message, hint: Some(hint), denied }
+    JoinError::Refused { message, hint: Some(hint), denied }
 }

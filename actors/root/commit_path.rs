@@ -1,4 +1,4 @@
-//! One lap per change: proposal, entry, `apply`, views.
+//! The way of a change: proposal, entry, `apply`, views.
 //!
 //! Owns the order in which things happen to the state. Never waits for a child.
 
@@ -157,7 +157,7 @@ impl State {
         }
         let init = member.init.clone().filter(|_| self.fsm.cluster.is_none());
         let mut register = member.register.clone();
-        register.boot = self.life;
+        register.boot = self.epoch;
         register.reach = register.reach.filter(|_| self.tells_reach());
         register.after = self.fsm.nodes.get(&member.node).map(|node| node.boot);
         let command = init.map_or(Command::Register(register), Command::Init);
@@ -179,22 +179,22 @@ impl State {
     /// This life of the node was taken for lost: nothing that it says counts any more.
     fn begin_a_life_if_lost(&mut self) {
         let node = self.member.as_ref().and_then(|member| self.fsm.nodes.get(&member.node));
-        let is_lost = |node: &Arc<Node>| node.boot == self.life && !node.is_there();
+        let is_lost = |node: &Arc<Node>| node.boot == self.epoch && !node.is_up();
         if node.is_some_and(is_lost) {
             tracing::warn!("the cluster took this node for lost: it registers anew");
-            self.life = BootId(rand::random());
+            self.epoch = BootId(rand::random());
         }
     }
 
     /// The state shows this life of the node, and where it is.
     fn is_known(&self) -> bool {
         let Some(member) = &self.member else { return false };
-        let is_there = |node: &Node| {
+        let is_up = |node: &Node| {
             let reach = member.register.reach.as_ref().filter(|_| self.tells_reach());
             reach.is_none_or(|at| at.address == node.address && at.peer_port == node.peer_port)
         };
         let node = self.fsm.nodes.get(&member.node);
-        node.is_some_and(|node| node.boot == self.life && is_there(node))
+        node.is_some_and(|node| node.boot == self.epoch && is_up(node))
     }
 
     /// Every member takes in where a node is.
@@ -233,7 +233,7 @@ impl State {
             current: self.is_current(),
             leader: self.leader,
             node: self.member.as_ref()?.node,
-            boot: self.life,
+            boot: self.epoch,
             removed: self.vitals.expelled == Some(Expelled::Removed),
             time: self.leading_time(),
         })

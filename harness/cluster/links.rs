@@ -1,4 +1,4 @@
-//! The ways between the nodes of a test: TCP over loopback, that can be cut one way or both.
+//! The links between the nodes of a test: TCP over loopback, that can be cut one way or both.
 //!
 //! Owns cutting what is open already. Never delays anything.
 
@@ -13,9 +13,9 @@ use tokio::net::TcpStream;
 
 type Way = (u64, u64);
 
-/// All ways.
+/// All links.
 #[derive(Clone, Default)]
-pub struct Ways(Arc<Mutex<Open>>);
+pub struct Links(Arc<Mutex<Open>>);
 
 #[derive(Default)]
 struct Open {
@@ -43,7 +43,7 @@ impl Open {
     }
 }
 
-impl Ways {
+impl Links {
     /// Nothing that one says reaches the other, or does again.
     pub fn cut(&self, from: u64, to: u64, is_cut: bool) {
         let mut open = self.0.lock().expect("lock");
@@ -78,14 +78,14 @@ impl Ways {
 
     /// How a node opens connections.
     pub fn dial(&self, from: u64) -> Dial {
-        let ways = self.clone();
+        let links = self.clone();
         Arc::new(move |to: NodeId, address: String| -> BoxFuture<'static, _> {
-            let (ways, way) = (ways.clone(), (from, to.0));
+            let (links, way) = (links.clone(), (from, to.0));
             Box::pin(async move {
-                if ways.0.lock().expect("lock").is_cut(way) {
+                if links.0.lock().expect("lock").is_cut(way) {
                     return Err(io::ErrorKind::NetworkUnreachable.into());
                 }
-                ways.take(way, TcpStream::connect(address).await?)
+                links.take(way, TcpStream::connect(address).await?)
             })
         })
     }

@@ -30,7 +30,7 @@ use tonic::{Code, Request, Response, Status};
 pub const HINT: &str = "mill-hint-bin";
 
 /// The door.
-pub struct Door {
+pub struct JoinService {
     credentials: Arc<Credentials>,
     root: RootRef,
     views: watch::Receiver<Option<View>>,
@@ -38,7 +38,7 @@ pub struct Door {
     places: Semaphore,
 }
 
-impl Door {
+impl JoinService {
     /// A door that shows what `views` has and proposes through root.
     #[must_use]
     pub fn new(
@@ -102,7 +102,7 @@ impl Door {
 }
 
 #[tonic::async_trait]
-impl wire::door_server::Door for Door {
+impl wire::door_server::Door for JoinService {
     async fn join(
         &self,
         request: Request<wire::JoinRequest>,

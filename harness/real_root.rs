@@ -100,13 +100,13 @@ pub async fn start_onlooker(
 }
 
 /// A running root.
-pub struct Lap {
+pub struct RealRoot {
     root: RootRef,
     view: watch::Receiver<Option<View>>,
     fatal: mpsc::UnboundedReceiver<String>,
 }
 
-impl Lap {
+impl RealRoot {
     /// Starts node 1 of a cluster of its own, with its log in `dir`, and waits until it is current.
     pub async fn start(dir: &Path, boot: u64) -> Self {
         Self::start_at(dir, boot, FEATURE_LEVEL).await
@@ -114,21 +114,21 @@ impl Lap {
 
     /// The same with a build that knows this feature level.
     pub async fn start_at(dir: &Path, boot: u64, level: u32) -> Self {
-        let lap = Self::begin(dir, boot, level).await;
+        let real = Self::begin(dir, boot, level).await;
         let boot = BootId(boot);
-        lap.until("registered and current", |v| {
+        real.until("registered and current", |v| {
             v.current && v.state.nodes.values().any(|n| n.boot == boot)
         })
         .await;
-        lap
+        real
     }
 
     /// Why a build that knows this feature level ends by itself.
     pub async fn refusal(dir: &Path, boot: u64, level: u32) -> String {
-        let mut lap = Self::begin(dir, boot, level).await;
-        let why = tokio::time::timeout(Duration::from_secs(20), lap.fatal.recv()).await;
+        let mut real = Self::begin(dir, boot, level).await;
+        let why = tokio::time::timeout(Duration::from_secs(20), real.fatal.recv()).await;
         let why = why.expect("it ends in 20 s").expect("root lives");
-        lap.stop().await;
+        real.stop().await;
         why
     }
 

@@ -34,14 +34,14 @@ impl Letter {
 
 /// What a link's heartbeats say, and to whom they go.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Pulse {
+pub(super) struct HeartbeatState {
     pub(super) leader: Option<NodeId>,
     pub(super) boot: BootId,
     pub(super) settled: Index,
 }
 
 /// What waits for one other node.
-pub(super) struct Letterbox {
+pub(super) struct Outbox {
     /// There while its link is up.
     letters: ArcSwapOption<mpsc::Sender<Letter>>,
     /// Bytes that wait.
@@ -50,16 +50,16 @@ pub(super) struct Letterbox {
     told: AtomicBool,
     bulk: mpsc::Sender<Bytes>,
     /// The node has been heard: it may be reached again.
-    pub(super) knock: Notify,
+    pub(super) wake: Notify,
 }
 
-impl Letterbox {
+impl Outbox {
     /// A box whose link isn't up, and where what is large comes out.
     pub(super) fn new() -> (Arc<Self>, mpsc::Receiver<Bytes>) {
         let (bulk, large) = mpsc::channel(1);
         let letters = ArcSwapOption::empty();
         let (bytes, told) = (AtomicUsize::new(0), AtomicBool::new(false));
-        (Arc::new(Self { letters, bytes, told, bulk, knock: Notify::new() }), large)
+        (Arc::new(Self { letters, bytes, told, bulk, wake: Notify::new() }), large)
     }
 
     /// The link is up: what is put in comes out here.
@@ -103,10 +103,10 @@ impl Letterbox {
 /// that they wait for no mailbox.
 #[derive(Default)]
 pub struct Post {
-    boxes: ArcSwap<BTreeMap<NodeId, Arc<Letterbox>>>,
+    boxes: ArcSwap<BTreeMap<NodeId, Arc<Outbox>>>,
     raft: OnceLock<ActorRef<consensus::Msg>>,
     traffic: OnceLock<Arc<Traffic>>,
-    pulse: watch::Sender<Pulse>,
+    heartbeat: watch::Sender<HeartbeatState>,
 }
 
 impl Post {
@@ -135,17 +135,17 @@ impl Post {
     /// Sends a raft message; a large one goes over a connection of its own.
     pub fn send(&self, to: NodeId, bytes: Bytes, bulk: bool) {
         let boxes = self.boxes.load();
-        let letterbox = boxes.get(&to);
+        let outbox = boxes.get(&to);
         if bulk {
-            if letterbox.is_none_or(|letterbox| letterbox.bulk.try_send(bytes).is_err()) {
+            if outbox.is_none_or(|outbox| outbox.bulk.try_send(bytes).is_err()) {
                 self.tell_raft(consensus::Msg::SnapshotSent { to, ok: false });
             }
             return;
         }
-        if letterbox.is_some_and(|letterbox| letterbox.put(Letter::Raft(bytes))) {
+        if outbox.is_some_and(|outbox| outbox.put(Letter::Raft(bytes))) {
             return;
         }
-        if letterbox.is_none_or(|letterbox| !letterbox.told.swap(true, Ordering::Relaxed)) {
+        if outbox.is_none_or(|outbox| !outbox.told.swap(true, Ordering::Relaxed)) {
             self.tell_raft(consensus::Msg::Unreachable(to));
         }
     }
@@ -153,7 +153,7 @@ impl Post {
     /// Sends a proposal; answers whether it is on its way.
     pub(super) fn propose(&self, to: NodeId, entry: Entry) -> bool {
         let boxes = self.boxes.load();
-        boxes.get(&to).is_some_and(|letterbox| letterbox.put(Letter::Proposal(Box::new(entry))))
+        boxes.get(&to).is_some_and(|outbox| outbox.put(Letter::Proposal(Box::new(entry))))
     }
 
     /// Where messages from other nodes go. Raft is never started twice in a process.
@@ -168,27 +168,27 @@ impl Post {
         }
     }
 
-    pub(super) fn set_boxes(&self, boxes: BTreeMap<NodeId, Arc<Letterbox>>) {
+    pub(super) fn set_boxes(&self, boxes: BTreeMap<NodeId, Arc<Outbox>>) {
         self.boxes.store(Arc::new(boxes));
     }
 
     /// A node has been heard: a link to it that waits for its next try need not wait.
-    pub(super) fn knock(&self, from: NodeId) {
-        if let Some(letterbox) = self.boxes.load().get(&from) {
-            letterbox.knock.notify_one();
+    pub(super) fn came(&self, from: NodeId) {
+        if let Some(outbox) = self.boxes.load().get(&from) {
+            outbox.wake.notify_one();
         }
     }
 
-    pub(super) fn beat(&self, change: impl FnOnce(&mut Pulse)) {
-        self.pulse.send_if_modified(|pulse| {
-            let before = *pulse;
-            change(pulse);
-            *pulse != before
+    pub(super) fn beat(&self, change: impl FnOnce(&mut HeartbeatState)) {
+        self.heartbeat.send_if_modified(|heartbeat| {
+            let before = *heartbeat;
+            change(heartbeat);
+            *heartbeat != before
         });
     }
 
-    pub(super) fn pulse(&self) -> watch::Receiver<Pulse> {
-        self.pulse.subscribe()
+    pub(super) fn heartbeat(&self) -> watch::Receiver<HeartbeatState> {
+        self.heartbeat.subscribe()
     }
 }
 
@@ -199,17 +199,17 @@ mod tests {
     #[test]
     fn a_full_box_and_a_closed_one_take_nothing() {
         let post = Post::new();
-        let (letterbox, mut large) = Letterbox::new();
-        post.set_boxes([(NodeId(2), Arc::clone(&letterbox))].into());
+        let (outbox, mut large) = Outbox::new();
+        post.set_boxes([(NodeId(2), Arc::clone(&outbox))].into());
         let entry = || Entry { command: vec![0; 10], ..Entry::default() };
         assert!(!post.propose(NodeId(2), entry()), "its link is down");
-        let mut letters = letterbox.open();
+        let mut letters = outbox.open();
         assert!(post.propose(NodeId(2), entry()) && !post.propose(NodeId(3), entry()));
         post.send(NodeId(2), Bytes::from(vec![0; limits::PEER_BYTES]), false);
         post.send(NodeId(2), Bytes::new(), false);
-        assert!(letterbox.told.load(Ordering::Relaxed), "it is full");
+        assert!(outbox.told.load(Ordering::Relaxed), "it is full");
         assert!(matches!(letters.try_recv(), Ok(Letter::Proposal(_))));
-        letterbox.taken(limits::PEER_BYTES);
+        outbox.taken(limits::PEER_BYTES);
         assert!(post.propose(NodeId(2), entry()), "there is room again");
         post.send(NodeId(2), Bytes::from_static(b"state"), true);
         assert_eq!(large.try_recv().unwrap(), "state");
