@@ -2,13 +2,13 @@
 //!
 //! Owns the order: TLS, the strict reader, the engine, the next request. Never routes.
 
-use super::alarm::Alarm;
 use super::certs::CHALLENGE;
 use super::fast::{self, After, Pool};
 use super::io::Io;
 use super::proxied;
 use super::service::Ingress;
 use super::shared::Shared;
+use super::timer::Timer;
 use crate::limits::{BODY_WAIT, DRAIN_IDLE, HANDSHAKE_WAIT, HEAD_WAIT, KEEP_WAIT};
 use crate::node::ingress::page::Page;
 use crate::node::ingress::refusal::Refusal;
@@ -25,7 +25,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
 /// What a thread serves with.
-pub(super) struct Lane {
+pub(super) struct Worker {
     pub(super) shared: Arc<Shared>,
     pub(super) engine: Arc<HttpProxy<Ingress>>,
     pub(super) pool: Arc<Pool>,
@@ -33,7 +33,7 @@ pub(super) struct Lane {
 
 /// Serves a connection until it ends. `is_told`: it begins with whose it is.
 pub(super) async fn serve(
-    lane: Arc<Lane>,
+    worker: Arc<Worker>,
     mut stream: TcpStream,
     mut peer: SocketAddr,
     is_told: bool,
@@ -65,19 +65,19 @@ pub(super) async fn serve(
         if !matches!(begun, Ok(Ok(true))) {
             return tracing::debug!(%peer, "a client didn't begin to speak HTTP/2");
         }
-        lane.engine.process_new(Box::new(io), &stopping).await;
+        worker.engine.process_new(Box::new(io), &stopping).await;
         return;
     }
-    one_by_one(&lane, io, stopping).await;
+    one_by_one(&worker, io, stopping).await;
 }
 
 /// Requests of HTTP/1, each read strictly before anybody else sees it.
-async fn one_by_one(lane: &Lane, mut io: Io, mut stopping: watch::Receiver<bool>) {
+async fn one_by_one(worker: &Worker, mut io: Io, mut stopping: watch::Receiver<bool>) {
     let last_words = |refusal: Refusal| Page::refused(&refusal, "").written("", true, false);
-    let mut alarm = Alarm::new();
+    let mut timer = Timer::new();
     let mut wait = HEAD_WAIT;
     loop {
-        if !has_begun(&mut io, &mut alarm, wait, &mut stopping).await {
+        if !has_begun(&mut io, &mut timer, wait, &mut stopping).await {
             return;
         }
         wait = KEEP_WAIT;
@@ -87,9 +87,9 @@ async fn one_by_one(lane: &Lane, mut io: Io, mut stopping: watch::Receiver<bool>
             Ok(Err(refusal)) => return io.say(&last_words(refusal)).await,
             Err(_) => return io.say(&last_words(Refusal::SlowRequest)).await,
         };
-        if !lane.shared.settings.engine_only {
-            let with = (&*lane.shared, &lane.pool);
-            match fast::serve(with, &mut io, &head, &mut alarm, &stopping).await {
+        if !worker.shared.settings.engine_only {
+            let with = (&*worker.shared, &worker.pool);
+            match fast::serve(with, &mut io, &head, &mut timer, &stopping).await {
                 After::Kept => continue,
                 After::Over => return,
                 After::Engine => {}
@@ -98,7 +98,7 @@ async fn one_by_one(lane: &Lane, mut io: Io, mut stopping: watch::Receiver<bool>
         let mut session = ServerSession::new_http1(Box::new(io));
         session.set_read_timeout(Some(BODY_WAIT));
         session.set_write_timeout(Some(BODY_WAIT));
-        let Some(kept) = lane.engine.process_new_http(session, &stopping).await else { return };
+        let Some(kept) = worker.engine.process_new_http(session, &stopping).await else { return };
         let (stream, _) = kept.consume();
         let Ok(again) = stream.into_any().downcast::<Io>() else { return };
         io = *again;
@@ -108,7 +108,7 @@ async fn one_by_one(lane: &Lane, mut io: Io, mut stopping: watch::Receiver<bool>
 /// Waits for a request. False: there will be none.
 async fn has_begun(
     io: &mut Io,
-    alarm: &mut Alarm,
+    timer: &mut Timer,
     wait: Duration,
     stopping: &mut watch::Receiver<bool>,
 ) -> bool {
@@ -126,7 +126,7 @@ async fn has_begun(
     tokio::select! {
         biased;
         begun = poll_fn(|cx| io.poll_begin(cx)) => matches!(begun, Ok(true)),
-        () = poll_fn(|cx| alarm.poll(cx, due)) => false,
+        () = poll_fn(|cx| timer.poll(cx, due)) => false,
         () = stopped => false,
     }
 }

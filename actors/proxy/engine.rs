@@ -2,7 +2,7 @@
 //!
 //! Owns their start and their end: what is under way is finished within a deadline. Never routes.
 
-use super::connection::{self, Lane};
+use super::connection::{self, Worker};
 use super::fast::Pool;
 use super::service::Ingress;
 use super::shared::Shared;
@@ -55,9 +55,9 @@ impl Threads {
             let (shared, pool) = (Arc::clone(shared), Arc::<Pool>::default());
             let tls = TlsAcceptor::from(shared.certificates.config());
             let watched = watched.clone();
-            let lane = Arc::new(Lane { shared, engine, pool });
+            let worker = Arc::new(Worker { shared, engine, pool });
             let run = move || {
-                runtime.block_on(serve(lane, http, (https, tls), watched));
+                runtime.block_on(serve(worker, http, (https, tls), watched));
                 // What is still open ends here.
                 runtime.shutdown_background();
             };
@@ -105,7 +105,7 @@ fn engine(shared: Arc<Shared>) -> Arc<HttpProxy<Ingress>> {
 }
 
 async fn serve(
-    lane: Arc<Lane>,
+    worker: Arc<Worker>,
     http: TcpListener,
     (https, tls): (TcpListener, TlsAcceptor),
     mut stopping: watch::Receiver<bool>,
@@ -128,12 +128,12 @@ async fn serve(
                 continue;
             }
         };
-        let Some(admitted) = lane.shared.admit(peer.ip()) else { continue };
-        let settings = &lane.shared.settings;
+        let Some(admitted) = worker.shared.admit(peer.ip()) else { continue };
+        let settings = &worker.shared.settings;
         let is_told = settings.proxy_protocol && settings.trusts(peer.ip());
-        let (lane, watched) = (Arc::clone(&lane), watched.clone());
+        let (worker, watched) = (Arc::clone(&worker), watched.clone());
         connections.spawn(async move {
-            connection::serve(lane, stream, peer, is_told, tls, watched).await;
+            connection::serve(worker, stream, peer, is_told, tls, watched).await;
             drop(admitted);
         });
     }

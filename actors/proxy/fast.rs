@@ -2,16 +2,16 @@
 //!
 //! Owns which requests it takes: those that leave nothing to interpret, on routes that change
 //! nothing in a body. All others are the engine's, which gets them untouched. What becomes of a
-//! request is decided by [`super::passage`], as for the engine.
+//! request is decided by [`super::exchange`], as for the engine.
 
 mod broken;
 mod pool;
 mod relay;
 
-use super::alarm::Alarm;
+use super::exchange::{self, Asked, Exchange, Fault, Line, Onward, Way};
 use super::io::Io;
-use super::passage::{self, Asked, Fault, Line, Onward, Passage, Way};
 use super::shared::{Route, Shared};
+use super::timer::Timer;
 use crate::limits::BODY_WAIT;
 use crate::node::ingress::forward::Claims;
 use crate::node::ingress::head::{self, Body, Head};
@@ -48,7 +48,7 @@ struct Taken {
     terms: Terms,
     /// It may be sent twice.
     is_safe: bool,
-    passage: Passage,
+    exchange: Exchange,
     /// The head as the container gets it; empty where none does.
     sending: Vec<u8>,
 }
@@ -59,7 +59,7 @@ struct Serving<'a> {
     pool: &'a Arc<Pool>,
     stopping: &'a watch::Receiver<bool>,
     io: &'a mut Io,
-    alarm: &'a mut Alarm,
+    timer: &'a mut Timer,
     taken: Taken,
 }
 
@@ -68,12 +68,12 @@ pub(super) async fn serve(
     (shared, pool): (&Shared, &Arc<Pool>),
     io: &mut Io,
     head: &Head,
-    alarm: &mut Alarm,
+    timer: &mut Timer,
     stopping: &watch::Receiver<bool>,
 ) -> After {
     let Some((way, taken)) = take(shared, io, head) else { return After::Engine };
     io.take_off(head);
-    let mut serving = Serving { shared, pool, stopping, io, alarm, taken };
+    let mut serving = Serving { shared, pool, stopping, io, timer, taken };
     let answer = serving.answer(way).await;
     serving.end(answer);
     match answer {
@@ -92,28 +92,28 @@ fn take(shared: &Shared, io: &Io, head: &Head) -> Option<(Way, Taken)> {
         return None;
     }
     let bytes = io.seen(head).to_vec();
-    let mut passage = Passage::begin();
+    let mut exchange = Exchange::begin();
     let mut sending = Vec::new();
     let (way, is_head, is_safe) = head::parsed(&bytes, |request| {
         let asked = asked(io, request, head);
-        let way = passage.route(shared, &asked, is_mine)?;
-        if let (Ok(Onward::Container), Some(told)) = (&way, &passage.told) {
-            let target = passage.target(asked.target);
+        let way = exchange.route(shared, &asked, is_mine)?;
+        if let (Ok(Onward::Container), Some(told)) = (&way, &exchange.told) {
+            let target = exchange.target(asked.target);
             written::request(&mut sending, request, &target, told, head.body);
         }
         let is_head = request.method == Some("HEAD");
         let is_safe = is_head || matches!(request.method, Some("GET" | "OPTIONS"));
         Some((way, is_head, is_safe && head.body == Body::Length(0)))
     })??;
-    let route = passage.route.as_ref();
+    let route = exchange.route.as_ref();
     let terms = Terms {
         is_head,
         expects: head.expects,
         closes: head.closes,
         is_chunked: head.body == Body::Chunked,
-        timeout: route.map_or(BODY_WAIT, |route| passage::timeout(route)),
+        timeout: route.map_or(BODY_WAIT, |route| exchange::timeout(route)),
     };
-    Some((way, Taken { head: bytes, terms, is_safe, passage, sending }))
+    Some((way, Taken { head: bytes, terms, is_safe, exchange, sending }))
 }
 
 /// Neither another protocol behind it, nor a change of bodies.
@@ -146,9 +146,9 @@ fn asked<'r>(io: &'r Io, request: &'r httparse::Request, head: &Head) -> Asked<'
 impl Serving<'_> {
     async fn answer(&mut self, way: Way) -> Answer {
         let mut way = way;
-        if way.is_ok() && self.taken.passage.wants_auth() {
+        if way.is_ok() && self.taken.exchange.wants_auth() {
             let header = self.header("authorization");
-            let let_in = self.taken.passage.let_in(self.shared, header.as_deref()).await;
+            let let_in = self.taken.exchange.let_in(self.shared, header.as_deref()).await;
             if let Err(refusal) = let_in {
                 way = Err(refusal);
             }
@@ -168,7 +168,7 @@ impl Serving<'_> {
 
     /// The mark of the replica that the client was with before.
     fn kept(&self) -> Option<String> {
-        let route = self.taken.passage.route.as_ref()?;
+        let route = self.taken.exchange.route.as_ref()?;
         if !route.route.options.sticky {
             return None;
         }
@@ -180,7 +180,7 @@ impl Serving<'_> {
         let kept = self.kept();
         let mut is_again = false;
         loop {
-            let chosen = self.taken.passage.choose(self.shared, kept.as_deref()).await;
+            let chosen = self.taken.exchange.choose(self.shared, kept.as_deref()).await;
             let address = match chosen {
                 Ok(address) => address,
                 Err(refusal) => return self.refuse(&refusal, true).await,
@@ -195,10 +195,10 @@ impl Serving<'_> {
                 Ok(upstream) => upstream,
                 Err(error) => {
                     let slow = error.kind() == std::io::ErrorKind::TimedOut;
-                    if self.taken.passage.not_connected(self.shared, slow) {
+                    if self.taken.exchange.not_connected(self.shared, slow) {
                         continue;
                     }
-                    let refusal = self.taken.passage.refusal.take().unwrap_or(Refusal::Connect);
+                    let refusal = self.taken.exchange.refusal.take().unwrap_or(Refusal::Connect);
                     return self.refuse(&refusal, true).await;
                 }
             };
@@ -220,10 +220,10 @@ impl Serving<'_> {
     }
 
     async fn relay(&mut self, upstream: &mut Upstream) -> (Answer, Option<Broken>) {
-        let Taken { passage, sending, terms, .. } = &mut self.taken;
+        let Taken { exchange, sending, terms, .. } = &mut self.taken;
         let (shared, stopping) = (self.shared, self.stopping);
-        let (io, alarm) = (&mut *self.io, &mut *self.alarm);
-        let sides = Sides { shared, stopping, io, upstream, passage, alarm, sending };
+        let (io, timer) = (&mut *self.io, &mut *self.timer);
+        let sides = Sides { shared, stopping, io, upstream, exchange, timer, sending };
         let mut relay = Relay::new(sides, *terms);
         let ended = poll_fn(|cx| relay.poll(cx)).await;
         (relay.answer(), ended.err())
@@ -237,11 +237,11 @@ impl Serving<'_> {
             untouched: self.taken.is_safe,
             begun: answer.status > 0,
         };
-        self.taken.passage.broken(self.shared, fault)
+        self.taken.exchange.broken(self.shared, fault)
     }
 
     async fn refuse(&mut self, refusal: &Refusal, closes: bool) -> Answer {
-        self.taken.passage.error = Some(refusal.code());
+        self.taken.exchange.error = Some(refusal.code());
         let accept = self.header("accept").unwrap_or_default();
         self.say(Page::refused(refusal, &accept), closes).await
     }
@@ -264,9 +264,9 @@ impl Serving<'_> {
     /// It is over: counts it, and writes it down.
     fn end(&mut self, answer: Answer) {
         let Answer { status, sent, .. } = answer;
-        let passage = &mut self.taken.passage;
-        passage.ended(self.shared, status, sent);
-        if !passage.is_logged(self.shared) {
+        let exchange = &mut self.taken.exchange;
+        exchange.ended(self.shared, status, sent);
+        if !exchange.is_logged(self.shared) {
             return;
         }
         let write = |request: &httparse::Request| {
@@ -279,7 +279,7 @@ impl Serving<'_> {
                 referer: value("referer"),
                 agent: value("user-agent"),
             };
-            self.taken.passage.write(self.shared, &line, status, sent);
+            self.taken.exchange.write(self.shared, &line, status, sent);
         };
         let _ = head::parsed(&self.taken.head, write);
     }

@@ -1,13 +1,13 @@
 //! What happens to a request that the engine serves: the hooks that it calls.
 //!
 //! Owns how the engine's sessions and errors are read. What becomes of a request is decided by
-//! [`super::passage`], as for mill's own relay.
+//! [`super::exchange`], as for mill's own relay.
 
 mod about;
 mod answer;
 mod upstream;
 
-use super::passage::{Fault, Onward, Passage, Way};
+use super::exchange::{Exchange, Fault, Onward, Way};
 use super::shared::Shared;
 use crate::node::ingress::forward;
 use crate::node::ingress::frames::Frames;
@@ -38,7 +38,7 @@ pub struct Ingress {
 
 /// What the engine keeps of a request under way.
 pub struct Ctx {
-    passage: Passage,
+    exchange: Exchange,
     way: Way,
     patience: Option<Patience>,
     /// The container's side of a WebSocket.
@@ -50,8 +50,8 @@ impl ProxyHttp for Ingress {
     type CTX = Ctx;
 
     fn new_ctx(&self) -> Ctx {
-        let passage = Passage::begin();
-        Ctx { passage, way: Ok(Onward::Container), patience: None, socket: None }
+        let exchange = Exchange::begin();
+        Ctx { exchange, way: Ok(Onward::Container), patience: None, socket: None }
     }
 
     fn init_downstream_modules(&self, modules: &mut HttpModules) {
@@ -60,17 +60,17 @@ impl ProxyHttp for Ingress {
 
     /// Before the engine's own modules look at the request.
     async fn early_request_filter(&self, session: &mut Session, ctx: &mut Ctx) -> Result<()> {
-        let passage = &mut ctx.passage;
-        let way = passage.route(&self.shared, &about::asked(session), |_| true);
+        let exchange = &mut ctx.exchange;
+        let way = exchange.route(&self.shared, &about::asked(session), |_| true);
         ctx.way = way.unwrap_or(Err(Refusal::Internal));
-        if ctx.way.is_ok() && passage.wants_auth() {
+        if ctx.way.is_ok() && exchange.wants_auth() {
             let header = session.req_header().headers.get(header::AUTHORIZATION);
             let header = header.and_then(|value| value.to_str().ok());
-            if let Err(refusal) = passage.let_in(&self.shared, header).await {
+            if let Err(refusal) = exchange.let_in(&self.shared, header).await {
                 ctx.way = Err(refusal);
             }
         }
-        if passage.route.as_ref().is_some_and(|route| route.route.options.compress)
+        if exchange.route.as_ref().is_some_and(|route| route.route.options.compress)
             && let Some(module) = session.downstream_modules_ctx.get_mut::<ResponseCompression>()
         {
             module.adjust_level(COMPRESSION);
@@ -84,7 +84,7 @@ impl ProxyHttp for Ingress {
             Ok(Onward::Answer(text)) => Page::plain(text),
             Ok(Onward::Elsewhere(place)) => Page::moved(place),
             Err(refusal) => {
-                ctx.passage.error = Some(refusal.code());
+                ctx.exchange.error = Some(refusal.code());
                 Page::refused(&refusal, about::accept(session))
             }
         };
@@ -99,12 +99,12 @@ impl ProxyHttp for Ingress {
         _end: bool,
         ctx: &mut Ctx,
     ) -> Result<()> {
-        ctx.passage.body += body.as_ref().map_or(0, |bytes| bytes.len() as u64);
+        ctx.exchange.body += body.as_ref().map_or(0, |bytes| bytes.len() as u64);
         if let Some(patience) = &ctx.patience {
             patience.renew();
         }
-        if ctx.passage.is_too_large() {
-            ctx.passage.refusal = Some(Refusal::BodyTooLarge);
+        if ctx.exchange.is_too_large() {
+            ctx.exchange.refusal = Some(Refusal::BodyTooLarge);
             return Error::e_explain(ErrorType::HTTPStatus(413), "the body is too large");
         }
         Ok(())
@@ -112,14 +112,14 @@ impl ProxyHttp for Ingress {
 
     async fn upstream_peer(&self, session: &mut Session, ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
         let kept = about::kept(session);
-        match ctx.passage.choose(&self.shared, kept.as_deref()).await {
+        match ctx.exchange.choose(&self.shared, kept.as_deref()).await {
             Ok(address) => {
-                let h2c = ctx.passage.route.as_ref().is_some_and(|route| route.route.h2c);
+                let h2c = ctx.exchange.route.as_ref().is_some_and(|route| route.route.h2c);
                 Ok(upstream::peer(address, h2c))
             }
             Err(refusal) => {
                 let status = ErrorType::HTTPStatus(refusal.status());
-                ctx.passage.refusal = Some(refusal);
+                ctx.exchange.refusal = Some(refusal);
                 Error::e_explain(status, "no replica can be had")
             }
         }
@@ -134,10 +134,10 @@ impl ProxyHttp for Ingress {
         _digest: Option<&Digest>,
         ctx: &mut Ctx,
     ) -> Result<()> {
-        let Some(route) = ctx.passage.route.as_ref().filter(|route| !route.route.h2c) else {
+        let Some(route) = ctx.exchange.route.as_ref().filter(|route| !route.route.h2c) else {
             return Ok(());
         };
-        ctx.patience = Some(Patience::begin(fd, super::passage::timeout(route)));
+        ctx.patience = Some(Patience::begin(fd, super::exchange::timeout(route)));
         Ok(())
     }
 
@@ -147,7 +147,7 @@ impl ProxyHttp for Ingress {
         request: &mut RequestHeader,
         ctx: &mut Ctx,
     ) -> Result<()> {
-        let Some(told) = &ctx.passage.told else { return Ok(()) };
+        let Some(told) = &ctx.exchange.told else { return Ok(()) };
         let replaced = |name: &&HeaderName| forward::is_replaced(name.as_str(), told.trusted);
         let names: Vec<HeaderName> = request.headers.keys().filter(replaced).cloned().collect();
         for name in &names {
@@ -157,7 +157,7 @@ impl ProxyHttp for Ingress {
             request.insert_header(name, value)?;
         }
         let came = session.req_header().uri.path_and_query().map_or("/", |target| target.as_str());
-        let target = ctx.passage.target(came);
+        let target = ctx.exchange.target(came);
         if came != "*" && request.raw_path() != target.as_bytes() {
             request.set_raw_path(target.as_bytes())?;
         }
@@ -173,7 +173,7 @@ impl ProxyHttp for Ingress {
         if response.status.as_u16() >= 200 || response.status.as_u16() == 101 {
             ctx.patience = None;
             ctx.socket = about::is_websocket(response).then(Frames::default);
-            ctx.passage.answered();
+            ctx.exchange.answered();
         }
         Ok(())
     }
@@ -185,7 +185,7 @@ impl ProxyHttp for Ingress {
         ctx: &mut Ctx,
     ) -> Result<()> {
         if response.status.as_u16() >= 200
-            && let Some(changes) = ctx.passage.changes(&self.shared)
+            && let Some(changes) = ctx.exchange.changes(&self.shared)
         {
             answer::dress(session, response, &changes)?;
         }
@@ -218,7 +218,7 @@ impl ProxyHttp for Ingress {
         mut error: Box<Error>,
     ) -> Box<Error> {
         let slow = matches!(error.etype(), ErrorType::ConnectTimedout);
-        error.set_retry(ctx.passage.not_connected(&self.shared, slow));
+        error.set_retry(ctx.exchange.not_connected(&self.shared, slow));
         error
     }
 
@@ -234,10 +234,10 @@ impl ProxyHttp for Ingress {
             of_container: *error.esource() == ErrorSource::Upstream,
             reused,
             over: ctx.patience.take().is_some_and(|patience| patience.is_over()),
-            untouched: about::is_safe(session) && session.is_body_empty() && ctx.passage.body == 0,
+            untouched: about::is_safe(session) && session.is_body_empty() && ctx.exchange.body == 0,
             begun: session.response_written().is_some_and(|r| !r.status.is_informational()),
         };
-        error.set_retry(ctx.passage.broken(&self.shared, fault));
+        error.set_retry(ctx.exchange.broken(&self.shared, fault));
         error
     }
 
@@ -247,20 +247,20 @@ impl ProxyHttp for Ingress {
         error: &Error,
         ctx: &mut Ctx,
     ) -> FailToProxy {
-        answer::failed(session, error, &mut ctx.passage).await
+        answer::failed(session, error, &mut ctx.exchange).await
     }
 
     async fn logging(&self, session: &mut Session, error: Option<&Error>, ctx: &mut Ctx) {
         ctx.patience = None;
         let answered = session.response_written().map_or(0, |response| response.status.as_u16());
         let sent = session.body_bytes_sent() as u64;
-        ctx.passage.ended(&self.shared, answered, sent);
+        ctx.exchange.ended(&self.shared, answered, sent);
         if let Some(error) = error {
             let request = session.request_summary();
             tracing::debug!(%error, request, answered, "a request was not passed on");
         }
-        if ctx.passage.is_logged(&self.shared) {
-            about::write(session, &ctx.passage, &self.shared, answered, sent);
+        if ctx.exchange.is_logged(&self.shared) {
+            about::write(session, &ctx.exchange, &self.shared, answered, sent);
         }
     }
 

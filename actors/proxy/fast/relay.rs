@@ -5,10 +5,10 @@
 
 use super::broken::Broken;
 use super::pool::Upstream;
-use crate::actors::proxy::alarm::Alarm;
+use crate::actors::proxy::exchange::Exchange;
 use crate::actors::proxy::io::{Io, with_piece};
-use crate::actors::proxy::passage::Passage;
 use crate::actors::proxy::shared::Shared;
+use crate::actors::proxy::timer::Timer;
 use crate::limits::{BODY_WAIT, INGRESS_BUFFER, INGRESS_PIECE, REPLY_HEADERS_MAX, STREAM_WAIT};
 use crate::node::ingress::chunks::Chunks;
 use crate::node::ingress::reply::{self, Reply};
@@ -58,8 +58,8 @@ pub(super) struct Sides<'a> {
     pub(super) stopping: &'a watch::Receiver<bool>,
     pub(super) io: &'a mut Io,
     pub(super) upstream: &'a mut Upstream,
-    pub(super) passage: &'a mut Passage,
-    pub(super) alarm: &'a mut Alarm,
+    pub(super) exchange: &'a mut Exchange,
+    pub(super) timer: &'a mut Timer,
     /// What the container gets: at first the head.
     pub(super) sending: &'a mut Vec<u8>,
 }
@@ -137,7 +137,7 @@ impl<'a> Relay<'a> {
             self.last = Instant::now();
         }
         let (most, broken) = self.patience();
-        ready!(self.with.alarm.poll(cx, self.last + most));
+        ready!(self.with.timer.poll(cx, self.last + most));
         Poll::Ready(Err(broken))
     }
 
@@ -180,14 +180,14 @@ impl<'a> Relay<'a> {
 
     /// A piece of the request's body.
     fn pass_on(&mut self, cx: &mut Context, mut piece: &[u8]) -> Result<(), Broken> {
-        let Sides { passage, sending, upstream, .. } = &mut self.with;
+        let Sides { exchange, sending, upstream, .. } = &mut self.with;
         sending.drain(..std::mem::take(&mut self.sent));
         if let Some(chunks) = &mut self.body {
             chunks.copy(piece, sending).map_err(|_| Broken::BadBody)?;
-            passage.body = chunks.data();
+            exchange.body = chunks.data();
         } else {
-            passage.body += piece.len() as u64;
-            let is_first = sending.is_empty() && !passage.is_too_large();
+            exchange.body += piece.len() as u64;
+            let is_first = sending.is_empty() && !exchange.is_too_large();
             if is_first {
                 match Pin::new(&mut upstream.stream).poll_write(cx, piece) {
                     Poll::Ready(Ok(written @ 1..)) => piece = &piece[written..],
@@ -197,7 +197,7 @@ impl<'a> Relay<'a> {
             }
             sending.extend_from_slice(piece);
         }
-        if passage.is_too_large() { Err(Broken::LargeBody) } else { Ok(()) }
+        if exchange.is_too_large() { Err(Broken::LargeBody) } else { Ok(()) }
     }
 
     /// Sends the container what is its. Whether anything went.
@@ -265,11 +265,11 @@ impl<'a> Relay<'a> {
 
     /// The answer begins.
     fn begin(&mut self, reply: &Reply) -> Result<(), Broken> {
-        let Sides { shared, stopping, io, passage, .. } = &mut self.with;
-        passage.answered();
+        let Sides { shared, stopping, io, exchange, .. } = &mut self.with;
+        exchange.answered();
         // Whoever is answered before all is sent can't tell where the next request would begin.
         let closes = self.terms.closes || *stopping.borrow() || !io.is_over();
-        let Some(changes) = passage.changes(shared) else { return Err(Broken::BadAnswer) };
+        let Some(changes) = exchange.changes(shared) else { return Err(Broken::BadAnswer) };
         written::answer(io.out(), reply, &changes, get_cached_date().as_bytes(), closes);
         self.answer.status = reply.status;
         (self.answer.closes, self.answer.keeps) = (closes, reply.keeps);

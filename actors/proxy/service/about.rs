@@ -2,7 +2,7 @@
 //!
 //! Owns how they are read. Never changes any of them.
 
-use crate::actors::proxy::passage::{Asked, Line, Passage};
+use crate::actors::proxy::exchange::{Asked, Exchange, Line};
 use crate::actors::proxy::shared::Shared;
 use crate::node::ingress::dress;
 use crate::node::ingress::forward::Claims;
@@ -72,7 +72,13 @@ pub(super) fn is_websocket(response: &ResponseHeader) -> bool {
 }
 
 /// Writes a request down that has ended.
-pub(super) fn write(session: &Session, passage: &Passage, shared: &Shared, status: u16, sent: u64) {
+pub(super) fn write(
+    session: &Session,
+    exchange: &Exchange,
+    shared: &Shared,
+    status: u16,
+    sent: u64,
+) {
     let request = session.req_header();
     let value = |name: HeaderName| request.headers.get(name).map(|value| value.as_bytes());
     let authority = || authority(session).map(str::as_bytes);
@@ -84,5 +90,5 @@ pub(super) fn write(session: &Session, passage: &Passage, shared: &Shared, statu
         referer: value(header::REFERER),
         agent: value(header::USER_AGENT),
     };
-    passage.write(shared, &line, status, sent);
+    exchange.write(shared, &line, status, sent);
 }

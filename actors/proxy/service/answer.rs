@@ -3,7 +3,7 @@
 //! Owns writing them. Never decides which one it is.
 
 use super::about;
-use crate::actors::proxy::passage::Passage;
+use crate::actors::proxy::exchange::Exchange;
 use crate::node::ingress::dress::Changes;
 use crate::node::ingress::page::Page;
 use crate::node::ingress::refusal::Refusal;
@@ -34,14 +34,14 @@ pub(super) async fn send(session: &mut Session, page: Page) -> Result<()> {
 pub(super) async fn failed(
     session: &mut Session,
     error: &Error,
-    passage: &mut Passage,
+    exchange: &mut Exchange,
 ) -> FailToProxy {
     let begun = session.response_written().is_some_and(|head| !head.status.is_informational());
-    let refusal = passage.refusal.take().or_else(|| reason(error));
+    let refusal = exchange.refusal.take().or_else(|| reason(error));
     let Some(refusal) = refusal.filter(|_| !begun) else {
         return FailToProxy { error_code: 0, can_reuse_downstream: false };
     };
-    passage.error = Some(refusal.code());
+    exchange.error = Some(refusal.code());
     session.set_keepalive(None);
     let page = Page::refused(&refusal, about::accept(session));
     if let Err(error) = send(session, page).await {

@@ -1,7 +1,10 @@
 //! Answers of all kinds, and where they end.
 
 use super::ENGINE_ONLY;
-use super::support::{Client, Site, raw};
+use super::support::{Client, Site, chunked, raw};
+use tokio::io::BufReader;
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 use yare::parameterized;
 
 const NEXT: &str = "GET / HTTP/1.1|Host: a.example||";
@@ -154,4 +157,40 @@ async fn who_leaves_in_the_middle_leaves_nothing_behind() {
     client.send("POST /sum HTTP/1.1|Host: a.example|Content-Length: 10||abc").await;
     drop(client);
     site.until(|site| site.active() == 0).await;
+}
+
+/// A client whose bodies nobody else sends; in the end it may leave in the middle of one.
+async fn mirror(mut client: Client, number: usize, leaves: bool) {
+    for round in 0..12 {
+        let size = [1, 700, 5_000, 17_000, 70_000, 150_000][(number + round) % 6];
+        let mut text = format!("{number}-{round};").repeat(size);
+        text.truncate(size);
+        let (head, body) = match round % 2 {
+            0 => (format!("Content-Length: {size}"), text.clone()),
+            _ => ("Transfer-Encoding: chunked".to_owned(), chunked(&text, 9_999)),
+        };
+        let path = if round % 3 == 0 { "/mirror" } else { "/mirror-chunks" };
+        client.send(&format!("POST {path} HTTP/1.1|Host: a.example|{head}||")).await;
+        if leaves && round == 11 {
+            return client.send(&body[..body.len() / 2]).await;
+        }
+        client.send(&body).await;
+        let answer = client.answer().await;
+        assert!(answer.body == text, "client {number}, round {round}, {size} bytes");
+    }
+}
+
+#[tokio::test]
+async fn nobody_gets_anything_of_anybody_else() {
+    let site = Site::new(3, "route \"a.example\"").await;
+    let mut clients = JoinSet::new();
+    for number in 0..24 {
+        let client = Client(BufReader::new(TcpStream::connect(site.http).await.unwrap()));
+        clients.spawn(mirror(client, number, number % 6 == 5));
+    }
+    while let Some(done) = clients.join_next().await {
+        done.unwrap();
+    }
+    site.until(|site| site.active() == 0).await;
+    assert_eq!(site.get("/").await.status, 200);
 }

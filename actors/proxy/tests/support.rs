@@ -107,6 +107,16 @@ pub fn raw(lines: &str) -> String {
     hex::encode(lines.replace('|', "\r\n"))
 }
 
+/// A text as chunks of that size.
+pub fn chunked(text: &str, size: usize) -> String {
+    let pieces = text.as_bytes().chunks(size);
+    let chunk = |piece| {
+        let text = String::from_utf8_lossy(piece);
+        format!("{:x}\r\n{text}\r\n", text.len())
+    };
+    format!("{}0\r\n\r\n", pieces.map(chunk).collect::<String>())
+}
+
 /// What is slow takes its time.
 pub async fn time_passes(millis: u64) {
     let never = std::future::pending::<()>();
@@ -192,6 +202,11 @@ async fn serve(mut stream: BufReader<TcpStream>, number: usize) {
                 continue;
             }
             "large" => ok(&"x".repeat(1 << 20)),
+            "mirror" => ok(&String::from_utf8(upload).unwrap()),
+            "mirror-chunks" => {
+                let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+                format!("{head}{}", chunked(&String::from_utf8(upload).unwrap(), 7_777))
+            }
             other => canned(other).unwrap_or_else(|| ok(&format!("s{number}"))),
         };
         let head_only = head.starts_with("HEAD ");

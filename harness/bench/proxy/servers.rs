@@ -229,7 +229,7 @@ pub fn of_mill((chain, key): &(String, String)) -> Server {
         let _entered = runtime.enter();
         let own = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let addresses = Addresses::open(own(http), own(https)).unwrap();
-        Threads::start(&shared, addresses.doors().unwrap()).unwrap()
+        Threads::start(&shared, addresses.pairs().unwrap()).unwrap()
     };
     let program = Program::Mill { threads: Some(threads), runtime };
     Server { http, https, program }

@@ -84,7 +84,7 @@ const FORGEABLE: &[&str] = &["x-real-ip", "true-client-ip", "cf-connecting-ip"];
 pub fn is_replaced(name: &str, trusted: bool) -> bool {
     let same = |(a, b): (u8, u8)| a.eq_ignore_ascii_case(&b) || (a == b'_' && b == b'-');
     let is = |own: &&str| name.len() == own.len() && name.bytes().zip(own.bytes()).all(same);
-    OWN.iter().any(|own| is(own)) || (!trusted && FORGEABLE.iter().any(|own| is(own)))
+    OWN.iter().any(is) || (!trusted && FORGEABLE.iter().any(is))
 }
 
 /// What a container is told of a request.

@@ -198,4 +198,55 @@ mod tests {
         let expected = "HTTP/1.1 200 OK|x-own: 2|Date: now|Content-Length: 5||";
         assert_eq!(got(lines, &options, false), expected);
     }
+
+    /// Lines of which heads are made, of all kinds that say how they are read.
+    const LINES: &[&str] = &[
+        "Content-Length: 5",
+        "content-length:0",
+        "Transfer-Encoding: chunked",
+        "transfer-encoding:CHUNKED",
+        "Connection: close",
+        "Connection: keep-alive",
+        "Connection: X-Own",
+        "Expect: 100-continue",
+        "Upgrade: h2c",
+        "TE: trailers",
+        "X-Forwarded-For: 1",
+        "x_forwarded_for: 1",
+        "Forwarded: for=1",
+        "X-Request-Id: 1",
+        "X-Real-IP: 1",
+        "X-Own: caf\u{e9}",
+        "X-Empty:",
+        "Cookie: a=b; c=d",
+        "Host: b.example",
+    ];
+
+    proptest::proptest! {
+        #[test]
+        fn what_is_written_is_read_in_one_way(
+            method in 0..4usize,
+            lines in proptest::collection::vec(0..LINES.len(), 0..6),
+        ) {
+            let method = ["GET", "POST", "OPTIONS", "PUT"][method];
+            let lines: String = lines.iter().map(|at| format!("{}|", LINES[*at])).collect();
+            let text = format!("{method} /y HTTP/1.1|Host: a.example|{lines}|");
+            let text = text.replace('|', "\r\n");
+            let Ok(head::Read::Whole(came)) = head::read(text.as_bytes()) else { return Ok(()) };
+            if came.is_plain {
+                let lines = text.trim_end().replace("\r\n", "|");
+                let out = sent(&lines, false, came.body);
+                let Ok(head::Read::Whole(goes)) = head::read(out.as_bytes()) else {
+                    panic!("{text:?} became {out:?}")
+                };
+                assert_eq!((goes.length, goes.body), (out.len(), came.body), "{text:?}: {out:?}");
+                assert!(goes.is_plain && !goes.closes, "{text:?}: {out:?}");
+                let small = out.to_lowercase().replace('_', "-");
+                for name in ["x-forwarded-for:", "\r\nforwarded:", "x-request-id:"] {
+                    assert_eq!(small.matches(name).count(), 1, "{text:?}: {out:?}");
+                }
+                assert!(!small.contains("x-real-ip"), "{text:?}: {out:?}");
+            }
+        }
+    }
 }

@@ -9,9 +9,9 @@ use std::time::Instant;
 use tokio::time::{Sleep, sleep};
 
 /// A timer that is seldom set: it may ring early, and looks again.
-pub(super) struct Alarm(Pin<Box<Sleep>>);
+pub(super) struct Timer(Pin<Box<Sleep>>);
 
-impl Alarm {
+impl Timer {
     /// Set to some time.
     pub(super) fn new() -> Self {
         Self(Box::pin(sleep(KEEP_WAIT)))

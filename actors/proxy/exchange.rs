@@ -52,7 +52,7 @@ pub(super) enum Onward {
 }
 
 /// What is known of a request under way.
-pub(super) struct Passage {
+pub(super) struct Exchange {
     started: Instant,
     pub(super) route: Option<Arc<Route>>,
     pub(super) told: Option<Told>,
@@ -74,7 +74,7 @@ pub(super) struct Passage {
     pub(super) error: Option<&'static str>,
 }
 
-impl Passage {
+impl Exchange {
     /// A request has come.
     pub(super) fn begin() -> Self {
         Self {

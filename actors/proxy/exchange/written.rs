@@ -2,7 +2,7 @@
 //!
 //! Owns which of its parts, and that they are short. Never waits for a disk.
 
-use super::Passage;
+use super::Exchange;
 use crate::actors::proxy::shared::Shared;
 use crate::api::wire::AccessView;
 use crate::limits::{ACCESS_PATH_MAX, ACCESS_TEXT_MAX};
@@ -24,7 +24,7 @@ pub(in crate::actors::proxy) struct Line<'a> {
     pub(in crate::actors::proxy) agent: Option<&'a [u8]>,
 }
 
-impl Passage {
+impl Exchange {
     /// Whether it is written down once it has ended.
     pub(in crate::actors::proxy) fn is_logged(&self, shared: &Shared) -> bool {
         let hidden = self.route.as_ref().is_some_and(|route| route.route.options.unlogged);

@@ -2,7 +2,7 @@
 //!
 //! Owns retries and waiting. Never connects.
 
-use super::Passage;
+use super::Exchange;
 use crate::actors::proxy::gauge::{Gauge, Seat};
 use crate::actors::proxy::shared::{Route, Shared};
 use crate::limits::{UPSTREAM_TRIES, WAIT_LOOK};
@@ -28,7 +28,7 @@ pub(in crate::actors::proxy) struct Fault {
     pub(in crate::actors::proxy) begun: bool,
 }
 
-impl Passage {
+impl Exchange {
     /// Chooses a replica; waits for one as long as the route says. `kept`: the mark of the one that
     /// the client was with before.
     pub(in crate::actors::proxy) async fn choose(
