@@ -14,7 +14,7 @@ use crate::actors::platform::private_containerd as private;
 use crate::actors::platform::{Places, SYSTEM_SOCKET};
 use crate::actors::raft::lock::{DataLock, LockError};
 use crate::config::{ContainerdChoice, DaemonConfig};
-use crate::node::network::Subnet;
+use crate::network::Subnet;
 use serde::Serialize;
 use std::fmt::Display;
 use std::io;

@@ -5,6 +5,7 @@
 //! neither creates nor removes anything.
 
 pub mod alloc;
+mod attached;
 mod backups;
 mod fleet;
 pub mod health;
@@ -84,6 +85,12 @@ pub enum Msg {
     Tidied,
     /// Something is done about a volume, or has failed and is to be tried again.
     VolumeTended(VolumeName, bool),
+    /// A volume of the provider is unmounted, or is to be tried again.
+    LetGo(VolumeName),
+    /// A leader that was asked then has confirmed that the state at that index is the newest.
+    Confirmed(Instant, Index),
+    /// No leader has confirmed this node for too long.
+    Cut,
     /// This node's scheduled backup is written, or failed.
     BackupEnded(Ended),
 }
@@ -125,6 +132,7 @@ pub struct State {
     images: ImageReplication,
     runtime: Runtime,
     tending: volumes::Tending,
+    letting: attached::Letting,
     /// The last scheduled backup that was begun here.
     backed_up: Option<Timestamp>,
     measured: Measured,
@@ -173,6 +181,10 @@ impl Actor for Container {
             }
         });
         myself.send_after(crate::limits::USAGE_INTERVAL, || Msg::Sample);
+        let (letting, root) = (attached::Letting::default(), args.root.clone());
+        let platform = Arc::clone(&args.platform);
+        let lease = attached::keep_lease(platform, root, letting.needed(), myself.clone());
+        work.spawn(lease);
         let platform = args.platform;
         work.spawn(runtime::watch(platform.containerd.clone(), myself.clone()));
         Ok(State {
@@ -189,6 +201,7 @@ impl Actor for Container {
             reports: Reports::default(),
             seq: 0,
             tending: volumes::Tending::default(),
+            letting,
             backed_up: None,
             measured: Measured::default(),
             work,
@@ -252,6 +265,9 @@ impl Actor for Container {
             Msg::Runtime(runtime) => state.on_runtime(runtime),
             Msg::Tidied => state.rest(),
             Msg::BackupEnded(how) => state.on_backup_ended(how),
+            Msg::LetGo(name) => state.on_let_go(&name, &myself),
+            Msg::Confirmed(asked, index) => state.on_confirmed(asked, index),
+            Msg::Cut => state.cut(),
             Msg::VolumeTended(name, done) => state.on_volume_tended(&name, done, &myself),
         }
         Ok(())
@@ -305,7 +321,7 @@ impl State {
         }
         self.platform.images.use_logins(&view.state.logins);
         self.platform.secrets.use_secrets(&view.state.secrets);
-        self.platform.volumes.use_volumes(&view.state.volumes);
+        self.platform.volumes.use_volumes(view.node, &view.state.volumes);
         self.platform.images.use_view(&view);
         if view.current {
             self.platform.images.use_specs(&view.state.specs);
@@ -327,6 +343,8 @@ impl State {
             self.settle(settled);
         }
         self.tend_volumes(myself);
+        self.look_at_lease();
+        self.tend_attached(myself);
         self.write_backup(myself);
         self.send(myself);
         self.rest();

@@ -26,8 +26,8 @@ pub use dial::{Dial, DialError, dial_api, tcp};
 pub use gone::{ExpulsionCheck, ask_members, says_removed};
 pub use outbox::Post;
 
-use crate::actors::api::MemberListener;
 use crate::actors::mailbox::Stamp;
+use crate::actors::member_listener::MemberListener;
 use crate::actors::raft as consensus;
 use crate::actors::root::{self, Child, ChildMessage, Refusal, RootRef, Supervised, View};
 use crate::consensus::raft::Entry;

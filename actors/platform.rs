@@ -5,6 +5,7 @@
 
 pub mod apparmor;
 pub mod backup;
+pub mod block_storage;
 pub mod containerd;
 pub mod disk;
 pub mod exec;
@@ -32,8 +33,9 @@ use self::net::{Net, NetConfig, NetError, PublishOn};
 use self::secrets::SecretStore;
 use self::trash::Trash;
 use self::volumes::VolumeStore;
+use self::volumes::attached::Attached;
 use crate::config::{ContainerdChoice, DaemonConfig, Mode};
-use crate::node::network::Subnet;
+use crate::network::Subnet;
 use crate::secret::Keyring;
 use crate::units::{Millis, Timestamp};
 use private_containerd as private;
@@ -135,7 +137,7 @@ impl Places {
     #[must_use]
     pub fn of(data: &Path) -> Self {
         let hash = sha2::Sha256::digest(data.as_os_str().as_encoded_bytes());
-        let instance: String = hash[..4].iter().map(|byte| format!("{byte:02x}")).collect();
+        let instance = hex::encode(&hash[..4]);
         let run = Path::new("/run/mill").join(&instance);
         Self { instance, data: data.to_owned(), run }
     }
@@ -270,7 +272,8 @@ impl Platform {
         let secrets = SecretStore::new(places.secrets(), keyring);
         let trash = Trash::open(&places.data);
         let net = net?;
-        let volumes = VolumeStore::new(places.data.join("volumes"));
+        let attached = Attached::new(places.data.join("attached"), config.volume_devices.clone());
+        let volumes = VolumeStore::new(places.data.join("volumes"), attached);
         Ok(Self {
             places,
             containerd,

@@ -5,14 +5,17 @@
 
 mod access;
 mod acme;
+mod alarm;
 pub mod certs;
 mod connection;
 pub mod engine;
+mod fast;
 mod gate;
 mod gauge;
 mod io;
 pub mod listen;
 pub mod local_ca;
+mod passage;
 mod proxied;
 mod service;
 pub mod shared;

@@ -17,6 +17,7 @@ use crate::actors::container;
 use crate::actors::mailbox::{Mailbox, Stamp};
 use crate::actors::mesh;
 use crate::actors::raft as consensus;
+pub use crate::actors::view::View;
 use crate::cluster::clock::Clock;
 use crate::consensus::propose::CommittedEntry;
 use crate::consensus::raft::event::LogDisk;
@@ -26,7 +27,7 @@ use crate::fsm::command::{Init, Register};
 use crate::id::{AllocId, BootId, Index, NodeId, Term, VolumeName};
 use crate::limits;
 use crate::node::mesh::Figures;
-use crate::units::{Bytes, MilliCpu, Millis, Timestamp};
+use crate::units::{Bytes, MilliCpu, Millis};
 use children::Children;
 pub use children::{ChildMessage, Factories, Factory, Started, Supervised};
 pub use commit_path::{replayed, sink};
@@ -128,13 +129,15 @@ pub enum Child {
     Proxy,
     /// The planner's shell.
     Scheduler,
+    /// The provider's volumes.
+    Provider,
     /// The HTTP API.
     Api,
 }
 
 impl Child {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Raft,
         Self::Peer,
         Self::Mesh,
@@ -142,6 +145,7 @@ impl Child {
         Self::Dns,
         Self::Proxy,
         Self::Scheduler,
+        Self::Provider,
         Self::Api,
     ];
 
@@ -156,42 +160,9 @@ impl Child {
             Self::Dns => "dns",
             Self::Proxy => "proxy",
             Self::Scheduler => "scheduler",
+            Self::Provider => "provider",
             Self::Api => "api",
         }
-    }
-}
-
-/// The state as a child gets it. Every child answers each with [`Msg::Settled`].
-#[derive(Clone, Debug)]
-pub struct View {
-    /// The last applied entry.
-    pub index: Index,
-    /// The whole state.
-    pub state: Arc<fsm::State>,
-    /// What changed since the last view that this child settled.
-    pub touched: Arc<fsm::Touched>,
-    /// The applied index has reached a commit index that a leader confirmed in this boot: only then
-    /// may containers be created or removed.
-    pub current: bool,
-    /// Who leads, if that is known.
-    pub leader: Option<NodeId>,
-    /// This node.
-    pub node: NodeId,
-    /// This life of it.
-    pub boot: BootId,
-    /// Another member has said that this node was removed: what the state assigns to it counts no
-    /// more.
-    pub removed: bool,
-    /// Replicated time and when it was read, while this node leads and may plan by it.
-    pub time: Option<(Timestamp, Instant)>,
-}
-
-impl View {
-    /// The cluster knows this life of the node and doesn't count it as lost.
-    #[must_use]
-    pub fn is_let_in(&self) -> bool {
-        let node = self.state.nodes.get(&self.node);
-        node.is_some_and(|node| node.boot == self.boot && node.is_up())
     }
 }
 
@@ -382,6 +353,7 @@ impl State {
             Child::Dns,
             Child::Proxy,
             Child::Scheduler,
+            Child::Provider,
         ];
         for child in members {
             self.start_child(child, myself).await;

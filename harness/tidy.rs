@@ -1,8 +1,9 @@
 //! The style rules that a machine can check, run over every file of the project.
 //!
 //! Owns which files are looked at and how findings are shown. Never changes a file. What each rule
-//! wants is in `tidy/rules.rs`.
+//! wants of a file is in `tidy/rules.rs`, of imports in `tidy/circles.rs`.
 
+mod circles;
 mod rules;
 mod source;
 
@@ -112,6 +113,18 @@ fn files_functions_and_lines_are_short() {
 #[test]
 fn imports_point_from_shell_to_core() {
     check_tree(rules::direction, rust);
+}
+
+#[test]
+fn no_room_imports_what_imports_it() {
+    let files = project_files().into_iter().filter(|path| rust(path));
+    let source = |path: String| {
+        let text = std::fs::read_to_string(root().join(&path)).unwrap();
+        Source::new(&path, &text)
+    };
+    let sources: Vec<Source> = files.map(source).collect();
+    let lines: Vec<String> = circles::circles(&sources).iter().map(ToString::to_string).collect();
+    assert!(lines.is_empty(), "{} to tidy:\n{}", lines.len(), lines.join("\n"));
 }
 
 #[test]

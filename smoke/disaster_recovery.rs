@@ -2,6 +2,7 @@
 //! a backup, on one machine at first.
 
 use crate::poll::poll;
+use crate::provider::Trouble;
 use crate::support::{Outcome, TestCluster, TestDaemon};
 use serde_json::Value;
 use std::path::Path;
@@ -112,6 +113,44 @@ fn disaster_recovery() {
     cluster.node_mut(1).launch();
     let node = cluster.node(1);
     poll(|| node.mill(["secret", "get", "web.db"]).stdout == VALUE).secs(30).expect("its log");
+}
+
+/// What a provider keeps is there for whichever machine the cluster begins again on.
+#[test]
+fn a_volume_of_a_provider_outlives_all_nodes() {
+    let mut cluster = TestCluster::start_provided(2, Trouble::default());
+    let file = r#"app "vault"
+service "db" {
+    image "IMAGE"
+    command "/bin/sh" "-c" "echo up >>/data/starts; sync /data/starts; trap 'exit 0' TERM; \
+             while true; do sleep 0.1; done"
+    volume "db-data" path="/data" size="1G"
+    health exec="test -s /data/starts" interval="200ms"
+}
+"#;
+    let image = cluster.image("busybox:v1");
+    let node = cluster.node(1);
+    let _ = node.up(&file.replace("IMAGE", &image)).ok();
+    let path = node.file("backup.age", "");
+    let path = path.to_str().unwrap();
+    let _ = with(node, "opensesame", &["backup", path]).ok();
+    let had = cluster.provider().attached_to("db-data").expect("it is attached");
+    for n in 1..=2 {
+        cluster.node_mut(n).kill();
+        cluster.node_mut(n).wipe();
+    }
+    // The machine that did not have it, under the other one's name.
+    let n: usize = if had == 1 { 2 } else { 1 };
+    let (droplet, address) = (format!("droplet={n}"), format!("172.31.0.{n}"));
+    let labels = ["--label", &droplet, "--label", "region=fra1"];
+    let own = ["--node", "n1", "--advertise", &address];
+    let args = ["restore", path, "--yes"].into_iter().chain(own).chain(labels).collect::<Vec<_>>();
+    let _ = with(cluster.node(n), "opensesame", &args).ok();
+    let node = cluster.node(n);
+    poll(|| healthy(node, "db")).secs(90).expect("it is healthy again");
+    assert_eq!(cluster.provider().attached_to("db-data"), Some(n as u64));
+    let starts = node.mill(["exec", "db", "--", "cat", "/data/starts"]).ok();
+    assert_eq!(starts, "up\nup\n", "the data was there");
 }
 
 /// Asks for backups each minute.

@@ -52,6 +52,9 @@ mod partition;
 #[allow(dead_code, reason = "shared with harness/, which uses other parts of it")]
 mod poll;
 mod port_forward;
+#[path = "../harness/provider.rs"]
+#[allow(dead_code, reason = "shared with harness/, which uses other parts of it")]
+mod provider;
 mod quorum_loss;
 mod reach;
 #[path = "../harness/registry.rs"]
@@ -63,6 +66,7 @@ mod rollback;
 mod rolling_update;
 mod secrets;
 mod security;
+mod single_writer_under_partition;
 mod software;
 mod stale_watchers;
 mod standstill;

@@ -80,3 +80,42 @@ fn volumes_and_migration() {
     let _ = node.mill(["volume", "delete", "db-data", "--yes"]).ok();
     poll(|| copies(target).is_empty()).secs(20).expect("it is gone");
 }
+
+/// How many copies of the volume there are on a node that are whole or on their way.
+fn on_its_way(node: &TestDaemon) -> bool {
+    copies(node).iter().any(|name| name.ends_with(".coming"))
+}
+
+#[test]
+fn a_move_that_is_interrupted_leaves_one_copy() {
+    let mut cluster = TestCluster::start(3);
+    cluster.await_voters(3);
+    let _ = cluster.node(1).up(&FILE.replace("IMAGE", &cluster.image("busybox:v1"))).ok();
+    let home = |node: &TestDaemon| {
+        let list = node.mill(["volume", "list", "--json"]).json();
+        let name = list[0]["node"].as_str().unwrap_or_default().to_owned();
+        name.trim_start_matches('n').parse::<usize>().unwrap()
+    };
+    let first = home(cluster.node(1));
+    let others: Vec<usize> = (1..=3).filter(|n| *n != first).collect();
+    let (second, witness) = (others[0], others[1]);
+    let fill = "head -c 150000000 /dev/urandom >/data/big; sha256sum /data/big >/data/sum; sync";
+    inside(cluster.node(witness), fill);
+    let intact = "sha256sum -c /data/sum && wc -l </data/starts";
+
+    // The node that it is brought to is killed while it copies, then the one that it comes from.
+    for (starts, killed, to) in [(2, second, second), (3, second, first)] {
+        let from = home(cluster.node(witness));
+        let ask = ["volume", "move", "db-data", &format!("n{to}"), "--detach"];
+        let _ = cluster.node(witness).mill(ask).ok();
+        poll(|| on_its_way(cluster.node(to))).secs(60).expect("a copy on its way");
+        cluster.node_mut(killed).kill();
+        cluster.node_mut(killed).restart();
+        poll(|| home(cluster.node(witness)) == to).secs(120).expect("it is there");
+        poll(|| healthy(cluster.node(witness))).secs(60).expect("it starts where its data is");
+        let seen = inside(cluster.node(witness), intact);
+        assert_eq!(seen, format!("/data/big: OK\n{starts}\n"));
+        poll(|| copies(cluster.node(from)).is_empty()).secs(60).expect("one copy only");
+        assert_eq!(copies(cluster.node(to)).len(), 1, "{:?}", copies(cluster.node(to)));
+    }
+}

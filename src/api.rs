@@ -2,6 +2,7 @@
 //!
 //! Owns what leaves over HTTP. Never serves it.
 
+pub mod spawn;
 pub mod views;
 pub mod why;
 pub mod wire;

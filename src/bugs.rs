@@ -48,6 +48,14 @@ pub enum Bug {
     KeepRemoved,
     /// Answers reads without asking whether it still leads.
     ReadWithoutQuorum,
+    /// Attaches a volume to another node before the last one has let it go.
+    AttachUnfenced,
+    /// Deletes a volume that something names.
+    DeleteInUse,
+    /// Makes a file system where one should be.
+    FormatAnew,
+    /// Lets what is moved be written while it is copied.
+    CopyWritten,
     /// Panics in the middle of applying a report with this number.
     PanicInReport(u64),
 }

@@ -111,6 +111,8 @@ pub struct DaemonConfig {
     pub peer_hints: BTreeMap<NodeId, String>,
     /// How long certificates are good that this node signs. `MILL_CERTIFICATE_LIFE`, for tests.
     pub certificate_life: Duration,
+    /// Where the machine finds its volumes of the provider. `MILL_VOLUME_DEVICES`, for tests.
+    pub volume_devices: PathBuf,
 }
 
 /// Settings as they were given on the command line; absent: not given.
@@ -225,6 +227,9 @@ impl DaemonConfig {
             certificate_life: given
                 .parse(&None, "certificate-life", life)?
                 .unwrap_or(limits::CERTIFICATE_LIFE),
+            volume_devices: given
+                .parse(&None, "volume-devices", absolute)?
+                .unwrap_or_else(|| "/dev/disk/by-id".into()),
         })
     }
 }

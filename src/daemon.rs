@@ -36,7 +36,7 @@ use crate::fsm::FEATURE_LEVEL;
 use crate::fsm::command::{Reach, Register};
 use crate::id::{BootId, NodeId};
 use crate::limits;
-use crate::node::network::Subnet;
+use crate::network::Subnet;
 use crate::secret::Keyring;
 use crate::units::{Bytes, MilliCpu};
 use ractor::Actor as _;
@@ -341,6 +341,7 @@ fn ingress(
         https_port: config.https.port(),
         local_ca,
         access: Some(access),
+        engine_only: false,
     };
     Ok(ingress::Shared::new(settings, Arc::default()))
 }

@@ -7,6 +7,7 @@
 pub mod actors;
 pub mod allocation;
 pub mod api;
+pub mod backoff;
 pub mod backup;
 mod bugs;
 pub mod cidr;
@@ -19,7 +20,10 @@ pub mod daemon;
 pub mod fsm;
 pub mod id;
 pub mod limits;
+pub mod mix;
+pub mod network;
 pub mod node;
+pub mod reasons;
 pub mod scheduler;
 pub mod secret;
 pub mod spec;

@@ -377,8 +377,8 @@ pub const ERROR_ANSWER_MAX: usize = 4 << 20;
 pub const EVENT_MAX: usize = 4 << 20;
 /// A stream that is silent for so long is lost: the API sends a comment every 15 s.
 pub const STREAM_SILENCE: Duration = Duration::from_secs(45);
-/// First pause before a lost stream is asked for again; each is longer than the last.
-pub const RECONNECT_FIRST: Duration = Duration::from_millis(100);
+/// Pauses before a lost stream is asked for again: the first, the longest.
+pub const RECONNECT: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(1)];
 /// How long a lost stream is asked for again.
 pub const RECONNECT_FOR: Duration = Duration::from_secs(60);
 const _: () = assert!(LOG_LINE_MAX * 2 < EVENT_MAX);

@@ -4,9 +4,11 @@
 
 pub mod canary;
 pub mod certificates;
+mod homes;
 pub mod place;
 pub mod plan;
 pub mod preview;
+pub mod provided;
 pub mod rebalance;
 pub mod revise;
 pub mod spawn;

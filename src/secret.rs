@@ -11,6 +11,7 @@ use crypto_box::aead::rand_core::CryptoRngCore;
 use crypto_box::{PublicKey, SecretKey};
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use serde::{Deserialize, Serialize};
+use sha2::Digest as _;
 use std::fmt;
 use std::sync::Arc;
 use zeroize::Zeroizing;
@@ -104,8 +105,7 @@ impl SealKey {
     /// A key of random bytes.
     #[must_use]
     pub fn new(bytes: [u8; KEY_LEN]) -> Self {
-        let digest = crate::node::oci::image::sha256(&bytes);
-        let id = digest.as_str().chars().skip("sha256:".len()).take(16).collect();
+        let id = hex::encode(&sha2::Sha256::digest(bytes)[..8]);
         Self { bytes: Zeroizing::new(bytes), id }
     }
 

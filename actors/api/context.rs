@@ -245,13 +245,14 @@ impl Context {
         let view = self.view();
         // Beside its caller's others, so that nobody's are lost for another's; the same on every
         // node, however far its view is.
-        let scope = format!("{}/{}", request.caller, hex(&Sha256::digest(scope.as_bytes())[..16]));
+        let scope =
+            format!("{}/{}", request.caller, hex::encode(&Sha256::digest(scope.as_bytes())[..16]));
         let mut content = Sha256::new();
         for (name, value) in &request.query {
             content.update(format!("{name}={value}\n"));
         }
         content.update(body);
-        let key = format!("{scope}:{}", hex(&content.finalize()[..8]));
+        let key = format!("{scope}:{}", hex::encode(&content.finalize()[..8]));
         let used = view.iter().flat_map(|view| {
             view.state.idempotency.range(format!("{scope}:")..format!("{scope};"))
         });
@@ -296,8 +297,4 @@ fn observed(view: &View, figures: impl Iterator<Item = (NodeId, Figures)>) -> Li
 pub fn silent(view: &View, vitals: &Vitals) -> BTreeMap<NodeId, Millis> {
     let others = view.state.nodes.keys().filter(|id| **id != view.node);
     others.filter_map(|id| Some((*id, vitals.silence(*id)?.into()))).collect()
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

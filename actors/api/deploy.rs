@@ -12,7 +12,7 @@ use crate::api::wire::{AcceptedEvent, ErrorDetail, RevisionView};
 use crate::fsm::command::Deploy;
 use crate::fsm::model::DeployStatus;
 use crate::fsm::secrets::{StoredSecret, secret_purpose};
-use crate::fsm::{Rejection, State};
+use crate::fsm::{Rejection, State, plan_hash};
 use crate::id::{Digest, SecretName, WorkloadName};
 use crate::limits;
 use crate::node::ingress::auth::{Users, UsersError};
@@ -79,7 +79,7 @@ pub async fn file(request: &mut Request) -> Result<String, ApiError> {
 fn planned(request: &Request) -> Result<Option<String>, ApiError> {
     let Some(hash) = request.one("plan") else { return Ok(None) };
     let bad = || ApiError::bad(format!("{hash} is not the hash of a plan"), "make one: mill plan");
-    preview::is_hash(hash).then(|| Some(hash.to_owned())).ok_or_else(bad)
+    plan_hash::is_hash(hash).then(|| Some(hash.to_owned())).ok_or_else(bad)
 }
 
 /// An empty file would take its app down, which is asked for by that name.

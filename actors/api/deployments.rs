@@ -13,7 +13,6 @@ use crate::api::wire::{DeploymentStatus, FailedEvent};
 use crate::id::{AppName, Revision};
 use crate::limits;
 use crate::node::oci::pull::Pulls;
-use crate::scheduler::preview;
 use std::sync::Arc;
 use tokio::sync::watch;
 use warp::http::StatusCode;
@@ -60,7 +59,7 @@ pub async fn diff(context: Arc<Context>, request: Request) -> Result<Response, A
         let message = format!("r{} is of app {}, r{} of app {}", from.0, from.1, to.0, to.1);
         return Err(ApiError::bad(message, "name two revisions of one app: mill history"));
     }
-    Ok(reading.mark(json(StatusCode::OK, &preview::difference(state, from, to))?))
+    Ok(reading.mark(json(StatusCode::OK, &views::difference(state, from, to))?))
 }
 
 /// `GET /v1/deployments/{revision}/events`.

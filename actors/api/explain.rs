@@ -40,7 +40,7 @@ pub async fn plan(context: Arc<Context>, mut request: Request) -> Result<Respons
     // Following a rollout takes longer than a request's task may be held up.
     let computing = tokio::task::spawn_blocking(move || {
         let found = preview::preview(&state, &wanted)?;
-        let view = preview::view(&state, &found, &wanted);
+        let view = views::plan(&state, &found, &wanted);
         Ok::<_, ApiError>((Planned { hash: found.hash, deploy: wanted }, view))
     });
     let failed = |error: tokio::task::JoinError| ApiError::Internal {

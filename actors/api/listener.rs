@@ -3,7 +3,7 @@
 //! Owns what a taken address or a leftover socket file means. Never accepts a connection.
 
 use crate::actors::platform::net::{Program, holder};
-use crate::node::network::Protocol;
+use crate::network::Protocol;
 use nix::unistd::{Group, chown};
 use std::fs;
 use std::io;

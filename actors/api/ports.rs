@@ -4,8 +4,7 @@
 //! hands in what does.
 
 use super::error::ApiError;
-use super::incoming::MemberListener;
-use super::serve::Socket;
+use crate::actors::member_listener::{MemberListener, Socket};
 use crate::actors::platform::exec::Execs;
 use crate::actors::platform::image::Lent;
 use crate::actors::platform::logs::{Event, LogReader, Query};

@@ -14,6 +14,7 @@ use crate::api::wire::{ErrorDocument, ErrorView};
 use crate::fsm::model::{Node, Role};
 use crate::id::NodeId;
 use crate::limits;
+use crate::reasons::with_reasons;
 use crate::units::Millis;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _};
@@ -218,16 +219,6 @@ impl Ask {
             read.ok_or_else(|| self.unreachable(format!("it answers {status}")))?;
         Err(ReachError::Refused { status: status.as_u16(), error })
     }
-}
-
-fn with_reasons(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }
 
 fn nothing() -> Sent {

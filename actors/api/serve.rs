@@ -5,6 +5,7 @@
 use super::error::ApiError;
 use super::listener::Listening;
 use super::stall::Stalling;
+use crate::actors::member_listener::{MemberConnection, MemberListener, Socket};
 use crate::actors::strangers::{Room, Stranger, Strangers};
 use crate::id::NodeId;
 use crate::limits;
@@ -22,7 +23,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UnixListener, UnixStream};
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, watch};
@@ -74,10 +75,6 @@ impl Default for Bounds {
 /// The routes as one filter that answers everything.
 pub type Routes = BoxedFilter<(Response,)>;
 
-/// A connection of any kind.
-pub trait Socket: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
-impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Socket for T {}
-
 /// Where a request came from; nothing of it is known on the UNIX socket.
 #[derive(Clone, Debug, Default)]
 pub struct Origin {
@@ -104,6 +101,18 @@ pub trait Accept: Clone + Send + Sync + 'static {
         self,
         raw: Self::Raw,
     ) -> impl Future<Output = io::Result<(Box<dyn Socket>, Origin)>> + Send;
+}
+
+impl Accept for Arc<MemberListener> {
+    type Raw = MemberConnection;
+
+    async fn accept(&self) -> io::Result<MemberConnection> {
+        self.next().await
+    }
+
+    async fn open(self, guest: MemberConnection) -> io::Result<(Box<dyn Socket>, Origin)> {
+        Ok((guest.socket, Origin { member: Some(guest.node), ..Origin::default() }))
+    }
 }
 
 impl Accept for Listening {

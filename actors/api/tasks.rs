@@ -6,6 +6,8 @@ use super::context::Context;
 use super::deploy::resolve;
 use super::error::ApiError;
 use super::request::{self, Request, json};
+use crate::api;
+use crate::api::spawn::SpawnError;
 use crate::api::views;
 use crate::api::wire::SpawnRequest;
 use crate::fsm::command::{Spawn, Spawned};
@@ -13,7 +15,7 @@ use crate::fsm::model::Run;
 use crate::fsm::{Command, Outcome, State};
 use crate::id::{AllocId, Digest, Index, WorkloadName};
 use crate::scheduler::revise::{self, ReviseError};
-use crate::scheduler::spawn::{self, FindError, SpawnError};
+use crate::scheduler::spawn::{self, FindError};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use warp::http::StatusCode;
@@ -26,7 +28,7 @@ pub async fn spawn(context: Arc<Context>, mut request: Request) -> Result<Respon
     let wanted: SpawnRequest = request.json(EXAMPLE).await?;
     let body = serde_json::to_vec(&wanted).unwrap_or_default();
     let key = context.key(&request, &body)?;
-    let mut asked = spawn::read(wanted)?;
+    let mut asked = api::spawn::read(wanted)?;
     let reading = context.read().await?;
     let state = reading.state();
     // A request that comes again is answered with the run that it made.

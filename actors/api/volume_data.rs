@@ -11,7 +11,7 @@ use super::reach;
 use super::request::{Request, empty};
 use super::volumes::missing;
 use crate::actors::platform::volumes::archive;
-use crate::actors::platform::volumes::{Lock, VolumeError, VolumeStore};
+use crate::actors::platform::volumes::{Lock, VolumeError, VolumeStore, is_in_use};
 use crate::actors::root::View;
 use crate::fsm::volumes::Volume;
 use crate::id::VolumeName;
@@ -48,6 +48,15 @@ async fn wherever(context: Arc<Context>, request: Request) -> Result<Response, A
     let volume = reading.state().volumes.get(&name).ok_or_else(|| missing(&name))?;
     let is_member = reading.state().nodes.contains_key(&volume.node);
     let reads = request.method == Method::GET;
+    if volume.provided.is_some() && !(reads && request.flag("online")?) {
+        let message = format!("volume {name} is attached only while its service runs");
+        let hint = if reads {
+            "take what it has at the moment: --online; or let the provider make a snapshot"
+        } else {
+            "copy into the running service: mill cp"
+        };
+        return Err(ApiError::Conflict { message, hint: Some(hint.to_owned()) });
+    }
     if reads && !is_member {
         let message = format!("the node that has the data of {name} was removed");
         let hint = Some("bring its folder back: docs/workflows/volumes-and-migration.md".into());
@@ -89,6 +98,7 @@ pub async fn copy_here(context: Arc<Context>, request: Request) -> Result<Respon
     }
     let lock = store(&context)?.lock(&name, "being moved")?;
     let folder = found(&store(&context)?, &name)?;
+    check_free(&name, folder.clone()).await?;
     Ok(packed(folder, Some(lock), true))
 }
 
@@ -126,6 +136,9 @@ pub async fn write_here(context: Arc<Context>, request: Request) -> Result<Respo
     }
     let store = store(&context)?;
     let lock = store.lock(&name, "being restored")?;
+    if let Some(folder) = store.find(&name) {
+        check_free(&name, folder).await?;
+    }
     let (sender, pieces) = mpsc::channel(1);
     let from = SyncIoBridge::new(StreamReader::new(ReceiverStream::new(pieces)));
     let shown = name.clone();
@@ -154,6 +167,21 @@ fn check_unused(
     let message = format!("volume {name} is used by {}", volume.holder);
     let hint = format!("mill scale {} 0 or mill down; {hint}", volume.service);
     Err(ApiError::Conflict { message, hint: Some(hint) })
+}
+
+/// Nothing on this node has it, whatever the state knows: what is lost with its node, and back with
+/// it, may not have ended yet.
+async fn check_free(name: &VolumeName, folder: PathBuf) -> Result<(), ApiError> {
+    let used = blocking(move || is_in_use(&folder)).await?;
+    let failed = |error: io::Error| ApiError::Conflict {
+        message: format!("whether something uses volume {name} isn't known: {error}"),
+        hint: None,
+    };
+    if !used.map_err(failed)? {
+        return Ok(());
+    }
+    let message = format!("a container on its node still has volume {name}, and is being ended");
+    Err(ApiError::Conflict { message, hint: Some("try again in a moment".to_owned()) })
 }
 
 fn store(context: &Context) -> Result<VolumeStore, ApiError> {

@@ -58,8 +58,7 @@ fn shim_socket(pid: i32) -> Option<PathBuf> {
 
 pub(super) fn socket_path(containerd: &str, namespace: &str, id: &str) -> PathBuf {
     let hash = Sha256::digest(format!("{containerd}/{namespace}/{id}"));
-    let name: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
-    Path::new("/run/containerd/s").join(name)
+    Path::new("/run/containerd/s").join(hex::encode(hash))
 }
 
 /// Kills those that are there now, and returns them.

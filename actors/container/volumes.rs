@@ -6,7 +6,7 @@
 use super::{Msg, State};
 use crate::actors::platform::Platform;
 use crate::actors::platform::volumes::VolumeStore;
-use crate::actors::root::{self, Proposal, View};
+use crate::actors::root::{self, Proposal, RootRef, View};
 use crate::fsm::Command;
 use crate::fsm::volumes::{Volume, VolumeChange};
 use crate::id::{NodeId, VolumeName};
@@ -70,6 +70,9 @@ impl Measured {
 /// What is to be done on this node about a volume.
 fn work(view: &View, volume: &Volume, is_here: impl Fn() -> bool) -> Option<Work> {
     let (me, state) = (view.node, &view.state);
+    if volume.provided.is_some() {
+        return None;
+    }
     if volume.deleting {
         return (volume.node == me).then_some(Work::Remove);
     }
@@ -124,12 +127,7 @@ impl State {
                 }
             };
             if let Some(change) = change {
-                let (sender, told) = tokio::sync::oneshot::channel();
-                let command = Command::Volumes(change);
-                // Root outlives its children.
-                let _ = root.cast(root::Msg::Propose(Proposal::new(&command, None, sender.into())));
-                // What did not get through is told again after the pause.
-                let _ = told.await;
+                tell(&root, change).await;
             }
             let pause = if is_done { limits::VOLUME_DONE } else { limits::VOLUME_AGAIN };
             tokio::time::sleep(pause).await;
@@ -152,6 +150,15 @@ impl State {
         }
         self.tend_volumes(myself);
     }
+}
+
+/// Tells the cluster; what does not get through is told again.
+pub(super) async fn tell(root: &RootRef, change: VolumeChange) {
+    let (sender, told) = tokio::sync::oneshot::channel();
+    let command = Command::Volumes(change);
+    // Root outlives its children.
+    let _ = root.cast(root::Msg::Propose(Proposal::new(&command, None, sender.into())));
+    let _ = told.await;
 }
 
 /// Removes copies that an interrupted move has left.
@@ -225,7 +232,7 @@ async fn carry_out(
 mod tests {
     use super::*;
     use crate::fsm::fixture;
-    use crate::fsm::volumes::Moving;
+    use crate::fsm::volumes::{Moving, Provided};
     use crate::fsm::{self, Touched};
     use crate::id::BootId;
     use crate::units::Timestamp;
@@ -265,6 +272,7 @@ mod tests {
             moving: moving.map(|to| Moving { to: NodeId(to), copy: 9 }),
             left: left.map(NodeId),
             stayed: None,
+            provided: None,
         }
     }
 
@@ -282,5 +290,10 @@ mod tests {
         let given_up = Volume { deleting: true, ..volume(1, Some(2), None) };
         assert_eq!(asked(1, &given_up, true), Some(Work::Remove));
         assert_eq!(asked(2, &given_up, true), None);
+        let (name, region) = ("mill-c-data".to_owned(), "x".to_owned());
+        let (id, attachment, error, made) = (None, None, None, Bytes(0));
+        let provided = Provided { name, region, id, made, attachment, error };
+        let provided = Volume { provided: Some(provided), ..given_up };
+        assert_eq!(asked(1, &provided, true), None, "its data is the provider's");
     }
 }

@@ -7,8 +7,8 @@ use super::tcp;
 use crate::actors::converge::{Made, Target};
 use crate::actors::dns_queries::DnsQueries;
 use crate::limits;
+use crate::network::Subnet;
 use crate::node::dns::{Answer, Outcome, Unusual, Zone, answer, forwarded, unusual};
-use crate::node::network::Subnet;
 use arc_swap::ArcSwap;
 use hickory_proto::op::{Message, ResponseCode};
 use nix::sys::socket::{

@@ -7,7 +7,7 @@ use super::{Check, Scratch};
 use crate::actors::platform::net::{Net, NetConfig, PublishOn};
 use crate::actors::platform::usage::Hierarchy;
 use crate::id::AllocId;
-use crate::node::network::Subnet;
+use crate::network::Subnet;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 use std::fs;

@@ -5,7 +5,7 @@
 use super::Check;
 use crate::actors::platform::net::{Program, holder};
 use crate::config::DaemonConfig;
-use crate::node::network::Protocol;
+use crate::network::Protocol;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 

@@ -11,7 +11,7 @@ use super::service::Service;
 use super::tls::{API_PROTOCOL, Trust, TrustError};
 use super::wire::door_server::{DoorServer, SERVICE_NAME as DOOR};
 use super::wire::peer_server::PeerServer;
-use crate::actors::api::{MemberConnection, MemberListener};
+use crate::actors::member_listener::{MemberConnection, MemberListener};
 use crate::actors::peer::join_service::JoinService;
 use crate::actors::root::View;
 use crate::actors::strangers::{Room, Stranger, Strangers};

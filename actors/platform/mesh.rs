@@ -10,8 +10,8 @@ pub mod path;
 
 use crate::fsm::mesh::MeshKey;
 use crate::limits::MESH_KEEPALIVE;
+use crate::network::Subnet;
 use crate::node::mesh::Peer;
-use crate::node::network::Subnet;
 use defguard_wireguard_rs::error::WireguardInterfaceError;
 use defguard_wireguard_rs::host::Host;
 use defguard_wireguard_rs::key::Key;

@@ -32,7 +32,7 @@ pub use watch::foreign_to;
 use crate::actors::platform::permissions;
 use crate::id::AllocId;
 use crate::limits::LINK_MTU;
-use crate::node::network::{Protocol, Subnet};
+use crate::network::{Protocol, Subnet};
 use conntrack::Flow;
 use firewall::Surroundings;
 use link::{Links, Plug};
@@ -99,8 +99,7 @@ impl NetConfig {
     /// The host's end of an allocation's cable: 14 letters, distinct for each instance.
     fn cable(&self, id: &AllocId) -> String {
         let hash = sha2::Sha256::digest(format!("{}/{id}", self.instance));
-        let hex: String = hash[..6].iter().map(|byte| format!("{byte:02x}")).collect();
-        format!("mv{hex}")
+        format!("mv{}", hex::encode(&hash[..6]))
     }
 
     fn namespace(&self, id: &AllocId) -> PathBuf {

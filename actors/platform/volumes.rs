@@ -4,15 +4,18 @@
 //! missing is told, never replaced by an empty folder.
 
 pub mod archive;
+pub mod attached;
 
 use super::tree;
-use crate::fsm::volumes::Volumes;
-use crate::id::VolumeName;
+use crate::fsm::volumes::{AttachStep, Volume, Volumes};
+use crate::id::{AllocId, NodeId, VolumeName};
 use crate::limits;
 use crate::node::oci::BindMount;
+use crate::node::provided::{Mount, held};
 use crate::spec::model::RunSpec;
 use crate::units::Bytes;
 use arc_swap::ArcSwap;
+use attached::{AttachError, Attached};
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
@@ -51,6 +54,9 @@ pub enum VolumeError {
         /// What is done with it.
         doing: &'static str,
     },
+    /// The provider's can't be had.
+    #[error(transparent)]
+    Attach(#[from] AttachError),
     /// Its folder can't be made.
     #[error("can't make {path}: {source}", path = path.display())]
     Make {
@@ -66,7 +72,8 @@ pub enum VolumeError {
 #[derive(Clone, Debug)]
 pub struct VolumeStore {
     folder: PathBuf,
-    newest: Arc<ArcSwap<Volumes>>,
+    attached: Attached,
+    newest: Arc<ArcSwap<(NodeId, Volumes)>>,
     busy: Arc<Mutex<BTreeMap<VolumeName, &'static str>>>,
 }
 
@@ -87,22 +94,41 @@ impl Drop for Lock {
 const COMING: &str = "coming";
 
 impl VolumeStore {
-    /// A store with a folder for each volume in `folder`.
+    /// A store with a folder for each volume in `folder`, and with those of the provider.
     #[must_use]
-    pub fn new(folder: PathBuf) -> Self {
-        Self { folder, newest: Arc::default(), busy: Arc::default() }
+    pub fn new(folder: PathBuf, attached: Attached) -> Self {
+        Self { folder, attached, newest: Arc::default(), busy: Arc::default() }
     }
 
-    /// From now on these volumes count.
-    pub fn use_volumes(&self, volumes: &Volumes) {
-        if !self.newest.load().ptr_eq(volumes) {
-            self.newest.store(Arc::new(volumes.clone()));
+    /// From now on these volumes count, on this node.
+    pub fn use_volumes(&self, node: NodeId, volumes: &Volumes) {
+        let newest = self.newest.load();
+        if newest.0 != node || !newest.1.ptr_eq(volumes) {
+            self.newest.store(Arc::new((node, volumes.clone())));
         }
+    }
+
+    /// The volumes of the provider.
+    #[must_use]
+    pub fn attached(&self) -> &Attached {
+        &self.attached
     }
 
     /// The folder of the copy that is the volume.
     fn path(&self, name: &VolumeName) -> PathBuf {
-        self.copy(name, self.newest.load().get(name).map_or(0, |volume| volume.copy))
+        match self.newest.load().1.get(name) {
+            Some(volume) if volume.provided.is_some() => {
+                // One that isn't attached here is nowhere.
+                self.attached.data(&self.mount_of(name).unwrap_or_else(|| (name.clone(), 0)))
+            }
+            volume => self.copy(name, volume.map_or(0, |volume| volume.copy)),
+        }
+    }
+
+    /// The attachment of a volume of the provider to this node.
+    fn mount_of(&self, name: &VolumeName) -> Option<Mount> {
+        let newest = self.newest.load();
+        held(&newest.1, newest.0, name).map(|(_, at)| (name.clone(), at.number))
     }
 
     /// The folder of a copy: its number is in its name, so that no other is ever taken for it.
@@ -214,9 +240,11 @@ impl VolumeStore {
     pub fn mounts(
         &self,
         run: &RunSpec,
+        id: &AllocId,
         [uid, gid]: [u32; 2],
     ) -> Result<Vec<BindMount>, VolumeError> {
         let newest = self.newest.load();
+        let (me, newest) = (newest.0, &newest.1);
         let mut mounts = Vec::new();
         for volume in run.volumes.iter().filter(|volume| !volume.ephemeral) {
             let name = VolumeName::from(volume.name.as_str());
@@ -225,6 +253,12 @@ impl VolumeStore {
             let known = newest.get(&name).ok_or_else(elsewhere)?;
             if let Some(doing) = self.busy.lock().get(&name) {
                 return Err(VolumeError::Busy { name, doing });
+            }
+            if known.provided.is_some() {
+                let source = self.provided(me, (&name, known), id, [uid, gid])?;
+                let target = PathBuf::from(&volume.path);
+                mounts.push(BindMount { source, target, read_only: false });
+                continue;
             }
             if !path.is_dir() {
                 if known.used {
@@ -237,6 +271,25 @@ impl VolumeStore {
             mounts.push(BindMount { source: path, target, read_only: false });
         }
         Ok(mounts)
+    }
+
+    /// The folder of a volume of the provider, mounted.
+    fn provided(
+        &self,
+        me: NodeId,
+        (name, volume): (&VolumeName, &Volume),
+        id: &AllocId,
+        owner: [u32; 2],
+    ) -> Result<PathBuf, VolumeError> {
+        let newest = self.newest.load();
+        if volume.holder != *id {
+            return Err(VolumeError::Elsewhere { name: name.clone() });
+        }
+        if let Some(held) = held(&newest.1, me, name) {
+            return Ok(self.attached.open(name, held, volume.used, owner)?);
+        }
+        let what = waits_for(me, volume);
+        Err(AttachError::Waits { name: name.clone(), what }.into())
     }
 
     fn make(&self, path: &Path, [uid, gid]: [u32; 2]) -> io::Result<()> {
@@ -268,16 +321,63 @@ impl VolumeStore {
     #[must_use]
     pub fn is_of(&self, figures: &BTreeMap<VolumeName, Bytes>) -> bool {
         let newest = self.newest.load();
-        newest.keys().filter(|name| self.path(name).is_dir()).eq(figures.keys())
+        newest.1.keys().filter(|name| self.path(name).is_dir()).eq(figures.keys())
     }
 
     /// What each volume takes on the disk, as far as that was found within bounds. Blocks.
     #[must_use]
     pub fn used(&self) -> BTreeMap<VolumeName, Bytes> {
         let newest = self.newest.load();
-        let there = newest.keys().filter(|name| self.path(name).is_dir());
-        there.map(|name| (name.clone(), taken(&self.path(name)))).collect()
+        let there = newest.1.keys().filter(|name| self.path(name).is_dir());
+        let used = |name: &VolumeName| match self.mount_of(name) {
+            Some(mount) => self.attached.used(&mount).unwrap_or(Bytes(0)),
+            None => taken(&self.path(name)),
+        };
+        there.map(|name| (name.clone(), used(name))).collect()
     }
+}
+
+/// What a volume of the provider waits for before its node may have it.
+fn waits_for(me: NodeId, volume: &Volume) -> String {
+    let Some(provided) = &volume.provided else { return String::new() };
+    let what = match &provided.attachment {
+        Some(at) if at.node != me => format!("still attached to node {}", at.node),
+        Some(at) if at.step > AttachStep::Attached => "still being detached".to_owned(),
+        _ if provided.id.is_none() => "being made by the provider".to_owned(),
+        _ => "being attached by the provider".to_owned(),
+    };
+    match &provided.error {
+        Some(error) => format!("{what}: {error}"),
+        None => what,
+    }
+}
+
+/// A container has a folder: it is mounted in a file system of its own (proc_pid_mountinfo(5)).
+/// Blocks.
+///
+/// # Errors
+/// The system doesn't say.
+pub fn is_in_use(folder: &Path) -> io::Result<bool> {
+    let device = rustix::fs::stat(folder)?.st_dev;
+    let device = format!("{}:{}", rustix::fs::major(device), rustix::fs::minor(device));
+    let own = std::fs::read_to_string("/proc/self/mountinfo")?;
+    for process in std::fs::read_dir("/proc")?.flatten() {
+        let path = process.path().join("mountinfo");
+        // One that has ended meanwhile has nothing.
+        let Ok(all) = std::fs::read_to_string(path) else { continue };
+        if all == own {
+            continue;
+        }
+        let has_it = |line: &str| {
+            let mut fields = line.split(' ').skip(2);
+            let (on, root) = (fields.next(), fields.next().unwrap_or_default());
+            on == Some(&device) && root.len() > 1 && folder.ends_with(&root[1..])
+        };
+        if all.lines().any(has_it) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// The bytes that the files below a folder take; deep trees are left after a bounded number of
@@ -302,95 +402,4 @@ fn taken(folder: &Path) -> Bytes {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::fsm::volumes::Volume;
-    use crate::id::NodeId;
-    use crate::spec::model::VolumeSpec;
-    use crate::units::Timestamp;
-
-    fn known(used: bool) -> Volumes {
-        let volume = Volume {
-            size: Bytes(5),
-            node: NodeId(1),
-            service: "db".into(),
-            holder: "db-0-aaaa".into(),
-            fence: 1,
-            used,
-            deleting: false,
-            created_at: Timestamp(0),
-            copy: 0,
-            moving: None,
-            left: None,
-            stayed: None,
-        };
-        [(VolumeName::from("data"), Arc::new(volume))].into_iter().collect()
-    }
-
-    #[test]
-    fn a_folder_is_made_once_and_never_in_the_place_of_lost_data() {
-        let place = tempfile::tempdir().unwrap();
-        let store = VolumeStore::new(place.path().join("volumes"));
-        let mut run = RunSpec::of("x");
-        let (name, path) = ("data".to_owned(), "/data".to_owned());
-        run.volumes.push(VolumeSpec { name, path, ephemeral: false, size: Some(Bytes(5)) });
-        let owner = [nix::unistd::getuid().as_raw(), nix::unistd::getgid().as_raw()];
-        let missing = store.mounts(&run, owner).unwrap_err();
-        assert!(matches!(missing, VolumeError::Elsewhere { .. }));
-        store.use_volumes(&known(false));
-        let mounts = store.mounts(&run, owner).unwrap();
-        let folder = mounts[0].source.clone();
-        std::fs::write(folder.join("file"), [7; 10_000]).unwrap();
-        store.use_volumes(&known(true));
-        assert_eq!(store.mounts(&run, owner).unwrap(), mounts);
-        assert!(store.used()[&VolumeName::from("data")].0 >= 10_000);
-        std::fs::rename(&folder, place.path().join("elsewhere")).unwrap();
-        let missing = store.mounts(&run, owner).unwrap_err().to_string();
-        assert!(missing.contains("the data of volume data is missing"), "{missing}");
-        assert!(!folder.exists());
-        std::fs::rename(place.path().join("elsewhere"), &folder).unwrap();
-        store.remove(&"data".into()).unwrap();
-        store.remove(&"data".into()).unwrap();
-        assert!(!folder.exists() && store.used().is_empty());
-    }
-
-    #[test]
-    fn a_copy_is_the_volume_only_once_the_state_says_so() {
-        let place = tempfile::tempdir().unwrap();
-        let there = VolumeStore::new(place.path().join("there"));
-        let here = VolumeStore::new(place.path().join("here"));
-        let name = VolumeName::from("data");
-        std::fs::create_dir_all(there.path(&name)).unwrap();
-        std::fs::write(there.path(&name).join("file"), "new").unwrap();
-        let (mut sealed, mut plain) = (Vec::new(), Vec::new());
-        archive::pack(&there.path(&name), &mut sealed, true).unwrap();
-        archive::pack(&there.path(&name), &mut plain, false).unwrap();
-        let names = || {
-            let list = std::fs::read_dir(&here.folder).unwrap();
-            list.map(|one| one.unwrap().file_name()).collect::<BTreeSet<_>>()
-        };
-        assert!(here.receive(&name, 7, &sealed[..sealed.len() - 1]).is_err());
-        assert!(names().is_empty() && !here.has_copy(&name, 7), "nothing of a part is left");
-        here.receive(&name, 7, &sealed[..]).unwrap();
-        assert!(here.has_copy(&name, 7) && here.find(&name).is_none());
-        assert_eq!(here.copied(), [name.clone()].into());
-        let mut known = known(true);
-        let seventh = Volume { copy: 7, ..Volume::clone(&known[&name]) };
-        known.insert(name.clone(), Arc::new(seventh));
-        here.use_volumes(&known);
-        let file = here.find(&name).unwrap().join("file");
-        assert_eq!(std::fs::read(&file).unwrap(), b"new");
-        std::fs::write(&file, "later").unwrap();
-        assert!(here.replace(&name, &plain[..plain.len() / 2]).is_err());
-        assert_eq!(std::fs::read(&file).unwrap(), b"later");
-        here.replace(&name, &plain[..]).unwrap();
-        assert_eq!(std::fs::read(&file).unwrap(), b"new");
-        assert_eq!(names(), ["data.7".into()].into(), "nothing else is left");
-        let lock = here.lock(&name, "being copied").unwrap();
-        assert!(here.lock(&name, "being copied").is_err());
-        drop(lock);
-        assert!(here.lock(&name, "being copied").is_ok());
-        here.remove(&name).unwrap();
-        assert!(names().is_empty());
-    }
-}
+mod tests;

@@ -2,28 +2,38 @@
 //!
 //! Owns the order: TLS, the strict reader, the engine, the next request. Never routes.
 
+use super::alarm::Alarm;
 use super::certs::CHALLENGE;
+use super::fast::{self, After, Pool};
 use super::io::Io;
 use super::proxied;
 use super::service::Ingress;
+use super::shared::Shared;
 use crate::limits::{BODY_WAIT, DRAIN_IDLE, HANDSHAKE_WAIT, HEAD_WAIT, KEEP_WAIT};
+use crate::node::ingress::page::Page;
 use crate::node::ingress::refusal::Refusal;
 use pingora_core::apps::{HttpServerApp as _, ServerApp as _};
 use pingora_core::protocols::http::ServerSession;
 use pingora_proxy::HttpProxy;
+use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
-/// The engine of a thread.
-pub(super) type Engine = Arc<HttpProxy<Ingress>>;
+/// What a thread serves with.
+pub(super) struct Lane {
+    pub(super) shared: Arc<Shared>,
+    pub(super) engine: Arc<HttpProxy<Ingress>>,
+    pub(super) pool: Arc<Pool>,
+}
 
 /// Serves a connection until it ends. `is_told`: it begins with whose it is.
 pub(super) async fn serve(
-    engine: Engine,
+    lane: Arc<Lane>,
     mut stream: TcpStream,
     mut peer: SocketAddr,
     is_told: bool,
@@ -51,48 +61,62 @@ pub(super) async fn serve(
         },
     };
     if io.is_h2() {
-        if !matches!(timeout(HEAD_WAIT, io.begin()).await, Ok(Ok(true))) {
+        let begun = timeout(HEAD_WAIT, poll_fn(|cx| io.poll_begin(cx))).await;
+        if !matches!(begun, Ok(Ok(true))) {
             return tracing::debug!(%peer, "a client didn't begin to speak HTTP/2");
         }
-        engine.process_new(Box::new(io), &stopping).await;
+        lane.engine.process_new(Box::new(io), &stopping).await;
         return;
     }
-    one_by_one(engine, io, stopping).await;
+    one_by_one(&lane, io, stopping).await;
 }
 
-/// Requests of HTTP/1, each read strictly before the engine sees it.
-async fn one_by_one(engine: Engine, mut io: Io, mut stopping: watch::Receiver<bool>) {
+/// Requests of HTTP/1, each read strictly before anybody else sees it.
+async fn one_by_one(lane: &Lane, mut io: Io, mut stopping: watch::Receiver<bool>) {
+    let last_words = |refusal: Refusal| Page::refused(&refusal, "").written("", true, false);
+    let mut alarm = Alarm::new();
     let mut wait = HEAD_WAIT;
     loop {
-        if !has_begun(&mut io, wait, &mut stopping).await {
+        if !has_begun(&mut io, &mut alarm, wait, &mut stopping).await {
             return;
         }
-        match timeout(HEAD_WAIT, io.head()).await {
-            Ok(Ok(Some(_))) => {}
+        wait = KEEP_WAIT;
+        let head = match timeout(HEAD_WAIT, io.head()).await {
+            Ok(Ok(Some(head))) => head,
             Ok(Ok(None)) => return,
-            Ok(Err(refusal)) => return io.say(&refusal.last_words("")).await,
-            Err(_) => return io.say(&Refusal::SlowRequest.last_words("")).await,
+            Ok(Err(refusal)) => return io.say(&last_words(refusal)).await,
+            Err(_) => return io.say(&last_words(Refusal::SlowRequest)).await,
+        };
+        if !lane.shared.settings.engine_only {
+            let with = (&*lane.shared, &lane.pool);
+            match fast::serve(with, &mut io, &head, &mut alarm, &stopping).await {
+                After::Kept => continue,
+                After::Over => return,
+                After::Engine => {}
+            }
         }
         let mut session = ServerSession::new_http1(Box::new(io));
         session.set_read_timeout(Some(BODY_WAIT));
         session.set_write_timeout(Some(BODY_WAIT));
-        let Some(kept) = engine.process_new_http(session, &stopping).await else { return };
+        let Some(kept) = lane.engine.process_new_http(session, &stopping).await else { return };
         let (stream, _) = kept.consume();
         let Ok(again) = stream.into_any().downcast::<Io>() else { return };
         io = *again;
-        wait = KEEP_WAIT;
     }
 }
 
 /// Waits for a request. False: there will be none.
 async fn has_begun(
     io: &mut Io,
-    wait: std::time::Duration,
+    alarm: &mut Alarm,
+    wait: Duration,
     stopping: &mut watch::Receiver<bool>,
 ) -> bool {
     if !io.is_empty() {
         return true;
     }
+    io.rest();
+    let due = Instant::now() + wait;
     let stopped = async {
         // The sender goes with the engine: then it is over, too.
         let _ = stopping.wait_for(|stopping| *stopping).await;
@@ -101,7 +125,8 @@ async fn has_begun(
     };
     tokio::select! {
         biased;
-        begun = timeout(wait, io.begin()) => matches!(begun, Ok(Ok(true))),
+        begun = poll_fn(|cx| io.poll_begin(cx)) => matches!(begun, Ok(true)),
+        () = poll_fn(|cx| alarm.poll(cx, due)) => false,
         () = stopped => false,
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! Owns their start and their end: what is under way is finished within a deadline. Never routes.
 
-use super::connection::{self, Engine};
+use super::connection::{self, Lane};
+use super::fast::Pool;
 use super::service::Ingress;
 use super::shared::Shared;
 use crate::limits::{DRAIN_MOST, KEEP_WAIT, UPSTREAM_KEPT, UPSTREAM_TRIES};
@@ -51,10 +52,12 @@ impl Threads {
                 (TcpListener::from_std(listeners.http)?, TcpListener::from_std(listeners.https)?)
             };
             let engine = engine(Arc::clone(shared));
-            let shared = Arc::clone(shared);
-            let (tls, watched) = (TlsAcceptor::from(shared.certificates.config()), watched.clone());
+            let (shared, pool) = (Arc::clone(shared), Arc::<Pool>::default());
+            let tls = TlsAcceptor::from(shared.certificates.config());
+            let watched = watched.clone();
+            let lane = Arc::new(Lane { shared, engine, pool });
             let run = move || {
-                runtime.block_on(serve(shared, engine, http, (https, tls), watched));
+                runtime.block_on(serve(lane, http, (https, tls), watched));
                 // What is still open ends here.
                 runtime.shutdown_background();
             };
@@ -86,7 +89,7 @@ impl Drop for Threads {
     }
 }
 
-fn engine(shared: Arc<Shared>) -> Engine {
+fn engine(shared: Arc<Shared>) -> Arc<HttpProxy<Ingress>> {
     let conf = ServerConf {
         threads: 1,
         upstream_keepalive_pool_size: UPSTREAM_KEPT,
@@ -102,8 +105,7 @@ fn engine(shared: Arc<Shared>) -> Engine {
 }
 
 async fn serve(
-    shared: Arc<Shared>,
-    engine: Engine,
+    lane: Arc<Lane>,
     http: TcpListener,
     (https, tls): (TcpListener, TlsAcceptor),
     mut stopping: watch::Receiver<bool>,
@@ -126,11 +128,12 @@ async fn serve(
                 continue;
             }
         };
-        let Some(admitted) = shared.admit(peer.ip()) else { continue };
-        let is_told = shared.settings.proxy_protocol && shared.settings.trusts(peer.ip());
-        let (engine, watched) = (Arc::clone(&engine), watched.clone());
+        let Some(admitted) = lane.shared.admit(peer.ip()) else { continue };
+        let settings = &lane.shared.settings;
+        let is_told = settings.proxy_protocol && settings.trusts(peer.ip());
+        let (lane, watched) = (Arc::clone(&lane), watched.clone());
         connections.spawn(async move {
-            connection::serve(engine, stream, peer, is_told, tls, watched).await;
+            connection::serve(lane, stream, peer, is_told, tls, watched).await;
             drop(admitted);
         });
     }

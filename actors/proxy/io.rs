@@ -3,40 +3,36 @@
 //! Owns what of the connection belongs to the request under way: the engine never sees a byte of
 //! the next one, nor one that the strict reader has not passed. Never decides what is answered.
 
-use crate::limits::{HEAD_MAX, INGRESS_BUFFER};
+mod engine;
+mod wire;
+
+use crate::limits::{HEAD_MAX, HEAD_PIECE, INGRESS_BUFFER};
 use crate::node::ingress::chunks::Chunks;
 use crate::node::ingress::head::{self, Body, Head};
 use crate::node::ingress::host;
 use crate::node::ingress::refusal::Refusal;
 use bytes::{Buf as _, BytesMut};
-use pingora_core::protocols::raw_connect::ProxyDigest;
 use pingora_core::protocols::tls::SslDigest;
-use pingora_core::protocols::{
-    ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl,
-    TimingDigest, UniqueID, UniqueIDType,
-};
+use pingora_core::protocols::{Shutdown, SocketDigest, UniqueIDType};
+use std::future::poll_fn;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsRawFd as _;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
+use wire::Wire;
+
+pub(super) use wire::with_piece;
 
 /// How long what a client still sends is thrown away, so that it reads the answer.
 const LINGER: Duration = Duration::from_secs(1);
 /// And at most so many bytes.
 const LINGER_MAX: usize = 1 << 20;
-
-/// The bytes themselves.
-#[derive(Debug)]
-enum Wire {
-    Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
-}
 
 /// What of the connection belongs to the request under way.
 #[derive(Debug)]
@@ -57,9 +53,13 @@ pub struct Io {
     wire: Wire,
     /// Read and not handed on.
     held: BytesMut,
-    /// To be written.
-    out: BytesMut,
+    /// To be written, from the byte of that number on.
+    out: Vec<u8>,
+    written: usize,
+    /// TLS may hold what was written.
+    is_flushed: bool,
     bound: Bound,
+    peer: IpAddr,
     socket: Arc<SocketDigest>,
     tls: Option<Arc<SslDigest>>,
     is_h2: bool,
@@ -100,8 +100,11 @@ impl Io {
         Self {
             wire,
             held: BytesMut::new(),
-            out: BytesMut::new(),
+            out: Vec::new(),
+            written: 0,
+            is_flushed: true,
             bound: Bound::Open,
+            peer: peer.ip(),
             socket: Arc::new(socket),
             tls,
             is_h2,
@@ -121,19 +124,41 @@ impl Io {
         self.held.is_empty()
     }
 
+    /// The other end of the connection.
+    #[must_use]
+    pub fn peer(&self) -> IpAddr {
+        self.peer
+    }
+
+    /// With TLS, and for this host.
+    #[must_use]
+    pub fn asked(&self) -> Option<Option<&str>> {
+        self.tls.as_ref().map(|tls| tls.organization.as_deref())
+    }
+
+    /// Gives back what it needs only while there is a request.
+    pub fn rest(&mut self) {
+        if self.held.is_empty() {
+            self.held = BytesMut::new();
+        }
+        if self.out.is_empty() {
+            self.out = Vec::new();
+        }
+    }
+
     /// Waits for the first byte of a request. False: the client has gone.
     ///
     /// # Errors
     /// The connection broke.
-    pub async fn begin(&mut self) -> io::Result<bool> {
+    pub fn poll_begin(&mut self, cx: &mut Context) -> Poll<io::Result<bool>> {
         while self.held.starts_with(b"\r\n") {
             // Some clients send an empty line after a body (RFC 9112, 2.2).
             self.held.advance(2);
         }
         if !self.held.is_empty() {
-            return Ok(true);
+            return Poll::Ready(Ok(true));
         }
-        self.more().await
+        self.poll_more(cx)
     }
 
     /// Reads the head of a request. None: the client has gone.
@@ -154,19 +179,97 @@ impl Io {
                 };
                 return Ok(Some(head));
             }
-            if !self.more().await.unwrap_or(false) {
+            if !poll_fn(|cx| self.poll_more(cx)).await.unwrap_or(false) {
                 return Ok(None);
             }
         }
     }
 
-    async fn more(&mut self) -> io::Result<bool> {
-        self.held.reserve(4 << 10);
-        let read = match &mut self.wire {
-            Wire::Plain(stream) => stream.read_buf(&mut self.held).await?,
-            Wire::Tls(stream) => stream.read_buf(&mut self.held).await?,
+    /// Reads more of a head. False: nothing more comes.
+    fn poll_more(&mut self, cx: &mut Context) -> Poll<io::Result<bool>> {
+        with_piece(HEAD_PIECE, |buf| {
+            ready!(self.wire.poll_read(cx, buf))?;
+            self.held.extend_from_slice(buf.filled());
+            Poll::Ready(Ok(!buf.filled().is_empty()))
+        })
+    }
+
+    /// The head that was just read.
+    #[must_use]
+    pub fn seen(&self, head: &Head) -> &[u8] {
+        self.held.get(..head.length).unwrap_or_default()
+    }
+
+    /// Takes the head that was just read off: what is read from now on is its body.
+    pub fn take_off(&mut self, head: &Head) {
+        self.held.advance(head.length.min(self.held.len()));
+        self.bound = match head.body {
+            Body::Length(0) => Bound::Over,
+            Body::Length(length) => Bound::Length(length),
+            Body::Chunked => Bound::Chunks(0, Chunks::default()),
+            Body::Upgrade => Bound::Open,
         };
-        Ok(read > 0)
+    }
+
+    /// Nothing more of the request is to come.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        matches!(self.bound, Bound::Over)
+    }
+
+    /// Drops the rest of the request, if that has come already. False: it has not.
+    pub fn skip(&mut self) -> bool {
+        if let Bound::Length(left) = self.bound
+            && let Ok(left) = usize::try_from(left)
+            && left <= self.held.len()
+        {
+            self.held.advance(left);
+            self.bound = Bound::Over;
+        }
+        self.is_over()
+    }
+
+    /// Where an answer is gathered.
+    pub fn out(&mut self) -> &mut Vec<u8> {
+        &mut self.out
+    }
+
+    /// Bytes that are gathered and not written.
+    #[must_use]
+    pub fn unwritten(&self) -> usize {
+        self.out.len() - self.written
+    }
+
+    /// Nothing is left to be sent.
+    #[must_use]
+    pub fn is_sent(&self) -> bool {
+        self.unwritten() == 0 && self.is_flushed
+    }
+
+    /// Sends bytes behind those that are gathered; what can't be written at once is.
+    ///
+    /// # Errors
+    /// The connection broke.
+    pub fn push(&mut self, cx: &mut Context, bytes: &[u8]) -> io::Result<()> {
+        let mut rest = bytes;
+        // With TLS two writes are two records.
+        while rest.len() >= INGRESS_BUFFER / 4 && (self.tls.is_none() || self.unwritten() == 0) {
+            self.is_flushed = false;
+            let gathered = &self.out[self.written..];
+            let Poll::Ready(written) = self.wire.poll_write_both(cx, gathered, rest)? else {
+                break;
+            };
+            let of_gathered = written.min(gathered.len());
+            self.written += of_gathered;
+            rest = &rest[written - of_gathered..];
+            if written == 0 {
+                return Err(io::ErrorKind::WriteZero.into());
+            }
+        }
+        self.out.drain(..self.written);
+        self.written = 0;
+        self.out.extend_from_slice(rest);
+        Ok(())
     }
 
     /// Writes a last answer and ends the connection.
@@ -177,24 +280,10 @@ impl Io {
         }
     }
 
-    fn poll_wire(&mut self, cx: &mut Context, buf: &mut ReadBuf) -> Poll<io::Result<()>> {
-        match &mut self.wire {
-            Wire::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
-            Wire::Tls(stream) => Pin::new(&mut **stream).poll_read(cx, buf),
-        }
-    }
-
-    fn poll_wire_write(&mut self, cx: &mut Context, buf: &[u8]) -> Poll<io::Result<usize>> {
-        match &mut self.wire {
-            Wire::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
-            Wire::Tls(stream) => Pin::new(&mut **stream).poll_write(cx, buf),
-        }
-    }
-
     /// Hands on what is held, or reads.
     fn poll_some(&mut self, cx: &mut Context, buf: &mut ReadBuf) -> Poll<io::Result<()>> {
         if self.held.is_empty() {
-            return self.poll_wire(cx, buf);
+            return self.wire.poll_read(cx, buf);
         }
         let most = self.held.len().min(buf.remaining());
         buf.put_slice(&self.held[..most]);
@@ -203,14 +292,14 @@ impl Io {
     }
 
     /// Nothing is left of the request: only the client's going is of interest.
-    fn poll_gone(&mut self, cx: &mut Context) -> Poll<io::Result<()>> {
+    pub fn poll_gone(&mut self, cx: &mut Context) -> Poll<io::Result<()>> {
         if self.held.len() >= HEAD_MAX {
             return Poll::Pending;
         }
         let mut next = [0; 1024];
         let mut buf = ReadBuf::new(&mut next);
         loop {
-            ready!(self.poll_wire(cx, &mut buf))?;
+            ready!(self.wire.poll_read(cx, &mut buf))?;
             if buf.filled().is_empty() {
                 return Poll::Ready(Ok(()));
             }
@@ -281,34 +370,33 @@ impl Io {
 
     /// Writes what is gathered.
     fn poll_drain(&mut self, cx: &mut Context) -> Poll<io::Result<()>> {
-        while !self.out.is_empty() {
-            let out = std::mem::take(&mut self.out);
-            let written = self.poll_wire_write(cx, &out);
-            self.out = out;
-            match ready!(written)? {
+        while self.written < self.out.len() {
+            self.is_flushed = false;
+            match ready!(self.wire.poll_write(cx, &self.out[self.written..]))? {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                written => self.out.advance(written),
+                written => self.written += written,
             }
         }
+        self.out.clear();
+        self.written = 0;
         Poll::Ready(Ok(()))
     }
 
     /// Throws away what the client still sends, so that it isn't reset before it has read.
     async fn linger(&mut self) {
         let mut left = LINGER_MAX;
-        let mut sink = vec![0; 16 << 10];
-        let read = async {
+        let read = poll_fn(|cx| {
             loop {
-                let read = match &mut self.wire {
-                    Wire::Plain(stream) => stream.read(&mut sink).await,
-                    Wire::Tls(stream) => stream.read(&mut sink).await,
-                };
-                match read {
+                let read = with_piece(left, |buf| {
+                    ready!(self.wire.poll_read(cx, buf))?;
+                    Poll::Ready(io::Result::Ok(buf.filled().len()))
+                });
+                match ready!(read) {
                     Ok(read) if read > 0 && read < left => left -= read,
-                    _ => break,
+                    _ => return Poll::Ready(()),
                 }
             }
-        };
+        });
         // Whoever sends on gets no more attention than this.
         let _ = tokio::time::timeout(LINGER, read).await;
     }
@@ -334,7 +422,8 @@ impl AsyncWrite for Io {
         if this.out.len() + buf.len() > INGRESS_BUFFER {
             ready!(this.poll_drain(cx))?;
             if buf.len() >= INGRESS_BUFFER {
-                return this.poll_wire_write(cx, buf);
+                this.is_flushed = false;
+                return this.wire.poll_write(cx, buf);
             }
         }
         this.out.extend_from_slice(buf);
@@ -344,65 +433,14 @@ impl AsyncWrite for Io {
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         ready!(this.poll_drain(cx))?;
-        match &mut this.wire {
-            Wire::Plain(stream) => Pin::new(stream).poll_flush(cx),
-            Wire::Tls(stream) => Pin::new(&mut **stream).poll_flush(cx),
-        }
+        ready!(this.wire.poll_flush(cx))?;
+        this.is_flushed = true;
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         ready!(this.poll_drain(cx))?;
-        match &mut this.wire {
-            Wire::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
-            Wire::Tls(stream) => Pin::new(&mut **stream).poll_shutdown(cx),
-        }
+        this.wire.poll_shutdown(cx)
     }
 }
-
-#[async_trait::async_trait]
-impl Shutdown for Io {
-    async fn shutdown(&mut self) {
-        // A client that has gone needs no goodbye.
-        let said = tokio::io::AsyncWriteExt::shutdown(self).await;
-        if said.is_ok() && !matches!(self.bound, Bound::Over) {
-            self.linger().await;
-        }
-    }
-}
-
-impl UniqueID for Io {
-    fn id(&self) -> UniqueIDType {
-        self.id
-    }
-}
-
-impl Ssl for Io {
-    fn get_ssl_digest(&self) -> Option<Arc<SslDigest>> {
-        self.tls.clone()
-    }
-
-    fn selected_alpn_proto(&self) -> Option<ALPN> {
-        self.is_h2.then_some(ALPN::H2)
-    }
-}
-
-impl GetTimingDigest for Io {
-    fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
-        Vec::new()
-    }
-}
-
-impl GetProxyDigest for Io {
-    fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
-        None
-    }
-}
-
-impl GetSocketDigest for Io {
-    fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
-        Some(Arc::clone(&self.socket))
-    }
-}
-
-impl Peek for Io {}

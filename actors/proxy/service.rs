@@ -1,34 +1,31 @@
-//! What happens to a request: the hooks that the engine calls.
+//! What happens to a request that the engine serves: the hooks that it calls.
 //!
-//! Owns the order of the checks and the retries. What they decide is pure (`node::ingress`).
+//! Owns how the engine's sessions and errors are read. What becomes of a request is decided by
+//! [`super::passage`], as for mill's own relay.
 
 mod about;
 mod answer;
 mod upstream;
-mod written;
 
-use super::gate::Verdict;
-use super::gauge::Seat;
-use super::shared::{Route, Settings, Shared};
-use crate::id::AllocId;
-use crate::node::ingress::forward::{self, Claims, FORGEABLE, Sender, Told};
+use super::passage::{Fault, Onward, Passage, Way};
+use super::shared::Shared;
+use crate::node::ingress::forward;
 use crate::node::ingress::frames::Frames;
+use crate::node::ingress::page::Page;
 use crate::node::ingress::refusal::Refusal;
-use crate::node::ingress::{challenge, host, path};
-use about::{body_max, is_websocket, peer_of};
 use async_trait::async_trait;
 use bytes::Bytes;
-use hyper::header;
+use hyper::header::{self, HeaderName};
 use pingora_core::modules::http::HttpModules;
 use pingora_core::modules::http::compression::{ResponseCompression, ResponseCompressionBuilder};
 use pingora_core::protocols::Digest;
 use pingora_core::upstreams::peer::HttpPeer;
-use pingora_core::{Error, ErrorType, Result};
+use pingora_core::{Error, ErrorSource, ErrorType, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use std::os::fd::RawFd;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use upstream::Patience;
 
 /// How much an answer is compressed: what takes little time.
@@ -39,161 +36,13 @@ pub struct Ingress {
     pub(super) shared: Arc<Shared>,
 }
 
-/// What is known of a request under way.
+/// What the engine keeps of a request under way.
 pub struct Ctx {
-    started: Instant,
-    route: Option<Arc<Route>>,
-    told: Option<Told>,
-    /// What becomes of it: it is passed on, sent elsewhere, or refused.
+    passage: Passage,
     way: Way,
-    /// The path that it was routed by.
-    normal: String,
-    tried: Vec<AllocId>,
-    seat: Option<Seat>,
-    /// Why it is refused, where the engine's error doesn't say so.
-    refusal: Option<Refusal>,
-    /// Bytes of the body so far.
-    body: u64,
     patience: Option<Patience>,
-    /// How long the answer's head took.
-    head: Option<Duration>,
-    /// The client is to stay with this replica from now on.
-    stay: Option<String>,
     /// The container's side of a WebSocket.
     socket: Option<Frames>,
-    /// The name under which it was let in.
-    user: Option<String>,
-    /// What mill answered itself.
-    error: Option<&'static str>,
-}
-
-/// What becomes of a request.
-type Way = std::result::Result<Onward, Refusal>;
-
-/// What becomes of a request that isn't refused.
-enum Onward {
-    /// A container gets it.
-    Container,
-    /// The client is sent there.
-    Elsewhere(String),
-    /// An authority sees this.
-    Answer(String),
-}
-
-/// What a request wants, as far as routing goes.
-struct Wanted {
-    host: String,
-    /// Path and query as they came.
-    raw: String,
-    normal: String,
-}
-
-impl Ingress {
-    /// The first checks: who asks for what.
-    fn receive(&self, session: &Session, ctx: &mut Ctx) -> std::result::Result<Wanted, Refusal> {
-        let request = session.req_header();
-        let text = |name: &str| request.headers.get(name).and_then(|value| value.to_str().ok());
-        let authority = request.uri.authority().map(|authority| authority.as_str());
-        let named = text("host").or(authority).unwrap_or_default();
-        let sender = Sender {
-            peer: peer_of(session),
-            trusted: &self.shared.settings.trusted,
-            tls: session.digest().is_some_and(|digest| digest.ssl_digest.is_some()),
-            host: named,
-        };
-        let claims = Claims {
-            forwarded_for: text("x-forwarded-for"),
-            proto: text("x-forwarded-proto"),
-            host: text("x-forwarded-host"),
-            forwarded: text("forwarded"),
-            request_id: text("x-request-id"),
-        };
-        ctx.told = Some(forward::told(sender, claims, rand::random()));
-        let host = host::name(named).ok_or(Refusal::BadRequest("The request names no host"))?;
-        let asked = session.digest().and_then(|digest| digest.ssl_digest.as_ref());
-        if let Some(asked) = asked.and_then(|tls| tls.organization.as_ref())
-            && *asked != host
-            && !self.shared.certificates.are_one(asked, &host)
-        {
-            return Err(Refusal::Misdirected);
-        }
-        let raw = request.uri.path_and_query().map_or("/", |target| target.as_str());
-        let plain = raw.split('?').next().unwrap_or_default();
-        let plain = if plain == "*" { "/" } else { plain };
-        let leads = path::normal(plain);
-        let normal = leads.ok_or(Refusal::BadRequest("The request's path can't be read"))?;
-        Ok(Wanted { host, raw: raw.to_owned(), normal })
-    }
-
-    /// Whether the route takes the request.
-    fn check(
-        route: &Route,
-        told: &Told,
-        request: &RequestHeader,
-    ) -> std::result::Result<(), Refusal> {
-        let options = &route.route.options;
-        if !options.allow.is_empty()
-            && !options.allow.iter().any(|range| range.contains(told.client))
-        {
-            return Err(Refusal::NotAllowed);
-        }
-        if let Some(limit) = options.limit
-            && route.figures.is_over(limit, told.client)
-        {
-            return Err(Refusal::TooMany);
-        }
-        let length = request.headers.get(header::CONTENT_LENGTH);
-        let length = length.and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-        if length.is_some_and(|length| length > body_max(route)) {
-            return Err(Refusal::BodyTooLarge);
-        }
-        Ok(())
-    }
-
-    /// Whether its name and password are good, where the route wants them.
-    async fn let_in(&self, session: &Session, ctx: &mut Ctx) -> std::result::Result<(), Refusal> {
-        let auth = ctx.route.as_ref().and_then(|route| route.route.options.auth.as_ref());
-        let Some(secret) = auth else { return Ok(()) };
-        let header = session.req_header().headers.get(header::AUTHORIZATION);
-        let header = header.and_then(|value| value.to_str().ok());
-        match self.shared.gate.admit(secret, header).await {
-            Verdict::Welcome(name) => ctx.user = Some(name),
-            Verdict::Stranger => return Err(Refusal::Unauthorized),
-            Verdict::Crowded => return Err(Refusal::TooMany),
-        }
-        Ok(())
-    }
-
-    /// Routes a request.
-    fn route(&self, session: &Session, ctx: &mut Ctx) -> Way {
-        let wanted = self.receive(session, ctx)?;
-        if let Some(answer) = challenge::token(&wanted.raw).and_then(|t| self.shared.answer(t)) {
-            return Ok(Onward::Answer(answer));
-        }
-        let found = self.shared.routes().find(&wanted.host, &wanted.normal);
-        // A node that has just started may know of none.
-        let missing = || if self.shared.is_known() { Refusal::NoRoute } else { Refusal::NoReplica };
-        let route = found.ok_or_else(missing)?;
-        ctx.route = Some(Arc::clone(&route));
-        if let Some(pause) = &route.paused {
-            return Err(Refusal::Paused(pause.message.clone()));
-        }
-        let told = ctx.told.as_ref().ok_or(Refusal::Internal)?;
-        Self::check(&route, told, session.req_header())?;
-        ctx.normal = wanted.normal;
-        let to = route.route.options.to.as_ref();
-        if let Some(to) = to {
-            return Ok(Onward::Elsewhere(forward::redirect(to, &wanted.raw)));
-        }
-        let Settings { https_port, local_ca, .. } = &self.shared.settings;
-        // On a developer's machine both are served.
-        let is_moved = route.route.redirect && !told.secure && local_ca.is_none();
-        if is_moved && self.shared.certificates.has(&wanted.host) {
-            let place = forward::secured(&wanted.host, *https_port, &wanted.raw);
-            return Ok(Onward::Elsewhere(place));
-        }
-        Ok(Onward::Container)
-    }
 }
 
 #[async_trait]
@@ -201,23 +50,8 @@ impl ProxyHttp for Ingress {
     type CTX = Ctx;
 
     fn new_ctx(&self) -> Ctx {
-        Ctx {
-            started: Instant::now(),
-            route: None,
-            told: None,
-            way: Ok(Onward::Container),
-            normal: String::new(),
-            tried: Vec::new(),
-            seat: None,
-            refusal: None,
-            body: 0,
-            patience: None,
-            head: None,
-            stay: None,
-            socket: None,
-            user: None,
-            error: None,
-        }
+        let passage = Passage::begin();
+        Ctx { passage, way: Ok(Onward::Container), patience: None, socket: None }
     }
 
     fn init_downstream_modules(&self, modules: &mut HttpModules) {
@@ -226,13 +60,17 @@ impl ProxyHttp for Ingress {
 
     /// Before the engine's own modules look at the request.
     async fn early_request_filter(&self, session: &mut Session, ctx: &mut Ctx) -> Result<()> {
-        ctx.way = self.route(session, ctx);
-        if ctx.way.is_ok()
-            && let Err(refusal) = self.let_in(session, ctx).await
-        {
-            ctx.way = Err(refusal);
+        let passage = &mut ctx.passage;
+        let way = passage.route(&self.shared, &about::asked(session), |_| true);
+        ctx.way = way.unwrap_or(Err(Refusal::Internal));
+        if ctx.way.is_ok() && passage.wants_auth() {
+            let header = session.req_header().headers.get(header::AUTHORIZATION);
+            let header = header.and_then(|value| value.to_str().ok());
+            if let Err(refusal) = passage.let_in(&self.shared, header).await {
+                ctx.way = Err(refusal);
+            }
         }
-        if ctx.route.as_ref().is_some_and(|route| route.route.options.compress)
+        if passage.route.as_ref().is_some_and(|route| route.route.options.compress)
             && let Some(module) = session.downstream_modules_ctx.get_mut::<ResponseCompression>()
         {
             module.adjust_level(COMPRESSION);
@@ -241,22 +79,17 @@ impl ProxyHttp for Ingress {
     }
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut Ctx) -> Result<bool> {
-        match std::mem::replace(&mut ctx.way, Ok(Onward::Container)) {
-            Ok(Onward::Container) => Ok(false),
-            Ok(Onward::Answer(text)) => {
-                answer::plain(session, text).await?;
-                Ok(true)
-            }
-            Ok(Onward::Elsewhere(place)) => {
-                answer::redirect(session, &place).await?;
-                Ok(true)
-            }
+        let page = match std::mem::replace(&mut ctx.way, Ok(Onward::Container)) {
+            Ok(Onward::Container) => return Ok(false),
+            Ok(Onward::Answer(text)) => Page::plain(text),
+            Ok(Onward::Elsewhere(place)) => Page::moved(place),
             Err(refusal) => {
-                ctx.error = Some(refusal.code());
-                answer::refuse(session, &refusal).await?;
-                Ok(true)
+                ctx.passage.error = Some(refusal.code());
+                Page::refused(&refusal, about::accept(session))
             }
-        }
+        };
+        answer::send(session, page).await?;
+        Ok(true)
     }
 
     async fn request_body_filter(
@@ -266,19 +99,30 @@ impl ProxyHttp for Ingress {
         _end: bool,
         ctx: &mut Ctx,
     ) -> Result<()> {
-        ctx.body += body.as_ref().map_or(0, |bytes| bytes.len() as u64);
+        ctx.passage.body += body.as_ref().map_or(0, |bytes| bytes.len() as u64);
         if let Some(patience) = &ctx.patience {
             patience.renew();
         }
-        if ctx.route.as_ref().is_some_and(|route| ctx.body > body_max(route)) {
-            ctx.refusal = Some(Refusal::BodyTooLarge);
+        if ctx.passage.is_too_large() {
+            ctx.passage.refusal = Some(Refusal::BodyTooLarge);
             return Error::e_explain(ErrorType::HTTPStatus(413), "the body is too large");
         }
         Ok(())
     }
 
     async fn upstream_peer(&self, session: &mut Session, ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
-        self.peer(session, ctx).await
+        let kept = about::kept(session);
+        match ctx.passage.choose(&self.shared, kept.as_deref()).await {
+            Ok(address) => {
+                let h2c = ctx.passage.route.as_ref().is_some_and(|route| route.route.h2c);
+                Ok(upstream::peer(address, h2c))
+            }
+            Err(refusal) => {
+                let status = ErrorType::HTTPStatus(refusal.status());
+                ctx.passage.refusal = Some(refusal);
+                Error::e_explain(status, "no replica can be had")
+            }
+        }
     }
 
     async fn connected_to_upstream(
@@ -290,10 +134,10 @@ impl ProxyHttp for Ingress {
         _digest: Option<&Digest>,
         ctx: &mut Ctx,
     ) -> Result<()> {
-        let Some(route) = ctx.route.as_ref().filter(|route| !route.route.h2c) else {
+        let Some(route) = ctx.passage.route.as_ref().filter(|route| !route.route.h2c) else {
             return Ok(());
         };
-        ctx.patience = Some(Patience::begin(fd, upstream::timeout(route)));
+        ctx.patience = Some(Patience::begin(fd, super::passage::timeout(route)));
         Ok(())
     }
 
@@ -303,19 +147,17 @@ impl ProxyHttp for Ingress {
         request: &mut RequestHeader,
         ctx: &mut Ctx,
     ) -> Result<()> {
-        let (Some(told), Some(route)) = (&ctx.told, &ctx.route) else { return Ok(()) };
-        if !told.trusted {
-            for name in FORGEABLE {
-                request.remove_header(*name);
-            }
+        let Some(told) = &ctx.passage.told else { return Ok(()) };
+        let replaced = |name: &&HeaderName| forward::is_replaced(name.as_str(), told.trusted);
+        let names: Vec<HeaderName> = request.headers.keys().filter(replaced).cloned().collect();
+        for name in &names {
+            request.remove_header(name);
         }
-        request.insert_header("X-Forwarded-For", told.forwarded_for.as_str())?;
-        request.insert_header("X-Forwarded-Proto", told.proto)?;
-        request.insert_header("X-Forwarded-Host", told.host.as_str())?;
-        request.insert_header("Forwarded", told.forwarded.as_str())?;
-        request.insert_header("X-Request-Id", told.request_id.as_str())?;
+        for (name, value) in told.headers() {
+            request.insert_header(name, value)?;
+        }
         let came = session.req_header().uri.path_and_query().map_or("/", |target| target.as_str());
-        let target = forward::target(&route.route, came, &ctx.normal);
+        let target = ctx.passage.target(came);
         if came != "*" && request.raw_path() != target.as_bytes() {
             request.set_raw_path(target.as_bytes())?;
         }
@@ -330,11 +172,8 @@ impl ProxyHttp for Ingress {
     ) -> Result<()> {
         if response.status.as_u16() >= 200 || response.status.as_u16() == 101 {
             ctx.patience = None;
-            ctx.head = Some(ctx.started.elapsed());
-            ctx.socket = is_websocket(response).then(Frames::default);
-            if let Some(seat) = &mut ctx.seat {
-                seat.answered();
-            }
+            ctx.socket = about::is_websocket(response).then(Frames::default);
+            ctx.passage.answered();
         }
         Ok(())
     }
@@ -345,10 +184,10 @@ impl ProxyHttp for Ingress {
         response: &mut ResponseHeader,
         ctx: &mut Ctx,
     ) -> Result<()> {
-        if response.status.as_u16() >= 200 {
-            // On a developer's machine the same names are served without TLS, too.
-            let hsts = self.shared.settings.local_ca.is_none();
-            answer::dress(session, response, ctx, hsts)?;
+        if response.status.as_u16() >= 200
+            && let Some(changes) = ctx.passage.changes(&self.shared)
+        {
+            answer::dress(session, response, &changes)?;
         }
         Ok(())
     }
@@ -370,25 +209,36 @@ impl ProxyHttp for Ingress {
         Ok(None)
     }
 
+    /// Nothing was sent, so that another replica may be tried.
     fn fail_to_connect(
         &self,
         _session: &mut Session,
         _peer: &HttpPeer,
         ctx: &mut Ctx,
-        error: Box<Error>,
+        mut error: Box<Error>,
     ) -> Box<Error> {
-        self.not_connected(ctx, error)
+        let slow = matches!(error.etype(), ErrorType::ConnectTimedout);
+        error.set_retry(ctx.passage.not_connected(&self.shared, slow));
+        error
     }
 
     fn error_while_proxy(
         &self,
         _peer: &HttpPeer,
         session: &mut Session,
-        error: Box<Error>,
+        mut error: Box<Error>,
         ctx: &mut Ctx,
         reused: bool,
     ) -> Box<Error> {
-        self.broken(session, ctx, error, reused)
+        let fault = Fault {
+            of_container: *error.esource() == ErrorSource::Upstream,
+            reused,
+            over: ctx.patience.take().is_some_and(|patience| patience.is_over()),
+            untouched: about::is_safe(session) && session.is_body_empty() && ctx.passage.body == 0,
+            begun: session.response_written().is_some_and(|r| !r.status.is_informational()),
+        };
+        error.set_retry(ctx.passage.broken(&self.shared, fault));
+        error
     }
 
     async fn fail_to_proxy(
@@ -397,29 +247,20 @@ impl ProxyHttp for Ingress {
         error: &Error,
         ctx: &mut Ctx,
     ) -> FailToProxy {
-        answer::failed(session, error, ctx).await
+        answer::failed(session, error, &mut ctx.passage).await
     }
 
     async fn logging(&self, session: &mut Session, error: Option<&Error>, ctx: &mut Ctx) {
         ctx.patience = None;
         let answered = session.response_written().map_or(0, |response| response.status.as_u16());
-        let bytes = (ctx.body, session.body_bytes_sent() as u64);
-        if let Some(seat) = ctx.seat.take() {
-            seat.ended(&self.shared.traffic, answered, bytes);
-        }
+        let sent = session.body_bytes_sent() as u64;
+        ctx.passage.ended(&self.shared, answered, sent);
         if let Some(error) = error {
             let request = session.request_summary();
             tracing::debug!(%error, request, answered, "a request was not passed on");
         }
-        match &ctx.route {
-            Some(route) => {
-                let took = ctx.head.unwrap_or_else(|| ctx.started.elapsed());
-                self.shared.traffic.ended(&route.figures, answered, took, bytes);
-            }
-            None => self.shared.traffic.refused(answered),
-        }
-        if let Some(access) = &self.shared.settings.access {
-            written::down(access, session, answered, ctx);
+        if ctx.passage.is_logged(&self.shared) {
+            about::write(session, &ctx.passage, &self.shared, answered, sent);
         }
     }
 

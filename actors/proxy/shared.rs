@@ -42,6 +42,8 @@ pub struct Settings {
     pub local_ca: Option<Arc<LocalCa>>,
     /// Where requests are written down.
     pub access: Option<AccessLog>,
+    /// All requests are the engine's, none mill's own relay's.
+    pub engine_only: bool,
 }
 
 impl Settings {

@@ -6,7 +6,7 @@
 use super::{Child, Msg, RootRef, State, View};
 use crate::actors::mailbox::{Mailbox, Stamp, Waits};
 use crate::actors::raft as consensus;
-use crate::actors::{api, container, dns, mesh, peer, proxy, scheduler};
+use crate::actors::{api, container, dns, mesh, peer, provider, proxy, scheduler};
 use crate::consensus::raft::node::Conf;
 use crate::fsm::Touched;
 use crate::id::{Index, NodeId};
@@ -93,6 +93,8 @@ pub struct Factories {
     pub dns: Option<Factory<dns::Msg>>,
     /// The planner's shell.
     pub scheduler: Option<Factory<scheduler::Msg>>,
+    /// The provider's volumes.
+    pub provider: Option<Factory<provider::Msg>>,
     /// The HTTP API.
     pub api: Option<Factory<api::Msg>>,
 }
@@ -106,6 +108,7 @@ pub(super) struct Children {
     pub(super) proxy: ChildSlot<proxy::Msg>,
     pub(super) dns: ChildSlot<dns::Msg>,
     pub(super) scheduler: ChildSlot<scheduler::Msg>,
+    pub(super) provider: ChildSlot<provider::Msg>,
     pub(super) api: ChildSlot<api::Msg>,
     stopping: bool,
 }
@@ -232,7 +235,8 @@ impl<M: ChildMessage> Slot for ChildSlot<M> {
 
 impl Children {
     pub(super) fn new(factories: Factories, waits: &Waits) -> Self {
-        let Factories { raft, peer, mesh, container, dns, proxy, scheduler, api } = factories;
+        let Factories { raft, peer, mesh, container, .. } = factories;
+        let Factories { dns, proxy, scheduler, provider, api, .. } = factories;
         let mailbox = |child: Child| waits.of(child.name());
         Self {
             raft: ChildSlot::new(raft, mailbox(Child::Raft), |all| &mut all.raft),
@@ -246,6 +250,7 @@ impl Children {
             scheduler: ChildSlot::new(scheduler, mailbox(Child::Scheduler), |all| {
                 &mut all.scheduler
             }),
+            provider: ChildSlot::new(provider, mailbox(Child::Provider), |all| &mut all.provider),
             api: ChildSlot::new(api, mailbox(Child::Api), |all| &mut all.api),
             stopping: false,
         }
@@ -260,6 +265,7 @@ impl Children {
             Child::Dns => &mut self.dns,
             Child::Proxy => &mut self.proxy,
             Child::Scheduler => &mut self.scheduler,
+            Child::Provider => &mut self.provider,
             Child::Api => &mut self.api,
         }
     }
@@ -340,6 +346,7 @@ impl Children {
             | Child::Container
             | Child::Dns
             | Child::Proxy
+            | Child::Provider
             | Child::Api => {}
         }
     }

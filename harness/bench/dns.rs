@@ -3,18 +3,15 @@
 //! Owns both servers, on ports of the loopback; they go with the run.
 
 use super::report::{Row, ms};
+use super::state::{begun, deploy, place};
 use mill::actors::dns::{self, Args, Msg};
 use mill::actors::dns_queries::DnsQueries;
 use mill::actors::root::{self, View};
-use mill::fsm::command::{Action, Deploy, Init, Place, Register, Report, Steps};
-use mill::fsm::model::{AllocationStatus, DeployKind, Health, Phase, WorkloadSpec};
-use mill::fsm::{Command, NEXT_LEVEL, State, Touched, apply_next};
-use mill::id::{AllocId, Attempt, BootId, Incarnation, NodeId, Revision};
-use mill::node::network::Subnet;
+use mill::fsm::{State, Touched};
+use mill::id::{BootId, NodeId};
+use mill::network::Subnet;
 use mill::node::resolvers::Resolvers;
-use mill::units::{Bytes, MilliCpu, Timestamp};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::process::{Child, Command as Program, Stdio};
@@ -62,48 +59,6 @@ fn address(n: u32, replica: u32) -> Ipv4Addr {
     Ipv4Addr::from(u32::from(Ipv4Addr::new(10, 99, 0, 2)) + n * REPLICAS + replica)
 }
 
-fn change(state: &mut State, command: Command) {
-    let time = Timestamp(state.time.0 + 1_000);
-    apply_next(state, time, command).outcome.unwrap();
-}
-
-fn begun() -> State {
-    let mut state = State::default();
-    change(
-        &mut state,
-        Command::Init(Init {
-            cluster: "bench".to_owned(),
-            cluster_id: "00".to_owned(),
-            incarnation: Incarnation(1),
-            subnet: [10, 99, 0, 0].into(),
-            prefix: 16,
-            node_name: "n1".to_owned(),
-            address: "127.0.0.1".to_owned(),
-            labels: BTreeMap::new(),
-            peer_port: 0,
-            public_key: String::new(),
-            keyring: String::new(),
-            ca: String::new(),
-            ca_key: None,
-        }),
-    );
-    change(
-        &mut state,
-        Command::Register(Register {
-            after: None,
-            reach: None,
-            node: NodeId(1),
-            boot: BootId(1),
-            cpu: MilliCpu(10_000_000),
-            memory: Bytes(u64::MAX / 2),
-            version: String::new(),
-            feature_level: NEXT_LEVEL,
-        }),
-    );
-    change(&mut state, Command::Raise { level: NEXT_LEVEL });
-    state
-}
-
 /// All services with their replicas, healthy.
 fn state() -> State {
     let mut state = begun();
@@ -116,52 +71,13 @@ fn state() -> State {
                 "service \"{name}\" {{ image \"x:1\"; port 80; replicas {REPLICAS} }}"
             );
         }
-        let spec = mill::spec::read("bench", &text).unwrap().spec;
-        let services = spec.services.into_iter().map(|(n, s)| (n, WorkloadSpec::Service(s)));
-        change(
-            &mut state,
-            Command::Deploy(Deploy {
-                app: spec.app,
-                kind: DeployKind::Up,
-                base: Some(Revision(0)),
-                services: services.collect(),
-                tasks: BTreeMap::new(),
-                file: text,
-                plan: None,
-                replace: false,
-            }),
-        );
+        deploy(&mut state, &text);
     }
     for n in 0..SERVICES {
-        place(&mut state, n);
+        let addresses = (0..REPLICAS).map(|replica| address(n, replica));
+        place(&mut state, &name(n), addresses);
     }
     state
-}
-
-fn place(state: &mut State, n: u32) {
-    let workload = mill::id::WorkloadName::from(name(n).as_str());
-    let spec = state.owner(&workload).unwrap().services[&workload].target.clone().unwrap();
-    let mut allocations = BTreeMap::new();
-    let mut actions = Vec::new();
-    for replica in 0..REPLICAS {
-        let id = AllocId::service(&workload, replica, n);
-        let (workload, spec, node) = (workload.clone(), spec.clone(), NodeId(1));
-        let (own, replaces) = (id.clone(), None);
-        actions.push(Action::Place(Place { id: own, workload, replica, node, spec, replaces }));
-        allocations.insert(
-            id,
-            AllocationStatus {
-                attempt: Attempt(1),
-                phase: Phase::Running,
-                health: Health::Healthy,
-                address: Some(address(n, replica)),
-                ..AllocationStatus::default()
-            },
-        );
-    }
-    change(state, Command::Steps(Steps { actions, ..Steps::default() }));
-    let (node, boot, seq) = (NodeId(1), BootId(1), u64::from(n) + 1);
-    change(state, Command::Report(Report { node, boot, seq, allocations }));
 }
 
 /// mill's server, for as long as the runtime is kept.

@@ -25,6 +25,7 @@ mod planning;
 #[allow(dead_code, reason = "shared with the tests")]
 #[path = "../poll.rs"]
 mod poll;
+mod proxy;
 mod pull;
 #[allow(dead_code, reason = "shared with the tests")]
 #[path = "../real_root.rs"]
@@ -35,6 +36,7 @@ mod registry;
 mod report;
 mod rolling;
 mod side;
+mod state;
 #[allow(dead_code, unused_imports, reason = "shared with the tests")]
 #[path = "../../smoke/support/mod.rs"]
 mod support;
@@ -69,6 +71,12 @@ const PARTS: &[Part] = &[
         notes: mesh::NOTES,
     },
     Part { name: "dns", title: "Names", figures: dns::figures, notes: dns::NOTES },
+    Part {
+        name: "proxy",
+        title: "Requests from outside",
+        figures: proxy::figures,
+        notes: proxy::NOTES,
+    },
     Part {
         name: "commit",
         title: "One node commits",

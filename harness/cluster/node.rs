@@ -113,8 +113,9 @@ impl Running {
                 Factory::new(move |root| start_onlooker(root, seen.clone(), late.clone()))
                     .leading_traffic(),
             ),
-            // The nodes of one process have no network.
+            // The nodes of one process have no network, and no provider.
             mesh: None,
+            provider: None,
         };
         let args = Args { boot, factories, fatal: told };
         let (root, _) = Root::spawn(None, Root, args).await.expect("root starts");

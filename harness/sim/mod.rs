@@ -15,6 +15,7 @@ mod scenes;
 mod tasks;
 mod tests;
 mod user;
+mod volumes;
 
 use crate::cluster::clock::Clock;
 use crate::cluster::failure_detector::Silence;

@@ -8,6 +8,7 @@ mod crash;
 mod history;
 mod logger;
 mod poll;
+mod provider;
 mod raft;
 mod raft_cluster;
 mod recorded;

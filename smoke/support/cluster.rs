@@ -9,6 +9,7 @@ use super::netns::{HUB, Hub, Namespace, address};
 use super::slot::Slot;
 use super::{Outcome, TestDaemon};
 use crate::poll::poll;
+use crate::provider::{Provider, REGION, TOKEN, Trouble};
 use crate::registry::Registry;
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -19,6 +20,7 @@ use std::path::PathBuf;
 pub struct TestCluster {
     // The order in which they go.
     nodes: Vec<TestDaemon>,
+    provider: Option<Provider>,
     registry: Registry,
     hub: Hub,
     preload: PathBuf,
@@ -48,26 +50,46 @@ impl TestCluster {
     /// So many machines with a daemon each that is no member of anything.
     #[must_use]
     pub fn unclaimed(nodes: usize) -> Self {
-        Self::machines(nodes, false)
+        Self::machines(nodes, false, None)
     }
 
     /// The same, each with its data directory on a disk of its own.
     #[must_use]
     pub fn on_disks(nodes: usize) -> Self {
-        Self::machines(nodes, true)
+        Self::machines(nodes, true, None)
     }
 
-    fn machines(nodes: usize, own_disks: bool) -> Self {
+    /// A cluster of so many machines of a provider of block storage, all ready.
+    #[must_use]
+    pub fn start_provided(nodes: usize, trouble: Trouble) -> Self {
+        let mut cluster = Self::machines(nodes, false, Some(trouble));
+        cluster.form(nodes);
+        cluster
+    }
+
+    /// The provider of its volumes.
+    ///
+    /// # Panics
+    /// When it has none.
+    #[must_use]
+    pub fn provider(&self) -> &Provider {
+        self.provider.as_ref().expect("a provider")
+    }
+
+    fn machines(nodes: usize, own_disks: bool, trouble: Option<Trouble>) -> Self {
         let slot = Slot::claim();
         super::node::sweep(&slot.folder());
         fs::create_dir_all(slot.folder()).unwrap();
         let hub = Hub::new(&slot.folder());
         let registry = Registry::start_in(&hub.namespace.path(), HUB);
         let preload = dials::library(&slot.folder());
+        let devices = slot.folder().join("devices");
+        let provider = trouble
+            .map(|trouble| Provider::start_in(&hub.namespace.path(), HUB, &devices, trouble));
         let struck = BTreeSet::new();
         let none = Vec::new();
         let mut cluster =
-            Self { nodes: none, registry, hub, preload, own_disks, struck, _slot: slot };
+            Self { nodes: none, provider, registry, hub, preload, own_disks, struck, _slot: slot };
         for _ in 0..nodes {
             cluster.add();
         }
@@ -81,6 +103,8 @@ impl TestCluster {
         let connect = |namespace: &Namespace| self.hub.connect(namespace, n);
         let flags = ["--insecure-registry", registry.as_str()];
         let builder = TestDaemon::builder().flags(flags).unclaimed().own_disk(self.own_disks);
+        let devices = self._slot.folder().join("devices").join(n.to_string());
+        let builder = builder.env("MILL_VOLUME_DEVICES", devices.to_str().unwrap());
         let node = builder.dials(self.preload.clone()).start_in(address(n), connect);
         self.nodes.push(node);
     }
@@ -97,7 +121,22 @@ impl TestCluster {
 
     /// Makes the first node a cluster; what `init` told.
     pub fn init(&mut self) -> Value {
-        self.node_mut(1).init(&["--node", "n1", "--advertise", &address(1)])
+        let mut flags = vec!["--node".to_owned(), "n1".to_owned()];
+        flags.extend(["--advertise".to_owned(), address(1)]);
+        if let Some(provider) = &self.provider {
+            flags.extend(["--provider", "digitalocean", "--provider-token"].map(str::to_owned));
+            flags.extend([TOKEN.to_owned(), "--provider-api".to_owned(), provider.api()]);
+        }
+        flags.extend(self.machine(1));
+        let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+        self.node_mut(1).init(&flags)
+    }
+
+    /// The flags that say which of the provider's machines a node is: the one of its number.
+    fn machine(&self, n: usize) -> Vec<String> {
+        let labels = [format!("droplet={n}"), format!("region={REGION}")];
+        let labels = labels.into_iter().filter(|_| self.provider.is_some());
+        labels.flat_map(|label| ["--label".to_owned(), label]).collect()
     }
 
     /// Lets a node join with what `init` told.
@@ -105,7 +144,7 @@ impl TestCluster {
         let line = told["join"].as_str().expect("the command").to_owned();
         let words = line.split(' ').skip(1).map(str::to_owned);
         let own = ["--node".to_owned(), format!("n{n}"), "--advertise".to_owned(), address(n)];
-        self.node(n).mill(words.chain(own))
+        self.node(n).mill(words.chain(own).chain(self.machine(n)))
     }
 
     /// How many machines there are.

@@ -3,14 +3,17 @@
 //! Owns which part of the state answers which question. Never reads a clock or asks a node: usage
 //! figures and the time are inputs.
 
+mod access;
 mod allocation;
 mod backup;
 mod canary;
 mod certificate;
 mod deployment;
+mod difference;
 mod events;
 mod happened;
 mod node;
+mod plan;
 mod route;
 mod secret;
 mod service;
@@ -22,13 +25,16 @@ mod words;
 #[cfg(test)]
 mod tests;
 
+pub use access::access;
 pub use allocation::{allocation, allocations, ending};
 pub use backup::backups;
 pub use certificate::{certificate, certificates};
 pub use deployment::{app, deployment, deployment_with_file, deployments};
+pub use difference::difference;
 pub use events::{Event, EventId, Followed, events_after, fill_in, pulling};
 pub use happened::{event, missed};
 pub use node::{left, node, nodes};
+pub use plan::{plan, refusal};
 pub use route::routes;
 pub use secret::{secret, secrets};
 pub use service::{replicas, service, service_named, services};

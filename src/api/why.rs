@@ -10,7 +10,7 @@ mod tests;
 
 pub use remedy::{Remedy, remedies};
 
-use crate::api::views;
+use crate::api::views::{self, refusal};
 use crate::api::wire::{
     AllocationWhyView, DeploymentView, NodeReason, NodeReasonView, WaitingView, WhyKind, WhyView,
 };
@@ -22,7 +22,6 @@ use crate::id::{AppName, WorkloadName};
 use crate::node::certificates::routed;
 use crate::scheduler::place::{self, Placer};
 use crate::scheduler::plan::{self, Plan, Scope, SettledIndexes, Unplaced};
-use crate::scheduler::preview::refusal;
 use crate::units::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

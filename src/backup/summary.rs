@@ -3,6 +3,8 @@
 //! Owns what is named and what is counted. Never shows a value.
 
 use super::Backup;
+use crate::fsm::volumes::Volume;
+use crate::id::NodeId;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -38,7 +40,7 @@ pub struct Summary {
     pub logins: Vec<String>,
     /// How many tokens.
     pub tokens: usize,
-    /// By volume: the node that has its data.
+    /// By volume: the node that has its data, or the provider.
     pub volumes: BTreeMap<String, String>,
     /// What is not in it.
     pub left_out: Vec<String>,
@@ -49,7 +51,12 @@ impl Summary {
     #[must_use]
     pub fn of(backup: &Backup) -> Self {
         let state = &backup.state;
-        let name = |node| state.nodes.get(node).map_or_else(|| "-".into(), |n| n.name.clone());
+        let name =
+            |node: &NodeId| state.nodes.get(node).map_or_else(|| "-".into(), |n| n.name.clone());
+        let place = |volume: &Volume| match &state.provider {
+            Some(provider) if volume.provided.is_some() => provider.kind.name().to_owned(),
+            _ => name(&volume.node),
+        };
         let services = state.apps.values().flat_map(|app| app.services.keys());
         let tasks = state.apps.values().flat_map(|app| app.tasks.keys());
         Self {
@@ -65,7 +72,7 @@ impl Summary {
             secrets: state.secrets.keys().map(ToString::to_string).collect(),
             logins: state.logins.keys().cloned().collect(),
             tokens: state.tokens.len(),
-            volumes: state.volumes.iter().map(|(n, v)| (n.to_string(), name(&v.node))).collect(),
+            volumes: state.volumes.iter().map(|(n, v)| (n.to_string(), place(v))).collect(),
             left_out: LEFT_OUT.map(str::to_owned).to_vec(),
         }
     }

@@ -20,7 +20,12 @@ use std::path::Path;
 
 /// Take a backup of the control plane: state, keys, tokens, settings, config files; encrypted.
 #[derive(Debug, FromArgs, ArgsInfo)]
-#[argh(subcommand, name = "backup", help_triggers("-h", "--help"))]
+#[argh(
+    subcommand,
+    name = "backup",
+    help_triggers("-h", "--help"),
+    example = "mill backup prod.age --recipient age1…"
+)]
 pub struct BackupArgs {
     /// where to write it
     #[argh(positional)]
@@ -45,7 +50,12 @@ pub enum BackupCommand {
 
 /// Restore a backup in memory, and say what is in it and what isn't.
 #[derive(Debug, FromArgs, ArgsInfo)]
-#[argh(subcommand, name = "verify", help_triggers("-h", "--help"))]
+#[argh(
+    subcommand,
+    name = "verify",
+    help_triggers("-h", "--help"),
+    example = "mill backup verify prod.age --identity key.txt"
+)]
 pub struct VerifyArgs {
     /// the backup
     #[argh(positional)]

@@ -37,12 +37,17 @@ pub enum CertCommand {
 
 /// List hosts with their certificates: until when they are good, and what comes next.
 #[derive(Debug, FromArgs, ArgsInfo)]
-#[argh(subcommand, name = "list", help_triggers("-h", "--help"))]
+#[argh(subcommand, name = "list", help_triggers("-h", "--help"), example = "mill cert list")]
 pub struct ListArgs {}
 
 /// Order a host's certificate anew, now.
 #[derive(Debug, FromArgs, ArgsInfo)]
-#[argh(subcommand, name = "renew", help_triggers("-h", "--help"))]
+#[argh(
+    subcommand,
+    name = "renew",
+    help_triggers("-h", "--help"),
+    example = "mill cert renew app.example.com"
+)]
 pub struct RenewArgs {
     /// the host, such as app.example.com
     #[argh(positional)]
@@ -51,7 +56,12 @@ pub struct RenewArgs {
 
 /// Serve a host by this certificate. It is never renewed by mill.
 #[derive(Debug, FromArgs, ArgsInfo)]
-#[argh(subcommand, name = "import", help_triggers("-h", "--help"))]
+#[argh(
+    subcommand,
+    name = "import",
+    help_triggers("-h", "--help"),
+    example = "mill cert import '*.example.com' chain.pem key.pem"
+)]
 pub struct ImportArgs {
     /// the host, such as app.example.com or *.example.com
     #[argh(positional)]
@@ -66,7 +76,12 @@ pub struct ImportArgs {
 
 /// Delete a host's certificate; one that can be ordered is ordered anew.
 #[derive(Debug, FromArgs, ArgsInfo)]
-#[argh(subcommand, name = "delete", help_triggers("-h", "--help"))]
+#[argh(
+    subcommand,
+    name = "delete",
+    help_triggers("-h", "--help"),
+    example = "mill cert delete app.example.com"
+)]
 pub struct DeleteArgs {
     /// the host
     #[argh(positional)]
@@ -75,7 +90,12 @@ pub struct DeleteArgs {
 
 /// Say where certificates are ordered, as mill init --acme-… does for a new cluster.
 #[derive(Debug, Default, FromArgs, ArgsInfo)]
-#[argh(subcommand, name = "setup", help_triggers("-h", "--help"))]
+#[argh(
+    subcommand,
+    name = "setup",
+    help_triggers("-h", "--help"),
+    example = "mill cert setup --email ops@example.com"
+)]
 pub struct SetupArgs {
     /// whom the authority writes to
     #[argh(option)]

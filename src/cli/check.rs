@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 /// Check files without a daemon.
 #[derive(Debug, FromArgs, ArgsInfo)]
-#[argh(subcommand, name = "check", help_triggers("-h", "--help"))]
+#[argh(subcommand, name = "check", help_triggers("-h", "--help"), example = "mill check shop.mill")]
 pub struct CheckArgs {
     /// files, or directories of them; without one the only *.mill file here
     #[argh(positional, arg_name = "file")]

@@ -9,7 +9,12 @@ use argh::{ArgsInfo, FromArgs};
 
 /// Wipe what a stopped node has on this machine: containers, images, network, the data directory.
 #[derive(Debug, FromArgs, ArgsInfo)]
-#[argh(subcommand, name = "clean", help_triggers("-h", "--help"))]
+#[argh(
+    subcommand,
+    name = "clean",
+    help_triggers("-h", "--help"),
+    example = "mill clean --keep-volumes"
+)]
 pub struct CleanArgs {
     /// don't ask
     #[argh(switch, short = 'y')]

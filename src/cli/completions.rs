@@ -9,7 +9,12 @@ use argh::{ArgsInfo, FromArgs};
 
 /// Print a shell's completions. For bash: mill completions bash > /etc/bash_completion.d/mill
 #[derive(Debug, FromArgs, ArgsInfo)]
-#[argh(subcommand, name = "completions", help_triggers("-h", "--help"))]
+#[argh(
+    subcommand,
+    name = "completions",
+    help_triggers("-h", "--help"),
+    example = "mill completions bash > /etc/bash_completion.d/mill"
+)]
 pub struct CompletionsArgs {
     /// bash, zsh or fish
     #[argh(positional)]

@@ -20,7 +20,12 @@ use tokio_util::io::{ReaderStream, StreamReader, SyncIoBridge};
 
 /// Copy files and folders: mill cp web:/etc/hosts . or mill cp site/ web:/srv.
 #[derive(Debug, FromArgs, ArgsInfo)]
-#[argh(subcommand, name = "cp", help_triggers("-h", "--help"))]
+#[argh(
+    subcommand,
+    name = "cp",
+    help_triggers("-h", "--help"),
+    example = "mill cp web:/var/log/app.log ."
+)]
 pub struct CpArgs {
     /// a path here, or NAME:PATH in a container; - is a tar stream on standard input
     #[argh(positional)]

@@ -4,6 +4,7 @@ use super::{Context, error::CliError};
 use crate::config::{DaemonConfig, DaemonFlags, LogFormat, Mode};
 use crate::daemon::{DaemonError, Ending, Node, RecoverError};
 use crate::limits;
+use crate::reasons::with_reasons;
 use argh::{ArgsInfo, FromArgs};
 use sd_notify::NotifyState;
 use std::io::Write as _;
@@ -13,7 +14,12 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Run a node in the foreground. Every flag has a variable: MILL_DATA_DIR and so on.
 #[derive(Debug, Default, FromArgs, ArgsInfo)]
-#[argh(subcommand, name = "daemon", help_triggers("-h", "--help"))]
+#[argh(
+    subcommand,
+    name = "daemon",
+    help_triggers("-h", "--help"),
+    example = "mill daemon --data-dir /var/lib/mill"
+)]
 pub struct DaemonArgs {
     /// where everything is kept; default /var/lib/mill
     #[argh(option)]
@@ -237,15 +243,7 @@ pub(super) async fn asked_to_stop() -> Result<(), CliError> {
 
 /// A node's failure with all its reasons.
 pub(super) fn failed(error: &DaemonError) -> CliError {
-    let mut message = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(reason) = source {
-        let text = reason.to_string();
-        if !message.contains(&text) {
-            message = format!("{message}: {text}");
-        }
-        source = reason.source();
-    }
+    let message = with_reasons(error);
     match error {
         DaemonError::Recover(RecoverError::Unasked { .. }) => {
             CliError::usage(message, "Pass --yes to do it")

@@ -10,7 +10,7 @@ use argh::{ArgsInfo, FromArgs};
 
 /// Show what two revisions of an app differ in; without the second, what runs now.
 #[derive(Debug, FromArgs, ArgsInfo)]
-#[argh(subcommand, name = "diff", help_triggers("-h", "--help"))]
+#[argh(subcommand, name = "diff", help_triggers("-h", "--help"), example = "mill diff r7 r8")]
 pub struct DiffArgs {
     /// a revision, such as r7
     #[argh(positional, arg_name = "rev")]

@@ -12,7 +12,7 @@ use argh::{ArgsInfo, FromArgs};
 
 /// Check what this host lacks for a daemon with these settings, each with its remedy.
 #[derive(Debug, FromArgs, ArgsInfo)]
-#[argh(subcommand, name = "doctor", help_triggers("-h", "--help"))]
+#[argh(subcommand, name = "doctor", help_triggers("-h", "--help"), example = "mill doctor --peers")]
 pub struct DoctorArgs {
     /// where everything is kept; default /var/lib/mill
     #[argh(option)]

@@ -15,7 +15,7 @@ use serde_json::json;
 
 /// Stop and remove services, tasks, an app, or everything. Volumes and secrets stay.
 #[derive(Debug, FromArgs, ArgsInfo)]
-#[argh(subcommand, name = "down", help_triggers("-h", "--help"))]
+#[argh(subcommand, name = "down", help_triggers("-h", "--help"), example = "mill down web")]
 pub struct DownArgs {
     /// only these services, tasks or apps
     #[argh(positional, arg_name = "name")]

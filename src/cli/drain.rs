@@ -16,7 +16,12 @@ use tokio::time::timeout;
 
 /// Move a node's work to other nodes, within each service's update policy, and give it none.
 #[derive(Debug, FromArgs, ArgsInfo)]
-#[argh(subcommand, name = "drain", help_triggers("-h", "--help"))]
+#[argh(
+    subcommand,
+    name = "drain",
+    help_triggers("-h", "--help"),
+    example = "mill drain n2 --timeout 10m"
+)]
 pub struct DrainArgs {
     /// the node
     #[argh(positional)]

@@ -10,7 +10,7 @@ use argh::{ArgsInfo, FromArgs};
 
 /// Show what happened: deployments, allocations, nodes, tokens. The newest 1,000 are kept.
 #[derive(Debug, FromArgs, ArgsInfo)]
-#[argh(subcommand, name = "events", help_triggers("-h", "--help"))]
+#[argh(subcommand, name = "events", help_triggers("-h", "--help"), example = "mill events -f")]
 pub struct EventsArgs {
     /// go on with what happens from now on
     #[argh(switch, short = 'f')]

@@ -26,7 +26,8 @@ const FAILED: u8 = 125;
     name = "exec",
     help_triggers("-h", "--help"),
     note = "Exits with the program's code; 125 if mill failed, 126 if the program can't be \
-            executed, 127 if it isn't there."
+            executed, 127 if it isn't there.",
+    example = "mill exec -it web"
 )]
 pub struct ExecArgs {
     /// pass standard input on

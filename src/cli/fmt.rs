@@ -13,7 +13,7 @@ use std::path::Path;
 
 /// Format a file in place; standard input is formatted to standard output.
 #[derive(Debug, FromArgs, ArgsInfo)]
-#[argh(subcommand, name = "fmt", help_triggers("-h", "--help"))]
+#[argh(subcommand, name = "fmt", help_triggers("-h", "--help"), example = "mill fmt shop.mill")]
 pub struct FmtArgs {
     /// the file; without it the only *.mill file here
     #[argh(positional)]

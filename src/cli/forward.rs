@@ -9,7 +9,7 @@ use super::{Context, error::CliError};
 use crate::actors::platform::net::{Program, holder};
 use crate::api::wire::{ExecControl, PortView};
 use crate::limits;
-use crate::node::network::Protocol;
+use crate::network::Protocol;
 use argh::{ArgsInfo, FromArgs};
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt as _, StreamExt as _};
@@ -29,7 +29,8 @@ use tokio_tungstenite::tungstenite::Message;
     name = "port-forward",
     help_triggers("-h", "--help"),
     note = "Listens on 127.0.0.1 until Ctrl-C. Of a service each connection goes to a replica that \
-            is healthy then."
+            is healthy then.",
+    example = "mill port-forward db 15432:5432"
 )]
 pub struct PortForwardArgs {
     /// an allocation's id or the begin of one, or a service

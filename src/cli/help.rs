@@ -2,6 +2,9 @@
 //!
 //! Owns its looks and the names of values; what flags there are is in each command's own file.
 
+#[cfg(test)]
+mod tests;
+
 use super::args::Top;
 use super::globals::Globals;
 use argh::{ArgsInfo, CommandInfoWithArgs, FlagInfo, FlagInfoKind, Optionality, PositionalInfo};
@@ -196,36 +199,4 @@ fn wrapped(out: &mut String, begin: &str, text: &str, indent: usize) {
         empty = false;
     }
     let _ = writeln!(out, "{}", line.trim_end());
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn help(command: &str) -> String {
-        render(&command.split(' ').map(str::to_owned).collect::<Vec<_>>())
-    }
-
-    #[test]
-    fn values_have_names_and_global_flags_are_listed() {
-        let up = help("up --help");
-        assert!(up.starts_with("Usage: mill up [FILE] [OPTIONS]\n\nDeploy a file"), "{up}");
-        for line in ["      --plan HASH  ", "  -f, --file FILE  ", "  --address URL  ", "--token T"]
-        {
-            assert!(up.contains(line), "{line}: {up}");
-        }
-        assert!(help("spawn").contains("      --image IMAGE  "), "{}", help("spawn"));
-        assert!(help("diff").starts_with("Usage: mill diff REV [REV]\n"), "{}", help("diff"));
-        assert!(help("").starts_with("Usage: mill <command>\n"), "{}", help(""));
-        assert!(help("image").contains("Commands:\n  load  "), "{}", help("image"));
-    }
-
-    #[test]
-    fn lines_are_broken_below_their_beginning() {
-        let mut out = String::new();
-        row(&mut out, "--a", &"word ".repeat(30));
-        let indented = |line: &str| line.starts_with(&" ".repeat(COLUMN));
-        assert!(out.lines().skip(1).all(indented) && out.lines().count() > 1, "{out}");
-        assert!(out.lines().all(|line| line.chars().count() <= WIDTH), "{out}");
-    }
 }

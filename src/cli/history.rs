@@ -9,7 +9,12 @@ use argh::{ArgsInfo, FromArgs};
 
 /// List revisions, newest first.
 #[derive(Debug, FromArgs, ArgsInfo)]
-#[argh(subcommand, name = "history", help_triggers("-h", "--help"))]
+#[argh(
+    subcommand,
+    name = "history",
+    help_triggers("-h", "--help"),
+    example = "mill history --app shop -n 5"
+)]
 pub struct HistoryArgs {
     /// only this app's
     #[argh(option)]

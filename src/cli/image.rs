@@ -47,7 +47,12 @@ pub enum ImageCommand {
 
 /// Load an archive for all nodes: OCI's layout or docker save's, perhaps compressed with gzip.
 #[derive(Debug, FromArgs, ArgsInfo)]
-#[argh(subcommand, name = "load", help_triggers("-h", "--help"))]
+#[argh(
+    subcommand,
+    name = "load",
+    help_triggers("-h", "--help"),
+    example = "mill image load web.tar"
+)]
 pub struct LoadArgs {
     /// the archive; - is standard input
     #[argh(positional)]
@@ -56,12 +61,17 @@ pub struct LoadArgs {
 
 /// List the images of the cluster, and which nodes have them.
 #[derive(Debug, FromArgs, ArgsInfo)]
-#[argh(subcommand, name = "list", help_triggers("-h", "--help"))]
+#[argh(subcommand, name = "list", help_triggers("-h", "--help"), example = "mill image list")]
 pub struct ListArgs {}
 
 /// Remove images from every node.
 #[derive(Debug, FromArgs, ArgsInfo)]
-#[argh(subcommand, name = "remove", help_triggers("-h", "--help"))]
+#[argh(
+    subcommand,
+    name = "remove",
+    help_triggers("-h", "--help"),
+    example = "mill image remove web:v1"
+)]
 pub struct RemoveArgs {
     /// references as mill image list shows them
     #[argh(positional)]

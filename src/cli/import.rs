@@ -23,7 +23,8 @@ const USUAL: [&str; 4] =
     name = "import",
     help_triggers("-h", "--help"),
     note = "What has no counterpart is a comment of the new file. Variables are those of the \
-            environment and of .env beside the Compose file."
+            environment and of .env beside the Compose file.",
+    example = "mill import docker-compose.yml -o shop.mill"
 )]
 pub struct ImportArgs {
     /// the Compose file; - is standard input; without it the one of the current directory

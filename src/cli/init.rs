@@ -1,14 +1,19 @@
 //! `mill init`: the local daemon becomes the first node of a cluster.
 
 use super::globals::Target;
-use super::{Context, cert, error::CliError};
+use super::{Context, cert, error::CliError, volume};
 use crate::api::wire::{InitRequest, InitView};
 use argh::{ArgsInfo, FromArgs};
 use std::collections::BTreeMap;
 
 /// Make the local daemon the first node of a new cluster.
 #[derive(Debug, Default, FromArgs, ArgsInfo)]
-#[argh(subcommand, name = "init", help_triggers("-h", "--help"))]
+#[argh(
+    subcommand,
+    name = "init",
+    help_triggers("-h", "--help"),
+    example = "mill init --cluster prod --advertise 10.0.0.1"
+)]
 pub struct InitArgs {
     /// name of the cluster; default: default
     #[argh(option)]
@@ -37,12 +42,15 @@ pub struct InitArgs {
     /// an external account that the authority asks for, KID:HMAC
     #[argh(option)]
     pub acme_eab: Option<String>,
-    /// for network volumes (not built yet)
+    /// keep volumes at this provider of block storage: digitalocean; default: on the nodes
     #[argh(option)]
     pub provider: Option<String>,
-    /// for network volumes (not built yet)
+    /// token of the provider's API; - reads it from the standard input
     #[argh(option)]
     pub provider_token: Option<String>,
+    /// where the provider's API is; default: its own
+    #[argh(option)]
+    pub provider_api: Option<String>,
 }
 
 pub(super) async fn run(args: InitArgs, context: &Context) -> Result<(), CliError> {
@@ -56,13 +64,6 @@ pub(super) async fn run(args: InitArgs, context: &Context) -> Result<(), CliErro
 }
 
 fn request(args: &InitArgs) -> Result<InitRequest, CliError> {
-    let later = [
-        ("--provider", args.provider.is_some()),
-        ("--provider-token", args.provider_token.is_some()),
-    ];
-    if let Some((flag, _)) = later.iter().find(|(_, given)| *given) {
-        return Err(CliError::NotBuilt { what: format!("mill init {flag}") });
-    }
     let labels = labels(&args.label)?;
     let (cluster, node) = (args.cluster.clone(), args.node.clone());
     let (advertise, nat) = advertised(args.advertise.clone(), args.advertise_nat.clone())?;
@@ -72,7 +73,12 @@ fn request(args: &InitArgs) -> Result<InitRequest, CliError> {
         args.acme_staging,
         args.acme_eab.clone(),
     );
-    Ok(InitRequest { cluster, node, labels, advertise, nat, acme })
+    let provider = volume::provider(
+        args.provider.as_deref(),
+        ("--provider-token", args.provider_token.as_deref()),
+        args.provider_api.clone(),
+    )?;
+    Ok(InitRequest { cluster, node, labels, advertise, nat, acme, provider })
 }
 
 /// The address that others use, and whether it is translated on the way.
@@ -131,13 +137,18 @@ mod tests {
     }
 
     #[test]
-    fn flags_of_later_are_named() {
-        let args = InitArgs { provider: Some("x".to_owned()), ..InitArgs::default() };
-        let error = request(&args).unwrap_err();
-        assert_eq!(
-            (error.code(), error.text().as_str()),
-            (1, "mill init --provider is not built yet")
-        );
+    fn a_provider_and_its_token_come_together() {
+        let args = |provider: Option<&str>, token: Option<&str>| InitArgs {
+            provider: provider.map(str::to_owned),
+            provider_token: token.map(str::to_owned),
+            ..InitArgs::default()
+        };
+        assert_eq!(request(&args(Some("digitalocean"), None)).unwrap_err().code(), 2);
+        assert_eq!(request(&args(None, Some("t"))).unwrap_err().code(), 2);
+        assert_eq!(request(&args(Some("other"), Some("t"))).unwrap_err().code(), 2);
+        let asked = request(&args(Some("digitalocean"), Some("t"))).unwrap().provider.unwrap();
+        assert_eq!((asked.name.as_str(), asked.token.as_str()), ("digitalocean", "t"));
+        assert!(!format!("{asked:?}").contains("\"t\""));
     }
 
     #[test]

@@ -29,7 +29,7 @@ const SETTINGS_TEXT: &str = "\
 
 /// Install mill as a systemd service: the program, the unit, a file for its settings.
 #[derive(Debug, FromArgs, ArgsInfo)]
-#[argh(subcommand, name = "install", help_triggers("-h", "--help"))]
+#[argh(subcommand, name = "install", help_triggers("-h", "--help"), example = "sudo mill install")]
 pub struct InstallArgs {
     /// only print the unit
     #[argh(switch)]

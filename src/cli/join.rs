@@ -8,7 +8,12 @@ use argh::{ArgsInfo, FromArgs};
 
 /// Make the local daemon a member of a cluster; returns when it is ready.
 #[derive(Debug, Default, FromArgs, ArgsInfo)]
-#[argh(subcommand, name = "join", help_triggers("-h", "--help"))]
+#[argh(
+    subcommand,
+    name = "join",
+    help_triggers("-h", "--help"),
+    example = "mill join 10.0.0.1 --token mill_4f9c_…"
+)]
 pub struct JoinArgs {
     /// a member: HOST, or HOST:PORT if its peer port isn't 4401
     #[argh(positional)]

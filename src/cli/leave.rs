@@ -10,7 +10,12 @@ use std::time::Instant;
 
 /// Give this node's work to the others, and make it no member any more; returns when it is done.
 #[derive(Debug, Default, FromArgs, ArgsInfo)]
-#[argh(subcommand, name = "leave", help_triggers("-h", "--help"))]
+#[argh(
+    subcommand,
+    name = "leave",
+    help_triggers("-h", "--help"),
+    example = "mill leave --timeout 10m"
+)]
 pub struct LeaveArgs {
     /// stop runs of tasks that are still on after this time, such as 10m; without it they finish
     #[argh(option)]

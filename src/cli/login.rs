@@ -30,7 +30,7 @@ pub struct LoginArgs {
 
 /// Forget the address and token that mill login kept.
 #[derive(Debug, FromArgs, ArgsInfo)]
-#[argh(subcommand, name = "logout", help_triggers("-h", "--help"))]
+#[argh(subcommand, name = "logout", help_triggers("-h", "--help"), example = "mill logout")]
 pub struct LogoutArgs {}
 
 /// What is kept.

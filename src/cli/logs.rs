@@ -10,7 +10,12 @@ use argh::{ArgsInfo, FromArgs};
 
 /// Show what programs wrote: of services, tasks, apps and allocations, merged by time.
 #[derive(Clone, Debug, FromArgs, ArgsInfo)]
-#[argh(subcommand, name = "logs", help_triggers("-h", "--help"))]
+#[argh(
+    subcommand,
+    name = "logs",
+    help_triggers("-h", "--help"),
+    example = "mill logs web -f --since 10m"
+)]
 pub struct LogsArgs {
     /// services, tasks, apps or allocations
     #[argh(positional)]

@@ -25,7 +25,7 @@ pub enum MeshCommand {
 
 /// Let every node make another key. Connections between containers go on.
 #[derive(Debug, FromArgs, ArgsInfo)]
-#[argh(subcommand, name = "rotate", help_triggers("-h", "--help"))]
+#[argh(subcommand, name = "rotate", help_triggers("-h", "--help"), example = "mill mesh rotate")]
 pub struct RotateArgs {}
 
 pub(super) async fn run(args: MeshArgs, context: &Context) -> Result<(), CliError> {

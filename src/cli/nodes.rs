@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 
 /// List the nodes.
 #[derive(Debug, FromArgs, ArgsInfo)]
-#[argh(subcommand, name = "nodes", help_triggers("-h", "--help"))]
+#[argh(subcommand, name = "nodes", help_triggers("-h", "--help"), example = "mill nodes --wide")]
 pub struct NodesArgs {
     /// also id, subnet and labels
     #[argh(switch)]
@@ -20,7 +20,12 @@ pub struct NodesArgs {
 
 /// Set labels of a node, which constraints name: KEY=VALUE sets, KEY- takes away.
 #[derive(Debug, FromArgs, ArgsInfo)]
-#[argh(subcommand, name = "label", help_triggers("-h", "--help"))]
+#[argh(
+    subcommand,
+    name = "label",
+    help_triggers("-h", "--help"),
+    example = "mill label n2 zone=eu-1 disk-"
+)]
 pub struct LabelArgs {
     /// the node
     #[argh(positional)]
@@ -32,7 +37,7 @@ pub struct LabelArgs {
 
 /// Let a draining node take work again.
 #[derive(Debug, FromArgs, ArgsInfo)]
-#[argh(subcommand, name = "undrain", help_triggers("-h", "--help"))]
+#[argh(subcommand, name = "undrain", help_triggers("-h", "--help"), example = "mill undrain n2")]
 pub struct UndrainArgs {
     /// the node
     #[argh(positional)]
@@ -41,7 +46,12 @@ pub struct UndrainArgs {
 
 /// Remove a drained node, or one that is down, from the cluster for good.
 #[derive(Debug, FromArgs, ArgsInfo)]
-#[argh(subcommand, name = "remove", help_triggers("-h", "--help"))]
+#[argh(
+    subcommand,
+    name = "remove",
+    help_triggers("-h", "--help"),
+    example = "mill remove n2 --yes"
+)]
 pub struct RemoveArgs {
     /// the node
     #[argh(positional)]

@@ -13,7 +13,13 @@ use std::collections::BTreeMap;
 
 /// Show what a file would change, without changing it. Exits with 10 if there is something to do.
 #[derive(Debug, FromArgs, ArgsInfo)]
-#[argh(subcommand, name = "plan", help_triggers("-h", "--help"))]
+#[argh(
+    subcommand,
+    name = "plan",
+    help_triggers("-h", "--help"),
+    example = "mill plan shop.mill",
+    error_code(10, "There is something to do.")
+)]
 pub struct PlanArgs {
     /// the file; without it the only *.mill file here
     #[argh(positional)]

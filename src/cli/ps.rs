@@ -15,7 +15,7 @@ use std::collections::BTreeSet;
 
 /// List allocations: the containers of services and tasks.
 #[derive(Debug, FromArgs, ArgsInfo)]
-#[argh(subcommand, name = "ps", help_triggers("-h", "--help"))]
+#[argh(subcommand, name = "ps", help_triggers("-h", "--help"), example = "mill ps web --watch")]
 pub struct PsArgs {
     /// only these services, tasks or allocations
     #[argh(positional)]

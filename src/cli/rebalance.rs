@@ -16,7 +16,12 @@ use std::time::Instant;
 /// Spread replicas over the nodes anew, as after a node joined: within each service's update
 /// policy, the plan first.
 #[derive(Debug, FromArgs, ArgsInfo)]
-#[argh(subcommand, name = "rebalance", help_triggers("-h", "--help"))]
+#[argh(
+    subcommand,
+    name = "rebalance",
+    help_triggers("-h", "--help"),
+    example = "mill rebalance web --dry-run"
+)]
 pub struct RebalanceArgs {
     /// only this service
     #[argh(positional)]

@@ -16,7 +16,7 @@ use std::time::Instant;
 
 /// Restart a service (a rolling replacement) or one allocation (in place). No revision.
 #[derive(Debug, FromArgs, ArgsInfo)]
-#[argh(subcommand, name = "restart", help_triggers("-h", "--help"))]
+#[argh(subcommand, name = "restart", help_triggers("-h", "--help"), example = "mill restart web")]
 pub struct RestartArgs {
     /// a service, or an allocation's id or the begin of one
     #[argh(positional)]

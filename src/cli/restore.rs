@@ -12,7 +12,12 @@ use std::fmt::Write as _;
 
 /// Make the local daemon, which belongs to no cluster, the first node of a lost one again.
 #[derive(Debug, Default, FromArgs, ArgsInfo)]
-#[argh(subcommand, name = "restore", help_triggers("-h", "--help"))]
+#[argh(
+    subcommand,
+    name = "restore",
+    help_triggers("-h", "--help"),
+    example = "mill restore prod.age --identity key.txt"
+)]
 pub struct RestoreArgs {
     /// the backup
     #[argh(positional)]

@@ -12,7 +12,7 @@ use serde_json::json;
 
 /// Make an app what it was: a new revision with the old specifications and images.
 #[derive(Debug, FromArgs, ArgsInfo)]
-#[argh(subcommand, name = "rollback", help_triggers("-h", "--help"))]
+#[argh(subcommand, name = "rollback", help_triggers("-h", "--help"), example = "mill rollback r7")]
 pub struct RollbackArgs {
     /// the revision, such as r7; default: the last that succeeded before what runs
     #[argh(positional)]

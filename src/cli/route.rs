@@ -28,12 +28,17 @@ pub enum RouteCommand {
 
 /// List the routes, with the requests that they got.
 #[derive(Debug, FromArgs, ArgsInfo)]
-#[argh(subcommand, name = "list", help_triggers("-h", "--help"))]
+#[argh(subcommand, name = "list", help_triggers("-h", "--help"), example = "mill route list")]
 pub struct ListArgs {}
 
 /// Answer every request for a host with a page of maintenance, on every node.
 #[derive(Debug, FromArgs, ArgsInfo)]
-#[argh(subcommand, name = "pause", help_triggers("-h", "--help"))]
+#[argh(
+    subcommand,
+    name = "pause",
+    help_triggers("-h", "--help"),
+    example = "mill route pause app.example.com --message 'Back at noon'"
+)]
 pub struct PauseArgs {
     /// the host, as mill route list shows it
     #[argh(positional)]
@@ -45,7 +50,12 @@ pub struct PauseArgs {
 
 /// Let requests for a paused host through again.
 #[derive(Debug, FromArgs, ArgsInfo)]
-#[argh(subcommand, name = "resume", help_triggers("-h", "--help"))]
+#[argh(
+    subcommand,
+    name = "resume",
+    help_triggers("-h", "--help"),
+    example = "mill route resume app.example.com"
+)]
 pub struct ResumeArgs {
     /// the host, as mill route list shows it
     #[argh(positional)]

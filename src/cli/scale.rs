@@ -8,7 +8,7 @@ use argh::{ArgsInfo, FromArgs};
 
 /// Run another number of replicas of a service; a revision like any other.
 #[derive(Debug, FromArgs, ArgsInfo)]
-#[argh(subcommand, name = "scale", help_triggers("-h", "--help"))]
+#[argh(subcommand, name = "scale", help_triggers("-h", "--help"), example = "mill scale web 4")]
 pub struct ScaleArgs {
     /// the service
     #[argh(positional)]

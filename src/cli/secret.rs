@@ -44,7 +44,12 @@ pub enum SecretCommand {
 
 /// Give a secret a value. What runs keeps the one that it started with.
 #[derive(Debug, FromArgs, ArgsInfo)]
-#[argh(subcommand, name = "set", help_triggers("-h", "--help"))]
+#[argh(
+    subcommand,
+    name = "set",
+    help_triggers("-h", "--help"),
+    example = "mill secret set db-password"
+)]
 pub struct SetArgs {
     /// the name, such as web.database-url
     #[argh(positional)]
@@ -56,7 +61,12 @@ pub struct SetArgs {
 
 /// Print a secret's value.
 #[derive(Debug, FromArgs, ArgsInfo)]
-#[argh(subcommand, name = "get", help_triggers("-h", "--help"))]
+#[argh(
+    subcommand,
+    name = "get",
+    help_triggers("-h", "--help"),
+    example = "mill secret get db-password"
+)]
 pub struct GetArgs {
     /// the name
     #[argh(positional)]
@@ -65,12 +75,17 @@ pub struct GetArgs {
 
 /// List secrets, without their values.
 #[derive(Debug, FromArgs, ArgsInfo)]
-#[argh(subcommand, name = "list", help_triggers("-h", "--help"))]
+#[argh(subcommand, name = "list", help_triggers("-h", "--help"), example = "mill secret list")]
 pub struct ListArgs {}
 
 /// Delete a secret.
 #[derive(Debug, FromArgs, ArgsInfo)]
-#[argh(subcommand, name = "delete", help_triggers("-h", "--help"))]
+#[argh(
+    subcommand,
+    name = "delete",
+    help_triggers("-h", "--help"),
+    example = "mill secret delete db-password"
+)]
 pub struct DeleteArgs {
     /// the name
     #[argh(positional)]
@@ -82,7 +97,12 @@ pub struct DeleteArgs {
 
 /// Set all secrets of a dotenv file, all or none: DATABASE_URL becomes database-url.
 #[derive(Debug, FromArgs, ArgsInfo)]
-#[argh(subcommand, name = "import", help_triggers("-h", "--help"))]
+#[argh(
+    subcommand,
+    name = "import",
+    help_triggers("-h", "--help"),
+    example = "mill secret import .env --prefix web."
+)]
 pub struct ImportArgs {
     /// the file with a NAME=VALUE in each line; - is standard input
     #[argh(positional)]
@@ -94,7 +114,12 @@ pub struct ImportArgs {
 
 /// Make another key for the cluster and seal all secrets anew.
 #[derive(Debug, FromArgs, ArgsInfo)]
-#[argh(subcommand, name = "rotate-key", help_triggers("-h", "--help"))]
+#[argh(
+    subcommand,
+    name = "rotate-key",
+    help_triggers("-h", "--help"),
+    example = "mill secret rotate-key"
+)]
 pub struct RotateArgs {}
 
 pub(super) async fn run(args: SecretArgs, context: &Context) -> Result<(), CliError> {

@@ -12,7 +12,7 @@ use argh::{ArgsInfo, FromArgs};
 
 /// Show what is deployed: every app's file, one app's, a service, or a revision with its file.
 #[derive(Debug, FromArgs, ArgsInfo)]
-#[argh(subcommand, name = "show", help_triggers("-h", "--help"))]
+#[argh(subcommand, name = "show", help_triggers("-h", "--help"), example = "mill show web r8")]
 pub struct ShowArgs {
     /// services, apps, or revisions such as r8
     #[argh(positional)]

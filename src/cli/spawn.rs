@@ -58,7 +58,12 @@ pub struct SpawnArgs {
 
 /// Kill a run of a task: its program is asked to end, then killed.
 #[derive(Debug, FromArgs, ArgsInfo)]
-#[argh(subcommand, name = "kill", help_triggers("-h", "--help"))]
+#[argh(
+    subcommand,
+    name = "kill",
+    help_triggers("-h", "--help"),
+    example = "mill kill migrate-k3f9"
+)]
 pub struct KillArgs {
     /// runs' ids, the begin of them, or tasks that run once
     #[argh(positional)]

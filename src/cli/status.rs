@@ -13,7 +13,7 @@ use argh::{ArgsInfo, FromArgs};
 
 /// Show the cluster: what is wrong, nodes, services, tasks.
 #[derive(Debug, FromArgs, ArgsInfo)]
-#[argh(subcommand, name = "status", help_triggers("-h", "--help"))]
+#[argh(subcommand, name = "status", help_triggers("-h", "--help"), example = "mill status --watch")]
 pub struct StatusArgs {
     /// show again every second
     #[argh(switch, short = 'w')]

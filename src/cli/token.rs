@@ -29,7 +29,12 @@ pub enum TokenCommand {
 
 /// Create a token; it is shown once.
 #[derive(Debug, FromArgs, ArgsInfo)]
-#[argh(subcommand, name = "create", help_triggers("-h", "--help"))]
+#[argh(
+    subcommand,
+    name = "create",
+    help_triggers("-h", "--help"),
+    example = "mill token create --role deploy --ttl 8h"
+)]
 pub struct CreateArgs {
     /// admin, deploy, read or join
     #[argh(option)]
@@ -44,12 +49,17 @@ pub struct CreateArgs {
 
 /// List tokens, without their secret part.
 #[derive(Debug, FromArgs, ArgsInfo)]
-#[argh(subcommand, name = "list", help_triggers("-h", "--help"))]
+#[argh(subcommand, name = "list", help_triggers("-h", "--help"), example = "mill token list")]
 pub struct ListArgs {}
 
 /// Let a token in no more.
 #[derive(Debug, FromArgs, ArgsInfo)]
-#[argh(subcommand, name = "revoke", help_triggers("-h", "--help"))]
+#[argh(
+    subcommand,
+    name = "revoke",
+    help_triggers("-h", "--help"),
+    example = "mill token revoke 4f9c"
+)]
 pub struct RevokeArgs {
     /// its id, as mill token list shows it
     #[argh(positional)]

@@ -20,7 +20,8 @@ use tokio::io::AsyncReadExt as _;
     name = "top",
     help_triggers("-h", "--help"),
     note = "On a terminal it is shown again every second: q or Ctrl-C ends it. Elsewhere, and with \
-            --json, it is shown once."
+            --json, it is shown once.",
+    example = "mill top -m"
 )]
 pub struct TopArgs {
     /// only those on this node

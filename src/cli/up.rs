@@ -16,7 +16,7 @@ use argh::{ArgsInfo, FromArgs};
 
 /// Deploy a file: its app is changed until it is as the file says.
 #[derive(Debug, FromArgs, ArgsInfo)]
-#[argh(subcommand, name = "up", help_triggers("-h", "--help"))]
+#[argh(subcommand, name = "up", help_triggers("-h", "--help"), example = "mill up shop.mill")]
 pub struct UpArgs {
     /// the file; without it the only *.mill file here
     #[argh(positional)]

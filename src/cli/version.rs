@@ -6,7 +6,7 @@ use serde_json::json;
 
 /// Show the version of this program.
 #[derive(Debug, FromArgs, ArgsInfo)]
-#[argh(subcommand, name = "version", help_triggers("-h", "--help"))]
+#[argh(subcommand, name = "version", help_triggers("-h", "--help"), example = "mill version")]
 pub struct VersionArgs {}
 
 pub(super) fn run(_: VersionArgs, context: &Context) -> Result<(), CliError> {

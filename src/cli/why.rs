@@ -13,7 +13,7 @@ use argh::{ArgsInfo, FromArgs};
 
 /// Say why a service, task or allocation is placed there, or not, and why it isn't healthy.
 #[derive(Debug, FromArgs, ArgsInfo)]
-#[argh(subcommand, name = "why", help_triggers("-h", "--help"))]
+#[argh(subcommand, name = "why", help_triggers("-h", "--help"), example = "mill why web")]
 pub struct WhyArgs {
     /// services, tasks, apps, hosts, or allocations' ids or the start of them
     #[argh(positional)]

@@ -7,7 +7,6 @@ mod first;
 mod joined;
 mod restored;
 
-use super::ports::with_reasons;
 use super::{Identity, Shared, address, begin, equipment, recover};
 use crate::actors::api::{ApiError, Membership};
 use crate::actors::peer::keys::NodeKeys;
@@ -17,6 +16,7 @@ use crate::api::wire::{RestoreRequest, RestoreView};
 use crate::backup::Backup;
 use crate::cluster::join::{self, is_name};
 use crate::limits;
+use crate::reasons::with_reasons;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;

@@ -7,11 +7,11 @@ use super::{DaemonError, LOG, Shared};
 use crate::actors::peer::place_of;
 use crate::actors::platform::{Places, resolvers};
 use crate::actors::root::{self, Factories, Factory, RootRef, Supervised};
-use crate::actors::{api, container, dns, mesh, peer, proxy, raft, scheduler};
+use crate::actors::{api, container, dns, mesh, peer, provider, proxy, raft, scheduler};
 use crate::config::Mode;
 use crate::fsm::FEATURE_LEVEL;
 use crate::limits::DNS_PORT;
-use crate::node::network::Subnet;
+use crate::network::Subnet;
 use ractor::{Actor as _, SpawnErr};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -31,6 +31,7 @@ pub(super) fn all(shared: &Arc<Shared>) -> Factories {
     let container = with(shared);
     let container = factory(&here, move |root| start_container(Arc::clone(&container), root));
     let names = with(shared);
+    let storage = with(shared);
     let dns = factory(&here, move |root| start_dns(Arc::clone(&names), root));
     Factories {
         dns: Some(dns.leading_traffic()),
@@ -43,6 +44,7 @@ pub(super) fn all(shared: &Arc<Shared>) -> Factories {
         scheduler: Some(factory(&here, move |root| {
             scheduler::start(root, Arc::clone(&traffic.ingress.traffic))
         })),
+        provider: Some(factory(&here, move |root| start_provider(Arc::clone(&storage), root))),
     }
 }
 
@@ -78,6 +80,15 @@ async fn start_proxy(
     };
     let (keyring, shared) = (equipment.keyring.clone(), Arc::clone(&shared.ingress));
     proxy::start(proxy::Args { root, addresses, shared, keyring, orders }).await
+}
+
+async fn start_provider(
+    shared: Arc<Shared>,
+    root: RootRef,
+) -> Result<Supervised<provider::Msg>, SpawnErr> {
+    let missing = || SpawnErr::StartupFailed("the node is no member yet".into());
+    let keyring = shared.equipment.get().ok_or_else(missing)?.keyring.clone();
+    provider::start(provider::Args { root, keyring }).await
 }
 
 async fn start_mesh(shared: Arc<Shared>, root: RootRef) -> Result<Supervised<mesh::Msg>, SpawnErr> {

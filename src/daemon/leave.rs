@@ -11,7 +11,7 @@ use crate::actors::platform::Places;
 use crate::actors::platform::net::{Net, PublishOn};
 use crate::actors::platform::{trash, tree};
 use crate::id::NodeId;
-use crate::node::network::Subnet;
+use crate::network::Subnet;
 use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;

@@ -17,6 +17,7 @@ use crate::fsm::login::Logins;
 use crate::id::{Digest, Index, NodeId};
 use crate::node::oci::docker_config::Login;
 use crate::node::oci::pull::Pulls;
+use crate::reasons::with_reasons;
 use crate::scheduler::revise::ResolveError;
 use crate::secret::Sealed;
 use crate::units::Millis;
@@ -251,18 +252,4 @@ fn translate(reference: String, error: &ImageError) -> ResolveError {
         | ImageError::WrongDigest { .. } => ResolveError::Invalid { reference, reason },
         _ => ResolveError::Unreachable { reference, reason },
     }
-}
-
-/// An error with what caused it, in one line.
-pub(super) fn with_reasons(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let reason = cause.to_string();
-        if !text.contains(&reason) {
-            text = format!("{text}: {reason}");
-        }
-        source = cause.source();
-    }
-    text
 }

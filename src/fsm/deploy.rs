@@ -12,10 +12,9 @@ use super::model::{
     Allocation, App, Avoids, DeployKind, DeployStatus, Deployment, Desired, Service, StoredSpec,
     WorkloadSpec,
 };
-use super::{Outcome, Rejection, State, Touched};
+use super::{Outcome, Rejection, State, Touched, plan_hash};
 use crate::id::{AllocId, AppName, Revision, SpecHash, WorkloadName};
 use crate::limits;
-use crate::scheduler::preview;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -154,7 +153,7 @@ impl State {
     /// Whoever names a plan gets that, or nothing.
     fn check_plan(&self, deploy: &Deploy) -> Result<(), Rejection> {
         let Some(planned) = &deploy.plan else { return Ok(()) };
-        let now = preview::hash(self, deploy);
+        let now = plan_hash::hash(self, deploy);
         if now == *planned {
             return Ok(());
         }

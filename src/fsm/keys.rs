@@ -5,6 +5,7 @@
 
 use super::model::{Ca, Node};
 use super::secrets::{StoredSecret, secret_purpose};
+use super::volumes::{Provider, TOKEN_PURPOSE};
 use super::{Outcome, Rejection, State, Touched};
 use crate::id::NodeId;
 use crate::secret::Sealed;
@@ -55,7 +56,9 @@ impl State {
         let secrets = self.secrets.iter().map(|(name, secret)| {
             (format!("{} key", secret_purpose(name, secret.version)), &secret.key)
         });
-        ca.chain(logins).chain(secrets).chain(self.sealed_for_certificates()).collect()
+        let provider = self.provider.iter().map(|one| (TOKEN_PURPOSE.to_owned(), &one.token));
+        let all = ca.chain(logins).chain(secrets).chain(provider);
+        all.chain(self.sealed_for_certificates()).collect()
     }
 
     /// What was sealed by another keyring than that of now comes too late.
@@ -99,6 +102,10 @@ impl State {
             let secret = StoredSecret { key, ..StoredSecret::clone(&secret) };
             self.secrets.insert(name, Arc::new(secret));
         }
+        if let Some(provider) = self.provider.take() {
+            let token = find(&provider.token)?;
+            self.provider = Some(Arc::new(Provider { token, ..Provider::clone(&provider) }));
+        }
         self.reseal_certificates(find)?;
         for (id, keyring) in rotate.keyrings {
             let node = Node { keyring, ..Node::clone(self.node(id)?) };
@@ -108,6 +115,7 @@ impl State {
         touched.nodes = true;
         touched.logins = true;
         touched.secrets = true;
+        touched.volumes = true;
         touched.certificates.extend(self.certificates.hosts.keys().cloned());
         Ok(Outcome::Done)
     }

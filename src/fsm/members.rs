@@ -11,7 +11,7 @@ use super::model::{Condition, Drain, Node, NodeStatus, RaftRole};
 use super::{Outcome, Rejection, State, Touched};
 use crate::id::{AllocId, BootId, NodeId};
 use crate::limits;
-use crate::node::network::Subnet;
+use crate::network::Subnet;
 use crate::units::{Bytes, MilliCpu, Timestamp};
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;

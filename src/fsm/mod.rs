@@ -22,6 +22,7 @@ mod members;
 pub mod mesh;
 pub mod model;
 mod nodes;
+pub mod plan_hash;
 pub mod recover;
 pub mod routes;
 mod runs;
@@ -107,6 +108,9 @@ pub struct State {
     /// Persistent volumes.
     #[serde(default, skip_serializing_if = "OrdMap::is_empty")]
     pub volumes: volumes::Volumes,
+    /// Where new ones are made; absent: on the nodes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provider: Option<Arc<volumes::Provider>>,
     /// Certificates of hosts, sealed.
     #[serde(default, skip_serializing_if = "certificates::Certificates::is_empty")]
     pub certificates: certificates::Certificates,

@@ -177,12 +177,13 @@ impl State {
             self.outdate(&app, touched);
         }
         for lost in wanted {
-            // The node may have less than it had.
-            if self.holds(id, &lost.spec) {
+            // The node may have less than it had, and its volumes may be another's.
+            if self.holds(id, &lost.spec) && self.may_take_back(&lost) {
                 let mut back = Allocation::clone(&lost);
                 back.observed = seen_again(&lost);
                 back.phase_since = self.time;
-                self.put_allocation(back, touched);
+                let back = self.put_allocation(back, touched);
+                self.take_back_volumes(&back, touched);
             }
         }
     }

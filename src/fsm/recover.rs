@@ -5,6 +5,7 @@
 
 use super::command::FEATURE_LEVEL;
 use super::model::{Condition, Node, NodeStatus, RaftRole};
+use super::volumes::{DROPLET, REGION};
 use super::{Rejection, State, Touched};
 use crate::id::{BootId, Incarnation, Index, NodeId};
 use crate::limits;
@@ -66,6 +67,8 @@ impl State {
         let mut touched = Touched { nodes: true, ..Touched::default() };
         let namesake = self.nodes.values().find(|node| node.name == founder.name);
         let mut labels = namesake.map(|node| node.labels.clone()).unwrap_or_default();
+        // It is another machine, or may be: it finds out which.
+        labels.retain(|label, _| label != DROPLET && label != REGION);
         labels.extend(founder.labels);
         for lost in self.nodes.values() {
             after.lose_all(lost.id, "the cluster was restored from a backup", &mut touched);

@@ -6,7 +6,7 @@
 use super::model::{App, Service};
 use super::{State, Touched};
 use crate::id::AppName;
-use crate::node::network::Subnet;
+use crate::network::Subnet;
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::sync::Arc;

@@ -3,9 +3,17 @@
 //! Owns their record, and that one allocation holds a volume at a time. Never touches data: a
 //! volume that is deleted is marked, and goes once its node has removed the data.
 
+mod provided;
+
+pub use provided::{
+    AttachStep, Attachment, DROPLET, Provided, ProvidedStep, Provider, ProviderKind, REGION,
+    TOKEN_PURPOSE,
+};
+
 use super::allocation::not_found;
 use super::model::{Allocation, Desired, Phase};
 use super::{Outcome, Rejection, State, Touched};
+use crate::bugs::{Bug, is_on};
 use crate::id::{AllocId, NodeId, SpecHash, VolumeName, WorkloadName};
 use crate::limits;
 use crate::units::{Bytes, Timestamp};
@@ -20,12 +28,12 @@ pub const VOLUMES_LEVEL: u32 = super::command::NEXT_LEVEL;
 /// Volumes by name.
 pub type Volumes = OrdMap<VolumeName, Arc<Volume>>;
 
-/// A persistent volume: a folder of one node.
+/// A persistent volume: a folder of one node, or a disk of the provider.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Volume {
     /// What was asked for; it only grows.
     pub size: Bytes,
-    /// Where its data is.
+    /// Where its data is; of one of the provider, where it is wanted.
     pub node: NodeId,
     /// The service that it was made for, or that used it last.
     pub service: WorkloadName,
@@ -51,6 +59,9 @@ pub struct Volume {
     /// Why it was not moved the last time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stayed: Option<String>,
+    /// The provider has it; absent: it is a folder of its node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provided: Option<Provided>,
 }
 
 /// A copy of a volume that is being made.
@@ -124,6 +135,22 @@ pub enum VolumeChange {
         /// Who says so.
         node: NodeId,
     },
+    /// Keep new volumes at this provider.
+    Provider(Provider),
+    /// Something has become of a volume of the provider.
+    Provided {
+        /// Which.
+        name: VolumeName,
+        /// What.
+        step: ProvidedStep,
+    },
+}
+
+/// As much of a reason as is kept.
+fn shortened(mut why: String) -> String {
+    let end = (0..=limits::VOLUME_WHY_MAX).rev().find(|at| why.is_char_boundary(*at));
+    why.truncate(end.unwrap_or(0));
+    why
 }
 
 impl State {
@@ -163,24 +190,16 @@ impl State {
         spec: &SpecHash,
     ) -> Result<(), Rejection> {
         for (name, size) in self.volumes_of(spec) {
-            let known = self.volumes.get(&name).map(|known| Volume::clone(known));
-            let mut volume = known.unwrap_or_else(|| Volume {
-                size,
-                node,
-                service: service.clone(),
-                holder: id.clone(),
-                fence: 0,
-                used: false,
-                deleting: false,
-                created_at: self.time,
-                copy: 0,
-                moving: None,
-                left: None,
-                stayed: None,
-            });
-            let writes = self.allocations.get(&volume.holder).is_some_and(|one| one.is_live());
-            let is_free = !writes && volume.moving.is_none();
-            if volume.node != node || volume.deleting || !is_free {
+            let mut volume = match self.volumes.get(&name) {
+                Some(known) => Volume::clone(known),
+                None => self.new_volume(&name, service, (node, id))?,
+            };
+            if volume.deleting || self.has_writer(&volume) {
+                return Err(Rejection::Stale);
+            }
+            if volume.provided.is_some() {
+                self.want_at(&mut volume, node)?;
+            } else if volume.node != node || volume.moving.is_some() {
                 return Err(Rejection::Stale);
             }
             volume.size = volume.size.max(size);
@@ -190,6 +209,30 @@ impl State {
             self.volumes.insert(name, Arc::new(volume));
         }
         Ok(())
+    }
+
+    /// One that is made where its first holder is placed.
+    fn new_volume(
+        &self,
+        name: &VolumeName,
+        service: &WorkloadName,
+        (node, holder): (NodeId, &AllocId),
+    ) -> Result<Volume, Rejection> {
+        Ok(Volume {
+            size: Bytes(0),
+            node,
+            service: service.clone(),
+            holder: holder.clone(),
+            fence: 0,
+            used: false,
+            deleting: false,
+            created_at: self.time,
+            copy: 0,
+            moving: None,
+            left: None,
+            stayed: None,
+            provided: self.new_provided(name, node)?,
+        })
     }
 
     /// Whether something that may write it hasn't ended, as far as is known: what is lost with a
@@ -202,13 +245,16 @@ impl State {
         })
     }
 
-    /// The volume of a specification that is on its way to another node, and that node.
+    /// The volume of a specification that is on its way to another node, and that node. One of the
+    /// provider is there as soon as nothing writes it.
     #[must_use]
     pub fn moving_volume(&self, spec: &SpecHash) -> Option<(VolumeName, NodeId)> {
         let all = self.volumes_of(spec).into_iter();
         let mut moving = all.filter_map(|(name, _)| {
-            let moving = self.volumes.get(&name)?.moving?;
-            Some((name, moving.to))
+            let volume = self.volumes.get(&name)?;
+            let moving = volume.moving?;
+            let waits = volume.provided.is_none() || self.has_writer(volume);
+            waits.then_some((name, moving.to))
         });
         moving.next()
     }
@@ -250,23 +296,28 @@ impl State {
                 let users = self.users_of_volume(&name);
                 let known = self.volumes.get(&name);
                 let known = known.ok_or_else(|| not_found("volume", name.as_str()))?;
-                if let Some(user) = users.first() {
+                if let Some(user) = users.first().filter(|_| !is_on(Bug::DeleteInUse)) {
                     let what = format!("volume {name} is used by {user}");
                     return Err(Rejection::Illegal { what });
                 }
                 let volume = Volume { deleting: true, ..Volume::clone(known) };
-                if self.nodes.contains_key(&volume.node) {
+                if volume.provided.is_some() || self.nodes.contains_key(&volume.node) {
                     self.volumes.insert(name, Arc::new(volume));
                 } else {
                     self.volumes.remove(&name);
                 }
             }
             VolumeChange::Gone { name, node } => {
-                let is_it = |volume: &Arc<Volume>| volume.deleting && volume.node == node;
+                let is_it = |volume: &Arc<Volume>| {
+                    volume.deleting && volume.node == node && volume.provided.is_none()
+                };
                 if !self.volumes.get(&name).is_some_and(is_it) {
                     return Err(Rejection::Stale);
                 }
                 self.volumes.remove(&name);
+            }
+            VolumeChange::Provider(_) | VolumeChange::Provided { .. } => {
+                return self.change_provided(change, touched);
             }
             change => return self.move_volume(change, touched),
         }
@@ -278,17 +329,23 @@ impl State {
         change: VolumeChange,
         touched: &mut Touched,
     ) -> Result<Outcome, Rejection> {
-        let (VolumeChange::Delete { name }
-        | VolumeChange::Gone { name, .. }
-        | VolumeChange::Move { name, .. }
+        let (VolumeChange::Move { name, .. }
         | VolumeChange::Moved { name, .. }
         | VolumeChange::Stay { name, .. }
         | VolumeChange::Left { name, .. }
-        | VolumeChange::Found { name, .. }) = &change;
+        | VolumeChange::Found { name, .. }) = &change
+        else {
+            return Err(Rejection::Stale);
+        };
         let name = name.clone();
         let known = self.volumes.get(&name);
         let known = known.ok_or_else(|| not_found("volume", name.as_str()))?;
         let mut volume = Volume::clone(known);
+        let is_move = matches!(change, VolumeChange::Move { .. });
+        if volume.provided.is_some() && !is_move {
+            // The provider has its data: there is nothing to copy or to find.
+            return Err(Rejection::Stale);
+        }
         match change {
             VolumeChange::Move { to, .. } => {
                 self.check_move(&name, &volume, to)?;
@@ -298,20 +355,18 @@ impl State {
             }
             VolumeChange::Moved { node, copy, .. }
                 if volume.moving == Some(Moving { to: node, copy })
-                    && !self.is_written(&volume) =>
+                    && (!self.is_written(&volume) || is_on(Bug::CopyWritten)) =>
             {
                 volume.left = self.nodes.contains_key(&volume.node).then_some(volume.node);
                 (volume.node, volume.copy) = (node, copy);
                 volume.moving = None;
                 volume.fence += 1;
             }
-            VolumeChange::Stay { node, copy, mut why, .. }
+            VolumeChange::Stay { node, copy, why, .. }
                 if volume.moving == Some(Moving { to: node, copy }) =>
             {
-                let end = (0..=limits::VOLUME_WHY_MAX).rev().find(|at| why.is_char_boundary(*at));
-                why.truncate(end.unwrap_or(0));
                 volume.moving = None;
-                volume.stayed = Some(why);
+                volume.stayed = Some(shortened(why));
             }
             VolumeChange::Left { node, .. } if volume.left == Some(node) => volume.left = None,
             VolumeChange::Found { node, .. }
@@ -346,7 +401,13 @@ impl State {
                 None => illegal(format!("volume {name} is on {} already", target.name)),
             };
         }
-        if !self.nodes.contains_key(&volume.node) {
+        if volume.provided.is_some() && self.users_of_volume(name).is_empty() {
+            return illegal(format!(
+                "nothing uses {name}: the provider has its data, and it is attached where its \
+                 service runs"
+            ));
+        }
+        if volume.provided.is_none() && !self.nodes.contains_key(&volume.node) {
             return illegal(format!("the node that has the data of {name} is no member any more"));
         }
         if volume.left.is_some() {

@@ -8,6 +8,10 @@ use std::time::Duration;
 pub const HEAD_MAX: usize = 32 << 10;
 /// Most headers of a request.
 pub const HEADERS_MAX: usize = 100;
+/// Largest head of an answer, in bytes.
+pub const REPLY_HEAD_MAX: usize = 128 << 10;
+/// Most headers of an answer.
+pub const REPLY_HEADERS_MAX: usize = 256;
 /// Longest line with the size of a chunk, in bytes.
 pub const CHUNK_LINE_MAX: usize = 1 << 10;
 /// Most bytes of trailers.
@@ -48,6 +52,10 @@ pub const INGRESS_SOURCE: usize = 2_000;
 pub const INGRESS_THREADS: usize = 16;
 /// Bytes that are gathered before they are written.
 pub const INGRESS_BUFFER: usize = 16 << 10;
+/// Bytes that are read at once; each thread has room for them once.
+pub const INGRESS_PIECE: usize = 64 << 10;
+/// Bytes that are read at once where a head is awaited.
+pub const HEAD_PIECE: usize = 8 << 10;
 /// Connections without a request are kept for so long after the node began to stop.
 pub const DRAIN_IDLE: Duration = Duration::from_secs(1);
 /// How long requests under way may take after the node began to stop.
@@ -81,4 +89,5 @@ pub const PAUSES_MAX: usize = 1_000;
 /// Longest message of a paused host, in bytes.
 pub const PAUSE_MESSAGE_MAX: usize = 500;
 const _: () = assert!(UPSTREAM_IDLE.as_secs() < 5);
+const _: () = assert!(HEAD_PIECE < HEAD_MAX && HEAD_MAX < INGRESS_PIECE);
 const _: () = assert!(DRAIN_MOST.as_secs() < super::CHILD_STOP.as_secs());

@@ -7,6 +7,7 @@ pub mod access;
 pub mod auth;
 pub mod challenge;
 pub mod chunks;
+pub mod dress;
 pub mod figures;
 #[cfg(test)]
 #[path = "ingress/tests/fixture.rs"]
@@ -15,7 +16,9 @@ pub mod forward;
 pub mod frames;
 pub mod head;
 pub mod host;
-pub mod path;
+pub mod page;
 pub mod proxied;
 pub mod refusal;
+pub mod reply;
 pub mod table;
+pub mod written;

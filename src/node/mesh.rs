@@ -7,7 +7,7 @@ use crate::fsm::model::Node;
 use crate::fsm::{Command, State};
 use crate::id::{BootId, NodeId};
 use crate::limits::{MESH_MTU_MAX, MESH_MTU_MIN, MESH_OVERHEAD, MESH_SILENT};
-use crate::node::network::Subnet;
+use crate::network::Subnet;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};

@@ -5,7 +5,7 @@
 use crate::fsm::State;
 use crate::fsm::model::{Allocation, Desired};
 use crate::id::NodeId;
-use crate::node::network::{Protocol, Subnet};
+use crate::network::{Protocol, Subnet};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 

@@ -3,6 +3,7 @@
 //! Owns which node a replica goes to and why others don't fit. Never changes the state: what it
 //! hands out is set aside in its own copy of the nodes' free amounts.
 
+use super::homes::Homes;
 use crate::fsm::State;
 use crate::fsm::model::{Desired, Node, NodeStatus};
 use crate::id::{NodeId, VolumeName, WorkloadName};
@@ -45,6 +46,11 @@ pub enum Refusal {
         /// The node that it is brought to.
         node: String,
     },
+    /// It has as many volumes of the provider as its machine takes.
+    Attached {
+        /// How many.
+        count: usize,
+    },
     /// Too few cores are free.
     Cpu {
         /// What is free.
@@ -68,6 +74,7 @@ impl Refusal {
             Self::Constraint { label, have: None } => format!("no label {label}"),
             Self::Volume { name, node } => format!("{name} is on {node}"),
             Self::Moving { name, node } => format!("{name} is being moved to {node}"),
+            Self::Attached { count } => format!("{count} are attached, no more can be"),
             Self::Cpu { free } => format!("{free} free"),
             Self::Memory { free } => format!("{free} free"),
         }
@@ -82,7 +89,7 @@ impl fmt::Display for Refusal {
             Self::Silent => "silent",
             Self::Degraded => "degraded",
             Self::Constraint { .. } => "constraint",
-            Self::Volume { .. } | Self::Moving { .. } => "volume",
+            Self::Volume { .. } | Self::Moving { .. } | Self::Attached { .. } => "volume",
             Self::Cpu { .. } => "cpu",
             Self::Memory { .. } => "memory",
         };
@@ -97,6 +104,8 @@ pub struct Score {
     pub avoided: Option<Timestamp>,
     /// Other replicas of the service on it.
     pub same: u32,
+    /// A volume of it is attached elsewhere.
+    pub away: bool,
     /// What would be left of its memory.
     pub memory: Bytes,
     /// What is free of its processors.
@@ -113,6 +122,9 @@ impl fmt::Display for Score {
             count => format!("{count} other replicas"),
         };
         write!(f, "{others}, {} of memory left", self.memory)?;
+        if self.away {
+            f.write_str(", its volume is attached elsewhere")?;
+        }
         if self.avoided.is_some() { f.write_str(", did not work there") } else { Ok(()) }
     }
 }
@@ -127,7 +139,7 @@ pub struct Placer {
 #[derive(Clone)]
 struct Slot {
     node: Arc<Node>,
-    homes: Arc<BTreeMap<VolumeName, (NodeId, String)>>,
+    homes: Arc<Homes>,
     cpu: u64,
     memory: u64,
     /// Replicas of the service that is being placed.
@@ -146,7 +158,7 @@ impl Placer {
     /// The same, at another time.
     #[must_use]
     pub fn at(state: &State, now: Timestamp) -> Self {
-        let homes = Arc::new(homes(state));
+        let homes = Arc::new(Homes::of(state));
         let slots = state.nodes.values().map(|node| {
             let used = state.derived.reserved.get(&node.id).copied().unwrap_or_default();
             Slot {
@@ -245,6 +257,7 @@ impl Slot {
         Score {
             avoided: self.avoided,
             same: self.same,
+            away: self.homes.is_away(self.node.id, run),
             memory: Bytes(self.memory.saturating_sub(run.memory.0)),
             cpu: MilliCpu(self.cpu),
             node: self.node.id,
@@ -252,11 +265,8 @@ impl Slot {
     }
 
     fn refusal(&self, run: &RunSpec) -> Option<Refusal> {
-        for (name, _) in run.persistent() {
-            let home = self.homes.get(&name).filter(|(home, _)| *home != self.node.id);
-            if let Some((_, node)) = home {
-                return Some(Refusal::Volume { name, node: node.clone() });
-            }
+        if let Some(why) = self.homes.refusal(&self.node, run) {
+            return Some(why);
         }
         match self.node.status {
             NodeStatus::Draining => return Some(Refusal::Draining),
@@ -284,17 +294,6 @@ impl Slot {
         }
         None
     }
-}
-
-/// Where the data of volumes is, or is brought to; one of a node that was removed is nowhere.
-fn homes(state: &State) -> BTreeMap<VolumeName, (NodeId, String)> {
-    let home = |node: &NodeId| match state.nodes.get(node) {
-        Some(node) => (node.id, node.name.clone()),
-        None => (*node, format!("node {node}, which was removed")),
-    };
-    let all = state.volumes.iter();
-    all.map(|(name, one)| (name.clone(), home(&one.moving.map_or(one.node, |moving| moving.to))))
-        .collect()
 }
 
 /// What a container asks of a node, for people: `cpu 0.5, memory 512M, zone=eu-1`.

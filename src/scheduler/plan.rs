@@ -24,6 +24,7 @@ use crate::fsm::model::App;
 use crate::fsm::{Command, State, Touched};
 use crate::id::{AllocId, AppName, Index, NodeId, WorkloadName};
 use crate::limits;
+use crate::mix::{STEP, mixed};
 use crate::scheduler::canary::Sample;
 use crate::scheduler::place::Placer;
 use crate::units::{Millis, Timestamp};
@@ -220,10 +221,10 @@ impl Context<'_> {
     ) -> AllocId {
         let mut number = self.seed ^ (u64::from(number) << 32);
         for byte in name.as_str().bytes() {
-            number = mix(number ^ u64::from(byte));
+            number = mixed((number ^ u64::from(byte)).wrapping_add(STEP));
         }
         loop {
-            number = mix(number);
+            number = mixed(number.wrapping_add(STEP));
             let low = u32::try_from(number & u64::from(u32::MAX)).unwrap_or(0);
             let id = make(low);
             let is_known =
@@ -233,14 +234,6 @@ impl Context<'_> {
             }
         }
     }
-}
-
-/// One step of splitmix64 (Steele, Lea, Flood: Fast splittable pseudorandom number generators).
-fn mix(number: u64) -> u64 {
-    let mut z = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
 }
 
 /// Whether runs of tasks may have something to do after a change: one of them has changed, or an

@@ -3,32 +3,25 @@
 //! Owns what `plan` says. Never proposes anything, and has no rule of its own on what replaces what
 //! or which node is taken: it asks the replicated machine and the planner.
 
-mod difference;
 mod fields;
 mod forecast;
 mod stale;
-mod view;
 
 #[cfg(test)]
 pub mod tests;
 
-pub use difference::difference;
-pub use fields::{FieldChange, Sign};
+pub use fields::{FieldChange, Sign, diff, order};
 pub use forecast::{Forecast, forecast};
 pub use stale::{Planned, changed_since};
-pub use view::{refusal, view};
 
 use crate::fsm::command::Deploy;
 use crate::fsm::model::{App, Desired, StoredSpec, WorkloadSpec};
-use crate::fsm::{self, Command, Outcome, Rejection, State};
+use crate::fsm::{self, Command, Outcome, Rejection, State, plan_hash};
 use crate::id::{AppName, NodeId, Revision, SpecHash, WorkloadName};
 use crate::scheduler::plan::Unplaced;
-use crate::spec::model::{UpdateOrder, hash_of};
+use crate::spec::model::UpdateOrder;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-
-/// Hexadecimal digits of a plan's hash.
-const HASH_DIGITS: usize = 8;
 
 /// What a revision would do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,45 +78,6 @@ pub enum Effect {
     Stop,
 }
 
-/// The hash of what a revision would do to its app as it is now: over the app's revision, what it
-/// should run, and what it would run, with all digests. Equal hashes do the same.
-#[must_use]
-pub fn hash(state: &State, deploy: &Deploy) -> String {
-    let app = state.apps.get(&deploy.app);
-    let services = app.map(|app| {
-        let all = app.services.iter();
-        all.map(|(name, service)| (name.clone(), (service.target.clone(), service.degraded)))
-    });
-    let services = services.map(Iterator::collect).unwrap_or_default();
-    let base = app.map_or(Revision(0), |app| app.revision);
-    let tasks = app.map(|app| BTreeMap::clone(&app.tasks)).unwrap_or_default();
-    hash_over(&Base { app: &deploy.app, base, services, tasks }, deploy)
-}
-
-/// Whether a text looks like the hash of a plan.
-#[must_use]
-pub fn is_hash(text: &str) -> bool {
-    text.len() == HASH_DIGITS && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
-}
-
-/// An app as a revision finds it.
-#[derive(serde::Serialize)]
-struct Base<'a> {
-    app: &'a AppName,
-    base: Revision,
-    services: BTreeMap<WorkloadName, (Option<SpecHash>, bool)>,
-    tasks: BTreeMap<WorkloadName, SpecHash>,
-}
-
-fn hash_over(base: &Base<'_>, deploy: &Deploy) -> String {
-    let hash = hash_of(&(base, hashes(&deploy.services), hashes(&deploy.tasks)));
-    hash.as_str().chars().take(HASH_DIGITS).collect()
-}
-
-fn hashes(specs: &BTreeMap<WorkloadName, WorkloadSpec>) -> BTreeMap<&WorkloadName, SpecHash> {
-    specs.iter().map(|(name, spec)| (name, hash_of(spec))).collect()
-}
-
 /// What a revision would do.
 ///
 /// # Errors
@@ -135,7 +89,7 @@ pub fn preview(state: &State, deploy: &Deploy) -> Result<Preview, Rejection> {
     let outcome = fsm::apply_next(&mut next, state.time, Command::Deploy(asked)).outcome?;
     let app = state.apps.get(&deploy.app).map(|app| &**app);
     let mut preview = Preview {
-        hash: hash(state, deploy),
+        hash: plan_hash::hash(state, deploy),
         app: deploy.app.clone(),
         base: app.map(|app| app.revision),
         next: None,

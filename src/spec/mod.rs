@@ -12,6 +12,7 @@ pub mod model;
 mod nearest;
 mod outline;
 mod parsed;
+pub mod path;
 mod report;
 mod scan;
 mod slips;

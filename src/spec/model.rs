@@ -332,6 +332,5 @@ impl RunSpec {
 pub fn hash_of<T: Serialize>(value: &T) -> SpecHash {
     let json = serde_json::to_vec(value).unwrap_or_default();
     let digest = sha2::Sha256::digest(&json);
-    let text: String = digest[..16].iter().map(|byte| format!("{byte:02x}")).collect();
-    text.into()
+    hex::encode(&digest[..16]).into()
 }

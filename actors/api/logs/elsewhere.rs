@@ -10,6 +10,7 @@ use crate::actors::platform::logs::{Event, LogLine, LogTime, Query, Stream};
 use crate::actors::root::View;
 use crate::api::views;
 use crate::api::wire::LogLineView;
+use crate::backoff::Backoff;
 use crate::fsm::model::Role;
 use crate::id::{AllocId, NodeId};
 use crate::limits;
@@ -133,7 +134,7 @@ struct Reading {
 
 impl Reading {
     async fn run(mut self) -> Result<(), Gone> {
-        let mut pause = limits::LINES_AGAIN[0];
+        let mut backoff = Backoff::new(limits::LINES_AGAIN);
         loop {
             let seen = self.of.views.borrow_and_update().clone();
             let Some(view) = seen else { return Ok(()) };
@@ -144,7 +145,7 @@ impl Reading {
                 Ending::Lost(error) => error,
             };
             if self.last != before {
-                pause = limits::LINES_AGAIN[0];
+                backoff.reset();
             }
             self.catch_up().await?;
             let ends = !self.of.query.follow || matches!(error, ReachError::Gone { .. });
@@ -152,8 +153,7 @@ impl Reading {
             if ends {
                 return Ok(());
             }
-            self.wait(&error, pause).await?;
-            pause = (pause * 2).min(limits::LINES_AGAIN[1]);
+            self.wait(&error, backoff.pause()).await?;
         }
     }
 

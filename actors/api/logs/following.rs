@@ -16,7 +16,6 @@ use crate::fsm::State;
 use crate::fsm::model::{Allocation, AllocationStatus, Phase, Role};
 use crate::id::{AllocId, Attempt, NodeId};
 use crate::limits;
-use crate::node::ingress::access;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use futures_util::StreamExt as _;
@@ -293,7 +292,7 @@ fn request(mut line: LogLineView) -> LogLineView {
     line.allocation = String::new();
     if let Ok(request) = serde_json::from_str::<AccessView>(&line.line) {
         line.stream = LogStream::Access;
-        line.line = access::line(&request);
+        line.line = views::access(&request);
         line.allocation = request.allocation.clone().unwrap_or_default();
         line.access = Some(Box::new(request));
     }

@@ -7,7 +7,7 @@ use crate::actors::root::View;
 use crate::api::wire::PeerCheckView;
 use crate::fsm::model::Node;
 use crate::limits::{DNS_PORT, MESH_PROBE, MESH_PROBES};
-use crate::node::network::Subnet;
+use crate::network::Subnet;
 use futures_util::future::{join, join_all};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};

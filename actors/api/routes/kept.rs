@@ -4,7 +4,7 @@
 //! Never answers a request itself.
 
 use super::super::{
-    backup, certificates, images, logins, pauses, secrets, tokens, volume_data, volumes,
+    backup, certificates, images, logins, pauses, provider, secrets, tokens, volume_data, volumes,
 };
 use super::parts::{change, forget, get, parameter};
 use super::{Gives, Route, Takes, Verb, shape};
@@ -137,6 +137,18 @@ pub(super) const KEPT: &[Route] = &[
             |c, r| Box::pin(volume_data::data(c, r)),
             Gives::Nothing,
             "Put what a tar archive holds in the place of a volume's data",
+        )
+    },
+    Route {
+        role: Some(Role::Admin),
+        body: Takes::Json(shape::<wire::ProviderRequest>()),
+        status: 204,
+        ..change(
+            Verb::Put,
+            "/v1/provider",
+            |c, r| Box::pin(provider::set(c, r)),
+            Gives::Nothing,
+            "Keep new volumes at a provider of block storage, or give it another token",
         )
     },
     get(

@@ -108,6 +108,7 @@ const CONTRACT: &str = "
     POST /v1/certs/{host}/renew deploy
     PUT /v1/acme admin
     DELETE /v1/acme admin
+    PUT /v1/provider admin
     GET /v1/volumes read
     GET /v1/volumes/{name} read
     GET /v1/volumes/{name}/data admin

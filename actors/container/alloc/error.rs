@@ -7,8 +7,10 @@ use crate::actors::platform::image::ImageError;
 use crate::actors::platform::net::{NetError, Taken};
 use crate::actors::platform::secrets::SecretError;
 use crate::actors::platform::volumes::VolumeError;
+use crate::actors::platform::volumes::attached::AttachError;
 use crate::allocation::Failure;
 use crate::id::SecretName;
+use crate::limits;
 use crate::node::oci::{SpecError, UserError};
 use crate::units::Millis;
 use std::io;
@@ -92,6 +94,10 @@ impl Failed {
             Self::Image(error) => (error.is_temporary(), error.wait()),
             Self::Containerd(error) => (error.is_temporary(), None),
             Self::Files { .. } | Self::Volume(VolumeError::Make { .. }) => (true, None),
+            Self::Volume(VolumeError::Attach(AttachError::Waits { .. })) => {
+                (true, Some(limits::VOLUME_WAIT))
+            }
+            Self::Volume(VolumeError::Attach(AttachError::System { .. })) => (true, None),
             Self::Secret(error) => (!matches!(error, SecretError::Missing { .. }), None),
             _ => (false, None),
         };

@@ -93,14 +93,15 @@ pub(super) async fn volumes(
     Ok(mounts)
 }
 
-/// Makes the persistent volumes that were never there.
+/// Makes the persistent volumes that were never there, and mounts those of the provider.
 pub(super) async fn persistent(
     platform: &Platform,
+    id: &AllocId,
     run: &RunSpec,
     owner: [u32; 2],
 ) -> Result<Vec<BindMount>, Failed> {
-    let (store, run) = (platform.volumes.clone(), run.clone());
-    let made = tokio::task::spawn_blocking(move || store.mounts(&run, owner)).await;
+    let (store, run, id) = (platform.volumes.clone(), run.clone(), id.clone());
+    let made = tokio::task::spawn_blocking(move || store.mounts(&run, &id, owner)).await;
     let path = platform.places.data.clone();
     let made = made.map_err(|lost| Failed::Files { path, source: io::Error::other(lost) })?;
     Ok(made?)

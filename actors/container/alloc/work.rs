@@ -14,7 +14,7 @@ use crate::allocation::Ended;
 use crate::fsm::model::{AllocKind, StoredSpec, WorkloadSpec};
 use crate::id::{AllocId, Attempt, ContainerId, Digest, SecretName, SpecHash, WorkloadName};
 use crate::limits;
-use crate::node::network::Protocol;
+use crate::network::Protocol;
 use crate::node::oci::{
     Account, BindMount, CgroupVersion, Context, resolve_user, runtime_spec, stop_signal,
 };
@@ -124,7 +124,7 @@ impl Job {
         let account = resolve_user(user, &image.passwd, &image.group)?;
         let owner = [account.uid, account.gid];
         mounts.extend(files::volumes(platform, &self.id, &run.volumes, owner, image).await?);
-        mounts.extend(files::persistent(platform, run, owner).await?);
+        mounts.extend(files::persistent(platform, &self.id, run, owner).await?);
         let id = self.container(attempt);
         let given = given::give(platform, &self.id, &id, run, &account).await?;
         mounts.extend(given.mounts);

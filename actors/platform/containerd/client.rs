@@ -4,6 +4,7 @@
 
 use super::error::is_disk_full;
 use super::{Config, Containerd, Error};
+use crate::backoff::Backoff;
 use crate::limits;
 use containerd_client::services::v1 as api;
 use hyper_util::rt::TokioIo;
@@ -187,13 +188,12 @@ where
     F: Future<Output = Result<Response<T>, Status>>,
 {
     let started = Instant::now();
-    let [mut pause, longest] = limits::CONTAINERD_RETRY;
+    let mut backoff = Backoff::new(limits::CONTAINERD_RETRY);
     loop {
         match call().await {
             Ok(response) => return Ok(response.into_inner()),
             Err(status) if is_away(&status) && started.elapsed() < limits::CONTAINERD_AWAY => {
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(longest);
+                tokio::time::sleep(backoff.pause()).await;
             }
             Err(status) => return Err(status),
         }

@@ -5,6 +5,7 @@
 use super::client::is_away;
 use super::look::timestamp;
 use super::{Containerd, Exit};
+use crate::backoff::Backoff;
 use crate::id::ContainerId;
 use crate::limits;
 use containerd_client::events::{TaskExit, TaskOom};
@@ -57,12 +58,11 @@ impl Containerd {
 
     /// Runs until nobody listens any more.
     async fn forward(&self, sender: mpsc::Sender<TaskEvent>) {
-        let [first, longest] = limits::CONTAINERD_RETRY;
-        let mut pause = first;
+        let mut backoff = Backoff::new(limits::CONTAINERD_RETRY);
         while !sender.is_closed() {
             match self.subscribe().await {
                 Ok(stream) => {
-                    pause = first;
+                    backoff.reset();
                     if read(stream, &sender).await.is_none() {
                         return;
                     }
@@ -72,8 +72,7 @@ impl Containerd {
                 }
                 Err(_) => {}
             }
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(longest);
+            tokio::time::sleep(backoff.pause()).await;
         }
     }
 
@@ -93,15 +92,14 @@ impl Containerd {
 
     /// Publishes until the caller has seen it; returns only to say why it can't.
     async fn hello(&self) -> Status {
-        let [mut pause, longest] = limits::CONTAINERD_RETRY;
+        let mut backoff = Backoff::new(limits::CONTAINERD_RETRY);
         loop {
             let event = prost_types::Any { type_url: "mill.Hello".to_owned(), value: Vec::new() };
             let message = PublishRequest { topic: HELLO.to_owned(), event: Some(event) };
             if let Err(status) = self.event_stream().publish(self.request(message)).await {
                 return status;
             }
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(longest);
+            tokio::time::sleep(backoff.pause()).await;
         }
     }
 }

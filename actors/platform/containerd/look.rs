@@ -5,6 +5,7 @@
 
 use super::client::{allow, is_away, is_unclear, retry};
 use super::{Containerd, Error, Exit, Found, TaskState};
+use crate::backoff::Backoff;
 use crate::id::ContainerId;
 use crate::limits;
 use crate::units::Timestamp;
@@ -32,7 +33,7 @@ impl Containerd {
         id: &ContainerId,
         exec: &str,
     ) -> Result<Option<Exit>, Error> {
-        let [mut pause, longest] = limits::CONTAINERD_RETRY;
+        let mut backoff = Backoff::new(limits::CONTAINERD_RETRY);
         let mut refusals = 0;
         loop {
             let (container_id, exec_id) = (id.to_string(), exec.to_owned());
@@ -57,8 +58,7 @@ impl Containerd {
                     Ok(_) => return Err(self.error("wait for", id.as_str(), status)),
                 },
             }
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(longest);
+            tokio::time::sleep(backoff.pause()).await;
         }
     }
 

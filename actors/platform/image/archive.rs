@@ -6,7 +6,7 @@
 mod entries;
 
 use super::error::ImageError;
-use super::pull::Resolved;
+use super::manifest::{self, Resolved};
 use super::records::From;
 use super::store::{self, Labels, Lease, Writer};
 use super::{Inner, unpack};
@@ -296,7 +296,7 @@ fn layout(files: &Files, image: &Reference, entry: &Descriptor) -> Result<Resolv
     let wrong = |error: serde_json::Error| bad(&error.to_string());
     let mut search = Search::new(Platform::host(), entry.digest.clone());
     loop {
-        let Some(at) = search.next() else { return Err(super::pull::unfound(image, search)) };
+        let Some(at) = search.next() else { return Err(manifest::unfound(image, search)) };
         // An archive may have one platform only, and name others.
         let text = match blob_text(files, &at.digest) {
             Err(_) if !at.indexes.is_empty() => continue,
@@ -329,7 +329,7 @@ fn layout(files: &Files, image: &Reference, entry: &Descriptor) -> Result<Resolv
 fn check(image: &Reference, resolved: &Resolved) -> Result<(), ImageError> {
     let want = Platform::host();
     if resolved.file.platform.runs_on(&want) {
-        return super::pull::check(image, &resolved.file, &resolved.manifest);
+        return manifest::check(image, &resolved.file, &resolved.manifest);
     }
     let (reference, have) = (image.to_string(), resolved.file.platform.to_string());
     Err(ImageError::WrongArchitecture { reference, have, want })

@@ -4,12 +4,12 @@
 //! it fetches.
 
 use super::error::ImageError;
-use super::pull::{bad_manifest, wrong_digest};
+use super::manifest::{bad_manifest, wrong_digest};
 use super::records::From;
 use super::registry::{self, broken_off};
 use super::shared::{Lent, Members};
 use super::{Inner, lock, store};
-use crate::actors::root::View;
+use crate::actors::view::View;
 use crate::id::{Digest, NodeId};
 use crate::limits;
 use crate::node::image_replication::{self, Lenders};

@@ -6,7 +6,7 @@
 
 use super::Listed;
 use super::error::ImageError;
-use super::pull::Resolved;
+use super::manifest::Resolved;
 use crate::actors::platform::containerd::client::{allow, retry};
 use crate::actors::platform::containerd::{Containerd, Error, timestamp};
 use crate::id::Digest;

@@ -5,7 +5,7 @@
 
 use super::error::ImageError;
 use super::{Images, flight, lock, parse, records, store};
-use crate::actors::root::View;
+use crate::actors::view::View;
 use crate::fsm::loaded::Pin;
 use crate::id::{Digest, Index, NodeId, VolumeName};
 use crate::node::image_replication::Held;

@@ -4,30 +4,18 @@
 
 use super::Inner;
 use super::error::ImageError;
+use super::manifest::{Layer, bad_manifest, named, wrong_digest};
 use super::measure;
-use super::pull::{bad_manifest, named, wrong_digest};
 use super::store::Lease;
 use crate::actors::platform::containerd::client::{allow, retry};
 use crate::actors::platform::containerd::{Containerd, Error, SNAPSHOTTER};
 use crate::id::Digest;
 use crate::limits;
-use crate::node::oci::image::Descriptor;
 use crate::spec::image::Reference;
 use crate::units;
 use containerd_client::services::v1 as api;
 use containerd_client::types::Mount;
 use tonic::{Code, Status};
-
-/// A layer of an image.
-#[derive(Clone, Debug)]
-pub(super) struct Layer {
-    /// As it is fetched.
-    pub blob: Descriptor,
-    /// Digest of its content, uncompressed.
-    pub diff_id: Digest,
-    /// Name of the snapshot of this layer and all below.
-    pub chain_id: Digest,
-}
 
 /// Whether a snapshot exists.
 pub(super) async fn exists(containerd: &Containerd, chain: &Digest) -> Result<bool, Error> {

@@ -88,7 +88,7 @@ fn identity(file: &File) -> io::Result<String> {
     for number in [stat.st_mtime, stat.st_mtime_nsec] {
         hash.update(number.to_le_bytes());
     }
-    Ok(hash.finalize().iter().take(6).map(|byte| format!("{byte:02x}")).collect())
+    Ok(hex::encode(&hash.finalize()[..6]))
 }
 
 /// Copies, and binds the copy to an address if it works so: loggers then share all of it.

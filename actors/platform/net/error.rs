@@ -2,7 +2,7 @@
 //!
 //! Owns the words. Never retries.
 
-use crate::node::network::{Protocol, Subnet};
+use crate::network::{Protocol, Subnet};
 use std::io;
 use std::net::SocketAddrV4;
 use std::path::PathBuf;

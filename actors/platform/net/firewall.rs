@@ -3,7 +3,7 @@
 //! Owns the text of the rules. Never touches another table, and never runs anything: `nft` does.
 
 use super::{NetConfig, PublishOn};
-use crate::node::network::{Protocol, Subnet};
+use crate::network::{Protocol, Subnet};
 pub use crate::node::project::{Neighbours, PublishMap, Virtuals};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;

@@ -4,7 +4,7 @@
 
 use super::NetError;
 use crate::limits::{LINK_UP_PAUSE, LINK_UP_TRIES};
-use crate::node::network::Subnet;
+use crate::network::Subnet;
 use futures_util::TryStreamExt;
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::address::AddressAttribute;

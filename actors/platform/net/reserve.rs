@@ -4,7 +4,7 @@
 //! kernel's rules lead them on before they reach the socket.
 
 use super::{NetError, PublishOn};
-use crate::node::network::Protocol;
+use crate::network::Protocol;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;

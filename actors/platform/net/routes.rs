@@ -4,8 +4,8 @@
 
 use super::link::Links;
 use super::{Net, NetConfig, NetError};
+use crate::network::Subnet;
 use crate::node::mesh::Way;
-use crate::node::network::Subnet;
 use rtnetlink::RouteMessageBuilder;
 use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteScope};
 use std::collections::BTreeMap;

@@ -5,6 +5,7 @@
 
 use super::process::Process;
 use super::{Config, Error};
+use crate::backoff::Backoff;
 use crate::limits;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
@@ -72,8 +73,7 @@ async fn spawn(config: &Config) -> Result<Process, Error> {
 
 /// Starts the process again whenever it ends: at once, but with a pause if it did not live long.
 async fn keep(config: Arc<Config>, shared: Arc<Shared>, mut process: Process) {
-    let [first, longest] = limits::CONTAINERD_RETRY;
-    let mut pause = first;
+    let mut backoff = Backoff::new(limits::CONTAINERD_RETRY);
     let mut born = Instant::now();
     loop {
         process.ended().await;
@@ -81,10 +81,9 @@ async fn keep(config: Arc<Config>, shared: Arc<Shared>, mut process: Process) {
         tracing::warn!(pid = process.pid, "containerd ended; starting it again");
         process = loop {
             if born.elapsed() < limits::CONTAINERD_SETTLED {
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(longest);
+                tokio::time::sleep(backoff.pause()).await;
             } else {
-                pause = first;
+                backoff.reset();
             }
             born = Instant::now();
             match spawn(&config).await {

@@ -1,78 +1,50 @@
-//! What the client gets: mill's own answers, and what is changed in a container's.
+//! What the client gets from the engine: mill's own answers, and a container's as changed.
 //!
 //! Owns writing them. Never decides which one it is.
 
-use super::Ctx;
-use crate::id::AllocId;
+use super::about;
+use crate::actors::proxy::passage::Passage;
+use crate::node::ingress::dress::Changes;
+use crate::node::ingress::page::Page;
 use crate::node::ingress::refusal::Refusal;
 use bytes::Bytes;
-use hyper::header;
+use hyper::header::{self, HeaderName};
 use pingora_core::modules::http::compression::ResponseCompression;
 use pingora_core::{Error, ErrorSource, ErrorType, Result};
-use pingora_http::{RequestHeader, ResponseHeader};
+use pingora_http::ResponseHeader;
 use pingora_proxy::{FailToProxy, Session};
-use sha2::Digest as _;
-
-/// The cookie by which a client stays with a replica.
-const COOKIE: &str = "mill-replica";
-/// How a name and password are asked for.
-const CHALLENGE: &str = "Basic realm=\"restricted\", charset=\"UTF-8\"";
-/// For how long browsers are told to use HTTPS only: a year.
-const HSTS: &str = "max-age=31536000";
 
 /// Answers with one of mill's own pages.
-pub(super) async fn refuse(session: &mut Session, refusal: &Refusal) -> Result<()> {
-    let accept = session.req_header().headers.get(header::ACCEPT);
-    let accept = accept.and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let (kind, text) = refusal.page(accept);
-    let mut head = ResponseHeader::build(refusal.status(), Some(6))?;
-    head.insert_header(header::CONTENT_TYPE, kind)?;
-    head.insert_header("Mill-Error", refusal.code())?;
-    head.insert_header(header::CACHE_CONTROL, "no-store")?;
-    if *refusal == Refusal::Unauthorized {
-        head.insert_header(header::WWW_AUTHENTICATE, CHALLENGE)?;
+pub(super) async fn send(session: &mut Session, page: Page) -> Result<()> {
+    let mut head = ResponseHeader::build(page.status, Some(page.headers.len() + 1))?;
+    for (name, value) in page.headers {
+        head.insert_header(name, value)?;
     }
-    if let Some(seconds) = refusal.retry_after() {
-        head.insert_header(header::RETRY_AFTER, seconds.to_string())?;
-    }
-    send(session, head, text).await
-}
-
-/// Sends the client elsewhere, for good and with the same method.
-pub(super) async fn redirect(session: &mut Session, place: &str) -> Result<()> {
-    let mut head = ResponseHeader::build(308, Some(3))?;
-    head.insert_header(header::LOCATION, place)?;
-    send(session, head, String::new()).await
-}
-
-/// Answers with a text.
-pub(super) async fn plain(session: &mut Session, text: String) -> Result<()> {
-    let mut head = ResponseHeader::build(200, Some(2))?;
-    head.insert_header(header::CONTENT_TYPE, "text/plain")?;
-    send(session, head, text).await
-}
-
-async fn send(session: &mut Session, mut head: ResponseHeader, text: String) -> Result<()> {
-    head.insert_header(header::CONTENT_LENGTH, text.len().to_string())?;
+    head.insert_header(header::CONTENT_LENGTH, page.body.len().to_string())?;
     let is_head = session.req_header().method == hyper::Method::HEAD;
-    let ends = is_head || text.is_empty();
+    let ends = is_head || page.body.is_empty();
     session.write_response_header(Box::new(head), ends).await?;
     if !ends {
-        session.write_response_body(Some(Bytes::from(text)), true).await?;
+        session.write_response_body(Some(Bytes::from(page.body)), true).await?;
     }
     Ok(())
 }
 
 /// Answers for a container that didn't, as far as the client can still be told.
-pub(super) async fn failed(session: &mut Session, error: &Error, ctx: &mut Ctx) -> FailToProxy {
+pub(super) async fn failed(
+    session: &mut Session,
+    error: &Error,
+    passage: &mut Passage,
+) -> FailToProxy {
     let begun = session.response_written().is_some_and(|head| !head.status.is_informational());
-    let refusal = ctx.refusal.take().or_else(|| reason(error));
+    let refusal = passage.refusal.take().or_else(|| reason(error));
     let Some(refusal) = refusal.filter(|_| !begun) else {
         return FailToProxy { error_code: 0, can_reuse_downstream: false };
     };
-    ctx.error = Some(refusal.code());
+    passage.error = Some(refusal.code());
     session.set_keepalive(None);
-    if let Err(error) = refuse(session, &refusal).await {
+    let page = Page::refused(&refusal, about::accept(session));
+    if let Err(error) = send(session, page).await {
         tracing::debug!(%error, "a client has gone before its answer");
     }
     FailToProxy { error_code: refusal.status(), can_reuse_downstream: false }
@@ -103,26 +75,17 @@ fn reason(error: &Error) -> Option<Refusal> {
 pub(super) fn dress(
     session: &mut Session,
     response: &mut ResponseHeader,
-    ctx: &Ctx,
-    hsts: bool,
+    changes: &Changes,
 ) -> Result<()> {
-    let Some(route) = &ctx.route else { return Ok(()) };
-    let options = &route.route.options;
-    for name in &options.remove {
-        response.remove_header(name.as_str());
+    let dropped = |name: &&HeaderName| changes.drops(name.as_str());
+    let names: Vec<HeaderName> = response.headers.keys().filter(dropped).cloned().collect();
+    for name in &names {
+        response.remove_header(name);
     }
-    for (name, value) in &options.set {
-        response.insert_header(name.clone(), value.as_str())?;
+    for (name, value) in changes.adds() {
+        response.append_header(name.to_owned(), value.as_ref())?;
     }
-    let secure = ctx.told.as_ref().is_some_and(|told| told.secure);
-    if options.hsts && hsts && secure {
-        response.insert_header(header::STRICT_TRANSPORT_SECURITY, HSTS)?;
-    }
-    if let Some(mark) = &ctx.stay {
-        let cookie = format!("{COOKIE}={mark}; Path=/; HttpOnly; SameSite=Lax");
-        response.append_header(header::SET_COOKIE, cookie)?;
-    }
-    if options.compress && is_stream(response) {
+    if changes.options.compress && is_stream(response) {
         pause_compression(session);
     }
     Ok(())
@@ -138,19 +101,4 @@ fn pause_compression(session: &mut Session) {
     if let Some(module) = session.downstream_modules_ctx.get_mut::<ResponseCompression>() {
         module.adjust_level(0);
     }
-}
-
-/// What the cookie says of a replica: not its name, which is nobody's business.
-pub(super) fn mark(id: &AllocId) -> String {
-    let digest = sha2::Sha256::digest(id.as_str().as_bytes());
-    hex::encode(&digest[..8])
-}
-
-/// The replica's mark in a request's cookies.
-pub(super) fn cookie(request: &RequestHeader) -> Option<String> {
-    let lines = request.headers.get_all(header::COOKIE).iter();
-    lines.filter_map(|line| line.to_str().ok()).flat_map(|line| line.split(';')).find_map(|one| {
-        let (name, value) = one.trim().split_once('=')?;
-        (name == COOKIE).then(|| value.to_owned())
-    })
 }

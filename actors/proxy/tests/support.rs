@@ -38,6 +38,7 @@ impl Site {
 
     /// Only the first `servers` of the replicas listen.
     pub async fn with(replicas: u8, servers: u8, route: &str, settings: Settings) -> Self {
+        let settings = Settings { engine_only: super::ENGINE_ONLY, ..settings };
         let (listeners, port) = listeners(servers).await;
         let mut running = JoinSet::new();
         for (at, listener) in listeners.into_iter().enumerate() {
@@ -101,6 +102,11 @@ impl Site {
     }
 }
 
+/// Lines that are separated by `|`, as a path says them.
+pub fn raw(lines: &str) -> String {
+    hex::encode(lines.replace('|', "\r\n"))
+}
+
 /// What is slow takes its time.
 pub async fn time_passes(millis: u64) {
     let never = std::future::pending::<()>();
@@ -136,53 +142,57 @@ async fn server(listener: TcpListener, number: usize) {
 
 /// A server's side of a connection.
 async fn serve(mut stream: BufReader<TcpStream>, number: usize) {
+    let mut asked = 0;
     while let Some(head) = head(&mut stream).await {
+        asked += 1;
         COUNT.fetch_add(1, Ordering::Relaxed);
         let path = head.split(' ').nth(1).unwrap_or_default().to_owned();
         if header(&head, "expect").is_some() {
             let _ = stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await;
         }
+        if path == "/early" {
+            let _ = stream
+                .write_all(b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 0\r\n\r\n")
+                .await;
+            time_passes(300).await;
+            return;
+        }
         let upload = body(&mut stream, &head).await;
-        let ok = |text: &str| {
-            let length = text.len();
-            format!(
-                "HTTP/1.1 200 OK\r\nServer: s{number}\r\nContent-Type: text/plain\r\n\
-                 Content-Length: {length}\r\n\r\n{text}"
-            )
-        };
+        let ok = |text: &str| ok(number, text);
         let plain = path.split('?').next().unwrap_or_default();
         let answer = match plain.rsplit('/').next().unwrap_or_default() {
             "head" => ok(&head),
             "sum" => ok(&upload.len().to_string()),
             "drop" => return,
-            "garbage" => "nonsense\r\n\r\n".to_owned(),
             "slow" => {
                 time_passes(300).await;
                 ok("slow")
             }
             "never" => std::future::pending().await,
-            "empty" => "HTTP/1.1 204 No Content\r\n\r\n".to_owned(),
-            "chunks" => "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n\
-                         3\r\nabc\r\n0\r\n\r\n"
-                .to_owned(),
-            "stream" => {
-                stream_events(stream).await;
-                return;
+            "stream" => return stream_events(stream).await,
+            "echo" => return upgraded(stream).await,
+            "socket" => return socket(stream, &path).await,
+            "once" if asked > 1 => return,
+            "once" => ok("once"),
+            "port" => ok(&stream.get_ref().peer_addr().unwrap().port().to_string()),
+            "pieces" => {
+                let pieces = ["HTTP/1.1 2", "00 OK\r\nContent-Length: 6\r", "\n\r\npie", "ces"];
+                for piece in pieces {
+                    let _ = stream.write_all(piece.as_bytes()).await;
+                    time_passes(20).await;
+                }
+                continue;
             }
-            "echo" => {
-                upgraded(stream).await;
-                return;
-            }
-            "socket" => {
-                let last = path.split('?').nth(1).map(|hex| hex::decode(hex).unwrap());
-                let head = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n\
-                            Upgrade: websocket\r\n\r\n";
-                let whole = [head.as_bytes(), &last.unwrap_or_default()].concat();
-                let _ = stream.write_all(&whole).await;
-                return;
+            "keep" | "raw" => {
+                let bytes = hex::decode(path.split('?').nth(1).unwrap()).unwrap();
+                let _ = stream.write_all(&bytes).await;
+                if plain == "/raw" {
+                    return;
+                }
+                continue;
             }
             "large" => ok(&"x".repeat(1 << 20)),
-            _ => ok(&format!("s{number}")),
+            other => canned(other).unwrap_or_else(|| ok(&format!("s{number}"))),
         };
         let head_only = head.starts_with("HEAD ");
         let answer = match answer.split_once("\r\n\r\n") {
@@ -193,6 +203,35 @@ async fn serve(mut stream: BufReader<TcpStream>, number: usize) {
             return;
         }
     }
+}
+
+/// An answer with a text.
+fn ok(number: usize, text: &str) -> String {
+    let length = text.len();
+    format!(
+        "HTTP/1.1 200 OK\r\nServer: s{number}\r\nContent-Type: text/plain\r\n\
+         Content-Length: {length}\r\n\r\n{text}"
+    )
+}
+
+/// What is the same always.
+fn canned(name: &str) -> Option<String> {
+    let text = match name {
+        "garbage" => "nonsense\r\n\r\n",
+        "empty" => "HTTP/1.1 204 No Content\r\n\r\n",
+        "chunks" => "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+        _ => return None,
+    };
+    Some(text.to_owned())
+}
+
+/// A WebSocket that says what the path says, and ends.
+async fn socket(mut stream: BufReader<TcpStream>, path: &str) {
+    let last = path.split('?').nth(1).map(|hex| hex::decode(hex).unwrap());
+    let head = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n\
+                Upgrade: websocket\r\n\r\n";
+    let whole = [head.as_bytes(), &last.unwrap_or_default()].concat();
+    let _ = stream.write_all(&whole).await;
 }
 
 /// An event, then silence until the other side says something, then the end.
@@ -284,6 +323,25 @@ impl Client {
 
     pub async fn answer(&mut self) -> Answer {
         tokio::time::timeout(PATIENCE, self.answer_to(false)).await.expect("an answer")
+    }
+
+    /// The answer behind those that only say that there will be one.
+    pub async fn last_answer(&mut self) -> Answer {
+        loop {
+            let answer = self.answer().await;
+            if !(100..200).contains(&answer.status) {
+                return answer;
+            }
+        }
+    }
+
+    /// All that comes until the end.
+    pub async fn all(&mut self) -> String {
+        let mut all = Vec::new();
+        let read = tokio::time::timeout(PATIENCE, self.0.read_to_end(&mut all)).await;
+        // An end with an error is an end.
+        let _ = read.expect("an end");
+        String::from_utf8_lossy(&all).into_owned()
     }
 
     pub async fn answer_to_head(&mut self) -> Answer {

@@ -140,6 +140,47 @@ async fn a_host_is_served_by_its_certificate_and_others_by_none() {
     assert!(connect(&site, "x.b.example", plain()).await.is_err(), "its certificate is gone");
 }
 
+/// Reads an answer with a length: its body.
+async fn answer(stream: &mut (impl tokio::io::AsyncRead + Unpin)) -> String {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await.unwrap());
+    }
+    let head = String::from_utf8(head).unwrap().to_lowercase();
+    let length = head.split("content-length: ").nth(1).unwrap().split("\r\n").next().unwrap();
+    let mut body = vec![0; length.parse().unwrap()];
+    stream.read_exact(&mut body).await.unwrap();
+    String::from_utf8(body).unwrap()
+}
+
+#[tokio::test]
+async fn requests_follow_each_other_over_a_connection() {
+    let site = Site::new(1, "route \"a.example\"").await;
+    let (own, pair) = certificate("a.example");
+    site.shared.serve_by(ByHost::from([("a.example".to_owned(), pair)]));
+    let config = client(&[&own], &BOTH, &["http/1.1"]);
+    let mut stream = connect(&site, "a.example", config).await.unwrap();
+    let (mut reading, mut writing) = tokio::io::split(&mut stream);
+    let write = async {
+        for size in [0, 3, 20_000, 300_000] {
+            let get = "GET /large HTTP/1.1\r\nHost: a.example\r\n\r\n";
+            let post = format!(
+                "POST /sum HTTP/1.1\r\nHost: a.example\r\nContent-Length: {size}\r\n\r\n{}",
+                "x".repeat(size)
+            );
+            writing.write_all(format!("{get}{post}").as_bytes()).await.unwrap();
+            writing.flush().await.unwrap();
+        }
+    };
+    let read = async {
+        for size in [0, 3, 20_000, 300_000] {
+            assert_eq!(answer(&mut reading).await.len(), 1 << 20);
+            assert_eq!(answer(&mut reading).await, size.to_string());
+        }
+    };
+    tokio::join!(write, read);
+}
+
 #[tokio::test]
 async fn http_leads_to_https_once_there_is_a_certificate() {
     let routes = "route \"a.example\"\n route \"p.example\" redirect=#false";

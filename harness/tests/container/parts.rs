@@ -12,8 +12,9 @@ use mill::actors::platform::private_containerd::Daemon;
 use mill::actors::platform::secrets::SecretStore;
 use mill::actors::platform::trash::Trash;
 use mill::actors::platform::volumes::VolumeStore;
+use mill::actors::platform::volumes::attached::Attached;
 use mill::actors::platform::{Places, Platform};
-use mill::node::network::Subnet;
+use mill::network::Subnet;
 use mill::secret::{Keyring, OwnKey};
 use mill::spec::model::PublishSpec;
 use std::net::Ipv4Addr;
@@ -44,7 +45,8 @@ pub async fn platform(
     let execs = Execs::new(containerd.clone(), places.execs());
     let (private_of, trash) = (None, Trash::open(data));
     let secrets = SecretStore::new(places.secrets(), Keyring::new(OwnKey::new([1; 32])));
-    let volumes = VolumeStore::new(data.join("volumes"));
+    let attached = Attached::new(data.join("attached"), "/nowhere".into());
+    let volumes = VolumeStore::new(data.join("volumes"), attached);
     let platform = Platform {
         places,
         containerd,

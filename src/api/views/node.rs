@@ -12,7 +12,7 @@ use crate::fsm::State;
 use crate::fsm::model::{
     AllocKind, Allocation, Condition, Desired, Drain, Node, NodeStatus, RaftRole,
 };
-use crate::node::network::Subnet;
+use crate::network::Subnet;
 use crate::scheduler::plan::Unplaced;
 use crate::units::{Millis, Timestamp};
 use std::sync::Arc;

@@ -10,11 +10,12 @@ use crate::fsm::State;
 use crate::fsm::model::{
     Allocation, App, DeployStatus, ExitReason, Node, NodeStatus, Phase, RaftRole, Service,
 };
+use crate::fsm::volumes::{DROPLET, REGION};
 use crate::id::{NodeId, WorkloadName};
 use crate::limits;
+use crate::network::Subnet;
 use crate::node::certificates::ends_soon;
 use crate::node::mesh::Figures;
-use crate::node::network::Subnet;
 use crate::scheduler::place;
 use crate::scheduler::plan::Unplaced;
 use crate::units::{Millis, Timestamp};
@@ -121,7 +122,29 @@ fn of_volumes(state: &State, seen: &LiveUsage) -> Vec<WarningView> {
             command: Some("mill volume list".to_owned()),
         })
     });
-    full.collect()
+    let hindered = state.volumes.iter().filter_map(|(name, volume)| {
+        let error = volume.provided.as_ref()?.error.as_ref()?;
+        Some(WarningView {
+            subject: volume.service.to_string(),
+            message: format!("volume {name}: {error}"),
+            command: Some("mill volume list".to_owned()),
+        })
+    });
+    full.chain(hindered).chain(of_machines(state)).collect()
+}
+
+/// Nodes that can't have a volume of the provider, since nobody knows which machines they are.
+fn of_machines(state: &State) -> Vec<WarningView> {
+    let lacks =
+        |node: &Node| [DROPLET, REGION].into_iter().any(|label| !node.labels.contains_key(label));
+    let unknown = state.nodes.values().filter(|node| state.provider.is_some() && lacks(node));
+    let warning = unknown.map(|node| WarningView {
+        subject: node.name.clone(),
+        message: "it isn't known which machine of the provider it is: no volume is attached to it"
+            .to_owned(),
+        command: Some(format!("mill label {} {DROPLET}=ID {REGION}=REGION", node.name)),
+    });
+    warning.collect()
 }
 
 /// Hosts that are kept from their certificate, or whose certificate is about to end.

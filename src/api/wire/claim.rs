@@ -2,8 +2,8 @@
 //!
 //! Owns their shape. Never computes anything.
 
-use super::AcmeRequest;
 use super::words::words;
+use super::{AcmeRequest, ProviderRequest};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use utoipa::ToSchema;
@@ -39,6 +39,9 @@ pub struct InitRequest {
     /// Where certificates are ordered; absent: nowhere.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub acme: Option<AcmeRequest>,
+    /// Who keeps new volumes; absent: the nodes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provider: Option<ProviderRequest>,
 }
 
 /// Answer of `POST /v1/init`.

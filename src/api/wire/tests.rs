@@ -27,8 +27,8 @@ const DOCUMENTS: &[(&str, Again)] = documents!(
     ErrorDocument EventView FailedEvent HealthView ImageView InitRequest InitView JoinRequest
     JoinView LabelsRequest LeaveRequest LeaveView LeftView LogLineView LoginRequest LoginView
     MeshKeysView MoveRequest MoveView NewTokenView NodeView PauseRequest PeerCheckView PlanView
-    ProgressEvent RestoreView RevisionView RollbackRequest RotatedView RouteView RunView
-    ScaleRequest ScheduleRequest SecretRequest SecretValueView SecretView SecretsRequest
+    ProgressEvent ProviderRequest RestoreView RevisionView RollbackRequest RotatedView RouteView
+    RunView ScaleRequest ScheduleRequest SecretRequest SecretValueView SecretView SecretsRequest
     ServiceView SpawnRequest StatusView TaskView TokenRequest TokenView VolumeView WhyView
 );
 

@@ -11,12 +11,16 @@ words! {
     pub enum VolumeProvider in "kebab-case" {
         /// In a folder of its node.
         Local,
+        /// On a disk of `DigitalOcean`.
+        Digitalocean,
     }
 
     /// How a volume is.
     pub enum VolumeStatus in "kebab-case" {
         /// An allocation may write it.
         InUse,
+        /// An allocation waits until the provider has attached it.
+        Attaching,
         /// It waits for its service to run.
         Waiting,
         /// No service wants it.
@@ -41,8 +45,15 @@ pub struct VolumeView {
     pub size: u64,
     /// Bytes on the disk, if its node answered.
     pub used: Option<u64>,
-    /// The name of the node that has its data; absent: it was removed.
+    /// The name of the node that has its data, or that the provider has attached it to; absent: it
+    /// was removed, or it is attached to none.
     pub node: Option<String>,
+    /// The provider's id of it, once it is made.
+    #[serde(default)]
+    pub provider_id: Option<String>,
+    /// What keeps the provider's volume from its next step.
+    #[serde(default)]
+    pub error: Option<String>,
     /// The name of the node that its data is being copied to.
     #[serde(default)]
     pub moving_to: Option<String>,
@@ -57,6 +68,25 @@ pub struct VolumeView {
     pub used_by: Vec<String>,
     /// When it was made.
     pub created_at: String,
+}
+
+/// Body of `PUT /v1/provider`.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ProviderRequest {
+    /// `digitalocean`.
+    pub name: String,
+    /// The token of its API.
+    pub token: String,
+    /// Where its API is; absent: where the provider has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub api: Option<String>,
+}
+
+impl std::fmt::Debug for ProviderRequest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "ProviderRequest({}, …)", self.name)
+    }
 }
 
 /// Body of `POST /v1/volumes/{name}/move`.

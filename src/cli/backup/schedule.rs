@@ -10,7 +10,12 @@ use hyper::Method;
 
 /// Take backups by themselves, on the leader's node and one other; without CRON: show when and how.
 #[derive(Debug, FromArgs, ArgsInfo)]
-#[argh(subcommand, name = "schedule", help_triggers("-h", "--help"))]
+#[argh(
+    subcommand,
+    name = "schedule",
+    help_triggers("-h", "--help"),
+    example = "mill backup schedule '0 3 * * *' --to /var/backups/mill --recipient age1…"
+)]
 pub struct ScheduleArgs {
     /// when, in UTC, such as "0 4 * * *"; off: not any more
     #[argh(positional)]

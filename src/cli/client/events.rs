@@ -5,13 +5,13 @@
 use super::sse::{Event, Parser};
 use super::{Call, Client, ClientError};
 use crate::api::wire::LogStream;
+use crate::backoff::Backoff;
 use crate::cli::shown;
 use crate::limits;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use serde::Deserialize;
 use std::collections::BTreeMap;
-use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 
 /// The events of one answer.
@@ -89,14 +89,13 @@ pub async fn patiently<T>(
     mut ask: impl AsyncFnMut() -> Result<T, ClientError>,
 ) -> Result<T, ClientError> {
     let since = Instant::now();
-    let mut pause = limits::RECONNECT_FIRST;
+    let mut backoff = Backoff::new(limits::RECONNECT);
     loop {
         match ask().await {
             Err(error) if error.may_pass() && since.elapsed() <= limits::RECONNECT_FOR => {}
             other => return other,
         }
-        sleep(pause).await;
-        pause = (pause * 2).min(Duration::from_secs(1));
+        sleep(backoff.pause()).await;
     }
 }
 
@@ -190,7 +189,7 @@ impl<'a> Resuming<'a> {
     /// Asks once more for what comes behind the last event.
     pub async fn again(&mut self) {
         self.events = None;
-        sleep(limits::RECONNECT_FIRST).await;
+        sleep(limits::RECONNECT[0]).await;
     }
 
     /// Goes on with events that another request began, and later with those of the path.
@@ -230,13 +229,13 @@ impl<'a> Resuming<'a> {
             }
             self.events = None;
             // A daemon that ends every answer at once must not be asked in a tight loop.
-            sleep(limits::RECONNECT_FIRST).await;
+            sleep(limits::RECONNECT[0]).await;
         }
     }
 
     async fn open(&self) -> Result<Events, ClientError> {
         let since = Instant::now();
-        let mut pause = limits::RECONNECT_FIRST;
+        let mut backoff = Backoff::new(limits::RECONNECT);
         let again = self.begun;
         loop {
             let mut call = Call::get(self.path.clone());
@@ -255,8 +254,7 @@ impl<'a> Resuming<'a> {
                 }
                 other => return other,
             }
-            sleep(pause).await;
-            pause = (pause * 2).min(Duration::from_secs(1));
+            sleep(backoff.pause()).await;
         }
     }
 }

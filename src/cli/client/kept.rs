@@ -7,8 +7,8 @@ use super::routes::Answer;
 use super::{Call, Client, escape, query};
 use crate::api::wire::{
     AcmeRequest, CertificateRequest, CertificateView, ImageView, LoginRequest, LoginView,
-    MoveRequest, RotatedView, SecretRequest, SecretValueView, SecretView, SecretsRequest,
-    VolumeView,
+    MoveRequest, ProviderRequest, RotatedView, SecretRequest, SecretValueView, SecretView,
+    SecretsRequest, VolumeView,
 };
 use hyper::Method;
 use std::collections::BTreeMap;
@@ -75,6 +75,11 @@ impl Client {
     /// `DELETE /v1/acme`.
     pub async fn forget_authority(&self) -> Answer<serde_json::Value> {
         self.delete("/v1/acme".to_owned()).await
+    }
+
+    /// `PUT /v1/provider`.
+    pub async fn set_provider(&self, request: &ProviderRequest) -> Answer<serde_json::Value> {
+        self.call(Call::new(Method::PUT, "/v1/provider").json(request)).await
     }
 
     /// `GET /v1/volumes`.

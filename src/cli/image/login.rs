@@ -18,7 +18,12 @@ const PASSWORD_MAX: u64 = 32 << 10;
 
 /// Log in to a registry; the password comes from standard input or is asked for.
 #[derive(Debug, FromArgs, ArgsInfo)]
-#[argh(subcommand, name = "login", help_triggers("-h", "--help"))]
+#[argh(
+    subcommand,
+    name = "login",
+    help_triggers("-h", "--help"),
+    example = "mill image login ghcr.io --user ada"
+)]
 pub struct LoginArgs {
     /// the registry as images name it: HOST or HOST:PORT, docker.io for Docker Hub
     #[argh(positional)]
@@ -30,7 +35,12 @@ pub struct LoginArgs {
 
 /// Log out of a registry.
 #[derive(Debug, FromArgs, ArgsInfo)]
-#[argh(subcommand, name = "logout", help_triggers("-h", "--help"))]
+#[argh(
+    subcommand,
+    name = "logout",
+    help_triggers("-h", "--help"),
+    example = "mill image logout ghcr.io"
+)]
 pub struct LogoutArgs {
     /// the registry as mill image logins shows it
     #[argh(positional)]
@@ -39,7 +49,7 @@ pub struct LogoutArgs {
 
 /// List the logins to registries, without their passwords.
 #[derive(Debug, FromArgs, ArgsInfo)]
-#[argh(subcommand, name = "logins", help_triggers("-h", "--help"))]
+#[argh(subcommand, name = "logins", help_triggers("-h", "--help"), example = "mill image logins")]
 pub struct LoginsArgs {}
 
 pub(super) async fn login(args: LoginArgs, context: &Context) -> Result<(), CliError> {

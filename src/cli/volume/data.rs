@@ -3,6 +3,7 @@
 //! Owns that a file which breaks off is never left behind as if it were whole.
 
 use super::{BackupArgs, MoveArgs, RestoreArgs};
+use crate::api::wire::VolumeStatus;
 use crate::cli::client::{Call, escape};
 use crate::cli::{Context, error::CliError};
 use crate::limits;
@@ -24,7 +25,7 @@ pub(super) async fn move_to(args: MoveArgs, context: &Context) -> Result<(), Cli
         format!("The move goes on. Look: mill volume list; end it: mill volume move {name}");
     if !detach {
         context.farewell(Some(format!("{goes_on} {}", one.node.as_deref().unwrap_or(&node))));
-        while one.moving_to.is_some() {
+        while one.moving_to.is_some() || one.status == VolumeStatus::Attaching {
             tokio::time::sleep(limits::WATCH_INTERVAL).await;
             match client.volume(&name).await {
                 Ok(newest) => one = newest,

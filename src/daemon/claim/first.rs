@@ -6,7 +6,7 @@ use super::super::address::own_address;
 use super::super::equipment::{self, Made};
 use super::super::{Identity, Shared};
 use super::{advertised, checked_name, conflict, host_name, open_doors, settle};
-use crate::actors::api::{ApiError, certificates};
+use crate::actors::api::{ApiError, certificates, provider};
 use crate::actors::peer::ca::{Authority, NodeKey, certificate_to_pem, now};
 use crate::actors::peer::credentials::{seal_ca_key, sign_first};
 use crate::actors::peer::keys::NodeKeys;
@@ -16,9 +16,10 @@ use crate::cluster::join::PEER_PORT;
 use crate::cluster::token;
 use crate::cluster::trust::Fingerprint;
 use crate::fsm::Command;
-use crate::fsm::certificates::{Acme, CertificateChange};
+use crate::fsm::certificates::CertificateChange;
 use crate::fsm::command::Init;
 use crate::fsm::model::Role;
+use crate::fsm::volumes::VolumeChange;
 use crate::id::{FIRST_NODE, Incarnation};
 use crate::limits;
 use crate::secret::{OwnKey, SealKey};
@@ -35,6 +36,8 @@ pub(super) async fn init(
 ) -> Result<InitView, ApiError> {
     let acme = request.acme.clone();
     acme.as_ref().map_or(Ok(()), certificates::check)?;
+    let wanted = request.provider.clone();
+    wanted.as_ref().map_or(Ok(()), provider::check)?;
     let peer = equipment::peer_listener(&shared.config).map_err(|error| conflict(&error))?;
     let peer_port = peer.as_deref().map_or(0, equipment::port_of);
     let (init, nat) = beginning(shared, request)?;
@@ -48,10 +51,18 @@ pub(super) async fn init(
     let equipment = settle(shared, root, who.clone(), Made { keys, peer }).await?;
     let admin = mint(root, Role::Admin, ca).await?;
     let join = mint(root, Role::Join, ca).await?;
-    if let Some(acme) = acme {
+    if acme.is_some() || wanted.is_some() {
         equipment.keyring.take_up(&sealed).map_err(|error| conflict(&error))?;
+    }
+    if let Some(acme) = acme {
         let acme = certificates::authority(&acme, &equipment.keyring);
-        set_authority(root, acme.map_err(|error| conflict(&error))?).await?;
+        let acme = acme.map_err(|error| conflict(&error))?;
+        set(root, Command::Certificates(CertificateChange::Authority(Some(acme)))).await?;
+    }
+    if let Some(wanted) = wanted {
+        let provider = provider::sealed(&wanted, &equipment.keyring);
+        let provider = provider.map_err(|error| conflict(&error))?;
+        set(root, Command::Volumes(VolumeChange::Provider(provider))).await?;
     }
     open_doors(shared, &equipment);
     let port = equipment.peer_port().unwrap_or(PEER_PORT);
@@ -125,9 +136,8 @@ fn equip(init: Init, life: std::time::Duration) -> Result<Equipped, Box<dyn Erro
     Ok((init, keys, Fingerprint::of(authority.certificate())))
 }
 
-/// Says where certificates are ordered, as soon as the node knows that every node knows them.
-async fn set_authority(root: &RootRef, acme: Acme) -> Result<(), ApiError> {
-    let command = Command::Certificates(CertificateChange::Authority(Some(acme)));
+/// Says what the cluster is to know from the beginning, as soon as every node knows of it.
+async fn set(root: &RootRef, command: Command) -> Result<(), ApiError> {
     let set = async {
         loop {
             let ask = |reply| Msg::Propose(Proposal::new(&command, None, reply));

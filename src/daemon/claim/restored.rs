@@ -99,7 +99,10 @@ fn view(backup: &Backup, state: &State, data: &Path) -> RestoreView {
     let node = state.nodes.get(&state.last_node);
     let own = node.map(|node| node.name.clone()).unwrap_or_default();
     let lacks = |name: &str| !data.join("volumes").join(name).is_dir();
-    let volumes = state.volumes.iter().filter(|(volume, _)| lacks(volume.as_str()));
+    let volumes = state
+        .volumes
+        .iter()
+        .filter(|(volume, one)| one.provided.is_none() && lacks(volume.as_str()));
     RestoreView {
         cluster: state.cluster.as_ref().map(|cluster| cluster.name.clone()).unwrap_or_default(),
         address: node.map(|node| node.address.clone()).unwrap_or_default(),

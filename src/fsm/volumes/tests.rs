@@ -9,7 +9,7 @@ use crate::fsm::model::{AllocationStatus, Health, WorkloadSpec};
 use crate::spec::model::VolumeSpec;
 
 /// A service with a volume, not placed yet.
-fn with_volume() -> (State, SpecHash) {
+pub(super) fn with_volume() -> (State, SpecHash) {
     let mut state = running();
     put(&mut state, &[("db", "postgres")]);
     let app = state.owner(&"db".into()).unwrap().clone();
@@ -26,7 +26,7 @@ fn with_volume() -> (State, SpecHash) {
     (state, hash)
 }
 
-fn place(id: &str, node: u64, spec: &SpecHash) -> Command {
+pub(super) fn place(id: &str, node: u64, spec: &SpecHash) -> Command {
     Command::Steps(Steps {
         actions: vec![Action::Place(Place {
             id: id.into(),
@@ -40,7 +40,7 @@ fn place(id: &str, node: u64, spec: &SpecHash) -> Command {
     })
 }
 
-fn seen(state: &mut State, id: &str, seq: u64, phase: Phase) {
+pub(super) fn seen(state: &mut State, id: &str, seq: u64, phase: Phase) {
     let boot = state.nodes[&NodeId(1)].boot;
     let observed = AllocationStatus { phase, health: Health::None, ..AllocationStatus::default() };
     let allocations = [(AllocId::from(id), observed)].into();
@@ -48,7 +48,7 @@ fn seen(state: &mut State, id: &str, seq: u64, phase: Phase) {
     change(state, Command::Report(report)).unwrap();
 }
 
-fn volume(state: &State) -> Volume {
+pub(super) fn volume(state: &State) -> Volume {
     Volume::clone(&state.volumes[&VolumeName::from("data")])
 }
 

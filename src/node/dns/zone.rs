@@ -6,7 +6,7 @@ use crate::fsm::State;
 use crate::fsm::model::{AllocKind, Allocation, Desired, Phase};
 use crate::id::{NodeId, WorkloadName};
 use crate::limits;
-use crate::node::network::Subnet;
+use crate::network::Subnet;
 use crate::spec::model::PortSpec;
 use std::collections::{BTreeMap, HashMap};
 use std::net::Ipv4Addr;

@@ -4,6 +4,7 @@
 //! Owns the place in the body. Never keeps its bytes.
 
 use crate::limits::{CHUNK_LINE_MAX, TRAILERS_MAX};
+use std::io::Write as _;
 
 /// A body that can be read in two ways, or is no chunked body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -18,6 +19,7 @@ pub struct Chunks {
     line: usize,
     size: u64,
     digits: u8,
+    data: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,7 +40,7 @@ enum Place {
 
 impl Default for Chunks {
     fn default() -> Self {
-        Self { place: Place::Size, line: 0, size: 0, digits: 0 }
+        Self { place: Place::Size, line: 0, size: 0, digits: 0, data: 0 }
     }
 }
 
@@ -49,22 +51,54 @@ impl Chunks {
         self.place == Place::Done
     }
 
+    /// Bytes so far, without what frames them.
+    #[must_use]
+    pub fn data(&self) -> u64 {
+        self.data
+    }
+
     /// How many of these bytes belong to the body; fewer than all only where it ends.
     ///
     /// # Errors
     /// It can't be read.
     pub fn advance(&mut self, bytes: &[u8]) -> Result<usize, BadChunk> {
+        self.walk(bytes, None)
+    }
+
+    /// As [`Chunks::advance`], and writes the body on: in chunks of the same sizes, without
+    /// extensions, and without trailers, which could be taken for headers.
+    ///
+    /// # Errors
+    /// It can't be read.
+    pub fn copy(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<usize, BadChunk> {
+        self.walk(bytes, Some(out))
+    }
+
+    fn walk(&mut self, bytes: &[u8], mut out: Option<&mut Vec<u8>>) -> Result<usize, BadChunk> {
         let mut at = 0;
         while at < bytes.len() && !self.is_done() {
             if let Place::Data(left) = self.place {
                 let here = usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len() - at);
+                if let Some(out) = &mut out {
+                    out.extend_from_slice(&bytes[at..at + here]);
+                }
                 at += here;
+                self.data += here as u64;
                 let left = left - here as u64;
                 self.place = if left == 0 { Place::DataReturn } else { Place::Data(left) };
                 continue;
             }
+            let before = self.place;
             self.step(bytes[at])?;
             at += 1;
+            let Some(out) = &mut out else { continue };
+            // Writing to memory can't fail.
+            let _ = match (before, self.place) {
+                (Place::SizeEnd, Place::Data(size)) => write!(out, "{size:x}\r\n"),
+                (Place::DataEnd, Place::Size) => write!(out, "\r\n"),
+                (Place::LastEnd, Place::Done) => write!(out, "0\r\n\r\n"),
+                _ => Ok(()),
+            };
         }
         Ok(at)
     }
@@ -162,6 +196,20 @@ mod tests {
     )]
     fn what_could_be_read_in_two_ways_is_refused(body: &[u8]) {
         assert_eq!(Chunks::default().advance(body), Err(BadChunk));
+    }
+
+    #[test]
+    fn what_is_written_on_has_one_form() {
+        let body = b"05;a=b\r\nhello\r\nA \r\n0123456789\r\n00\r\nX-Real-IP: 1\r\n\r\nGET";
+        let expected = "5\r\nhello\r\na\r\n0123456789\r\n0\r\n\r\n";
+        for piece in [1, 2, 7, body.len()] {
+            let (mut chunks, mut out) = (Chunks::default(), Vec::new());
+            let used: usize = body.chunks(piece).map(|b| chunks.copy(b, &mut out).unwrap()).sum();
+            assert_eq!((used, chunks.data(), chunks.is_done()), (body.len() - 3, 15, true));
+            assert_eq!(String::from_utf8(out).unwrap(), expected);
+        }
+        let (mut chunks, mut out) = (Chunks::default(), Vec::new());
+        assert_eq!(chunks.copy(b"3\r\nabcd\r\n", &mut out), Err(BadChunk));
     }
 
     #[test]

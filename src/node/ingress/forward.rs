@@ -3,9 +3,9 @@
 //! Owns which of a sender's own claims count: those of a trusted proxy, and no others. Never
 //! touches other headers.
 
-use super::path;
 use crate::cidr::Cidr;
 use crate::spec::model::RouteSpec;
+use crate::spec::path;
 use std::net::IpAddr;
 
 /// Who sent a request, and over what.
@@ -57,8 +57,35 @@ pub struct Told {
     pub trusted: bool,
 }
 
+impl Told {
+    /// It, as headers.
+    pub fn headers(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let all = [
+            ("X-Forwarded-For", self.forwarded_for.as_str()),
+            ("X-Forwarded-Proto", self.proto),
+            ("X-Forwarded-Host", self.host.as_str()),
+            ("Forwarded", self.forwarded.as_str()),
+            ("X-Request-Id", self.request_id.as_str()),
+        ];
+        all.into_iter()
+    }
+}
+
+/// Headers that the proxy says itself.
+const OWN: &[&str] =
+    &["x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "forwarded", "x-request-id"];
+
 /// Headers with which others tell a client's address; a stranger's are taken away.
-pub const FORGEABLE: &[&str] = &["x-real-ip", "true-client-ip", "cf-connecting-ip"];
+const FORGEABLE: &[&str] = &["x-real-ip", "true-client-ip", "cf-connecting-ip"];
+
+/// Whether a header of the request doesn't reach the container. An underscore counts as a dash:
+/// many programs see no difference.
+#[must_use]
+pub fn is_replaced(name: &str, trusted: bool) -> bool {
+    let same = |(a, b): (u8, u8)| a.eq_ignore_ascii_case(&b) || (a == b'_' && b == b'-');
+    let is = |own: &&str| name.len() == own.len() && name.bytes().zip(own.bytes()).all(same);
+    OWN.iter().any(|own| is(own)) || (!trusted && FORGEABLE.iter().any(|own| is(own)))
+}
 
 /// What a container is told of a request.
 #[must_use]

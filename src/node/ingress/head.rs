@@ -6,6 +6,7 @@
 use super::host;
 use super::refusal::Refusal;
 use crate::limits::{HEAD_MAX, HEADERS_MAX};
+use std::mem::MaybeUninit;
 
 /// How the body of a request is framed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,8 +26,12 @@ pub struct Head {
     pub length: usize,
     /// What follows it.
     pub body: Body,
-    /// What the client would like to have, for mill's own pages.
-    pub accept: String,
+    /// It asks for nothing but to be passed on, in a way that leaves nothing to interpret.
+    pub is_plain: bool,
+    /// The client waits to be told to go on before it sends the body.
+    pub expects: bool,
+    /// The client asks for no further request over this connection.
+    pub closes: bool,
 }
 
 /// A head, or how far it is.
@@ -51,7 +56,38 @@ pub fn read(bytes: &[u8]) -> Result<Read, Refusal> {
         Err(httparse::Error::TooManyHeaders) => return Err(Refusal::HeadTooLarge),
         Ok(_) | Err(_) => return Err(Refusal::BadRequest("The request can't be read")),
     }
-    check(&request).map(|(body, accept)| Read::Whole(Head { length, body, accept }))
+    check(&request, length).map(Read::Whole)
+}
+
+/// Looks at a head that was read. None: it is none.
+pub fn parsed<T>(head: &[u8], look: impl FnOnce(&httparse::Request) -> T) -> Option<T> {
+    let mut space = [const { MaybeUninit::uninit() }; HEADERS_MAX];
+    let mut request = httparse::Request::new(&mut []);
+    let parsed = request.parse_with_uninit_headers(head, &mut space);
+    matches!(parsed, Ok(httparse::Status::Complete(_))).then(|| look(&request))
+}
+
+/// The first header of that name.
+#[must_use]
+pub fn value<'r>(request: &'r httparse::Request, name: &str) -> Option<&'r [u8]> {
+    let mut named = request.headers.iter().filter(|one| one.name.eq_ignore_ascii_case(name));
+    named.next().map(|header| header.value)
+}
+
+/// The first header of that name, if it is plain text.
+#[must_use]
+pub fn text<'r>(request: &'r httparse::Request, name: &str) -> Option<&'r str> {
+    value(request, name).and_then(plain)
+}
+
+/// All headers of that name that are plain text.
+pub fn texts<'r>(request: &'r httparse::Request, name: &str) -> impl Iterator<Item = &'r str> {
+    let named = request.headers.iter().filter(move |one| one.name.eq_ignore_ascii_case(name));
+    named.filter_map(|header| plain(header.value))
+}
+
+fn plain(value: &[u8]) -> Option<&str> {
+    std::str::from_utf8(value).ok().filter(|text| text.is_ascii())
 }
 
 /// Where the head ends; every line must end with both characters.
@@ -77,10 +113,28 @@ struct Framing<'h> {
     length: Option<u64>,
     chunked: bool,
     upgrade: bool,
-    accept: &'h str,
+    connection: bool,
+    closes: bool,
+    expects: bool,
+    /// Something else than its framing belongs to this connection alone.
+    special: bool,
 }
 
-fn check(request: &httparse::Request) -> Result<(Body, String), Refusal> {
+/// Methods of plain requests.
+const PLAIN: &[&str] = &["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
+
+/// Headers that belong to one connection, or change what is understood over it.
+const SPECIAL: &[&str] = &[
+    "te",
+    "trailer",
+    "keep-alive",
+    "proxy-connection",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "http2-settings",
+];
+
+fn check(request: &httparse::Request, head: usize) -> Result<Head, Refusal> {
     let bad = |why| Err(Refusal::BadRequest(why));
     let mut found = Framing::default();
     for header in request.headers.iter() {
@@ -111,7 +165,13 @@ fn check(request: &httparse::Request) -> Result<(Body, String), Refusal> {
     } else {
         Body::Length(found.length.unwrap_or(0))
     };
-    Ok((body, found.accept.to_owned()))
+    let is_plain = version == 1
+        && !found.special
+        && !found.upgrade
+        && target.starts_with('/')
+        && PLAIN.contains(&method)
+        && !(found.expects && body == Body::Length(0));
+    Ok(Head { length: head, body, is_plain, expects: found.expects, closes: found.closes })
 }
 
 /// Takes down a header that says how a request is read.
@@ -142,8 +202,17 @@ fn note<'h>(found: &mut Framing<'h>, header: &httparse::Header<'h>) -> Result<()
         found.chunked = true;
     } else if is("upgrade") {
         found.upgrade = true;
-    } else if is("accept") && found.accept.is_empty() {
-        found.accept = text().unwrap_or_default();
+    } else if is("connection") {
+        let closes = text().is_some_and(|text| text.eq_ignore_ascii_case("close"));
+        let keeps = text().is_some_and(|text| text.eq_ignore_ascii_case("keep-alive"));
+        found.special |= found.connection || !(closes || keeps);
+        (found.connection, found.closes) = (true, closes);
+    } else if is("expect") {
+        let plain = text().is_some_and(|text| text.eq_ignore_ascii_case("100-continue"));
+        found.special |= found.expects || !plain;
+        found.expects = true;
+    } else if SPECIAL.iter().any(|name| is(name)) {
+        found.special = true;
     }
     Ok(())
 }

@@ -3,8 +3,6 @@
 //! Owns status, code and words of each, so that everybody sees whose error it is. Never writes an
 //! answer of a container.
 
-use std::fmt::Write as _;
-
 /// Why a request isn't passed on, or could not be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
@@ -58,25 +56,6 @@ impl Refusal {
             Self::Connect | Self::BadAnswer => 502,
             Self::NoReplica | Self::Paused(_) => 503,
             Self::Timeout => 504,
-        }
-    }
-
-    /// The status in words (RFC 9110, 15).
-    fn reason(&self) -> &'static str {
-        match self.status() {
-            400 => "Bad Request",
-            401 => "Unauthorized",
-            403 => "Forbidden",
-            404 => "Not Found",
-            408 => "Request Timeout",
-            413 => "Content Too Large",
-            421 => "Misdirected Request",
-            429 => "Too Many Requests",
-            431 => "Request Header Fields Too Large",
-            502 => "Bad Gateway",
-            503 => "Service Unavailable",
-            504 => "Gateway Timeout",
-            _ => "Internal Server Error",
         }
     }
 
@@ -138,7 +117,7 @@ impl Refusal {
 
     /// The type and text of the page: JSON for those that prefer it, else plain text.
     #[must_use]
-    pub fn page(&self, accept: &str) -> (&'static str, String) {
+    pub fn text(&self, accept: &str) -> (&'static str, String) {
         if prefers_json(accept) {
             let error = serde_json::json!({
                 "error": { "code": self.code(), "message": self.sentence() },
@@ -147,22 +126,6 @@ impl Refusal {
         }
         let text = format!("{} {}\n", self.status(), self.sentence());
         ("text/plain; charset=utf-8", text)
-    }
-
-    /// The whole answer for a connection that ends with it.
-    #[must_use]
-    pub fn last_words(&self, accept: &str) -> String {
-        let (kind, body) = self.page(accept);
-        let (status, code) = (self.status(), self.code());
-        let reason = self.reason();
-        let mut text = format!("HTTP/1.1 {status} {reason}\r\nContent-Type: {kind}\r\n");
-        // Writing to a string can't fail.
-        let _ = write!(text, "Content-Length: {}\r\nMill-Error: {code}\r\n", body.len());
-        if let Some(seconds) = self.retry_after() {
-            let _ = write!(text, "Retry-After: {seconds}\r\n");
-        }
-        let _ = write!(text, "Cache-Control: no-store\r\nConnection: close\r\n\r\n{body}");
-        text
     }
 }
 
@@ -192,18 +155,8 @@ mod tests {
         browser = { "text/html,application/xhtml+xml,application/json;q=0.9", false },
     )]
     fn json_is_for_those_that_name_it_first(accept: &str, json: bool) {
-        let (kind, text) = Refusal::NoRoute.page(accept);
+        let (kind, text) = Refusal::NoRoute.text(accept);
         assert_eq!(kind == "application/json", json);
         assert!(text.contains("No service has this address"));
-    }
-
-    #[test]
-    fn the_last_words_are_a_whole_answer() {
-        let text = Refusal::NoReplica.last_words("");
-        let body = "503 No replica of the service is healthy\n";
-        assert!(text.starts_with("HTTP/1.1 503 Service Unavailable\r\n"));
-        assert!(text.contains(&format!("Content-Length: {}\r\n", body.len())));
-        assert!(text.contains("Retry-After: 2\r\n"));
-        assert!(text.ends_with(&format!("\r\n\r\n{body}")));
     }
 }

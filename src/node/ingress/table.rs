@@ -3,12 +3,13 @@
 //! Owns the match and the choice among replicas. Never counts anything: what is known of a replica
 //! and a route is handed in, and kept over changes of the table by whoever makes it.
 
-use super::{host, path};
+use super::host;
 use crate::fsm::State;
 use crate::fsm::model::Allocation;
 use crate::fsm::routes::Pause;
 use crate::id::{AllocId, NodeId, SpecHash, WorkloadName};
 use crate::spec::model::{RouteSpec, ServiceSpec};
+use crate::spec::path;
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::Arc;

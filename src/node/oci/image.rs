@@ -203,9 +203,7 @@ impl ImageFile {
 /// The SHA-256 digest of some bytes.
 #[must_use]
 pub fn sha256(bytes: &[u8]) -> Digest {
-    let hash = sha2::Sha256::digest(bytes);
-    let hex: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
-    Digest::from(format!("sha256:{hex}"))
+    Digest::from(format!("sha256:{}", hex::encode(sha2::Sha256::digest(bytes))))
 }
 
 #[derive(Deserialize)]

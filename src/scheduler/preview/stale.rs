@@ -2,10 +2,11 @@
 //!
 //! Owns the words for it. Never decides whether it is past: equal hashes do that.
 
-use super::{Base, fields, hash_over};
+use super::fields;
 use crate::fsm::State;
 use crate::fsm::command::Deploy;
 use crate::fsm::model::{Deployment, WorkloadSpec};
+use crate::fsm::plan_hash::{Base, hash_over};
 use crate::id::{Digest, Revision, WorkloadName};
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,11 +1,13 @@
 //! Tests of plans, and a small world to plan in.
 
 use super::*;
+use crate::api::views;
 use crate::api::wire::PlanView;
 use crate::fsm::fixture;
 use crate::fsm::model::{DeployStatus, Node};
 use crate::scheduler::revise::{self, Resolved, Up};
 use crate::spec;
+use crate::spec::model::hash_of;
 use crate::units::{Bytes, MilliCpu, Timestamp};
 
 /// Two services: one without a volume, one with.
@@ -90,7 +92,7 @@ impl World {
     }
 
     fn view(&self, text: &str) -> PlanView {
-        view(&self.state, &self.plan(text), &self.wanted(text))
+        views::plan(&self.state, &self.plan(text), &self.wanted(text))
     }
 }
 
@@ -111,7 +113,7 @@ fn a_new_app_is_planned_where_it_then_goes() {
     // Spread over the nodes, after what came before it.
     assert_eq!(places(web), [(0, 1), (1, 2)]);
     assert_eq!(world.plan(SHOP).hash, plan.hash, "the same plan has the same hash");
-    assert!(is_hash(&plan.hash), "{}", plan.hash);
+    assert!(plan_hash::is_hash(&plan.hash), "{}", plan.hash);
     let happened = world.up(SHOP);
     for change in &plan.changes {
         assert_eq!(happened.placed[&change.name], change.placements, "{}", change.name);

@@ -239,7 +239,7 @@ fn prefix(ctx: &mut Ctx, at: At) -> Option<String> {
     if !url_path(ctx, at, &text, false) {
         return None;
     }
-    let plain = crate::node::ingress::path::normal(&text);
+    let plain = crate::spec::path::normal(&text);
     if plain.as_deref() == Some(text.as_str()) {
         return Some(text);
     }

@@ -7,19 +7,13 @@
 use super::Node;
 use crate::id::NodeId;
 use crate::limits;
+use crate::mix::{STEP, mixed};
 use raft::StateRole;
 use raft::eraftpb::{Message, MessageType};
 
 /// Ticks between two voters that ask for votes in turn, where the disk is quick: one is elected
 /// within less.
 const TURN_TICKS: usize = 2;
-
-/// The last step of splitmix64: near numbers give far ones.
-fn mixed(number: u64) -> u64 {
-    let z = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
-}
 
 impl Node {
     /// raft-rs draws a number of its own whenever term or part change: this one takes its place,
@@ -36,7 +30,7 @@ impl Node {
             return;
         }
         let part = (raft.term << 2) | raft.state as u64;
-        let more = mixed(self.draw ^ part.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let more = mixed(self.draw ^ part.wrapping_mul(STEP));
         let more = more as usize % patience;
         raft.set_randomized_election_timeout(patience + more);
     }

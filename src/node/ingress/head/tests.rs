@@ -108,3 +108,32 @@ fn what_follows_a_head_is_no_part_of_it() {
     let Ok(Read::Whole(head)) = read(two) else { panic!("not read") };
     assert_eq!(head.length, 27);
 }
+
+#[parameterized(
+    get = { "GET /a?b HTTP/1.1|Host: a", true },
+    post = { "POST / HTTP/1.1|Host: a|Content-Length: 5", true },
+    chunked = { "PUT / HTTP/1.1|Host: a|Transfer-Encoding: chunked", true },
+    kept = { "GET / HTTP/1.1|Host: a|Connection: keep-alive", true },
+    closes = { "GET / HTTP/1.1|Host: a|Connection: close", true },
+    waits = { "POST / HTTP/1.1|Host: a|Content-Length: 5|Expect: 100-continue", true },
+    waits_for_nothing = { "GET / HTTP/1.1|Host: a|Expect: 100-continue", false },
+    expects_more = { "POST / HTTP/1.1|Host: a|Content-Length: 5|Expect: x", false },
+    old = { "GET / HTTP/1.0|Host: a", false },
+    upgrade = { "GET / HTTP/1.1|Host: a|Connection: Upgrade|Upgrade: websocket", false },
+    upgrade_alone = { "GET / HTTP/1.1|Host: a|Upgrade: h2c", false },
+    upgrade_with_body = { "POST / HTTP/1.1|Host: a|Content-Length: 5|Upgrade: h2c", false },
+    nominates = { "GET / HTTP/1.1|Host: a|Connection: X-Forwarded-For", false },
+    nominates_more = { "GET / HTTP/1.1|Host: a|Connection: close, X-Request-Id", false },
+    two_connections = { "GET / HTTP/1.1|Host: a|Connection: close|Connection: close", false },
+    te = { "GET / HTTP/1.1|Host: a|TE: trailers", false },
+    trailer = { "POST / HTTP/1.1|Host: a|Transfer-Encoding: chunked|Trailer: X", false },
+    absolute = { "GET http://a/ HTTP/1.1|Host: a", false },
+    star = { "OPTIONS * HTTP/1.1|Host: a", false },
+    rare_method = { "PROPFIND / HTTP/1.1|Host: a", false },
+    small_method = { "get / HTTP/1.1|Host: a", false },
+)]
+fn what_is_plain(lines: &str, expected: bool) {
+    let text = format!("{lines}\r\n\r\n").replace('|', "\r\n");
+    let Ok(Read::Whole(head)) = read(text.as_bytes()) else { panic!("not read") };
+    assert_eq!(head.is_plain, expected);
+}

@@ -3,12 +3,16 @@
 //! Owns how many may wait. Never lets anybody in: the peer port has verified who it is, and each
 //! request is checked again.
 
-use super::serve::{Accept, Origin, Socket};
 use crate::id::NodeId;
 use crate::limits;
 use std::io;
 use std::sync::Arc;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Mutex, mpsc};
+
+/// A connection of any kind.
+pub trait Socket: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
+impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Socket for T {}
 
 /// A connection of another member, after the handshake.
 pub struct MemberConnection {
@@ -36,17 +40,12 @@ impl MemberListener {
     pub fn enter(&self, guest: MemberConnection) -> bool {
         self.door.try_send(guest).is_ok()
     }
-}
 
-impl Accept for Arc<MemberListener> {
-    type Raw = MemberConnection;
-
-    async fn accept(&self) -> io::Result<MemberConnection> {
-        // The sender lives as long as this.
+    /// The next connection; waits for one.
+    ///
+    /// # Errors
+    /// None: the sender lives as long as this.
+    pub async fn next(&self) -> io::Result<MemberConnection> {
         self.waiting.lock().await.recv().await.ok_or_else(|| io::ErrorKind::NotConnected.into())
-    }
-
-    async fn open(self, guest: MemberConnection) -> io::Result<(Box<dyn Socket>, Origin)> {
-        Ok((guest.socket, Origin { member: Some(guest.node), ..Origin::default() }))
     }
 }

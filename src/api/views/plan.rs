@@ -2,7 +2,7 @@
 //!
 //! Never judges it.
 
-use super::{Change, Effect, FieldChange, Preview, Sign};
+use super::node_name;
 use crate::api::wire::{
     self, NodeReason, NodeReasonView, PlanChangeView, PlanFieldView, PlanPlacementView, PlanView,
     ReplicaChange, WorkloadKind,
@@ -11,11 +11,12 @@ use crate::fsm::State;
 use crate::fsm::model::WorkloadSpec;
 use crate::id::NodeId;
 use crate::scheduler::place::{self, Refusal};
+use crate::scheduler::preview::{Change, Effect, FieldChange, Preview, Sign};
 use crate::spec::model::UpdateOrder;
 
 /// A preview.
 #[must_use]
-pub fn view(state: &State, preview: &Preview, deploy: &crate::fsm::command::Deploy) -> PlanView {
+pub fn plan(state: &State, preview: &Preview, deploy: &crate::fsm::command::Deploy) -> PlanView {
     PlanView {
         hash: preview.hash.clone(),
         app: preview.app.to_string(),
@@ -36,7 +37,7 @@ pub fn view(state: &State, preview: &Preview, deploy: &crate::fsm::command::Depl
 fn one(state: &State, change: &Change, spec: Option<&WorkloadSpec>) -> PlanChangeView {
     let placed = change.placements.iter().map(|(replica, node)| PlanPlacementView {
         replica: *replica,
-        node: Some(name_of(state, *node)),
+        node: Some(node_name(state, *node)),
         waits: None,
         nodes: Vec::new(),
     });
@@ -99,7 +100,9 @@ impl From<&Refusal> for NodeReason {
             Refusal::Silent => Self::Silent,
             Refusal::Degraded => Self::Degraded,
             Refusal::Constraint { .. } => Self::Constraint,
-            Refusal::Volume { .. } | Refusal::Moving { .. } => Self::Volume,
+            Refusal::Volume { .. } | Refusal::Moving { .. } | Refusal::Attached { .. } => {
+                Self::Volume
+            }
             Refusal::Cpu { .. } => Self::Cpu,
             Refusal::Memory { .. } => Self::Memory,
         }
@@ -109,9 +112,5 @@ impl From<&Refusal> for NodeReason {
 /// Why a node doesn't take a replica.
 #[must_use]
 pub fn refusal(state: &State, node: NodeId, why: &Refusal) -> NodeReasonView {
-    NodeReasonView { node: name_of(state, node), reason: why.into(), detail: why.detail() }
-}
-
-fn name_of(state: &State, id: NodeId) -> String {
-    state.nodes.get(&id).map_or_else(|| id.to_string(), |node| node.name.clone())
+    NodeReasonView { node: node_name(state, node), reason: why.into(), detail: why.detail() }
 }

@@ -2,11 +2,12 @@
 //!
 //! Owns the comparison of their services and tasks. What a field's change is, is in `fields`.
 
-use super::{Sign, fields, view};
+use super::plan;
 use crate::api::wire::{DiffChangeView, DiffView, WorkloadKind};
 use crate::fsm::State;
 use crate::fsm::model::{Deployment, WorkloadSpec};
 use crate::id::{SpecHash, WorkloadName};
+use crate::scheduler::preview::{Sign, diff};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What becomes of the first one's services and tasks in the second one.
@@ -36,14 +37,14 @@ fn between(
             (_, None) => Sign::Remove,
             _ => Sign::Change,
         };
-        let differ = before.zip(after).map(|(a, b)| fields::diff(a, b)).unwrap_or_default();
+        let differ = before.zip(after).map(|(a, b)| diff(a, b)).unwrap_or_default();
         let image = after.or(before).map(WorkloadSpec::run).map(|run| run.image.clone());
         Some(DiffChangeView {
             name: name.to_string(),
             kind: kind.clone(),
             change: sign.into(),
             image: image.unwrap_or_default(),
-            fields: differ.iter().map(view::field).collect(),
+            fields: differ.iter().map(plan::field).collect(),
         })
     };
     names.iter().filter_map(change).collect()
