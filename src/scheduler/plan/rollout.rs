@@ -131,12 +131,8 @@ impl<'a> Context<'a> {
         let first = group.seats.start;
         let unplaced = target.and_then(|target| self.fill(name, target, first, &slots));
         let all_new = slots.iter().all(|slot| slot.is_as_asked(state));
-        RolloutStatus {
-            converged: all_new && !is_busy,
-            lingers,
-            unplaced,
-            ..RolloutStatus::default()
-        }
+        let converged = all_new && !is_busy;
+        RolloutStatus { converged, lingers, unplaced, ..RolloutStatus::default() }
     }
 
     /// Replaces and adds, within the update policy.
