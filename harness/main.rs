@@ -15,6 +15,8 @@ mod crash;
 mod history;
 #[allow(dead_code, reason = "shared with smoke/, which uses other parts of it")]
 mod poll;
+#[cfg(test)]
+mod ports;
 #[allow(dead_code, reason = "shared with smoke/, which uses other parts of it")]
 mod provider;
 mod raft;

@@ -52,6 +52,8 @@ mod partition;
 #[allow(dead_code, reason = "shared with harness/, which uses other parts of it")]
 mod poll;
 mod port_forward;
+#[path = "../harness/ports.rs"]
+mod ports;
 #[path = "../harness/provider.rs"]
 #[allow(dead_code, reason = "shared with harness/, which uses other parts of it")]
 mod provider;

@@ -25,12 +25,14 @@ mod planning;
 #[allow(dead_code, reason = "shared with the tests")]
 #[path = "../poll.rs"]
 mod poll;
+#[allow(dead_code, reason = "shared with the tests")]
+#[path = "../ports.rs"]
+mod ports;
 mod proxy;
 mod pull;
 #[allow(dead_code, reason = "shared with the tests")]
 #[path = "../real_root.rs"]
 mod real_root;
-#[allow(dead_code, reason = "shared with the tests")]
 #[path = "../registry.rs"]
 mod registry;
 mod report;

@@ -5,6 +5,7 @@
 
 mod builder;
 
+pub use crate::ports::free_port;
 pub use builder::Builder;
 
 use super::dials::Dials;
@@ -16,7 +17,6 @@ use crate::poll::poll;
 use crate::registry::run;
 use serde_json::Value;
 use std::fs::{self, File};
-use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -435,11 +435,4 @@ pub fn leftovers(folder: &Path) -> Vec<String> {
 
 fn data_of(folder: &Path) -> PathBuf {
     folder.join("data")
-}
-
-/// A port that nothing listens on now.
-#[must_use]
-pub fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    listener.local_addr().unwrap().port()
 }

@@ -17,6 +17,8 @@ pub const ORDER_BACKOFF: [u64; 18] =
     [1, 2, 2, 5, 10, 10, 10, 20, 20, 20, 20, 30, 30, 60, 60, 120, 180, 360];
 /// How long one order may take.
 pub const ORDER_MOST: Duration = Duration::from_secs(300);
+/// How often it is begun again at once because a nonce was not taken.
+pub const ORDER_TRIES: u32 = 3;
 /// How long an authority may take for one answer.
 pub const ACME_CALL: Duration = Duration::from_secs(30);
 /// How long it may take to look at the hosts, or to issue.

@@ -26,6 +26,9 @@ use tokio::sync::Mutex;
 /// What an authority says of an account that it doesn't have.
 const NO_ACCOUNT: &str = "urn:ietf:params:acme:error:accountDoesNotExist";
 
+/// What an authority says of a request whose nonce it doesn't take: it has done nothing.
+const BAD_NONCE: &str = "urn:ietf:params:acme:error:badNonce";
+
 /// The account that was opened last, with what it was opened from.
 #[derive(Default)]
 pub(super) struct Cashier(Mutex<Option<(Sealed, Account)>>);
@@ -61,9 +64,9 @@ impl Failed {
         }
     }
 
-    fn is_no_account(&self) -> bool {
+    fn is(&self, kind: &str) -> bool {
         let Self::Acme(Error::Api(problem)) = self else { return false };
-        problem.r#type.as_deref() == Some(NO_ACCOUNT)
+        problem.r#type.as_deref() == Some(kind)
     }
 }
 
@@ -78,7 +81,16 @@ pub(super) async fn carry_out(desk: &Desk, host: &str, view: &View) {
         // Somebody else has it.
         return tracing::debug!(host, why, "no certificate is ordered");
     }
-    let ordered = order(desk, host, (claim, failures));
+    let ordered = async {
+        let mut tries = 0;
+        loop {
+            match order(desk, host, (claim, failures)).await {
+                // Not the host's fault, and no reason to wait.
+                Err(failed) if failed.is(BAD_NONCE) && tries < limits::ORDER_TRIES => tries += 1,
+                ended => return ended,
+            }
+        }
+    };
     let ordered = tokio::time::timeout(limits::ORDER_MOST, ordered).await;
     let late = || Err(Failed::Other("the order did not come to its end in time".to_owned()));
     let Err(failed) = ordered.unwrap_or_else(|_| late()) else {
@@ -101,7 +113,7 @@ async fn order(desk: &Desk, host: &str, (claim, failures): (Claim, u32)) -> Resu
     let begun = desk.account().await?.new_order(&new).await.map_err(Failed::from);
     let mut order = match begun {
         // It has forgotten the cluster: one more try as somebody new.
-        Err(failed) if failed.is_no_account() => {
+        Err(failed) if failed.is(NO_ACCOUNT) => {
             desk.forget_account().await?;
             desk.account().await?.new_order(&new).await?
         }

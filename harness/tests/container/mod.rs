@@ -10,6 +10,7 @@ mod retention;
 mod support;
 
 use crate::poll::{poll, poll_async};
+use crate::ports::free_port;
 use mill::fsm::Command;
 use mill::fsm::model::{ExitReason, Health, Phase};
 use mill::id::{Attempt, ContainerId};
@@ -28,10 +29,6 @@ fn get(address: (Ipv4Addr, u16)) -> std::io::Result<String> {
     let mut text = String::new();
     stream.read_to_string(&mut text)?;
     Ok(text)
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 fn container(id: &mill::id::AllocId, attempt: u32) -> ContainerId {

@@ -234,10 +234,14 @@ impl Node {
 
     /// Ends the container actor without a word, as a crash does.
     pub async fn crash(&self) {
+        let allocs = self.allocs();
         let handle = self.script().handle.take().unwrap();
         handle.cell.kill();
-        let ended = || handle.cell.get_status() == ractor::ActorStatus::Stopped;
-        poll_async(async || ended()).expect_async("the actor's end").await;
+        // All of them, as a process ends: one that is still there would go on with what it was at.
+        let has_ended =
+            |cell: &ractor::ActorCell| cell.get_status() == ractor::ActorStatus::Stopped;
+        let ended = || has_ended(&handle.cell) && allocs.iter().all(has_ended);
+        poll_async(async || ended()).expect_async("the actors' end").await;
     }
 
     /// The cells of the allocations' actors.
