@@ -84,7 +84,7 @@ impl Strangers {
         let due = self.inside().often.entry(kind).or_default().happened(now);
         if let Some(times) = due {
             let seconds = limits::STRANGERS_TOLD.as_secs();
-            tracing::warn!(port = self.what, %source, times, "{kind} (told every {seconds} s)");
+            tracing::warn!(port = self.what, %source, times, "{kind} (told every {seconds}s)");
         }
     }
 

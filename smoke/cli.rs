@@ -44,7 +44,8 @@ fn a_services_life_reads_as_documented() {
     assert!(out.contains(&format!("  replaces {id}\n")), "{out}");
     let out = node.mill(["scale", "hello", "2"]).ok();
     assert!(out.starts_with("hello r3 → test\n~ hello  replicas 1 → 2\n"), "{out}");
-    assert!(node.mill(["restart", "hello"]).ok().contains("✓ hello restarted in "), "restart");
+    let out = node.mill(["restart", "hello", "--wait-stopped"]).ok();
+    assert!(out.contains("✓ hello restarted in "), "{out}");
     assert_eq!(first_words(&node.mill(["history"]).ok()), ["REVISION", "r3", "r2", "r1"]);
     let show = node.mill(["show"]).ok();
     assert!(show.starts_with("// hello r3\napp \"hello\"\n"), "{show}");

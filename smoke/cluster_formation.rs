@@ -51,7 +51,7 @@ fn who_does_not_fit_is_told_why_and_may_join_once_it_does() {
         third.mill(["join", &place, "--token", token].into_iter().chain(own))
     };
     let _ = join(&theirs).code(1).says("has another CA");
-    for (seconds, text) in [(86_500, "24 h ahead of"), (-86_500, "clocks is wrong")] {
+    for (seconds, text) in [(86_500, "1d ahead of"), (-86_500, "clocks is wrong")] {
         third.dials().set_clock(seconds);
         let _ = join(&ours).code(1).says(text).says("clock");
     }

@@ -216,9 +216,25 @@ impl fmt::Display for Timestamp {
     }
 }
 
+/// Whole seconds as people say them: `48s`, `4m`, `1h`, `3d`.
+#[must_use]
+pub fn span(seconds: u64) -> String {
+    match seconds {
+        0..60 => format!("{seconds}s"),
+        60..3_600 => format!("{}m", seconds / 60),
+        3_600..86_400 => format!("{}h", seconds / 3_600),
+        _ => format!("{}d", seconds / 86_400),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_span_is_told_in_the_unit_that_fits() {
+        assert_eq!([span(48), span(250), span(3700), span(200_000)], ["48s", "4m", "1h", "2d"]);
+    }
 
     #[test]
     fn quantities_print_as_documented() {

@@ -189,7 +189,7 @@ impl Context {
             .iter()
             .filter_map(|(id, silence)| {
                 let since = silence.filter(|since| *since >= limits::API_FIRST_VIEW)?;
-                Some(format!("node {id} for {} s", since.as_secs()))
+                Some(format!("node {id} for {}s", since.as_secs()))
             })
             .collect();
         if links.is_empty() || unreached.is_empty() && !is_late {

@@ -94,7 +94,7 @@ async fn connect(
         ),
         io::ErrorKind::TimedOut => {
             let seconds = limits::FORWARD_CONNECT.as_secs();
-            conflict(format!("port {port} of {id} doesn't answer in {seconds} s"), None)
+            conflict(format!("port {port} of {id} doesn't answer in {seconds}s"), None)
         }
         _ => conflict(format!("port {port} of {id} can't be reached: {error}"), None),
     })?;

@@ -15,7 +15,7 @@ use crate::fsm::model::{Node, Role};
 use crate::id::NodeId;
 use crate::limits;
 use crate::reasons::with_reasons;
-use crate::units::Millis;
+use crate::units::{Millis, span};
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _};
 use http_body_util::combinators::UnsyncBoxBody;
@@ -43,7 +43,7 @@ pub type Sender = http1::SendRequest<Sent>;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReachError {
     /// The cluster counts it as down.
-    #[error("{name} has been silent for {}", silence(*.since))]
+    #[error("{name} has been silent for {}", span(since.0 / 1000))]
     Down {
         /// Its name.
         name: String,
@@ -74,15 +74,6 @@ pub enum ReachError {
         /// Its words.
         error: ErrorView,
     },
-}
-
-/// So long, as people say it.
-fn silence(since: Millis) -> String {
-    match since.0 / 1000 {
-        seconds @ ..120 => format!("{seconds} s"),
-        seconds @ ..7200 => format!("{} min", seconds / 60),
-        seconds => format!("{} h", seconds / 3600),
-    }
 }
 
 impl From<ReachError> for ApiError {
@@ -205,7 +196,7 @@ impl Ask {
         let body = body.unwrap_or_else(nothing);
         let request = head.body(body).map_err(|error| self.broken(&error))?;
         let answer = tokio::time::timeout(patience, sender.send_request(request)).await;
-        let late = |_| self.unreachable(format!("no answer in {} s", patience.as_secs()));
+        let late = |_| self.unreachable(format!("no answer in {}s", patience.as_secs()));
         let answer = answer.map_err(late)?.map_err(|error| self.broken(&error))?;
         let status = answer.status();
         if status.is_success() || status == StatusCode::SWITCHING_PROTOCOLS {
@@ -313,15 +304,4 @@ fn until(
             error = &mut lost => Some((Err(io::Error::other(error)), None)),
         }
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn silence_is_told_in_units_that_fit() {
-        let said = |seconds: u64| silence(Millis(seconds * 1000));
-        assert_eq!([said(12), said(180), said(10_000)], ["12 s", "3 min", "2 h"]);
-    }
 }

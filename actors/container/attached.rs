@@ -182,7 +182,7 @@ impl State {
             return;
         }
         tracing::error!(
-            "no leader has confirmed this node for {} s: what writes volumes of the provider is \
+            "no leader has confirmed this node for {}s: what writes volumes of the provider is \
              ended, since they may be given to another node",
             limits::VOLUME_LEASE.as_secs()
         );

@@ -31,7 +31,7 @@ pub fn tcp() -> Dial {
 #[derive(Debug, thiserror::Error)]
 pub enum DialError {
     /// It took too long.
-    #[error("no answer in {} s", limits::PEER_CONNECT.as_secs())]
+    #[error("no answer in {}s", limits::PEER_CONNECT.as_secs())]
     Late,
     /// TCP or TLS.
     #[error("connecting")]

@@ -205,7 +205,7 @@ async fn call_back(asked: &wire::JoinRequest, from: &str) -> Result<(), Status> 
         }
         Ok(Ok(_)) => Ok(()),
         Ok(Err(error)) => Err(unreached(error.to_string())),
-        Err(_) => Err(unreached(format!("no answer in {} s", limits::DIAL_BACK.as_secs()))),
+        Err(_) => Err(unreached(format!("no answer in {}s", limits::DIAL_BACK.as_secs()))),
     }
 }
 

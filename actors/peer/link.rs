@@ -49,7 +49,7 @@ enum LinkError {
     Status(#[from] Box<Status>),
     #[error("the other end closed the link")]
     Closed,
-    #[error("no answer in {} s", limits::PEER_CONNECT.as_secs())]
+    #[error("no answer in {}s", limits::PEER_CONNECT.as_secs())]
     Late,
 }
 

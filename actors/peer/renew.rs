@@ -43,7 +43,7 @@ enum AskError {
     Dial(#[from] DialError),
     #[error("{0}")]
     Refused(#[from] Status),
-    #[error("no answer in {} s", limits::RENEW_ANSWER.as_secs())]
+    #[error("no answer in {}s", limits::RENEW_ANSWER.as_secs())]
     Late(#[from] tokio::time::error::Elapsed),
 }
 

@@ -122,13 +122,13 @@ enum ConnectionError {
     Idle,
     #[error("there are too many connections of members")]
     Members,
-    #[error("without a certificate none lasts longer than {} s", limits::PEER_STRANGER.as_secs())]
+    #[error("without a certificate none lasts longer than {}s", limits::PEER_STRANGER.as_secs())]
     Long,
     #[error("TLS")]
     Tls(#[from] io::Error),
     #[error("its certificate is no member's")]
     Certificate(#[from] crate::cluster::trust::CertificateError),
-    #[error("TLS was not there in {} s", limits::PEER_CONNECT.as_secs())]
+    #[error("TLS was not there in {}s", limits::PEER_CONNECT.as_secs())]
     Late(#[from] tokio::time::error::Elapsed),
     #[error("HTTP/2")]
     Http(#[from] hyper::Error),

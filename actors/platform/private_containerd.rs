@@ -63,7 +63,7 @@ pub enum Error {
     },
     /// It doesn't answer.
     #[error(
-        "the private containerd doesn't answer at {socket} after {seconds} s; its log {log}: \
+        "the private containerd doesn't answer at {socket} after {seconds}s; its log {log}: \
              {tail}",
         socket = socket.display(), log = log.display()
     )]

@@ -36,7 +36,7 @@ pub enum RaftError {
     WriterGone,
     /// The disk doesn't answer.
     #[error(
-        "a write to the log has not ended in {} s; check the disk, then start mill again: nothing \
+        "a write to the log has not ended in {}s; check the disk, then start mill again: nothing \
          that was acknowledged is lost", crate::limits::WRITE_STUCK.as_secs()
     )]
     Stuck,

@@ -3,7 +3,7 @@
 //! Owns padding, ages and pairs of used and total. Never knows what a row is about.
 
 use super::ui::{FAINT, Ui};
-use crate::units::{Bytes, Timestamp};
+use crate::units::{Bytes, Timestamp, span};
 use anstyle::Style;
 
 /// What stands for nothing.
@@ -101,17 +101,6 @@ pub fn natural(text: &str) -> Vec<(u64, String)> {
     parts
 }
 
-/// Whole seconds as people say them: `48s`, `4m`, `1h`, `3d`.
-#[must_use]
-pub fn span(seconds: u64) -> String {
-    match seconds {
-        0..60 => format!("{seconds}s"),
-        60..3_600 => format!("{}m", seconds / 60),
-        3_600..86_400 => format!("{}h", seconds / 3_600),
-        _ => format!("{}d", seconds / 86_400),
-    }
-}
-
 /// How long something took: `3.1s`, `64s`, `12m`.
 #[must_use]
 pub fn took(seconds: f64) -> String {
@@ -188,7 +177,6 @@ mod tests {
 
     #[test]
     fn quantities_read_as_documented() {
-        assert_eq!([span(48), span(250), span(3700), span(200_000)], ["48s", "4m", "1h", "2d"]);
         assert_eq!([took(3.12), took(64.2), took(0.0), took(9.97)], ["3.1s", "64s", "0.0s", "10s"]);
         assert_eq!(cores(Some(0.12), Some(0.5), 2), "0.12/0.50");
         assert_eq!(cores(Some(1.2), Some(4.0), 1), "1.2/4.0");

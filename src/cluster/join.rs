@@ -6,7 +6,7 @@ use crate::cluster::token::{self, TokenError};
 use crate::fsm::State;
 use crate::fsm::model::Role;
 use crate::limits::{self, LABEL_MAX, LABEL_VALUE_MAX};
-use crate::units::{Millis, Timestamp};
+use crate::units::{Millis, Timestamp, span};
 use std::fmt;
 
 /// What is known of a node that wants to join, and matters for whether it may.
@@ -131,13 +131,7 @@ pub struct Apart(Millis);
 
 impl fmt::Display for Apart {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let seconds = self.0.0 / 1000;
-        match seconds {
-            0..=119 => write!(f, "{seconds} s"),
-            120..=7_199 => write!(f, "{} min", seconds / 60),
-            7_200..=172_799 => write!(f, "{} h", seconds / 3_600),
-            _ => write!(f, "{} days", seconds / 86_400),
-        }
+        f.write_str(&span(self.0.0 / 1000))
     }
 }
 
@@ -330,11 +324,11 @@ mod tests {
         new = { |w| w.feature_level = 5,
             "mill 9.9 is too new: it has feature level 5, the cluster is at 3" },
         ahead = { |w| w.time = Timestamp(NOW.0 + DAY),
-            "this host's clock is 24 h ahead of the cluster's" },
+            "this host's clock is 1d ahead of the cluster's" },
         behind = { |w| w.time = Timestamp(NOW.0 - 3 * DAY),
-            "this host's clock is 3 days behind the cluster's" },
+            "this host's clock is 3d behind the cluster's" },
         seconds = { |w| w.time = Timestamp(NOW.0 + 61_000),
-            "this host's clock is 61 s ahead of the cluster's" },
+            "this host's clock is 1m ahead of the cluster's" },
         label = { |w| w.labels.push(("a b", "c")), "\"a b\" is no label" },
         label_value = { |w| w.labels.push(("a", "")), "\"\" is no value of label a" },
         labels = { |w| w.labels = vec![("a", "b"); 65], "65 labels are too many for a node" },

@@ -300,7 +300,7 @@ fn escaped(text: &str) -> String {
 enum Broken {
     #[error("it broke off")]
     Ended,
-    #[error("nothing was heard for {} s", limits::LINES_SILENCE.as_secs())]
+    #[error("nothing was heard for {}s", limits::LINES_SILENCE.as_secs())]
     Silent,
     #[error("a line is too long")]
     Long,

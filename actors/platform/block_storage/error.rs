@@ -25,7 +25,7 @@ pub enum StorageError {
     )]
     Unknown,
     /// It is asked too often.
-    #[error("the provider was asked too often and is asked again in {} s", wait.as_secs())]
+    #[error("the provider was asked too often and is asked again in {}s", wait.as_secs())]
     TooOften {
         /// For how long it wants to be left alone.
         wait: Duration,

@@ -84,7 +84,7 @@ pub enum Error {
     #[error("an earlier start of the container is still being cleared away")]
     Leftover,
     /// Something did not happen in time.
-    #[error("{id} was not gone {seconds} s after SIGKILL")]
+    #[error("{id} was not gone {seconds}s after SIGKILL")]
     Undead {
         /// The container.
         id: String,

@@ -128,7 +128,7 @@ pub enum ImageError {
         reason: String,
     },
     /// Too many requests.
-    #[error("{registry} limits the rate of pulls; next try in {} s", wait.as_secs())]
+    #[error("{registry} limits the rate of pulls; next try in {}s", wait.as_secs())]
     RateLimited {
         /// Which registry.
         registry: String,

@@ -24,7 +24,7 @@ pub(super) enum HelperError {
     #[error("can't be run by the daemon: {0}")]
     Run(#[from] std::io::Error),
     /// It takes too long.
-    #[error("did not answer in {} s", limits::CREDENTIAL_HELPER.as_secs())]
+    #[error("did not answer in {}s", limits::CREDENTIAL_HELPER.as_secs())]
     Slow,
     /// It has none, or none for this user.
     #[error("says: {said}")]
