@@ -35,6 +35,8 @@ pub(super) struct Fleet {
     /// Containers that no actor has taken over; absent until the first look.
     found: Option<BTreeMap<AllocId, BTreeMap<Attempt, Found>>>,
     looks: u64,
+    /// Ends of containers without an actor, since the last look began: it may not show them.
+    early: BTreeMap<(AllocId, Attempt), Exit>,
     /// What ran when the last look began.
     ran: BTreeSet<(AllocId, Attempt)>,
     /// Of some of these nobody said how they stand.
@@ -62,6 +64,13 @@ impl Member {
     }
 }
 
+/// A program that ran by the last look has ended.
+fn end(container: &mut Found, exit: Exit) {
+    if matches!(container.task, TaskState::Running { .. } | TaskState::Created { .. }) {
+        container.task = TaskState::Stopped(exit);
+    }
+}
+
 impl Fleet {
     pub fn new(
         platform: Arc<Platform>,
@@ -78,6 +87,7 @@ impl Fleet {
             ended: BTreeSet::new(),
             found: None,
             looks: 0,
+            early: BTreeMap::new(),
             ran: BTreeSet::new(),
             unclear: false,
             looks_again: false,
@@ -139,6 +149,7 @@ impl Fleet {
     pub fn begin_look(&mut self) -> u64 {
         self.looks += 1;
         self.looks_again = false;
+        self.early.clear();
         let running = self.members.iter().filter(|(_, m)| m.runs());
         self.ran = running.map(|(id, m)| (id.clone(), m.observed.attempt)).collect();
         self.looks
@@ -169,8 +180,11 @@ impl Fleet {
             return;
         }
         let mut all: BTreeMap<AllocId, BTreeMap<Attempt, Found>> = BTreeMap::new();
-        for container in found {
+        for mut container in found {
             if let Some((id, attempt)) = container.id.parts() {
+                if let Some(exit) = self.early.get(&(id.clone(), attempt)) {
+                    end(&mut container, *exit);
+                }
                 all.entry(id).or_default().insert(attempt, container);
             }
         }
@@ -195,7 +209,7 @@ impl Fleet {
         self.found = Some(all);
     }
 
-    pub fn on_event(&self, event: TaskEvent) {
+    pub fn on_event(&mut self, event: TaskEvent) {
         let (id, message): (_, fn(Attempt, Option<Exit>) -> alloc::Msg) = match &event {
             TaskEvent::Exited(id, _) => (id, |attempt, exit| match exit {
                 Some(exit) => alloc::Msg::Exited(attempt, ended(exit)),
@@ -212,6 +226,13 @@ impl Fleet {
         if let Some(member) = self.members.get(&alloc) {
             // One that has ended is taken care of by its supervision.
             let _ = member.actor.cast(message(attempt, exit));
+        } else if let Some(exit) = exit {
+            // Whoever takes it over finds that it has ended.
+            let found = self.found.as_mut().and_then(|found| found.get_mut(&alloc));
+            if let Some(container) = found.and_then(|of| of.get_mut(&attempt)) {
+                end(container, exit);
+            }
+            self.early.insert((alloc, attempt), exit);
         }
     }
 
