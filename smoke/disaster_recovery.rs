@@ -78,7 +78,7 @@ fn disaster_recovery() {
     let told = with(node, "opensesame", &["backup", "verify", path]).ok();
     assert!(told.contains("volumes    db-data (on n1)") && told.contains("logs"), "{told}");
     let unasked = node.api().request("GET", "/v1/backup").send();
-    let _ = unasked.error(400, "bad_request");
+    unasked.error(400, "bad_request");
     let _ = with(node, "opensesame", &["restore", path, "--yes"]).code(1).says("a member of test");
 
     opened(node, &folder, &key);

@@ -160,12 +160,14 @@ pub fn check(wanted: &AcmeRequest) -> Result<(), ApiError> {
         let message = format!("the ACME directory {directory:?} is no https address");
         return Err(ApiError::bad(message, format!("such as {LETS_ENCRYPT}")));
     }
-    let is_email = |email: &String| email.split_once('@').is_some_and(|(a, b)| a != "" && b != "");
+    let is_email =
+        |email: &String| email.split_once('@').is_some_and(|(a, b)| !a.is_empty() && !b.is_empty());
     if let Some(email) = wanted.email.as_ref().filter(|email| !is_email(email)) {
         let message = format!("the ACME email {email:?} is no address");
         return Err(ApiError::bad(message, "such as ops@example.com"));
     }
-    let is_pair = |eab: &String| eab.split_once(':').is_some_and(|(a, b)| a != "" && b != "");
+    let is_pair =
+        |eab: &String| eab.split_once(':').is_some_and(|(a, b)| !a.is_empty() && !b.is_empty());
     if wanted.eab.as_ref().is_some_and(|eab| !is_pair(eab)) {
         return Err(ApiError::bad("the external account is no pair", "write it as KID:HMAC"));
     }

@@ -25,14 +25,17 @@ mod planning;
 #[allow(dead_code, reason = "shared with the tests")]
 #[path = "../poll.rs"]
 mod poll;
-#[allow(dead_code, reason = "shared with the tests")]
 #[path = "../ports.rs"]
 mod ports;
+#[allow(dead_code, reason = "shared with the tests")]
+#[path = "../provider.rs"]
+mod provider;
 mod proxy;
 mod pull;
 #[allow(dead_code, reason = "shared with the tests")]
 #[path = "../real_root.rs"]
 mod real_root;
+#[allow(dead_code, reason = "shared with the tests")]
 #[path = "../registry.rs"]
 mod registry;
 mod report;

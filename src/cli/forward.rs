@@ -247,11 +247,10 @@ async fn receive(
         let message = from.next().await.ok_or_else(lost)?.map_err(|_| lost())?;
         let Message::Binary(bytes) = message else { continue };
         match &bytes[..] {
-            [ExecControl::STDOUT, bytes @ ..] => {
-                if to.write_all(bytes).await.is_err() {
-                    return Ok(());
-                }
-            }
+            [ExecControl::STDOUT, bytes @ ..] => match to.write_all(bytes).await {
+                Ok(()) => {}
+                Err(_) => return Ok(()),
+            },
             [ExecControl::CONTROL, json @ ..] => match serde_json::from_slice(json) {
                 // One that has closed it all needs no telling.
                 Ok(ExecControl::Eof {}) => drop(to.shutdown().await),

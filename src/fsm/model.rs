@@ -70,6 +70,7 @@ pub struct Service {
 /// A specification that something in the state refers to, kept once.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[allow(clippy::large_enum_variant, reason = "behind an Arc wherever it is kept")]
 pub enum WorkloadSpec {
     /// Of a service.
     Service(ServiceSpec),

@@ -13,9 +13,12 @@ const SECRET: &str = "^[a-z0-9]+([.-][a-z0-9]+)*$";
 /// The longest time that a task may take, in seconds.
 const SPAN_MAX: f64 = 366.0 * 86_400.0;
 
+/// Says more of a schema.
+type Refine = fn(&Value) -> Value;
+
 /// Puts it into the document.
 pub(super) fn refine(document: &mut Value) {
-    let refined: [(&str, fn(&Value) -> Value); 7] = [
+    let refined: [(&str, Refine); 7] = [
         ("SpawnRequest", spawn),
         ("TokenRequest", token),
         ("SecretRequest", secret),

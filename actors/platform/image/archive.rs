@@ -296,7 +296,9 @@ fn layout(files: &Files, image: &Reference, entry: &Descriptor) -> Result<Resolv
     let wrong = |error: serde_json::Error| bad(&error.to_string());
     let mut search = Search::new(Platform::host(), entry.digest.clone());
     loop {
-        let Some(at) = search.next() else { return Err(manifest::unfound(image, search)) };
+        let Some(at) = search.next_candidate() else {
+            return Err(manifest::unfound(image, search));
+        };
         // An archive may have one platform only, and name others.
         let text = match blob_text(files, &at.digest) {
             Err(_) if !at.indexes.is_empty() => continue,

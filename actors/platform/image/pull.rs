@@ -40,7 +40,7 @@ impl Inner {
         let bad = |error: serde_json::Error| bad_manifest(image, &error.to_string());
         let mut search = Search::new(Platform::host(), top.clone());
         let found = loop {
-            let Some(at) = search.next() else { return Err(unfound(image, search)) };
+            let Some(at) = search.next_candidate() else { return Err(unfound(image, search)) };
             let text = origin.document(self, image, &at.digest).await?;
             let manifest = match document(&text).map_err(bad)? {
                 Document::Index(index) => {

@@ -397,12 +397,16 @@ mod tests {
         link.set_entry_type(EntryType::Symlink);
         link.set_size(0);
         link.set_mode(0o777);
-        (link.set_uid(0), link.set_gid(0), link.set_mtime(1));
+        link.set_uid(0);
+        link.set_gid(0);
+        link.set_mtime(1);
         evil.append_link(&mut link, "top", place.path()).unwrap();
         let mut file = Header::new_gnu();
         file.set_size(1);
         file.set_mode(0o644);
-        (file.set_uid(0), file.set_gid(0), file.set_mtime(1));
+        file.set_uid(0);
+        file.set_gid(0);
+        file.set_mtime(1);
         evil.append_data(&mut file, "top/evil", &b"x"[..]).unwrap();
         let evil = evil.into_inner().unwrap();
         assert!(of(&evil, false).1.is_err());

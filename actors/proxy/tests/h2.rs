@@ -89,7 +89,7 @@ async fn grpc(listener: TcpListener) {
     });
     while let Ok((stream, _)) = listener.accept().await {
         let server = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
-        tokio::spawn(server.serve_connection(TokioIo::new(stream), answer.clone()));
+        tokio::spawn(server.serve_connection(TokioIo::new(stream), answer));
     }
 }
 

@@ -265,7 +265,8 @@ fn figures_that_no_file_may_have_are_refused_once_every_node_refuses_them() {
         Command::Deploy(deploy)
     };
     let most = crate::units::Millis(u64::MAX);
-    let cases: [(&dyn Fn(&mut crate::spec::model::ServiceSpec), &str); 4] = [
+    type Edit<'a> = &'a dyn Fn(&mut crate::spec::model::ServiceSpec);
+    let cases: [(Edit, &str); 4] = [
         (&|service| service.replicas = u32::MAX, "a number of replicas"),
         (&|service| service.update.healthy_deadline = most, "a time"),
         (&|service| service.stop.grace = most, "a time"),

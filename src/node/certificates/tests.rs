@@ -118,7 +118,7 @@ fn a_host_has_one_order_at_a_time() {
     assert_eq!(change(&mut state, issued(1)), Err(Rejection::Stale));
     change(&mut state, issued(3)).unwrap();
     assert_eq!(state.certificates.hosts[&host()].order, None);
-    let last = state.events.values().last().map(|event| event.kind);
+    let last = state.events.values().next_back().map(|event| event.kind);
     assert_eq!(last, Some(EventKind::CertificateIssued));
     assert_eq!(due(&state, "a.example"), Some(Timestamp(NOW.0 - 3 * DAY)), "57 of 90 days");
 }

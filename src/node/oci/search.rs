@@ -50,7 +50,7 @@ impl Search {
 
     /// What is to be looked at next.
     #[must_use]
-    pub fn next(&mut self) -> Option<Candidate> {
+    pub fn next_candidate(&mut self) -> Option<Candidate> {
         self.tried += 1;
         if self.tried > INDEX_TRIED {
             self.is_deep = true;
@@ -142,7 +142,7 @@ mod tests {
     /// What is found in these documents from `top` on; images are named by their platform.
     fn found(documents: &BTreeMap<&str, Value>) -> Result<(String, usize), Unfound> {
         let mut search = Search::new(host(), "top".into());
-        while let Some(at) = search.next() {
+        while let Some(at) = search.next_candidate() {
             let text = Bytes::from(documents[at.digest.as_str()].to_string());
             match document(&text).unwrap() {
                 Document::Index(index) => search.enter(at, text, &index),
