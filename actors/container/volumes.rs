@@ -259,21 +259,8 @@ mod tests {
     }
 
     fn volume(node: u64, moving: Option<u64>, left: Option<u64>) -> Volume {
-        Volume {
-            size: Bytes(5),
-            node: NodeId(node),
-            service: "db".into(),
-            holder: "db-0-aaaa".into(),
-            fence: 1,
-            used: true,
-            deleting: false,
-            created_at: Timestamp(0),
-            copy: 0,
-            moving: moving.map(|to| Moving { to: NodeId(to), copy: 9 }),
-            left: left.map(NodeId),
-            stayed: None,
-            provided: None,
-        }
+        let moving = moving.map(|to| Moving { to: NodeId(to), copy: 9 });
+        Volume { moving, left: left.map(NodeId), ..fixture::volume(NodeId(node)) }
     }
 
     #[test]

@@ -208,19 +208,15 @@ pub(super) fn provider(
         let message = format!("there is no provider {name:?}");
         return Err(CliError::usage(message, "digitalocean, or none: then nodes keep the volumes"));
     }
-    let piped = |token: &str| (token == "-").then(|| std::io::stdin().lock());
     let token = match token {
-        Some(token) => match piped(token) {
-            Some(from) => {
-                let mut text = String::new();
-                let most = limits::PROVIDER_TOKEN_MAX as u64 + 2;
-                let read = from.take(most).read_to_string(&mut text);
-                read.map_err(|source| CliError::Read { path: "<stdin>".into(), source })?;
-                text.trim().to_owned()
-            }
-            None => token.to_owned(),
-        },
-        None => String::new(),
+        Some("-") => {
+            let mut text = String::new();
+            let most = limits::PROVIDER_TOKEN_MAX as u64 + 2;
+            let read = std::io::stdin().take(most).read_to_string(&mut text);
+            read.map_err(|source| CliError::Read { path: "<stdin>".into(), source })?;
+            text.trim().to_owned()
+        }
+        given => given.unwrap_or_default().to_owned(),
     };
     if token.is_empty() {
         let message = format!("{name} wants the token of its API");

@@ -3,8 +3,9 @@
 //! Never anything but tests: the node is the same in all of them.
 
 use super::command::{Init, Join, Register};
+use super::volumes::Volume;
 use crate::id::{BootId, Incarnation, NodeId};
-use crate::units::{Bytes, MilliCpu};
+use crate::units::{Bytes, MilliCpu, Timestamp};
 use std::collections::BTreeMap;
 
 /// The first entry of cluster `prod`: node n1.
@@ -53,5 +54,24 @@ pub fn join(name: &str, key: &str) -> Join {
         version: "0.1.0".to_owned(),
         feature_level: 1,
         token: None,
+    }
+}
+
+/// A volume with data on a node, of the service db.
+pub fn volume(node: NodeId) -> Volume {
+    Volume {
+        size: Bytes(5),
+        node,
+        service: "db".into(),
+        holder: "db-0-aaaa".into(),
+        fence: 1,
+        used: true,
+        deleting: false,
+        created_at: Timestamp(0),
+        copy: 0,
+        moving: None,
+        left: None,
+        stayed: None,
+        provided: None,
     }
 }

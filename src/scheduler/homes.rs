@@ -124,21 +124,8 @@ mod tests {
         let at = Attachment { node: NodeId(node), droplet: "101".to_owned(), number: 1, step };
         let (id, error, attachment) = (None, None, Some(at));
         let made = Bytes(0);
-        Volume {
-            size: Bytes(5),
-            node: NodeId(node),
-            service: "db".into(),
-            holder: "db-0-aaaa".into(),
-            fence: 1,
-            used: true,
-            deleting: false,
-            created_at: Timestamp(0),
-            copy: 0,
-            moving: None,
-            left: None,
-            stayed: None,
-            provided: Some(Provided { name, region, id, made, attachment, error }),
-        }
+        let provided = Some(Provided { name, region, id, made, attachment, error });
+        Volume { provided, ..fixture::volume(NodeId(node)) }
     }
 
     fn run() -> RunSpec {
