@@ -36,8 +36,12 @@ pub enum Msg {
     Figures(RpcReplyPort<BTreeMap<NodeId, Figures>>),
     /// The cluster was told where this node is in the mesh, or not.
     Told,
-    /// Look at the paths' MTU, and whether the interface still works.
+    /// Look at the paths' MTU.
     Look,
+    /// The interface carries nothing any more.
+    Broken,
+    /// Make it again.
+    Mend,
 }
 
 impl ChildMessage for Msg {
@@ -106,7 +110,11 @@ impl Actor for Mesh {
         };
         myself.send_after(limits::MESH_PATH_LOOK, || Msg::Look);
         let wires = Arc::default();
-        let interface = Interface { platform, wires: Arc::clone(&wires) };
+        let broken = Arc::new(move || {
+            // An actor that has ended leaves the interface to the next one.
+            let _ = myself.cast(Msg::Broken);
+        });
+        let interface = Interface { platform, wires: Arc::clone(&wires), broken };
         Ok(State {
             root,
             identity,
@@ -134,8 +142,16 @@ impl Actor for Mesh {
                 state.tell(&myself);
             }
             Msg::Look => {
-                state.look();
+                state.want();
                 myself.send_after(limits::MESH_PATH_LOOK, || Msg::Look);
+            }
+            Msg::Broken => {
+                // Whoever removed it may go on.
+                myself.send_after(limits::NET_CALM, || Msg::Mend);
+            }
+            Msg::Mend => {
+                state.again += 1;
+                state.want();
             }
         }
         Ok(())
@@ -183,16 +199,6 @@ impl State {
             peers,
             again: self.again,
         });
-    }
-
-    fn look(&mut self) {
-        // Held only for as long as peers are set; then the next look does.
-        let broken = self
-            .wires
-            .try_lock()
-            .is_some_and(|wires| wires.as_ref().is_some_and(|wires| !wires.works()));
-        self.again += u64::from(broken);
-        self.want();
     }
 
     /// Says where this node is, as long as the state does not show it.

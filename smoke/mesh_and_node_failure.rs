@@ -30,6 +30,7 @@ fn mesh_and_node_failure() {
     keys_change_under_a_connection(&cluster);
     ports_are_tried_both_ways(&cluster);
     a_restart_keeps_connections(&mut cluster);
+    an_interface_that_is_removed_is_made_again(&cluster);
     figures_show_the_peers(&cluster);
     a_lost_node_is_no_peer_any_more(&cluster);
 }
@@ -179,6 +180,17 @@ fn a_restart_keeps_connections(cluster: &mut TestCluster) {
         let took = talk(&stream, 10_000);
         println!("node {n} started again, the connection went on after {took:?}");
     }
+}
+
+/// A program that tidies up the host's interfaces takes the mesh's with it.
+fn an_interface_that_is_removed_is_made_again(cluster: &TestCluster) {
+    let stream = dial(cluster, 1, place(cluster, 2).unwrap());
+    talk(&stream, 10_000);
+    let sh = "ip link delete $(ip -brief link show | grep --only-matching '^mill-[0-9a-f]*m\\>')";
+    let mut remove = cluster.node(2).namespace().command("sh");
+    assert!(remove.args(["-c", sh]).status().unwrap().success());
+    let took = talk(&stream, 10_000);
+    println!("the interface was removed, the connection went on after {took:?}");
 }
 
 fn figures_show_the_peers(cluster: &TestCluster) {

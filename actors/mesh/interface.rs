@@ -4,6 +4,7 @@
 
 use crate::actors::converge::{Made, Target};
 use crate::actors::platform::Platform;
+use crate::actors::platform::mesh::engine::OnBroken;
 use crate::actors::platform::mesh::{Mesh, MeshError};
 use crate::actors::platform::net::NetError;
 use crate::fsm::mesh::MeshKey;
@@ -51,6 +52,8 @@ pub(super) struct Interface {
     pub platform: Arc<Platform>,
     /// The interface, while there is one.
     pub wires: Arc<Mutex<Option<Mesh>>>,
+    /// Called when it stops to carry packets.
+    pub broken: OnBroken,
 }
 
 impl Target for Interface {
@@ -110,9 +113,8 @@ impl Interface {
                 return Ok(net.close_mesh().await?);
             }
             None => return Ok(()),
-            Some(own) => self.set(own, peers, is_current).await?,
+            Some(own) => net.open_mesh(mtu, self.set(own, peers, is_current)).await?,
         }
-        net.open_mesh(mtu).await?;
         Ok(net.limit_far(mtu).await?)
     }
 
@@ -124,13 +126,14 @@ impl Interface {
         is_current: bool,
     ) -> Result<(), InterfaceError> {
         let (wires, name) = (Arc::clone(&self.wires), self.platform.net.mesh_name());
+        let broken = Arc::clone(&self.broken);
         let set = tokio::task::spawn_blocking(move || {
             let mut slot = wires.lock();
             // The threads of a broken one have to be gone before it is made again.
             drop(slot.take_if(|wires| !wires.works()));
             let mut mesh = match slot.take() {
                 Some(mesh) => mesh,
-                None => Mesh::open(&name, port, key.clone())?,
+                None => Mesh::open(&name, port, key.clone(), broken)?,
             };
             // The kernel has gone on with its peers, of which an old state may miss some.
             let done = match mesh.is_in_kernel() && !is_current {

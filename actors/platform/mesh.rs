@@ -18,7 +18,7 @@ use defguard_wireguard_rs::key::Key;
 use defguard_wireguard_rs::net::IpAddrMask;
 use defguard_wireguard_rs::peer::Peer as PeerConfig;
 use defguard_wireguard_rs::{InterfaceConfiguration, Kernel, WGApi, WireguardInterfaceApi};
-use engine::Engine;
+use engine::{Engine, OnBroken};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::SystemTime;
@@ -92,11 +92,12 @@ enum Carrier {
 }
 
 impl Mesh {
-    /// Makes the interface of that name, or takes up what an earlier process left.
+    /// Makes the interface of that name, or takes up what an earlier process left. `broken` is
+    /// called if it stops to carry packets; it is then to be made again.
     ///
     /// # Errors
     /// The host lacks what it needs.
-    pub fn open(name: &str, port: u16, key: Key) -> Result<Self, MeshError> {
+    pub fn open(name: &str, port: u16, key: Key, broken: OnBroken) -> Result<Self, MeshError> {
         let failed = |source| MeshError::Create { name: name.to_owned(), source };
         let mut kernel = WGApi::<Kernel>::new(name).map_err(failed)?;
         // One of that name that can't be read is the device of an engine.
@@ -105,7 +106,7 @@ impl Mesh {
             Ok(_) => Carrier::Kernel(kernel),
             Err(error) => {
                 tracing::info!(%error, "the mesh runs in this process: the kernel lacks WireGuard");
-                let mut engine = Engine::new(name);
+                let mut engine = Engine::new(name, broken);
                 engine.create_interface().map_err(failed)?;
                 Carrier::Process(engine)
             }

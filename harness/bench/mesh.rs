@@ -129,7 +129,7 @@ impl Site {
             fwmark: None,
         };
         self.within(n, move || {
-            let mut engine = Engine::new(&config.name);
+            let mut engine = Engine::new(&config.name, Arc::new(|| ()));
             engine.create_interface().unwrap();
             engine.configure_interface(&config).unwrap();
             engine

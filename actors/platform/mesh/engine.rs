@@ -78,9 +78,14 @@ impl Drop for Running {
     }
 }
 
+/// What is done once the engine carries nothing any more; from one of its threads.
+pub type OnBroken = Arc<dyn Fn() + Send + Sync>;
+
 /// An interface whose packets this process carries.
 pub struct Engine {
     name: String,
+    /// Told when a thread ends by itself.
+    broken: OnBroken,
     device: Option<Arc<SyncDevice>>,
     running: Mutex<Option<Running>>,
 }
@@ -97,8 +102,8 @@ pub struct Drops {
 impl Engine {
     /// An interface of that name, not there yet.
     #[must_use]
-    pub fn new(name: &str) -> Self {
-        Self { name: name.to_owned(), device: None, running: Mutex::new(None) }
+    pub fn new(name: &str, broken: OnBroken) -> Self {
+        Self { name: name.to_owned(), broken, device: None, running: Mutex::new(None) }
     }
 
     /// What was dropped for no peer's account.
@@ -147,6 +152,7 @@ impl Engine {
         let mut running = Running { shared, port, stop: Some(stop), threads: Vec::new() };
         for (name, work) in [("mesh-out", Way::Out), ("mesh-in", Way::In)] {
             let (shared, stopped) = (Arc::clone(&running.shared), Arc::clone(&stopped));
+            let broken = Arc::clone(&self.broken);
             let thread = std::thread::Builder::new().name(name.into()).spawn(move || {
                 let carry = AssertUnwindSafe(|| match work {
                     Way::Out => outbound::run(&shared, stopped.as_fd()),
@@ -156,6 +162,7 @@ impl Engine {
                 if !matches!(ended, Ok(Ok(()))) {
                     shared.broken.store(true, Ordering::Relaxed);
                     tracing::error!(?ended, "the mesh carries nothing until it is made again");
+                    broken();
                 }
             })?;
             running.threads.push(thread);

@@ -5,7 +5,7 @@
 //! and knows no peer.
 
 use super::link::Links;
-use super::{Net, NetError, netns, set_kernel};
+use super::{Net, NetError, forwarding, netns, set_kernel};
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::path::Path;
@@ -27,11 +27,18 @@ impl Net {
         self.config.mesh()
     }
 
-    /// Brings the mesh's interface up with that MTU.
+    /// Has the mesh's interface made, and brings it up with that MTU. Meanwhile the network stays:
+    /// `rest` waits, and then sees that the interface is there.
     ///
     /// # Errors
-    /// It is not there, or the kernel refuses.
-    pub async fn open_mesh(&self, mtu: u32) -> Result<(), NetError> {
+    /// It can't be made, or the kernel refuses.
+    pub async fn open_mesh<E: From<NetError>>(
+        &self,
+        mtu: u32,
+        make: impl Future<Output = Result<(), E>>,
+    ) -> Result<(), E> {
+        let (_, _guard) = self.awake().await?;
+        make.await?;
         let name = self.config.mesh();
         let missing = || NetError::InterfaceGone { name: name.clone() };
         let link = self.links.find(&name).await?.ok_or_else(missing)?;
@@ -40,7 +47,10 @@ impl Net {
         if Path::new(&six).exists() {
             set_kernel(&six)?;
         }
-        self.links.up_with(link.index, mtu).await
+        self.links.up_with(link.index, mtu).await?;
+        // One that was made again does not pass anything on yet.
+        forwarding::turn_on(&self.config.forwarding)?;
+        Ok(())
     }
 
     /// Whether there is an interface of the mesh.

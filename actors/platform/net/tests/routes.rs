@@ -52,13 +52,32 @@ fn the_mesh_is_routed_through_its_interface_and_containers_know_its_mtu() {
     on_host(async |host| {
         let net = host.open().await;
         let _outside = host.outside().await;
-        run("ip link add mill-a101m type veth peer name far0");
-        run("ip link set far0 up");
+        let make = || {
+            run("ip link add mill-a101m type veth peer name far0");
+            run("ip link set far0 up");
+        };
+        // Whoever wants the network to rest waits until the interface is there.
+        let make_it = async {
+            let rest = net.rest();
+            tokio::pin!(rest);
+            assert!(futures_util::poll!(&mut rest).is_pending(), "it is being made");
+            make();
+            Ok::<_, NetError>(())
+        };
+        net.open_mesh(1_320, make_it).await.unwrap();
         assert!(!net.rest().await.unwrap(), "its interface is there, and is about to be used");
+        let passes_on = || run("cat /proc/sys/net/ipv4/conf/mill-a101m/forwarding");
+        assert_eq!(passes_on().trim(), "1");
+        run("ip link del mill-a101m");
+        let make_again = async {
+            make();
+            Ok::<_, NetError>(())
+        };
+        net.open_mesh(1_320, make_again).await.unwrap();
+        assert_eq!(passes_on().trim(), "1", "also once it was made again");
         let before = net.attach(&id("a"), ip(2)).await.unwrap();
         let there: Subnet = "10.101.16.0/21".parse().unwrap();
         assert!(net.route([(there, Way::Plain(OUTSIDE))].into()).await.unwrap().is_empty());
-        net.open_mesh(1_320).await.unwrap();
         assert!(run("ip link show mill-a101m").contains("mtu 1320"));
         assert!(net.route([(there, Way::Mesh(Some(OUTSIDE)))].into()).await.unwrap().is_empty());
         let routes = run("ip route show 10.101.16.0/21");

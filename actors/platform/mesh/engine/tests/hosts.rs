@@ -150,7 +150,7 @@ impl Site {
     fn open(&self, n: u8, peers: Vec<PeerConfig>, mtu: u32) -> Engine {
         let config = self.config(n, peers, mtu);
         self.hosts[usize::from(n) - 1].within(move || {
-            let mut engine = Engine::new("mesh");
+            let mut engine = Engine::new("mesh", Arc::new(|| ()));
             engine.create_interface().unwrap();
             engine.configure_interface(&config).unwrap();
             engine
