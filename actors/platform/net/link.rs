@@ -17,6 +17,7 @@ use rtnetlink::{
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::RawFd;
+use tokio::sync::Mutex;
 use tokio_util::task::AbortOnDropHandle;
 
 /// The loopback interface's index in every namespace.
@@ -29,6 +30,8 @@ type Connection = rtnetlink::proto::Connection<RouteNetlinkMessage>;
 /// A netlink connection into one network namespace.
 pub(super) struct Links {
     handle: Handle,
+    /// The kernel makes one list at a time for a connection, and refuses a second one as busy.
+    listing: Mutex<()>,
     _driver: Option<AbortOnDropHandle<()>>,
 }
 
@@ -60,7 +63,7 @@ impl Links {
     /// Opens a connection in the calling thread's namespace; it works once it is driven.
     pub fn connect() -> io::Result<(Connection, Self)> {
         let (connection, handle, _) = rtnetlink::new_connection()?;
-        Ok((connection, Self { handle, _driver: None }))
+        Ok((connection, Self { handle, listing: Mutex::default(), _driver: None }))
     }
 
     /// Lets the connection run for as long as this value lives.
@@ -81,6 +84,7 @@ impl Links {
 
     /// Every interface.
     pub async fn all(&self) -> Result<Vec<Link>, NetError> {
+        let _one = self.listing.lock().await;
         let messages: Vec<LinkMessage> = self
             .handle
             .link()
@@ -94,6 +98,7 @@ impl Links {
 
     /// Every IPv4 address with its subnet and the index of its interface.
     pub async fn addresses(&self) -> Result<Vec<(u32, Ipv4Addr, Subnet)>, NetError> {
+        let _one = self.listing.lock().await;
         let messages: Vec<_> = self
             .handle
             .address()
@@ -116,6 +121,7 @@ impl Links {
 
     /// Every route of IPv4.
     pub async fn routes(&self) -> Result<Vec<RouteMessage>, NetError> {
+        let _one = self.listing.lock().await;
         let request = RouteMessageBuilder::<Ipv4Addr>::new().build();
         let routes = self.handle.route().get(request).execute().try_collect().await;
         routes.map_err(|source| failed("list routes".into(), source))

@@ -4,6 +4,8 @@
 
 use super::*;
 use crate::node::mesh::Way;
+use std::sync::Arc;
+use std::task::Poll;
 
 #[test]
 fn other_nodes_containers_are_routed_and_see_who_calls() {
@@ -94,6 +96,38 @@ fn the_mesh_is_routed_through_its_interface_and_containers_know_its_mtu() {
         net.close_mesh().await.unwrap();
         let lost = net.route([(there, Way::Mesh(None))].into()).await.unwrap();
         assert_eq!(lost.len(), 1, "no interface, no way");
+        net.close().await.unwrap();
+    });
+}
+
+#[test]
+fn many_ask_the_kernel_for_lists_at_once() {
+    on_host(async |host| {
+        let net = Arc::new(host.open().await);
+        // More than the kernel tells at a time.
+        let more =
+            (0..3_000).map(|n| format!("address add 10.9.{}.{}/32 dev lo\n", n / 200, n % 200));
+        let more: Vec<String> = more.collect();
+        let batch = host.dir.join("batch");
+        std::fs::write(&batch, more.concat()).unwrap();
+        run(&format!("ip -batch {}", batch.display()));
+        // A runtime with enough to do hears late that the kernel has answered.
+        let ask = |turns: usize| {
+            let (net, mut left) = (Arc::clone(&net), turns);
+            tokio::spawn(async move {
+                let turn = std::future::poll_fn(|context| {
+                    context.waker().wake_by_ref();
+                    left = left.saturating_sub(1);
+                    if left == 0 { Poll::Ready(()) } else { Poll::Pending }
+                });
+                turn.await;
+                net.own_addresses().await
+            })
+        };
+        for list in futures_util::future::join_all((0..10).map(ask)).await {
+            let list = list.unwrap();
+            assert!(list.unwrap().len() > 3_000);
+        }
         net.close().await.unwrap();
     });
 }
