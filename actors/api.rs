@@ -21,6 +21,7 @@ mod failures;
 mod figures;
 mod files;
 mod forward;
+mod hand_over;
 mod images;
 mod leave;
 mod lend;
@@ -30,6 +31,7 @@ mod logs;
 mod mesh;
 mod metrics;
 mod nodes;
+mod observed;
 pub mod openapi;
 mod pauses;
 mod plans;
@@ -63,11 +65,11 @@ pub use serve::Bounds;
 
 use crate::actors::dns_queries::DnsQueries;
 use crate::actors::mailbox::Stamp;
-use crate::actors::root::{self, Child, ChildMessage, RootRef, Supervised, View};
+use crate::actors::root::{self, Child, ChildMessage, RootRef, View};
 use crate::limits;
 use context::Context;
 use listener::{Listening, LocalSocket};
-use ractor::{Actor, ActorProcessingErr, ActorRef, SpawnErr};
+use ractor::{Actor, ActorProcessingErr, ActorRef};
 use std::future::Future;
 use std::sync::Arc;
 use tokio::sync::{Semaphore, watch};
@@ -222,16 +224,6 @@ impl Actor for Api {
         let _ = (&mut state.listeners).await;
         Ok(())
     }
-}
-
-/// Starts the API as a child of root.
-///
-/// # Errors
-/// Root is about to stop.
-pub async fn start(args: Args) -> Result<Supervised<Msg>, SpawnErr> {
-    let cell = args.root.get_cell();
-    let (actor, _) = Api::spawn_linked(None, Api, args, cell).await?;
-    Ok(actor.into())
 }
 
 /// Serves all listeners: the UNIX socket at once, TCP as soon as the node is a member.

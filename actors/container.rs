@@ -21,7 +21,7 @@ use crate::actors::platform::Platform;
 use crate::actors::platform::containerd::{self, Found, TaskEvent};
 use crate::actors::platform::image::ImageError;
 use crate::actors::platform::usage::Meter;
-use crate::actors::root::{self, Child, ChildMessage, NodeUsage, RootRef, Supervised, View};
+use crate::actors::root::{self, Child, ChildMessage, NodeUsage, RootRef, View};
 use crate::fsm::Command;
 use crate::fsm::backups::Ended;
 use crate::fsm::command::Report;
@@ -32,7 +32,7 @@ use crate::units::{Bytes, Timestamp};
 use fleet::Fleet;
 use image_replication::ImageReplication;
 use publish::Publishing;
-use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort, SpawnErr, SupervisionEvent};
+use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent};
 use reports::{Next, Reports};
 use runtime::Runtime;
 use std::collections::BTreeMap;
@@ -138,16 +138,6 @@ pub struct State {
     measured: Measured,
     /// What runs besides the allocations' own work; ends with the actor.
     work: JoinSet<()>,
-}
-
-/// Starts the actor as root's child.
-///
-/// # Errors
-/// The machine has no control groups.
-pub async fn start(platform: Arc<Platform>, root: RootRef) -> Result<Supervised<Msg>, SpawnErr> {
-    let args = Args { root: root.clone(), platform };
-    let (actor, _) = Container::spawn_linked(None, Container, args, root.get_cell()).await?;
-    Ok(actor.into())
 }
 
 impl Actor for Container {

@@ -4,11 +4,11 @@
 //! Owns when an attempt is made, and that a failure is logged once. Never decides what is wanted,
 //! and holds nobody up: attempts run beside the actor, and end with it.
 
+use crate::backoff::Backoff;
 use crate::limits;
 use parking_lot::Mutex;
 use std::error::Error;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::sync::Notify;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -112,17 +112,16 @@ impl<T: Clone + PartialEq> Shared<T> {
 
 /// Makes attempts for ever.
 async fn keep<T: Target>(mut target: T, shared: Arc<Shared<T::Wanted>>, told: impl Fn()) {
-    let (mut failed, mut pause, mut known) = (None, limits::CONVERGE_RETRY[0], None);
+    let (mut failed, mut known) = (None, None);
+    let mut backoff = Backoff::new(limits::CONVERGE_RETRY);
     loop {
         let wanted = match &failed {
             None => shared.next(None).await,
-            Some(old) => match tokio::time::timeout(pause, shared.next(Some(old))).await {
-                Ok(newer) => newer,
-                Err(_) => {
-                    pause = longer(pause);
-                    old.clone()
-                }
-            },
+            Some(old) => {
+                let newer = shared.next(Some(old));
+                let newer = tokio::time::timeout(backoff.pause(), newer).await;
+                newer.unwrap_or_else(|_| old.clone())
+            }
         };
         let (is_true, error) = match target.make(wanted.clone()).await {
             Made::Whole => (true, None),
@@ -138,20 +137,17 @@ async fn keep<T: Target>(mut target: T, shared: Arc<Shared<T::Wanted>>, told: im
             tracing::warn!(reason = error.source(), "{error}; tried again");
         }
         if text.is_none() || failed.as_ref() != Some(&wanted) {
-            pause = limits::CONVERGE_RETRY[0];
+            backoff.reset();
         }
         failed = text.is_some().then_some(wanted);
         known = text;
     }
 }
 
-fn longer(pause: Duration) -> Duration {
-    (pause * 2).min(limits::CONVERGE_RETRY[1])
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
     use tokio::sync::mpsc;
 
     const DEADLINE: Duration = Duration::from_secs(20);

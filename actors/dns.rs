@@ -6,6 +6,7 @@
 
 mod forward;
 mod serve;
+mod shared;
 mod tcp;
 
 #[cfg(test)]
@@ -14,13 +15,14 @@ mod tests;
 use crate::actors::converge::Converge;
 use crate::actors::dns_queries::DnsQueries;
 use crate::actors::mailbox::Stamp;
-use crate::actors::root::{self, Child, ChildMessage, RootRef, Supervised, View};
+use crate::actors::root::{self, Child, ChildMessage, RootRef, View};
 use crate::id::Index;
 use crate::network::Subnet;
 use crate::node::dns::Zone;
 use forward::Forwarder;
-use ractor::{Actor, ActorProcessingErr, ActorRef, SpawnErr};
-use serve::{Listeners, Shared};
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+use serve::Listeners;
+use shared::Shared;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -117,14 +119,4 @@ impl State {
         // Root outlives its children.
         let _ = self.root.cast(root::Msg::Settled { child: Child::Dns, index });
     }
-}
-
-/// Starts the actor as root's child.
-///
-/// # Errors
-/// If it can't be spawned.
-pub async fn start(args: Args) -> Result<Supervised<Msg>, SpawnErr> {
-    let cell = args.root.get_cell();
-    let (actor, _) = Dns::spawn_linked(None, Dns, args, cell).await?;
-    Ok(actor.into())
 }

@@ -11,7 +11,7 @@ use crate::actors::converge::Converge;
 use crate::actors::mailbox::Stamp;
 use crate::actors::platform::Platform;
 use crate::actors::platform::mesh::{Mesh as Wires, path};
-use crate::actors::root::{self, Child, ChildMessage, RootRef, Supervised, View};
+use crate::actors::root::{self, Child, ChildMessage, RootRef, View};
 use crate::fsm::mesh::MeshKey;
 use crate::id::{Index, NodeId};
 use crate::limits;
@@ -20,7 +20,7 @@ use crate::node::project;
 use identity::Identity;
 use interface::{Interface, Wanted};
 use parking_lot::Mutex;
-use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort, SpawnErr};
+use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
@@ -81,16 +81,6 @@ pub struct State {
     /// Raised where the interface has to be made true again, though nothing else is wanted.
     again: u64,
     telling: Option<AbortOnDropHandle<()>>,
-}
-
-/// Starts the actor as root's child.
-///
-/// # Errors
-/// The node's key can't be read or made.
-pub async fn start(args: Args) -> Result<Supervised<Msg>, SpawnErr> {
-    let cell = args.root.get_cell();
-    let (actor, _) = Mesh::spawn_linked(None, Mesh, args, cell).await?;
-    Ok(actor.into())
 }
 
 impl Actor for Mesh {

@@ -5,6 +5,7 @@
 
 mod alone;
 pub mod ca;
+mod caller;
 pub mod credentials;
 mod dial;
 mod gone;
@@ -21,7 +22,7 @@ mod service;
 pub mod tls;
 pub mod wire;
 
-pub use alone::start_alone;
+pub use alone::Alone;
 pub use dial::{Dial, DialError, dial_api, tcp};
 pub use gone::{ExpulsionCheck, ask_members, says_removed};
 pub use outbox::Post;

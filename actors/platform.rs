@@ -264,7 +264,7 @@ impl Platform {
         };
         let images = Images::new(containerd.clone(), registries);
         if let Err(error) = images.clear_loads().await {
-            tracing::warn!(%error, "what a load left that was broken off stays for two days");
+            tracing::warn!(%error, "the rest of a load that was broken off stays for two days");
         }
         let reader = logs::LogReader::new(&places.data);
         let logs = reader.map_err(|source| PlatformError::Logs { source })?;

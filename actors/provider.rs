@@ -8,7 +8,7 @@ pub mod carry_out;
 
 use crate::actors::mailbox::Stamp;
 use crate::actors::platform::block_storage::{BlockStorage, Http, METADATA, StorageError};
-use crate::actors::root::{self, Child, ChildMessage, Proposal, RootRef, Supervised, View};
+use crate::actors::root::{self, Child, ChildMessage, Proposal, RootRef, View};
 use crate::fsm::Command;
 use crate::fsm::volumes::{DROPLET, ProvidedStep, REGION, TOKEN_PURPOSE, Volume, VolumeChange};
 use crate::id::{NodeId, VolumeName};
@@ -17,7 +17,7 @@ use crate::scheduler::provided::{Seen, Work, next};
 use crate::secret::Keyring;
 use crate::units::Timestamp;
 use ractor::rpc::CallResult;
-use ractor::{Actor, ActorProcessingErr, ActorRef, SpawnErr};
+use ractor::{Actor, ActorProcessingErr, ActorRef};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
@@ -88,16 +88,6 @@ enum Turn {
     Now(u32),
     /// Not before that; so often it failed.
     After(Instant, u32),
-}
-
-/// Starts the actor as root's child.
-///
-/// # Errors
-/// The host has no way to the provider.
-pub async fn start(args: Args) -> Result<Supervised<Msg>, SpawnErr> {
-    let cell = args.root.get_cell();
-    let (actor, _) = Provider::spawn_linked(None, Provider, args, cell).await?;
-    Ok(actor.into())
 }
 
 impl Actor for Provider {

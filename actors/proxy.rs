@@ -27,7 +27,7 @@ pub use access::AccessLog;
 pub use acme::OrderSettings;
 
 use crate::actors::mailbox::Stamp;
-use crate::actors::root::{self, Child, ChildMessage, RootRef, Supervised, View};
+use crate::actors::root::{self, Child, ChildMessage, RootRef, View};
 use crate::id::Index;
 use crate::limits::INGRESS_HELD;
 use crate::secret::Keyring;
@@ -35,7 +35,7 @@ use acme::Orders;
 use certs::Opener;
 use engine::Threads;
 use listen::Addresses;
-use ractor::{Actor, ActorProcessingErr, ActorRef, SpawnErr};
+use ractor::{Actor, ActorProcessingErr, ActorRef};
 use shared::Shared;
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -91,16 +91,6 @@ pub struct State {
     views: watch::Sender<Option<View>>,
     /// They end with the actor.
     _orders: AbortOnDropHandle<()>,
-}
-
-/// Starts the actor as root's child.
-///
-/// # Errors
-/// The system has no threads or descriptors left.
-pub async fn start(args: Args) -> Result<Supervised<Msg>, SpawnErr> {
-    let root = args.root.get_cell();
-    let (actor, _) = Proxy::spawn_linked(None, Proxy, args, root).await?;
-    Ok(actor.into())
 }
 
 impl Actor for Proxy {

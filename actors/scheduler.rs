@@ -4,8 +4,8 @@
 //! leader would miss.
 
 use crate::actors::mailbox::Stamp;
+use crate::actors::root::View;
 use crate::actors::root::{self, Child, ChildMessage, MembersStep, Proposal, RootRef};
-use crate::actors::root::{Supervised, View};
 use crate::actors::traffic::Traffic;
 use crate::cluster::members::Next;
 use crate::cluster::watch::Watch;
@@ -17,7 +17,7 @@ use crate::scheduler::canary::{Counted, Ledger};
 use crate::scheduler::certificates;
 use crate::scheduler::plan::{self, Scope, SettledIndexes};
 use crate::units::{Millis, Timestamp};
-use ractor::{Actor, ActorProcessingErr, ActorRef, SpawnErr};
+use ractor::{Actor, ActorProcessingErr, ActorRef};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -430,14 +430,4 @@ impl State {
         let generation = self.generation;
         myself.send_after(delay, move || Msg::Due(generation));
     }
-}
-
-/// Starts the scheduler under root.
-///
-/// # Errors
-/// If the actor can't be spawned.
-pub async fn start(root: RootRef, traffic: Arc<Traffic>) -> Result<Supervised<Msg>, SpawnErr> {
-    let args = Args { root: root.clone(), traffic };
-    let (actor, _) = Scheduler::spawn_linked(None, Scheduler, args, root.get_cell()).await?;
-    Ok(actor.into())
 }

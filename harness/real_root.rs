@@ -80,8 +80,7 @@ async fn start_raft(
         }
     });
     let args = raft::Args { node: NodeId(1), dir, sink };
-    let (actor, _) = Raft::spawn_linked(None, Raft, args, root.get_cell()).await?;
-    Ok(actor.into())
+    Supervised::start(Raft, args, &root).await
 }
 
 /// Starts an onlooker in the place of the API.

@@ -1,9 +1,11 @@
 //! The style rules that a machine can check, run over every file of the project.
 //!
 //! Owns which files are looked at and how findings are shown. Never changes a file. What each rule
-//! wants of a file is in `tidy/rules.rs`, of imports in `tidy/circles.rs`.
+//! wants of a file is in `tidy/rules.rs`, of imports in `tidy/circles.rs`, of documents in
+//! `tidy/docs.rs`.
 
 mod circles;
+mod docs;
 mod rules;
 mod source;
 
@@ -125,6 +127,19 @@ fn no_room_imports_what_imports_it() {
     let sources: Vec<Source> = files.map(source).collect();
     let lines: Vec<String> = circles::circles(&sources).iter().map(ToString::to_string).collect();
     assert!(lines.is_empty(), "{} to tidy:\n{}", lines.len(), lines.join("\n"));
+}
+
+#[test]
+fn documents_name_files_that_are_there() {
+    let files = project_files();
+    let is_document =
+        |path: &str| path == "README.md" || path.starts_with("docs/") && path.ends_with(".md");
+    check_tree(|source| docs::paths(source, &files), is_document);
+}
+
+#[test]
+fn public_items_are_documented() {
+    check_tree(docs::documented, rust);
 }
 
 #[test]

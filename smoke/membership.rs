@@ -135,7 +135,7 @@ fn refused(one: &TestDaemon, two: &TestDaemon, token: &str, join: &[String]) {
         (place, "mill_x_y", "n2", 4, "no fingerprint"),
         (place, good, "n1", 1, "n1 is a member already"),
         (api.as_str(), good, "n2", 1, "no peer port"),
-        ("127.0.0.1:1", good, "n2", 1, "nobody answers at 127.0.0.1:1"),
+        ("127.0.0.1:1", good, "n2", 1, "127.0.0.1:1 does not answer"),
         ("127.0.0.1:x", good, "n2", 2, "is no HOST[:PORT]"),
     ];
     for (place, token, node, code, text) in cases {

@@ -10,5 +10,6 @@ pub mod plan;
 pub mod preview;
 pub mod provided;
 pub mod rebalance;
+mod refusal;
 pub mod revise;
 pub mod spawn;

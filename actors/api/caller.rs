@@ -3,8 +3,8 @@
 //! Owns the places for streams, by caller, and when a token's are over: it was revoked, or has
 //! expired. Never lets anybody in.
 
-use super::context::{Context, now};
 use super::error::ApiError;
+use crate::actors::platform::now;
 use crate::actors::root::View;
 use crate::id::{NodeId, TokenId};
 use futures_util::{StreamExt as _, stream};
@@ -115,13 +115,15 @@ impl Place {
     ///
     /// # Errors
     /// Too many streams are open.
-    pub fn take(context: &Context) -> Result<Self, ApiError> {
+    pub fn take(
+        streams: &Arc<Streams>,
+        views: &watch::Receiver<Option<View>>,
+    ) -> Result<Self, ApiError> {
         let caller = CALLER.try_with(Caller::clone).unwrap_or(Caller::Nobody);
-        let streams = Arc::clone(&context.streams);
         if !streams.take(&caller) {
             return Err(ApiError::TooMany { what: "streams" });
         }
-        Ok(Self { caller, streams, views: context.views.clone() })
+        Ok(Self { caller, streams: Arc::clone(streams), views: views.clone() })
     }
 
     /// Ends when the caller's token is let in no more.

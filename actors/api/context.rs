@@ -2,18 +2,18 @@
 //!
 //! Owns how a change is proposed and how a reading is confirmed. Never keeps anything of a request.
 
-use super::caller::Streams;
+use super::caller::{Place, Streams};
 use super::error::ApiError;
 use super::failures::Failures;
 use super::plans::Plans;
 use super::ports::Ports;
 use super::request::{self, Request};
 use super::tally::Tally;
-use super::usage::{self, Connections, Figures};
+use super::usage::Connections;
 use crate::actors::dns_queries::DnsQueries;
 pub use crate::actors::platform::now;
 use crate::actors::root::{Done, Msg, Proposal, RootRef, View, Vitals};
-use crate::api::views::{self, LiveUsage};
+use crate::api::views;
 use crate::fsm::{Command, State};
 use crate::id::{Index, NodeId};
 use crate::limits;
@@ -159,6 +159,11 @@ impl Context {
         Ok(done)
     }
 
+    /// A place among the open streams for who asks.
+    pub(super) fn place(&self) -> Result<Place, ApiError> {
+        Place::take(&self.streams, &self.views)
+    }
+
     /// What root has counted, unless it is busy.
     pub async fn vitals(&self) -> Option<Vitals> {
         match self.root.call(Msg::Vitals, Some(limits::API_USAGE)).await {
@@ -214,25 +219,6 @@ impl Context {
         view.ok_or(ApiError::Unconfirmed)
     }
 
-    /// What is known beside the state, of all nodes.
-    pub async fn observed(&self, view: &View) -> LiveUsage {
-        let (own, others) = tokio::join!(usage::of_this_node(self), usage::of_others(self, view));
-        observed(view, own.map(|own| (view.node, own)).into_iter().chain(others))
-    }
-
-    /// The same, as far as it was asked for a moment ago.
-    pub async fn observed_lately(&self, view: &View) -> LiveUsage {
-        let own = usage::of_this_node(self).await;
-        let others = usage::known_of_others(self, view);
-        observed(view, own.map(|own| (view.node, own)).into_iter().chain(others))
-    }
-
-    /// The same, but of this node only.
-    pub async fn observed_here(&self, view: &View) -> LiveUsage {
-        let own = usage::of_this_node(self).await;
-        observed(view, own.map(|own| (view.node, own)).into_iter())
-    }
-
     /// The request's `Idempotency-Key` as the state keeps it: it means something only for this
     /// caller and route, and only with this body.
     pub fn key(&self, request: &Request, body: &[u8]) -> Result<Option<String>, ApiError> {
@@ -263,34 +249,6 @@ impl Context {
         }
         Ok(Some(key))
     }
-}
-
-fn observed(view: &View, figures: impl Iterator<Item = (NodeId, Figures)>) -> LiveUsage {
-    let mut seen =
-        LiveUsage { now: now(), leader: view.leader, node: view.node, ..LiveUsage::default() };
-    for (node, figures) in figures {
-        seen.mesh.insert(node, figures.mesh().clone());
-        seen.nodes.insert(node, figures.node());
-        if !figures.trouble().is_empty() {
-            seen.trouble.insert(node, figures.trouble().to_vec());
-        }
-        seen.log_disks.insert(node, figures.log_disk);
-        seen.allocations.extend(figures.allocations());
-        seen.written.extend(figures.written());
-        seen.disks.insert(node, figures.disks());
-        for (route, (rate, requests)) in figures.traffic() {
-            let (all, minute) = seen.traffic.entry(route.clone()).or_default();
-            *all += rate;
-            minute.merge(requests);
-        }
-        for (id, (rate, requests)) in figures.replicas() {
-            let (all, minute) = seen.replicas.entry(id).or_default();
-            *all += rate;
-            minute.merge(requests);
-        }
-        seen.volumes.extend(figures.volumes());
-    }
-    seen
 }
 
 /// The other nodes that this one can't reach, and for how long.

@@ -181,7 +181,7 @@ async fn parse(file: String) -> Result<Parsed, ApiError> {
         let parsed = spec::read(FILE_NAME, &file)?;
         parsed.check(spec::unsupported(&parsed))?;
         let unread = parsed.from_files().iter().map(|file| {
-            let hint = Some("send what is in it: content=\"…\"".to_owned());
+            let hint = Some("send its content: content=\"…\"".to_owned());
             parsed.problem_at(file.span, "from is read by the mill command", hint)
         });
         parsed.check(unread.collect())?;

@@ -5,16 +5,20 @@
 
 mod hint;
 
-use super::request::MILL_UNCONFIRMED;
 use crate::actors::root::ProposeError;
 use crate::api::wire::{ErrorCode, ErrorDetail, ErrorDocument, ErrorView};
 use crate::cluster::token::TokenError;
 use crate::fsm::Rejection;
 use crate::fsm::model::Role;
 use crate::scheduler::revise::{ResolveError, ReviseError};
-use warp::http::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use warp::http::header::{
+    ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
+};
 use warp::http::{Method, StatusCode};
 use warp::reply::Response;
+
+/// The header of a failure after which the change may have been carried out, or may still be.
+const MILL_UNCONFIRMED: HeaderName = HeaderName::from_static("mill-unconfirmed");
 
 /// Why a request was not carried out.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

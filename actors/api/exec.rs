@@ -61,7 +61,7 @@ pub(super) async fn elsewhere(
         return Ok(None);
     }
     let upgrade = upgrade(request, route)?;
-    let place = Place::take(context)?;
+    let place = context.place()?;
     let path = format!("/v1/allocations/{}/{route}?{}", allocation.id, request.raw_query);
     let ask = Ask::new(&view, allocation.node, request.role, Method::GET, &path)?;
     let name = view.state.nodes.get(&allocation.node).map(|node| node.name.clone());
@@ -79,7 +79,7 @@ pub async fn here(context: Arc<Context>, mut request: Request) -> Result<Respons
     let container = ContainerId::new(&allocation.id, allocation.observed.attempt);
     let execs = (context.ports.execs)().ok_or(ApiError::Starting)?;
     let upgrade = upgrade(&mut request, "exec")?;
-    let place = Place::take(&context)?;
+    let place = context.place()?;
     let stopping = context.stopping.clone();
     let session = Session { execs, container, program, stopping, place };
     Ok(upgrade.on_upgrade(move |socket| session.run(socket)).into_response())

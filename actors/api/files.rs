@@ -4,10 +4,10 @@
 //! of it.
 
 use super::allocations::{by_id, on_this_node};
-use super::caller::{self, EXPIRED, Place};
+use super::caller::{self, EXPIRED};
 use super::context::Context;
 use super::error::ApiError;
-use super::reach;
+use super::hand_over::hand_over;
 use super::request::{Body, Request, empty};
 use crate::actors::platform::transfer::{CopyError, Root};
 use crate::fsm::model::Phase;
@@ -29,7 +29,7 @@ use warp::reply::Response;
 /// `GET` and `POST /v1/allocations/{id}/files`, wherever the container is.
 pub async fn files(context: Arc<Context>, request: Request) -> Result<Response, ApiError> {
     path(&request)?;
-    let place = Place::take(&context)?;
+    let place = context.place()?;
     let copies = request.method == Method::GET;
     let answer = tokio::select! {
         answer = wherever(context, request) => answer?,
@@ -46,7 +46,7 @@ async fn wherever(context: Arc<Context>, request: Request) -> Result<Response, A
     let allocation = by_id(reading.state(), request.param("id"))?;
     if allocation.node != reading.view.node {
         let path = format!("/v1/allocations/{}/files", allocation.id);
-        return reach::hand_over(&context, &reading, allocation.node, &path, request).await;
+        return hand_over(&context, &reading, allocation.node, &path, request).await;
     }
     if request.method == Method::POST {
         write_here(context, request).await

@@ -43,7 +43,7 @@ pub async fn here(context: Arc<Context>, mut request: Request) -> Result<Respons
     let ports = service.map(|service| service.ports.as_slice()).unwrap_or_default();
     let port = port(allocation.workload.as_str(), ports, request.one("port"))?;
     let upgrade = upgrade(&mut request, "port-forward")?;
-    let place = Place::take(&context)?;
+    let place = context.place()?;
     let connection = connect(&allocation.id, allocation.observed.address, port).await?;
     let session = Session { connection, stopping: context.stopping.clone(), place };
     Ok(upgrade.on_upgrade(move |socket| session.run(socket)).into_response())

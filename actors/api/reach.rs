@@ -3,12 +3,12 @@
 //! Owns the connection of each request: its own, so that no stream holds up another, and so that
 //! either end's leaving ends the other's work. Never asks on behalf of a third node.
 
-use super::context::{Context, Reading};
 use super::error::ApiError;
 use super::ports::Neighbours;
-use super::request::{self, MILL_INCARNATION, MILL_INDEX, MILL_ROLE, Request};
+use super::request::{MILL_INCARNATION, MILL_INDEX, MILL_ROLE};
 use super::stall::Stalling;
 use crate::actors::peer;
+use crate::actors::platform::now;
 use crate::actors::root::View;
 use crate::api::wire::{ErrorDocument, ErrorView};
 use crate::fsm::model::{Node, Role};
@@ -17,21 +17,16 @@ use crate::limits;
 use crate::reasons::with_reasons;
 use crate::units::{Millis, span};
 use bytes::Bytes;
-use futures_util::{Stream, StreamExt as _};
 use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt as _, Empty, Limited, StreamBody};
-use hyper::body::{Frame, Incoming};
+use http_body_util::{BodyExt as _, Empty, Limited};
+use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use std::future::Future;
 use std::io;
-use std::pin::Pin;
 use std::time::Duration;
 use tokio::sync::watch;
-use warp::Reply as _;
-use warp::http::header::{CONTENT_TYPE, HOST};
+use warp::http::header::HOST;
 use warp::http::{Method, StatusCode, request as http};
-use warp::reply::Response;
 
 /// What is sent to another member.
 pub type Sent = UnsyncBoxBody<Bytes, io::Error>;
@@ -240,68 +235,11 @@ fn why_lost(view: &View, node: NodeId) -> Option<ReachError> {
 }
 
 fn down(node: &Node) -> ReachError {
-    let now = super::context::now();
+    let now = now();
     // It had been silent before it was taken for down.
     let since = match node.down_since {
         Some(since) => Millis(now.since(since).0 + Millis::from(limits::NODE_DOWN).0),
         None => now.since(node.joined_at),
     };
     ReachError::Down { name: node.name.clone(), since }
-}
-
-/// Hands a request over to the node whose it is, and its answer back, both as they come.
-///
-/// # Errors
-/// The node can't be reached, or refuses.
-pub async fn hand_over(
-    context: &Context,
-    reading: &Reading,
-    node: NodeId,
-    path: &str,
-    request: Request,
-) -> Result<Response, ApiError> {
-    let Request { method, raw_query, role, body, .. } = request;
-    let path = format!("{path}?{raw_query}");
-    let ask = Ask::new(&reading.view, node, role, method.clone(), &path)?;
-    let (body, patience) = if method == Method::GET {
-        (None, limits::REACH_ANSWER)
-    } else {
-        let frames = body.map(|piece| piece.map(Frame::data).map_err(io::Error::other));
-        // It ends when the body does, and that has its own deadlines.
-        (Some(StreamBody::new(frames).boxed_unsync()), Duration::MAX)
-    };
-    let answer = tokio::select! {
-        answer = ask.send(&*context.ports.neighbours, body, patience) => answer?,
-        error = lost(context.views.clone(), node) => return Err(error.into()),
-    };
-    if answer.status() == StatusCode::NO_CONTENT {
-        return Ok(request::empty());
-    }
-    let (head, body) = answer.into_parts();
-    let lost = Box::pin(lost(context.views.clone(), node));
-    let mut response = warp::reply::stream(until(body, lost)).into_response();
-    *response.status_mut() = head.status;
-    if let Some(kind) = head.headers.get(CONTENT_TYPE) {
-        response.headers_mut().insert(CONTENT_TYPE, kind.clone());
-    }
-    Ok(response)
-}
-
-/// An answer's body, which breaks off when its node is lost.
-fn until(
-    body: Incoming,
-    lost: Pin<Box<impl Future<Output = ReachError> + Send>>,
-) -> impl Stream<Item = io::Result<Bytes>> + Send {
-    let begun = Some((body.into_data_stream(), lost));
-    futures_util::stream::unfold(begun, |left| async move {
-        let (mut body, mut lost) = left?;
-        tokio::select! {
-            piece = body.next() => {
-                let piece = piece?.map_err(io::Error::other);
-                let left = piece.is_ok().then_some((body, lost));
-                Some((piece, left))
-            }
-            error = &mut lost => Some((Err(io::Error::other(error)), None)),
-        }
-    })
 }

@@ -235,8 +235,6 @@ pub fn body(stream: impl Stream<Item = Result<impl Buf, warp::Error>> + Send + '
 pub const MILL_INDEX: HeaderName = HeaderName::from_static("mill-index");
 /// The header of an answer that no leader confirmed.
 pub const MILL_STALE: HeaderName = HeaderName::from_static("mill-stale");
-/// The header of a failure after which the change may have been carried out, or may still be.
-pub const MILL_UNCONFIRMED: HeaderName = HeaderName::from_static("mill-unconfirmed");
 
 /// The header of a request between members: the role of whoever asks.
 pub const MILL_ROLE: HeaderName = HeaderName::from_static("mill-role");

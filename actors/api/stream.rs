@@ -71,7 +71,7 @@ where
     F: FnOnce(Feed) -> R,
     R: Future<Output = Result<(), Left>> + Send + 'static,
 {
-    let place = Place::take(context)?;
+    let place = context.place()?;
     let expired = place.expired();
     let (sender, events) = mpsc::channel(limits::SSE_BUFFER);
     let feeding = feeder(Feed { sender });

@@ -3,29 +3,21 @@
 //! Owns a connection to each other node that is kept, since these questions come often, and the
 //! last figures. Never makes a caller wait for a node that is slow.
 
-use super::context::Context;
-use super::error::ApiError;
 use super::ports::Neighbours;
 use super::reach::{Ask, ReachError, Sender};
-use super::request::{Request, json};
-use crate::actors::root::{Msg, NodeUsage, View};
+use crate::actors::root::NodeUsage;
 use crate::api::views::Disk;
 use crate::consensus::raft::event::LogDisk;
-use crate::fsm::model::Role;
 use crate::id::{AllocId, NodeId, VolumeName};
 use crate::limits;
 use crate::node::ingress::figures::Requests;
 use crate::node::mesh;
 use crate::units::{Bytes, MilliCpu};
-use futures_util::future::join_all;
 use http_body_util::{BodyExt as _, Limited};
-use ractor::rpc::CallResult;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
-use warp::http::{Method, StatusCode};
-use warp::reply::Response;
 
 /// What a node uses: thousandths of cores, and bytes.
 type Amount = (u64, u64);
@@ -51,13 +43,13 @@ pub struct Figures {
     pub(super) log_disk: LogDisk,
     /// By route: requests a second, and those of the last minute.
     #[serde(default)]
-    traffic: BTreeMap<String, (f64, Requests)>,
+    pub(super) traffic: BTreeMap<String, (f64, Requests)>,
     /// By replica: the same of what it sent there.
     #[serde(default)]
-    replicas: BTreeMap<String, (f64, Requests)>,
+    pub(super) replicas: BTreeMap<String, (f64, Requests)>,
     /// How it hears the others in the mesh.
     #[serde(default)]
-    mesh: BTreeMap<NodeId, mesh::Figures>,
+    pub(super) mesh: BTreeMap<NodeId, mesh::Figures>,
     /// By persistent volume: bytes on the disk.
     #[serde(default)]
     volumes: BTreeMap<String, u64>,
@@ -142,43 +134,17 @@ impl Figures {
     }
 }
 
-/// For another member: what this node uses.
-pub async fn here(context: Arc<Context>, _request: Request) -> Result<Response, ApiError> {
-    let figures = of_this_node(&context).await.ok_or(ApiError::Starting)?;
-    json(StatusCode::OK, &figures)
-}
-
-/// What this node uses, if its container actor answers or did so a moment ago.
-pub async fn of_this_node(context: &Context) -> Option<Figures> {
-    let last = &context.connections.own;
-    if let Some(figures) = last.within(limits::USAGE_FRESH) {
-        return Some(figures);
-    }
-    let wait = Some(limits::API_USAGE);
-    let usage = context.root.call(Msg::Usage, wait);
-    let (usage, mesh) = tokio::join!(usage, context.root.call(Msg::MeshFigures, wait));
-    let Ok(CallResult::Success(usage)) = usage else { return None };
-    let mesh = match mesh {
-        Ok(CallResult::Success(mesh)) => mesh,
-        _ => BTreeMap::new(),
-    };
-    let log_disk = context.vitals().await.map(|vitals| vitals.disk).unwrap_or_default();
-    let traffic = context.ports.traffic.figures();
-    let replicas = context.ports.traffic.of_replicas();
-    Some(last.keep(Figures { mesh, log_disk, traffic, replicas, ..usage.into() }))
-}
-
 /// The last figures of a node, and when they came.
 #[derive(Default)]
-struct Last(Mutex<Option<(Instant, Figures)>>);
+pub(super) struct Last(Mutex<Option<(Instant, Figures)>>);
 
 impl Last {
-    fn within(&self, most: Duration) -> Option<Figures> {
+    pub(super) fn within(&self, most: Duration) -> Option<Figures> {
         let last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         last.as_ref().filter(|(at, _)| at.elapsed() < most).map(|(_, figures)| figures.clone())
     }
 
-    fn keep(&self, figures: Figures) -> Figures {
+    pub(super) fn keep(&self, figures: Figures) -> Figures {
         let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         *last = Some((Instant::now(), figures.clone()));
         figures
@@ -187,14 +153,18 @@ impl Last {
 
 /// What is kept of one other node.
 #[derive(Default)]
-struct Line {
+pub(super) struct Line {
     /// Only one question at a time; who waits finds the answer of the one before.
     sender: tokio::sync::Mutex<Option<Sender>>,
-    last: Last,
+    pub(super) last: Last,
 }
 
 impl Line {
-    async fn ask(&self, ask: Ask, neighbours: &dyn Neighbours) -> Result<Figures, ReachError> {
+    pub(super) async fn ask(
+        &self,
+        ask: Ask,
+        neighbours: &dyn Neighbours,
+    ) -> Result<Figures, ReachError> {
         let mut kept = self.sender.lock().await;
         if let Some(figures) = self.last.within(limits::USAGE_FRESH) {
             return Ok(figures);
@@ -218,49 +188,14 @@ impl Line {
 #[derive(Default)]
 pub struct Connections {
     lines: Mutex<BTreeMap<NodeId, Arc<Line>>>,
-    own: Last,
+    pub(super) own: Last,
 }
 
 impl Connections {
     /// One to each of these nodes, and to no other.
-    fn to(&self, nodes: &[NodeId]) -> Vec<Arc<Line>> {
+    pub(super) fn to(&self, nodes: &[NodeId]) -> Vec<Arc<Line>> {
         let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
         lines.retain(|id, _| nodes.contains(id));
         nodes.iter().map(|id| Arc::clone(lines.entry(*id).or_default())).collect()
     }
-}
-
-/// The other nodes that may be asked, each with what is kept of it.
-fn lines(context: &Context, view: &View) -> impl Iterator<Item = (NodeId, Arc<Line>)> {
-    let there = view.state.nodes.values().filter(|node| node.id != view.node && node.is_up());
-    let nodes: Vec<NodeId> = there.map(|node| node.id).collect();
-    let lines = context.connections.to(&nodes);
-    nodes.into_iter().zip(lines)
-}
-
-/// What the other nodes were said to use, without asking them.
-pub fn known_of_others(context: &Context, view: &View) -> BTreeMap<NodeId, Figures> {
-    let known = |(id, line): (NodeId, Arc<Line>)| Some((id, line.last.within(limits::USAGE_OLD)?));
-    lines(context, view).filter_map(known).collect()
-}
-
-/// What the other nodes use, of those that answer in time or did so a moment ago.
-pub async fn of_others(context: &Context, view: &View) -> BTreeMap<NodeId, Figures> {
-    let each = lines(context, view).map(|(id, line)| async move {
-        let ask = Ask::new(view, id, Role::Read, Method::GET, "/v1/usage").ok()?;
-        let (asked, neighbours) = (Arc::clone(&line), Arc::clone(&context.ports.neighbours));
-        // It goes on where the caller doesn't wait: the next one has its answer.
-        let asking = tokio::spawn(async move { asked.ask(ask, &*neighbours).await });
-        let answer = tokio::time::timeout(limits::API_USAGE, asking).await;
-        let figures = match answer {
-            Ok(Ok(Ok(figures))) => Some(figures),
-            Ok(Ok(Err(error))) => {
-                tracing::debug!(%error, "no figures of a node");
-                None
-            }
-            _ => line.last.within(limits::USAGE_OLD),
-        };
-        Some((id, figures?))
-    });
-    join_all(each).await.into_iter().flatten().collect()
 }

@@ -3,11 +3,11 @@
 //!
 //! Owns when that may be. Never keeps more than a piece of it.
 
-use super::caller::{self, EXPIRED, Place};
+use super::caller::{self, EXPIRED};
 use super::context::Context;
 use super::error::ApiError;
 use super::files::{blocking, feed};
-use super::reach;
+use super::hand_over::hand_over;
 use super::request::{Request, empty};
 use super::volumes::missing;
 use crate::actors::platform::volumes::archive;
@@ -30,7 +30,7 @@ use warp::reply::Response;
 
 /// `GET` and `POST /v1/volumes/{name}/data`, wherever it is.
 pub async fn data(context: Arc<Context>, request: Request) -> Result<Response, ApiError> {
-    let place = Place::take(&context)?;
+    let place = context.place()?;
     let copies = request.method == Method::GET;
     let answer = tokio::select! {
         answer = wherever(context, request) => answer?,
@@ -65,7 +65,7 @@ async fn wherever(context: Arc<Context>, request: Request) -> Result<Response, A
     // One without a node gets its data here, and with it this node.
     if is_member && volume.node != reading.view.node {
         let path = format!("/v1/volumes/{name}/data");
-        return reach::hand_over(&context, &reading, volume.node, &path, request).await;
+        return hand_over(&context, &reading, volume.node, &path, request).await;
     }
     if reads { read_here(context, request).await } else { write_here(context, request).await }
 }

@@ -72,7 +72,7 @@ fn end(container: &mut Found, exit: Exit) {
 }
 
 impl Fleet {
-    pub fn new(
+    pub(super) fn new(
         platform: Arc<Platform>,
         cgroups: CgroupVersion,
         actor: ActorRef<super::Msg>,
@@ -108,7 +108,7 @@ impl Fleet {
         running.map(|(id, m)| (id.clone(), ContainerId::new(id, m.observed.attempt))).collect()
     }
 
-    pub fn id_of(&self, cell: &ActorCell) -> Option<AllocId> {
+    pub(super) fn id_of(&self, cell: &ActorCell) -> Option<AllocId> {
         let is_it = |member: &Member| member.actor.get_cell().get_id() == cell.get_id();
         self.members.iter().find(|(_, member)| is_it(member)).map(|(id, _)| id.clone())
     }
@@ -121,19 +121,19 @@ impl Fleet {
         self.failing.entry(id.clone()).or_default().failed(now)
     }
 
-    pub fn revive(&mut self, id: &AllocId) {
+    pub(super) fn revive(&mut self, id: &AllocId) {
         self.resting.remove(id);
         // Until the next look nobody knows what is there of it: it does not begin before.
         self.found = None;
     }
 
-    pub fn finished(&mut self, id: &AllocId) {
+    pub(super) fn finished(&mut self, id: &AllocId) {
         self.members.remove(id);
         self.failing.remove(id);
         self.ended.insert(id.clone());
     }
 
-    pub fn observed(&mut self, id: &AllocId, observed: &AllocationStatus) {
+    pub(super) fn observed(&mut self, id: &AllocId, observed: &AllocationStatus) {
         if let Some(member) = self.members.get_mut(id) {
             member.observed = observed.clone();
             member.told = true;
@@ -146,7 +146,7 @@ impl Fleet {
         told.map(|(id, member)| (id.clone(), member.observed.clone())).collect()
     }
 
-    pub fn begin_look(&mut self) -> u64 {
+    pub(super) fn begin_look(&mut self) -> u64 {
         self.looks += 1;
         self.looks_again = false;
         self.early.clear();
@@ -209,7 +209,7 @@ impl Fleet {
         self.found = Some(all);
     }
 
-    pub fn on_event(&mut self, event: TaskEvent) {
+    pub(super) fn on_event(&mut self, event: TaskEvent) {
         let (id, message): (_, fn(Attempt, Option<Exit>) -> alloc::Msg) = match &event {
             TaskEvent::Exited(id, _) => (id, |attempt, exit| match exit {
                 Some(exit) => alloc::Msg::Exited(attempt, ended(exit)),

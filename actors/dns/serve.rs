@@ -2,91 +2,24 @@
 //!
 //! Owns the sockets. Never keeps more than a batch of questions in its hands.
 
-use super::forward::Forwarder;
+use super::shared::Shared;
 use super::tcp;
 use crate::actors::converge::{Made, Target};
-use crate::actors::dns_queries::DnsQueries;
 use crate::limits;
-use crate::network::Subnet;
-use crate::node::dns::{Answer, Outcome, Unusual, Zone, answer, forwarded, unusual};
-use arc_swap::ArcSwap;
-use hickory_proto::op::{Message, ResponseCode};
+use crate::node::dns::Unusual;
 use nix::sys::socket::{
     self, AddressFamily, MsgFlags, MultiHeaders, SockFlag, SockType, SockaddrLike as _,
     SockaddrStorage, bind, recvmmsg, sendmmsg, setsockopt, sockopt,
 };
 use std::io::{self, IoSlice, IoSliceMut};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd as _};
 use std::sync::Arc;
 use tokio::io::Interest;
 use tokio::net::{TcpListener, TcpSocket, UdpSocket};
 use tokio::runtime::{Builder, Handle};
-use tokio::sync::Semaphore;
 use tokio::task::{JoinSet, LocalSet};
 use tokio_util::sync::{CancellationToken, DropGuard};
-
-/// What all listeners have in common.
-pub(super) struct Shared {
-    /// What is answered from.
-    pub(super) zone: ArcSwap<Zone>,
-    cluster: Subnet,
-    forwarder: Forwarder,
-    forwards: Semaphore,
-    pub(super) queries: DnsQueries,
-}
-
-impl Shared {
-    pub(super) fn new(cluster: Subnet, forwarder: Forwarder, queries: DnsQueries) -> Self {
-        let (zone, forwards) = (ArcSwap::default(), Semaphore::new(limits::DNS_FORWARDS));
-        Self { zone, cluster, forwarder, forwards, queries }
-    }
-
-    /// Asks the host's resolvers, for containers and the host itself.
-    pub(super) async fn forward(
-        &self,
-        message: &Message,
-        from: IpAddr,
-        stream: bool,
-    ) -> Option<Vec<u8>> {
-        let is_near = match from {
-            IpAddr::V4(address) => address.is_loopback() || self.cluster.contains(address),
-            IpAddr::V6(address) => address.is_loopback(),
-        };
-        if !is_near {
-            self.queries.count(Outcome::Refused);
-            return forwarded(message, ResponseCode::Refused, &[], &[], stream);
-        }
-        let permit = self.forwards.try_acquire();
-        let asked = match permit {
-            Ok(_) => self.forwarder.ask(message).await,
-            Err(_) => None,
-        };
-        self.queries.count(if asked.is_some() { Outcome::Forwarded } else { Outcome::Failed });
-        let (code, answers, authorities) =
-            asked.unwrap_or((ResponseCode::ServFail, Vec::new(), Vec::new()));
-        forwarded(message, code, &answers, &authorities, stream)
-    }
-
-    /// Answers what can be at once; else what a resolver is to be asked.
-    pub(super) fn answer(
-        &self,
-        zone: &Zone,
-        message: &[u8],
-        stream: bool,
-        rotation: usize,
-        out: &mut Vec<u8>,
-    ) -> Unusual {
-        let answered = match answer(zone, message, stream, rotation, out) {
-            Answer::Ready(outcome) => Unusual::Ready(outcome),
-            Answer::NotPlain => unusual(zone, message, stream, rotation, out),
-        };
-        if let Unusual::Ready(outcome) = &answered {
-            self.queries.count(*outcome);
-        }
-        answered
-    }
-}
 
 /// A listener can't be opened.
 #[derive(Debug, thiserror::Error)]

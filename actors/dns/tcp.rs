@@ -2,7 +2,7 @@
 //!
 //! Owns how many connections there are and how long they may idle.
 
-use super::serve::Shared;
+use super::shared::Shared;
 use crate::limits;
 use crate::node::dns::Unusual;
 use std::io;

@@ -1,6 +1,7 @@
 //! Tests of the dns actor over real sockets, with resolvers that are made up.
 
 use super::*;
+use crate::actors::root::Supervised;
 use crate::fsm::Touched;
 use crate::id::{BootId, NodeId};
 use crate::limits;
@@ -76,7 +77,7 @@ impl Node {
             resolvers: Arc::new(move || Resolvers::parse(&text)),
             queries: queries.clone(),
         };
-        let dns = start(args).await.unwrap();
+        let dns = Supervised::start(Dns, args, &root).await.unwrap();
         let node = Self { root, dns, settled, at: free, queries };
         let connects = || async { TcpStream::connect(free).await.is_ok() };
         let wait = async {

@@ -3,10 +3,11 @@
 //! Never opens anything.
 
 use super::Notice;
-use crate::actors::root::{self, Child, RootRef, Supervised};
-use ractor::{Actor, ActorProcessingErr, ActorRef, SpawnErr};
+use crate::actors::root::{self, Child, RootRef};
+use ractor::{Actor, ActorProcessingErr, ActorRef};
 
-struct Alone;
+/// The actor.
+pub struct Alone;
 
 impl Actor for Alone {
     type Msg = Notice;
@@ -41,13 +42,4 @@ impl Actor for Alone {
         }
         Ok(())
     }
-}
-
-/// Starts it under root.
-///
-/// # Errors
-/// If the actor can't be spawned.
-pub async fn start_alone(root: RootRef) -> Result<Supervised<Notice>, SpawnErr> {
-    let (actor, _) = Alone::spawn_linked(None, Alone, root.clone(), root.get_cell()).await?;
-    Ok(actor.into())
 }

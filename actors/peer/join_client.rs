@@ -22,7 +22,7 @@ use tonic::{Code, Status};
 #[derive(Debug, thiserror::Error)]
 pub enum JoinError {
     /// Nobody is there.
-    #[error("nobody answers at {place}: {source}")]
+    #[error("{place} does not answer: {source}")]
     Nobody {
         /// Where.
         place: String,

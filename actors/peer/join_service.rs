@@ -3,8 +3,8 @@
 //! Owns what a joiner is told. Never makes a member itself: that is a command like any other.
 
 use super::ca::now;
+use super::caller::Unknown;
 use super::credentials::{Credentials, SignError};
-use super::server::Unknown;
 use super::wire;
 use crate::actors::root::{Msg, Proposal, ProposeError, RootRef, View};
 use crate::cluster::join::{self, JoinRefusal, Wish};

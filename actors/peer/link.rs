@@ -10,6 +10,7 @@ use super::wire::peer_client::PeerClient;
 use super::wire::{Frame, Heard, Heartbeat, Piece};
 use crate::actors::raft as consensus;
 use crate::actors::root::{Msg, PeerEvent, RootRef};
+use crate::backoff::Backoff;
 use crate::id::{BootId, Incarnation, NodeId};
 use crate::limits;
 use crate::units::Millis;
@@ -56,10 +57,11 @@ enum LinkError {
 impl Link {
     /// Keeps the link up, for ever.
     pub(super) async fn run(self) {
-        let mut pause = limits::PEER_RETRY[0];
+        let mut backoff = Backoff::new(limits::PEER_RETRY);
         // Said once, not with each try.
         let mut refused = None;
         loop {
+            let mut least = Duration::ZERO;
             let begun = Instant::now();
             let ended = self.session().await;
             self.outbox.close();
@@ -73,10 +75,10 @@ impl Link {
                         tracing::warn!(%to, %address, reason, "a member refuses");
                         refused = reason;
                     }
-                    pause = limits::PEER_RETRY[1];
+                    least = limits::PEER_RETRY[1];
                     if let Some(why) = super::gone::expelled(&status) {
                         let _ = self.root.cast(Msg::Peer(PeerEvent::Expelled(why)));
-                        pause = limits::PEER_EXPELLED;
+                        least = limits::PEER_EXPELLED;
                     }
                 }
                 Err(error) => {
@@ -86,14 +88,13 @@ impl Link {
                 Ok(()) => {}
             }
             if begun.elapsed() > limits::PEER_SETTLED {
-                pause = limits::PEER_RETRY[0];
+                backoff.reset();
             }
             // Not all nodes at once.
-            let pause_now = pause.mul_f64(rand::random_range(0.5..1.0));
+            let pause = backoff.pause().max(least).mul_f64(rand::random_range(0.5..1.0));
             let knocked = self.outbox.wake.notified();
             // Either way it is tried again.
-            let _ = tokio::time::timeout(pause_now, knocked).await;
-            pause = (pause * 2).min(limits::PEER_RETRY[1].max(pause));
+            let _ = tokio::time::timeout(pause, knocked).await;
         }
     }
 

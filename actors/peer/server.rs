@@ -6,6 +6,7 @@
 #[cfg(test)]
 mod tests;
 
+use super::caller::{Caller, Unknown};
 use super::dial::watch;
 use super::service::Service;
 use super::tls::{API_PROTOCOL, Trust, TrustError};
@@ -16,7 +17,7 @@ use crate::actors::peer::join_service::JoinService;
 use crate::actors::root::View;
 use crate::actors::strangers::{Room, Stranger, Strangers};
 use crate::cluster::guard::Guard;
-use crate::cluster::trust::{PeerId, validity};
+use crate::cluster::trust::validity;
 use crate::limits;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -34,14 +35,6 @@ use tokio_rustls::server::TlsStream;
 use tonic::Status;
 use tonic::codegen::Service as _;
 use tonic::codegen::http::{Request, Response};
-
-/// Who made a call: in its request's extensions, if the connection has a member's certificate.
-#[derive(Clone, Debug)]
-pub(super) struct Caller {
-    pub(super) peer: PeerId,
-    /// Its certificate has expired: all that it may have is another one.
-    pub(super) expired: bool,
-}
 
 /// What is served.
 #[derive(Clone)]
@@ -66,7 +59,7 @@ impl Served {
         let at_door = path.split('/').next() == Some(DOOR);
         match caller {
             Some(_) if at_door => {
-                let why = "the door is for who is no member; this one is";
+                let why = "this node is a member already: only others can join";
                 return Ok(Status::permission_denied(why).into_http());
             }
             Some(caller) => {
@@ -82,10 +75,6 @@ impl Served {
         if at_door { self.door.call(request).await } else { self.peer.call(request).await }
     }
 }
-
-/// Who a connection without a certificate is, in its requests' extensions.
-#[derive(Clone, Debug)]
-pub(super) struct Unknown(pub(super) Arc<Stranger>);
 
 /// Who may come in, and where to.
 pub(super) struct Port {
@@ -155,7 +144,7 @@ pub(super) async fn serve(port: Port) -> Result<(), TrustError> {
                 Ok((stream, from)) => {
                     let source = from.ip();
                     if failures.is_spent(source) && !port.is_members(source) {
-                        strangers.tell("a source fails too often to show who it is", source);
+                        strangers.tell("a source shows no certificate too often", source);
                         continue;
                     }
                     let (acceptor, port) = (acceptor.clone(), Arc::clone(&port));

@@ -3,9 +3,9 @@
 //! Owns the check of every call: a certificate of this cluster, its incarnation, not removed. Never
 //! looks inside a raft message or a command.
 
+use super::caller::Caller;
 use super::credentials::Credentials;
 use super::outbox::Post;
-use super::server::Caller;
 use super::wire::peer_server::Peer;
 use super::wire::{self, Frame, Heard, Piece, Taken};
 use super::{INCARNATION, PLACE, RECOVERED, REMOVED, join_service, wire_refusal};

@@ -2,6 +2,6 @@
 //!
 //! Owns nothing else.
 
-#![allow(missing_docs, clippy::pedantic, clippy::all, reason = "the build makes it")]
+#![allow(clippy::pedantic, clippy::all, reason = "the build makes it")]
 
 include!(concat!(env!("OUT_DIR"), "/mill.peer.rs"));

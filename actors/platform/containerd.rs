@@ -11,6 +11,7 @@ mod exec;
 mod host;
 mod look;
 mod options;
+pub(crate) mod status;
 mod tasks;
 mod whole;
 

@@ -13,7 +13,7 @@ use crate::id::{Index, NodeId};
 use crate::limits;
 use crate::node::supervise::{Decision, History};
 use crate::units::Millis;
-use ractor::{ActorCell, ActorRef, ActorStatus, SpawnErr, SupervisionEvent};
+use ractor::{Actor, ActorCell, ActorStatus, SpawnErr, SupervisionEvent};
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -44,10 +44,18 @@ impl<M> Supervised<M> {
     }
 }
 
-impl<M: ractor::Message> From<ActorRef<M>> for Supervised<M> {
-    fn from(actor: ActorRef<M>) -> Self {
+impl<M: ractor::Message> Supervised<M> {
+    /// Starts an actor under root.
+    ///
+    /// # Errors
+    /// Its `pre_start` failed, or root is about to stop.
+    pub async fn start<A>(actor: A, args: A::Arguments, root: &RootRef) -> Result<Self, SpawnErr>
+    where
+        A: Actor<Msg = M>,
+    {
+        let (actor, _) = A::spawn_linked(None, actor, args, root.get_cell()).await?;
         // One that has ended is started again by root, with the view of then.
-        Self::new(actor.get_cell(), move |message| drop(actor.cast(message)))
+        Ok(Self::new(actor.get_cell(), move |message| drop(actor.cast(message))))
     }
 }
 

@@ -255,8 +255,7 @@ async fn raft_child(
         }
     });
     let args = raft::Args { node: NodeId(1), dir, sink };
-    let (actor, _) = raft::Raft::spawn_linked(None, raft::Raft, args, root.get_cell()).await?;
-    Ok(actor.into())
+    Supervised::start(raft::Raft, args, &root).await
 }
 
 fn token(id: &str) -> Command {

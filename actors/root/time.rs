@@ -90,7 +90,7 @@ impl State {
         if !self.fsm.is_next() || self.fsm.cluster.is_none() {
             return;
         }
-        tracing::info!(since = %from, "nobody led for a while: that counts for no deadline");
+        tracing::info!(since = %from, "no leader for a while: that time counts for no deadline");
         self.stood += 1;
         let (number, myself_too) = (self.stood, myself.clone());
         self.standing = Some(number);

@@ -4,9 +4,9 @@
 
 use super::report::{Row, ms};
 use super::state::{begun, deploy, place};
-use mill::actors::dns::{self, Args, Msg};
+use mill::actors::dns::{Args, Dns, Msg};
 use mill::actors::dns_queries::DnsQueries;
-use mill::actors::root::{self, View};
+use mill::actors::root::{self, Supervised, View};
 use mill::fsm::{State, Touched};
 use mill::id::{BootId, NodeId};
 use mill::network::Subnet;
@@ -87,14 +87,14 @@ fn mill() -> tokio::runtime::Runtime {
     runtime.block_on(async {
         let (root, _) = Actor::spawn(None, Root, ()).await.unwrap();
         let args = Args {
-            root,
+            root: root.clone(),
             listen: vec![MILL],
             cluster: Subnet::of([10, 99, 0, 0].into(), 16),
             resolvers: Arc::new(|| Resolvers::parse("")),
             queries: DnsQueries::default(),
         };
         let state = state();
-        let server = dns::start(args).await.unwrap();
+        let server = Supervised::start(Dns, args, &root).await.unwrap();
         server.tell(Msg::View(View {
             index: state.index,
             state: Arc::new(state),

@@ -71,8 +71,7 @@ async fn start_raft(
 ) -> Result<Supervised<raft::Msg>, SpawnErr> {
     let sink = sink(root.clone(), post, kept.level);
     let args = raft::Args { node: kept.node, dir: kept.dir, sink };
-    let (actor, _) = Raft::spawn_linked(None, Raft, args, root.get_cell()).await?;
-    Ok(actor.into())
+    Supervised::start(Raft, args, &root).await
 }
 
 impl Running {
@@ -108,7 +107,10 @@ impl Running {
             container: Some(Factory::new(fakes).leading_traffic()),
             proxy: None,
             dns: None,
-            scheduler: Some(Factory::new(|root| scheduler::start(root, Arc::default()))),
+            scheduler: Some(Factory::new(async |root: RootRef| {
+                let args = scheduler::Args { root: root.clone(), traffic: Arc::default() };
+                Supervised::start(scheduler::Scheduler, args, &root).await
+            })),
             api: Some(
                 Factory::new(move |root| start_onlooker(root, seen.clone(), late.clone()))
                     .leading_traffic(),

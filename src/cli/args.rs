@@ -151,16 +151,3 @@ impl Command {
         )
     }
 }
-
-/// A duration with its unit, such as `500ms`, `10s`, `2h`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct DurationArg(pub crate::units::Millis);
-
-impl std::str::FromStr for DurationArg {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let parsed = crate::units::Millis::parse(text);
-        parsed.map(Self).map_err(|_| "write it with its unit, such as 10s, 5m or 2h".to_owned())
-    }
-}

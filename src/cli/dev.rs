@@ -8,9 +8,9 @@ mod source;
 mod token;
 mod trust;
 
-use super::args::DurationArg;
 use super::client::{Client, ClientError, DeployOptions, query};
 use super::daemon::{DaemonArgs, asked_to_stop, failed, log_to_stderr, runtime};
+use super::duration::DurationArg;
 use super::file::MillFile;
 use super::globals::Target;
 use super::ui::{BAD, FAINT};

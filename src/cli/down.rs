@@ -1,7 +1,7 @@
 //! `mill down`: stops and removes services, an app, or everything.
 
-use super::args::DurationArg;
 use super::client::{Client, ClientError, Resuming};
+use super::duration::DurationArg;
 use super::file::MillFile;
 use super::follow::story::Change;
 use super::follow::{Before, Follow, tasks};

@@ -2,8 +2,8 @@
 //!
 //! Owns when the node is looked at again: when something happened. Never decides what moves where.
 
-use super::args::DurationArg;
 use super::client::{Client, ClientError, Resuming, query};
+use super::duration::DurationArg;
 use super::table;
 use super::ui::GOOD;
 use super::{Context, error::CliError};
@@ -80,7 +80,7 @@ impl Follow<'_> {
             }
             let Some(drain) = &node.drain else {
                 return Err(CliError::failed(format!(
-                    "{0} is no longer draining: somebody took it back. Again: mill drain {0}",
+                    "{0} is no longer draining: it was taken back. Again: mill drain {0}",
                     node.name
                 )));
             };

@@ -1,6 +1,6 @@
 //! `mill leave`: the local daemon is no member any more.
 
-use super::args::DurationArg;
+use super::duration::DurationArg;
 use super::init::on_socket;
 use super::{Context, error::CliError};
 use crate::api::wire::{DaemonStatus, LeaveRequest, LeaveView};

@@ -20,6 +20,7 @@ mod diff;
 mod doctor;
 mod down;
 mod drain;
+mod duration;
 mod early;
 pub mod error;
 mod events;

@@ -15,7 +15,7 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("create", "mill up FILE"),
     ("launch", "mill up FILE"),
     ("edit", "mill up FILE after a change of it"),
-    ("pull", "mill up FILE: it pulls what is missing"),
+    ("pull", "mill up FILE: it pulls missing images"),
     ("push", "docker save IMAGE | mill image load -"),
     ("build", "docker build, then docker save IMAGE | mill image load -"),
     ("serve", "mill dev or mill daemon"),

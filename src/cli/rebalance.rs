@@ -2,8 +2,8 @@
 //!
 //! Owns showing the plan first and waiting for its end. Never decides what moves.
 
-use super::args::DurationArg;
 use super::client::{Client, patiently};
+use super::duration::DurationArg;
 use super::ui::GOOD;
 use super::up::fresh_key;
 use super::{Context, error::CliError, table};

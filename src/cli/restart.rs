@@ -1,7 +1,7 @@
 //! `mill restart`: new replicas of a service, or the next attempt of an allocation.
 
-use super::args::DurationArg;
 use super::client::{Client, ClientError, patiently};
+use super::duration::DurationArg;
 use super::ps::{is_ending, still_stopping};
 use super::table;
 use super::ui::{CHANGE, GOOD};

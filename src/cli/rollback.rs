@@ -1,7 +1,7 @@
 //! `mill rollback`: an earlier revision once more, as a new one.
 
-use super::args::DurationArg;
 use super::client::{Client, Resuming};
+use super::duration::DurationArg;
 use super::follow::tasks::{self, Tasks};
 use super::follow::{Before, Follow, story};
 use super::up::fresh_key;

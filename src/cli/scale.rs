@@ -1,7 +1,7 @@
 //! `mill scale`: another number of replicas.
 
-use super::args::DurationArg;
 use super::down::follow_scaled;
+use super::duration::DurationArg;
 use super::follow::Before;
 use super::{Context, error::CliError};
 use argh::{ArgsInfo, FromArgs};

@@ -2,8 +2,8 @@
 //!
 //! Owns the exit codes of a run that is waited for. Never runs anything itself.
 
-use super::args::DurationArg;
 use super::client::{Client, ClientError, Resuming, escape, patiently, query};
+use super::duration::DurationArg;
 use super::up::fresh_key;
 use super::{Context, error::CliError, shown};
 use crate::api::wire::{ExitReason, LogLineView, LogStream, RunView, SpawnRequest};

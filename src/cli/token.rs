@@ -1,6 +1,6 @@
 //! `mill token`: who may talk to the API.
 
-use super::args::DurationArg;
+use super::duration::DurationArg;
 use super::table::{self, NONE, Table};
 use super::{Context, error::CliError};
 use crate::api::wire::{Role, TokenRequest};
@@ -109,7 +109,7 @@ fn request(args: &CreateArgs) -> Result<TokenRequest, CliError> {
 /// What whoever holds such a token should know.
 fn warning(role: &Role) -> Option<&'static str> {
     match role {
-        Role::Admin => Some("This is an admin token: whoever has it may do everything."),
+        Role::Admin => Some("This is an admin token: it allows everything."),
         Role::Join => Some(
             "This is a join token: a node that joins gets the cluster's keys, so it is as powerful \
              as an admin token.",

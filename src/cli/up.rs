@@ -7,7 +7,7 @@ use super::file::{MillFile, either};
 use super::follow::{Before, Follow, story, tasks};
 use super::{Context, error::CliError};
 use crate::api::wire::AcceptedEvent;
-use crate::cli::args::DurationArg;
+use crate::cli::duration::DurationArg;
 use crate::id::WorkloadName;
 use crate::spec::Spec;
 use crate::spec::image::Reference;

@@ -19,7 +19,7 @@ const WITHOUT: &[(&str, &str)] = &[
     ("hostname", "the allocation's id"),
     ("init", "programs run as the image has them"),
     ("links", "every service reaches every other by its name"),
-    ("logging", "mill keeps what is written: mill logs NAME"),
+    ("logging", "mill keeps a program's output: mill logs NAME"),
     ("network_mode", "a container has a network of its own: publish its ports"),
     ("networks", "every service reaches every other by its name"),
     ("platform", "each node takes the variant for its processor"),

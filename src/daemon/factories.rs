@@ -4,119 +4,111 @@
 
 use super::consensus_thread::start_on;
 use super::{DaemonError, LOG, Shared};
-use crate::actors::peer::place_of;
+use crate::actors::api::{self, Api};
+use crate::actors::container::{self, Container};
+use crate::actors::dns::{self, Dns};
+use crate::actors::mesh::{self, Mesh};
+use crate::actors::peer::{self, Alone, place_of};
 use crate::actors::platform::{Places, resolvers};
+use crate::actors::provider::{self, Provider};
+use crate::actors::proxy::{self, Proxy};
+use crate::actors::raft::{self, Raft};
 use crate::actors::root::{self, Factories, Factory, RootRef, Supervised};
-use crate::actors::{api, container, dns, mesh, peer, provider, proxy, raft, scheduler};
+use crate::actors::scheduler::{self, Scheduler};
 use crate::config::Mode;
 use crate::fsm::FEATURE_LEVEL;
 use crate::limits::DNS_PORT;
 use crate::network::Subnet;
-use ractor::{Actor as _, SpawnErr};
+use ractor::SpawnErr;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::runtime::Handle;
 
-/// All of a node. What isn't on the consensus_thread thread runs where this is called.
+type Started<M> = Result<Supervised<M>, SpawnErr>;
+
+/// All of a node. What isn't on the consensus thread runs where this is called.
 pub(super) fn all(shared: &Arc<Shared>) -> Factories {
-    let (here, consensus_thread) = (Handle::current(), shared.consensus_thread.handle());
-    let with = |shared: &Arc<Shared>| Arc::clone(shared);
-    let api = with(shared);
-    let raft = with(shared);
-    let peer = with(shared);
-    let proxy = with(shared);
-    let proxy = factory(&here, move |root| start_proxy(Arc::clone(&proxy), root));
-    let mesh = with(shared);
-    let traffic = with(shared);
-    let container = with(shared);
-    let container = factory(&here, move |root| start_container(Arc::clone(&container), root));
-    let names = with(shared);
-    let storage = with(shared);
-    let dns = factory(&here, move |root| start_dns(Arc::clone(&names), root));
+    let (here, consensus) = (Handle::current(), shared.consensus_thread.handle());
     Factories {
-        dns: Some(dns.leading_traffic()),
-        api: Some(factory(&here, move |root| start_api(Arc::clone(&api), root))),
-        raft: Some(factory(&consensus_thread, move |root| start_raft(Arc::clone(&raft), root))),
-        peer: Some(factory(&consensus_thread, move |root| start_peer(Arc::clone(&peer), root))),
-        mesh: Some(factory(&here, move |root| start_mesh(Arc::clone(&mesh), root))),
-        container: Some(container.leading_traffic()),
-        proxy: Some(proxy.leading_traffic()),
-        scheduler: Some(factory(&here, move |root| {
-            scheduler::start(root, Arc::clone(&traffic.ingress.traffic))
-        })),
-        provider: Some(factory(&here, move |root| start_provider(Arc::clone(&storage), root))),
+        raft: Some(factory(shared, &consensus, start_raft)),
+        peer: Some(factory(shared, &consensus, start_peer)),
+        mesh: Some(factory(shared, &here, start_mesh)),
+        container: Some(factory(shared, &here, start_container).leading_traffic()),
+        proxy: Some(factory(shared, &here, start_proxy).leading_traffic()),
+        dns: Some(factory(shared, &here, start_dns).leading_traffic()),
+        scheduler: Some(factory(shared, &here, start_scheduler)),
+        provider: Some(factory(shared, &here, start_provider)),
+        api: Some(factory(shared, &here, start_api)),
     }
 }
 
-fn factory<M, F, R>(thread: &Handle, start: F) -> Factory<M>
+fn factory<M, F, R>(shared: &Arc<Shared>, thread: &Handle, start: F) -> Factory<M>
 where
     M: 'static,
-    F: Fn(RootRef) -> R + Send + 'static,
-    R: Future<Output = Result<Supervised<M>, SpawnErr>> + Send + 'static,
+    F: Fn(Arc<Shared>, RootRef) -> R + Send + 'static,
+    R: Future<Output = Started<M>> + Send + 'static,
 {
-    let thread = thread.clone();
-    Factory::new(move |root| start_on(thread.clone(), start(root)))
+    let (shared, thread) = (Arc::clone(shared), thread.clone());
+    Factory::new(move |root| start_on(thread.clone(), start(Arc::clone(&shared), root)))
 }
 
-async fn start_container(
-    shared: Arc<Shared>,
-    root: RootRef,
-) -> Result<Supervised<container::Msg>, SpawnErr> {
-    let missing = || SpawnErr::StartupFailed("the node is no member yet".into());
-    let platform = shared.platform.get().ok_or_else(missing)?;
-    container::start(Arc::clone(platform), root).await
+fn no_member() -> SpawnErr {
+    SpawnErr::StartupFailed("the node is no member yet".into())
 }
 
-async fn start_proxy(
-    shared: Arc<Shared>,
-    root: RootRef,
-) -> Result<Supervised<proxy::Msg>, SpawnErr> {
-    let missing = || SpawnErr::StartupFailed("the node is no member yet".into());
-    let equipment = shared.equipment.get().ok_or_else(missing)?;
+async fn start_scheduler(shared: Arc<Shared>, root: RootRef) -> Started<scheduler::Msg> {
+    let args = scheduler::Args { root: root.clone(), traffic: Arc::clone(&shared.ingress.traffic) };
+    Supervised::start(Scheduler, args, &root).await
+}
+
+async fn start_container(shared: Arc<Shared>, root: RootRef) -> Started<container::Msg> {
+    let platform = Arc::clone(shared.platform.get().ok_or_else(no_member)?);
+    let args = container::Args { root: root.clone(), platform };
+    Supervised::start(Container, args, &root).await
+}
+
+async fn start_proxy(shared: Arc<Shared>, root: RootRef) -> Started<proxy::Msg> {
+    let equipment = shared.equipment.get().ok_or_else(no_member)?;
     let addresses = Arc::clone(&equipment.ingress);
     let orders = proxy::OrderSettings {
         ca: shared.config.acme_ca.clone(),
         resolver: shared.config.acme_resolver,
     };
     let (keyring, shared) = (equipment.keyring.clone(), Arc::clone(&shared.ingress));
-    proxy::start(proxy::Args { root, addresses, shared, keyring, orders }).await
+    let args = proxy::Args { root: root.clone(), addresses, shared, keyring, orders };
+    Supervised::start(Proxy, args, &root).await
 }
 
-async fn start_provider(
-    shared: Arc<Shared>,
-    root: RootRef,
-) -> Result<Supervised<provider::Msg>, SpawnErr> {
-    let missing = || SpawnErr::StartupFailed("the node is no member yet".into());
-    let keyring = shared.equipment.get().ok_or_else(missing)?.keyring.clone();
-    provider::start(provider::Args { root, keyring }).await
+async fn start_provider(shared: Arc<Shared>, root: RootRef) -> Started<provider::Msg> {
+    let keyring = shared.equipment.get().ok_or_else(no_member)?.keyring.clone();
+    Supervised::start(Provider, provider::Args { root: root.clone(), keyring }, &root).await
 }
 
-async fn start_mesh(shared: Arc<Shared>, root: RootRef) -> Result<Supervised<mesh::Msg>, SpawnErr> {
-    let missing = || SpawnErr::StartupFailed("the node is no member yet".into());
-    let platform = Arc::clone(shared.platform.get().ok_or_else(missing)?);
-    mesh::start(mesh::Args { root, platform, port: shared.config.mesh_port }).await
+async fn start_mesh(shared: Arc<Shared>, root: RootRef) -> Started<mesh::Msg> {
+    let platform = Arc::clone(shared.platform.get().ok_or_else(no_member)?);
+    let args = mesh::Args { root: root.clone(), platform, port: shared.config.mesh_port };
+    Supervised::start(Mesh, args, &root).await
 }
 
-async fn start_dns(shared: Arc<Shared>, root: RootRef) -> Result<Supervised<dns::Msg>, SpawnErr> {
-    let missing = || SpawnErr::StartupFailed("the node is no member yet".into());
-    let platform = shared.platform.get().ok_or_else(missing)?;
-    let who = shared.identity.get().ok_or_else(missing)?;
+async fn start_dns(shared: Arc<Shared>, root: RootRef) -> Started<dns::Msg> {
+    let platform = shared.platform.get().ok_or_else(no_member)?;
+    let who = shared.identity.get().ok_or_else(no_member)?;
     let bridge = SocketAddr::from((platform.net.gateway(), DNS_PORT));
     let args = dns::Args {
-        root,
+        root: root.clone(),
         listen: [bridge].into_iter().chain(shared.config.dns).collect(),
         cluster: Subnet::of(who.cluster.subnet, who.cluster.prefix),
         resolvers: Arc::new(resolvers::of_host),
         queries: shared.queries.clone(),
     };
-    dns::start(args).await
+    Supervised::start(Dns, args, &root).await
 }
 
-async fn start_api(shared: Arc<Shared>, root: RootRef) -> Result<Supervised<api::Msg>, SpawnErr> {
+async fn start_api(shared: Arc<Shared>, root: RootRef) -> Started<api::Msg> {
     let ports = super::ports::open(&shared, &root).map_err(DaemonError::Watch);
     let ports = ports.map_err(|error| SpawnErr::StartupFailed(error.into()))?;
     let args = api::Args {
-        root,
+        root: root.clone(),
         local: Arc::clone(&shared.local),
         membership: shared.membership.subscribe(),
         ports,
@@ -124,18 +116,16 @@ async fn start_api(shared: Arc<Shared>, root: RootRef) -> Result<Supervised<api:
         bounds: api::Bounds::default(),
         queries: shared.queries.clone(),
     };
-    api::start(args).await
+    Supervised::start(Api, args, &root).await
 }
 
-async fn start_peer(
-    shared: Arc<Shared>,
-    root: RootRef,
-) -> Result<Supervised<peer::Notice>, SpawnErr> {
-    let missing = || SpawnErr::StartupFailed("the node is no member yet".into());
-    let who = shared.identity.get().ok_or_else(missing)?;
-    let equipment = shared.equipment.get().ok_or_else(missing)?;
+async fn start_peer(shared: Arc<Shared>, root: RootRef) -> Started<peer::Notice> {
+    let who = shared.identity.get().ok_or_else(no_member)?;
+    let equipment = shared.equipment.get().ok_or_else(no_member)?;
     shared.post.set_traffic(Arc::clone(&shared.ingress.traffic));
-    let Some(listener) = &equipment.peer else { return peer::start_alone(root).await };
+    let Some(listener) = &equipment.peer else {
+        return Supervised::start(Alone, root.clone(), &root).await;
+    };
     let args = peer::Args {
         root,
         node: who.node,
@@ -152,9 +142,8 @@ async fn start_peer(
     peer::start(args).await
 }
 
-async fn start_raft(shared: Arc<Shared>, root: RootRef) -> Result<Supervised<raft::Msg>, SpawnErr> {
-    let missing = || SpawnErr::StartupFailed("the node is no member yet".into());
-    let who = shared.identity.get().ok_or_else(missing)?;
+async fn start_raft(shared: Arc<Shared>, root: RootRef) -> Started<raft::Msg> {
+    let who = shared.identity.get().ok_or_else(no_member)?;
     let (sink, fatal) =
         (root::sink(root.clone(), Arc::clone(&shared.post), FEATURE_LEVEL), shared.fatal.clone());
     let sink: raft::Sink = Arc::new(move |event| match event {
@@ -164,6 +153,5 @@ async fn start_raft(shared: Arc<Shared>, root: RootRef) -> Result<Supervised<raf
     });
     let dir = Places::of(&shared.config.data_dir).data.join(LOG);
     let args = raft::Args { node: who.node, dir, sink };
-    let (actor, _) = raft::Raft::spawn_linked(None, raft::Raft, args, root.get_cell()).await?;
-    Ok(actor.into())
+    Supervised::start(Raft, args, &root).await
 }

@@ -2,7 +2,7 @@
 //!
 //! Owns why a node can't. Never asks anybody: what is known is in the state.
 
-use super::place::Refusal;
+use super::refusal::Refusal;
 use crate::fsm::State;
 use crate::fsm::model::Node;
 use crate::fsm::volumes::{DROPLET, REGION, Volume};
@@ -25,7 +25,7 @@ pub(super) struct Homes {
 }
 
 impl Homes {
-    pub fn of(state: &State) -> Self {
+    pub(super) fn of(state: &State) -> Self {
         let mut homes = Self { provides: state.provider.is_some(), ..Self::default() };
         let name = |node: NodeId| match state.nodes.get(&node) {
             Some(node) => node.name.clone(),

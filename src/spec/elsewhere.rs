@@ -40,9 +40,9 @@ const NETWORK: Instead =
 const NAME: Instead = Leave("the name stands behind service");
 const CLUSTER: Instead = Leave("the cluster is the one that mill up reaches");
 const CONFINED: Instead = Leave("containers are confined, and that can't be changed");
-const LOGS: Instead = Leave("mill logs keeps and shows what a program writes");
+const LOGS: Instead = Leave("mill keeps and shows a program's output: mill logs");
 const PULLS: Instead = Leave("mill up resolves the tag; registries: mill image login");
-const NESTED: Instead = Leave("what is in it stands in the service itself");
+const NESTED: Instead = Leave("its content stands in the service itself");
 const TERMINAL: Instead = Leave("mill exec -it gives a terminal");
 
 /// Fields of what runs.

@@ -92,7 +92,7 @@ fn hint_of(rejection: &Rejection) -> Option<String> {
     Some(match rejection {
         Rejection::NotFound { what, .. } => return lists(what).map(str::to_owned),
         Rejection::Moved { .. } | Rejection::Stale => {
-            "somebody changed it meanwhile: try again".to_owned()
+            "it has changed meanwhile: try again".to_owned()
         }
         Rejection::NameOwned { name, .. } => {
             format!("give {name} another name, or take it out of the other app first")

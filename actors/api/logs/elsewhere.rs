@@ -3,13 +3,13 @@
 //! Owns asking again while they are followed: none comes twice, none is left out, and that some are
 //! missing is said. Never orders anything.
 
-use super::following::note;
+use crate::actors::api::context::now;
 use crate::actors::api::ports::{Lines, Neighbours};
 use crate::actors::api::reach::{Ask, ReachError, lost};
 use crate::actors::platform::logs::{Event, LogLine, LogTime, Query, Stream};
 use crate::actors::root::View;
 use crate::api::views;
-use crate::api::wire::LogLineView;
+use crate::api::wire::{LogLineView, LogStream};
 use crate::backoff::Backoff;
 use crate::fsm::model::Role;
 use crate::id::{AllocId, NodeId};
@@ -335,5 +335,19 @@ impl Frames {
                 self.bytes.extend_from_slice(&bytes);
             }
         }
+    }
+}
+
+/// What is said of a node whose lines can't be had.
+pub(super) fn note(node: &str, line: String) -> LogLineView {
+    LogLineView {
+        ts: now().to_string(),
+        stream: LogStream::Event,
+        line,
+        bytes: None,
+        open: false,
+        allocation: String::new(),
+        node: node.to_owned(),
+        access: None,
     }
 }

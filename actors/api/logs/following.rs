@@ -273,20 +273,6 @@ fn current_attempt(allocation: &Allocation) -> Attempt {
     if is_over { Attempt(attempt.0.saturating_add(1)) } else { attempt }
 }
 
-/// What is said of a node whose lines can't be had.
-pub(super) fn note(node: &str, line: String) -> LogLineView {
-    LogLineView {
-        ts: now().to_string(),
-        stream: LogStream::Event,
-        line,
-        bytes: None,
-        open: false,
-        allocation: String::new(),
-        node: node.to_owned(),
-        access: None,
-    }
-}
-
 /// A line of an access log, as it is shown: what the proxy wrote is for programs.
 fn request(mut line: LogLineView) -> LogLineView {
     line.allocation = String::new();

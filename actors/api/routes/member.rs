@@ -3,7 +3,7 @@
 //! Owns that nothing else is asked for: none of these asks a third node, so that no request goes
 //! round. Never part of the API that clients see.
 
-use super::super::{exec, files, forward, images, lend, logs, mesh, usage, volume_data};
+use super::super::{exec, files, forward, images, lend, logs, mesh, observed, volume_data};
 use super::parts::{LOG_QUERY, change, forget, get, parameter};
 use super::{Gives, Route, Takes, Verb, shape};
 use crate::api::wire;
@@ -132,7 +132,7 @@ pub static MEMBER_ROUTES: &[Route] = &[
     ),
     get(
         "/v1/usage",
-        |c, r| Box::pin(usage::here(c, r)),
+        |c, r| Box::pin(observed::here(c, r)),
         Gives::Text,
         "What this node and its containers use",
     ),

@@ -8,7 +8,7 @@ mod fakes;
 pub use client::{Client, Sse};
 
 use crate::actors::api::listener::{Listening, LocalSocket};
-use crate::actors::api::{self, Args, Bounds, MemberListener, Membership, Ports};
+use crate::actors::api::{self, Api, Args, Bounds, MemberListener, Membership, Ports};
 use crate::actors::dns_queries::DnsQueries;
 use crate::actors::root::{Done, Msg, NodeUsage, ProposeError, RootRef, Supervised, View};
 use crate::cluster::token;
@@ -259,7 +259,7 @@ impl Node {
 
     /// Starts the API, or starts it again.
     pub async fn boot(&self) {
-        let handle = api::start(self.args.clone()).await.unwrap();
+        let handle = Supervised::start(Api, self.args.clone(), &self.args.root).await.unwrap();
         let mut shared = self.shared.lock().unwrap();
         shared.handle = Some(handle);
         if shared.state.cluster.is_some() {

@@ -3,12 +3,12 @@
 //! Never knows what the calls mean.
 
 use super::error::is_disk_full;
+use super::status::is_away;
 use super::{Config, Containerd, Error};
 use crate::backoff::Backoff;
 use crate::limits;
 use containerd_client::services::v1 as api;
 use hyper_util::rt::TokioIo;
-use std::error::Error as _;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Instant;
@@ -155,33 +155,6 @@ pub(crate) fn channel(socket: std::path::PathBuf) -> Channel {
     Endpoint::from_static("http://containerd.invalid").connect_with_connector_lazy(connector)
 }
 
-/// Whether a call failed because nobody answered, not because it was refused.
-///
-/// Only what is made on this side of the connection has a source.
-pub(crate) fn is_away(status: &Status) -> bool {
-    let timed_out = matches!(status.code(), Code::DeadlineExceeded | Code::Cancelled);
-    status.source().is_some() && !timed_out
-}
-
-/// Whether a call got no answer, so that nothing is known of what became of it.
-pub(crate) fn is_unclear(status: &Status) -> bool {
-    // What a shim or the runtime didn't answer to containerd comes without a code of its own.
-    const SILENT: [&str; 5] = [
-        "context deadline exceeded",
-        "context canceled",
-        "ttrpc: closed",
-        "transport is closing",
-        "connection refused",
-    ];
-    match status.code() {
-        Code::DeadlineExceeded | Code::Cancelled | Code::Unavailable | Code::Aborted => true,
-        Code::Unknown | Code::Internal => {
-            is_away(status) || SILENT.iter().any(|text| status.message().contains(text))
-        }
-        _ => is_away(status),
-    }
-}
-
 /// Repeats a call while containerd is away, up to [`limits::CONTAINERD_AWAY`].
 pub(crate) async fn retry<T, F>(mut call: impl FnMut() -> F) -> Result<T, Status>
 where
@@ -206,27 +179,5 @@ pub(crate) fn allow<T>(result: Result<T, Status>, codes: &[Code]) -> Result<Opti
         Ok(value) => Ok(Some(value)),
         Err(status) if codes.contains(&status.code()) => Ok(None),
         Err(status) => Err(status),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use yare::parameterized;
-
-    #[parameterized(
-        deadline = { Code::DeadlineExceeded, "", true },
-        late = { Code::Unknown, "failed to start: context deadline exceeded: unknown", true },
-        given_up = { Code::Unknown, "context canceled", true },
-        shim = { Code::Unknown, "ttrpc: closed: unknown", true },
-        starting = { Code::Unavailable, "connection refused", true },
-        absent = { Code::NotFound, "task x not found: not found", false },
-        there = { Code::AlreadyExists, "task x: already exists", false },
-        ended = { Code::FailedPrecondition, "process already finished", false },
-        refused = { Code::Unknown, "OCI runtime exec failed: permission denied: unknown", false },
-        bad = { Code::InvalidArgument, "no id", false },
-    )]
-    fn no_answer_is_told_from_a_refusal(code: Code, message: &str, unclear: bool) {
-        assert_eq!(is_unclear(&Status::new(code, message)), unclear);
     }
 }

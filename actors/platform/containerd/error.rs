@@ -2,7 +2,7 @@
 //!
 //! Owns the reading of the runtime's messages. Never retries.
 
-use super::client::is_unclear;
+use super::status::is_unclear;
 use std::path::PathBuf;
 use thiserror::Error;
 use tonic::Status;

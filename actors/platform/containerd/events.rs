@@ -2,8 +2,8 @@
 //!
 //! Owns the subscription and its renewal after containerd was away. Never interprets an event.
 
-use super::client::is_away;
 use super::look::timestamp;
+use super::status::is_away;
 use super::{Containerd, Exit};
 use crate::backoff::Backoff;
 use crate::id::ContainerId;

@@ -2,8 +2,9 @@
 //!
 //! Never opens the pipes that such a process reads and writes: who asks for it does.
 
-use super::client::{allow, is_unclear, retry};
+use super::client::{allow, retry};
 use super::error::start_error;
+use super::status::is_unclear;
 use super::{Containerd, Error, Exit, TaskState};
 use crate::id::ContainerId;
 use crate::limits;

@@ -3,7 +3,8 @@
 //! Owns the reading of its answers: what is gone is only what containerd says is gone. Never takes
 //! an answer that doesn't come for one.
 
-use super::client::{allow, is_away, is_unclear, retry};
+use super::client::{allow, retry};
+use super::status::{is_away, is_unclear};
 use super::{Containerd, Error, Exit, Found, TaskState};
 use crate::backoff::Backoff;
 use crate::id::ContainerId;

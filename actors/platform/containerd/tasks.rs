@@ -2,10 +2,11 @@
 //!
 //! Never keeps anything in memory: containerd's own records are the truth.
 
-use super::client::{allow, is_away, is_unclear, retry};
+use super::client::{allow, retry};
 use super::error::start_error;
 use super::look::timestamp;
 use super::options::RuncOptions;
+use super::status::{is_away, is_unclear};
 use super::{Containerd, Error, Exit, NewContainer, SNAPSHOTTER, TaskState, host};
 use crate::id::ContainerId;
 use crate::limits;

@@ -24,7 +24,7 @@ impl Tail {
         true
     }
 
-    pub fn text(&self) -> String {
+    pub(super) fn text(&self) -> String {
         String::from_utf8_lossy(&self.0).trim_end().to_owned()
     }
 }

@@ -93,7 +93,7 @@ impl Blob {
 }
 
 impl Registries {
-    pub fn new(config: RegistryConfig) -> Self {
+    pub(super) fn new(config: RegistryConfig) -> Self {
         let blobs = Arc::new(Semaphore::new(limits::PULLS_PARALLEL));
         Self {
             config,
@@ -205,7 +205,7 @@ impl Registries {
         answer: Response,
         max: u64,
     ) -> Result<Bytes, ImageError> {
-        let text = client::bounded(answer, max).await;
+        let text = errors::bounded(answer, max).await;
         text.map_err(|why| self.told(image, &Account::Nobody, why))
     }
 

@@ -69,11 +69,11 @@ impl fmt::Debug for Cluster {
 }
 
 impl Cluster {
-    pub fn view(&self) -> Option<View> {
+    pub(super) fn view(&self) -> Option<View> {
         lock(&self.view).clone()
     }
 
-    pub fn members(&self) -> Option<Arc<dyn Members>> {
+    pub(super) fn members(&self) -> Option<Arc<dyn Members>> {
         self.members.get().cloned()
     }
 

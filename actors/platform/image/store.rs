@@ -3,7 +3,8 @@
 //! Owns the protocol of a write. Never knows where the bytes come from.
 
 use super::error::ImageError;
-use crate::actors::platform::containerd::client::{allow, is_away, retry};
+use crate::actors::platform::containerd::client::{allow, retry};
+use crate::actors::platform::containerd::status::is_away;
 use crate::actors::platform::containerd::{Containerd, Error};
 use crate::id::Digest;
 use crate::limits;

@@ -32,19 +32,19 @@ const ABSOLUTE: u16 = 0xfff1;
 
 /// Tags of the dynamic section.
 mod tag {
-    pub const PLT_SIZE: u64 = 2;
-    pub const SYMBOLS: u64 = 6;
-    pub const RELA: u64 = 7;
-    pub const RELA_SIZE: u64 = 8;
-    pub const REL: u64 = 17;
-    pub const TEXT: u64 = 22;
-    pub const PLT: u64 = 23;
-    pub const NOW: u64 = 24;
-    pub const FLAGS: u64 = 30;
-    pub const RELR: u64 = 36;
-    pub const HASH: u64 = 0x6fff_fef5;
-    pub const RELA_COUNT: u64 = 0x6fff_fff9;
-    pub const FLAGS_1: u64 = 0x6fff_fffb;
+    pub(super) const PLT_SIZE: u64 = 2;
+    pub(super) const SYMBOLS: u64 = 6;
+    pub(super) const RELA: u64 = 7;
+    pub(super) const RELA_SIZE: u64 = 8;
+    pub(super) const REL: u64 = 17;
+    pub(super) const TEXT: u64 = 22;
+    pub(super) const PLT: u64 = 23;
+    pub(super) const NOW: u64 = 24;
+    pub(super) const FLAGS: u64 = 30;
+    pub(super) const RELR: u64 = 36;
+    pub(super) const HASH: u64 = 0x6fff_fef5;
+    pub(super) const RELA_COUNT: u64 = 0x6fff_fff9;
+    pub(super) const FLAGS_1: u64 = 0x6fff_fffb;
     /// Those whose value is an address.
     pub const PLACES: [u64; 15] = [
         3,

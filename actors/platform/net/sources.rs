@@ -25,7 +25,7 @@ struct Wanted {
 }
 
 impl Sources {
-    pub fn all(&self) -> BTreeMap<String, Ipv4Addr> {
+    pub(super) fn all(&self) -> BTreeMap<String, Ipv4Addr> {
         self.wanted.lock().cables.clone()
     }
 
@@ -35,7 +35,7 @@ impl Sources {
         self.wanted.lock().cables.remove(cable)
     }
 
-    pub fn clear(&self) {
+    pub(super) fn clear(&self) {
         let mut wanted = self.wanted.lock();
         wanted.cables.clear();
         wanted.version += 1;

@@ -51,11 +51,11 @@ impl Supervisor {
         Ok(Self { shared, watch, _watches: watches })
     }
 
-    pub fn pid(&self) -> Option<i32> {
+    pub(super) fn pid(&self) -> Option<i32> {
         Some(self.shared.pid.load(Ordering::Relaxed)).filter(|pid| *pid != 0)
     }
 
-    pub fn restarts(&self) -> u64 {
+    pub(super) fn restarts(&self) -> u64 {
         self.shared.restarts.load(Ordering::Relaxed)
     }
 

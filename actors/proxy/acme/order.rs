@@ -205,7 +205,9 @@ async fn keep(
     key: &Secret,
 ) -> Result<(), String> {
     let now = crate::actors::platform::now();
-    let told = |error: read::ReadError| format!("what the authority issued can't be used: {error}");
+    let told = |error: read::ReadError| {
+        format!("the certificate that the authority issued can't be used: {error}")
+    };
     let known = read::read(chain, key.reveal(), host, now).map_err(told)?;
     let mut tries = 0;
     loop {

@@ -7,7 +7,7 @@ use super::parts::platform;
 use super::proxy::Proxy;
 use crate::poll::poll_async;
 use crate::registry::{Registry, run};
-use mill::actors::container;
+use mill::actors::container::{self, Args, Container};
 use mill::actors::platform::Platform;
 use mill::actors::platform::containerd::TaskState;
 use mill::actors::platform::private_containerd::Daemon;
@@ -222,8 +222,8 @@ impl Node {
             version: "test".into(),
             feature_level: 1,
         }));
-        let platform = Arc::clone(&self.platform);
-        let handle = container::start(platform, self.root.clone()).await.unwrap();
+        let args = Args { root: self.root.clone(), platform: Arc::clone(&self.platform) };
+        let handle = Supervised::start(Container, args, &self.root).await.unwrap();
         let mut script = self.script();
         script.handle = Some(handle);
         script.busy = false;

@@ -206,7 +206,7 @@ async fn what_is_wrong_with_tls_is_said_with_its_remedy() {
         mill::actors::platform::image::Images::new(host.containerd.clone(), config)
     };
     let cases = [
-        (host.images.clone(), &good, "10.125.0.1", "signed by nobody whom this host trusts"),
+        (host.images.clone(), &good, "10.125.0.1", "signed by no authority that this host trusts"),
         (trusting(&expired), &expired, "10.125.0.1", "has expired"),
         (trusting(&good), &good, "10.125.0.2", "for another name"),
         (host.images.clone(), &plain, "10.125.0.1", "speaks no TLS but plain HTTP"),

@@ -10,6 +10,7 @@ use crate::fsm::State;
 use crate::fsm::model::{
     self, AllocKind, Allocation, Desired, Exit, ExitReason, Health, Phase, Run,
 };
+use crate::scheduler::place::{Placer, need};
 use crate::units::Timestamp;
 use std::borrow::Cow;
 
@@ -96,10 +97,21 @@ fn waiting_run(state: &State, run: &Run) -> AllocationView {
         started_at: None,
         created_at: run.created_at.to_string(),
         revision: 0,
-        message: super::task::why_waiting(state, run),
+        message: why_waiting(state, run),
         exit: None,
         secrets: Default::default(),
     }
+}
+
+/// Why no node takes it now; nothing if one does and the planner is about to say so.
+pub(super) fn why_waiting(state: &State, run: &Run) -> Option<String> {
+    let spec = state.spec(&run.spec)?.spec.run();
+    let mut placer = Placer::new(state);
+    placer.begin(state, &run.workload);
+    let refusals = placer.place(spec).err()?;
+    let each = refusals.iter().map(|(id, why)| format!("{}: {why}", node_name(state, *id)));
+    let each = each.collect::<Vec<_>>().join("; ");
+    Some(format!("no node fits {}: {each}", need(spec)))
 }
 
 /// What a person who reads an allocation's log is told when its program has ended: "exited 1,

@@ -2,13 +2,12 @@
 //!
 //! Never judges them.
 
-use super::allocation::{exit, status};
+use super::allocation::{exit, status, why_waiting};
 use super::node_name;
 use crate::api::wire::{self, AllocationStatus, RunView, TaskView};
 use crate::fsm::State;
 use crate::fsm::model::{App, ExitReason, Run, RunCause, WorkloadSpec};
 use crate::id::WorkloadName;
-use crate::scheduler::place::{Placer, need};
 
 /// Every task of a file, by app and name.
 #[must_use]
@@ -89,15 +88,4 @@ fn unplaced(run: &Run) -> AllocationStatus {
         Some(exit) if exit.reason == ExitReason::Killed => AllocationStatus::Stopped,
         Some(_) => AllocationStatus::Failed,
     }
-}
-
-/// Why no node takes it now; nothing if one does and the planner is about to say so.
-pub(super) fn why_waiting(state: &State, run: &Run) -> Option<String> {
-    let spec = state.spec(&run.spec)?.spec.run();
-    let mut placer = Placer::new(state);
-    placer.begin(state, &run.workload);
-    let refusals = placer.place(spec).err()?;
-    let each = refusals.iter().map(|(id, why)| format!("{}: {why}", node_name(state, *id)));
-    let each = each.collect::<Vec<_>>().join("; ");
-    Some(format!("no node fits {}: {each}", need(spec)))
 }

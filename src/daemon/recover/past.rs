@@ -41,7 +41,7 @@ fn decoded(event: Event) -> Result<RaftEvent, RecoverError> {
     match RaftEvent::decode(event, FEATURE_LEVEL) {
         Some(RaftEvent::Fatal(reason)) => Err(RecoverError::Unreadable(reason)),
         Some(event) => Ok(event),
-        None => Err(unreadable("the log holds what is nothing of root's")),
+        None => Err(unreadable("the log holds an entry that is none of root's")),
     }
 }
 

@@ -3,12 +3,11 @@
 //! Owns tokens and redirects. Never sends credentials anywhere but to the registry and to the
 //! place where it gives out tokens, and never reads more of an answer than was asked for.
 
-use super::errors::{self, Why};
+use super::errors::{Why, bounded, check};
 use super::{AGENT, Account};
 use crate::limits;
 use crate::node::oci::challenge::Challenge;
 use crate::node::oci::docker_config::Login;
-use bytes::{Bytes, BytesMut};
 use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderValue, RANGE, WWW_AUTHENTICATE};
 use reqwest::{Method, Response, StatusCode, Url, redirect};
 use serde::Deserialize;
@@ -112,7 +111,7 @@ impl Client {
         let was_known = known.is_some();
         let answer = self.once(ask, known).await?;
         if answer.status() != StatusCode::UNAUTHORIZED {
-            return errors::check(answer).await;
+            return check(answer).await;
         }
         let challenges = answer.headers().get_all(WWW_AUTHENTICATE).iter();
         let texts: Vec<&str> = challenges.filter_map(|value| value.to_str().ok()).collect();
@@ -137,7 +136,7 @@ impl Client {
         if answer.status() == StatusCode::UNAUTHORIZED {
             return Err(Why::Denied);
         }
-        errors::check(answer).await
+        check(answer).await
     }
 
     async fn once(&self, ask: &Ask<'_>, who: Option<HeaderValue>) -> Result<Response, Why> {
@@ -209,7 +208,7 @@ impl Client {
         if matches!(answer.status().as_u16(), 400 | 401 | 403 | 404) {
             return Err(Why::Denied);
         }
-        let text = bounded(errors::check(answer).await?, limits::REGISTRY_TOKEN_MAX).await?;
+        let text = bounded(check(answer).await?, limits::REGISTRY_TOKEN_MAX).await?;
         let token: Token = serde_json::from_slice(&text)
             .map_err(|_| Why::Answer("what should be a token is something else"))?;
         let life = token.expires_in.map_or(TOKEN_LIFE, Duration::from_secs);
@@ -221,24 +220,6 @@ impl Client {
     fn lock(&self) -> MutexGuard<'_, Shared> {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// A whole answer of at most that size, in at most the time that a document may take.
-pub(super) async fn bounded(mut answer: Response, max: u64) -> Result<Bytes, Why> {
-    if answer.content_length().is_some_and(|length| length > max) {
-        return Err(Why::TooLarge(max));
-    }
-    let read = async {
-        let mut bytes = BytesMut::new();
-        while let Some(piece) = answer.chunk().await.map_err(Why::of)? {
-            bytes.extend_from_slice(&piece);
-            if bytes.len() as u64 > max {
-                return Err(Why::TooLarge(max));
-            }
-        }
-        Ok(bytes.freeze())
-    };
-    tokio::time::timeout(limits::REGISTRY_DOCUMENT, read).await.map_err(|_| Why::Late)?
 }
 
 fn user(login: Option<&Login>) -> String {

@@ -9,6 +9,7 @@ use crate::id::Digest;
 use crate::limits;
 use crate::spec::image::Reference;
 use crate::units;
+use bytes::{Bytes, BytesMut};
 use jiff::fmt::rfc2822;
 use reqwest::header::{HeaderMap, RETRY_AFTER};
 use reqwest::{Response, StatusCode};
@@ -29,8 +30,8 @@ pub(crate) enum Why {
     /// It sends to an address without TLS.
     #[error("it redirects to an address without TLS")]
     Downgrade,
-    /// It sends to what is no web address.
-    #[error("it redirects to what is no web address")]
+    /// It redirects, but not to a web address.
+    #[error("it redirects to something else than a web address")]
     Elsewhere,
     /// It doesn't let in whoever asks.
     #[error("it refuses")]
@@ -107,6 +108,24 @@ struct RefusalReason {
     message: String,
 }
 
+/// A whole answer of at most that size, in at most the time that a document may take.
+pub(super) async fn bounded(mut answer: Response, max: u64) -> Result<Bytes, Why> {
+    if answer.content_length().is_some_and(|length| length > max) {
+        return Err(Why::TooLarge(max));
+    }
+    let read = async {
+        let mut bytes = BytesMut::new();
+        while let Some(piece) = answer.chunk().await.map_err(Why::of)? {
+            bytes.extend_from_slice(&piece);
+            if bytes.len() as u64 > max {
+                return Err(Why::TooLarge(max));
+            }
+        }
+        Ok(bytes.freeze())
+    };
+    tokio::time::timeout(limits::REGISTRY_DOCUMENT, read).await.map_err(|_| Why::Late)?
+}
+
 /// An answer of success, or what its status means.
 pub(super) async fn check(answer: Response) -> Result<Response, Why> {
     let status = answer.status();
@@ -117,7 +136,7 @@ pub(super) async fn check(answer: Response) -> Result<Response, Why> {
         return Err(Why::Limited(wait(answer.headers()).unwrap_or(limits::REGISTRY_PAUSE)));
     }
     // What can't be read says nothing more.
-    let text = super::client::bounded(answer, limits::REGISTRY_TOKEN_MAX).await.unwrap_or_default();
+    let text = bounded(answer, limits::REGISTRY_TOKEN_MAX).await.unwrap_or_default();
     let refusal = serde_json::from_slice::<Refusal>(&text).ok();
     let reason = refusal.and_then(|refusal| refusal.errors.into_iter().next());
     let code = reason.as_ref().map(|reason| reason.code.as_str()).unwrap_or_default();
@@ -185,7 +204,8 @@ fn of_tls(error: &(dyn Error + 'static)) -> Option<String> {
     let error = error.downcast_ref::<rustls::Error>()?;
     Some(match error {
         rustls::Error::InvalidCertificate(C::UnknownIssuer) => {
-            "its certificate is signed by nobody whom this host trusts (self-signed?)".to_owned()
+            "its certificate is signed by no authority that this host trusts (self-signed?)"
+                .to_owned()
         }
         rustls::Error::InvalidCertificate(C::Expired | C::ExpiredContext { .. }) => {
             "its certificate has expired".to_owned()
