@@ -116,8 +116,9 @@ impl Exchange {
         if !takes(&route) {
             return None;
         }
-        self.route = Some(Arc::clone(&route));
-        Some(self.decide(shared, &route, asked, &host))
+        let way = self.decide(shared, &route, asked, &host);
+        self.route = Some(route);
+        Some(way)
     }
 
     /// The first checks: who asks for what. The host that it asks for.
