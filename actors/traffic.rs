@@ -88,11 +88,19 @@ impl Default for Traffic {
     }
 }
 
+/// What of a route's figures changes with each request.
+#[derive(Default)]
+struct Recent {
+    window: Window,
+    /// By status.
+    answered: BTreeMap<u16, Counter>,
+}
+
 /// The figures of a route.
 pub struct RouteTraffic {
     key: String,
     latency: Histogram,
-    window: Mutex<Window>,
+    recent: Mutex<Recent>,
     rate: Mutex<Option<(RateLimit, Arc<Rate>)>>,
 }
 
@@ -114,7 +122,7 @@ impl Traffic {
         let route = Arc::new(RouteTraffic {
             key: key.to_owned(),
             latency: self.latency.get_or_create_owned(&named),
-            window: Mutex::default(),
+            recent: Mutex::default(),
             rate: Mutex::default(),
         });
         routes.insert(key.to_owned(), Arc::clone(&route));
@@ -125,8 +133,11 @@ impl Traffic {
     /// an answer.
     pub fn ended(&self, route: &RouteTraffic, code: u16, took: Duration, bytes: (u64, u64)) {
         route.latency.observe(took.as_secs_f64());
-        route.window.lock().add(self.begun.elapsed(), code, took, bytes);
-        self.requests.get_or_create(&Answered { route: route.key.clone(), code }).inc();
+        let mut recent = route.recent.lock();
+        recent.window.add(self.begun.elapsed(), code, took, bytes);
+        let answered = || Answered { route: route.key.clone(), code };
+        let counter = recent.answered.entry(code);
+        counter.or_insert_with(|| self.requests.get_or_create_owned(&answered())).inc();
     }
 
     /// Those of a replica.
@@ -215,7 +226,7 @@ impl Traffic {
     pub fn figures(&self) -> BTreeMap<String, (f64, Requests)> {
         let now = self.begun.elapsed();
         let of = |(key, route): (&String, &Arc<RouteTraffic>)| {
-            let window = route.window.lock();
+            let window = &route.recent.lock().window;
             (key.clone(), (window.per_second(now), window.minute(now)))
         };
         self.routes.lock().iter().map(of).collect()

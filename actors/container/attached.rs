@@ -17,8 +17,8 @@ use ractor::rpc::CallResult;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
+use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
 /// What is under way about them.
@@ -27,7 +27,7 @@ pub(super) struct Letting {
     /// By volume: the attachment that is let go.
     under_way: BTreeMap<VolumeName, u64>,
     /// This node has one, or is about to.
-    needed: Arc<AtomicBool>,
+    needed: watch::Sender<bool>,
     /// What an earlier process left was looked for.
     is_looked: bool,
     /// All of them are let go, for the lease is over.
@@ -40,24 +40,23 @@ pub(super) struct Letting {
 pub(super) async fn keep_lease(
     platform: Arc<Platform>,
     root: RootRef,
-    needed: Arc<AtomicBool>,
+    mut needed: watch::Receiver<bool>,
     listener: ActorRef<Msg>,
 ) {
     let attached = platform.volumes.attached().clone();
     let begun = Instant::now();
-    loop {
-        if needed.load(Ordering::Relaxed) {
-            let asked = Instant::now();
-            let answer = root.call(root::Msg::ReadIndex, Some(limits::READ_CONFIRM)).await;
-            if let Ok(CallResult::Success(Some(index))) = answer {
-                // The actor has ended, and this task with it.
-                let _ = listener.cast(Msg::Confirmed(asked, index));
-            }
-            // A new process has the time of an old one: nobody can have confirmed it yet.
-            if begun.elapsed() >= limits::VOLUME_LEASE && !attached.holds_lease() {
-                // The actor has ended, and this task with it.
-                let _ = listener.cast(Msg::Cut);
-            }
+    // Its sender goes with the actor, as this task does.
+    while needed.wait_for(|needed| *needed).await.is_ok() {
+        let asked = Instant::now();
+        let answer = root.call(root::Msg::ReadIndex, Some(limits::READ_CONFIRM)).await;
+        if let Ok(CallResult::Success(Some(index))) = answer {
+            // The actor has ended, and this task with it.
+            let _ = listener.cast(Msg::Confirmed(asked, index));
+        }
+        // A new process has the time of an old one: nobody can have confirmed it yet.
+        if begun.elapsed() >= limits::VOLUME_LEASE && !attached.holds_lease() {
+            // The actor has ended, and this task with it.
+            let _ = listener.cast(Msg::Cut);
         }
         tokio::time::sleep(limits::VOLUME_CONFIRM).await;
     }
@@ -65,8 +64,8 @@ pub(super) async fn keep_lease(
 
 impl Letting {
     /// Whether this node has to be confirmed by a leader.
-    pub(super) fn needed(&self) -> Arc<AtomicBool> {
-        Arc::clone(&self.needed)
+    pub(super) fn needed(&self) -> watch::Receiver<bool> {
+        self.needed.subscribe()
     }
 }
 
@@ -95,7 +94,7 @@ impl State {
     pub(super) fn tend_attached(&mut self, myself: &ActorRef<Msg>) {
         let Some(view) = self.view.clone() else { return };
         let volumes = &view.state.volumes;
-        let was_needed = self.letting.needed.load(Ordering::Relaxed);
+        let was_needed = *self.letting.needed.borrow();
         let has_any = volumes.values().any(|volume| volume.provided.is_some());
         if self.letting.is_looked && !was_needed && !has_any {
             return;
@@ -106,7 +105,7 @@ impl State {
             Vec::new()
         });
         let is_needed = !mounts.is_empty() || needs_lease(volumes, view.node);
-        self.letting.needed.store(is_needed, Ordering::Relaxed);
+        self.letting.needed.send_replace(is_needed);
         if !view.current && !view.removed {
             return;
         }

@@ -12,6 +12,7 @@ use nix::sys::socket::{setsockopt, sockopt};
 use rustls::pki_types::{InvalidDnsNameError, ServerName};
 use std::io;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -70,20 +71,47 @@ pub async fn dial_api(
 ) -> Result<TlsStream<TcpStream>, DialError> {
     let connecting = async {
         let stream = secure(dial, trust, node, address, API_PROTOCOL).await?;
-        watch(stream.get_ref().0).map_err(DialError::Connect)?;
+        watch(stream.get_ref().0, &API_WATCH).map_err(DialError::Connect)?;
         Ok(stream)
     };
     tokio::time::timeout(limits::PEER_CONNECT, connecting).await.map_err(|_| DialError::Late)?
 }
 
+/// When the system takes the other end of a connection for gone.
+pub(super) struct Watch {
+    /// After so long without a byte it is asked.
+    idle: Duration,
+    /// And again after this long.
+    again: Duration,
+    probes: u32,
+    /// What was sent may be unacknowledged for so long.
+    unheard: Duration,
+}
+
+/// Connections to other nodes' API.
+pub(super) const API_WATCH: Watch = Watch {
+    idle: limits::REACH_IDLE,
+    again: limits::REACH_PROBE,
+    probes: limits::REACH_PROBES,
+    unheard: limits::REACH_UNHEARD,
+};
+
+/// Links.
+pub(super) const LINK_WATCH: Watch = Watch {
+    idle: limits::PEER_PROBE,
+    again: limits::PEER_PROBE,
+    probes: 1,
+    unheard: limits::PEER_UNHEARD,
+};
+
 /// Lets the system notice that the other end is gone.
-pub(super) fn watch(stream: &TcpStream) -> io::Result<()> {
-    let seconds = |time: std::time::Duration| u32::try_from(time.as_secs()).unwrap_or(u32::MAX);
+pub(super) fn watch(stream: &TcpStream, watch: &Watch) -> io::Result<()> {
+    let seconds = |time: Duration| u32::try_from(time.as_secs()).unwrap_or(u32::MAX);
     setsockopt(stream, sockopt::KeepAlive, &true)?;
-    setsockopt(stream, sockopt::TcpKeepIdle, &seconds(limits::REACH_IDLE))?;
-    setsockopt(stream, sockopt::TcpKeepInterval, &seconds(limits::REACH_PROBE))?;
-    setsockopt(stream, sockopt::TcpKeepCount, &limits::REACH_PROBES)?;
-    let unheard = u32::try_from(limits::REACH_UNHEARD.as_millis()).unwrap_or(u32::MAX);
+    setsockopt(stream, sockopt::TcpKeepIdle, &seconds(watch.idle))?;
+    setsockopt(stream, sockopt::TcpKeepInterval, &seconds(watch.again))?;
+    setsockopt(stream, sockopt::TcpKeepCount, &watch.probes)?;
+    let unheard = u32::try_from(watch.unheard.as_millis()).unwrap_or(u32::MAX);
     setsockopt(stream, sockopt::TcpUserTimeout, &unheard)?;
     Ok(())
 }
@@ -109,6 +137,7 @@ async fn connect(
     address: &str,
 ) -> Result<Channel, DialError> {
     let stream = secure(dial, trust, node, address, PEER_PROTOCOL).await?;
+    watch(stream.get_ref().0, &LINK_WATCH).map_err(DialError::Connect)?;
     let stream = Mutex::new(Some(stream));
     let connector = tower::service_fn(move |_: tonic::codegen::http::Uri| {
         let stream = stream.lock().ok().and_then(|mut stream| stream.take());

@@ -191,7 +191,10 @@ fn frames(
             biased;
             // Seldom, and must not wait behind letters: who isn't heard counts as lost.
             beat = beats.next() => Frame { heartbeat: Some(beat?), ..Frame::default() },
-            first = letters.recv() => gather(first?, &mut letters, &outbox),
+            first = letters.recv() => {
+                let frame = gather(first?, &mut letters, &outbox);
+                Frame { heartbeat: beats.sooner(), ..frame }
+            }
         };
         Some((frame, (letters, beats, outbox)))
     })
@@ -251,6 +254,13 @@ impl Beats {
         last + if is_news { limits::HEARTBEAT_MIN } else { limits::HEARTBEAT }
     }
 
+    /// The next one, if it is due so soon that it may go with something else.
+    fn sooner(&mut self) -> Option<Heartbeat> {
+        let heartbeat = *self.heartbeat.borrow();
+        let is_due = self.due(heartbeat) <= Instant::now() + limits::HEARTBEAT_SOONER;
+        (heartbeat.leader == Some(self.to) && is_due).then(|| self.beat(heartbeat))
+    }
+
     fn beat(&mut self, heartbeat: HeartbeatState) -> Heartbeat {
         self.last = Some(Instant::now());
         self.told = heartbeat;
@@ -278,6 +288,9 @@ mod tests {
         assert!(begun.elapsed() < limits::HEARTBEAT);
         assert_eq!(beats.next().await.unwrap().settled, 0);
         assert!(begun.elapsed() >= limits::HEARTBEAT);
+        assert!(beats.sooner().is_none(), "it has just gone");
+        beats.last = beats.last.map(|last| last - limits::HEARTBEAT + limits::HEARTBEAT_SOONER);
+        assert!(beats.sooner().is_some() && beats.sooner().is_none());
         post.beat(|heartbeat| heartbeat.settled = Index(7));
         let begun = Instant::now();
         assert_eq!(beats.next().await.unwrap().settled, 7);

@@ -7,7 +7,7 @@
 mod tests;
 
 use super::caller::{Caller, Unknown};
-use super::dial::watch;
+use super::dial::{API_WATCH, LINK_WATCH, watch};
 use super::service::Service;
 use super::tls::{API_PROTOCOL, Trust, TrustError};
 use super::wire::door_server::{DoorServer, SERVICE_NAME as DOOR};
@@ -21,7 +21,7 @@ use crate::cluster::trust::validity;
 use crate::limits;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use std::convert::Infallible;
 use std::io;
 use std::net::IpAddr;
@@ -193,10 +193,11 @@ async fn connection(
         if expired {
             return Err(ConnectionError::Expired);
         }
-        watch(stream.get_ref().0)?;
+        watch(stream.get_ref().0, &API_WATCH)?;
         let guest = MemberConnection { socket: Box::new(stream), node: peer.node };
         return if port.members.enter(guest) { Ok(()) } else { Err(ConnectionError::Full) };
     }
+    watch(stream.get_ref().0, &LINK_WATCH)?;
     if caller.is_some() {
         return answer(stream, caller, &port.served, None).await;
     }
@@ -270,12 +271,9 @@ async fn answer(
         served.clone().answer(caller.clone(), request)
     });
     hyper::server::conn::http2::Builder::new(TokioExecutor::new())
-        .timer(TokioTimer::new())
         .max_concurrent_streams(streams)
         .initial_stream_window_size(window)
         .initial_connection_window_size(window)
-        .keep_alive_interval(limits::PEER_PING)
-        .keep_alive_timeout(limits::PEER_SILENCE)
         .serve_connection(TokioIo::new(stream), service)
         .await?;
     Ok(())

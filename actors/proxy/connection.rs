@@ -81,7 +81,13 @@ async fn one_by_one(worker: &Worker, mut io: Io, mut stopping: watch::Receiver<b
             return;
         }
         wait = KEEP_WAIT;
-        let head = match timeout(HEAD_WAIT, io.head()).await {
+        // Most come in one piece, and need no timer.
+        let whole = io.held_head();
+        let read = match whole {
+            Ok(None) => timeout(HEAD_WAIT, io.head()).await,
+            read => Ok(read),
+        };
+        let head = match read {
             Ok(Ok(Some(head))) => head,
             Ok(Ok(None)) => return,
             Ok(Err(refusal)) => return io.say(&last_words(refusal)).await,

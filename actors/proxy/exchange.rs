@@ -15,6 +15,7 @@ use crate::node::ingress::forward::{self, Claims, Sender, Told};
 use crate::node::ingress::refusal::Refusal;
 use crate::node::ingress::{challenge, host};
 use crate::spec::path;
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -115,8 +116,9 @@ impl Exchange {
         if !takes(&route) {
             return None;
         }
-        self.route = Some(Arc::clone(&route));
-        Some(self.decide(shared, &route, asked, &host))
+        let way = self.decide(shared, &route, asked, &host);
+        self.route = Some(route);
+        Some(way)
     }
 
     /// The first checks: who asks for what. The host that it asks for.
@@ -188,9 +190,9 @@ impl Exchange {
     }
 
     /// The path and query as the container gets them.
-    pub(super) fn target(&self, came: &str) -> String {
+    pub(super) fn target<'a>(&'a self, came: &'a str) -> Cow<'a, str> {
         let route = self.route.as_ref();
-        route.map_or_else(String::new, |route| forward::target(&route.route, came, &self.normal))
+        route.map_or_else(Cow::default, |route| forward::target(&route.route, came, &self.normal))
     }
 
     /// The answer's head has come.

@@ -12,7 +12,7 @@ use super::exchange::{self, Asked, Exchange, Fault, Line, Onward, Way};
 use super::io::Io;
 use super::shared::{Route, Shared};
 use super::timer::Timer;
-use crate::limits::BODY_WAIT;
+use crate::limits::{BODY_WAIT, HEAD_MORE};
 use crate::node::ingress::forward::Claims;
 use crate::node::ingress::head::{self, Body, Head};
 use crate::node::ingress::page::Page;
@@ -93,7 +93,7 @@ fn take(shared: &Shared, io: &Io, head: &Head) -> Option<(Way, Taken)> {
     }
     let bytes = io.seen(head).to_vec();
     let mut exchange = Exchange::begin();
-    let mut sending = Vec::new();
+    let mut sending = Vec::with_capacity(bytes.len() + HEAD_MORE);
     let (way, is_head, is_safe) = head::parsed(&bytes, |request| {
         let asked = asked(io, request, head);
         let way = exchange.route(shared, &asked, is_mine)?;

@@ -167,22 +167,31 @@ impl Io {
     /// It is refused.
     pub async fn head(&mut self) -> Result<Option<Head>, Refusal> {
         loop {
-            while self.held.starts_with(b"\r\n") {
-                self.held.advance(2);
-            }
-            if let head::Read::Whole(head) = head::read(&self.held)? {
-                let length = head.length as u64;
-                self.bound = match head.body {
-                    Body::Length(more) => Bound::Length(length.saturating_add(more)),
-                    Body::Chunked => Bound::Chunks(length, Chunks::default()),
-                    Body::Upgrade => Bound::Open,
-                };
+            if let Some(head) = self.held_head()? {
                 return Ok(Some(head));
             }
             if !poll_fn(|cx| self.poll_more(cx)).await.unwrap_or(false) {
                 return Ok(None);
             }
         }
+    }
+
+    /// The head of a request, if all of it is here.
+    ///
+    /// # Errors
+    /// It is refused.
+    pub fn held_head(&mut self) -> Result<Option<Head>, Refusal> {
+        while self.held.starts_with(b"\r\n") {
+            self.held.advance(2);
+        }
+        let head::Read::Whole(head) = head::read(&self.held)? else { return Ok(None) };
+        let length = head.length as u64;
+        self.bound = match head.body {
+            Body::Length(more) => Bound::Length(length.saturating_add(more)),
+            Body::Chunked => Bound::Chunks(length, Chunks::default()),
+            Body::Upgrade => Bound::Open,
+        };
+        Ok(Some(head))
     }
 
     /// Reads more of a head. False: nothing more comes.

@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 /// How it was measured.
 pub const QUIET_NOTES: &str = "
 - Three nodes with a containerd each, no container. The daemons' own processes over a minute:
-  proportional set size, and processor time of the busiest.
+  resident set size, which counts the pages of the program that were used once, and processor time
+  of the busiest.
 ";
 
 /// How it was measured.

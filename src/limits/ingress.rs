@@ -56,6 +56,8 @@ pub const INGRESS_BUFFER: usize = 16 << 10;
 pub const INGRESS_PIECE: usize = 64 << 10;
 /// Bytes that are read at once where a head is awaited.
 pub const HEAD_PIECE: usize = 8 << 10;
+/// A head that is written anew is usually at most so much longer, in bytes.
+pub const HEAD_MORE: usize = 256;
 /// Connections without a request are kept for so long after the node began to stop.
 pub const DRAIN_IDLE: Duration = Duration::from_secs(1);
 /// How long requests under way may take after the node began to stop.

@@ -2,7 +2,8 @@
 //!
 //! Never holds a value that a person sets.
 
-use super::{APPEND_MAX, ENTRY_MAX, LABEL_MAX, LABEL_VALUE_MAX, NODE_DOWN, NODE_LABELS_MAX};
+use super::{APPEND_MAX, ENTRY_MAX, HEARTBEAT_TICKS, LABEL_MAX, LABEL_VALUE_MAX, NODE_DOWN};
+use super::{NODE_LABELS_MAX, RAFT_TICK};
 use std::time::Duration;
 
 /// How long a connection to another node may take to be there.
@@ -13,10 +14,16 @@ pub const PEER_RETRY: [Duration; 2] = [Duration::from_millis(20), Duration::from
 pub const PEER_EXPELLED: Duration = Duration::from_secs(10);
 /// A link that was up for so long begins with the first pause again.
 pub const PEER_SETTLED: Duration = Duration::from_secs(5);
-/// An idle connection to another node is asked for a sign of life so often.
-pub const PEER_PING: Duration = Duration::from_secs(2);
+/// The process at the other end of a connection to another node is asked for a sign of life so
+/// often: a computer that is gone is noticed before, by the system.
+pub const PEER_PING: Duration = Duration::from_secs(5);
 /// And is given up after so long without one.
 pub const PEER_SILENCE: Duration = Duration::from_secs(2);
+/// The system asks the other end of an idle connection between nodes for a sign of life so often.
+pub const PEER_PROBE: Duration = Duration::from_secs(2);
+/// And gives up a connection on which one, or what was sent, is not acknowledged for so long.
+pub const PEER_UNHEARD: Duration = Duration::from_secs(3);
+const _: () = assert!(PEER_PROBE.as_secs() < PEER_UNHEARD.as_secs());
 /// Bytes that another node may have sent before it waits.
 pub const PEER_WINDOW: u32 = 8 << 20;
 /// Messages that wait for another node.
@@ -58,7 +65,12 @@ pub const PEER_BULK: Duration = Duration::from_secs(120);
 pub const PEER_SNAPSHOT_MAX: usize = 1 << 30;
 /// A node lets itself be heard by the leader so often.
 pub const HEARTBEAT: Duration = Duration::from_secs(1);
+/// It is heard so much sooner where something else goes to the leader anyway: an answer to each
+/// heartbeat of raft does.
+pub const HEARTBEAT_SOONER: Duration =
+    Duration::from_millis(RAFT_TICK.as_millis() as u64 * HEARTBEAT_TICKS as u64);
 /// What a node has newly settled is told after this long at the earliest.
 pub const HEARTBEAT_MIN: Duration = Duration::from_millis(10);
 const _: () = assert!(HEARTBEAT.as_millis() * 4 < NODE_DOWN.as_millis());
+const _: () = assert!(HEARTBEAT_SOONER.as_millis() * 2 < HEARTBEAT.as_millis());
 const _: () = assert!(PEER_FRAME + APPEND_MAX as usize + ENTRY_MAX as usize * 2 <= PEER_FRAME_MAX);

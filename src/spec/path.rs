@@ -12,6 +12,9 @@ pub fn normal(path: &str) -> Option<String> {
     if !path.starts_with('/') {
         return None;
     }
+    if is_normal(path) {
+        return Some(path.to_owned());
+    }
     let decoded = decode(path);
     let mut kept: Vec<&str> = Vec::new();
     let mut last_is_folder = true;
@@ -39,7 +42,14 @@ pub fn normal(path: &str) -> Option<String> {
 /// it is.
 #[must_use]
 pub fn has_dots(path: &str) -> bool {
-    decode(path).split('/').any(|segment| matches!(segment, "." | ".."))
+    let may = path.starts_with('.') || path.contains("/.") || path.contains('%');
+    may && decode(path).split('/').any(|segment| matches!(segment, "." | ".."))
+}
+
+/// Whether nothing in it has another form, at a glance: most paths are like that.
+fn is_normal(path: &str) -> bool {
+    let plain = |b: u8| b != b'%' && b != b'\\';
+    path.bytes().all(plain) && !path.contains("//") && !path.contains("/.")
 }
 
 /// Whether a path has the prefix, segment by segment: `/api` is no prefix of `/apix`.

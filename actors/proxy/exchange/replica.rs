@@ -36,7 +36,8 @@ impl Exchange {
         shared: &Shared,
         kept: Option<&str>,
     ) -> Result<SocketAddrV4, Refusal> {
-        let Some(mut route) = self.route.clone() else { return Err(Refusal::Internal) };
+        // Until it is put back: all threads count who holds it.
+        let Some(mut route) = self.route.take() else { return Err(Refusal::Internal) };
         let wait = route.route.options.wait.map_or(0, |wait| wait.0);
         let until = Instant::now() + Duration::from_millis(wait);
         loop {
@@ -49,12 +50,16 @@ impl Exchange {
             }
             if Instant::now() >= until {
                 shared.traffic.failed(&route.service, "no-healthy-replica");
+                self.route = Some(route);
                 return Err(self.refusal.take().unwrap_or(Refusal::NoReplica));
             }
             tokio::time::sleep(WAIT_LOOK).await;
             let host = route.route.host.replacen('*', "-", 1);
-            let now = shared.routes().find(&host, &self.normal);
-            route = now.ok_or(Refusal::NoRoute)?;
+            let Some(now) = shared.routes().find(&host, &self.normal) else {
+                self.route = Some(route);
+                return Err(Refusal::NoRoute);
+            };
+            route = now;
         }
     }
 

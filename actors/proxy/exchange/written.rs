@@ -57,7 +57,7 @@ impl Exchange {
             service: route.map(|route| route.service.to_string()),
             allocation: self.tried.last().map(ToString::to_string),
             error: self.error.map(str::to_owned),
-            request_id: told.request_id.clone(),
+            request_id: told.request_id().to_owned(),
             referer: line.referer.map(text),
             agent: line.agent.map(text),
         };

@@ -9,7 +9,8 @@ use crate::actors::proxy::exchange::Exchange;
 use crate::actors::proxy::io::{Io, with_piece};
 use crate::actors::proxy::shared::Shared;
 use crate::actors::proxy::timer::Timer;
-use crate::limits::{BODY_WAIT, INGRESS_BUFFER, INGRESS_PIECE, REPLY_HEADERS_MAX, STREAM_WAIT};
+use crate::limits::STREAM_WAIT;
+use crate::limits::{BODY_WAIT, HEAD_MORE, INGRESS_BUFFER, INGRESS_PIECE, REPLY_HEADERS_MAX};
 use crate::node::ingress::chunks::Chunks;
 use crate::node::ingress::reply::{self, Reply};
 use crate::node::ingress::written;
@@ -270,7 +271,15 @@ impl<'a> Relay<'a> {
         // Whoever is answered before all is sent can't tell where the next request would begin.
         let closes = self.terms.closes || *stopping.borrow() || !io.is_over();
         let Some(changes) = exchange.changes(shared) else { return Err(Broken::BadAnswer) };
-        written::answer(io.out(), reply, &changes, get_cached_date().as_bytes(), closes);
+        let body = match reply.body {
+            reply::Body::Length(length) => usize::try_from(length).ok(),
+            _ => None,
+        };
+        // What is larger is not gathered.
+        let gathered = body.filter(|length| *length < INGRESS_BUFFER / 4).unwrap_or(0);
+        let out = io.out();
+        out.reserve(reply.length + HEAD_MORE + gathered);
+        written::answer(out, reply, &changes, get_cached_date().as_bytes(), closes);
         self.answer.status = reply.status;
         (self.answer.closes, self.answer.keeps) = (closes, reply.keeps);
         self.phase = match reply.body {

@@ -6,6 +6,8 @@
 use crate::cidr::Cidr;
 use crate::spec::model::RouteSpec;
 use crate::spec::path;
+use std::borrow::Cow;
+use std::fmt::Write as _;
 use std::net::IpAddr;
 
 /// Who sent a request, and over what.
@@ -43,33 +45,37 @@ pub struct Told {
     pub client: IpAddr,
     /// The client spoke TLS, with us or with a trusted proxy.
     pub secure: bool,
-    /// `X-Forwarded-For`.
-    pub forwarded_for: String,
-    /// `X-Forwarded-Proto`.
-    pub proto: &'static str,
-    /// `X-Forwarded-Host`.
-    pub host: String,
-    /// `Forwarded`.
-    pub forwarded: String,
-    /// `X-Request-Id`.
-    pub request_id: String,
     /// The sender's other claims about the client's address count.
     pub trusted: bool,
+    /// The values of the headers behind each other: one is written for each request.
+    text: String,
+    /// Where `X-Forwarded-For`, `X-Forwarded-Host` and `Forwarded` end in it.
+    ends: [usize; 3],
 }
 
 impl Told {
     /// It, as headers.
     pub fn headers(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let [hops, host, forwarded] = self.ends;
         let all = [
-            ("X-Forwarded-For", self.forwarded_for.as_str()),
-            ("X-Forwarded-Proto", self.proto),
-            ("X-Forwarded-Host", self.host.as_str()),
-            ("Forwarded", self.forwarded.as_str()),
-            ("X-Request-Id", self.request_id.as_str()),
+            ("X-Forwarded-For", &self.text[..hops]),
+            ("X-Forwarded-Proto", proto(self.secure)),
+            ("X-Forwarded-Host", &self.text[hops..host]),
+            ("Forwarded", &self.text[host..forwarded]),
+            ("X-Request-Id", self.request_id()),
         ];
         all.into_iter()
     }
+
+    /// `X-Request-Id`.
+    #[must_use]
+    pub fn request_id(&self) -> &str {
+        &self.text[self.ends[2]..]
+    }
 }
+
+/// So long is the text of most requests, in bytes.
+const TOLD_USUALLY: usize = 192;
 
 /// Headers that the proxy says itself.
 const OWN: &[&str] =
@@ -100,28 +106,41 @@ pub fn told(sender: Sender, claims: Claims, random: u128) -> Told {
         Some(proto) if proto.eq_ignore_ascii_case("http") => false,
         _ => sender.tls,
     };
-    let proto = if secure { "https" } else { "http" };
     let host = claims.host.unwrap_or(sender.host);
-    let node = match peer {
-        IpAddr::V4(v4) => v4.to_string(),
-        IpAddr::V6(v6) => format!("\"[{v6}]\""),
-    };
-    let own = format!("for={node};host=\"{host}\";proto={proto}");
-    let id = claims.request_id.filter(|id| is_plain_id(id));
-    Told {
-        client: client(peer, hops, trusts),
-        secure,
-        forwarded_for: joined(hops, &peer.to_string()),
-        proto,
-        host: host.to_owned(),
-        forwarded: joined(claims.forwarded.unwrap_or_default(), &own),
-        request_id: id.map_or_else(|| format!("{random:032x}"), str::to_owned),
-        trusted,
+    let mut text = String::with_capacity(TOLD_USUALLY);
+    let mut ends = [0; 3];
+    add(&mut text, &before(hops));
+    let at = text.len();
+    // Writing to memory can't fail, here and below.
+    let _ = write!(text, "{peer}");
+    let node = at..text.len();
+    ends[0] = text.len();
+    add(&mut text, &[host]);
+    ends[1] = text.len();
+    add(&mut text, &before(claims.forwarded.unwrap_or_default()));
+    let [open, close] = if peer.is_ipv6() { ["\"[", "]\""] } else { [""; 2] };
+    add(&mut text, &["for=", open]);
+    text.extend_from_within(node);
+    add(&mut text, &[close, ";host=\"", host, "\";proto=", proto(secure)]);
+    ends[2] = text.len();
+    match claims.request_id.filter(|id| is_plain_id(id)) {
+        Some(id) => text.push_str(id),
+        None => drop(write!(text, "{random:032x}")),
     }
+    Told { client: client(peer, hops, trusts), secure, trusted, text, ends }
 }
 
-fn joined(before: &str, own: &str) -> String {
-    if before.is_empty() { own.to_owned() } else { format!("{before}, {own}") }
+fn proto(secure: bool) -> &'static str {
+    if secure { "https" } else { "http" }
+}
+
+/// What others have said stands before one's own.
+fn before(theirs: &str) -> [&str; 2] {
+    if theirs.is_empty() { [""; 2] } else { [theirs, ", "] }
+}
+
+fn add(text: &mut String, parts: &[&str]) {
+    parts.iter().for_each(|part| text.push_str(part));
 }
 
 /// The last hop that is no trusted proxy; what is before it may be made up.
@@ -152,7 +171,7 @@ fn is_plain_id(id: &str) -> bool {
 /// The path and query as the container gets them. Dots and doubled slashes are resolved where the
 /// path would otherwise lead elsewhere than it was routed.
 #[must_use]
-pub fn target(route: &RouteSpec, raw: &str, normal: &str) -> String {
+pub fn target<'a>(route: &RouteSpec, raw: &'a str, normal: &'a str) -> Cow<'a, str> {
     let (raw_path, query) = match raw.split_once('?') {
         Some((path, query)) => (path, Some(query)),
         None => (raw, None),
@@ -162,11 +181,11 @@ pub fn target(route: &RouteSpec, raw: &str, normal: &str) -> String {
     } else if path::has_dots(raw_path) {
         normal
     } else {
-        raw_path
+        return Cow::Borrowed(raw);
     };
     match query {
-        Some(query) => format!("{path}?{query}"),
-        None => path.to_owned(),
+        Some(query) => Cow::Owned(format!("{path}?{query}")),
+        None => Cow::Borrowed(path),
     }
 }
 
@@ -203,15 +222,18 @@ mod tests {
         request_id: Some("0123456789"),
     };
 
+    fn values(told: &Told) -> Vec<&str> {
+        told.headers().map(|(_, value)| value).collect()
+    }
+
     #[test]
     fn a_stranger_claims_nothing() {
         let told = told(sender("192.0.2.9", &[]), FORGED, 7);
         assert_eq!(told.client, "192.0.2.9".parse::<IpAddr>().unwrap());
-        assert_eq!((told.secure, told.proto, told.trusted), (false, "http", false));
-        assert_eq!(told.forwarded_for, "192.0.2.9");
-        assert_eq!(told.host, "a.example");
-        assert_eq!(told.forwarded, "for=192.0.2.9;host=\"a.example\";proto=http");
-        assert_eq!(told.request_id, format!("{:032x}", 7));
+        assert_eq!((told.secure, told.trusted), (false, false));
+        let id = format!("{:032x}", 7);
+        let forwarded = "for=192.0.2.9;host=\"a.example\";proto=http";
+        assert_eq!(values(&told), ["192.0.2.9", "http", "a.example", forwarded, &id]);
     }
 
     #[test]
@@ -219,11 +241,10 @@ mod tests {
         let trusted = [Cidr::parse("10.0.0.0/8").unwrap()];
         let told = told(sender("10.1.1.1", &trusted), FORGED, 7);
         assert_eq!(told.client, "203.0.113.7".parse::<IpAddr>().unwrap());
-        assert_eq!((told.secure, told.proto, told.trusted), (true, "https", true));
-        assert_eq!(told.forwarded_for, "203.0.113.7, 10.1.1.1");
-        assert_eq!(told.host, "b.example");
-        assert!(told.forwarded.starts_with("for=203.0.113.7, for=10.1.1.1;"));
-        assert_eq!(told.request_id, "0123456789");
+        assert_eq!((told.secure, told.trusted), (true, true));
+        let forwarded = "for=203.0.113.7, for=10.1.1.1;host=\"b.example\";proto=https";
+        let hops = "203.0.113.7, 10.1.1.1";
+        assert_eq!(values(&told), [hops, "https", "b.example", forwarded, "0123456789"]);
     }
 
     #[parameterized(
@@ -246,7 +267,7 @@ mod tests {
     #[test]
     fn six_is_quoted() {
         let told = told(sender("2001:db8::1", &[]), Claims::default(), 7);
-        assert!(told.forwarded.starts_with("for=\"[2001:db8::1]\";"));
+        assert!(values(&told)[3].starts_with("for=\"[2001:db8::1]\";"));
     }
 
     #[parameterized(

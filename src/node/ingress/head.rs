@@ -49,9 +49,9 @@ pub enum Read {
 /// It isn't accepted.
 pub fn read(bytes: &[u8]) -> Result<Read, Refusal> {
     let Some(length) = end(bytes)? else { return Ok(Read::Partial) };
-    let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
-    let mut request = httparse::Request::new(&mut headers);
-    match request.parse(&bytes[..length]) {
+    let mut space = [const { MaybeUninit::uninit() }; HEADERS_MAX];
+    let mut request = httparse::Request::new(&mut []);
+    match request.parse_with_uninit_headers(&bytes[..length], &mut space) {
         Ok(httparse::Status::Complete(end)) if end == length => {}
         Err(httparse::Error::TooManyHeaders) => return Err(Refusal::HeadTooLarge),
         Ok(_) | Err(_) => return Err(Refusal::BadRequest("The request can't be read")),

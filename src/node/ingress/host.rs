@@ -26,9 +26,12 @@ pub fn name(authority: &str) -> Option<String> {
     if host.starts_with('[') {
         return Some(host);
     }
-    let host = host.strip_suffix('.').unwrap_or(&host);
+    let mut host = host;
+    if host.ends_with('.') {
+        host.pop();
+    }
     let fits = !host.is_empty() && host.len() <= 253 && host.bytes().all(bytes);
-    (fits && host.split('.').all(|label| !label.is_empty())).then(|| host.to_owned())
+    (fits && host.split('.').all(|label| !label.is_empty())).then_some(host)
 }
 
 /// The wildcard that a host falls under: `*.example.com` of `app.example.com`.

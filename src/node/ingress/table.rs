@@ -250,13 +250,13 @@ pub fn choose<'a, G>(
     tried: &[AllocId],
 ) -> Option<&'a Replica<G>> {
     let fresh = |replica: &&Replica<G>| !tried.contains(&replica.id);
-    let good = replicas.iter().filter(fresh).filter(|replica| !load(&replica.gauge).out);
-    let mut from: Vec<&Replica<G>> = good.collect();
-    if from.is_empty() {
-        from = replicas.iter().filter(fresh).collect();
-    }
-    let count = from.len() as u64;
-    let at = |n: u64| usize::try_from(n).ok().and_then(|n| from.get(n).copied());
+    let good = |replica: &&Replica<G>| fresh(replica) && !load(&replica.gauge).out;
+    let is_any_good = replicas.iter().any(|replica| good(&replica));
+    let from = || replicas.iter().filter(|one| if is_any_good { good(one) } else { fresh(one) });
+    let count = from().count() as u64;
+    // Meanwhile another one may have been left out.
+    let any = || replicas.iter().find(fresh);
+    let at = |n: u64| usize::try_from(n).ok().and_then(|n| from().nth(n)).or_else(any);
     if count < 2 {
         return at(0);
     }

@@ -7,6 +7,7 @@ use super::dress::Changes;
 use super::forward::{self, Told};
 use super::head;
 use super::reply::{self, Reply};
+use std::io::Write as _;
 
 /// Headers that belong to one connection, or are written anew.
 const OF_CONNECTION: &[&str] = &[
@@ -40,7 +41,7 @@ pub fn request(
         head::Body::Chunked => add(out, &["Transfer-Encoding: chunked\r\n"]),
         // Methods that usually have a body say that there is none.
         head::Body::Length(0) if !has_length(request) => {}
-        head::Body::Length(length) => add(out, &["Content-Length: ", &length.to_string(), "\r\n"]),
+        head::Body::Length(length) => length_line(out, length),
         head::Body::Upgrade => {}
     }
     add(out, &["\r\n"]);
@@ -68,9 +69,7 @@ pub fn answer(out: &mut Vec<u8>, reply: &Reply, changes: &Changes, date: &[u8], 
         line(out, "Date", date);
     }
     match reply.body {
-        reply::Body::Length(length) | reply::Body::None(Some(length)) => {
-            add(out, &["Content-Length: ", &length.to_string(), "\r\n"]);
-        }
+        reply::Body::Length(length) | reply::Body::None(Some(length)) => length_line(out, length),
         reply::Body::Chunked | reply::Body::UntilEnd => {
             add(out, &["Transfer-Encoding: chunked\r\n"]);
         }
@@ -89,7 +88,12 @@ pub fn interim(out: &mut Vec<u8>, reply: &Reply) {
 }
 
 fn first_line(out: &mut Vec<u8>, reply: &Reply) {
-    add(out, &["HTTP/1.1 ", &reply.status.to_string(), " ", reply.reason, "\r\n"]);
+    // Writing to memory can't fail, here and below.
+    let _ = write!(out, "HTTP/1.1 {} {}\r\n", reply.status, reply.reason);
+}
+
+fn length_line(out: &mut Vec<u8>, length: u64) {
+    let _ = write!(out, "Content-Length: {length}\r\n");
 }
 
 fn is_kept(reply: &Reply, header: &httparse::Header) -> bool {
@@ -134,7 +138,8 @@ mod tests {
             tls: true,
             host: "a.example",
         };
-        let told = Told { trusted, ..told(sender, Claims::default(), 7) };
+        let mut told = told(sender, Claims::default(), 7);
+        told.trusted = trusted;
         let mut out = Vec::new();
         super::request(&mut out, &request, "/x", &told, body);
         String::from_utf8(out).unwrap()

@@ -15,7 +15,7 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::Ordering;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 use tun_rs::{GROTable, IDEAL_BATCH_SIZE, VIRTIO_NET_HDR_LEN};
 
 /// A handshake message and more.
@@ -56,7 +56,7 @@ pub fn run(shared: &Shared, stop: BorrowedFd<'_>) -> io::Result<()> {
             Err(Errno::EAGAIN) => {
                 batch.flush(shared)?;
                 let wait = next.saturating_duration_since(Instant::now());
-                let wait = PollTimeout::try_from(wait).unwrap_or(PollTimeout::ZERO);
+                let wait = PollTimeout::try_from(whole(wait)).unwrap_or(PollTimeout::ZERO);
                 let socket = PollFd::new(shared.socket.as_fd(), PollFlags::POLLIN);
                 let mut both = [socket, PollFd::new(stop, PollFlags::POLLIN)];
                 match poll(&mut both, wait) {
@@ -213,6 +213,12 @@ fn release(shared: &Shared, peer: &Peer, session: &mut Session, out: &mut [u8]) 
     }
 }
 
+/// So many whole milliseconds, rounded up: the system counts in them, and who looks again before the
+/// time has come looks again and again.
+fn whole(wait: Duration) -> Duration {
+    Duration::from_millis(u64::try_from(wait.as_micros().div_ceil(1000)).unwrap_or(u64::MAX))
+}
+
 /// Looks at every session's timers: handshakes that are due, keepalives, keys that are too old.
 fn tick(shared: &Shared, out: &mut [u8]) {
     let peers = shared.peers.load();
@@ -266,5 +272,16 @@ pub fn greet(shared: &Shared, peer: &Peer) {
     let mut session = peer.session.lock();
     if session.endpoint.is_some() && session.tunn.time_since_last_handshake().is_none() {
         begin(shared, peer, &mut session, &mut out);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_waits_does_not_look_before_the_time_has_come() {
+        let millis = |micros| whole(Duration::from_micros(micros)).as_millis();
+        assert_eq!([0, 1, 999, 1000, 1001].map(millis), [0, 1, 1, 1, 2]);
     }
 }
