@@ -311,7 +311,7 @@ impl State {
         }
         self.platform.images.use_logins(&view.state.logins);
         self.platform.secrets.use_secrets(&view.state.secrets);
-        self.platform.volumes.use_volumes(view.node, &view.state.volumes);
+        self.platform.volumes.use_volumes(view.node, &view.state.volumes, &view.state.nodes);
         self.platform.images.use_view(&view);
         if view.current {
             self.platform.images.use_specs(&view.state.specs);

@@ -13,9 +13,11 @@ use crate::fsm::Command;
 use crate::fsm::volumes::{DROPLET, ProvidedStep, REGION, TOKEN_PURPOSE, Volume, VolumeChange};
 use crate::id::{NodeId, VolumeName};
 use crate::limits;
+use crate::scheduler::provided::compare::is_settled;
 use crate::scheduler::provided::{Seen, Work, next};
 use crate::secret::Keyring;
 use crate::units::Timestamp;
+use carry_out::carry_out;
 use ractor::rpc::CallResult;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use std::collections::BTreeMap;
@@ -72,6 +74,8 @@ pub struct State {
     unused: BTreeMap<VolumeName, Instant>,
     /// Since when nodes have been no members, as far as this leader has seen.
     gone: BTreeMap<NodeId, Instant>,
+    /// When this leader compares a volume with what the provider says of it.
+    compares: BTreeMap<VolumeName, Instant>,
     /// A look is on its way.
     looks: bool,
     asks: bool,
@@ -109,6 +113,7 @@ impl Actor for Provider {
             busy: BTreeMap::new(),
             unused: BTreeMap::new(),
             gone: BTreeMap::new(),
+            compares: BTreeMap::new(),
             looks: false,
             asks: false,
             turns: JoinSet::new(),
@@ -156,17 +161,19 @@ impl State {
         let leads = |view: &View| view.current && view.leader == Some(view.node);
         let Some(view) = self.view.clone().filter(leads) else {
             // The next leader counts anew, and so does this one if it leads again.
-            (self.busy, self.unused, self.gone) = Default::default();
+            (self.busy, self.unused, self.gone, self.compares) = Default::default();
             self.turns.abort_all();
             return;
         };
         let provided = view.state.volumes.iter().filter(|(_, one)| one.provided.is_some());
         let provided: Vec<_> = provided.map(|(n, one)| (n.clone(), Arc::clone(one))).collect();
         self.busy.retain(|name, _| view.state.volumes.contains_key(name));
+        self.compares.retain(|name, _| view.state.volumes.contains_key(name));
         if provided.is_empty() {
             return;
         }
         let (clock, now) = (Instant::now(), time(&view));
+        let mut is_asked = false;
         for (name, volume) in provided {
             let seen = self.seen(&view, &name, &volume);
             let failures = match self.busy.get(&name) {
@@ -175,7 +182,14 @@ impl State {
                 Some(Turn::After(_, failures)) => *failures,
                 None => 0,
             };
-            if let Some(work) = next(&view.state, &volume, now, seen) {
+            let mut work = next(&view.state, &volume, now, seen);
+            // One at a time: the provider counts what it is asked.
+            if work.is_none() && !is_asked && self.is_to_compare(&name, &volume, clock) {
+                is_asked = true;
+                self.compares.insert(name.clone(), clock + limits::PROVIDER_COMPARED);
+                work = Some(Work::Compare);
+            }
+            if let Some(work) = work {
                 self.begin((name, volume), work, failures, (&view, myself));
             }
         }
@@ -202,6 +216,10 @@ impl State {
         Seen { is_unused, is_gone }
     }
 
+    fn is_to_compare(&self, name: &VolumeName, volume: &Volume, clock: Instant) -> bool {
+        self.compares.get(name).is_none_or(|at| *at <= clock) && is_settled(volume)
+    }
+
     fn begin(
         &mut self,
         (name, volume): (VolumeName, Arc<Volume>),
@@ -215,21 +233,30 @@ impl State {
         let (root, myself, view) = (self.root.clone(), myself.clone(), view.clone());
         let views = self.views.subscribe();
         self.turns.spawn(async move {
+            let known = volume.provided.as_ref().and_then(|one| one.error.clone());
+            let compares = work == Work::Compare;
+            let one = (&name, &*volume);
             let done = match (work, storage) {
                 (Work::Tell(step), _) => Ok(Some(step)),
                 (_, Err(error)) => Err(error),
-                (work, Ok(storage)) => match confirmed(&root, views, &name, &volume).await {
-                    true => {
-                        carry_out::carry_out(&storage, &view.state, &volume, work).await.map(Some)
-                    }
+                (Work::Compare, Ok(storage)) => {
+                    let asked = carry_out(&storage, &view.state, one, Work::Compare).await;
+                    // It counts if the volume still stands as it did, and is news.
+                    let counts = asked != Ok(ProvidedStep::Hindered { why: known.clone() })
+                        && confirmed(&root, views, one).await;
+                    asked.map(|step| counts.then_some(step))
+                }
+                (work, Ok(storage)) => match confirmed(&root, views, one).await {
+                    true => carry_out(&storage, &view.state, one, work).await.map(Some),
                     false => Ok(None),
                 },
             };
             let (step, result) = match done {
                 Ok(step) => (step, Ok(())),
+                // An answer that didn't come is no difference.
+                Err(error) if compares && error.is_passing() => (None, Err(error)),
                 Err(error) => {
                     tracing::warn!(volume = %name, %error, "the provider's volume has to wait");
-                    let known = volume.provided.as_ref().and_then(|one| one.error.clone());
                     (hindered(&error, known, failures), Err(error))
                 }
             };
@@ -265,6 +292,9 @@ impl State {
         let [first, longest] = limits::PROVIDER_AGAIN;
         let pause = first.saturating_mul(1 << failures.min(5)).min(longest);
         let pause = error.wait().map_or(pause, |wait| wait.max(pause));
+        if let Some(at) = self.compares.get_mut(&name) {
+            *at = (*at).min(Instant::now() + longest);
+        }
         self.busy.insert(name, Turn::After(Instant::now() + pause, failures + 1));
     }
 
@@ -310,8 +340,7 @@ impl State {
 async fn confirmed(
     root: &RootRef,
     mut views: watch::Receiver<Option<View>>,
-    name: &VolumeName,
-    volume: &Volume,
+    (name, volume): (&VolumeName, &Volume),
 ) -> bool {
     let answer = root.call(root::Msg::ReadIndex, Some(limits::READ_CONFIRM)).await;
     let Ok(CallResult::Success(Some(index))) = answer else { return false };

@@ -169,6 +169,18 @@ impl Provider {
         found.and_then(|one| one.droplet)
     }
 
+    /// Somebody attaches a volume to another machine by hand, or to none.
+    pub fn meddle(&self, name: &str, droplet: Option<u64>) {
+        let mut world = self.world.lock().unwrap();
+        let found = world.volumes.values_mut().find(|one| one.name.contains(name));
+        found.expect("the volume").droplet = droplet;
+    }
+
+    /// Somebody deletes a volume by hand, whatever has it.
+    pub fn lose(&self, name: &str) {
+        self.world.lock().unwrap().volumes.retain(|_, one| !one.name.contains(name));
+    }
+
     /// How many volumes there are.
     #[must_use]
     pub fn count(&self) -> usize {
@@ -226,6 +238,21 @@ fn answer(world: &Mutex<World>, request: &http::Request) -> Option<http::Answer>
     }
     let (status, document) = world.carry_out(&request.method, &path, request);
     (!is_lost).then(|| http::Answer::json(status, &document))
+}
+
+/// The address of a machine, in a cluster of namespaces that of the node of its number.
+#[must_use]
+pub fn address(droplet: u8) -> String {
+    format!("172.31.0.{droplet}")
+}
+
+fn droplet(id: &str) -> Answer {
+    let Ok(number) = id.parse::<u8>() else { return missing() };
+    let v4 = json!([
+        {"ip_address": format!("203.0.113.{number}"), "type": "public"},
+        {"ip_address": address(number), "type": "private"},
+    ]);
+    (200, json!({"droplet": {"id": number, "networks": {"v4": v4, "v6": []}}}))
 }
 
 fn refused(status: u16, message: &str) -> Answer {
@@ -299,6 +326,7 @@ impl World {
                 Some(volume) => (200, json!({"volume": volume.view(id)})),
                 None => missing(),
             },
+            ("GET", ["v2", "droplets", id]) => droplet(id),
             ("DELETE", ["v2", "volumes", id]) => match self.volumes.get(*id) {
                 Some(volume) if volume.droplet.is_some() => {
                     (409, json!({"message": "cannot delete a volume that is attached"}))

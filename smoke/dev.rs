@@ -6,9 +6,11 @@ use crate::support::node::{MILL, free_port, leftovers, sweep};
 use crate::support::slot::Slot;
 use crate::support::{Api, Outcome, files};
 use std::fs;
+use std::net::{Ipv4Addr, UdpSocket};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 /// A place for one developer.
 struct Dev {
@@ -97,6 +99,27 @@ fn interrupt(mut child: Child) -> Option<i32> {
     poll(|| child.try_wait().unwrap()).secs(60).expect("mill dev to end").code()
 }
 
+/// What a name server says is the address of `NAME.mill` (RFC 1035, section 4.1).
+fn resolved(server: &str, name: &str) -> Option<Ipv4Addr> {
+    // Its number, recursion desired, one question.
+    let mut question = vec![0x4d, 0x4c, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+    for label in [name, "mill", ""] {
+        question.push(u8::try_from(label.len()).unwrap());
+        question.extend(label.bytes());
+    }
+    question.extend([0, 1, 0, 1]);
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    socket.send_to(&question, server).unwrap();
+    let mut answer = [0; 512];
+    let length = socket.recv(&mut answer).ok()?;
+    let answer = &answer[..length];
+    assert_eq!(answer[..2], question[..2]);
+    let has_one = answer[3] & 0x0f == 0 && answer[6..8] == [0, 1];
+    let last: [u8; 4] = answer[length - 4..].try_into().unwrap();
+    has_one.then(|| last.into())
+}
+
 #[test]
 fn once_deploys_shows_and_removes() {
     let dev = Dev::new();
@@ -158,6 +181,13 @@ fn ctrl_c_removes_everything_and_changes_are_deployed() {
     let address = running["address"].as_str().unwrap();
     let answer = Api::tcp(address, None).request("GET", "/").send().status(200);
     assert_eq!(answer.body.trim(), "hello v2");
+    // The host finds it by its name, at the address of `--dns`.
+    let server = line.split('\0').skip_while(|word| *word != "--dns").nth(1).unwrap();
+    let ip = address.rsplit_once(':').unwrap().0;
+    poll(|| resolved(server, "hello").map(|ip| ip.to_string()) == Some(ip.to_owned()))
+        .secs(20)
+        .expect("its address by name");
+    assert_eq!(resolved(server, "nobody"), None);
     fs::write(dev.path("hello.mill"), "app \"hello\"\nservise \"x\"\n").unwrap();
     dev.wait_for("hello.mill:2:1: ");
     assert_eq!(interrupt(child), Some(130), "{}", dev.out());

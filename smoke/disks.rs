@@ -19,6 +19,29 @@ fn slow_disks_and_full_ones() {
     full_follower(&mut cluster);
 }
 
+/// A daemon whose log is not written for a minute ends with the reason, and the next start goes on.
+#[test]
+fn disks_that_do_not_answer_end_the_daemon() {
+    let mut cluster = TestCluster::start(2);
+    let stuck = cluster.follower();
+    let begun = Instant::now();
+    cluster.node(stuck).dials().slow_syncs(Duration::from_secs(600));
+    let _ = cluster.node(cluster.leader()).mill(["label", "n1", "stuck=yes"]).ok();
+    poll(|| !cluster.node(stuck).is_running()).secs(150).expect("the end of the daemon");
+    println!("ended after {:?}", begun.elapsed());
+    assert!(begun.elapsed() >= mill::limits::WRITE_STUCK, "a disk may be slow");
+    let log = cluster.node(stuck).log();
+    let reason = "a write to the log has not ended in 60s; check the disk, then start mill again";
+    assert!(log.contains("the disk hangs") && log.contains(reason), "{log}");
+    assert_eq!(cluster.node_mut(stuck).wait(), Some(1));
+    // As systemd does (`Restart=always`).
+    cluster.node(stuck).dials().slow_syncs(Duration::ZERO);
+    cluster.node_mut(stuck).restart();
+    poll(|| cluster.names_with("status", "ready").len() == 2).secs(60).expect("both ready");
+    let n1 = cluster.node(stuck).api().get("/v1/nodes/n1");
+    assert_eq!(n1["labels"]["stuck"], "yes", "{n1}");
+}
+
 fn term(cluster: &TestCluster, at: usize) -> String {
     let text = cluster.node(at).api().request("GET", "/v1/metrics").send().status(200).body;
     let line = text.lines().find(|line| line.starts_with("mill_raft_term")).expect("the term");

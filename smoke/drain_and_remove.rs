@@ -170,6 +170,9 @@ fn removed_for_good(cluster: &mut TestCluster, first: usize, asked: usize) {
     };
     assert_eq!((rest("status", "ready"), rest("voter", "true")), (3, 3));
     println!("{}", node.mill(["nodes", "--wide"]).ok());
+    let logs = node.mill(["logs", "patient"]);
+    let missing = format!("node {id} was removed from the cluster: its lines are missing here");
+    assert!(logs.stderr.contains(&missing) && !logs.stdout.contains(&missing), "{logs:?}");
     let told = |cluster: &TestCluster| {
         let status = cluster.node(first).mill(["status"]);
         status.stdout.contains("this node was removed from the cluster")

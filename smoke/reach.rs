@@ -282,7 +282,7 @@ fn a_node_that_is_cut_off_is_told(cluster: &mut TestCluster) {
     let words = format!("{name} has been silent for ");
     let out = mill(cluster, asked, &["exec", &id, "--", "true"]);
     let _ = out.code(125).says(&words);
-    let missing = mill(cluster, asked, &["logs", &id]).ok();
+    let missing = mill(cluster, asked, &["logs", &id]).code(0).stderr;
     assert!(missing.contains(&words) && missing.contains("missing"), "{missing}");
     let local = cluster.node(asked).file("small", "small");
     let there = format!("{id}:/tmp/small");

@@ -20,6 +20,16 @@ service "db" {
 }
 "#;
 
+/// Holds the same volume, and only sleeps.
+const REST: &str = r#"app "rest"
+service "rest" {
+    image "IMAGE"
+    command "/bin/sh" "-c" "while true; do sleep 0.1; done"
+    volume "db-data" path="/data" size="500M"
+    stop grace="0s"
+}
+"#;
+
 const TROUBLE: Trouble = Trouble { seed: 11, fails: 5, limits: 3, loses: 10, errs: 10, slow: 800 };
 
 fn file(cluster: &TestCluster, size: &str) -> String {
@@ -125,6 +135,62 @@ fn single_writer_under_partition() {
     let seen = compare(&seen, cluster.node(fourth), "killed while it was attached");
 
     grows_and_goes(&cluster, &seen);
+}
+
+/// A label that is wrong brings the data nowhere; what was changed by hand at the provider is told,
+/// and what runs runs on.
+#[test]
+fn what_the_provider_says_otherwise_is_told() {
+    let mut cluster = TestCluster::start_provided(1, Trouble::default());
+    let node = cluster.node(1);
+    let _ = node.mill(["label", "n1", "droplet=7"]).ok();
+    let path = node.file("store.mill", &file(&cluster, "500M"));
+    let _ = node.mill(["up", "--detach", path.to_str().unwrap()]).ok();
+    let warnings =
+        |cluster: &TestCluster| cluster.node(1).api().get("/v1/status")["warnings"].to_string();
+    let told = |cluster: &TestCluster, what: &str| warnings(cluster).contains(what);
+    let wrong = "droplet 7 has 203.0.113.7, 172.31.0.7 by the provider, and not n1's address";
+    poll(|| told(&cluster, wrong)).secs(60).expect("the wrong label");
+    assert_eq!(attached(&cluster), None);
+    let _ = cluster.node(1).mill(["label", "n1", "droplet=1"]).ok();
+    poll(|| home(cluster.node(1))).secs(120).expect("it runs");
+    assert_eq!(attached(&cluster), Some(1));
+
+    let stranger = "attached to droplet 99 at the provider, which is no node of this cluster";
+    for (at, what) in [(None, "attached to nothing at the provider"), (Some(99), stranger)] {
+        cluster.provider().meddle("db-data", at);
+        // A leader compares at once what it takes over.
+        cluster.strike(1, Fault::Kill);
+        cluster.undo(1, Fault::Kill);
+        poll(|| told(&cluster, what)).secs(60).expect(what);
+        poll(|| home(cluster.node(1))).secs(60).expect("it runs on");
+        assert_eq!(cluster.provider().attached_to("db-data"), at, "nothing is changed for it");
+    }
+    cluster.provider().meddle("db-data", Some(1));
+    cluster.strike(1, Fault::Kill);
+    cluster.undo(1, Fault::Kill);
+    poll(|| !told(&cluster, "at the provider")).secs(60).expect("no difference");
+    let seen = compare(&[], cluster.node(1), "all the time");
+    assert_eq!(cluster.provider().torn(), 0);
+    nothing_writes(&cluster, &seen);
+}
+
+/// With something in the place of its service that only sleeps, all of it goes into a file.
+fn nothing_writes(cluster: &TestCluster, seen: &[String]) {
+    let node = cluster.node(1);
+    let _ = node.mill(["down", "db"]).ok();
+    let path = node.file("data.tar", "");
+    let backup = ["volume", "backup", "db-data", path.to_str().unwrap()];
+    let _ = node.mill(backup).code(1).says("--online");
+    let rest = REST.replace("IMAGE", &cluster.image("busybox:v1"));
+    let _ = node.up(&rest).ok();
+    let _ = node.mill(backup.into_iter().chain(["--online"])).ok();
+    let folder = tempfile::tempdir().unwrap();
+    let tar = ["-xf", path.to_str().unwrap(), "-C", folder.path().to_str().unwrap()];
+    assert!(std::process::Command::new("tar").args(tar).status().unwrap().success());
+    let log = std::fs::read_to_string(folder.path().join("log")).unwrap();
+    assert!(log.lines().zip(seen).all(|(line, seen)| line == seen), "{log}");
+    assert!(log.lines().count() >= seen.len());
 }
 
 /// It grows, and goes for good only when nothing names it.

@@ -49,11 +49,7 @@ pub fn check(wanted: &ProviderRequest) -> Result<(), ApiError> {
         let message = "that is no token of the provider";
         return Err(ApiError::bad(message, "pipe it in: --provider-token - < FILE"));
     }
-    let is_url = |url: &String| {
-        let host = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
-        host.is_some_and(|host| !host.is_empty()) && url.chars().all(is_token)
-    };
-    match api.as_ref().filter(|url| !is_url(url)) {
+    match api.as_ref().filter(|url| !ProviderRequest::is_address(url)) {
         Some(url) => {
             let message = format!("the provider's API {url:?} is no address");
             Err(ApiError::bad(message, format!("such as {API}")))

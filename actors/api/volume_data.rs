@@ -51,9 +51,10 @@ async fn wherever(context: Arc<Context>, request: Request) -> Result<Response, A
     if volume.provided.is_some() && !(reads && request.flag("online")?) {
         let message = format!("volume {name} is attached only while its service runs");
         let hint = if reads {
-            "take what it has at the moment: --online; or let the provider make a snapshot"
+            "--online takes what it has at the moment, of its service or of one in its place that \
+             only sleeps; or let the provider make a snapshot"
         } else {
-            "copy into the running service: mill cp"
+            "copy into its service, or into one in its place that only sleeps: mill cp"
         };
         return Err(ApiError::Conflict { message, hint: Some(hint.to_owned()) });
     }

@@ -60,6 +60,29 @@ struct Pages {
 }
 
 #[derive(Deserialize)]
+struct OneDroplet {
+    droplet: Droplet,
+}
+
+#[derive(Deserialize)]
+struct Droplet {
+    networks: Networks,
+}
+
+#[derive(Deserialize)]
+struct Networks {
+    #[serde(default)]
+    v4: Vec<Network>,
+    #[serde(default)]
+    v6: Vec<Network>,
+}
+
+#[derive(Deserialize)]
+struct Network {
+    ip_address: String,
+}
+
+#[derive(Deserialize)]
 struct OneAction {
     action: Action,
 }
@@ -178,6 +201,25 @@ impl BlockStorage {
         match self.read::<OneDisk>("look at a volume", Method::GET, &path, None).await {
             Ok(one) => Ok(Some(one.volume)),
             Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The addresses of a machine; none: there is none of that id.
+    ///
+    /// # Errors
+    /// The provider can't be asked.
+    pub async fn addresses(&self, droplet: u64) -> Result<Option<Vec<String>>, StorageError> {
+        let path = format!("/v2/droplets/{droplet}");
+        match self.read::<OneDroplet>("look at a droplet", Method::GET, &path, None).await {
+            Ok(OneDroplet { droplet: Droplet { networks: Networks { v4, v6 } } }) => {
+                Ok(Some(v4.into_iter().chain(v6).map(|one| one.ip_address).collect()))
+            }
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(StorageError::Unknown) => Err(StorageError::Odd(
+                "the provider's token may not look at droplets: give it the scope droplet:read"
+                    .to_owned(),
+            )),
             Err(error) => Err(error),
         }
     }

@@ -7,6 +7,7 @@ pub mod archive;
 pub mod attached;
 
 use super::tree;
+use crate::fsm::model::Node;
 use crate::fsm::volumes::{AttachStep, Volume, Volumes};
 use crate::id::{AllocId, NodeId, VolumeName};
 use crate::limits;
@@ -16,6 +17,7 @@ use crate::spec::model::RunSpec;
 use crate::units::Bytes;
 use arc_swap::ArcSwap;
 use attached::{AttachError, Attached};
+use imbl::OrdMap;
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
@@ -73,7 +75,7 @@ pub enum VolumeError {
 pub struct VolumeStore {
     folder: PathBuf,
     attached: Attached,
-    newest: Arc<ArcSwap<(NodeId, Volumes)>>,
+    newest: Arc<ArcSwap<(NodeId, Volumes, Nodes)>>,
     busy: Arc<Mutex<BTreeMap<VolumeName, &'static str>>>,
 }
 
@@ -90,6 +92,9 @@ impl Drop for Lock {
     }
 }
 
+/// The members.
+type Nodes = OrdMap<NodeId, Arc<Node>>;
+
 /// A copy that is being put together.
 const COMING: &str = "coming";
 
@@ -100,11 +105,11 @@ impl VolumeStore {
         Self { folder, attached, newest: Arc::default(), busy: Arc::default() }
     }
 
-    /// From now on these volumes count, on this node.
-    pub fn use_volumes(&self, node: NodeId, volumes: &Volumes) {
+    /// From now on these volumes count, on this node among those.
+    pub fn use_volumes(&self, node: NodeId, volumes: &Volumes, nodes: &Nodes) {
         let newest = self.newest.load();
-        if newest.0 != node || !newest.1.ptr_eq(volumes) {
-            self.newest.store(Arc::new((node, volumes.clone())));
+        if newest.0 != node || !newest.1.ptr_eq(volumes) || !newest.2.ptr_eq(nodes) {
+            self.newest.store(Arc::new((node, volumes.clone(), nodes.clone())));
         }
     }
 
@@ -288,7 +293,7 @@ impl VolumeStore {
         if let Some(held) = held(&newest.1, me, name) {
             return Ok(self.attached.open(name, held, volume.used, owner)?);
         }
-        let what = waits_for(me, volume);
+        let what = waits_for(me, volume, &newest.2);
         Err(AttachError::Waits { name: name.clone(), what }.into())
     }
 
@@ -338,10 +343,13 @@ impl VolumeStore {
 }
 
 /// What a volume of the provider waits for before its node may have it.
-fn waits_for(me: NodeId, volume: &Volume) -> String {
+fn waits_for(me: NodeId, volume: &Volume, nodes: &Nodes) -> String {
     let Some(provided) = &volume.provided else { return String::new() };
     let what = match &provided.attachment {
-        Some(at) if at.node != me => format!("still attached to node {}", at.node),
+        Some(at) if at.node != me => match nodes.get(&at.node) {
+            Some(node) => format!("still attached to {}", node.name),
+            None => format!("still attached to node {}, which was removed", at.node),
+        },
         Some(at) if at.step > AttachStep::Attached => "still being detached".to_owned(),
         _ if provided.id.is_none() => "being made by the provider".to_owned(),
         _ => "being attached by the provider".to_owned(),

@@ -1,11 +1,12 @@
 //! The client of a provider's block storage against the stand-in: pages, refusals, lost answers.
 
-use crate::provider::{Provider, REGION, TOKEN, Trouble};
+use crate::provider::{Provider, REGION, TOKEN, Trouble, address};
 use mill::actors::platform::block_storage::{BlockStorage, Http, StorageError};
 use mill::actors::provider::carry_out::carry_out;
-use mill::fsm::State;
-use mill::fsm::volumes::{AttachStep, Attachment, Provided, ProvidedStep, Volume};
-use mill::id::NodeId;
+use mill::fsm::command::Init;
+use mill::fsm::volumes::{AttachStep, Attachment, DROPLET, Provided, ProvidedStep, Volume};
+use mill::fsm::{Command, State, apply_next};
+use mill::id::{Incarnation, NodeId, VolumeName};
 use mill::scheduler::provided::Work;
 use mill::secret::Secret;
 use mill::units::{Bytes, Timestamp};
@@ -35,6 +36,37 @@ fn volume(name: &str) -> Volume {
     }
 }
 
+/// One node, n1, which has the address of machine 101 and says to be this one.
+fn cluster(droplet: &str) -> State {
+    let mut state = State::default();
+    let init = Init {
+        cluster: "prod".to_owned(),
+        cluster_id: "c".to_owned(),
+        incarnation: Incarnation(1),
+        subnet: [10, 99, 0, 0].into(),
+        prefix: 16,
+        node_name: "n1".to_owned(),
+        address: address(101),
+        labels: [(DROPLET.to_owned(), droplet.to_owned())].into(),
+        peer_port: 4401,
+        public_key: String::new(),
+        keyring: String::new(),
+        ca: String::new(),
+        ca_key: None,
+    };
+    apply_next(&mut state, Timestamp(1), Command::Init(init)).outcome.unwrap();
+    state
+}
+
+async fn once(
+    storage: &BlockStorage,
+    volume: &Volume,
+    (droplet, work): (&str, Work),
+) -> Result<ProvidedStep, StorageError> {
+    let name = VolumeName::from("data");
+    carry_out(storage, &cluster(droplet), (&name, volume), work).await
+}
+
 fn at(droplet: &str) -> Attachment {
     let (node, droplet, step) = (NodeId(1), droplet.to_owned(), AttachStep::Attaching);
     Attachment { node, droplet, number: 7, step }
@@ -44,7 +76,7 @@ fn at(droplet: &str) -> Attachment {
 async fn insist(storage: &BlockStorage, volume: &Volume, work: &Work) -> ProvidedStep {
     let mut last = None;
     for _ in 0..60 {
-        match carry_out(storage, &State::default(), volume, work.clone()).await {
+        match once(storage, volume, ("101", work.clone())).await {
             Ok(step) => return step,
             Err(error) => last = Some(error),
         }
@@ -113,8 +145,7 @@ async fn what_is_lost_on_the_way_is_done_once() {
         let grown = insist(&storage, &volume, &Work::Grow).await;
         assert_eq!(grown, ProvidedStep::Grown { size: Bytes(10 << 30) });
         // Of a machine that nobody knows it is not taken.
-        let foreign =
-            carry_out(&storage, &State::default(), &volume, Work::Attach(at("102"))).await;
+        let foreign = once(&storage, &volume, ("102", Work::Attach(at("102")))).await;
         assert!(foreign.is_err() && provider.attached_to("data") == Some(101));
         let detached = insist(&storage, &volume, &Work::Detach(at("101"))).await;
         assert_eq!(detached, ProvidedStep::Detached { number: 7 });
@@ -130,10 +161,65 @@ async fn one_that_is_gone_there_is_never_made_anew() {
     let storage = storage(&provider, TOKEN);
     let mut volume = volume("mill-c-data");
     volume.used = true;
-    let make = carry_out(&storage, &State::default(), &volume, Work::Make).await;
+    let make = once(&storage, &volume, ("101", Work::Make)).await;
     assert!(make.unwrap_err().to_string().contains("it has had data"));
     volume.provided.as_mut().unwrap().id = Some("506f78a4".to_owned());
-    let attach = carry_out(&storage, &State::default(), &volume, Work::Attach(at("101"))).await;
+    let attach = once(&storage, &volume, ("101", Work::Attach(at("101")))).await;
     assert!(attach.unwrap_err().to_string().contains("its data is gone"));
     assert_eq!(provider.count(), 0);
+}
+
+/// A volume that the provider has made, of 5 GiB.
+async fn made(storage: &BlockStorage) -> Volume {
+    let mut volume = volume("mill-c-data");
+    let step = once(storage, &volume, ("101", Work::Make)).await.unwrap();
+    let ProvidedStep::Made { id, size } = step else { panic!("{step:?}") };
+    let provided = volume.provided.as_mut().unwrap();
+    (provided.id, provided.made) = (Some(id), size);
+    volume
+}
+
+/// What a node says of itself, or a label that was mistyped, brings the data nowhere.
+#[tokio::test]
+async fn it_is_attached_only_to_the_machine_that_has_the_nodes_address() {
+    let provider = Provider::start(Trouble::default());
+    let storage = storage(&provider, TOKEN);
+    let volume = made(&storage).await;
+    for (droplet, why) in [
+        ("102", "droplet 102 has 203.0.113.102, 172.31.0.102 by the provider, and not n1's"),
+        ("999", "the provider has no droplet 999. Say which one n1 is: mill label n1 droplet=ID"),
+        ("n1", "label droplet=n1 isn't the id of a droplet"),
+    ] {
+        let refused = once(&storage, &volume, (droplet, Work::Attach(at(droplet)))).await;
+        let refused = refused.unwrap_err().to_string();
+        assert!(refused.contains(why), "{refused}");
+    }
+    assert_eq!((provider.attached_to("data"), provider.asked("POST actions")), (None, 0));
+    once(&storage, &volume, ("101", Work::Attach(at("101")))).await.unwrap();
+    assert_eq!(provider.attached_to("data"), Some(101));
+}
+
+#[tokio::test]
+async fn what_the_provider_says_is_compared_and_nothing_is_changed() {
+    let provider = Provider::start(Trouble::default());
+    let storage = storage(&provider, TOKEN);
+    let mut volume = made(&storage).await;
+    let attachment = Attachment { step: AttachStep::Attached, ..at("101") };
+    volume.provided.as_mut().unwrap().attachment = Some(attachment);
+    let compare = async || match once(&storage, &volume, ("101", Work::Compare)).await? {
+        ProvidedStep::Hindered { why } => Ok(why),
+        other => panic!("{other:?}"),
+    };
+    let told = async || compare().await.unwrap().unwrap_or_default();
+    assert!(told().await.contains("attached to nothing at the provider, and n1 uses it"));
+    provider.meddle("data", Some(101));
+    assert_eq!(told().await, "");
+    provider.meddle("data", Some(77));
+    assert!(told().await.contains("attached to droplet 77 at the provider, which is no node"));
+    provider.trouble(Trouble { fails: 100, ..Trouble::default() });
+    assert!(compare().await.is_err_and(|error: StorageError| error.is_passing()));
+    provider.trouble(Trouble::default());
+    provider.lose("data");
+    assert!(told().await.contains("mill volume delete data"));
+    assert_eq!(provider.asked("POST actions"), 0);
 }

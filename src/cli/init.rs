@@ -149,6 +149,20 @@ mod tests {
         let asked = request(&args(Some("digitalocean"), Some("t"))).unwrap().provider.unwrap();
         assert_eq!((asked.name.as_str(), asked.token.as_str()), ("digitalocean", "t"));
         assert!(!format!("{asked:?}").contains("\"t\""));
+        for (api, is_address) in [
+            ("nonsense", false),
+            ("ftp://api.example.com", false),
+            ("https://", false),
+            ("https:///v2", false),
+            ("https://api.example.com/", true),
+            ("http://127.0.0.1:8080", true),
+        ] {
+            let provider_api = Some(api.to_owned());
+            let asked =
+                request(&InitArgs { provider_api, ..args(Some("digitalocean"), Some("t")) });
+            let code = asked.map_or_else(|refused| refused.code(), |_| 0);
+            assert_eq!(code, if is_address { 0 } else { 2 }, "{api}");
+        }
     }
 
     #[test]

@@ -107,13 +107,26 @@ pub(super) async fn show(
 }
 
 fn print(ui: Ui, line: &LogLineView, clock: &Clock) -> Result<(), CliError> {
-    if ui.json { ui.json_line(line) } else { ui.print(&render(line, ui, clock)) }
+    if ui.json {
+        return ui.json_line(line);
+    }
+    let text = render(line, ui, clock);
+    // That a node's lines are missing is none of the lines that were asked for.
+    if !is_of_node(line) {
+        return ui.print(&text);
+    }
+    ui.note(&text);
+    Ok(())
+}
+
+fn is_of_node(line: &LogLineView) -> bool {
+    line.stream == LogStream::Event && line.allocation.is_empty()
 }
 
 /// A line as people read it: `12:04:01.220 web-0-k3f9 n1 | GET / 200 3ms`.
 pub fn render(line: &LogLineView, ui: Ui, clock: &Clock) -> String {
     let LogLineView { ts, stream, line: text, allocation, node, .. } = line;
-    if *stream == LogStream::Event && allocation.is_empty() {
+    if is_of_node(line) {
         // Of a node, which the text names.
         return ui.paint(CHANGE, &format!("--- {text}"));
     }

@@ -4,10 +4,11 @@
 
 use super::client::{Client, patiently};
 use super::duration::DurationArg;
+use super::ps::is_ending;
 use super::ui::GOOD;
 use super::up::fresh_key;
 use super::{Context, error::CliError, table};
-use crate::api::wire::{MoveView, ServiceView};
+use crate::api::wire::{AllocationView, MoveView, ServiceView};
 use crate::limits;
 use argh::{ArgsInfo, FromArgs};
 use std::collections::BTreeSet;
@@ -73,7 +74,7 @@ fn render(plan: &[MoveView]) -> String {
     }
 }
 
-/// Waits until what moves has gone and its services are whole.
+/// Waits until what moves gets no traffic and its services are whole: it ends behind that.
 async fn follow(
     context: &Context,
     client: &Client,
@@ -101,9 +102,10 @@ fn is_done(services: &[ServiceView], moves: &[MoveView]) -> bool {
     let names: BTreeSet<&str> = moves.iter().map(|one| one.service.as_str()).collect();
     let gone: BTreeSet<&str> = moves.iter().map(|one| one.allocation.as_str()).collect();
     services.iter().filter(|one| names.contains(one.name.as_str())).all(|service| {
-        let live = service.allocations.iter().filter(|one| !one.status.is_ended());
+        let stays = |one: &&AllocationView| !one.status.is_ended() && !is_ending(one);
+        let mut live = service.allocations.iter().filter(stays);
         let is_whole = service.replicas.healthy >= service.replicas.desired;
-        is_whole && !live.into_iter().any(|one| gone.contains(one.id.as_str()))
+        is_whole && !live.any(|one| gone.contains(one.id.as_str()))
     })
 }
 
@@ -125,12 +127,14 @@ mod tests {
     }
 
     #[test]
-    fn it_is_done_once_what_moved_is_gone_and_the_service_is_whole() {
+    fn it_is_done_once_what_moved_gets_no_traffic_and_the_service_is_whole() {
         let mut web = service("web", 3, 3);
         web.allocations = vec![allocation("web-2-k3f9", "web")];
         assert!(!is_done(&[web.clone()], &moves()));
-        web.allocations[0].status = "stopped".into();
-        assert!(is_done(&[web.clone()], &moves()));
+        for status in ["stopping", "stopped"] {
+            web.allocations[0].status = status.into();
+            assert!(is_done(&[web.clone()], &moves()), "{status}");
+        }
         web.replicas.healthy = 2;
         assert!(!is_done(&[web], &moves()));
     }

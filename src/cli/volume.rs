@@ -208,6 +208,10 @@ pub(super) fn provider(
         let message = format!("there is no provider {name:?}");
         return Err(CliError::usage(message, "digitalocean, or none: then nodes keep the volumes"));
     }
+    if let Some(url) = api.as_ref().filter(|url| !ProviderRequest::is_address(url)) {
+        let message = format!("the provider's API {url:?} is no address");
+        return Err(CliError::usage(message, "Write it in full: https://api.digitalocean.com"));
+    }
     let token = match token {
         Some("-") => {
             let mut text = String::new();

@@ -62,6 +62,8 @@ pub const PROVIDER_AGAIN: [Duration; 2] = [Duration::from_secs(1), Duration::fro
 pub const PROVIDER_WAIT_MAX: Duration = Duration::from_secs(600);
 /// How often the leader looks whether something is due that no change tells of.
 pub const PROVIDER_TICK: Duration = Duration::from_secs(1);
+/// How often the leader compares a volume with what the provider says of it.
+pub const PROVIDER_COMPARED: Duration = Duration::from_secs(300);
 /// How often a node asks which machine of the provider it is, until it knows.
 pub const PROVIDER_WHO: Duration = Duration::from_secs(30);
 /// Bytes of the provider's token.

@@ -20,13 +20,16 @@ pub(super) struct Homes {
     regions: BTreeMap<VolumeName, String>,
     /// The provider's volumes that a node has.
     attached: BTreeMap<NodeId, BTreeSet<VolumeName>>,
+    /// Machines that more than one node says to be.
+    shared: BTreeSet<String>,
     /// New ones are the provider's.
     provides: bool,
 }
 
 impl Homes {
     pub(super) fn of(state: &State) -> Self {
-        let mut homes = Self { provides: state.provider.is_some(), ..Self::default() };
+        let (provides, shared) = (state.provider.is_some(), state.shared_droplets());
+        let mut homes = Self { provides, shared, ..Self::default() };
         let name = |node: NodeId| match state.nodes.get(&node) {
             Some(node) => node.name.clone(),
             None => format!("node {node}, which was removed"),
@@ -60,8 +63,9 @@ impl Homes {
                 let (label, have) = (label.to_owned(), have.cloned());
                 Some(Refusal::Constraint { label, have })
             };
-            if !node.labels.contains_key(DROPLET) {
-                return lacks(DROPLET, None);
+            let droplet = node.labels.get(DROPLET);
+            if droplet.is_none() || droplet.is_some_and(|one| self.shared.contains(one)) {
+                return lacks(DROPLET, droplet);
             }
             let have = node.labels.get(REGION);
             if have.is_none() || region.is_some_and(|region| have != Some(region)) {
@@ -95,6 +99,7 @@ fn pinned(volume: &Volume) -> Option<NodeId> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fsm::model::NodeStatus;
     use crate::fsm::volumes::{AttachStep, Attachment, Provided, Provider, ProviderKind};
     use crate::fsm::{Command, apply_next, fixture};
     use crate::secret::Sealed;
@@ -158,6 +163,18 @@ mod tests {
         state.volumes.insert("data".into(), Arc::new(volume(1, "fra1")));
         assert_eq!(refusal(&state), None, "it is there");
         assert!(!Homes::of(&state).is_away(NodeId(1), &run()));
+    }
+
+    #[test]
+    fn a_machine_that_two_nodes_say_to_be_takes_none() {
+        let mut state = state(Some("fra1"));
+        let mut other = Node::clone(&state.nodes[&NodeId(1)]);
+        other.id = NodeId(2);
+        state.nodes.insert(NodeId(2), Arc::new(other.clone()));
+        assert_eq!(refusal(&state).as_deref(), Some("constraint droplet=101"));
+        other.status = NodeStatus::Down;
+        state.nodes.insert(NodeId(2), Arc::new(other));
+        assert_eq!(refusal(&state), None, "the machine has joined anew");
     }
 
     #[test]

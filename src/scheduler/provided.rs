@@ -3,6 +3,8 @@
 //! Owns the order: made, attached, and given up again. Never remembers anything that the next
 //! leader would miss, and never asks the provider itself.
 
+pub mod compare;
+
 use crate::fsm::State;
 use crate::fsm::volumes::{AttachStep, Attachment, Provided, ProvidedStep, Volume};
 use crate::units::{Bytes, Timestamp};
@@ -20,6 +22,8 @@ pub enum Work {
     Detach(Attachment),
     /// Let the provider delete it.
     Delete,
+    /// Compare what the provider says of it with the state.
+    Compare,
     /// Only the state has to hear of it.
     Tell(ProvidedStep),
 }
@@ -53,7 +57,8 @@ pub fn next(state: &State, volume: &Volume, now: Timestamp, seen: Seen) -> Optio
                 return is_over.then_some(Work::Tell(ProvidedStep::Expired { number }));
             }
             AttachStep::Attaching | AttachStep::Attached => {
-                if !state.has_writer(volume) && (seen.is_unused || volume.deleting) {
+                let is_free = !state.has_writer(volume) && (seen.is_unused || volume.deleting);
+                if is_free || state.is_astray(at) {
                     return Some(Work::Tell(ProvidedStep::Release { number }));
                 }
             }

@@ -3,10 +3,11 @@
 //! Owns which allocations belong to what was asked, also those that come while it is followed.
 //! Never asks another node for what a third one has.
 
-use super::elsewhere::{Elsewhere, Said};
+use super::elsewhere::{Elsewhere, Said, note};
 use super::scope::Scope;
 use crate::actors::api::context::{Context, now};
 use crate::actors::api::ports::{Lines, LogSource, Neighbours};
+use crate::actors::api::reach::ReachError;
 use crate::actors::api::stream::{Feed, Left};
 use crate::actors::platform::logs::{Event, LogLine, Merged, Query, Stream};
 use crate::actors::root::View;
@@ -110,9 +111,10 @@ impl Following {
         }
         let Some(others) = &mut self.others else { return Ok(opened) };
         for node in self.scope.nodes(&view.state) {
-            // Of one that was removed nothing can be had.
-            let is_there = view.state.nodes.contains_key(&node);
-            if node != view.node && is_there && others.asked.insert(node) {
+            if node == view.node || !others.asked.insert(node) {
+                continue;
+            }
+            if view.state.nodes.contains_key(&node) {
                 let elsewhere = Elsewhere {
                     node,
                     scope: self.scope.query(),
@@ -123,6 +125,10 @@ impl Following {
                     teller: others.teller.clone(),
                 };
                 opened.push(elsewhere.read());
+            } else {
+                let line = format!("{}: its lines are missing here", ReachError::Gone { node });
+                // Where so many were removed that there is no room, the first are told.
+                let _ = others.teller.try_send(note(&views::node_name(&view.state, node), line));
             }
         }
         Ok(opened)

@@ -1,7 +1,8 @@
 //! Folders of volumes: made once, copied whole, never in the place of lost data.
 
 use super::*;
-use crate::fsm::volumes::Volume;
+use crate::fsm::volumes::{Attachment, Provided, Volume};
+use crate::fsm::{Command, State, apply_next, fixture};
 use crate::id::NodeId;
 use crate::spec::model::VolumeSpec;
 use crate::units::Timestamp;
@@ -39,11 +40,11 @@ fn a_folder_is_made_once_and_never_in_the_place_of_lost_data() {
     let owner = [nix::unistd::getuid().as_raw(), nix::unistd::getgid().as_raw()];
     let missing = store.mounts(&run, &id, owner).unwrap_err();
     assert!(matches!(missing, VolumeError::Elsewhere { .. }));
-    store.use_volumes(NodeId(1), &known(false));
+    store.use_volumes(NodeId(1), &known(false), &Nodes::new());
     let mounts = store.mounts(&run, &id, owner).unwrap();
     let folder = mounts[0].source.clone();
     std::fs::write(folder.join("file"), [7; 10_000]).unwrap();
-    store.use_volumes(NodeId(1), &known(true));
+    store.use_volumes(NodeId(1), &known(true), &Nodes::new());
     assert_eq!(store.mounts(&run, &id, owner).unwrap(), mounts);
     assert!(store.used()[&VolumeName::from("data")].0 >= 10_000);
     std::fs::rename(&folder, place.path().join("elsewhere")).unwrap();
@@ -79,7 +80,7 @@ fn a_copy_is_the_volume_only_once_the_state_says_so() {
     let mut known = known(true);
     let seventh = Volume { copy: 7, ..Volume::clone(&known[&name]) };
     known.insert(name.clone(), Arc::new(seventh));
-    here.use_volumes(NodeId(1), &known);
+    here.use_volumes(NodeId(1), &known, &Nodes::new());
     let file = here.find(&name).unwrap().join("file");
     assert_eq!(std::fs::read(&file).unwrap(), b"new");
     std::fs::write(&file, "later").unwrap();
@@ -94,4 +95,22 @@ fn a_copy_is_the_volume_only_once_the_state_says_so() {
     assert!(here.lock(&name, "being copied").is_ok());
     here.remove(&name).unwrap();
     assert!(names().is_empty());
+}
+
+#[test]
+fn what_a_volume_waits_for_names_the_node_that_has_it() {
+    let mut volume = Volume::clone(&known(true)[&VolumeName::from("data")]);
+    let (node, number, step) = (NodeId(2), 1, AttachStep::Releasing);
+    let attachment = Some(Attachment { node, droplet: "102".into(), number, step });
+    let (name, region, id) = ("mill-data".into(), "fra1".into(), Some("id".into()));
+    let (made, error) = (Bytes(1 << 30), None);
+    volume.provided = Some(Provided { name, region, id, made, attachment, error });
+    let mut state = State::default();
+    let _ = apply_next(&mut state, Timestamp(1), Command::Init(fixture::init()));
+    let there = Node { id: node, name: "n2".into(), ..Node::clone(&state.nodes[&NodeId(1)]) };
+    state.nodes.insert(node, Arc::new(there));
+    assert_eq!(waits_for(NodeId(1), &volume, &state.nodes), "still attached to n2");
+    let gone = "still attached to node 2, which was removed";
+    assert_eq!(waits_for(NodeId(1), &volume, &Nodes::new()), gone);
+    assert_eq!(waits_for(node, &volume, &state.nodes), "still being detached");
 }

@@ -143,7 +143,7 @@ impl World {
                 self.disks.remove(&disk);
                 Some(ProvidedStep::Deleted)
             }
-            Work::Tell(_) => None,
+            Work::Compare | Work::Tell(_) => None,
         }
     }
 

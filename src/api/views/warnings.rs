@@ -137,12 +137,24 @@ fn of_volumes(state: &State, seen: &LiveUsage) -> Vec<WarningView> {
 fn of_machines(state: &State) -> Vec<WarningView> {
     let lacks =
         |node: &Node| [DROPLET, REGION].into_iter().any(|label| !node.labels.contains_key(label));
-    let unknown = state.nodes.values().filter(|node| state.provider.is_some() && lacks(node));
-    let warning = unknown.map(|node| WarningView {
-        subject: node.name.clone(),
-        message: "it isn't known which machine of the provider it is: no volume is attached to it"
-            .to_owned(),
-        command: Some(format!("mill label {} {DROPLET}=ID {REGION}=REGION", node.name)),
+    let shared = state.shared_droplets();
+    let trouble = |node: &Node| match node.labels.get(DROPLET) {
+        _ if lacks(node) => Some("it isn't known which machine of the provider it is".to_owned()),
+        Some(droplet) if shared.contains(droplet) => {
+            let all = state.nodes.values().filter(|one| one.id != node.id);
+            let mut others = all.filter(|one| one.labels.get(DROPLET) == Some(droplet));
+            let other = others.next().map(|other| other.name.clone()).unwrap_or_default();
+            Some(format!("it says to be the provider's machine {droplet}, and so does {other}"))
+        }
+        _ => None,
+    };
+    let nodes = state.nodes.values().filter(|_| state.provider.is_some());
+    let warning = nodes.filter_map(|node| {
+        Some(WarningView {
+            subject: node.name.clone(),
+            message: format!("{}: no volume is attached to it", trouble(node)?),
+            command: Some(format!("mill label {} {DROPLET}=ID {REGION}=REGION", node.name)),
+        })
     });
     warning.collect()
 }

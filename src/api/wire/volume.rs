@@ -83,6 +83,16 @@ pub struct ProviderRequest {
     pub api: Option<String>,
 }
 
+impl ProviderRequest {
+    /// An API can be at this address.
+    #[must_use]
+    pub fn is_address(url: &str) -> bool {
+        let host = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
+        let host = host.map(|rest| rest.split(['/', '?', '#']).next().unwrap_or_default());
+        host.is_some_and(|host| !host.is_empty()) && url.chars().all(|c| c.is_ascii_graphic())
+    }
+}
+
 impl std::fmt::Debug for ProviderRequest {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "ProviderRequest({}, …)", self.name)

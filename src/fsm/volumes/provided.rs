@@ -14,6 +14,7 @@ use crate::secret::Sealed;
 use crate::spec::model::hash_of;
 use crate::units::{Bytes, Timestamp};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// What the provider's token is sealed for.
@@ -219,6 +220,23 @@ impl State {
         Ok(())
     }
 
+    /// The provider's machines that more than one node says to be, of those that are there.
+    #[must_use]
+    pub fn shared_droplets(&self) -> BTreeSet<String> {
+        let there = self.nodes.values().filter(|node| node.status != NodeStatus::Down);
+        let mut seen = BTreeSet::new();
+        let all = there.filter_map(|node| node.labels.get(DROPLET));
+        all.filter(|droplet| !seen.insert(*droplet)).cloned().collect()
+    }
+
+    /// It is on its way to a machine that its node doesn't say to be any more: nobody has it
+    /// mounted, and nobody will.
+    #[must_use]
+    pub fn is_astray(&self, at: &Attachment) -> bool {
+        let droplet = self.nodes.get(&at.node).and_then(|node| node.labels.get(DROPLET));
+        at.step == AttachStep::Attaching && droplet.is_some_and(|one| *one != at.droplet)
+    }
+
     /// Something that runs, or is about to, may write it.
     #[must_use]
     pub fn has_writer(&self, volume: &Volume) -> bool {
@@ -334,9 +352,11 @@ impl State {
             ProvidedStep::Attached { number } => {
                 provided.at(number, Attaching).ok_or(Rejection::Stale)?.step = Attached;
             }
-            ProvidedStep::Release { number } if !has_writer => {
-                let is_it = |at: &&mut Attachment| at.number == number && at.step < Releasing;
-                provided.attachment.as_mut().filter(is_it).ok_or(Rejection::Stale)?;
+            ProvidedStep::Release { number } => {
+                let is_free = |at: &Attachment| !has_writer || self.is_astray(at);
+                let is_it = |at: &&Attachment| at.number == number && at.step < Releasing;
+                let at = provided.attachment.as_ref().filter(is_it);
+                at.filter(|at| is_free(at)).ok_or(Rejection::Stale)?;
                 provided.release();
             }
             ProvidedStep::Unmounted { number, node } => {

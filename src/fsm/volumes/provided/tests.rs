@@ -74,6 +74,26 @@ fn it_is_attached_where_it_is_wanted_and_made_once() {
 }
 
 #[test]
+fn on_its_way_to_a_machine_that_its_node_is_not_it_begins_anew() {
+    let (mut state, spec) = provided();
+    change(&mut state, place("db-0-aaaa", 1, &spec)).unwrap();
+    let number = number(&state);
+    let release = || step(ProvidedStep::Release { number });
+    assert_eq!(change(&mut state, release()), Err(Rejection::Stale), "something wants it");
+    let labels = [(DROPLET.to_owned(), Some("109".to_owned()))].into();
+    change(&mut state, Command::Label { node: NodeId(1), labels }).unwrap();
+    change(&mut state, release()).unwrap();
+    let_go(&mut state, 1);
+    let again = volume(&state).provided.unwrap().attachment.unwrap();
+    assert_eq!((again.droplet.as_str(), again.step), ("109", AttachStep::Attaching));
+    attached(&mut state);
+    let labels = [(DROPLET.to_owned(), Some("101".to_owned()))].into();
+    change(&mut state, Command::Label { node: NodeId(1), labels }).unwrap();
+    let release = step(ProvidedStep::Release { number: again.number });
+    assert_eq!(change(&mut state, release), Err(Rejection::Stale), "it is mounted there");
+}
+
+#[test]
 fn another_node_has_it_only_once_the_last_one_has_not() {
     let (mut state, spec) = provided();
     change(&mut state, place("db-0-aaaa", 1, &spec)).unwrap();
