@@ -18,7 +18,7 @@ use bytes::Bytes;
 use futures_util::{Stream, stream};
 use prost::Message as _;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tonic::metadata::{Ascii, MetadataValue};
@@ -240,8 +240,12 @@ impl Beats {
                 Some(leader) if leader == self.to => Some(self.due(heartbeat)),
                 _ => None,
             };
-            let wait = due.map_or(Duration::MAX, |at| at.saturating_duration_since(Instant::now()));
-            match tokio::time::timeout(wait, self.heartbeat.changed()).await {
+            let changed = self.heartbeat.changed();
+            let waited = match due {
+                Some(at) => tokio::time::timeout_at(at, changed).await,
+                None => Ok(changed.await),
+            };
+            match waited {
                 Ok(changed) => changed.ok()?,
                 Err(_) => return Some(self.beat(heartbeat)),
             }
@@ -275,6 +279,7 @@ impl Beats {
 mod tests {
     use super::*;
     use crate::id::Index;
+    use std::time::Duration;
 
     #[tokio::test]
     async fn only_the_leader_is_sent_heartbeats_and_what_is_settled_soon() {

@@ -166,21 +166,15 @@ impl Io {
     /// # Errors
     /// It is refused.
     pub async fn head(&mut self) -> Result<Option<Head>, Refusal> {
-        loop {
-            if let Some(head) = self.held_head()? {
-                return Ok(Some(head));
-            }
-            if !poll_fn(|cx| self.poll_more(cx)).await.unwrap_or(false) {
-                return Ok(None);
-            }
+        let mut head = self.held_head()?;
+        while head.is_none() && poll_fn(|cx| self.poll_more(cx)).await.unwrap_or(false) {
+            head = self.held_head()?;
         }
+        Ok(head)
     }
 
-    /// The head of a request, if all of it is here.
-    ///
-    /// # Errors
-    /// It is refused.
-    pub fn held_head(&mut self) -> Result<Option<Head>, Refusal> {
+    /// The head of a request, if all of it is here; or why it is refused.
+    pub(super) fn held_head(&mut self) -> Result<Option<Head>, Refusal> {
         while self.held.starts_with(b"\r\n") {
             self.held.advance(2);
         }

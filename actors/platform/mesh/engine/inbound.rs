@@ -213,8 +213,8 @@ fn release(shared: &Shared, peer: &Peer, session: &mut Session, out: &mut [u8]) 
     }
 }
 
-/// So many whole milliseconds, rounded up: the system counts in them, and who looks again before the
-/// time has come looks again and again.
+/// So many whole milliseconds, rounded up: the system counts in them, and who looks again before
+/// the time has come looks again and again.
 fn whole(wait: Duration) -> Duration {
     Duration::from_millis(u64::try_from(wait.as_micros().div_ceil(1000)).unwrap_or(u64::MAX))
 }
