@@ -77,6 +77,7 @@ async fn start_proxy(
     let orders = proxy::OrderSettings {
         ca: shared.config.acme_ca.clone(),
         resolver: shared.config.acme_resolver,
+        trial: shared.config.acme_trial.clone(),
     };
     let (keyring, shared) = (equipment.keyring.clone(), Arc::clone(&shared.ingress));
     proxy::start(proxy::Args { root, addresses, shared, keyring, orders }).await
