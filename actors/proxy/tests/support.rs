@@ -182,6 +182,14 @@ async fn serve(mut stream: BufReader<TcpStream>, number: usize) {
             "stream" => return stream_events(stream).await,
             "echo" => return upgraded(stream).await,
             "socket" => return socket(stream, &path).await,
+            "endless" => return line_by_line(stream, None).await,
+            "many" => return line_by_line(stream, Some(1_000)).await,
+            "unasked" => {
+                let _ = stream.write_all(ok("asked").as_bytes()).await;
+                time_passes(50).await;
+                let _ = stream.write_all(ok("evil").as_bytes()).await;
+                continue;
+            }
             "once" if asked > 1 => return,
             "once" => ok("once"),
             "port" => ok(&stream.get_ref().peer_addr().unwrap().port().to_string()),
@@ -229,8 +237,28 @@ fn ok(number: usize, text: &str) -> String {
     )
 }
 
+/// A head of so many lines, or without an end.
+async fn line_by_line(mut stream: BufReader<TcpStream>, lines: Option<usize>) {
+    let _ = stream.write_all(b"HTTP/1.1 200 OK\r\n").await;
+    for n in 0..lines.unwrap_or(usize::MAX) {
+        if stream.write_all(format!("X-{n}: y\r\n").as_bytes()).await.is_err() {
+            return;
+        }
+    }
+    let _ = stream.write_all(b"Content-Length: 0\r\n\r\n").await;
+}
+
 /// What is the same always.
 fn canned(name: &str) -> Option<String> {
+    let wide = match name {
+        "wide" => 100_000,
+        "wider" => 2 << 20,
+        _ => 0,
+    };
+    if wide > 0 {
+        let line = "y".repeat(wide);
+        return Some(format!("HTTP/1.1 200 OK\r\nX: {line}\r\nContent-Length: 0\r\n\r\n"));
+    }
     let text = match name {
         "garbage" => "nonsense\r\n\r\n",
         "empty" => "HTTP/1.1 204 No Content\r\n\r\n",
