@@ -216,8 +216,8 @@ impl fmt::Display for Timestamp {
     }
 }
 
-/// How long a server wants to be left alone, of `Retry-After`: seconds, or a date (RFC 9110, section
-/// 10.2.3).
+/// How long a server wants to be left alone, of `Retry-After`: seconds, or a date (RFC 9110,
+/// section 10.2.3).
 #[must_use]
 pub fn retry_after(text: &str, now: Timestamp) -> Option<Millis> {
     let text = text.trim();

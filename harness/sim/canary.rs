@@ -163,7 +163,9 @@ fn ended(seed: u64) -> (usize, usize) {
     let is_promoted = |action: &&&Action| {
         matches!(action, Action::Canary { step: CanaryStep::Promote { .. }, .. })
     };
-    let is_worse = |action: &&&Action| matches!(action, Action::Revert { reason, .. } if reason.contains(" requests failed"));
+    let says = |reason: &str| reason.contains(" requests failed");
+    let is_worse =
+        |action: &&&Action| matches!(action, Action::Revert { reason, .. } if says(reason));
     (actions.iter().filter(is_promoted).count(), actions.iter().filter(is_worse).count())
 }
 

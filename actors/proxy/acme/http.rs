@@ -1,7 +1,7 @@
 //! How an authority is spoken to: a client with a bound for each call.
 //!
-//! Owns whom the directory's own certificate is trusted by, and how long an authority wants to be left
-//! alone. Never reads what else is said.
+//! Owns whom the directory's own certificate is trusted by, and how long an authority wants to be
+//! left alone. Never reads what else is said.
 
 use crate::actors::platform;
 use crate::limits;

@@ -15,7 +15,9 @@ use yare::parameterized;
     no_colon = { format!("/keep?{}", raw("HTTP/1.1 200 OK|Content-Length 0||")) },
     no_number = { format!("/raw?{}", raw("HTTP/1.1 200 OK|Content-Length: x||")) },
     negative = { format!("/raw?{}", raw("HTTP/1.1 200 OK|Content-Length: -1||")) },
-    too_much = { format!("/raw?{}", raw("HTTP/1.1 200 OK|Content-Length: 99999999999999999999||")) },
+    too_much = {
+        format!("/raw?{}", raw("HTTP/1.1 200 OK|Content-Length: 99999999999999999999||"))
+    },
     nul = { format!("/raw?{}", raw("HTTP/1.1 200 OK|X: a\0b|Content-Length: 0||")) },
     half_a_head = { format!("/raw?{}", raw("HTTP/1.1 200 OK|Content-Le")) },
     endless_head = { "/endless".to_owned() },

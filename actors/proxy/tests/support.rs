@@ -150,6 +150,9 @@ async fn server(listener: TcpListener, number: usize) {
     }
 }
 
+/// What is said before all is heard.
+const EARLY: &[u8] = b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 0\r\n\r\n";
+
 /// A server's side of a connection.
 async fn serve(mut stream: BufReader<TcpStream>, number: usize) {
     let mut asked = 0;
@@ -161,9 +164,7 @@ async fn serve(mut stream: BufReader<TcpStream>, number: usize) {
             let _ = stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await;
         }
         if path == "/early" {
-            let _ = stream
-                .write_all(b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 0\r\n\r\n")
-                .await;
+            let _ = stream.write_all(EARLY).await;
             time_passes(300).await;
             return;
         }
@@ -185,9 +186,7 @@ async fn serve(mut stream: BufReader<TcpStream>, number: usize) {
             "endless" => return line_by_line(stream, None).await,
             "many" => return line_by_line(stream, Some(1_000)).await,
             "unasked" => {
-                let _ = stream.write_all(ok("asked").as_bytes()).await;
-                time_passes(50).await;
-                let _ = stream.write_all(ok("evil").as_bytes()).await;
+                in_pieces(&mut stream, &[&ok("asked"), &ok("evil")]).await;
                 continue;
             }
             "once" if asked > 1 => return,
@@ -195,10 +194,7 @@ async fn serve(mut stream: BufReader<TcpStream>, number: usize) {
             "port" => ok(&stream.get_ref().peer_addr().unwrap().port().to_string()),
             "pieces" => {
                 let pieces = ["HTTP/1.1 2", "00 OK\r\nContent-Length: 6\r", "\n\r\npie", "ces"];
-                for piece in pieces {
-                    let _ = stream.write_all(piece.as_bytes()).await;
-                    time_passes(20).await;
-                }
+                in_pieces(&mut stream, &pieces).await;
                 continue;
             }
             "keep" | "raw" => {
@@ -235,6 +231,13 @@ fn ok(number: usize, text: &str) -> String {
         "HTTP/1.1 200 OK\r\nServer: s{number}\r\nContent-Type: text/plain\r\n\
          Content-Length: {length}\r\n\r\n{text}"
     )
+}
+
+async fn in_pieces(stream: &mut BufReader<TcpStream>, pieces: &[&str]) {
+    for piece in pieces {
+        let _ = stream.write_all(piece.as_bytes()).await;
+        time_passes(20).await;
+    }
 }
 
 /// A head of so many lines, or without an end.
