@@ -1,10 +1,10 @@
 //! A server for tests that finishes what it has begun: asked to end, it answers the requests that
-//! are under way and tells each connection that it closes.
+//! are under way and tells each connection that it closes. `/upload` says how much came.
 //!
 //! Owns the program of the image `patient`; built by `harness/images`, with nothing but the
 //! standard library. Its signal comes as a line on standard input, from the shell that starts it.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -67,10 +67,14 @@ fn serve(stream: &TcpStream, shared: &Shared) -> std::io::Result<()> {
         if reader.read_line(&mut request)? == 0 {
             return Ok(());
         }
-        let mut header = String::new();
+        let (mut header, mut length) = (String::new(), 0);
         while reader.read_line(&mut header)? > 2 {
+            let line = header.to_ascii_lowercase();
+            let value = line.strip_prefix("content-length:");
+            length = value.and_then(|value| value.trim().parse().ok()).unwrap_or(length);
             header.clear();
         }
+        let uploaded = std::io::copy(&mut (&mut reader).take(length), &mut std::io::sink())?;
         let path = request.split(' ').nth(1).unwrap_or("/");
         if path == "/socket" {
             return talk(stream);
@@ -84,7 +88,10 @@ fn serve(stream: &TcpStream, shared: &Shared) -> std::io::Result<()> {
         };
         let is_last = shared.ending.load(Ordering::SeqCst);
         let kept = if is_last { "close" } else { "keep-alive" };
-        let body = std::env::var("VERSION").unwrap_or_default();
+        let body = match path {
+            "/upload" => uploaded.to_string(),
+            _ => std::env::var("VERSION").unwrap_or_default(),
+        };
         let answer = format!(
             "HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: {kept}\r\n\r\n{body}",
             body.len()

@@ -3,6 +3,7 @@
 
 use crate::poll::poll;
 use crate::registry::Registry;
+use crate::support::front::{Front, Manner};
 use crate::support::pebble::Pebble;
 use crate::support::{Outcome, TestDaemon, files};
 use rcgen::{CertificateParams, KeyPair};
@@ -13,26 +14,64 @@ use std::process::Command;
 /// A node that orders certificates from an authority of its own.
 pub struct Site {
     pub pebble: Pebble,
+    pub front: Option<Front>,
     pub node: TestDaemon,
     _registry: Registry,
+}
+
+/// What a site is made of.
+#[derive(Default)]
+pub struct Plan<'a> {
+    /// The routes of the one service.
+    pub routes: &'a str,
+    /// Names that lead to 203.0.113.9.
+    pub away: &'a [&'a str],
+    /// The external account that the authority asks for.
+    pub external: Option<(&'a str, &'a str)>,
+    /// Something stands before the authority, from its start with this manner.
+    pub front: Option<Manner>,
+    /// An authority where orders are tried.
+    pub trial: Option<&'a Pebble>,
+    /// The authority finds no host.
+    pub blind: bool,
 }
 
 impl Site {
     /// With one service behind these routes; some names lead to 203.0.113.9.
     pub fn new(routes: &str, away: &[&str]) -> Self {
+        Self::of(&Plan { routes, away, ..Plan::default() })
+    }
+
+    pub fn of(plan: &Plan) -> Self {
         let (mut pebble, registry) = (Pebble::new(), Registry::start());
-        poll(|| pebble.is_known()).secs(20).expect("a DNS server");
-        away.iter().for_each(|name| pebble.lead(name, "203.0.113.9"));
-        let ca = pebble.ca();
-        let builder = TestDaemon::builder().flags(["--acme-ca", ca.to_str().unwrap()]);
-        let mut node = builder.env("MILL_ACME_RESOLVER", &pebble.resolver()).unclaimed().start();
-        pebble.start(port(&node.http_address()), port(&node.https_address()));
+        plan.away.iter().for_each(|name| pebble.lead(name, "203.0.113.9"));
+        if let Some((id, key)) = plan.external {
+            pebble.want_external(id, key);
+        }
+        let mut ca = pebble.ca();
+        let mut builder = TestDaemon::builder().env("MILL_ACME_RESOLVER", &pebble.resolver());
+        if let Some(trial) = plan.trial {
+            builder = builder.env("MILL_ACME_TRIAL", &trial.directory());
+            ca = pebble.trusting_also(trial);
+        }
+        let builder = builder.flags(["--acme-ca", ca.to_str().unwrap()]);
+        let mut node = builder.unclaimed().start();
+        match plan.blind {
+            true => pebble.start(1, 1),
+            false => pebble.start(port(&node.http_address()), port(&node.https_address())),
+        }
+        let front = plan.front.as_ref().map(|manner| {
+            let front = Front::new(&pebble, None);
+            front.behave(|known| *known = manner.clone());
+            front
+        });
+        let directory = front.as_ref().map_or_else(|| pebble.directory(), Front::directory);
         let more = ["--advertise", "127.0.0.1", "--acme-email", "ops@acme.test"];
-        node.init(&[&more[..], &["--acme-directory", &pebble.directory()]].concat());
+        node.init(&[&more[..], &["--acme-directory", &directory]].concat());
         let text = files::hello(&registry.image("hello:v1"), 1);
-        let text = format!("{}{routes}\n}}\n", text.trim_end().trim_end_matches('}'));
+        let text = format!("{}{}\n}}\n", text.trim_end().trim_end_matches('}'), plan.routes);
         let _ = node.up(&text).ok();
-        Self { pebble, node, _registry: registry }
+        Self { pebble, front, node, _registry: registry }
     }
 
     /// How a host stands.

@@ -46,6 +46,7 @@ mod membership;
 mod mesh_and_node_failure;
 mod node;
 mod node_failure;
+mod orders;
 mod partial_deploy_failure;
 mod partition;
 #[path = "../harness/poll.rs"]

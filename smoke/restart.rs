@@ -8,8 +8,12 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::Duration;
 
-const LOAD: Load =
-    Load { kept: 4, new: Duration::from_millis(20), slow: Duration::from_millis(250) };
+const LOAD: Load = Load {
+    kept: 4,
+    new: Duration::from_millis(20),
+    slow: Duration::from_millis(250),
+    upload: Duration::from_millis(250),
+};
 
 #[test]
 fn a_restart_of_the_daemon_loses_no_request() {

@@ -19,7 +19,12 @@ fn ten_updates_and_three_failed_ones_drop_no_request() {
     let node = TestDaemon::start();
     let (image, port) = (registry.image("patient:v1"), free_port());
     let _ = node.up(&files::patient(&image, port, 2, "v0", "")).ok();
-    let load = Load { kept: 8, new: Duration::from_millis(10), slow: Duration::from_millis(100) };
+    let load = Load {
+        kept: 8,
+        new: Duration::from_millis(10),
+        slow: Duration::from_millis(100),
+        upload: Duration::from_millis(250),
+    };
     let traffic = Traffic::at(SocketAddr::from((Ipv4Addr::LOCALHOST, port)), load);
     for n in 1..=UPDATES {
         traffic.during(&format!("v{n}"));

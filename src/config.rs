@@ -101,6 +101,9 @@ pub struct DaemonConfig {
     /// Who is asked where a host leads before a certificate is ordered; absent: the host's
     /// resolvers. `MILL_ACME_RESOLVER`, for tests.
     pub acme_resolver: Option<SocketAddr>,
+    /// The directory where orders are tried after a failure. `MILL_ACME_TRIAL`, for tests and
+    /// authorities of one's own.
+    pub acme_trial: Option<String>,
     /// How to log.
     pub log_format: LogFormat,
     /// Become a cluster of one, keeping the state.
@@ -179,6 +182,7 @@ const REGISTRY: &str = "HOST:PORT of a registry, such as registry.lan:5000";
 const RANGE: &str = "a range of addresses, such as 10.0.0.0/8";
 const FORMAT: &str = "text or json";
 const LIFE: &str = "a duration of at least a second, such as 30s";
+const URL: Wanted = "an address such as https://ca.example.com/directory";
 const PATH: &str = "an absolute path";
 
 impl DaemonConfig {
@@ -218,6 +222,7 @@ impl DaemonConfig {
             docker_config: docker_folder(env).join("config.json"),
             acme_ca: given.parse(&flags.acme_ca, "acme-ca", absolute)?,
             acme_resolver: given.parse(&None, "acme-resolver", self::address)?,
+            acme_trial: given.parse(&None, "acme-trial", https)?,
             log_format: given
                 .parse(&flags.log_format, "log-format", log_format)?
                 .unwrap_or(LogFormat::Text),
@@ -381,6 +386,10 @@ fn address(text: &str) -> Result<SocketAddr, Wanted> {
 
 fn port(text: &str) -> Result<u16, Wanted> {
     text.parse().ok().filter(|port| *port > 0).ok_or(PORT)
+}
+
+fn https(text: &str) -> Result<String, Wanted> {
+    if text.starts_with("https://") { Ok(text.to_owned()) } else { Err(URL) }
 }
 
 fn absolute(text: &str) -> Result<PathBuf, Wanted> {

@@ -216,6 +216,18 @@ impl fmt::Display for Timestamp {
     }
 }
 
+/// How long a server wants to be left alone, of `Retry-After`: seconds, or a date (RFC 9110,
+/// section 10.2.3).
+#[must_use]
+pub fn retry_after(text: &str, now: Timestamp) -> Option<Millis> {
+    let text = text.trim();
+    let seconds = text.parse().ok().map(|seconds: u64| Millis(seconds.saturating_mul(1000)));
+    seconds.or_else(|| {
+        let date = jiff::fmt::rfc2822::parse(text).ok()?.timestamp().as_millisecond();
+        Some(Timestamp(u64::try_from(date).ok()?).since(now))
+    })
+}
+
 /// Whole seconds as people say them: `48s`, `4m`, `1h`, `3d`.
 #[must_use]
 pub fn span(seconds: u64) -> String {
@@ -230,6 +242,22 @@ pub fn span(seconds: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[yare::parameterized(
+        seconds = { "120", Some(120_000) },
+        at_once = { " 0 ", Some(0) },
+        date = { "Wed, 30 Jan 2030 10:00:30 GMT", Some(30_000) },
+        past = { "Wed, 30 Jan 2030 09:00:00 GMT", Some(0) },
+        endless = { "99999999999999999999", None },
+        long = { "18446744073709551615", Some(u64::MAX) },
+        negative = { "-1", None },
+        nonsense = { "soon", None },
+        nothing = { "", None },
+    )]
+    fn servers_say_how_long(text: &str, wait: Option<u64>) {
+        let now = Timestamp(1_895_997_600_000);
+        assert_eq!(retry_after(text, now), wait.map(Millis));
+    }
 
     #[test]
     fn a_span_is_told_in_the_unit_that_fits() {

@@ -13,17 +13,15 @@ use crate::fsm::certificates::{
 };
 use crate::fsm::{Command, Rejection};
 use crate::limits;
-use crate::node::certificates::{is_public, read, routed, serving};
+use crate::node::certificates::{LETS_ENCRYPT, STAGING, is_public, read, routed, serving};
 use crate::node::ingress::host;
 use crate::secret::{Keyring, SealError, Secret};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use std::sync::Arc;
 use warp::http::StatusCode;
 use warp::reply::Response;
 
-/// Let's Encrypt's directory.
-const LETS_ENCRYPT: &str = "https://acme-v02.api.letsencrypt.org/directory";
-/// And the one for tries.
-const STAGING: &str = "https://acme-staging-v02.api.letsencrypt.org/directory";
 /// How an imported certificate is sent.
 const EXAMPLE: &str = "{\"certificate\": \"PEM\", \"key\": \"PEM\"}";
 
@@ -166,10 +164,14 @@ pub fn check(wanted: &AcmeRequest) -> Result<(), ApiError> {
         let message = format!("the ACME email {email:?} is no address");
         return Err(ApiError::bad(message, "such as ops@example.com"));
     }
-    let is_pair =
-        |eab: &String| eab.split_once(':').is_some_and(|(a, b)| !a.is_empty() && !b.is_empty());
-    if wanted.eab.as_ref().is_some_and(|eab| !is_pair(eab)) {
-        return Err(ApiError::bad("the external account is no pair", "write it as KID:HMAC"));
+    if let Some(eab) = &wanted.eab {
+        let pair = eab.split_once(':').filter(|(id, key)| !id.is_empty() && !key.is_empty());
+        let no_pair = || ApiError::bad("the external account is no pair", "write it as KID:HMAC");
+        let (_, key) = pair.ok_or_else(no_pair)?;
+        if URL_SAFE_NO_PAD.decode(key.trim_end_matches('=')).is_err() {
+            let message = "the key of the external account is no base64url";
+            return Err(ApiError::bad(message, "write KID:HMAC as the authority gave them out"));
+        }
     }
     Ok(())
 }

@@ -3,18 +3,21 @@
 //! Owns when an order begins. Never carries one out itself, and keeps nothing that the next leader
 //! would miss: what counts is in the state.
 
+mod account;
+mod failed;
 mod http;
 mod look;
 mod order;
+mod renewal;
 
 use crate::actors::root::{Done, Msg, Proposal, ProposeError, RootRef, View};
 use crate::fsm::Command;
-use crate::fsm::certificates::{CertificateChange, Source};
+use crate::fsm::certificates::CertificateChange;
 use crate::limits;
 use crate::node::certificates::{all_due, forgotten, serving};
 use crate::secret::Keyring;
 use crate::units::Timestamp;
-use order::Cashier;
+use account::Cashier;
 use ractor::rpc::CallResult;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -31,6 +34,9 @@ pub struct OrderSettings {
     pub ca: Option<PathBuf>,
     /// Who is asked where a host leads; absent: the host's resolvers.
     pub resolver: Option<SocketAddr>,
+    /// Where orders are tried after a failure; absent: where the authority is known to have such a
+    /// place.
+    pub trial: Option<String>,
 }
 
 /// What orders certificates while this node leads.
@@ -92,7 +98,7 @@ impl Orders {
             }
             if renewals <= Instant::now() {
                 renewals = Instant::now() + limits::RENEWAL_LOOK;
-                tokio::spawn(order::look_at_renewals(Arc::clone(&self.desk), view.clone()));
+                tokio::spawn(renewal::look_at_renewals(Arc::clone(&self.desk), view.clone()));
             }
             let mut wake = Instant::now() + limits::HOST_LOOK_CALM;
             for (host, at) in all_due(&view.state) {
@@ -198,10 +204,4 @@ impl Desk {
         let found = views.wait_for(|view| view.as_ref().is_some_and(&is_so)).await;
         found.ok().and_then(|view| view.clone())
     }
-}
-
-/// Whether a certificate was ordered, so that the next one is.
-fn is_ordered(view: &View, host: &str) -> bool {
-    let certificate = view.state.certificates.of(host);
-    certificate.is_some_and(|certificate| certificate.source == Source::Acme)
 }

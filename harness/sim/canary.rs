@@ -5,10 +5,12 @@
 
 use super::scenes::name;
 use super::tests::first_failure;
-use super::{Event, World};
+use super::{Event, World, run};
 use crate::bugs::Bug;
+use crate::fsm::Command;
+use crate::fsm::command::{Action, CanaryStep};
 use crate::fsm::model::{Allocation, DeployStatus};
-use crate::id::{AllocId, AppName, NodeId};
+use crate::id::{AllocId, AppName, NodeId, WorkloadName};
 use crate::node::ingress::figures::Requests;
 use crate::scheduler::canary::{Counted, Ledger, Stage};
 use crate::spec::model::{CanarySpec, UpdateOrder};
@@ -19,51 +21,87 @@ use std::time::Duration;
 /// Seeds of each scene.
 const SEEDS: u64 = 20;
 
-/// Clients of the service, on all nodes.
+/// What a node has counted of a canary.
+type Count = BTreeMap<AllocId, Requests>;
+
+/// Clients of services, on all nodes.
 #[derive(Debug, Default)]
 pub(super) struct Clients {
     /// Requests a second on each node.
     rate: u64,
     /// Of 10,000 requests so many fail: of the old version, of the new.
     failing: (u64, u64),
-    stage: Option<Stage>,
-    /// What the nodes have counted.
-    counted: BTreeMap<NodeId, BTreeMap<AllocId, Requests>>,
+    /// The canaries that the nodes count for.
+    stages: BTreeMap<WorkloadName, Stage>,
+    /// What they have counted.
+    counted: BTreeMap<(NodeId, WorkloadName), Count>,
     ledger: Ledger,
 }
 
 impl World {
+    /// Some worlds have clients, and versions that fail so often.
+    pub(super) fn draw_clients(&mut self) {
+        if self.dice.chance(70) {
+            let fails = [50, 200, 2_000][usize::try_from(self.dice.below(3)).unwrap_or(0)];
+            self.clients.failing = (10, fails);
+            self.clients.rate = [2, 20, 50][usize::try_from(self.dice.below(3)).unwrap_or(0)];
+        }
+        self.after(1_000, Event::Clients);
+    }
+
+    /// A random service's new versions may have to show first what they are good for.
+    pub(super) fn draw_canary(&mut self) -> Option<CanarySpec> {
+        self.dice.chance(25).then(|| CanarySpec {
+            count: u32::try_from(self.dice.between(1, 3)).unwrap_or(1),
+            duration: Millis::secs(self.dice.between(5, 30)),
+            max_error_rate: self.dice.chance(80).then_some(1_000),
+            max_latency_ratio: self.dice.chance(50).then_some(1_500),
+            min_requests: u32::try_from(self.dice.between(1, 200)).unwrap_or(100),
+        })
+    }
+
     /// A second of requests, and the leader hears of them.
     pub(super) fn ask_and_tell(&mut self) {
         self.after(1_000, Event::Clients);
-        let (service, state) = (name(), self.state.clone());
-        let canary = state.canary(&AppName::from("app0"), &service);
-        let stage = canary.and_then(|c| Some((c.deployment.revision, c.progress?.since)));
-        if self.clients.stage != stage {
-            (self.clients.stage, self.clients.counted) = (stage, BTreeMap::new());
-        }
-        if let (Some(canary), Some(stage)) = (canary, stage) {
-            let is_new = |one: &Allocation| {
-                state.spec(&one.spec).is_some_and(|s| s.run == canary.new.stored.run)
-            };
-            let routable = state.allocations_of(&service).filter(|one| one.is_routable());
-            let routable: Vec<_> = routable.map(|one| (one.id.clone(), is_new(one))).collect();
-            let nodes: Vec<NodeId> =
-                self.nodes.iter().filter(|(_, sim)| !sim.cut).map(|(id, _)| *id).collect();
-            for node in nodes {
-                self.ask(node, &routable);
-                let replicas = self.clients.counted.get(&node).cloned().unwrap_or_default();
-                let counted = Counted { service: service.clone(), stage, replicas };
+        let state = self.state.clone();
+        let watched = state.canaries().filter_map(|(name, canary)| {
+            let stage = (canary.deployment.revision, canary.progress?.since);
+            Some((name.clone(), stage, canary.new.stored.run.clone()))
+        });
+        let watched: Vec<_> = watched.collect();
+        let stages = watched.iter().map(|(name, stage, _)| (name.clone(), *stage)).collect();
+        let old = std::mem::replace(&mut self.clients.stages, stages);
+        let clients = &mut self.clients;
+        clients.counted.retain(|(_, name), _| clients.stages.get(name) == old.get(name));
+        let nodes: Vec<NodeId> =
+            self.nodes.iter().filter(|(_, sim)| !sim.cut).map(|(id, _)| *id).collect();
+        for node in nodes {
+            let mut all = Vec::new();
+            for (service, stage, run) in &watched {
+                let routable = state.allocations_of(service).filter(|one| one.is_routable());
+                let is_new = |one: &Allocation| {
+                    state.spec(&one.spec).is_some_and(|stored| stored.run == *run)
+                };
+                let routable: Vec<_> = routable.map(|one| (one.id.clone(), is_new(one))).collect();
+                self.ask((node, service), &routable);
+                let counted = self.clients.counted.get(&(node, service.clone()));
+                let replicas = counted.cloned().unwrap_or_default();
+                all.push(Counted { service: service.clone(), stage: *stage, replicas });
+            }
+            if !all.is_empty() {
                 let (boot, now) = (self.nodes[&node].boot, Millis(self.now));
-                self.clients.ledger.heard(node, boot, vec![counted], now);
+                self.clients.ledger.heard(node, boot, all, now);
             }
         }
-        self.observed.canaries = self.clients.ledger.samples(&state, Millis(self.now));
-        self.plan_soon(0);
+        let samples = self.clients.ledger.samples(&state, Millis(self.now));
+        if samples != self.observed.canaries || !watched.is_empty() {
+            self.observed.canaries = samples;
+            self.plan_soon(0);
+        }
     }
 
-    fn ask(&mut self, node: NodeId, routable: &[(AllocId, bool)]) {
-        let counted = self.clients.counted.entry(node).or_default();
+    fn ask(&mut self, (node, service): (NodeId, &WorkloadName), routable: &[(AllocId, bool)]) {
+        let counted = self.clients.counted.entry((node, service.clone())).or_default();
         for _ in 0..self.clients.rate {
             let at = usize::try_from(self.dice.below(routable.len() as u64)).unwrap_or(0);
             let Some((id, is_new)) = routable.get(at) else { return };
@@ -112,6 +150,33 @@ impl World {
         let why = canary.and_then(|canary| Some(canary.verdict.as_ref()?.why.clone()));
         (images, newest.status, why)
     }
+}
+
+/// How many canaries of a random world were promoted, and how many taken back for their requests.
+fn ended(seed: u64) -> (usize, usize) {
+    let world = run(seed).map_err(drop).unwrap();
+    let actions = world.log.iter().filter_map(|(_, entry)| match &entry.command {
+        Command::Steps(steps) => Some(&steps.actions),
+        _ => None,
+    });
+    let actions: Vec<&Action> = actions.flatten().collect();
+    let is_promoted = |action: &&&Action| {
+        matches!(action, Action::Canary { step: CanaryStep::Promote { .. }, .. })
+    };
+    let says = |reason: &str| reason.contains(" requests failed");
+    let is_worse =
+        |action: &&&Action| matches!(action, Action::Revert { reason, .. } if says(reason));
+    (actions.iter().filter(is_promoted).count(), actions.iter().filter(is_worse).count())
+}
+
+#[test]
+fn random_worlds_have_canaries_of_both_ends() {
+    let found = |seed, counts: &dyn Fn((usize, usize)) -> usize| {
+        (counts(ended(seed)) > 0).then(|| format!("seed {seed}"))
+    };
+    let promoted = first_failure(0, 300, None, |seed| found(seed, &|(promoted, _)| promoted));
+    let worse = first_failure(0, 300, None, |seed| found(seed, &|(_, worse)| worse));
+    assert!(promoted.is_some() && worse.is_some(), "{promoted:?}, {worse:?}");
 }
 
 /// A new version fails so often, of 10,000; while it is watched the leader may die.

@@ -16,6 +16,26 @@ use std::sync::Arc;
 /// How long it may take until one of two in a seat goes.
 const BOTH_FOR: u64 = 30_000;
 
+/// The seats that are replaced together with that one, and how: while a canary is watched, its own
+/// and those of the old version each by themselves.
+fn seats_beside<'a>(
+    before: &'a State,
+    old: &Allocation,
+    replica: u32,
+    spec: &'a ServiceSpec,
+) -> (std::ops::Range<u32>, &'a ServiceSpec) {
+    let Some(canary) = before.canary(&old.app, &old.workload) else {
+        return (0..spec.replicas, spec);
+    };
+    let (new, stays) = (canary.new.spec, canary.old.spec);
+    let count = canary.spec.count.min(new.replicas);
+    let first = if new.update.order == UpdateOrder::StopFirst { count } else { 0 };
+    match replica < first {
+        true => (0..count, new),
+        false => (first..stays.replicas.max(first), stays),
+    }
+}
+
 impl World {
     pub(super) fn check_entry(&mut self, before: &State, entry: &Entry, applied: &Applied) {
         if applied.outcome.is_ok()
@@ -170,17 +190,19 @@ impl World {
         else {
             return;
         };
-        let Some(replica) = old.replica().filter(|replica| *replica < spec.replicas) else {
+        let Some(replica) = old.replica() else { return };
+        let (seats, spec) = seats_beside(before, old, replica, spec);
+        if !seats.contains(&replica) {
             return;
-        };
+        }
         let after: Vec<&Arc<Allocation>> =
             self.state.allocations_of(&old.workload).filter(|a| a.is_routable()).collect();
         if after.iter().any(|a| a.replica() == Some(replica)) {
             return;
         }
         let filled: BTreeSet<u32> =
-            after.iter().filter_map(|a| a.replica()).filter(|r| *r < spec.replicas).collect();
-        let empty = spec.replicas as usize - filled.len();
+            after.iter().filter_map(|a| a.replica()).filter(|r| seats.contains(r)).collect();
+        let empty = seats.len() - filled.len();
         let allowed = match spec.update.order {
             UpdateOrder::StartFirst => 0,
             UpdateOrder::StopFirst => spec.update.max_parallel as usize,

@@ -177,6 +177,7 @@ impl World {
         world.after(5_000, Event::Trouble);
         world.after(1_000, Event::Watch);
         world.after(TROUBLE + 60_000, Event::LastDrains);
+        world.draw_clients();
         world
     }
 

@@ -4,7 +4,7 @@
 
 use super::{Event, TROUBLE, World};
 use crate::fsm::Command;
-use crate::fsm::command::Deploy;
+use crate::fsm::command::{CanaryEnd, Deploy};
 use crate::fsm::model::{DeployKind, WorkloadSpec};
 use crate::id::{AppName, Revision, WorkloadName};
 use crate::scheduler::revise;
@@ -39,7 +39,12 @@ impl World {
         }
         let app = AppName::from(format!("app{}", self.dice.below(2)));
         let command = match self.dice.below(18) {
-            10 | 11 => self.rollback(&app),
+            10 => self.rollback(&app),
+            11 if self.dice.chance(50) => {
+                let promote = self.dice.chance(50);
+                Some(Command::Canary(CanaryEnd { app, promote }))
+            }
+            11 => self.rollback(&app),
             12..15 => self.about_tasks(),
             15.. => self.about_nodes(),
             0 => Some(self.deploy(&app, BTreeMap::new(), BTreeMap::new())),
@@ -126,7 +131,9 @@ impl World {
         let named = (0..count).map(|_| {
             let which = usize::try_from(self.dice.below(3)).unwrap_or(0);
             let name = WorkloadName::from(format!("{}{}", letters[which], &app.as_str()[3..]));
-            (name, WorkloadSpec::Service(self.random_service()))
+            let mut service = self.random_service();
+            service.update.canary = self.draw_canary();
+            (name, WorkloadSpec::Service(service))
         });
         named.collect()
     }

@@ -6,6 +6,7 @@
 use super::dials;
 use super::fault::Fault;
 use super::netns::{HUB, Hub, Namespace, address};
+use super::pebble::Pebble;
 use super::slot::Slot;
 use super::{Outcome, TestDaemon};
 use crate::poll::poll;
@@ -16,15 +17,30 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
 
+/// What the machines of a cluster have.
+#[derive(Default)]
+struct Kind {
+    /// Each its data directory on a disk of its own.
+    own_disks: bool,
+    /// A provider of block storage.
+    trouble: Option<Trouble>,
+    /// An authority that certificates are ordered from.
+    authority: bool,
+    /// Listeners that are kept over a restart of the daemon.
+    kept: bool,
+}
+
 /// A running cluster. Nodes count from 1, as their names do.
 pub struct TestCluster {
     // The order in which they go.
     nodes: Vec<TestDaemon>,
     provider: Option<Provider>,
+    authority: Option<Pebble>,
     registry: Registry,
     hub: Hub,
     preload: PathBuf,
     own_disks: bool,
+    kept: bool,
     /// What went wrong and isn't undone yet.
     pub(super) struck: BTreeSet<(usize, Fault)>,
     _slot: Slot,
@@ -50,19 +66,20 @@ impl TestCluster {
     /// So many machines with a daemon each that is no member of anything.
     #[must_use]
     pub fn unclaimed(nodes: usize) -> Self {
-        Self::machines(nodes, false, None)
+        Self::machines(nodes, Kind::default())
     }
 
     /// The same, each with its data directory on a disk of its own.
     #[must_use]
     pub fn on_disks(nodes: usize) -> Self {
-        Self::machines(nodes, true, None)
+        Self::machines(nodes, Kind { own_disks: true, ..Kind::default() })
     }
 
     /// A cluster of so many machines of a provider of block storage, all ready.
     #[must_use]
     pub fn start_provided(nodes: usize, trouble: Trouble) -> Self {
-        let mut cluster = Self::machines(nodes, false, Some(trouble));
+        let trouble = Some(trouble);
+        let mut cluster = Self::machines(nodes, Kind { trouble, ..Kind::default() });
         cluster.form(nodes);
         cluster
     }
@@ -76,20 +93,64 @@ impl TestCluster {
         self.provider.as_ref().expect("a provider")
     }
 
-    fn machines(nodes: usize, own_disks: bool, trouble: Option<Trouble>) -> Self {
+    /// A cluster that can order certificates from an authority of its own, all nodes ready.
+    #[must_use]
+    pub fn start_certified(nodes: usize) -> Self {
+        let mut cluster = Self::machines(nodes, Kind { authority: true, ..Kind::default() });
+        cluster.authority_mut().start(80, 443);
+        cluster.form(nodes);
+        cluster
+    }
+
+    /// A cluster whose nodes keep their listeners over a restart, as under systemd, all ready.
+    #[must_use]
+    pub fn start_kept(nodes: usize) -> Self {
+        let mut cluster = Self::machines(nodes, Kind { kept: true, ..Kind::default() });
+        cluster.form(nodes);
+        cluster
+    }
+
+    /// The authority that certificates are ordered from.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub fn authority_mut(&mut self) -> &mut Pebble {
+        self.authority.as_mut().expect("an authority")
+    }
+
+    /// The same, to look at.
+    ///
+    /// # Panics
+    /// When there is none.
+    #[must_use]
+    pub fn authority(&self) -> &Pebble {
+        self.authority.as_ref().expect("an authority")
+    }
+
+    fn machines(nodes: usize, kind: Kind) -> Self {
+        let Kind { own_disks, trouble, authority, kept } = kind;
         let slot = Slot::claim();
         super::node::sweep(&slot.folder());
         fs::create_dir_all(slot.folder()).unwrap();
         let hub = Hub::new(&slot.folder());
-        let registry = Registry::start_in(&hub.namespace.path(), HUB);
+        let place = hub.namespace.path();
+        let registry = Registry::start_in(&place, HUB);
         let preload = dials::library(&slot.folder());
         let devices = slot.folder().join("devices");
-        let provider = trouble
-            .map(|trouble| Provider::start_in(&hub.namespace.path(), HUB, &devices, trouble));
-        let struck = BTreeSet::new();
-        let none = Vec::new();
-        let mut cluster =
-            Self { nodes: none, provider, registry, hub, preload, own_disks, struck, _slot: slot };
+        let provider = trouble.map(|trouble| Provider::start_in(&place, HUB, &devices, trouble));
+        let authority = authority.then(|| Pebble::new_in(&place, HUB));
+        let mut cluster = Self {
+            nodes: Vec::new(),
+            provider,
+            authority,
+            registry,
+            hub,
+            preload,
+            own_disks,
+            kept,
+            struck: BTreeSet::new(),
+            _slot: slot,
+        };
         for _ in 0..nodes {
             cluster.add();
         }
@@ -104,7 +165,14 @@ impl TestCluster {
         let flags = ["--insecure-registry", registry.as_str()];
         let builder = TestDaemon::builder().flags(flags).unclaimed().own_disk(self.own_disks);
         let devices = self._slot.folder().join("devices").join(n.to_string());
-        let builder = builder.env("MILL_VOLUME_DEVICES", devices.to_str().unwrap());
+        let mut builder = builder.env("MILL_VOLUME_DEVICES", devices.to_str().unwrap());
+        if let Some(authority) = &self.authority {
+            builder = builder.flags(["--acme-ca", authority.ca().to_str().unwrap()]);
+            builder = builder.env("MILL_ACME_RESOLVER", &authority.resolver());
+        }
+        if self.kept {
+            builder = builder.kept();
+        }
         let node = builder.dials(self.preload.clone()).start_in(address(n), connect);
         self.nodes.push(node);
     }

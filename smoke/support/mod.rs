@@ -11,6 +11,7 @@ pub mod disk;
 pub mod fault;
 pub mod files;
 pub mod follow;
+pub mod front;
 pub mod inventory;
 pub mod keeper;
 pub mod netns;

@@ -21,7 +21,7 @@ use tokio::sync::watch;
 use tokio::time::interval;
 
 /// An answer that takes longer is a dropped request.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(30);
 /// How often clients learn anew who is there: as whoever asks for a name would.
 const REFRESH: Duration = Duration::from_millis(250);
 /// What was learnt longer ago is not acted on: who balances looks once a second or more often, and
@@ -39,14 +39,23 @@ pub struct Load {
     pub new: Duration,
     /// Time between two requests that take two seconds.
     pub slow: Duration,
+    /// Time between two uploads.
+    pub upload: Duration,
 }
 
 /// What several machines can bear at once.
-const SHARED: Load =
-    Load { kept: 2, new: Duration::from_millis(40), slow: Duration::from_millis(250) };
+const SHARED: Load = Load {
+    kept: 2,
+    new: Duration::from_millis(40),
+    slow: Duration::from_millis(250),
+    upload: Duration::from_millis(250),
+};
+
+/// Bytes of an upload: more than a connection keeps for either side.
+const UPLOAD: usize = 64 << 10;
 
 /// How many requests were answered.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Counts {
     /// On connections that are kept.
     pub kept: u64,
@@ -54,6 +63,27 @@ pub struct Counts {
     pub new: u64,
     /// Those that take their time.
     pub slow: u64,
+    /// Those that bring something.
+    pub upload: u64,
+}
+
+impl Counts {
+    /// Both together.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            kept: self.kept + other.kept,
+            new: self.new + other.new,
+            slow: self.slow + other.slow,
+            upload: self.upload + other.upload,
+        }
+    }
+
+    /// All of them.
+    #[must_use]
+    pub fn all(self) -> u64 {
+        self.kept + self.new + self.slow + self.upload
+    }
 }
 
 /// What the clients have seen.
@@ -63,6 +93,7 @@ struct Seen {
     kept: AtomicU64,
     new: AtomicU64,
     slow: AtomicU64,
+    upload: AtomicU64,
     dropped: Mutex<Vec<String>>,
     /// What is being changed.
     during: Mutex<String>,
@@ -228,8 +259,13 @@ impl Traffic {
     /// Requests answered so far.
     #[must_use]
     pub fn answered(&self) -> u64 {
-        let seen = &self.seen;
-        [&seen.kept, &seen.new, &seen.slow].iter().map(|count| count.load(Ordering::SeqCst)).sum()
+        self.counts().all()
+    }
+
+    fn counts(&self) -> Counts {
+        let load = |count: &AtomicU64| count.load(Ordering::SeqCst);
+        let Seen { kept, new, slow, upload, .. } = &*self.seen;
+        Counts { kept: load(kept), new: load(new), slow: load(slow), upload: load(upload) }
     }
 
     /// Ends the clients and asserts that all of them were answered.
@@ -239,12 +275,9 @@ impl Traffic {
         for thread in self.threads.drain(..) {
             thread.join().expect("a client's thread");
         }
-        let load = |count: &AtomicU64| count.load(Ordering::SeqCst);
-        let seen = &self.seen;
-        let counts =
-            Counts { kept: load(&seen.kept), new: load(&seen.new), slow: load(&seen.slow) };
+        let counts = self.counts();
         println!("requests answered: {counts:?}");
-        let dropped = std::mem::take(&mut *seen.dropped.lock().unwrap());
+        let dropped = std::mem::take(&mut *self.seen.dropped.lock().unwrap());
         assert!(dropped.is_empty(), "{} dropped, {counts:?}: {dropped:#?}", dropped.len());
         assert!(counts.kept > 50 && counts.new > 50 && counts.slow > 5, "{counts:?}");
         counts
@@ -279,6 +312,7 @@ async fn ask_all(places: Arc<Places>, seen: Arc<Seen>, load: Load) {
     }
     all.spawn(arriving(Arc::clone(&places), Arc::clone(&seen), load.new, "/"));
     all.spawn(arriving(Arc::clone(&places), Arc::clone(&seen), load.slow, "/slow"));
+    all.spawn(arriving(Arc::clone(&places), Arc::clone(&seen), load.upload, "/upload"));
     if !places.apis.is_empty() {
         all.spawn(refreshing(places, seen));
     }
@@ -329,7 +363,11 @@ async fn arriving(places: Arc<Places>, seen: Arc<Seen>, every: Duration, path: &
         let (seen, place) = (Arc::clone(&seen), places.next().await);
         under_way.spawn(async move {
             let result = ask_anew(place, path).await;
-            let counter = if path == "/slow" { &seen.slow } else { &seen.new };
+            let counter = match path {
+                "/slow" => &seen.slow,
+                "/upload" => &seen.upload,
+                _ => &seen.new,
+            };
             seen.count(counter, path, place, result);
         });
     }
@@ -344,8 +382,10 @@ async fn ask_anew(place: SocketAddr, path: &str) -> Result<bool> {
 /// One request; whether the connection stays open.
 async fn ask(stream: &mut TcpStream, path: &str) -> Result<bool> {
     let exchange = async {
-        let request = format!("GET {path} HTTP/1.1\r\nHost: patient\r\n\r\n");
-        stream.write_all(request.as_bytes()).await?;
+        let (method, size) = if path == "/upload" { ("POST", UPLOAD) } else { ("GET", 0) };
+        let length = if size > 0 { format!("Content-Length: {size}\r\n") } else { String::new() };
+        let head = format!("{method} {path} HTTP/1.1\r\nHost: patient\r\n{length}\r\n");
+        stream.write_all(&[head.as_bytes(), &vec![b'x'; size]].concat()).await?;
         let (mut answer, mut buffer) = (String::new(), [0; 1024]);
         loop {
             let n = stream.read(&mut buffer).await?;
@@ -361,6 +401,9 @@ async fn ask(stream: &mut TcpStream, path: &str) -> Result<bool> {
             }
             if !head.starts_with("HTTP/1.1 200") {
                 return Err(Error::other(format!("answered {head:?}")));
+            }
+            if size > 0 && body != size.to_string() {
+                return Err(Error::other(format!("{body} of {size} bytes arrived")));
             }
             return Ok(!head.contains("Connection: close"));
         }

@@ -73,6 +73,7 @@ async fn start_proxy(shared: Arc<Shared>, root: RootRef) -> Started<proxy::Msg> 
     let orders = proxy::OrderSettings {
         ca: shared.config.acme_ca.clone(),
         resolver: shared.config.acme_resolver,
+        trial: shared.config.acme_trial.clone(),
     };
     let (keyring, shared) = (equipment.keyring.clone(), Arc::clone(&shared.ingress));
     let args = proxy::Args { root: root.clone(), addresses, shared, keyring, orders };

@@ -15,7 +15,9 @@ pub const CERTIFICATE_WARNED: Duration = Duration::from_secs(14 * 24 * 3600);
 /// Waits after the first failure of an order and those that follow, in minutes; then the last.
 pub const ORDER_BACKOFF: [u64; 18] =
     [1, 2, 2, 5, 10, 10, 10, 20, 20, 20, 20, 30, 30, 60, 60, 120, 180, 360];
-/// How long one order may take.
+/// The longest wait that an authority can ask for: what it limits, it limits by the week.
+pub const ORDER_ASKED_MOST: Duration = Duration::from_secs(7 * 24 * 3600);
+/// How long one order may take, tried first or not.
 pub const ORDER_MOST: Duration = Duration::from_secs(300);
 /// How often it is begun again at once because a nonce was not taken.
 pub const ORDER_TRIES: u32 = 3;
@@ -45,4 +47,4 @@ pub const CERTIFICATES_READY: Duration = Duration::from_secs(10);
 pub const CERTIFICATE_RETRIES: u32 = 5;
 
 const _: () = assert!(HOST_LOOK.as_secs() + HOST_RESOLVE.as_secs() < 10);
-const _: () = assert!(ACME_POLL.as_secs() * 2 < ORDER_MOST.as_secs());
+const _: () = assert!(ACME_POLL.as_secs() * 3 < ORDER_MOST.as_secs());

@@ -10,14 +10,19 @@ mod tests;
 
 use super::ingress::host;
 use crate::fsm::State;
-use crate::fsm::certificates::{Certificate, Source};
-use crate::limits::{CERTIFICATE_KEPT, CERTIFICATE_WARNED, ORDER_BACKOFF};
+use crate::fsm::certificates::{Acme, Certificate, Source};
+use crate::limits::{CERTIFICATE_KEPT, CERTIFICATE_WARNED, ORDER_ASKED_MOST, ORDER_BACKOFF};
 use crate::units::{Millis, Timestamp};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 /// Endings of names that no authority knows (RFC 6761, 6762, 8375, and ICANN's `internal`).
 const PRIVATE: [&str; 4] = ["localhost", "local", "home.arpa", "internal"];
+
+/// Let's Encrypt's directory.
+pub const LETS_ENCRYPT: &str = "https://acme-v02.api.letsencrypt.org/directory";
+/// Its directory for tries.
+pub const STAGING: &str = "https://acme-staging-v02.api.letsencrypt.org/directory";
 
 /// The hosts of all routes that are wanted, or served until what follows is ready.
 #[must_use]
@@ -88,6 +93,31 @@ pub fn backoff(failures: u32) -> Millis {
     let at = usize::try_from(failures.saturating_sub(1)).unwrap_or(usize::MAX);
     let minutes = ORDER_BACKOFF.get(at).or(ORDER_BACKOFF.last());
     Millis(minutes.map_or(0, |minutes| minutes * 60_000))
+}
+
+/// The same, and as long as the authority asks for if that is longer, within bounds.
+#[must_use]
+pub fn wait(failures: u32, asked: Option<Millis>) -> Millis {
+    let asked = asked.unwrap_or_default().min(ORDER_ASKED_MOST.into());
+    backoff(failures).max(asked)
+}
+
+/// The directory where an order can be tried at no cost, of an authority that has one.
+#[must_use]
+pub fn trial(directory: &str) -> Option<&'static str> {
+    (directory == LETS_ENCRYPT).then_some(STAGING)
+}
+
+/// The command that sets an authority up anew, with an external account.
+#[must_use]
+pub fn setup_line(acme: &Acme) -> String {
+    let email = acme.email.as_ref().map(|email| format!(" --email {email}"));
+    let directory = match acme.directory.as_str() {
+        LETS_ENCRYPT => String::new(),
+        STAGING => " --staging".to_owned(),
+        other => format!(" --directory {other}"),
+    };
+    format!("mill cert setup{}{directory} --eab KID:HMAC", email.unwrap_or_default())
 }
 
 /// When a certificate is to be renewed: two thirds of its life are over, a thirtieth more or less.

@@ -66,6 +66,7 @@ async fn where_certificates_are_ordered_is_checked_and_sealed() {
         ("{}", "is missing"),
         ("{\"email\": \"ops\"}", "is no address"),
         ("{\"eab\": \"kid\"}", "is no pair"),
+        ("{\"eab\": \"kid:a+b/\"}", "is no base64url"),
         ("{\"staging\": true, \"directory\": \"https://ca.example\"}", "staging"),
     ] {
         let refused = json.send("PUT", "/v1/acme", body).await;

@@ -1,19 +1,47 @@
 //! How an authority is spoken to: a client with a bound for each call.
 //!
-//! Owns whom the directory's own certificate is trusted by. Never reads what is said.
+//! Owns whom the directory's own certificate is trusted by, and how long an authority wants to be
+//! left alone. Never reads what else is said.
 
+use crate::actors::platform;
 use crate::limits;
+use crate::units::{Millis, retry_after};
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
-use hyper::{Request, Response};
+use hyper::header::RETRY_AFTER;
+use hyper::{HeaderMap, Request, Response, StatusCode};
 use instant_acme::{BodyWrapper, BytesResponse, Error, HttpClient};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
+use std::cell::Cell;
 use std::path::Path;
 use std::pin::Pin;
 
 /// As whom the client introduces itself.
 const AGENT: &str = concat!("mill/", env!("CARGO_PKG_VERSION"));
+
+/// What an authority says to whom it has given enough, whatever the status.
+const LIMITED: &[u8] = b"urn:ietf:params:acme:error:rateLimited";
+
+tokio::task_local! {
+    /// How long it asked to be left alone, in its last answer to this order.
+    static ASKED: Cell<Option<Millis>>;
+}
+
+/// What comes of an order, and how long the authority asked for with the last word of it.
+pub(super) async fn heeding<T>(order: impl Future<Output = T>) -> (T, Option<Millis>) {
+    let heard = async { (order.await, ASKED.with(Cell::take)) };
+    ASKED.scope(Cell::default(), heard).await
+}
+
+/// How long an answer asks to be left alone; absent: it isn't one of those that do.
+fn asked(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Option<Millis> {
+    let is_limit =
+        || !status.is_success() && body.windows(LIMITED.len()).any(|part| part == LIMITED);
+    let refuses = matches!(status.as_u16(), 429 | 503) || is_limit();
+    let text = headers.get(RETRY_AFTER).filter(|_| refuses)?.to_str().ok()?;
+    retry_after(text, platform::now())
+}
 
 /// A client of an authority.
 pub(super) struct Client(reqwest::Client);
@@ -87,6 +115,9 @@ impl HttpClient for Client {
             *response.status_mut() = answer.status();
             *response.headers_mut() = answer.headers().clone();
             let bytes = answer.bytes().await.map_err(other)?;
+            let wanted = asked(response.status(), response.headers(), &bytes);
+            // Outside of an order nobody waits.
+            let _ = ASKED.try_with(|asked| asked.set(wanted));
             Ok(BytesResponse::from(response.map(|()| Full::new(bytes))))
         })
     }

@@ -2,26 +2,19 @@
 //!
 //! Owns its steps and what becomes of a failure. Never begins one by itself.
 
-use super::http::Client;
-use super::{Desk, is_ordered, time};
+use super::failed::Failed;
+use super::http::heeding;
+use super::renewal::identifier;
+use super::{Desk, time};
 use crate::actors::root::View;
-use crate::fsm::certificates::{
-    ACCOUNT_PURPOSE, Certificate, CertificateChange, Claim, EAB_PURPOSE, Shown, Source, key_purpose,
-};
+use crate::fsm::certificates::{Certificate, CertificateChange, Claim, Shown, Source, key_purpose};
 use crate::limits;
-use crate::node::certificates::{all_due, backoff, read, renew_at, renew_within};
-use crate::secret::{Sealed, Secret};
-use crate::units::{Millis, Timestamp};
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use crate::node::certificates::{read, renew_at, trial, wait};
+use crate::secret::Secret;
 use instant_acme::{
-    Account, AuthorizationStatus, CertificateIdentifier, ChallengeType, Error, ExternalAccountKey,
-    Identifier, NewAccount, NewOrder, Order, OrderStatus, RetryPolicy,
+    Account, AuthorizationStatus, ChallengeType, Error, Identifier, NewOrder, Order, OrderStatus,
+    RetryPolicy,
 };
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject as _;
-use std::sync::Arc;
-use tokio::sync::Mutex;
 
 /// What an authority says of an account that it doesn't have.
 const NO_ACCOUNT: &str = "urn:ietf:params:acme:error:accountDoesNotExist";
@@ -29,46 +22,8 @@ const NO_ACCOUNT: &str = "urn:ietf:params:acme:error:accountDoesNotExist";
 /// What an authority says of a request whose nonce it doesn't take: it has done nothing.
 const BAD_NONCE: &str = "urn:ietf:params:acme:error:badNonce";
 
-/// The account that was opened last, with what it was opened from.
-#[derive(Default)]
-pub(super) struct Cashier(Mutex<Option<(Sealed, Account)>>);
-
-/// Why an order failed.
-enum Failed {
-    /// The authority, or the way to it.
-    Acme(Error),
-    /// Anything else.
-    Other(String),
-}
-
-impl From<Error> for Failed {
-    fn from(error: Error) -> Self {
-        Self::Acme(error)
-    }
-}
-
-impl From<String> for Failed {
-    fn from(why: String) -> Self {
-        Self::Other(why)
-    }
-}
-
-impl Failed {
-    fn text(&self) -> String {
-        match self {
-            Self::Acme(Error::Api(problem)) => {
-                problem.detail.clone().unwrap_or_else(|| problem.to_string())
-            }
-            Self::Acme(error) => error.to_string(),
-            Self::Other(why) => why.clone(),
-        }
-    }
-
-    fn is(&self, kind: &str) -> bool {
-        let Self::Acme(Error::Api(problem)) = self else { return false };
-        problem.r#type.as_deref() == Some(kind)
-    }
-}
+/// What an authority says to whom it has given enough.
+const LIMITED: &str = "urn:ietf:params:acme:error:rateLimited";
 
 /// Claims a host and orders its certificate. Whatever comes of it is in the state then.
 pub(super) async fn carry_out(desk: &Desk, host: &str, view: &View) {
@@ -91,15 +46,15 @@ pub(super) async fn carry_out(desk: &Desk, host: &str, view: &View) {
             }
         }
     };
-    let ordered = tokio::time::timeout(limits::ORDER_MOST, ordered).await;
-    let late = || Err(Failed::Other("the order did not come to its end in time".to_owned()));
+    let (ordered, asked) = heeding(tokio::time::timeout(limits::ORDER_MOST, ordered)).await;
+    let late = || Err("the order did not come to its end in time".to_owned().into());
     let Err(failed) = ordered.unwrap_or_else(|_| late()) else {
         return tracing::info!(host, "a certificate was issued");
     };
     let error = failed.text();
     tracing::warn!(host, error, "a certificate could not be had");
     let now = desk.views.borrow().as_ref().map_or(view.state.time, time);
-    let next = now.plus(backoff(failures + 1));
+    let next = now.plus(wait(failures + 1, asked));
     let failed = CertificateChange::Failed { host: host.to_owned(), claim, error, next };
     if let Err(why) = desk.propose(failed).await {
         // The claim stays, and the next leader takes it over.
@@ -108,35 +63,75 @@ pub(super) async fn carry_out(desk: &Desk, host: &str, view: &View) {
 }
 
 async fn order(desk: &Desk, host: &str, (claim, failures): (Claim, u32)) -> Result<(), Failed> {
-    let identifiers = [Identifier::Dns(host.to_owned())];
-    let new = NewOrder::new(&identifiers);
-    let begun = desk.account().await?.new_order(&new).await.map_err(Failed::from);
-    let mut order = match begun {
-        // It has forgotten the cluster: one more try as somebody new.
-        Err(failed) if failed.is(NO_ACCOUNT) => {
-            desk.forget_account().await?;
-            desk.account().await?.new_order(&new).await?
-        }
-        begun => begun?,
-    };
+    try_first(desk, host, (claim, failures)).await?;
+    let mut order = begin(desk, host).await?;
     authorize(desk, host, (claim, failures), &mut order).await?;
     let policy = RetryPolicy::new().timeout(limits::ACME_POLL);
-    match order.poll_ready(&policy).await {
-        Ok(OrderStatus::Ready | OrderStatus::Valid) => {}
-        Ok(_) => return Err(Failed::Other(reason(&mut order).await)),
-        Err(error @ Error::Api(_)) => {
-            // What it found at the host says more than that the order is invalid.
-            return Err(found(&mut order).await.map_or(error.into(), Failed::Other));
-        }
-        Err(error) => return Err(error.into()),
-    }
     let key = Secret::new(order.finalize().await?);
     let chain = order.poll_certificate(&policy).await?;
     keep(desk, host, claim, &chain, &key).await.map_err(Failed::Other)
 }
 
+/// After a failure an order is tried first where that costs nothing. Only what is found at the host
+/// counts there: anything else says nothing about the authority proper.
+async fn try_first(desk: &Desk, host: &str, (claim, failures): (Claim, u32)) -> Result<(), Failed> {
+    let view = desk.views.borrow().clone();
+    let acme = view.and_then(|view| view.state.certificates.acme.clone());
+    let known = acme.and_then(|acme| trial(&acme.directory).map(str::to_owned));
+    let known = desk.settings.trial.clone().or(known);
+    let Some(directory) = known.filter(|_| failures > 0) else { return Ok(()) };
+    let tried = async {
+        let identifiers = [Identifier::Dns(host.to_owned())];
+        let new = NewOrder::new(&identifiers);
+        let mut order = match begun(&desk.trial_account(&directory).await?, &new).await {
+            Err(failed) if failed.is(NO_ACCOUNT) => {
+                desk.forget_trial_account().await;
+                begun(&desk.trial_account(&directory).await?, &new).await?
+            }
+            begun => begun?,
+        };
+        authorize(desk, host, (claim, failures), &mut order).await
+    };
+    match tried.await {
+        Err(failed @ Failed::Found(_)) => Err(failed),
+        Err(failed) => {
+            tracing::debug!(host, why = failed.text(), "the order is not tried first");
+            Ok(())
+        }
+        Ok(()) => Ok(()),
+    }
+}
+
+/// A new order, in place of the certificate that there is.
+async fn begin(desk: &Desk, host: &str) -> Result<Order, Failed> {
+    let identifiers = [Identifier::Dns(host.to_owned())];
+    let new = || NewOrder::new(&identifiers);
+    let account = desk.account().await?;
+    let view = desk.views.borrow().clone();
+    let old = view.and_then(|view| identifier(view.state.certificates.of(host)?));
+    if let Some(old) = old {
+        match begun(&account, &new().replaces(old)).await {
+            // It doesn't know what that is, or another has taken its place.
+            Err(failed) if failed.is_answer() && !failed.is(BAD_NONCE) && !failed.is(LIMITED) => {}
+            ended => return ended,
+        }
+    }
+    match begun(&account, &new()).await {
+        // It has forgotten the cluster: one more try as somebody new.
+        Err(failed) if failed.is(NO_ACCOUNT) => {
+            desk.forget_account().await?;
+            begun(&desk.account().await?, &new()).await
+        }
+        begun => begun,
+    }
+}
+
+async fn begun(account: &Account, new: &NewOrder<'_>) -> Result<Order, Failed> {
+    Ok(account.new_order(new).await?)
+}
+
 /// Shows the authority on every node what it wants to see, and lets it look then: over HTTP, and
-/// over TLS after a failure, for port 80 may be closed.
+/// over TLS after a failure, for port 80 may be closed. The order is ready then.
 async fn authorize(
     desk: &Desk,
     host: &str,
@@ -174,13 +169,14 @@ async fn authorize(
         desk.view_where(is_settled).await.ok_or_else(|| "the node stops".to_owned())?;
         challenge.set_ready().await?;
     }
-    Ok(())
-}
-
-/// Why an order is invalid.
-async fn reason(order: &mut Order) -> String {
-    let found = found(order).await;
-    found.unwrap_or_else(|| "the authority calls the order invalid and says no more".to_owned())
+    let invalid = || "the authority calls the order invalid and says no more".to_owned();
+    match order.poll_ready(&RetryPolicy::new().timeout(limits::ACME_POLL)).await {
+        Ok(OrderStatus::Ready | OrderStatus::Valid) => Ok(()),
+        Ok(_) => Err(Failed::Found(found(order).await.unwrap_or_else(invalid))),
+        // What it found at the host says more than that the order is invalid.
+        Err(error @ Error::Api(_)) => Err(found(order).await.map_or(error.into(), Failed::Found)),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// What the authority found when it looked at the host.
@@ -226,110 +222,6 @@ async fn keep(
             // The keyring may be another one since it was sealed.
             Err(_) if tries < limits::CERTIFICATE_RETRIES => tries += 1,
             done => return done.map(drop),
-        }
-    }
-}
-
-impl Desk {
-    /// The cluster's account; made if there is none.
-    async fn account(&self) -> Result<Account, Failed> {
-        // One at a time: two would make two accounts.
-        let mut opened = self.cashier.0.lock().await;
-        let view = self.views.borrow().clone();
-        let acme = view.and_then(|view| view.state.certificates.acme.clone());
-        let acme = acme.ok_or_else(|| "no authority is set up".to_owned())?;
-        if let (Some((from, account)), Some(sealed)) = (&*opened, &acme.account)
-            && from == sealed
-        {
-            return Ok(account.clone());
-        }
-        let client = Client::new(self.settings.ca.as_deref())?;
-        let builder = Account::builder_with_http(Box::new(client));
-        if let Some(sealed) = &acme.account {
-            let text = self.keyring.open(ACCOUNT_PURPOSE, sealed);
-            let text = text.map_err(|error| format!("the account: {error}"))?;
-            let damaged = |error: serde_json::Error| format!("the account: {error}");
-            let credentials = serde_json::from_str(text.reveal()).map_err(damaged)?;
-            let account = builder.from_credentials(credentials).await?;
-            *opened = Some((sealed.clone(), account.clone()));
-            return Ok(account);
-        }
-        let external = match &acme.eab {
-            Some(eab) => {
-                let key = self.keyring.open(EAB_PURPOSE, &eab.key);
-                let key = key.map_err(|error| format!("the external account: {error}"))?;
-                let key = URL_SAFE_NO_PAD.decode(key.reveal().trim_end_matches('='));
-                let key = key.map_err(|_| "the key of --acme-eab is no base64url".to_owned())?;
-                Some(ExternalAccountKey::new(eab.id.clone(), &key))
-            }
-            None => None,
-        };
-        let contact = acme.email.as_ref().map(|email| format!("mailto:{email}"));
-        let contact: Vec<&str> = contact.iter().map(String::as_str).collect();
-        let new = NewAccount {
-            contact: &contact,
-            terms_of_service_agreed: true,
-            only_return_existing: false,
-        };
-        let directory = acme.directory.clone();
-        let made = builder.create(&new, directory.clone(), external.as_ref()).await?;
-        let (account, credentials) = made;
-        let text = serde_json::to_string(&credentials).map_err(|error| error.to_string())?;
-        let sealed = self.keyring.seal(ACCOUNT_PURPOSE, &Secret::new(text), rand::random());
-        let sealed = sealed.map_err(|error| error.to_string())?;
-        let change = CertificateChange::Account { directory, account: Some(sealed.clone()) };
-        let done = self.propose(change).await?;
-        self.view_where(|view| view.index >= done.index).await;
-        *opened = Some((sealed, account.clone()));
-        Ok(account)
-    }
-
-    /// The authority has no such account: another is made.
-    async fn forget_account(&self) -> Result<(), String> {
-        *self.cashier.0.lock().await = None;
-        let view = self.views.borrow().clone();
-        let acme = view.and_then(|view| view.state.certificates.acme.clone());
-        let Some(acme) = acme else { return Ok(()) };
-        let directory = acme.directory.clone();
-        let done = self.propose(CertificateChange::Account { directory, account: None }).await?;
-        self.view_where(|view| view.index >= done.index).await;
-        Ok(())
-    }
-}
-
-/// Asks when the next certificates are due (RFC 9773), where the authority says so.
-pub(super) async fn look_at_renewals(desk: Arc<Desk>, view: View) {
-    if view.state.certificates.acme.as_ref().is_none_or(|acme| acme.account.is_none()) {
-        return;
-    }
-    let Ok(account) = desk.account().await else { return };
-    for (host, due) in all_due(&view.state) {
-        let known = view.state.certificates.of(&host).filter(|_| is_ordered(&view, &host));
-        let Some(certificate) = known.filter(|_| due > time(&view)) else { continue };
-        let Ok(own) = CertificateDer::from_pem_slice(certificate.chain.as_bytes()) else {
-            continue;
-        };
-        let Ok(id) = CertificateIdentifier::try_from(&own) else { continue };
-        let asked = tokio::time::timeout(limits::ACME_CALL, account.renewal_info(&id)).await;
-        let window = match asked {
-            Ok(Ok((info, _))) => info.suggested_window,
-            Ok(Err(Error::Unsupported(_))) => return,
-            _ => continue,
-        };
-        let at = |seconds: i64| Timestamp(u64::try_from(seconds).unwrap_or(0) * 1000);
-        let (start, end) = (at(window.start.unix_timestamp()), at(window.end.unix_timestamp()));
-        if certificate.renew_at.is_some_and(|at| start <= at && at <= end) {
-            continue;
-        }
-        let life = (certificate.not_before, certificate.not_after);
-        let at = renew_within((start, end), life, rand::random());
-        // A window that was missed is as good as now, and once is enough.
-        let is_news = certificate.renew_at.is_none_or(|known| {
-            known.since(at).0.max(at.since(known).0) > Millis::from(limits::HOST_LOOK_CALM).0
-        });
-        if is_news {
-            tracing::info!(host, %at, "the authority asks for a renewal then");
-            desk.tell(CertificateChange::RenewAt { host, at });
         }
     }
 }

@@ -12,6 +12,9 @@ mod answers;
 #[path = "gates.rs"]
 #[allow(clippy::duplicate_mod, reason = "one table for both")]
 mod gates;
+#[path = "hostile.rs"]
+#[allow(clippy::duplicate_mod, reason = "one table for both")]
+mod hostile;
 #[path = "passing.rs"]
 #[allow(clippy::duplicate_mod, reason = "one table for both")]
 mod passing;

@@ -13,6 +13,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -190,4 +191,78 @@ async fn a_head_without_an_end_ends_the_connection() {
     let begun = frame(1, 0x1, 1, HEAD);
     let _ = flood(&site, &begun, header).await;
     assert_eq!(site.get("/").await.status, 200);
+}
+
+#[tokio::test]
+async fn an_early_answer_ends_its_stream_and_no_other() {
+    let site = Site::new(1, "route \"a.example\" redirect=#false").await;
+    let io = TokioIo::new(connect(&site).await);
+    let (mut sender, connection) = handshake(TokioExecutor::new(), io).await.unwrap();
+    tokio::spawn(connection);
+    let chunks = |count: usize| {
+        let chunk = Bytes::from(vec![b'x'; 16_384]);
+        let chunks = std::iter::repeat_n(chunk, count);
+        StreamBody::new(stream::iter(chunks.map(|one| Ok::<_, Infallible>(Frame::data(one)))))
+    };
+    for (path, size, status) in [("/early", 500, 413), ("/sum", 20, 200), ("/early", 1, 413)] {
+        let request = Request::post(format!("https://a.example{path}")).body(chunks(size)).unwrap();
+        let answer = sender.send_request(request).await.unwrap();
+        assert_eq!(answer.status(), status, "{path}");
+        let body = answer.into_body().collect().await.unwrap().to_bytes();
+        if status == 200 {
+            assert_eq!(body, (size * 16_384).to_string());
+        }
+    }
+    site.until(|site| site.active() == 0).await;
+}
+
+/// A server that speaks HTTP/2 only, and takes back what it has begun. Counts what it was asked.
+async fn fickle(listener: TcpListener, count: Arc<AtomicU32>) {
+    while let Ok((stream, _)) = listener.accept().await {
+        let count = Arc::clone(&count);
+        let answer = service_fn(move |request: Request<Incoming>| {
+            let count = Arc::clone(&count);
+            async move {
+                count.fetch_add(1, Ordering::Relaxed);
+                let path = request.uri().path().to_owned();
+                let _ = request.into_body().collect().await;
+                let frames = match path.as_str() {
+                    "/none" => return Err(std::io::Error::other("reset")),
+                    "/half" => vec![
+                        Ok(Frame::data(Bytes::from_static(b"half"))),
+                        Err(std::io::Error::other("reset")),
+                    ],
+                    _ => vec![Ok(Frame::data(Bytes::from_static(b"whole")))],
+                };
+                let body = StreamBody::new(stream::iter(frames));
+                Ok(Response::new(body))
+            }
+        });
+        let server = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+        tokio::spawn(server.serve_connection(TokioIo::new(stream), answer));
+    }
+}
+
+#[tokio::test]
+async fn a_stream_that_a_container_takes_back_is_an_error_of_that_stream() {
+    let route = "route \"a.example\" upstream=\"h2c\"";
+    let site = Site::with(1, 0, route, Settings::default()).await;
+    let address = site.shared.routes().rules().next().unwrap().replicas[0].address;
+    let asked = Arc::new(AtomicU32::new(0));
+    let listener = TcpListener::bind(address).await.unwrap();
+    let serving = tokio::spawn(fickle(listener, Arc::clone(&asked)));
+    let mut client = client(&site).await;
+    for round in 1..=3 {
+        let answer = client.send_request(post("/none", b"x")).await.unwrap();
+        assert_eq!(answer.status(), 502, "round {round}");
+        let _ = answer.into_body().collect().await;
+        let answer = client.send_request(post("/half", b"x")).await.unwrap();
+        assert_eq!(answer.status(), 200);
+        assert!(answer.into_body().collect().await.is_err(), "half is not whole");
+        let answer = client.send_request(post("/", b"x")).await.unwrap();
+        assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), "whole");
+        assert_eq!(asked.load(Ordering::Relaxed), 3 * round, "nothing is asked twice");
+    }
+    site.until(|site| site.active() == 0).await;
+    serving.abort();
 }

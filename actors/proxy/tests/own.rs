@@ -11,6 +11,8 @@ mod answers;
 mod gates;
 #[path = "h2.rs"]
 mod h2;
+#[path = "hostile.rs"]
+mod hostile;
 #[path = "passing.rs"]
 mod passing;
 #[path = "relay.rs"]

@@ -150,6 +150,9 @@ async fn server(listener: TcpListener, number: usize) {
     }
 }
 
+/// What is said before all is heard.
+const EARLY: &[u8] = b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 0\r\n\r\n";
+
 /// A server's side of a connection.
 async fn serve(mut stream: BufReader<TcpStream>, number: usize) {
     let mut asked = 0;
@@ -161,9 +164,7 @@ async fn serve(mut stream: BufReader<TcpStream>, number: usize) {
             let _ = stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await;
         }
         if path == "/early" {
-            let _ = stream
-                .write_all(b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 0\r\n\r\n")
-                .await;
+            let _ = stream.write_all(EARLY).await;
             time_passes(300).await;
             return;
         }
@@ -182,15 +183,18 @@ async fn serve(mut stream: BufReader<TcpStream>, number: usize) {
             "stream" => return stream_events(stream).await,
             "echo" => return upgraded(stream).await,
             "socket" => return socket(stream, &path).await,
+            "endless" => return line_by_line(stream, None).await,
+            "many" => return line_by_line(stream, Some(1_000)).await,
+            "unasked" => {
+                in_pieces(&mut stream, &[&ok("asked"), &ok("evil")]).await;
+                continue;
+            }
             "once" if asked > 1 => return,
             "once" => ok("once"),
             "port" => ok(&stream.get_ref().peer_addr().unwrap().port().to_string()),
             "pieces" => {
                 let pieces = ["HTTP/1.1 2", "00 OK\r\nContent-Length: 6\r", "\n\r\npie", "ces"];
-                for piece in pieces {
-                    let _ = stream.write_all(piece.as_bytes()).await;
-                    time_passes(20).await;
-                }
+                in_pieces(&mut stream, &pieces).await;
                 continue;
             }
             "keep" | "raw" => {
@@ -229,8 +233,35 @@ fn ok(number: usize, text: &str) -> String {
     )
 }
 
+async fn in_pieces(stream: &mut BufReader<TcpStream>, pieces: &[&str]) {
+    for piece in pieces {
+        let _ = stream.write_all(piece.as_bytes()).await;
+        time_passes(20).await;
+    }
+}
+
+/// A head of so many lines, or without an end.
+async fn line_by_line(mut stream: BufReader<TcpStream>, lines: Option<usize>) {
+    let _ = stream.write_all(b"HTTP/1.1 200 OK\r\n").await;
+    for n in 0..lines.unwrap_or(usize::MAX) {
+        if stream.write_all(format!("X-{n}: y\r\n").as_bytes()).await.is_err() {
+            return;
+        }
+    }
+    let _ = stream.write_all(b"Content-Length: 0\r\n\r\n").await;
+}
+
 /// What is the same always.
 fn canned(name: &str) -> Option<String> {
+    let wide = match name {
+        "wide" => 100_000,
+        "wider" => 2 << 20,
+        _ => 0,
+    };
+    if wide > 0 {
+        let line = "y".repeat(wide);
+        return Some(format!("HTTP/1.1 200 OK\r\nX: {line}\r\nContent-Length: 0\r\n\r\n"));
+    }
     let text = match name {
         "garbage" => "nonsense\r\n\r\n",
         "empty" => "HTTP/1.1 204 No Content\r\n\r\n",

@@ -2,9 +2,7 @@
 
 use super::read::{ReadError, read};
 use super::*;
-use crate::fsm::certificates::{
-    Acme, Certificate, CertificateChange, Claim, Eab, Shown, key_purpose,
-};
+use crate::fsm::certificates::{Certificate, CertificateChange, Claim, Eab, Shown, key_purpose};
 use crate::fsm::events::EventKind;
 use crate::fsm::model::Ca;
 use crate::fsm::{Command, Rejection, apply_next};
@@ -181,6 +179,39 @@ fn waits_grow_to_six_hours() {
     let minutes: Vec<u64> = (1..=6).map(|failures| backoff(failures).0 / 60_000).collect();
     assert_eq!(minutes, [1, 2, 2, 5, 10, 10]);
     assert_eq!(backoff(u32::MAX).0, 6 * 3_600_000);
+}
+
+#[parameterized(
+    alone = { 1, None, 60 },
+    shorter = { 4, Some(1), 300 },
+    longer = { 1, Some(3_600), 3_600 },
+    days = { 18, Some(2 * 86_400), 2 * 86_400 },
+    endless = { 1, Some(u64::MAX / 1000), 7 * 86_400 },
+)]
+fn whoever_is_asked_to_wait_waits(failures: u32, asked: Option<u64>, seconds: u64) {
+    let asked = asked.map(|seconds| Millis(seconds * 1000));
+    assert_eq!(wait(failures, asked), Millis(seconds * 1000));
+}
+
+#[test]
+fn lets_encrypt_has_a_place_for_tries() {
+    assert_eq!(trial(LETS_ENCRYPT), Some(STAGING));
+    assert_eq!((trial(STAGING), trial("https://ca.example/dir")), (None, None));
+}
+
+#[parameterized(
+    lets_encrypt = { LETS_ENCRYPT, None, "mill cert setup --eab KID:HMAC" },
+    staging = { STAGING, None, "mill cert setup --staging --eab KID:HMAC" },
+    other = { "https://ca.example/dir", Some("ops@a.example"),
+        "mill cert setup --email ops@a.example --directory https://ca.example/dir --eab KID:HMAC" },
+)]
+fn an_authority_is_set_up_anew_with_all_that_was_said(
+    directory: &str,
+    email: Option<&str>,
+    line: &str,
+) {
+    let (directory, email) = (directory.to_owned(), email.map(str::to_owned));
+    assert_eq!(setup_line(&Acme { directory, email, eab: None, account: None }), line);
 }
 
 #[test]

@@ -4,13 +4,12 @@
 //! credentials.
 
 use super::{Account, bound};
-use crate::actors::platform::image::ImageError;
+use crate::actors::platform::{self, image::ImageError};
 use crate::id::Digest;
 use crate::limits;
 use crate::spec::image::Reference;
-use crate::units;
+use crate::units::{self, retry_after};
 use bytes::{Bytes, BytesMut};
-use jiff::fmt::rfc2822;
 use reqwest::header::{HeaderMap, RETRY_AFTER};
 use reqwest::{Response, StatusCode};
 use serde::Deserialize;
@@ -153,14 +152,10 @@ pub(super) async fn check(answer: Response) -> Result<Response, Why> {
     })
 }
 
-/// How long a registry wants to be left alone: seconds or a date (RFC 9110, section 10.2.3).
+/// How long a registry wants to be left alone.
 fn wait(headers: &HeaderMap) -> Option<Duration> {
-    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    let seconds = text.parse().ok().map(Duration::from_secs).or_else(|| {
-        let date = rfc2822::parse(text).ok()?.timestamp();
-        Some(date.duration_since(jiff::Timestamp::now()).try_into().unwrap_or_default())
-    })?;
-    Some(seconds.clamp(limits::REGISTRY_WAIT[0], limits::REGISTRY_WAIT[1]))
+    let wanted = retry_after(headers.get(RETRY_AFTER)?.to_str().ok()?, platform::now())?.duration();
+    Some(wanted.clamp(limits::REGISTRY_WAIT[0], limits::REGISTRY_WAIT[1]))
 }
 
 /// What became of a connection, with the last of its causes: the one that says most.
