@@ -186,7 +186,8 @@ fn schedule(of: &Value) -> Value {
 fn provider(of: &Value) -> Value {
     let mut whole = part(of, &["name", "token"], &["api"]);
     let token = format!("^[!-~]{{1,{}}}$", limits::PROVIDER_TOKEN_MAX);
-    let api = "^https?://[a-z0-9.]+(:[1-9][0-9]{0,3})?/?$";
+    // As `ProviderRequest::is_address`: any letter of ASCII, and a host.
+    let api = "^https?://[!-\"$-.0->@-~][!-~]*$";
     set(&mut whole, "name", json!({ "type": "string", "enum": ["digitalocean"] }));
     set(&mut whole, "token", json!({ "type": "string", "pattern": token }));
     set(&mut whole, "api", json!({ "type": ["string", "null"], "pattern": api }));
