@@ -227,7 +227,7 @@ fn streams_outlive_the_leader(cluster: &mut TestCluster) {
     };
     let id = replica(cluster, other);
     let (mut child, lines) = follow(cluster, asked, &["logs", &id, "-f", "-n", "1", "--json"]);
-    let first = until(&lines, |line| line.contains("\"line 1"));
+    let first = until(&lines, |line| line.contains("\"line "));
     cluster.node_mut(leader).kill();
     let told = until(&lines, {
         let last = counted(&first, &id)[0] + 150;

@@ -14,6 +14,7 @@ mod disk;
 mod dns;
 mod etcd;
 mod failures;
+mod kept;
 mod load;
 mod logs;
 mod members;
@@ -113,6 +114,7 @@ const PARTS: &[Part] = &[
         notes: parallel::NOTES,
     },
     Part { name: "pull", title: "Images", figures: pull::figures, notes: pull::NOTES },
+    Part { name: "kept", title: "Secrets and volumes", figures: kept::figures, notes: kept::NOTES },
     Part { name: "logs", title: "Logs", figures: logs::figures, notes: logs::NOTES },
     Part {
         name: "idle",

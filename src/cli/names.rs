@@ -43,6 +43,7 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("tokens", "mill token list"),
     ("routes", "mill route list"),
     ("certs", "mill cert list"),
+    ("certificates", "mill cert list"),
     ("node", "mill nodes"),
     ("inspect", "mill show SERVICE"),
     ("describe", "mill show SERVICE (or mill why SERVICE)"),
@@ -76,8 +77,9 @@ const SECOND: &[(&str, &[&str])] = &[
     ("remove", &["delete", "revoke"]),
     ("show", &["get", "list"]),
     ("inspect", &["get", "list"]),
+    ("describe", &["get", "list"]),
     ("create", &["set"]),
-    ("add", &["set", "create", "load"]),
+    ("add", &["set", "create", "load", "import"]),
     ("put", &["set"]),
 ];
 
@@ -148,6 +150,8 @@ mod tests {
         assert_eq!(unknown("image", "ls", &["load", "list", "remove"]), near("list"));
         assert_eq!(unknown("image", "rm", &["load", "list", "remove"]), near("remove"));
         assert_eq!(unknown("volume", "rm", &["list", "delete"]), near("delete"));
+        assert_eq!(unknown("secret", "describe", &["set", "get", "list"]), near("get"));
+        assert_eq!(unknown("cert", "add", &["list", "renew", "import"]), near("import"));
     }
 
     #[test]

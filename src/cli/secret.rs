@@ -283,6 +283,11 @@ fn dotenv(file: &str, text: &str, prefix: &str) -> Result<BTreeMap<String, Strin
 /// The value that was given, or is read; a line break at its end doesn't count when it is typed or
 /// piped in, but does in a file.
 fn value(name: &str, given: Option<&str>) -> Result<Zeroizing<Vec<u8>>, CliError> {
+    if let Some((name, _)) = name.split_once('=') {
+        let name = name.to_lowercase().replace('_', "-");
+        let hint = format!("Write: mill secret set {name} VALUE");
+        return Err(CliError::usage("A value has a word of its own", hint));
+    }
     let value = match given {
         Some(text) if text.starts_with('@') => file(&text[1..], SECRET_MAX)?,
         Some(text) if text != "-" => Zeroizing::new(text.as_bytes().to_vec()),
@@ -381,6 +386,12 @@ mod tests {
         assert_eq!(value(b"a\n\n"), b"a\n");
         assert_eq!(request(b"pw").encoding, None);
         assert_eq!(request(b"\xff").value, "/w==");
+    }
+
+    #[test]
+    fn a_value_is_no_part_of_the_name() {
+        let refused = super::value("DB_PASS=x", None).unwrap_err().text();
+        assert!(refused.contains("mill secret set db-pass VALUE"), "{refused}");
     }
 
     #[test]

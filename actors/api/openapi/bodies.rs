@@ -18,7 +18,7 @@ type Refine = fn(&Value) -> Value;
 
 /// Puts it into the document.
 pub(super) fn refine(document: &mut Value) {
-    let refined: [(&str, Refine); 7] = [
+    let refined: [(&str, Refine); 8] = [
         ("SpawnRequest", spawn),
         ("TokenRequest", token),
         ("SecretRequest", secret),
@@ -26,6 +26,7 @@ pub(super) fn refine(document: &mut Value) {
         ("ScheduleRequest", schedule),
         ("CertificateRequest", certificate),
         ("PauseRequest", pause),
+        ("ProviderRequest", provider),
     ];
     for (name, schema) in refined {
         if let Some(found) = document.pointer_mut(&format!("/components/schemas/{name}")) {
@@ -177,6 +178,19 @@ fn schedule(of: &Value) -> Value {
     set(&mut whole, "to", json!({ "type": "string", "pattern": "^/[a-z0-9/]*$" }));
     set(&mut whole, "keep", keep);
     set(&mut whole, "recipients", recipients);
+    whole.insert("description".to_owned(), of["description"].clone());
+    Value::Object(whole)
+}
+
+/// A provider that there is, and where its API can be.
+fn provider(of: &Value) -> Value {
+    let mut whole = part(of, &["name", "token"], &["api"]);
+    let token = format!("^[!-~]{{1,{}}}$", limits::PROVIDER_TOKEN_MAX);
+    // As `ProviderRequest::is_address`: any letter of ASCII, and a host.
+    let api = "^https?://[!-\"$-.0->@-~][!-~]*$";
+    set(&mut whole, "name", json!({ "type": "string", "enum": ["digitalocean"] }));
+    set(&mut whole, "token", json!({ "type": "string", "pattern": token }));
+    set(&mut whole, "api", json!({ "type": ["string", "null"], "pattern": api }));
     whole.insert("description".to_owned(), of["description"].clone());
     Value::Object(whole)
 }

@@ -3,12 +3,9 @@
 use super::*;
 use crate::fsm::command::{Action, Deploy, Place, Register, Report, Steps};
 use crate::fsm::model::{DeployKind, DeployStatus, Exit, ExitReason, Health, Phase};
-use crate::fsm::volumes::{Provider, ProviderKind};
 use crate::fsm::{Command, apply_next, fixture, model};
 use crate::id::{Attempt, BootId, Revision, WorkloadName};
-use crate::secret::Sealed;
 use crate::spec;
-use std::sync::Arc;
 
 const FILE: &str = "service \"db\" {
     image \"postgres:17\"
@@ -237,35 +234,6 @@ fn a_disk_that_is_slow_or_hangs_is_a_warning() {
     assert_eq!(said(slow).as_deref(), Some(of_slow));
     let hangs = said(LogDisk { hangs: true, ..slow }).unwrap();
     assert!(hangs.starts_with("n1: the disk of its log does not answer"), "{hangs}");
-}
-
-#[test]
-fn two_nodes_that_say_to_be_one_machine_are_a_warning() {
-    let mut state = cluster();
-    let label = |state: &mut State, id: u64, droplet: &str| {
-        let mut node = state.nodes[&NodeId(1)].as_ref().clone();
-        (node.id, node.name) = (NodeId(id), format!("n{id}"));
-        let labels = [("droplet", droplet), ("region", "fra1")];
-        node.labels = labels.map(|(label, value)| (label.to_owned(), value.to_owned())).into();
-        state.nodes.insert(node.id, Arc::new(node));
-    };
-    let token = Sealed { key: String::new(), text: String::new() };
-    let kind = ProviderKind::DigitalOcean;
-    state.provider = Some(Arc::new(Provider { kind, api: String::new(), token }));
-    label(&mut state, 1, "101");
-    label(&mut state, 2, "102");
-    assert_eq!(status_of(&state).warnings, []);
-    label(&mut state, 2, "101");
-    let told = status_of(&state).warnings;
-    let said: Vec<String> = told.iter().map(|one| one.message.clone()).collect();
-    let both = |other| {
-        format!(
-            "it says to be the provider's machine 101, and so does {other}: no volume is attached \
-             to it"
-        )
-    };
-    assert_eq!(said, [both("n2"), both("n1")]);
-    assert_eq!(told[0].command.as_deref(), Some("mill label n1 droplet=ID region=REGION"));
 }
 
 fn status_of(state: &State) -> StatusView {

@@ -56,3 +56,45 @@ pub fn volume(state: &State, name: &VolumeName, volume: &Volume, seen: &LiveUsag
 pub fn volumes(state: &State, seen: &LiveUsage) -> Vec<VolumeView> {
     state.volumes.iter().map(|(name, one)| volume(state, name, one, seen)).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fsm::volumes::{DROPLET, Provider, ProviderKind, REGION};
+    use crate::fsm::{Command, apply_next, fixture};
+    use crate::id::NodeId;
+    use crate::secret::Sealed;
+    use crate::units::Timestamp;
+    use std::sync::Arc;
+
+    #[test]
+    fn two_nodes_that_say_to_be_one_machine_are_a_warning() {
+        let mut state = State::default();
+        let _ = apply_next(&mut state, Timestamp(1), Command::Init(fixture::init()));
+        let token = Sealed { key: String::new(), text: String::new() };
+        let kind = ProviderKind::DigitalOcean;
+        state.provider = Some(Arc::new(Provider { kind, api: String::new(), token }));
+        let label = |state: &mut State, id: u64, droplet: &str| {
+            let mut node = state.nodes[&NodeId(1)].as_ref().clone();
+            (node.id, node.name) = (NodeId(id), format!("n{id}"));
+            let labels = [(DROPLET, droplet), (REGION, "fra1")];
+            node.labels = labels.map(|(label, value)| (label.to_owned(), value.to_owned())).into();
+            state.nodes.insert(node.id, Arc::new(node));
+        };
+        let told = |state: &State| {
+            let all = crate::api::views::status(state, &LiveUsage::default()).warnings.into_iter();
+            let of_machines = all.filter(|one| one.message.contains("machine"));
+            of_machines.map(|one| (one.message, one.command)).collect::<Vec<_>>()
+        };
+        label(&mut state, 1, "101");
+        label(&mut state, 2, "102");
+        assert_eq!(told(&state), []);
+        label(&mut state, 2, "101");
+        let warning = |node: u64, other: u64| {
+            let text = "it says to be the provider's machine 101, and so does";
+            let message = format!("{text} n{other}: no volume is attached to it");
+            (message, Some(format!("mill label n{node} droplet=ID region=REGION")))
+        };
+        assert_eq!(told(&state), [warning(1, 2), warning(2, 1)]);
+    }
+}
