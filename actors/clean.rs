@@ -50,16 +50,11 @@ pub enum CleanError {
         "{directory} has files but none of mill's, so it is left alone; check --data-dir",
         directory = directory.display()
     )]
-    NotOurs {
-        /// The directory.
-        directory: PathBuf,
-    },
+    NotOurs { directory: PathBuf },
     /// The directory can't be read.
     #[error("reading {directory}", directory = directory.display())]
     Read {
-        /// The directory.
         directory: PathBuf,
-        /// What the system said.
         #[source]
         source: io::Error,
     },

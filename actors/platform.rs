@@ -74,9 +74,7 @@ pub enum PlatformError {
     /// containerd does not answer as expected.
     #[error("containerd at {socket}", socket = socket.display())]
     Containerd {
-        /// Its socket.
         socket: PathBuf,
-        /// What went wrong.
         #[source]
         source: containerd::Error,
     },
@@ -88,16 +86,11 @@ pub enum PlatformError {
     Keep(#[from] logs::KeepError),
     /// The reader of logs.
     #[error("watching the logs: {source}; raise fs.inotify.max_user_instances")]
-    Logs {
-        /// What the system said.
-        source: std::io::Error,
-    },
+    Logs { source: std::io::Error },
     /// The folders of what runs.
     #[error("can't make {path}", path = path.display())]
     Run {
-        /// Which.
         path: PathBuf,
-        /// What the system said.
         #[source]
         source: std::io::Error,
     },

@@ -77,7 +77,6 @@ pub enum Msg {
     Step {
         /// Whose certificate the connection has shown.
         from: NodeId,
-        /// The messages.
         messages: Vec<Bytes>,
     },
     /// A peer couldn't be reached with the last message to it.

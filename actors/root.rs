@@ -57,7 +57,6 @@ pub enum Msg {
     Again,
     /// A child has made true what it saw at this index.
     Settled {
-        /// Which child.
         child: Child,
         /// Up to where.
         index: Index,
@@ -190,7 +189,6 @@ pub type RootRef = ActorRef<Msg>;
 
 /// What a node needs to begin the life of a member.
 pub struct Member {
-    /// Its id.
     pub node: NodeId,
     /// For the first node of a new cluster: the log's first command.
     pub init: Option<Init>,

@@ -68,10 +68,7 @@ pub enum BackupError {
          newer one",
         own = env!("CARGO_PKG_VERSION")
     )]
-    Newer {
-        /// Which version.
-        version: String,
-    },
+    Newer { version: String },
     /// It isn't whole.
     #[error("it is damaged: {what}. Take another copy of it, or an older backup")]
     Damaged {
@@ -81,9 +78,7 @@ pub enum BackupError {
     /// Its keyring isn't that of its state.
     #[error("it is damaged: {what} can't be opened with its own keyring")]
     Sealed {
-        /// What.
         what: String,
-        /// Why not.
         #[source]
         source: SealError,
     },

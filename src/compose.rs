@@ -59,7 +59,6 @@ pub enum ComposeError {
         line: usize,
         /// From 1.
         column: usize,
-        /// What is wrong.
         message: String,
     },
     /// It is no Compose file.

@@ -84,7 +84,6 @@ pub struct DaemonConfig {
     pub dns: Option<SocketAddr>,
     /// WireGuard's UDP port; none in dev.
     pub mesh_port: Option<u16>,
-    /// Which containerd.
     pub containerd: ContainerdChoice,
     /// The cluster's container addresses, used at init.
     pub subnet: ClusterSubnet,

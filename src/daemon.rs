@@ -57,9 +57,7 @@ pub enum DaemonError {
         path = path.display()
     )]
     DataDir {
-        /// Which.
         path: PathBuf,
-        /// What the system said.
         #[source]
         source: std::io::Error,
     },

@@ -48,7 +48,6 @@ pub struct Context {
 
 /// A view that is shown to a caller.
 pub struct Reading {
-    /// The view.
     pub view: View,
     /// No leader confirmed in time that it is the newest.
     pub stale: bool,

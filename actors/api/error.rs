@@ -26,7 +26,6 @@ pub enum ApiError {
     /// The request makes no sense.
     #[error("{message}")]
     BadRequest {
-        /// What is wrong with it.
         message: String,
         /// What to send instead.
         hint: Option<String>,
@@ -50,16 +49,11 @@ pub enum ApiError {
     LocalOnly,
     /// No route has this path.
     #[error("no such route: {path}")]
-    NoRoute {
-        /// The path.
-        path: String,
-    },
+    NoRoute { path: String },
     /// The path has no such method.
     #[error("{path} has no {method}")]
     NoMethod {
-        /// The path.
         path: String,
-        /// The method.
         method: String,
         /// Those that it has.
         allowed: Vec<Method>,
@@ -69,7 +63,6 @@ pub enum ApiError {
     NotFound {
         /// Its kind.
         what: &'static str,
-        /// Its name.
         name: String,
     },
     /// The name fits several.
@@ -82,12 +75,7 @@ pub enum ApiError {
     },
     /// What runs doesn't allow it.
     #[error("{message}")]
-    Conflict {
-        /// Why not.
-        message: String,
-        /// What to do.
-        hint: Option<String>,
-    },
+    Conflict { message: String, hint: Option<String> },
     /// What was planned can't be done any more.
     #[error("plan {hash} is past: {why}")]
     PlanStale {
@@ -154,12 +142,7 @@ pub enum ApiError {
     TooManyFailures,
     /// Somebody else doesn't let this node in.
     #[error("{message}")]
-    Denied {
-        /// Why.
-        message: String,
-        /// What to do next.
-        hint: Option<String>,
-    },
+    Denied { message: String, hint: Option<String> },
     /// Another node's part of the answer can't be had.
     #[error("{message}")]
     Unreachable {
@@ -176,12 +159,7 @@ pub enum ApiError {
     },
     /// A part of the node failed.
     #[error("{doing}: {reason}")]
-    Internal {
-        /// What was being done.
-        doing: &'static str,
-        /// What went wrong.
-        reason: String,
-    },
+    Internal { doing: &'static str, reason: String },
 }
 
 impl From<ProposeError> for ApiError {

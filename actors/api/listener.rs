@@ -27,29 +27,20 @@ pub enum ListenError {
     },
     /// Something that isn't a socket is in the way.
     #[error("{} is in the way and no socket; move it, or pass --socket PATH", path.display())]
-    NoSocket {
-        /// Where.
-        path: PathBuf,
-    },
+    NoSocket { path: PathBuf },
     /// Longer than the system can take.
     #[error("{} is too long for a socket; pass a shorter --socket PATH", path.display())]
-    TooLong {
-        /// Which.
-        path: PathBuf,
-    },
+    TooLong { path: PathBuf },
     /// The socket can't be made.
     #[error("can't open the socket {}; run as root, or pass --socket PATH", path.display())]
     Socket {
-        /// Where.
         path: PathBuf,
-        /// What the system said.
         #[source]
         source: io::Error,
     },
     /// Another program has the address.
     #[error("{address} is used by {by}. Pass {flag} {free}")]
     InUse {
-        /// The address.
         address: SocketAddr,
         /// The program, if it is known.
         by: Holder,
@@ -61,11 +52,9 @@ pub enum ListenError {
     /// The address can't be opened.
     #[error("can't open {address}; pass another one by {flag} ADDRESS:PORT")]
     Address {
-        /// Which.
         address: SocketAddr,
         /// The flag that sets the address.
         flag: &'static str,
-        /// What the system said.
         #[source]
         source: io::Error,
     },
@@ -74,7 +63,6 @@ pub enum ListenError {
 /// An open TCP address, and what may be spoken there.
 #[derive(Clone, Debug)]
 pub struct Listening {
-    /// The listener.
     pub tcp: Arc<tokio::net::TcpListener>,
     /// HTTP without TLS.
     pub plain: bool,

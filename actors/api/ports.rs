@@ -69,10 +69,7 @@ pub trait ImageStore: Send + Sync {
 pub enum StoreError {
     /// What was given is at fault.
     #[error("{reason}")]
-    Input {
-        /// What is wrong with it.
-        reason: String,
-    },
+    Input { reason: String },
     /// Somebody else refuses.
     #[error("{reason}")]
     Refused {
@@ -81,10 +78,7 @@ pub enum StoreError {
     },
     /// The store is at fault.
     #[error("{reason}")]
-    Store {
-        /// What failed.
-        reason: String,
-    },
+    Store { reason: String },
 }
 
 /// The lines of one allocation.

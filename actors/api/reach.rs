@@ -40,7 +40,6 @@ pub enum ReachError {
     /// The cluster counts it as down.
     #[error("{name} has been silent for {}", span(since.0 / 1000))]
     Down {
-        /// Its name.
         name: String,
         /// For how long.
         since: Millis,
@@ -48,19 +47,14 @@ pub enum ReachError {
     /// It doesn't answer.
     #[error("{name} can't be reached at {place}: {reason}")]
     Unreachable {
-        /// Its name.
         name: String,
         /// Where it was asked.
         place: String,
-        /// What went wrong.
         reason: String,
     },
     /// It is no member any more.
     #[error("node {node} was removed from the cluster")]
-    Gone {
-        /// Which.
-        node: NodeId,
-    },
+    Gone { node: NodeId },
     /// It answers that it can't.
     #[error("{}", .error.message)]
     Refused {

@@ -34,7 +34,6 @@ pub enum Entrance {
 
 /// A request.
 pub struct Request {
-    /// Its method.
     pub method: Method,
     /// The path as it was sent.
     pub path: String,
@@ -44,9 +43,7 @@ pub struct Request {
     pub query: Vec<(String, String)>,
     /// The query as it was sent.
     pub raw_query: String,
-    /// Its headers.
     pub headers: HeaderMap,
-    /// Its body.
     pub body: Body,
     /// The way to turn it into a WebSocket, if that is asked for.
     pub upgrade: Option<Ws>,

@@ -32,7 +32,6 @@ pub async fn change(
 
 /// A revision that was accepted, or that is the app's already.
 pub struct Accepted {
-    /// Which.
     pub revision: Revision,
     /// Whether it was made by this change.
     pub new: bool,

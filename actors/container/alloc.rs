@@ -65,7 +65,6 @@ pub struct Args {
 
 /// A container that an earlier actor or process left.
 pub struct Adopted {
-    /// Its attempt.
     pub attempt: Attempt,
     /// What became of it.
     pub task: FoundTask,

@@ -21,7 +21,6 @@ use std::time::{Instant, SystemTime};
 pub(super) struct Orphan {
     /// Whose it was.
     pub id: AllocId,
-    /// The containers.
     pub containers: Vec<ContainerId>,
     /// Also its network and files.
     pub whole: bool,

@@ -18,7 +18,6 @@ pub enum Runtime {
     /// Nothing yet.
     #[default]
     Unknown,
-    /// It answers.
     Answers,
     /// It has not answered since then.
     Silent(Instant),

@@ -24,25 +24,19 @@ pub enum JoinError {
     /// Nobody is there.
     #[error("{place} does not answer: {source}")]
     Nobody {
-        /// Where.
         place: String,
-        /// What the system said.
         #[source]
         source: io::Error,
     },
     /// Somebody is there whose CA is another.
     #[error("{place} is not of the cluster that the token is for: it has another CA")]
-    OtherCluster {
-        /// Where.
-        place: String,
-    },
+    OtherCluster { place: String },
     /// The certificate is not good now.
     #[error(
         "the certificate of {place} is not good at this host's time {time}: one of the clocks is \
          wrong"
     )]
     Clock {
-        /// Where.
         place: String,
         /// This host's clock.
         time: String,
@@ -50,7 +44,6 @@ pub enum JoinError {
     /// Whoever answers speaks something else.
     #[error("what answers at {place} is no peer port of mill: {reason}")]
     Foreign {
-        /// Where.
         place: String,
         /// What it did.
         reason: String,
@@ -58,9 +51,7 @@ pub enum JoinError {
     /// The member says no.
     #[error("{message}")]
     Refused {
-        /// Why.
         message: String,
-        /// What to do next.
         hint: Option<String>,
         /// It is about the token.
         denied: bool,

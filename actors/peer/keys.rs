@@ -37,7 +37,6 @@ pub enum KeysError {
     Io {
         /// Which file or folder.
         path: PathBuf,
-        /// What the system said.
         #[source]
         source: io::Error,
     },
@@ -57,10 +56,7 @@ pub enum KeysError {
          again",
         path = path.display()
     )]
-    Damaged {
-        /// Which file.
-        path: PathBuf,
-    },
+    Damaged { path: PathBuf },
 }
 
 impl NodeKeys {

@@ -28,7 +28,6 @@ enum RenewError {
     /// The disk.
     #[error(transparent)]
     Keys(#[from] super::keys::KeysError),
-    /// The request.
     #[error(transparent)]
     Request(#[from] SignError),
     /// Writing was broken off.

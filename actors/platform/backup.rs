@@ -19,7 +19,6 @@ use zeroize::Zeroizing;
 /// What opens an encrypted backup, or whom it is encrypted for.
 #[derive(Clone)]
 pub enum Key {
-    /// A passphrase.
     Passphrase(Secret),
     /// The owner of a key pair; of those, the private keys if it is to be opened.
     Identities(Vec<x25519::Identity>),

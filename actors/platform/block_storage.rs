@@ -25,9 +25,7 @@ pub const API: &str = "https://api.digitalocean.com";
 /// A volume as the provider shows it.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct Disk {
-    /// Its id.
     pub id: String,
-    /// Its name.
     pub name: String,
     /// Whole gibibytes.
     pub size_gigabytes: u64,

@@ -65,7 +65,6 @@ pub struct NewContainer {
 pub struct Exit {
     /// Exit code; 128 plus the number of the signal that ended it.
     pub code: u32,
-    /// When.
     pub at: Timestamp,
 }
 

@@ -33,12 +33,9 @@ pub enum ExecError {
     /// containerd, or the program itself.
     #[error(transparent)]
     Containerd(#[from] Error),
-    /// Its pipes.
     #[error("can't make a pipe in {folder}", folder = folder.display())]
     Pipe {
-        /// Where.
         folder: PathBuf,
-        /// What the system said.
         #[source]
         source: io::Error,
     },

@@ -31,33 +31,16 @@ pub enum MeshError {
         "making the mesh's interface {name}: {source}; mill needs root and /dev/net/tun \
          (modprobe tun), or a kernel with WireGuard (modprobe wireguard)"
     )]
-    Create {
-        /// Which.
-        name: String,
-        /// What went wrong.
-        source: WireguardInterfaceError,
-    },
+    Create { name: String, source: WireguardInterfaceError },
     /// Key, port or peers can't be set.
     #[error(
         "setting up the mesh's interface {name} on UDP port {port}: {source}; where another \
          program has the port pass --mesh-port PORT"
     )]
-    Set {
-        /// Which.
-        name: String,
-        /// The port.
-        port: u16,
-        /// What went wrong.
-        source: WireguardInterfaceError,
-    },
+    Set { name: String, port: u16, source: WireguardInterfaceError },
     /// It can't be read.
     #[error("reading the mesh's interface {name}: {source}")]
-    Read {
-        /// Which.
-        name: String,
-        /// What went wrong.
-        source: WireguardInterfaceError,
-    },
+    Read { name: String, source: WireguardInterfaceError },
 }
 
 /// How a peer does.

@@ -26,10 +26,7 @@ pub enum OpenToOthers {
         "{path} is a directory of the whole machine; pass --data-dir with one of mill's own",
         path = path.display()
     )]
-    Shared {
-        /// Which.
-        path: PathBuf,
-    },
+    Shared { path: PathBuf },
     /// It belongs to somebody else.
     #[error(
         "{path} belongs to user {owner}, so that others than root could change what is in it. Run: \
@@ -37,7 +34,6 @@ pub enum OpenToOthers {
         path = path.display()
     )]
     Foreign {
-        /// Which.
         path: PathBuf,
         /// Whose.
         owner: u32,
@@ -45,9 +41,7 @@ pub enum OpenToOthers {
     /// The system refused.
     #[error("closing {path} to others", path = path.display())]
     System {
-        /// Which.
         path: PathBuf,
-        /// What it said.
         #[source]
         source: io::Error,
     },

@@ -35,18 +35,14 @@ pub enum Error {
     /// A folder or file can't be written.
     #[error("can't write {path} for the private containerd", path = path.display())]
     Write {
-        /// Which one.
         path: PathBuf,
-        /// What the system said.
         #[source]
         source: std::io::Error,
     },
     /// The program can't be run.
     #[error("can't run {binary}", binary = binary.display())]
     Spawn {
-        /// Which one.
         binary: PathBuf,
-        /// What the system said.
         #[source]
         source: std::io::Error,
     },
@@ -56,7 +52,6 @@ pub enum Error {
         log = log.display()
     )]
     Ended {
-        /// Its log.
         log: PathBuf,
         /// The log's last line.
         tail: String,
@@ -72,23 +67,17 @@ pub enum Error {
         socket: PathBuf,
         /// How long was waited.
         seconds: u64,
-        /// Its log.
         log: PathBuf,
         /// The log's last line.
         tail: String,
     },
     /// A socket's path is longer than the system takes.
     #[error("{path} is too long for a socket; use a shorter --data-dir", path = path.display())]
-    PathTooLong {
-        /// Which one.
-        path: PathBuf,
-    },
+    PathTooLong { path: PathBuf },
     /// It could not be ended.
     #[error("can't end the private containerd, process {pid}")]
     Stop {
-        /// Which one.
         pid: i32,
-        /// What the system said.
         #[source]
         source: std::io::Error,
     },

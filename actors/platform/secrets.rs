@@ -27,25 +27,18 @@ pub const ENV_FILE: &str = "env";
 pub enum SecretError {
     /// There is no such secret.
     #[error("secret {name} isn't there. Run: mill secret set {name} -")]
-    Missing {
-        /// Which.
-        name: SecretName,
-    },
+    Missing { name: SecretName },
     /// It can't be opened here.
     #[error("secret {name} can't be opened: {source}")]
     Sealed {
-        /// Which.
         name: SecretName,
-        /// Why.
         #[source]
         source: SealError,
     },
     /// It can't be put where the container finds it.
     #[error("can't write {path}: {source}", path = path.display())]
     Write {
-        /// Where.
         path: PathBuf,
-        /// What the system said.
         #[source]
         source: io::Error,
     },

@@ -31,18 +31,12 @@ pub enum CopyError {
     },
     /// The archive holds what can't be copied.
     #[error("the archive has {name:?}, which {reason}")]
-    Entry {
-        /// Its name.
-        name: PathBuf,
-        /// What is wrong with it.
-        reason: &'static str,
-    },
+    Entry { name: PathBuf, reason: &'static str },
     /// The system refused.
     #[error("{path}: {source}", path = path.display())]
     System {
         /// In the container.
         path: PathBuf,
-        /// What it said.
         #[source]
         source: io::Error,
     },

@@ -34,7 +34,6 @@ pub struct NodeUsage {
     pub cpu_total: MilliCpu,
     /// Cores in use by whatever runs there; absent at the first reading.
     pub cpu_used: Option<MilliCpu>,
-    /// Its memory.
     pub memory_total: Bytes,
     /// Memory in use by whatever runs there.
     pub memory_used: Bytes,
@@ -46,18 +45,13 @@ pub enum UsageError {
     /// A file of the kernel can't be read.
     #[error("reading {path}", path = path.display())]
     Read {
-        /// Which.
         path: PathBuf,
-        /// What the system said.
         #[source]
         source: io::Error,
     },
     /// A file of the kernel has no such content.
     #[error("{path} isn't as expected", path = path.display())]
-    Odd {
-        /// Which.
-        path: PathBuf,
-    },
+    Odd { path: PathBuf },
     /// No control groups that count.
     #[error(
         "no control groups for cpu and memory are mounted below /sys/fs/cgroup. Run: \

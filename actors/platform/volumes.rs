@@ -32,10 +32,7 @@ use std::sync::Arc;
 pub enum VolumeError {
     /// The state doesn't know it here.
     #[error("volume {name} isn't on this node")]
-    Elsewhere {
-        /// Which.
-        name: VolumeName,
-    },
+    Elsewhere { name: VolumeName },
     /// It has had data, and the folder isn't there.
     #[error(
         "the data of volume {name} is missing: {path}. Put it back there, or give it up: mill down \
@@ -43,7 +40,6 @@ pub enum VolumeError {
         path = path.display()
     )]
     Missing {
-        /// Which.
         name: VolumeName,
         /// Where it was.
         path: PathBuf,
@@ -51,7 +47,6 @@ pub enum VolumeError {
     /// It is being copied or replaced.
     #[error("volume {name} is {doing}")]
     Busy {
-        /// Which.
         name: VolumeName,
         /// What is done with it.
         doing: &'static str,
@@ -62,9 +57,7 @@ pub enum VolumeError {
     /// Its folder can't be made.
     #[error("can't make {path}: {source}", path = path.display())]
     Make {
-        /// Where.
         path: PathBuf,
-        /// What the system said.
         #[source]
         source: io::Error,
     },

@@ -23,9 +23,7 @@ const ACCEPT_AGAIN: Duration = Duration::from_millis(50);
 
 /// What a thread accepts on: a listener without TLS and one with it.
 pub struct Listeners {
-    /// HTTP.
     pub http: std::net::TcpListener,
-    /// HTTPS.
     pub https: std::net::TcpListener,
 }
 

@@ -35,7 +35,6 @@ pub(super) use pool::Pool;
 pub(super) enum After {
     /// Another request may come.
     Kept,
-    /// It is over.
     Over,
     /// The engine is to take the request.
     Engine,

@@ -19,11 +19,9 @@ const BACKLOG: u32 = 4096;
 /// An address can't be opened.
 #[derive(Debug)]
 pub struct Refused {
-    /// Which.
     pub address: SocketAddr,
     /// The flag that sets it.
     pub flag: &'static str,
-    /// What the system said.
     pub source: io::Error,
 }
 

@@ -38,9 +38,7 @@ pub enum LocalCaError {
     /// The file system.
     #[error("the local CA in {path}", path = path.display())]
     Io {
-        /// Where.
         path: PathBuf,
-        /// What the system said.
         #[source]
         source: io::Error,
     },
@@ -50,9 +48,7 @@ pub enum LocalCaError {
         path = path.display()
     )]
     Damaged {
-        /// Where.
         path: PathBuf,
-        /// What is wrong.
         #[source]
         source: rcgen::Error,
     },

@@ -33,7 +33,6 @@ pub enum LockError {
     Io {
         /// The lock file.
         path: PathBuf,
-        /// What went wrong.
         #[source]
         source: std::io::Error,
     },

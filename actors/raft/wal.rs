@@ -44,18 +44,14 @@ pub enum WalError {
     /// The system refused.
     #[error("{doing}: {}: {source}; {}", .path.display(), hint(.source))]
     Io {
-        /// What was being done.
         doing: &'static str,
-        /// The file.
         path: PathBuf,
-        /// What went wrong.
         #[source]
         source: std::io::Error,
     },
     /// A file isn't as it was written.
     #[error("the log is damaged: {} at byte {at}: {what}; restore a backup", .path.display())]
     Damaged {
-        /// The file.
         path: PathBuf,
         /// Where in it.
         at: u64,
@@ -65,9 +61,7 @@ pub enum WalError {
     /// A whole record or file that isn't understood.
     #[error("the log can't be understood: {}: {source}", .path.display())]
     Frame {
-        /// The file.
         path: PathBuf,
-        /// What is wrong.
         #[source]
         source: FrameError,
     },

@@ -87,7 +87,6 @@ impl<M> Factory<M> {
 /// How each child is started; one without a factory is not there.
 #[derive(Default)]
 pub struct Factories {
-    /// Consensus.
     pub raft: Option<Factory<consensus::Msg>>,
     /// The connections to other nodes.
     pub peer: Option<Factory<peer::Notice>>,

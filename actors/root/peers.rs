@@ -28,7 +28,6 @@ pub enum PeerEvent {
     Refused(BootId, Vec<(u64, Refusal)>),
     /// Another node has let itself be heard.
     Heard {
-        /// Which.
         node: NodeId,
         /// Up to where it has made its view true.
         settled: Index,
@@ -37,11 +36,9 @@ pub enum PeerEvent {
     },
     /// Another node has told what it counted of canaries.
     Counted {
-        /// Which.
         node: NodeId,
         /// Its life.
         boot: BootId,
-        /// What.
         counted: Vec<Counted>,
     },
     /// Another node can be reached again: what was on its way to it is lost.

@@ -20,7 +20,6 @@ pub enum Want {
 pub struct Ended {
     /// The program's code; 128 + n for signal n.
     pub code: i32,
-    /// When.
     pub at: Timestamp,
 }
 

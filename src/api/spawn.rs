@@ -19,30 +19,20 @@ pub enum SpawnError {
     What,
     /// What only an image can have.
     #[error("{field} is the file's where a task is named")]
-    Fixed {
-        /// Which field.
-        field: &'static str,
-    },
+    Fixed { field: &'static str },
     /// Not an image.
     #[error("image {image:?}: {source}")]
     Image {
         /// As given.
         image: String,
-        /// Why.
         source: ReferenceError,
     },
     /// Not a variable.
     #[error("env {name:?}: {why}")]
-    Env {
-        /// Its name.
-        name: String,
-        /// What is wrong.
-        why: &'static str,
-    },
+    Env { name: String, why: &'static str },
     /// Out of bounds.
     #[error("{field} must be {bounds}")]
     Bounds {
-        /// Which field.
         field: &'static str,
         /// What it may be.
         bounds: &'static str,

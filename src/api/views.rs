@@ -57,7 +57,6 @@ use std::fmt;
 /// Why a node is no member any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expelled {
-    /// It was removed.
     Removed,
     /// The cluster has begun another life without it.
     Recovered,

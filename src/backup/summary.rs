@@ -28,7 +28,6 @@ pub struct Summary {
     pub nodes: Vec<String>,
     /// By app: its revision.
     pub apps: BTreeMap<String, u64>,
-    /// The services.
     pub services: Vec<String>,
     /// The tasks, also those with a schedule.
     pub tasks: Vec<String>,

@@ -46,16 +46,10 @@ pub enum ArgvError {
     },
     /// A flag that takes a value came without.
     #[error("{flag} needs a value")]
-    Value {
-        /// The flag.
-        flag: String,
-    },
+    Value { flag: String },
     /// A flag that takes none came with one.
     #[error("{flag} takes no value")]
-    NoValue {
-        /// The flag.
-        flag: String,
-    },
+    NoValue { flag: String },
 }
 
 impl ArgvError {

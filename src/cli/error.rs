@@ -31,18 +31,10 @@ pub enum CliError {
     Argv(#[from] ArgvError),
     /// What was typed doesn't fit, in argh's or a command's words.
     #[error("{message}")]
-    Usage {
-        /// What is wrong.
-        message: String,
-        /// What to do next.
-        hint: Option<String>,
-    },
+    Usage { message: String, hint: Option<String> },
     /// A part of the program that isn't there yet.
     #[error("{what} is not built yet")]
-    NotBuilt {
-        /// Which.
-        what: String,
-    },
+    NotBuilt { what: String },
     /// A setting of the daemon.
     #[error(transparent)]
     Config(#[from] ConfigError),
@@ -54,12 +46,7 @@ pub enum CliError {
     File(#[from] Report),
     /// A file that can't be read.
     #[error("{}: {}", path.display(), unread(source))]
-    Read {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
+    Read { path: PathBuf, source: std::io::Error },
     /// The daemon: not there, or it refused.
     #[error(transparent)]
     Client(#[from] ClientError),
@@ -78,15 +65,11 @@ pub enum CliError {
     Failed {
         /// What was done and what went wrong.
         message: String,
-        /// What to do next.
         hint: Option<String>,
     },
     /// It was said already: only the code is left.
     #[error("exit code {code}")]
-    Said {
-        /// The code.
-        code: u8,
-    },
+    Said { code: u8 },
     /// Waited as long as was allowed.
     #[error("{message}")]
     GaveUp {
@@ -95,10 +78,7 @@ pub enum CliError {
     },
     /// Nothing was written since nobody reads it.
     #[error("cannot write: {source}")]
-    Output {
-        /// Why.
-        source: std::io::Error,
-    },
+    Output { source: std::io::Error },
     /// Ctrl-C.
     #[error("interrupted")]
     Interrupted,

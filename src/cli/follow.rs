@@ -100,7 +100,6 @@ pub struct Follow<'a> {
     pub context: &'a Context,
     /// For how many are healthy at the end.
     pub client: &'a Client,
-    /// The app.
     pub app: String,
     /// Its revision, once accepted.
     pub revision: Option<u64>,

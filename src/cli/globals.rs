@@ -86,14 +86,12 @@ pub enum Target {
     Tcp {
         /// Name or address.
         host: String,
-        /// Port.
         port: u16,
     },
     /// HTTPS, verified by the CA's fingerprint in the token.
     Tls {
         /// Name or address.
         host: String,
-        /// Port.
         port: u16,
     },
 }

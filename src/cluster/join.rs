@@ -84,16 +84,12 @@ pub enum JoinRefusal {
     Label(#[from] LabelError),
     /// More labels than a node may have.
     #[error("{count} labels are too many for a node")]
-    Labels {
-        /// How many.
-        count: usize,
-    },
+    Labels { count: usize },
     /// No address.
     #[error("{address:?} with port {port} is no place where others could reach the node")]
     Address {
         /// What was given.
         address: String,
-        /// The port.
         port: u32,
     },
 }
@@ -179,13 +175,11 @@ pub fn check(
 /// Why a label isn't taken.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LabelError {
-    /// Its name.
     #[error("{label:?} is no label")]
     Name {
         /// The beginning of it.
         label: String,
     },
-    /// Its value.
     #[error("{value:?} is no value of label {label}")]
     Value {
         /// Whose.

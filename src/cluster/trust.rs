@@ -52,7 +52,6 @@ impl fmt::Debug for Fingerprint {
 pub struct PeerId {
     /// The cluster's identity.
     pub cluster: String,
-    /// The node.
     pub node: NodeId,
 }
 

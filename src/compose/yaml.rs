@@ -22,7 +22,6 @@ pub(super) enum Kind {
     Null,
     /// A text, a number, a flag.
     Scalar(String),
-    /// A list.
     List(Vec<Node>),
     /// Fields in their order.
     Map(Vec<(String, Node)>),

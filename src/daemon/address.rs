@@ -19,22 +19,12 @@ pub enum HintError {
     /// The file.
     #[error("reading {}", .path.display())]
     Read {
-        /// Which.
         path: PathBuf,
-        /// What the system said.
         #[source]
         source: io::Error,
     },
-    /// A line of it.
     #[error("{}:{line}: this is not {wanted}", .path.display())]
-    Line {
-        /// Which file.
-        path: PathBuf,
-        /// Which line.
-        line: usize,
-        /// What is wanted.
-        wanted: &'static str,
-    },
+    Line { path: PathBuf, line: usize, wanted: &'static str },
 }
 
 /// Where members are that have moved: what the flags say, and what the file says of others.

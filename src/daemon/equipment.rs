@@ -69,7 +69,6 @@ impl Equipment {
 
 /// What a new member has already: its keys, which aren't on disk yet, and the open peer port.
 pub(super) struct Made {
-    /// The keys.
     pub keys: NodeKeys,
     /// The peer port.
     pub peer: Option<Arc<TcpListener>>,

@@ -18,7 +18,6 @@ const FILE: &str = "identity.json";
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Stored")]
 pub struct Identity {
-    /// Its id.
     pub node: NodeId,
     /// Its name when it became a member.
     pub name: String,
@@ -110,11 +109,9 @@ pub enum IdentityError {
     /// The file system.
     #[error("{what} {path}", path = path.display())]
     Io {
-        /// What was tried.
         what: &'static str,
         /// On which file.
         path: PathBuf,
-        /// What the system said.
         #[source]
         source: io::Error,
     },
@@ -124,7 +121,6 @@ pub enum IdentityError {
         path = path.display()
     )]
     Damaged {
-        /// Which file.
         path: PathBuf,
         /// Where.
         #[source]

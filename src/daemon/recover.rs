@@ -39,7 +39,6 @@ pub enum RecoverError {
     Alone {
         /// This node.
         node: String,
-        /// Its cluster.
         cluster: String,
     },
     /// It has nothing to go on with.
@@ -89,11 +88,9 @@ pub enum RecoverError {
     /// The file system.
     #[error("{what} {path}", path = path.display())]
     Io {
-        /// What was tried.
         what: &'static str,
         /// On what.
         path: PathBuf,
-        /// What the system said.
         #[source]
         source: io::Error,
     },

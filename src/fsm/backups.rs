@@ -87,12 +87,10 @@ pub enum BackupChange {
     Take {
         /// Up to when the schedule had been carried out.
         after: Timestamp,
-        /// Which.
         nodes: BTreeSet<NodeId>,
     },
     /// A node has written its own, or failed.
     Ended {
-        /// Which.
         node: NodeId,
         /// How.
         how: Ended,

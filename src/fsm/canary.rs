@@ -12,13 +12,10 @@ use std::sync::Arc;
 /// A canary that is under way.
 #[derive(Clone, Copy, Debug)]
 pub struct Watched<'a> {
-    /// The deployment.
     pub deployment: &'a Deployment,
     /// How it is watched.
     pub spec: &'a CanarySpec,
-    /// The new version.
     pub new: Version<'a>,
-    /// The old one.
     pub old: Version<'a>,
     /// How far it is; absent: its replicas have not worked yet.
     pub progress: Option<&'a Canary>,

@@ -87,7 +87,6 @@ pub struct Certificate {
     pub chain: String,
     /// Its key (PEM), sealed.
     pub key: Sealed,
-    /// Who issued it.
     pub issuer: String,
     /// Good from then on.
     pub not_before: Timestamp,
@@ -112,7 +111,6 @@ pub enum Source {
 pub struct Order {
     /// Whose it is.
     pub claim: Claim,
-    /// Since when.
     pub since: Timestamp,
     /// What the authority gets to see.
     pub shown: Option<Shown>,
@@ -127,7 +125,6 @@ pub struct Order {
 /// Who carries out an order: a node in one of its lives, once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Claim {
-    /// Which node.
     pub node: NodeId,
     /// Which life of it.
     pub boot: BootId,

@@ -75,38 +75,26 @@ pub enum Command {
     Members(Members),
     /// Set labels of a node, or take them away.
     Label {
-        /// Which node.
         node: NodeId,
         /// By label: its value, or none to take it away.
         labels: BTreeMap<String, Option<String>>,
     },
     /// Give a node's work to others.
     Drain {
-        /// Which node.
         node: NodeId,
         /// When runs of tasks that are still on are ended; absent: they finish.
         deadline: Option<Timestamp>,
     },
     /// Let a node take work again.
-    Undrain {
-        /// Which node.
-        node: NodeId,
-    },
+    Undrain { node: NodeId },
     /// Make a node no member any more.
-    Remove {
-        /// Which node.
-        node: NodeId,
-    },
+    Remove { node: NodeId },
     /// Let entries need a higher feature level, which every node knows.
-    Raise {
-        /// The level.
-        level: u32,
-    },
+    Raise { level: u32 },
     /// Change the keyring.
     Rotate(Rotate),
     /// A node is silent: what runs there is lost.
     NodeDown {
-        /// Which node.
         node: NodeId,
         /// The life of it that is meant.
         boot: BootId,
@@ -121,28 +109,16 @@ pub enum Command {
     /// A new revision of an app.
     Deploy(Deploy),
     /// Replace every replica of a service, within its update policy.
-    RestartService {
-        /// Which.
-        service: WorkloadName,
-    },
+    RestartService { service: WorkloadName },
     /// Replace these replicas, within their services' update policies: the placer spreads them.
     /// Needs level 3.
-    Move {
-        /// Which.
-        allocations: BTreeSet<AllocId>,
-    },
+    Move { allocations: BTreeSet<AllocId> },
     /// Start the next attempt of an allocation.
-    RestartAllocation {
-        /// Which.
-        allocation: AllocId,
-    },
+    RestartAllocation { allocation: AllocId },
     /// Run a task, or an image, once.
     Spawn(Spawn),
     /// End a task's run.
-    Kill {
-        /// Which.
-        run: AllocId,
-    },
+    Kill { run: AllocId },
     /// What plan found to do.
     Steps(Steps),
     /// What a node saw.
@@ -161,10 +137,7 @@ pub enum Command {
     /// Let a token in that may be used so often only. Needs [`NEXT_LEVEL`].
     GrantToken(GrantToken),
     /// Let a token in no more.
-    RevokeToken {
-        /// Which.
-        id: TokenId,
-    },
+    RevokeToken { id: TokenId },
     /// Be somebody to a registry.
     SetLogin {
         /// Its host, perhaps with a port.
@@ -291,39 +264,24 @@ pub enum Action {
     /// Give a replica a node.
     Place(Place),
     /// Send nothing new to an allocation.
-    Drain {
-        /// Which.
-        allocation: AllocId,
-    },
+    Drain { allocation: AllocId },
     /// Every ready node has settled an allocation's draining.
-    Settled {
-        /// Which.
-        allocation: AllocId,
-    },
+    Settled { allocation: AllocId },
     /// End an allocation.
-    Stop {
-        /// Which.
-        allocation: AllocId,
-    },
+    Stop { allocation: AllocId },
     /// A replica does not work where it is: another node is tried. Needs level 3.
     GiveUp {
-        /// Which.
         allocation: AllocId,
-        /// Why.
         why: String,
         /// It may be the program's fault.
         is_program: bool,
     },
     /// Drop the record of an ended allocation.
-    Forget {
-        /// Which.
-        allocation: AllocId,
-    },
+    Forget { allocation: AllocId },
     /// A replica of a deployment's service fits no node: say so.
     Wait {
         /// Which deployment.
         revision: Revision,
-        /// The service.
         service: WorkloadName,
         /// Which replicas, and every node's reason.
         message: String,
@@ -332,9 +290,7 @@ pub enum Action {
     Canary {
         /// Which deployment.
         revision: Revision,
-        /// The service.
         service: WorkloadName,
-        /// The step.
         step: CanaryStep,
     },
     /// A deployment failed: turn its services back to what was stable.
@@ -343,12 +299,10 @@ pub enum Action {
         revision: Revision,
         /// The service that failed.
         service: WorkloadName,
-        /// Why.
         reason: String,
     },
     /// A deployment has come to its end.
     Finish {
-        /// Which.
         revision: Revision,
         /// How.
         status: DeployStatus,
@@ -371,32 +325,19 @@ impl Action {
 #[serde(rename_all = "snake_case")]
 pub enum RunAction {
     /// Give a waiting run a node.
-    Place {
-        /// Which.
-        run: AllocId,
-        /// Where.
-        node: NodeId,
-    },
+    Place { run: AllocId, node: NodeId },
     /// A waiting run can't be placed.
     Fail {
-        /// Which.
         run: AllocId,
         /// Why.
         exit: Exit,
     },
     /// A run has lost its purpose.
-    Kill {
-        /// Which.
-        run: AllocId,
-    },
+    Kill { run: AllocId },
     /// Drop the record of an ended run.
-    Forget {
-        /// Which.
-        run: AllocId,
-    },
+    Forget { run: AllocId },
     /// A schedule has come true.
     Fire {
-        /// Of which task.
         task: WorkloadName,
         /// When.
         due: Timestamp,
@@ -411,7 +352,6 @@ pub enum RunAction {
         when: HookWhen,
         /// The service that names it.
         service: WorkloadName,
-        /// The task.
         task: WorkloadName,
         /// The new run's id.
         run: AllocId,
@@ -425,11 +365,8 @@ pub struct Place {
     pub id: AllocId,
     /// The service.
     pub workload: WorkloadName,
-    /// Which replica.
     pub replica: u32,
-    /// Where.
     pub node: NodeId,
-    /// What.
     pub spec: SpecHash,
     /// In whose place.
     pub replaces: Option<AllocId>,
@@ -438,7 +375,6 @@ pub struct Place {
 /// A batch of what a node saw; the latest wins.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
-    /// Whose.
     pub node: NodeId,
     /// In which life.
     pub boot: BootId,

@@ -29,15 +29,11 @@ pub struct Event {
     pub id: u64,
     /// When, in replicated time.
     pub time: Timestamp,
-    /// What.
     pub kind: EventKind,
-    /// Of which app.
     pub app: Option<AppName>,
-    /// Of which revision.
     pub revision: Option<Revision>,
     /// Of which service or task.
     pub workload: Option<WorkloadName>,
-    /// Of which allocation.
     pub allocation: Option<AllocId>,
     /// On or of which node.
     pub node: Option<NodeId>,

@@ -57,7 +57,6 @@ pub struct Pin {
 pub enum ImageChange {
     /// A node has loaded images: their references lead to them from now on.
     Load {
-        /// Which node.
         node: NodeId,
         /// By image: its compressed size.
         images: Vec<(Pin, Bytes)>,
@@ -66,19 +65,11 @@ pub enum ImageChange {
         late: bool,
     },
     /// What a node has found that it has, and that it lacks.
-    Hold {
-        /// Which node.
-        node: NodeId,
-        /// What it has.
-        has: BTreeSet<Pin>,
-        /// What it lacks.
-        lacks: BTreeSet<Pin>,
-    },
+    Hold { node: NodeId, has: BTreeSet<Pin>, lacks: BTreeSet<Pin> },
     /// Forget every image of a reference, or the one with that digest.
     Remove {
         /// The reference, without a digest.
         reference: String,
-        /// The one.
         digest: Option<Digest>,
     },
 }

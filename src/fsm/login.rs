@@ -19,7 +19,6 @@ pub type Logins = OrdMap<String, Arc<RegistryLogin>>;
 pub struct RegistryLogin {
     /// The name.
     pub user: String,
-    /// The password.
     pub password: Sealed,
     /// When it was given.
     pub since: Timestamp,

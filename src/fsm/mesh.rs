@@ -88,7 +88,6 @@ pub(super) fn is_first(rotation: &u64) -> bool {
 /// A node says where it is in the mesh.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MeshPlace {
-    /// Which node.
     pub node: NodeId,
     /// The life of it that says so.
     pub boot: BootId,

@@ -156,7 +156,6 @@ pub struct State {
 /// What the cluster is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cluster {
-    /// Its name.
     pub name: String,
     /// Its identity.
     pub id: String,
@@ -223,7 +222,6 @@ pub struct RunsOf {
 pub struct Reserved {
     /// Processor time.
     pub cpu: MilliCpu,
-    /// Memory.
     pub memory: Bytes,
 }
 
@@ -236,7 +234,6 @@ pub struct Touched {
     pub allocations: BTreeSet<AllocId>,
     /// These apps: their services, tasks, deployments.
     pub apps: BTreeSet<AppName>,
-    /// The nodes.
     pub nodes: bool,
     /// These tokens.
     pub tokens: BTreeSet<TokenId>,
@@ -244,9 +241,7 @@ pub struct Touched {
     pub logins: bool,
     /// The loaded images.
     pub images: bool,
-    /// The secrets.
     pub secrets: bool,
-    /// The volumes.
     pub volumes: bool,
     /// The certificates of these hosts; an empty name: where they are ordered.
     pub certificates: BTreeSet<String>,

@@ -29,7 +29,6 @@ use std::sync::Arc;
 /// What one file owns.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct App {
-    /// Its name.
     pub name: AppName,
     /// The newest accepted revision.
     pub revision: Revision,
@@ -72,9 +71,7 @@ pub struct Service {
 #[serde(rename_all = "snake_case")]
 #[allow(clippy::large_enum_variant, reason = "behind an Arc wherever it is kept")]
 pub enum WorkloadSpec {
-    /// Of a service.
     Service(ServiceSpec),
-    /// Of a task.
     Task(TaskSpec),
 }
 
@@ -138,7 +135,6 @@ pub struct Deployment {
     pub ended_at: Option<Timestamp>,
     /// Why it failed.
     pub reason: Option<String>,
-    /// Which service failed.
     pub failed_service: Option<WorkloadName>,
     /// The hash of the plan that it carries out.
     #[serde(default)]
@@ -185,11 +181,8 @@ impl Deployment {
 pub struct Progress {
     /// When.
     pub time: Timestamp,
-    /// What.
     pub phase: ProgressPhase,
-    /// Of which service.
     pub service: WorkloadName,
-    /// Of which allocation.
     pub allocation: Option<AllocId>,
     /// On which node.
     pub node: Option<NodeId>,
@@ -236,7 +229,6 @@ pub struct Token {
     pub role: Role,
     /// SHA-256 of the whole token, hexadecimal.
     pub hash: String,
-    /// When it was made.
     pub created_at: Timestamp,
     /// When it ends.
     pub expires_at: Option<Timestamp>,

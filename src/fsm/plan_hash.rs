@@ -39,11 +39,9 @@ pub fn is_hash(text: &str) -> bool {
 pub struct Base<'a> {
     /// Whose revision.
     pub app: &'a AppName,
-    /// Its revision.
     pub base: Revision,
     /// Each service's target, and whether it is degraded.
     pub services: BTreeMap<WorkloadName, (Option<SpecHash>, bool)>,
-    /// Its tasks.
     pub tasks: BTreeMap<WorkloadName, SpecHash>,
 }
 

@@ -20,7 +20,6 @@ pub type Pauses = OrdMap<String, Arc<Pause>>;
 pub struct Pause {
     /// What clients are told; empty: the usual.
     pub message: String,
-    /// Since when.
     pub since: Timestamp,
 }
 
@@ -36,10 +35,7 @@ pub enum RouteChange {
         message: String,
     },
     /// Let requests for a host through again.
-    Resume {
-        /// Which.
-        host: String,
-    },
+    Resume { host: String },
 }
 
 impl State {

@@ -48,7 +48,6 @@ pub enum SecretChange {
     Set(Vec<NewSecret>),
     /// Forget a name and its value.
     Delete {
-        /// Which.
         name: SecretName,
         /// Even if something that runs needs it.
         force: bool,
@@ -60,7 +59,6 @@ pub enum SecretChange {
 /// A name's next value.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NewSecret {
-    /// The name.
     pub name: SecretName,
     /// The version that it was sealed as: it must be the next one.
     pub version: u64,

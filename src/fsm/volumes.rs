@@ -45,7 +45,6 @@ pub struct Volume {
     pub used: bool,
     /// It is to go as soon as its node has removed the data.
     pub deleting: bool,
-    /// When it was made.
     pub created_at: Timestamp,
     /// Which copy of the data is the volume; 0: the one that it was made with.
     #[serde(default, skip_serializing_if = "is_zero")]
@@ -83,27 +82,21 @@ fn is_zero(number: &u64) -> bool {
 #[serde(rename_all = "snake_case")]
 pub enum VolumeChange {
     /// Give a volume up, with its data.
-    Delete {
-        /// Which.
-        name: VolumeName,
-    },
+    Delete { name: VolumeName },
     /// A node has removed the data of a volume that was given up.
     Gone {
-        /// Which.
         name: VolumeName,
         /// Whose data it was.
         node: NodeId,
     },
     /// Bring a volume's data to another node; to the one that has it: leave it there.
     Move {
-        /// Which.
         name: VolumeName,
         /// Where to.
         to: NodeId,
     },
     /// A node has all of a volume's data: from now on its copy is the volume.
     Moved {
-        /// Which.
         name: VolumeName,
         /// Who says so.
         node: NodeId,
@@ -112,25 +105,21 @@ pub enum VolumeChange {
     },
     /// A node can't take a volume's data: it stays where it is.
     Stay {
-        /// Which.
         name: VolumeName,
         /// Who says so.
         node: NodeId,
         /// The number of the copy that it should have made.
         copy: u64,
-        /// Why.
         why: String,
     },
     /// A node has removed the copy of a volume that was moved away.
     Left {
-        /// Which.
         name: VolumeName,
         /// Who says so.
         node: NodeId,
     },
     /// A node has the data of a volume whose node is no member any more.
     Found {
-        /// Which.
         name: VolumeName,
         /// Who says so.
         node: NodeId,
@@ -138,12 +127,7 @@ pub enum VolumeChange {
     /// Keep new volumes at this provider.
     Provider(Provider),
     /// Something has become of a volume of the provider.
-    Provided {
-        /// Which.
-        name: VolumeName,
-        /// What.
-        step: ProvidedStep,
-    },
+    Provided { name: VolumeName, step: ProvidedStep },
 }
 
 /// As much of a reason as is kept.

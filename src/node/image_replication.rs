@@ -18,7 +18,6 @@ use std::sync::Arc;
 /// A loaded image that a node has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Held {
-    /// Which.
     pub pin: Pin,
     /// Compressed size.
     pub size: Bytes,

@@ -16,9 +16,7 @@ use std::sync::Arc;
 /// Another node in the mesh.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Peer {
-    /// Which node.
     pub node: NodeId,
-    /// Its name.
     pub name: String,
     /// Where it is; none where its address is a name: then it calls.
     pub endpoint: Option<SocketAddr>,

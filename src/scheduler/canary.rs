@@ -48,7 +48,6 @@ pub enum Verdict {
     TooFew(String),
     /// It is no worse, as far as that shows.
     Good(String),
-    /// It is worse.
     Worse(String),
 }
 

@@ -28,7 +28,6 @@ pub struct Score {
     pub memory: Bytes,
     /// What is free of its processors.
     pub cpu: MilliCpu,
-    /// Which node.
     pub node: NodeId,
 }
 

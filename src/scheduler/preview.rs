@@ -41,9 +41,7 @@ pub struct Preview {
 /// What a revision would do to a service or task.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
-    /// Its name.
     pub name: WorkloadName,
-    /// It is a task.
     pub is_task: bool,
     /// Whether it comes, changes or goes.
     pub sign: Sign,

@@ -17,7 +17,6 @@ use std::sync::Arc;
 /// A replica that goes to another node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Move {
-    /// Of which service.
     pub service: WorkloadName,
     /// What is replaced.
     pub allocation: AllocId,

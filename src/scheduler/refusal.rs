@@ -9,7 +9,6 @@ use std::fmt;
 /// Why a node does not take a replica.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// It is draining.
     Draining,
     /// It is lost.
     Down,
@@ -19,38 +18,32 @@ pub enum Refusal {
     Degraded,
     /// Its label has another value, or none.
     Constraint {
-        /// The label.
         label: String,
         /// What the node has.
         have: Option<String>,
     },
     /// A volume's data is on another node.
     Volume {
-        /// Which.
         name: VolumeName,
         /// The other node's name.
         node: String,
     },
     /// A volume's data is on its way.
     Moving {
-        /// Which.
         name: VolumeName,
         /// The node that it is brought to.
         node: String,
     },
     /// It has as many volumes of the provider as its machine takes.
     Attached {
-        /// How many.
         count: usize,
     },
     /// Too few cores are free.
     Cpu {
-        /// What is free.
         free: MilliCpu,
     },
     /// Too little memory is free.
     Memory {
-        /// What is free.
         free: Bytes,
     },
 }

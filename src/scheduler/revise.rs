@@ -29,22 +29,13 @@ use std::sync::Arc;
 pub enum ReviseError {
     /// No app owns a service of that name.
     #[error("no service {name}")]
-    NoService {
-        /// Which.
-        name: WorkloadName,
-    },
+    NoService { name: WorkloadName },
     /// No such app.
     #[error("no app {name}")]
-    NoApp {
-        /// Which.
-        name: AppName,
-    },
+    NoApp { name: AppName },
     /// An image was given for something that isn't in the file.
     #[error("the file has no service {name} to give an image to")]
-    NothingToOverride {
-        /// Which.
-        name: WorkloadName,
-    },
+    NothingToOverride { name: WorkloadName },
     /// More replicas than mill runs of one service.
     #[error("{replicas} replicas of {name} are more than the {REPLICAS_MAX} that are possible")]
     TooMany {
@@ -61,20 +52,13 @@ pub enum ReviseError {
     },
     /// There is no such revision.
     #[error("no revision r{revision}")]
-    NoRevision {
-        /// Which.
-        revision: Revision,
-    },
+    NoRevision { revision: Revision },
     /// There was such a revision.
     #[error("r{revision} isn't kept any more: {REVISIONS_PER_APP} revisions of an app are")]
-    NotKept {
-        /// Which.
-        revision: Revision,
-    },
+    NotKept { revision: Revision },
     /// The revision is of another app than was named.
     #[error("r{revision} is of app {owner}, not of {app}")]
     OtherApp {
-        /// Which.
         revision: Revision,
         /// Whose it is.
         owner: AppName,
@@ -84,17 +68,13 @@ pub enum ReviseError {
     /// The revision failed: going back to it would fail again.
     #[error("r{revision} never worked: {reason}")]
     NeverWorked {
-        /// Which.
         revision: Revision,
         /// Why it failed.
         reason: String,
     },
     /// No revision that succeeded is before what runs.
     #[error("app {app} has no earlier revision that succeeded and differs from what it should be")]
-    NoneBefore {
-        /// Whose.
-        app: AppName,
-    },
+    NoneBefore { app: AppName },
     /// Nothing was ever deployed.
     #[error("nothing is deployed")]
     NoApps,
@@ -109,7 +89,6 @@ pub enum ReviseError {
     Image {
         /// The service or task.
         name: WorkloadName,
-        /// Why.
         source: ResolveError,
         /// Further ones, each on a line of its own.
         others: String,
@@ -130,7 +109,6 @@ pub enum ResolveError {
     Denied {
         /// The image.
         reference: String,
-        /// What it said.
         reason: String,
     },
     /// What is there is no image that can run here.
@@ -138,7 +116,6 @@ pub enum ResolveError {
     Invalid {
         /// The image.
         reference: String,
-        /// What is wrong with it.
         reason: String,
     },
     /// It was loaded, and no node that has it is there.
@@ -154,7 +131,6 @@ pub enum ResolveError {
     Limited {
         /// The image.
         reference: String,
-        /// What it said.
         reason: String,
         /// For how long.
         wait: Millis,
@@ -164,7 +140,6 @@ pub enum ResolveError {
     Unreachable {
         /// The image.
         reference: String,
-        /// What failed.
         reason: String,
     },
 }
@@ -196,11 +171,8 @@ pub type Resolved = BTreeMap<String, Result<Digest, ResolveError>>;
 pub struct Obstacle {
     /// The service or task.
     pub workload: WorkloadName,
-    /// The field of it.
     pub field: &'static str,
-    /// What is wrong.
     pub message: String,
-    /// What to do.
     pub hint: Option<String>,
 }
 

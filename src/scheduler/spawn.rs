@@ -36,11 +36,7 @@ pub enum FindError {
     },
     /// A task that doesn't run.
     #[error("task {name} doesn't run")]
-    Idle {
-        /// Which.
-        name: String,
-    },
-    /// Several.
+    Idle { name: String },
     #[error("{name} stands for several runs: {fits}")]
     Several {
         /// What was asked for.
@@ -51,17 +47,12 @@ pub enum FindError {
     /// It is no task's.
     #[error("{id} is a replica of service {service}")]
     Replica {
-        /// Its id.
         id: AllocId,
         /// Whose.
         service: WorkloadName,
     },
-    /// It is a service.
     #[error("{service} is a service")]
-    Service {
-        /// Which.
-        service: WorkloadName,
-    },
+    Service { service: WorkloadName },
 }
 
 impl Spawned {

@@ -24,9 +24,7 @@ pub enum ScheduleError {
     /// A number that its field doesn't have.
     #[error("{field} {number} isn't between {least} and {most}")]
     Range {
-        /// The field.
         field: &'static str,
-        /// The number.
         number: u64,
         /// The least.
         least: u64,

@@ -138,7 +138,6 @@ pub struct VolumeSpec {
 /// A secret as a file on a tmpfs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SecretFileSpec {
-    /// Which secret.
     pub secret: SecretName,
     /// Absolute path in the container.
     pub path: String,
@@ -190,7 +189,6 @@ pub struct HealthSpec {
 /// A host port that every node running a replica opens.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PublishSpec {
-    /// The host's port.
     pub host_port: u16,
     /// Named container port; absent: the main port.
     pub port: Option<String>,

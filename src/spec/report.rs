@@ -33,7 +33,6 @@ pub struct Problem {
     pub column: u32,
     /// Where in the text.
     pub span: Span,
-    /// What is wrong.
     pub message: String,
     /// What to write or do instead.
     pub hint: Option<String>,
@@ -68,7 +67,6 @@ pub struct Detail {
     pub line: u32,
     /// Column in characters, from 1.
     pub column: u32,
-    /// What is wrong.
     pub message: String,
     /// What to write or do instead.
     pub hint: Option<String>,

@@ -31,7 +31,6 @@ use warp::http::Method;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Said {
-    /// A line.
     Line {
         /// When, in nanoseconds.
         ts: u64,
@@ -69,7 +68,6 @@ impl From<Event> for Said {
 
 /// Another node's lines.
 pub(super) struct Elsewhere {
-    /// Which node.
     pub(super) node: NodeId,
     /// Whose lines, as a query has it.
     pub(super) scope: String,

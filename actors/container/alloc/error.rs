@@ -24,7 +24,6 @@ const NOT_EXECUTABLE: i32 = 126;
 /// Why a step could not be done.
 #[derive(Debug, thiserror::Error)]
 pub enum Failed {
-    /// The image.
     #[error(transparent)]
     Image(#[from] ImageError),
     /// The specification names no digest.
@@ -36,16 +35,11 @@ pub enum Failed {
     /// It was to be started without its image.
     #[error("the image was not fetched before the start")]
     Unpulled,
-    /// The user.
     #[error(transparent)]
     User(#[from] UserError),
     /// A variable that this build can't fill in.
     #[error("env {name}: the address of the service isn't in the revision; deploy the file again")]
-    Reference {
-        /// Which.
-        name: String,
-    },
-    /// A secret.
+    Reference { name: String },
     #[error(transparent)]
     Secret(#[from] SecretError),
     /// A persistent volume.
@@ -56,7 +50,6 @@ pub enum Failed {
     Binary {
         /// The variable.
         name: String,
-        /// The secret.
         secret: SecretName,
     },
     /// What the runtime is told.
@@ -68,15 +61,12 @@ pub enum Failed {
     /// The network.
     #[error(transparent)]
     Net(#[from] NetError),
-    /// containerd.
     #[error(transparent)]
     Containerd(#[from] containerd::Error),
     /// The container's own files.
     #[error("can't write {path}: {source}", path = path.display())]
     Files {
-        /// Where.
         path: PathBuf,
-        /// What the system said.
         #[source]
         source: io::Error,
     },

@@ -53,7 +53,6 @@ pub struct Job {
     pub kind: AllocKind,
     /// The hash of its specification.
     pub hash: SpecHash,
-    /// What runs.
     pub spec: Arc<StoredSpec>,
     /// Its address in the node's subnet.
     pub address: Ipv4Addr,

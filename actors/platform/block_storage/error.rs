@@ -33,7 +33,6 @@ pub enum StorageError {
     /// It refuses.
     #[error("the provider refuses to {doing}: {status}: {message}")]
     Refused {
-        /// What.
         doing: &'static str,
         /// Its answer's status.
         status: u16,
@@ -42,22 +41,13 @@ pub enum StorageError {
     },
     /// It tried and failed.
     #[error("the provider could not {doing}")]
-    Errored {
-        /// What.
-        doing: &'static str,
-    },
+    Errored { doing: &'static str },
     /// It is still at it.
     #[error("the provider takes very long to {doing}")]
-    Slow {
-        /// What.
-        doing: &'static str,
-    },
+    Slow { doing: &'static str },
     /// Its answer isn't what its documentation says.
     #[error("the provider's answer can't be read: it was to {doing}")]
-    Unreadable {
-        /// What.
-        doing: &'static str,
-    },
+    Unreadable { doing: &'static str },
     /// The state and the provider don't agree.
     #[error("{0}")]
     Odd(String),

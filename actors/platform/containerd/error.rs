@@ -18,14 +18,12 @@ pub enum Error {
     Away {
         /// containerd's socket.
         socket: PathBuf,
-        /// What the connection said.
         #[source]
         source: Box<Status>,
     },
     /// containerd refused.
     #[error("can't {doing} {id}: {}", first_line(source.message()))]
     Call {
-        /// What was being done.
         doing: &'static str,
         /// With what.
         id: String,
@@ -47,7 +45,6 @@ pub enum Error {
     CommandNotExecutable {
         /// The first word of what was to be run.
         command: String,
-        /// What the system said.
         reason: String,
     },
     /// The runtime could not make or start the container.
@@ -70,10 +67,7 @@ pub enum Error {
     },
     /// The image's layers are not unpacked any more.
     #[error("the layers of {image} are gone; it must be pulled again")]
-    ImageGone {
-        /// Which image.
-        image: String,
-    },
+    ImageGone { image: String },
     /// The disk that holds containers and images is full.
     #[error(
         "no space left on the disk that holds images and containers; free some, or mill \

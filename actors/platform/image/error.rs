@@ -16,7 +16,6 @@ pub(super) type Cause = Arc<dyn std::error::Error + Send + Sync>;
 /// As whom a registry was asked.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum Who {
-    /// Nobody.
     #[error("without credentials")]
     Nobody,
     /// Somebody whom it doesn't let have it.
@@ -56,7 +55,6 @@ pub enum ImageError {
     Reference {
         /// As written.
         reference: String,
-        /// What is wrong.
         #[source]
         source: ReferenceError,
     },
@@ -79,58 +77,35 @@ pub enum ImageError {
     /// The registry doesn't let in that login.
     #[error("{registry} refuses the login of {user}: wrong user or password")]
     LoginRefused {
-        /// Which registry.
         registry: String,
         /// Who.
         user: String,
     },
     /// A login can't be kept.
     #[error("the login can't be sealed: {reason}")]
-    Seal {
-        /// Why not.
-        reason: String,
-    },
+    Seal { reason: String },
     /// It answers as no registry does.
     #[error("{registry} doesn't behave like a registry: {reason}")]
     Strange {
-        /// Which registry.
         registry: String,
         /// What it does.
         reason: String,
     },
     /// Nobody answers, or not to the end.
     #[error("{registry} doesn't answer: {reason}. Is it up, and reachable from this node?")]
-    Down {
-        /// Which registry.
-        registry: String,
-        /// What happened.
-        reason: String,
-    },
+    Down { registry: String, reason: String },
     /// The connection ended in the middle of a blob.
     #[error("{registry} broke off in the middle of {digest}: {reason}")]
-    BrokenOff {
-        /// Which registry.
-        registry: String,
-        /// Of what.
-        digest: Digest,
-        /// What happened.
-        reason: String,
-    },
+    BrokenOff { registry: String, digest: Digest, reason: String },
     /// The registry's certificate isn't trusted, or it speaks no TLS.
     #[error(
         "no trusted TLS connection to {registry}: {reason}. Without TLS: \
             --insecure-registry {registry}"
     )]
-    Tls {
-        /// Which registry.
-        registry: String,
-        /// What happened.
-        reason: String,
-    },
+    Tls { registry: String, reason: String },
     /// Too many requests.
     #[error("{registry} limits the rate of pulls; next try in {}s", wait.as_secs())]
     RateLimited {
-        /// Which registry.
         registry: String,
         /// How long to wait.
         wait: Duration,
@@ -138,11 +113,9 @@ pub enum ImageError {
     /// The registry's fault: an answer of the 500s.
     #[error("{registry} failed with {code}: {message}")]
     Server {
-        /// Which registry.
         registry: String,
         /// HTTP status.
         code: u16,
-        /// What it said.
         message: String,
     },
     /// What it has under that name is no image that runs.
@@ -150,13 +123,11 @@ pub enum ImageError {
     BadManifest {
         /// Which image.
         reference: String,
-        /// What is wrong with it.
         reason: String,
     },
     /// It is something else than an image.
     #[error("{reference} is no image but an artifact of the type {kind}: it can't run")]
     Artifact {
-        /// Which.
         reference: String,
         /// Its type.
         kind: String,
@@ -182,15 +153,11 @@ pub enum ImageError {
     WrongDigest {
         /// Which image.
         reference: String,
-        /// Of what.
         digest: Digest,
     },
     /// Not a Docker or OCI archive.
     #[error("not an image archive: {reason}. Make one with: docker save IMAGE")]
-    BadArchive {
-        /// What is wrong.
-        reason: String,
-    },
+    BadArchive { reason: String },
     /// The archive can't be read.
     #[error("can't read the image archive")]
     Read(#[source] Arc<std::io::Error>),

@@ -26,7 +26,6 @@ const ALONE: &str = "true";
 /// Where an image came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum From {
-    /// Its registry.
     Registry,
     /// An archive that was loaded on this node, and that no other knows of.
     Archive,

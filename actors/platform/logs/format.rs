@@ -86,7 +86,6 @@ pub enum LinePart {
     Begin,
     /// More of it.
     Continue,
-    /// Its end.
     End,
     /// A whole line that no newline ends: the last of its stream.
     FullOpen,

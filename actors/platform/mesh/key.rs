@@ -19,9 +19,7 @@ pub enum KeyError {
     /// The file system.
     #[error("the key of the mesh in {path}", path = path.display())]
     Io {
-        /// Which file.
         path: PathBuf,
-        /// What the system said.
         #[source]
         source: io::Error,
     },
@@ -30,10 +28,7 @@ pub enum KeyError {
         "{path} is damaged: remove it and start mill again, then the node makes a new key",
         path = path.display()
     )]
-    Damaged {
-        /// Which file.
-        path: PathBuf,
-    },
+    Damaged { path: PathBuf },
 }
 
 /// The node's private key; made, durably, if there is none.

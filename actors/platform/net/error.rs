@@ -30,42 +30,28 @@ pub enum NetError {
     /// The kernel refused a change of interfaces, addresses or routes.
     #[error("can't {what}: {source}{remedy}")]
     Netlink {
-        /// What was tried.
         what: String,
         /// What to do about it.
         remedy: &'static str,
-        /// What it said.
         source: Box<rtnetlink::Error>,
     },
     /// An interface of ours is not there any more.
     #[error("interface {name} is gone; something else on this host removes interfaces")]
-    InterfaceGone {
-        /// Its name.
-        name: String,
-    },
+    InterfaceGone { name: String },
     /// A namespace could not be made, entered or removed.
     #[error("network namespace {}: {source}; mill must run as root", path.display())]
     Namespace {
         /// Where it is or should be mounted.
         path: PathBuf,
-        /// Why.
         source: io::Error,
     },
     /// A directory or a kernel setting could not be written.
     #[error("can't write {}: {source}; mill must run as root, with /proc/sys writable",
             path.display())]
-    Write {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
+    Write { path: PathBuf, source: io::Error },
     /// The program `nft` did not run.
     #[error("can't run nft: {source}; install it: apt-get install nftables")]
-    NoNft {
-        /// Why.
-        source: io::Error,
-    },
+    NoNft { source: io::Error },
     /// The rules were refused.
     #[error("nft refused the rules: {message}; {remedy}")]
     Nft {
@@ -85,9 +71,7 @@ pub enum NetError {
     Reserve {
         /// The host's address and port.
         address: SocketAddrV4,
-        /// Of which protocol.
         protocol: Protocol,
-        /// Why.
         source: io::Error,
     },
 }

@@ -49,7 +49,6 @@ pub(super) struct Link {
 pub(super) struct Plug<'a> {
     /// The host's end.
     pub host: &'a str,
-    /// The bridge.
     pub bridge: u32,
     /// The container's namespace.
     pub namespace: RawFd,

@@ -15,7 +15,6 @@ use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, UdpSocket};
 pub struct Taken {
     /// The host's address and port.
     pub address: SocketAddrV4,
-    /// Of which protocol.
     pub protocol: Protocol,
     /// Who holds it, if that can be seen.
     pub program: Option<Program>,
@@ -24,7 +23,6 @@ pub struct Taken {
 /// A running program.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Program {
-    /// Its name.
     pub name: String,
     /// Its process.
     pub pid: u32,

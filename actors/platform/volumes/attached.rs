@@ -32,7 +32,6 @@ pub enum AttachError {
     /// It isn't attached yet, or something else keeps it.
     #[error("volume {name} is {what}")]
     Waits {
-        /// Which.
         name: VolumeName,
         /// What is waited for.
         what: String,
@@ -44,9 +43,7 @@ pub enum AttachError {
         device = device.display()
     )]
     Empty {
-        /// Which.
         name: VolumeName,
-        /// Its device.
         device: PathBuf,
         /// What isn't there.
         lacks: &'static str,
@@ -57,9 +54,7 @@ pub enum AttachError {
         device = device.display()
     )]
     Foreign {
-        /// Which.
         name: VolumeName,
-        /// Its device.
         device: PathBuf,
         /// What is there.
         found: String,
@@ -67,9 +62,7 @@ pub enum AttachError {
     /// The system refuses.
     #[error("volume {name}: {source}")]
     System {
-        /// Which.
         name: VolumeName,
-        /// What it said.
         #[source]
         source: io::Error,
     },

@@ -12,7 +12,6 @@ use crate::node::ingress::access::log_of;
 pub(in crate::actors::proxy) struct Line<'a> {
     /// As it is spoken: `HTTP/1.1`.
     pub(in crate::actors::proxy) protocol: &'a str,
-    /// The method.
     pub(in crate::actors::proxy) method: &'a str,
     /// The host as it was named.
     pub(in crate::actors::proxy) host: &'a [u8],

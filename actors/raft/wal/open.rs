@@ -22,7 +22,6 @@ pub struct Opened {
     pub wal: Wal,
     /// For raft.
     pub reader: Reader,
-    /// What was found.
     pub found: Recovered,
     /// The newest snapshot, if there is one.
     pub snapshot: Option<Snapshot>,

@@ -28,7 +28,6 @@ pub enum Remedy {
     },
     /// So much less is reserved on the node.
     Free {
-        /// Which node.
         node: NodeId,
         /// Cores and memory that one more replica lacks.
         one: (MilliCpu, Bytes),

@@ -25,21 +25,16 @@ pub enum ClientError {
     Unreachable {
         /// Which, as host and port.
         target: String,
-        /// Why.
         why: String,
     },
     /// The socket is not for this user.
     #[error("{socket}: permission denied. Use sudo, or --address with --token")]
-    Denied {
-        /// Which socket.
-        socket: String,
-    },
+    Denied { socket: String },
     /// Somebody answers, and isn't trusted.
     #[error("{target}: {source}. {hint}", hint = source.hint())]
     Untrusted {
         /// Who.
         target: String,
-        /// Why.
         source: Untrusted,
     },
     /// The daemon refused.
@@ -65,7 +60,6 @@ pub enum ClientError {
     Lost {
         /// To whom.
         target: String,
-        /// Why.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// No answer in time.
@@ -79,15 +73,11 @@ pub enum ClientError {
     Decode {
         /// Of which request.
         path: String,
-        /// What is wrong with it.
         source: serde_json::Error,
     },
     /// The request can't be made: an address or token with characters that HTTP can't carry.
     #[error("cannot make the request: {source}")]
-    Request {
-        /// Why.
-        source: hyper::http::Error,
-    },
+    Request { source: hyper::http::Error },
 }
 
 /// What starts a daemon on this machine.

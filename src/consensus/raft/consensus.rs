@@ -49,7 +49,6 @@ pub enum Todo<R> {
 /// What a node is, besides what its log says.
 #[derive(Clone, Copy, Debug)]
 pub struct Identity {
-    /// Its id.
     pub node: NodeId,
     /// Drawn for this process: makes its reads and its patience before elections its own.
     pub draw: u64,

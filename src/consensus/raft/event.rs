@@ -30,7 +30,6 @@ pub enum Event {
         boot: BootId,
         /// Its number in its proposer's sequence.
         seq: u64,
-        /// Why.
         error: ProposeError,
     },
     /// The leader changed, or this node's part.

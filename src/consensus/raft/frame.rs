@@ -33,7 +33,6 @@ pub enum Item {
     Entry {
         /// The entry's index.
         index: u64,
-        /// Its term.
         term: u64,
         /// Where its bytes begin.
         offset: usize,
@@ -53,7 +52,6 @@ pub enum Item {
 pub enum Found<'a> {
     /// A whole record with the expected sequence number.
     Record {
-        /// Its payload.
         payload: &'a [u8],
         /// Its size with header and padding.
         size: usize,

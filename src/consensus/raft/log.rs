@@ -61,7 +61,6 @@ pub struct LogView {
 /// What a peer needed that wasn't there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Wanted {
-    /// Nothing.
     #[default]
     Nothing,
     /// The snapshot, in memory.

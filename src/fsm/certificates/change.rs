@@ -21,19 +21,16 @@ pub enum CertificateChange {
     Account {
         /// Where.
         directory: String,
-        /// Sealed.
         account: Option<Sealed>,
     },
     /// A person brings a certificate.
     Put {
-        /// Of which host.
         host: String,
         /// Itself.
         certificate: Certificate,
     },
     /// Somebody orders one.
     Claim {
-        /// For which host.
         host: String,
         /// Who.
         claim: Claim,
@@ -42,11 +39,9 @@ pub enum CertificateChange {
     },
     /// The authority is to see something at a host.
     Show {
-        /// Which host.
         host: String,
         /// In which order.
         claim: Claim,
-        /// What.
         shown: Shown,
     },
     /// Every node that is there shows it, or has had its time.
@@ -58,7 +53,6 @@ pub enum CertificateChange {
     },
     /// An order has come to a certificate.
     Issued {
-        /// For which host.
         host: String,
         /// Which order.
         claim: Claim,
@@ -67,39 +61,21 @@ pub enum CertificateChange {
     },
     /// An order has failed.
     Failed {
-        /// For which host.
         host: String,
         /// Which order.
         claim: Claim,
-        /// Why.
         error: String,
         /// No attempt before.
         next: Timestamp,
     },
     /// This keeps a host from being ordered for; absent: nothing does.
-    Hindered {
-        /// Which host.
-        host: String,
-        /// What.
-        error: Option<String>,
-    },
+    Hindered { host: String, error: Option<String> },
     /// Order anew, whatever there is.
-    Renew {
-        /// For which host.
-        host: String,
-    },
+    Renew { host: String },
     /// The next one is due then.
-    RenewAt {
-        /// For which host.
-        host: String,
-        /// When.
-        at: Timestamp,
-    },
+    RenewAt { host: String, at: Timestamp },
     /// A host is no host any more.
-    Forget {
-        /// Which.
-        host: String,
-    },
+    Forget { host: String },
 }
 
 /// What an authority gets to see at a host (RFC 8555, 8.3).
@@ -107,7 +83,6 @@ pub enum CertificateChange {
 pub struct Shown {
     /// Where.
     pub token: String,
-    /// What.
     pub authorization: String,
 }
 

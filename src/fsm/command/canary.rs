@@ -8,7 +8,6 @@ use serde::{Deserialize, Serialize};
 /// The end of an app's canaries.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CanaryEnd {
-    /// Whose.
     pub app: AppName,
     /// The rest is replaced; otherwise they are taken back.
     pub promote: bool,

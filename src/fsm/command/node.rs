@@ -25,9 +25,7 @@ pub struct Init {
     pub prefix: u8,
     /// Name of the first node.
     pub node_name: String,
-    /// Its address.
     pub address: String,
-    /// Its labels.
     pub labels: BTreeMap<String, String>,
     /// Where it listens for its peers.
     #[serde(default)]
@@ -49,7 +47,6 @@ pub struct Init {
 /// Where others reach a node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reach {
-    /// Its address.
     pub address: String,
     /// Where it listens for its peers.
     pub peer_port: u16,
@@ -58,7 +55,6 @@ pub struct Reach {
 /// A node began a life, or has moved.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Register {
-    /// Which node.
     pub node: NodeId,
     /// The life.
     pub boot: BootId,
@@ -85,11 +81,9 @@ pub struct Register {
 pub struct Join {
     /// Its name: free, or that of a member that is down.
     pub name: String,
-    /// Its address.
     pub address: String,
     /// Where it listens for its peers.
     pub peer_port: u16,
-    /// Its labels.
     pub labels: BTreeMap<String, String>,
     /// Its X25519 key, base64. The same name with the same key, before it has ever registered, is
     /// the same request once more.
@@ -135,7 +129,6 @@ impl Members {
 /// What is wrong with a node that is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Notice {
-    /// Which node.
     pub node: NodeId,
     /// The life of it that is meant.
     pub boot: BootId,

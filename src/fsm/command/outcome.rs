@@ -11,7 +11,6 @@ use std::net::Ipv4Addr;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
-    /// Done.
     Done,
     /// A deployment was accepted, or the app is that revision already.
     Revision {
@@ -22,7 +21,6 @@ pub enum Outcome {
     },
     /// A run was accepted.
     Run {
-        /// Its id.
         id: AllocId,
     },
     /// A node is a member now.
@@ -44,11 +42,9 @@ pub enum Rejection {
     /// The app has moved on since the caller looked.
     #[error("app {app} is at {now} now, not at {expected}")]
     Moved {
-        /// Whose.
         app: AppName,
         /// What the caller saw.
         expected: Revision,
-        /// What it is.
         now: Revision,
     },
     /// What would be done now is not what was planned.
@@ -69,30 +65,16 @@ pub enum Rejection {
     },
     /// Nothing of the app waits for a canary.
     #[error("app {app} has no canary under way")]
-    NoCanary {
-        /// Whose.
-        app: AppName,
-    },
+    NoCanary { app: AppName },
     /// The file shares no name with what the app runs.
     #[error("the file shares no name with what app {app} runs")]
-    NothingShared {
-        /// Whose.
-        app: AppName,
-    },
+    NothingShared { app: AppName },
     /// A member that is not down has that name.
     #[error("node {name} is a member already, and it is {status}")]
-    NodeNameTaken {
-        /// The name.
-        name: String,
-        /// What it is.
-        status: NodeStatus,
-    },
+    NodeNameTaken { name: String, status: NodeStatus },
     /// A node with that name was let in and has not registered yet.
     #[error("node {name} was just let in and is not ready yet")]
-    NodeNameHeld {
-        /// The name.
-        name: String,
-    },
+    NodeNameHeld { name: String },
     /// The cluster's subnet has no part left for one more node.
     #[error("the cluster's subnet {subnet} has no /21 left")]
     NoSubnet {
@@ -101,20 +83,13 @@ pub enum Rejection {
     },
     /// The node does not drain.
     #[error("node {name} is not draining")]
-    NotDraining {
-        /// Which.
-        name: String,
-    },
+    NotDraining { name: String },
     /// Only a node that drains or is down is removed: others have its vote and its work by then.
     #[error("node {name} still takes work")]
-    NodeReady {
-        /// Which.
-        name: String,
-    },
+    NodeReady { name: String },
     /// Without the vote of the node that is to be removed, the others have no majority.
     #[error("node {name} votes, and only {there} of the other {others} voters are there")]
     VoteNeeded {
-        /// Which.
         name: String,
         /// Other voters that are not down.
         there: usize,
@@ -133,16 +108,12 @@ pub enum Rejection {
     },
     /// Without that node the cluster would have nobody to go on.
     #[error("no node but {name} is there to go on: it is the last that is ready")]
-    LastNode {
-        /// Which.
-        name: String,
-    },
+    LastNode { name: String },
     /// No such thing.
     #[error("no {what} {name}")]
     NotFound {
         /// Its kind.
         what: String,
-        /// Its name.
         name: String,
     },
     /// The plan or report was made for a state that is past.
@@ -150,16 +121,10 @@ pub enum Rejection {
     Stale,
     /// More than is kept.
     #[error("there are too many {what}")]
-    TooMany {
-        /// Of what.
-        what: String,
-    },
+    TooMany { what: String },
     /// A change that the states do not allow.
     #[error("{what}")]
-    Illegal {
-        /// What was tried.
-        what: String,
-    },
+    Illegal { what: String },
     /// Applying it failed inside: an error in the program, the same on every node.
     #[error("applying the command failed inside: {what}")]
     Internal {

@@ -12,7 +12,6 @@ use std::collections::BTreeMap;
 pub struct Spawn {
     /// The run's id, made by the proposer.
     pub id: AllocId,
-    /// What.
     pub what: Spawned,
 }
 
@@ -22,7 +21,6 @@ pub struct Spawn {
 pub enum Spawned {
     /// A task of an app.
     Task {
-        /// Which.
         name: WorkloadName,
         /// Variables beside or instead of the file's.
         env: BTreeMap<String, String>,
@@ -31,7 +29,6 @@ pub enum Spawned {
     Image {
         /// The name made from the image.
         name: WorkloadName,
-        /// What runs.
         spec: Box<TaskSpec>,
     },
 }

@@ -16,10 +16,7 @@ use std::net::Ipv4Addr;
 #[serde(rename_all = "snake_case")]
 pub enum AllocKind {
     /// The n-th replica of a service, from 0.
-    Service {
-        /// Which one.
-        replica: u32,
-    },
+    Service { replica: u32 },
     /// A run of a task.
     Task,
 }
@@ -37,7 +34,6 @@ pub struct Allocation {
     pub app: AppName,
     /// Where it runs.
     pub node: NodeId,
-    /// What runs.
     pub spec: SpecHash,
     /// The revision that made it.
     pub revision: Revision,
@@ -51,7 +47,6 @@ pub struct Allocation {
     pub desired: Desired,
     /// The least attempt that should run; raised by a restart.
     pub attempt: Attempt,
-    /// What is.
     pub observed: AllocationStatus,
     /// Time of the last change of phase, in replicated time.
     pub phase_since: Timestamp,
@@ -77,7 +72,6 @@ pub enum Desired {
     Draining {
         /// The entry that said so: every node must have settled it before the stop.
         index: Index,
-        /// When.
         at: Timestamp,
         /// When every ready node had settled it, or was declared unreachable.
         settled: Option<Timestamp>,
@@ -165,7 +159,6 @@ pub struct Exit {
     /// The program's code, 128 + n for signal n. Of one that never started: 127 if it isn't there,
     /// 126 if it can't be executed, else absent.
     pub code: Option<i32>,
-    /// Why.
     pub reason: ExitReason,
     /// More about it, with its last output. At most 1 KiB.
     pub message: Option<String>,

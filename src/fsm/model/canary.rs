@@ -22,7 +22,6 @@ pub struct Canary {
 /// How a canary ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Verdict {
-    /// When.
     pub at: Timestamp,
     /// The rest is replaced; otherwise it was taken back.
     pub promoted: bool,

@@ -68,7 +68,6 @@ impl Course {
 pub struct Avoided {
     /// When it was given up there.
     pub at: Timestamp,
-    /// Why.
     pub why: String,
     /// It may be the program's fault: another version of it is tried there.
     #[serde(default)]

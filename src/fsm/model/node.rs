@@ -123,7 +123,6 @@ pub enum RaftRole {
 /// That a node gives its work away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Drain {
-    /// Since when.
     pub since: Timestamp,
     /// When runs of tasks that are still on are ended; absent: they finish.
     pub deadline: Option<Timestamp>,

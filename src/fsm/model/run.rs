@@ -17,7 +17,6 @@ pub struct Run {
     pub workload: WorkloadName,
     /// Who owns the task; absent: an image given with the request.
     pub app: Option<AppName>,
-    /// What runs.
     pub spec: SpecHash,
     /// Why it runs.
     pub cause: RunCause,
@@ -65,13 +64,11 @@ pub enum HookWhen {
 /// What became of a deployment's task.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HookRun {
-    /// Which task.
     pub task: WorkloadName,
     /// Before or after the rollout.
     pub when: HookWhen,
     /// The first service that named it.
     pub service: WorkloadName,
-    /// The run.
     pub run: AllocId,
     /// When it was over.
     pub ended_at: Option<Timestamp>,

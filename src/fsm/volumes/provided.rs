@@ -51,7 +51,6 @@ impl ProviderKind {
 /// The provider, and who the cluster is there.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Provider {
-    /// Which.
     pub kind: ProviderKind,
     /// Where its API is.
     pub api: String,
@@ -79,7 +78,6 @@ pub struct Provided {
 /// A node that has a volume, or had it until the provider says otherwise.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attachment {
-    /// Which.
     pub node: NodeId,
     /// The provider's id of its machine.
     pub droplet: String,
@@ -109,7 +107,6 @@ pub enum AttachStep {
 pub enum ProvidedStep {
     /// The provider has made it, or has it already.
     Made {
-        /// Its id.
         id: String,
         /// How large it is.
         size: Bytes,
@@ -149,10 +146,7 @@ pub enum ProvidedStep {
     /// The provider has deleted it.
     Deleted,
     /// Something keeps it from the next step, or no longer.
-    Hindered {
-        /// What.
-        why: Option<String>,
-    },
+    Hindered { why: Option<String> },
 }
 
 impl Provided {

@@ -47,12 +47,10 @@ pub enum ReadError {
     /// It is for others.
     #[error("the certificate is not for {host}: it is for {names}")]
     OtherHost {
-        /// The host.
         host: String,
         /// For whom it is.
         names: String,
     },
-    /// It is over.
     #[error("the certificate ended {0}")]
     Over(Timestamp),
     /// It has not begun.
@@ -63,7 +61,6 @@ pub enum ReadError {
 /// What is known of a certificate that was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Read {
-    /// Who issued it.
     pub issuer: String,
     /// Good from then on.
     pub not_before: Timestamp,

@@ -17,7 +17,6 @@ const HSTS_NAME: &str = "Strict-Transport-Security";
 /// The changes of an answer.
 #[derive(Clone, Copy, Debug)]
 pub struct Changes<'a> {
-    /// The route's.
     pub options: &'a RouteOptions,
     /// Browsers are told to use HTTPS only.
     pub hsts: bool,

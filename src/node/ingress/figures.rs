@@ -22,7 +22,6 @@ pub const CLASSES: usize = 6;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Requests {
-    /// How many.
     pub count: u64,
     /// Of these answered with 500 and above, or not at all.
     pub errors: u64,

@@ -39,7 +39,6 @@ pub struct Head {
 pub enum Read {
     /// More bytes are needed.
     Partial,
-    /// It is whole.
     Whole(Head),
 }
 

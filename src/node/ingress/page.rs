@@ -11,11 +11,9 @@ const CHALLENGE: &str = "Basic realm=\"restricted\", charset=\"UTF-8\"";
 /// An answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Page {
-    /// The status.
     pub status: u16,
     /// All headers but the length.
     pub headers: Vec<(&'static str, String)>,
-    /// The body.
     pub body: String,
 }
 

@@ -28,7 +28,6 @@ pub enum Body {
 pub struct Reply<'h, 'b> {
     /// Its length in bytes.
     pub length: usize,
-    /// The status.
     pub status: u16,
     /// Its words.
     pub reason: &'b str,

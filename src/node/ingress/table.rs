@@ -17,7 +17,6 @@ use std::sync::Arc;
 /// A replica that requests may go to.
 #[derive(Clone, Debug)]
 pub struct Replica<G> {
-    /// Which.
     pub id: AllocId,
     /// Where it listens.
     pub address: SocketAddrV4,
@@ -32,7 +31,6 @@ pub struct Replica<G> {
 pub struct Rule<F, G> {
     /// How figures name it: host and path.
     pub key: String,
-    /// The service.
     pub service: WorkloadName,
     /// What the file says.
     pub route: RouteSpec,

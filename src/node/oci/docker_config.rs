@@ -31,7 +31,6 @@ pub enum Found {
     },
     /// An OAuth token that is no password.
     IdentityToken,
-    /// Nothing.
     Nothing,
 }
 

@@ -29,7 +29,6 @@ pub struct Descriptor {
     /// What the content is.
     #[serde(default)]
     pub media_type: String,
-    /// Its digest.
     pub digest: Digest,
     /// Its size in bytes.
     pub size: u64,
@@ -113,7 +112,6 @@ impl Manifest {
 /// Either kind of document that a reference leads to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Document {
-    /// One image.
     Image(Manifest),
     /// Several platforms.
     Index(Index),
@@ -141,9 +139,7 @@ pub fn document(json: &[u8]) -> Result<Document, serde_json::Error> {
 /// The part of an image's configuration that says how to run it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ImageConfig {
-    /// ENTRYPOINT.
     pub entrypoint: Vec<String>,
-    /// CMD.
     pub cmd: Vec<String>,
     /// ENV, as `NAME=value`.
     pub env: Vec<String>,

@@ -11,7 +11,6 @@ use bytes::Bytes;
 /// A document that may be the image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Candidate {
-    /// Its digest.
     pub digest: Digest,
     /// The indexes that lead to it, the outermost first.
     pub indexes: Vec<(Digest, Bytes)>,

@@ -14,7 +14,6 @@ use std::collections::BTreeMap;
 /// What a node has counted of a service since its canary began.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Counted {
-    /// The service.
     pub service: WorkloadName,
     /// Which canary.
     pub stage: Stage,

@@ -11,9 +11,7 @@ use crate::scheduler::place::{self, Refusal};
 /// A replica whose turn it is and that fits no node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unplaced {
-    /// The service.
     pub service: WorkloadName,
-    /// Which replica.
     pub replica: u32,
     /// Why each node doesn't take it.
     pub refusals: Vec<(NodeId, Refusal)>,

@@ -13,7 +13,6 @@ use std::collections::{BTreeMap, BTreeSet};
 /// A plan as the node that made it remembers it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Planned {
-    /// Its hash.
     pub hash: String,
     /// What was to be proposed.
     pub deploy: Deploy,

@@ -26,7 +26,6 @@ pub(super) enum Part {
     File(String, u64),
     /// A piece of it.
     Data(Bytes),
-    /// Its end.
     End,
     /// The first name stands for the file of the second.
     Link(String, String),

@@ -53,7 +53,6 @@ pub(crate) enum Why {
     /// Nothing came for too long.
     #[error("no answer in time")]
     Late,
-    /// The connection.
     #[error(transparent)]
     Connection(reqwest::Error),
 }

@@ -82,7 +82,6 @@ impl Counters {
 pub struct Peer {
     /// Its public key.
     pub id: Id,
-    /// The session.
     pub session: Mutex<Session>,
     /// Its networks.
     pub allowed: Vec<Range>,

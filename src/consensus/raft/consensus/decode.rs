@@ -19,7 +19,6 @@ pub enum Unreadable {
     Decode {
         /// Where in the log.
         index: Index,
-        /// What went wrong.
         #[source]
         source: prost::DecodeError,
     },
@@ -29,9 +28,7 @@ pub enum Unreadable {
          install a newer one"
     )]
     Format {
-        /// Its index.
         index: Index,
-        /// Its format.
         format: u32,
         /// The newest that is read.
         newest: u32,

@@ -11,7 +11,6 @@ use std::collections::BTreeMap;
 
 /// A cluster of one node with an app.
 pub struct Case {
-    /// Its state.
     pub state: State,
     life: u32,
 }
