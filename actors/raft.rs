@@ -21,7 +21,6 @@ use crate::consensus::raft::node::Member;
 use crate::consensus::raft::ticks::Ticks;
 use crate::consensus::raft::{Entry, Tuning};
 use crate::id::{BootId, FIRST_NODE, Index, NodeId};
-use crate::limits;
 use crate::units::Millis;
 use bytes::Bytes;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
@@ -337,13 +336,7 @@ impl State {
                 self.consensus.written(number);
                 self.consensus.paced(took.into());
             }
-            Done::Late => {
-                tracing::error!(
-                    seconds = limits::WRITE_LATE.as_secs(),
-                    "a write to the log takes long: the disk hangs"
-                );
-                self.consensus.disk_late();
-            }
+            Done::Late => self.consensus.disk_late(),
             Done::Stuck => self.fail(RaftError::Stuck, myself),
             Done::Snapshot(index) => {
                 let compacted = self.consensus.snapshot_saved(index);

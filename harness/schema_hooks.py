@@ -9,7 +9,9 @@ import os
 import pathlib
 import platform
 import tarfile
+import time
 
+import requests
 import schemathesis
 from hypothesis import strategies
 
@@ -57,6 +59,21 @@ def read(name):
 HOST, CERTIFICATE, KEY = "fuzz.example", read("cert.pem"), read("key.pem")
 schemathesis.openapi.format("pem-certificate", strategies.just(CERTIFICATE))
 schemathesis.openapi.format("pem-key", strategies.just(KEY))
+
+
+def patient(send):
+    """Wrong tokens are answered once a second: those of the checks too."""
+
+    def sends(session, request, **options):
+        response = send(session, request, **options)
+        if response.status_code == 401:
+            time.sleep(1)
+        return response
+
+    return sends
+
+
+requests.Session.send = patient(requests.Session.send)
 
 
 @schemathesis.hook

@@ -220,8 +220,8 @@ fn restarts_of_the_daemon_end_no_container() {
     let stopped = Instant::now();
     let _ = node.mill(["down", "web", "--yes"]).ok();
     poll(|| processes(&node, "sleep 9001").is_empty()).secs(60).expect("the end of all");
-    // Not a bound on speed: a runtime that waits for the reader of a probe that has gone does so for
-    // 30 s before it ends anything.
+    // Not a bound on speed: a runtime that waits for the reader of a probe that has gone ends
+    // nothing for 30 s.
     assert!(stopped.elapsed() < Duration::from_secs(30), "{:?}", stopped.elapsed());
 }
 

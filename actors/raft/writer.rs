@@ -106,7 +106,14 @@ impl Writer {
         let report = Arc::new(report);
         let told = Arc::clone(&report);
         watch.start(bounds, move |finding| match finding {
-            Finding::Late => told(Done::Late),
+            Finding::Late => {
+                // Said here: whoever is told may be the one that waits for the disk.
+                tracing::error!(
+                    seconds = limits::WRITE_LATE.as_secs(),
+                    "a write to the log takes long: the disk hangs"
+                );
+                told(Done::Late);
+            }
             Finding::Stuck => told(Done::Stuck),
         })?;
         let desk = Arc::new(Desk { store: Mutex::new(Box::new(store)), quick, watch });

@@ -257,8 +257,11 @@ async fn a_stream_that_a_container_takes_back_is_an_error_of_that_stream() {
         assert_eq!(answer.status(), 502, "round {round}");
         let _ = answer.into_body().collect().await;
         let answer = client.send_request(post("/half", b"x")).await.unwrap();
-        assert_eq!(answer.status(), 200);
-        assert!(answer.into_body().collect().await.is_err(), "half is not whole");
+        // Where the end comes together with the head it is known before anything is passed on.
+        let status = answer.status().as_u16();
+        assert!([200, 502].contains(&status), "{status}");
+        let body = answer.into_body().collect().await;
+        assert!(status == 502 || body.is_err(), "half is not whole");
         let answer = client.send_request(post("/", b"x")).await.unwrap();
         assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), "whole");
         assert_eq!(asked.load(Ordering::Relaxed), 3 * round, "nothing is asked twice");
