@@ -169,15 +169,14 @@ mod tests {
     }
 
     #[yare::parameterized(
-        attaching = { Some(AttachStep::Attaching), false },
-        attached = { Some(AttachStep::Attached), true },
-        releasing = { Some(AttachStep::Releasing), false },
-        detaching = { Some(AttachStep::Detaching), false },
-        nowhere = { None, true },
+        attaching = { Some(1), AttachStep::Attaching, false },
+        attached = { Some(1), AttachStep::Attached, true },
+        releasing = { Some(1), AttachStep::Releasing, false },
+        detaching = { Some(1), AttachStep::Detaching, false },
+        nowhere = { None, AttachStep::Attached, true },
     )]
-    fn what_is_on_its_way_is_not_compared(step: Option<AttachStep>, settled: bool) {
-        let node = step.map(|_| 1);
-        let volume = volume(node, step.unwrap_or(AttachStep::Attached));
+    fn what_is_on_its_way_is_not_compared(node: Option<u64>, step: AttachStep, settled: bool) {
+        let volume = volume(node, step);
         assert_eq!(is_settled(&volume), settled);
         assert!(!is_settled(&Volume { deleting: true, ..volume.clone() }));
         assert!(!is_settled(&Volume { provided: None, ..volume }), "a folder of a node");
