@@ -11,6 +11,7 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("stop", "mill down SERVICE (or mill scale SERVICE 0)"),
     ("run", "mill up FILE (or mill dev --run IMAGE --port 80)"),
     ("start", "mill up FILE"),
+    ("compose", "mill up FILE (or mill ps, mill logs, mill down)"),
     ("apply", "mill up FILE"),
     ("create", "mill up FILE"),
     ("launch", "mill up FILE"),
@@ -66,6 +67,17 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("uncordon", "mill undrain NODE"),
     ("taint", "mill label NODE k=v"),
     ("prune", "mill clean"),
+    ("promote", "mill up --promote"),
+    ("abort", "mill up --abort"),
+    ("swarm", "mill init (or mill join HOST --token T)"),
+    ("network", "mill nodes --wide"),
+    ("ingress", "mill route list"),
+    ("provider", "mill volume provider NAME"),
+    ("snapshot", "mill backup FILE"),
+    ("migrate", "mill volume move NAME NODE"),
+    ("context", "mill login ADDRESS --token TOKEN"),
+    ("system", "mill status (or mill doctor)"),
+    ("watch", "mill status --watch"),
 ];
 
 /// The second word of other programs' commands, and those that do the same here.
@@ -137,7 +149,7 @@ mod tests {
 
     #[test]
     fn names_of_other_programs_get_the_right_command() {
-        let words = "rm stop run stat get describe pull service ls";
+        let words = "rm stop run stat get describe pull service ls compose promote network watch";
         for name in words.split(' ') {
             let Unknown::Instead(text) = unknown("", name, &COMMANDS) else { panic!("{name}") };
             assert!(text.starts_with("mill "), "{text}");

@@ -76,6 +76,8 @@ fn lists(what: &str) -> Option<&'static str> {
         "deployment" => "mill history lists them",
         "token" => "mill token list lists them",
         "image" => "mill image list lists them",
+        "secret" => "mill secret list lists them",
+        "volume" => "mill volume list lists them",
         "route of the host" | "paused host" => "mill route list lists them",
         "login for" => "mill image logins lists them",
         "host" | "certificate of" => "mill cert list lists them",
