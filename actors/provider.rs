@@ -79,6 +79,8 @@ pub struct State {
     /// A look is on its way.
     looks: bool,
     asks: bool,
+    /// It has been said that the machine is not known.
+    told: bool,
     /// What is under way at the provider; ends when another node leads.
     turns: JoinSet<()>,
     /// The question which machine this is.
@@ -116,6 +118,7 @@ impl Actor for Provider {
             compares: BTreeMap::new(),
             looks: false,
             asks: false,
+            told: false,
             turns: JoinSet::new(),
             asking: JoinSet::new(),
         })
@@ -308,22 +311,30 @@ impl State {
         let facts = [(DROPLET, "id"), (REGION, "region")];
         let unknown = facts.iter().filter(|(label, _)| !node.labels.contains_key(*label));
         let unknown: Vec<_> = unknown.copied().collect();
-        if unknown.is_empty() || std::mem::replace(&mut self.asks, true) {
+        if unknown.is_empty() {
+            self.told = false;
             return;
         }
+        if std::mem::replace(&mut self.asks, true) {
+            return;
+        }
+        let is_news = !std::mem::replace(&mut self.told, true);
         let (http, root, me) = (self.http.clone(), self.root.clone(), view.node);
         let myself = myself.clone();
         self.asking.spawn(async move {
-            let mut labels = BTreeMap::new();
+            let (mut labels, mut failed) = (BTreeMap::new(), None);
             for (label, fact) in unknown {
                 match http.own(METADATA, fact).await {
                     Ok(value) => drop(labels.insert(label.to_owned(), Some(value))),
-                    Err(error) => tracing::warn!(
-                        %error,
-                        "this node isn't known to be a machine of the provider: set its labels \
-                         {DROPLET} and {REGION}, or no volume is attached to it"
-                    ),
+                    Err(error) => failed = Some(error),
                 }
+            }
+            if let Some(error) = failed.filter(|_| is_news) {
+                tracing::warn!(
+                    %error,
+                    "this node isn't known to be a machine of the provider: set its labels \
+                     {DROPLET} and {REGION}, or no volume is attached to it"
+                );
             }
             if !labels.is_empty() {
                 tell(&root, &Command::Label { node: me, labels }).await;

@@ -2,7 +2,7 @@
 //!
 //! Owns the invariants. Never changes the world but for the verdict.
 
-use super::World;
+use super::{QUIET, World};
 use crate::fsm::command::Action;
 use crate::fsm::model::{Allocation, App, DeployStatus, Desired, Health, Node, NodeStatus, Phase};
 use crate::fsm::{self, Applied, Command, Entry, Outcome, State};
@@ -305,6 +305,13 @@ impl World {
         if let Some(left) = left {
             self.fail(format!("r{} is {:?}, but not the newest", left.revision, left.status));
         }
+    }
+
+    /// Whether there is more to see, so long after the quiet time.
+    pub(super) fn goes_on(&mut self, late: u64) -> bool {
+        let mut all = self.state.deployments.values();
+        let is_deploying = || all.any(|one| one.status == DeployStatus::Running);
+        late == 0 || late <= QUIET && *self.ledger.prolonged.get_or_insert_with(is_deploying)
     }
 
     /// At rest: every deployment has ended, desired is actual, and the log gives the same state.

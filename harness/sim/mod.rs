@@ -31,7 +31,7 @@ use std::net::Ipv4Addr;
 
 /// What goes wrong stops after this long; then the world has `QUIET` to come to rest.
 const TROUBLE: u64 = 240_000;
-/// Longer than any deadline in the system.
+/// Longer than any deadline; a deployment that is under way then has as long again, for several.
 const QUIET: u64 = 900_000;
 /// Wall time at the start.
 const EPOCH: u64 = 1_700_000_000_000;
@@ -288,7 +288,7 @@ impl World {
 
     fn step(&mut self) -> bool {
         let Some(Reverse((at, id))) = self.queue.pop() else { return false };
-        if at > TROUBLE + QUIET {
+        if !self.goes_on(at.saturating_sub(TROUBLE + QUIET)) {
             return false;
         }
         self.now = at;

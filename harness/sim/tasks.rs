@@ -33,6 +33,8 @@ pub(super) struct Ledger {
     hooks: BTreeSet<String>,
     /// Seats of held services in which nobody is though there is room, and since when.
     bare: BTreeMap<(WorkloadName, u32), u64>,
+    /// The world has more time to come to rest.
+    pub(super) prolonged: Option<bool>,
 }
 
 impl World {

@@ -137,7 +137,7 @@ fn secret(of: &Value) -> Value {
 fn acme(of: &Value) -> Value {
     let text = |pattern: &str| json!({ "type": "string", "pattern": pattern });
     let perhaps = |pattern: &str| json!({ "type": ["string", "null"], "pattern": pattern });
-    let (email, eab) = ("^[a-z0-9]+@[a-z0-9.]+$", "^[a-z0-9]+:[A-Za-z0-9_-]+$");
+    let (email, eab) = ("^[a-z0-9]+@[a-z0-9.]+$", "^[a-z0-9]+:([A-Za-z0-9_-]{4})+$");
     let (nothing, never) =
         (json!({ "type": "null" }), json!({ "type": "boolean", "enum": [false] }));
     let base = |needed: &str| {

@@ -79,8 +79,15 @@ impl<'a> Context<'a> {
         }
     }
 
-    /// Whether its deployment may try another node.
-    fn may_try(&self, deployment: &Deployment, one: &Allocation, is_program: bool) -> bool {
+    /// Whether its deployment may try another node: so many, and for so long as some replica came
+    /// up lately. A node that was tried longer ago would have its turn again and again.
+    fn may_try(&mut self, deployment: &Deployment, one: &Allocation, is_program: bool) -> bool {
+        let replicas = self.state.allocations_of(&one.workload);
+        let came_up = replicas.filter(|one| self.works(one)).filter_map(|one| one.first_running);
+        let since = came_up.max().unwrap_or_default().max(deployment.started_at);
+        if self.is_due_in(since, limits::NODE_AVOIDED.into()) {
+            return false;
+        }
         let avoids = self.state.avoids(&one.workload);
         // What is a node's fault says nothing of the program.
         let counts = |other: bool| other || !is_program;
