@@ -53,6 +53,10 @@ fn a_plan_is_shown_carried_out_exactly_and_refused_once_it_is_past() {
     for what in ["hello r1  accepted", "hello r2  succeeded", "  placed  ", "  healthy  "] {
         assert!(told.contains(what), "no {what:?} in {told}");
     }
+    // The old one ends behind its update.
+    let all = || node.api().get("/v1/events").as_array().unwrap().clone();
+    let is_over = || all().iter().any(|event| event["kind"] == "allocation-stopped");
+    poll(is_over).secs(30).expect("the end of the first replica");
     let before = node.api().get("/v1/events");
     let last = before.as_array().unwrap().last().unwrap()["id"].as_u64().unwrap();
     assert_eq!(node.stop(), Some(0));
