@@ -38,6 +38,8 @@ pub enum Bug {
     ForgetOutcomes,
     /// Leaves a replica on a node where it doesn't work.
     StayWithBadNode,
+    /// Tries one node after the other for as long as a deployment lasts.
+    TryForEver,
     /// Takes no notice of nodes that are silent.
     TrustSilent,
     /// Lets a time without a leader count for deadlines.

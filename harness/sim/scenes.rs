@@ -180,6 +180,33 @@ fn what_does_not_work_on_one_node_is_tried_on_another() {
     assert!(found.is_some(), "nobody notices that it stays");
 }
 
+/// No node can pull the image, and for a while nobody leads: the deployment ends, however the
+/// nodes' turns fall.
+fn pulled_nowhere(seed: u64) -> Option<String> {
+    let mut world = World::quiet(seed, 3 + seed % 2);
+    let nodes: Vec<NodeId> = world.nodes.keys().copied().collect();
+    nodes.into_iter().for_each(|node| world.behave(node, Manner::PullsNothing));
+    world.until(15_000);
+    let order = world.some_order();
+    world.up("good", 1, order);
+    let (before, silent) =
+        (world.dice.between(1_000, 170_000), world.dice.between(100_000, 500_000));
+    world.until(world.now + before);
+    world.fall_silent(silent);
+    world.until(world.now + silent + 1_800_000);
+    let status = world.newest();
+    world.told(seed, status == DeployStatus::Failed, format!("the deployment: {status:?}"))
+}
+
+#[test]
+fn what_no_node_can_pull_is_not_tried_for_ever() {
+    if let Some(why) = first_failure(0, SEEDS, None, pulled_nowhere) {
+        panic!("{why}");
+    }
+    let found = first_failure(0, SEEDS, Some(Bug::TryForEver), pulled_nowhere);
+    assert!(found.is_some(), "the nodes' turns never come again");
+}
+
 /// A node falls silent, alone or with others, or its containerd hangs, in the middle of an update:
 /// it ends within its deadlines, and what served before is not at nothing.
 fn silent_in_an_update(seed: u64) -> Option<String> {
