@@ -9,7 +9,7 @@ SEEDS ?= 1000
 MINUTES ?= 10
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dev test check sim crash record jepsen smoke bench
+.PHONY: help setup demo dev test check sim crash record jepsen schema smoke bench
 
 help: ## show this help
 	@echo 'mill: make TARGET'
@@ -18,7 +18,7 @@ help: ## show this help
 # Containers need Linux: elsewhere all of it is done in a virtual machine.
 ifeq ($(shell uname -s),Darwin)
 
-setup demo dev test check sim crash record jepsen smoke bench:
+setup demo dev test check sim crash record jepsen schema smoke bench:
 	@FILE='$(FILE)' ROUNDS='$(ROUNDS)' SEEDS='$(SEEDS)' SEED='$(SEED)' MINUTES='$(MINUTES)' \
 	PART='$(PART)' harness/lima $@
 
@@ -44,6 +44,11 @@ check: ## formatting, lints and style rules
 	cargo fmt --check
 	cargo clippy --all-targets -- -D warnings
 	cargo nextest run -E 'binary(harness) and test(/^tidy/)'
+
+schema: ## the API asked for all that its document allows, and for what it doesn't
+	@harness/setup --test
+	cargo build
+	@harness/schema
 
 smoke: ## only the end-to-end tests, or those with MILL_TEST_FILTER=name in their names
 	@harness/setup --test
