@@ -8,21 +8,7 @@ use crate::spec::model::VolumeSpec;
 use crate::units::Timestamp;
 
 fn known(used: bool) -> Volumes {
-    let volume = Volume {
-        size: Bytes(5),
-        node: NodeId(1),
-        service: "db".into(),
-        holder: "db-0-aaaa".into(),
-        fence: 1,
-        used,
-        deleting: false,
-        created_at: Timestamp(0),
-        copy: 0,
-        moving: None,
-        left: None,
-        stayed: None,
-        provided: None,
-    };
+    let volume = Volume { used, ..fixture::volume(NodeId(1)) };
     [(VolumeName::from("data"), Arc::new(volume))].into_iter().collect()
 }
 

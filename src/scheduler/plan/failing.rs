@@ -83,7 +83,8 @@ impl<'a> Context<'a> {
     /// up lately. A node that was tried longer ago would have its turn again and again.
     fn may_try(&mut self, deployment: &Deployment, one: &Allocation, is_program: bool) -> bool {
         let replicas = self.state.allocations_of(&one.workload);
-        let came_up = replicas.filter(|one| self.works(one)).filter_map(|one| one.first_running);
+        let working = replicas.filter(|replica| self.works(replica));
+        let came_up = working.filter_map(|replica| replica.first_running);
         let since = came_up.max().unwrap_or_default().max(deployment.started_at);
         if self.is_due_in(since, limits::NODE_AVOIDED.into()) && !is_on(Bug::TryForEver) {
             return false;
