@@ -65,17 +65,20 @@ impl Threads {
         Ok(threads)
     }
 
-    /// Accepts nothing more, and waits until what is under way has ended, at most [`DRAIN_MOST`].
-    pub async fn stop(mut self) {
+    /// Accepts nothing more from now on. What it gives ends with what is under way, after at most
+    /// [`DRAIN_MOST`].
+    pub fn stop(mut self) -> impl Future<Output = ()> + Send + use<> {
         let running = std::mem::take(&mut self.running);
         // Without a thread nobody listens to it.
         let _ = self.stopping.send(true);
         let joined = tokio::task::spawn_blocking(move || {
             running.into_iter().filter_map(|thread| thread.join().err()).count()
         });
-        match joined.await {
-            Ok(0) => {}
-            _ => tracing::error!("a thread of the proxy panicked"),
+        async {
+            match joined.await {
+                Ok(0) => {}
+                _ => tracing::error!("a thread of the proxy panicked"),
+            }
         }
     }
 }
