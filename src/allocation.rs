@@ -75,8 +75,8 @@ pub struct Life {
     /// When this life began or its pull last got further, for how long a task's start is tried.
     begun: Timestamp,
     far: pull::Far,
-    /// It was counted while the program still ran.
-    oom_counted: bool,
+    /// So many were counted while this attempt ran; absent: another life of the daemon counted.
+    oom_counted: Option<u32>,
     /// An end that was told while the start was still under way.
     early: Option<Ended>,
 }
@@ -111,16 +111,14 @@ impl Life {
         match (&self.stage, input) {
             (Stage::Done, _) => Vec::new(),
             (_, Input::Want(want)) => self.wanted(want),
-            (stage, Input::OutOfMemory(attempt)) => {
+            (stage, Input::OutOfMemory(attempt, kills)) => {
                 let runs = matches!(stage, Stage::Running { .. });
                 self.oom |= attempt == self.observed.attempt;
-                if !runs || attempt != self.observed.attempt {
-                    return Vec::new();
+                if runs && attempt == self.observed.attempt {
+                    self.out_of_memory(kills)
+                } else {
+                    Vec::new()
                 }
-                // The program itself may live on: its end, if it comes, counts no second time.
-                self.observed.ooms += 1;
-                self.oom_counted = true;
-                vec![Effect::Report]
             }
             (Stage::Pulling, Input::Pulled(op, result)) if op == self.op => match result {
                 Ok(()) => self.start(),
@@ -191,7 +189,7 @@ impl Life {
         self.observed.started_at = None;
         self.observed.message = None;
         self.oom = false;
-        self.oom_counted = false;
+        self.oom_counted = Some(0);
         self.early = None;
         self.tries = 0;
         self.pull()
@@ -347,6 +345,19 @@ impl Life {
         vec![Effect::Report, Effect::Finish]
     }
 
+    /// A process was killed for want of memory while the program runs; perhaps it lives on. By the
+    /// kernel there are so many by now: what is told twice counts once, two told at once as two.
+    fn out_of_memory(&mut self, kills: Option<u32>) -> Effects {
+        let more = match (self.oom_counted, kills) {
+            (Some(counted), Some(kills)) => kills.max(1).saturating_sub(counted),
+            (Some(0) | None, _) => 1,
+            (Some(_), None) => 0,
+        };
+        self.oom_counted = kills.max(self.oom_counted).max(Some(1));
+        self.observed.ooms += more;
+        if more > 0 { vec![Effect::Report] } else { Vec::new() }
+    }
+
     fn killed(&mut self, ended: Option<Ended>) {
         let code = ended.map(|ended| ended.code);
         self.observed.exit = Some(Exit { code, reason: ExitReason::Killed, message: None });
@@ -363,7 +374,8 @@ impl Life {
         }
         let pause = backoff(self.ends);
         self.ends += 1;
-        self.observed.ooms += u32::from(exit.reason == ExitReason::Oom && !self.oom_counted);
+        let is_counted = self.oom_counted.is_some_and(|counted| counted > 0);
+        self.observed.ooms += u32::from(exit.reason == ExitReason::Oom && !is_counted);
         let message = bounded(&format!("{}, next try in {pause}", describe(&exit)));
         self.observed.exit = Some(exit);
         self.observed.health = Health::None;

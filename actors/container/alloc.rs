@@ -151,7 +151,9 @@ impl Actor for Alloc {
         let input = match message {
             Msg::Want(want) => Input::Want(want),
             Msg::Exited(attempt, ended) => Input::Exited(attempt, ended),
-            Msg::OutOfMemory(attempt) => Input::OutOfMemory(attempt),
+            Msg::OutOfMemory(attempt) => {
+                Input::OutOfMemory(attempt, state.job.out_of_memory(attempt))
+            }
             Msg::Gone(attempt) => Input::Gone(attempt),
             Msg::Pulled(op, Ok(image)) => {
                 state.signal = Some(state.job.signal(&image));
@@ -223,7 +225,7 @@ impl State {
                     let since = self.began.or(self.life.observed().started_at);
                     let actor = myself.clone();
                     self.run(myself, async move {
-                        if job.was_out_of_memory(attempt) {
+                        if job.out_of_memory(attempt).is_some_and(|kills| kills > 0) {
                             // The actor may have stopped meanwhile.
                             let _ = actor.cast(Msg::OutOfMemory(attempt));
                         }

@@ -42,7 +42,7 @@ impl Life {
             oom: false,
             begun: now,
             far: super::pull::Far::default(),
-            oom_counted: false,
+            oom_counted: None,
             early: None,
         };
         if let Some((attempt, _)) = found

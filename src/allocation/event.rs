@@ -49,8 +49,9 @@ pub enum Input {
     Started(u64, Result<(), Failure>),
     /// The program of this attempt ended.
     Exited(Attempt, Ended),
-    /// A process of this attempt was killed for want of memory.
-    OutOfMemory(Attempt),
+    /// A process of this attempt was killed for want of memory; so many were by now, if that is
+    /// known.
+    OutOfMemory(Attempt, Option<u32>),
     /// The container of this attempt is not there any more, and nobody knows how it ended.
     Gone(Attempt),
     /// A probe's outcome; an error says what was seen.

@@ -114,7 +114,7 @@ fn out_of_memory_is_told_from_other_kills() {
         let mut life = healthy();
         if event {
             // Told at once: perhaps the program lives on.
-            assert_eq!(life.step(Input::OutOfMemory(Attempt(1)), at(9)), [Effect::Report]);
+            assert_eq!(life.step(Input::OutOfMemory(Attempt(1), Some(1)), at(9)), [Effect::Report]);
             assert_eq!(life.observed().ooms, 1);
         }
         let _ = life.step(Input::Exited(Attempt(1), ended(code)), at(10));
@@ -122,6 +122,21 @@ fn out_of_memory_is_told_from_other_kills() {
         assert_eq!(life.observed().exit.as_ref().unwrap().reason, reason);
         assert_eq!(life.observed().ooms, u32::from(event), "counted once");
     }
+}
+
+#[test]
+fn kills_for_want_of_memory_count_by_the_kernels_count() {
+    let mut life = healthy();
+    let told = [(None, 1), (None, 1), (Some(0), 1), (Some(1), 1), (Some(1), 1), (Some(3), 3)];
+    for (kills, counted) in told {
+        let before = life.observed().ooms;
+        let effects = life.step(Input::OutOfMemory(Attempt(1), kills), at(9));
+        assert_eq!(life.observed().ooms, counted, "{kills:?}");
+        assert_eq!(effects, if counted > before { vec![Effect::Report] } else { vec![] });
+    }
+    let _ = life.step(Input::Exited(Attempt(1), ended(137)), at(10));
+    let _ = life.step(Input::Cleared(4, None, String::new()), at(11));
+    assert_eq!(life.observed().ooms, 3, "its own end was among them");
 }
 
 #[test]

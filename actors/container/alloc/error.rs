@@ -37,9 +37,12 @@ pub enum Failed {
     Unpulled,
     #[error(transparent)]
     User(#[from] UserError),
-    /// A variable that this build can't fill in.
-    #[error("env {name}: the address of the service isn't in the revision; deploy the file again")]
-    Reference { name: String },
+    /// A variable or a file that this build can't fill in.
+    #[error("{name}: the address of the service isn't in the revision; deploy the file again")]
+    Reference {
+        /// The variable's name, or the file's path.
+        name: String,
+    },
     #[error(transparent)]
     Secret(#[from] SecretError),
     /// A persistent volume.

@@ -234,18 +234,18 @@ impl Job {
         }
     }
 
-    /// Whether the kernel has killed a process of that container for want of memory. Its own count
-    /// is asked: containerd's event is missing where it happened right after the start.
-    pub(super) fn was_out_of_memory(&self, attempt: Attempt) -> bool {
+    /// How many processes of that container the kernel has killed for want of memory; absent: it
+    /// has no control group any more. containerd's event is missing where that happened right after
+    /// the start, and comes twice where the kernel tells it twice.
+    pub(super) fn out_of_memory(&self, attempt: Attempt) -> Option<u32> {
         let group = format!("{}/{}", self.platform.places.cgroup(), self.container(attempt));
         let file = match self.cgroups {
             CgroupVersion::V1 => format!("/sys/fs/cgroup/memory{group}/memory.oom_control"),
             CgroupVersion::V2 => format!("/sys/fs/cgroup{group}/memory.events"),
         };
-        // Gone with its control group: then nothing is known.
-        let counts = std::fs::read_to_string(file).unwrap_or_default();
-        let kills = counts.lines().find_map(|line| line.strip_prefix("oom_kill "));
-        kills.is_some_and(|kills| kills.trim() != "0")
+        let counts = std::fs::read_to_string(file).ok()?;
+        let kills = counts.lines().find_map(|line| line.strip_prefix("oom_kill "))?;
+        kills.trim().parse().ok()
     }
 
     /// Ends the program if it runs and removes the container; `gently` asks it first, with that
