@@ -10,7 +10,7 @@ use super::transfer::Root;
 use crate::id::ContainerId;
 use crate::limits;
 use oci_spec::runtime::{BoxBuilder, Process};
-use pipes::{Tail, make_folder, reader, receiver, remove_folder, sender};
+use pipes::{Tail, make_folder, readers, receiver, remove_folder, sender};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
@@ -250,7 +250,7 @@ impl Execs {
                 continue;
             };
             // The runtime may wait for a reader since the earlier life has gone.
-            let _readers = ["out", "err"].map(|pipe| reader(&folder.join(pipe)));
+            let _readers = readers(&folder);
             // Dropped it is tried once more.
             if let Err(error) = self.traces(container, exec, &folder).end().await {
                 tracing::warn!(%container, %error, "a process of an earlier life is left");
@@ -377,7 +377,10 @@ impl Drop for Traces {
             return;
         }
         let (which, folder) = (self.which.clone(), self.folder.clone());
+        // A runtime that did not answer in time may begin with it only now.
+        let held = readers(&folder);
         self.which.containerd.aside(async move {
+            let _held = held;
             match which.end_surely().await {
                 Ok(()) => remove_folder(&folder),
                 Err(error) => {

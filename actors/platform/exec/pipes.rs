@@ -3,8 +3,10 @@
 //! Never knows which process has them.
 
 use crate::limits;
+use nix::fcntl::OFlag;
+use std::fs::File;
 use std::io;
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::unix::pipe::{OpenOptions, Receiver, Sender};
@@ -57,12 +59,18 @@ fn fifo(path: &Path) -> io::Result<()> {
 /// The reading end; the shim's writing end is there once the process is started.
 pub(super) fn receiver(path: &Path) -> io::Result<Receiver> {
     fifo(path)?;
-    reader(path)
+    OpenOptions::new().open_receiver(path)
 }
 
-/// The reading end of a pipe that is there.
-pub(super) fn reader(path: &Path) -> io::Result<Receiver> {
-    OpenOptions::new().open_receiver(path)
+/// The reading ends of what a process writes, as far as they are there: a runtime that starts it
+/// waits for both, and its container with it.
+pub(super) fn readers(folder: &Path) -> Vec<File> {
+    let at_once = OFlag::O_NONBLOCK.bits();
+    let open = |pipe| {
+        let mut options = File::options();
+        options.read(true).custom_flags(at_once).open(folder.join(pipe)).ok()
+    };
+    ["out", "err"].into_iter().filter_map(open).collect()
 }
 
 /// The writing end, also a reading one until the shim has its own.
