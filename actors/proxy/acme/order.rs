@@ -80,26 +80,37 @@ async fn try_first(desk: &Desk, host: &str, (claim, failures): (Claim, u32)) -> 
     let known = acme.and_then(|acme| trial(&acme.directory).map(str::to_owned));
     let known = desk.settings.trial.clone().or(known);
     let Some(directory) = known.filter(|_| failures > 0) else { return Ok(()) };
-    let tried = async {
-        let identifiers = [Identifier::Dns(host.to_owned())];
-        let new = NewOrder::new(&identifiers);
-        let mut order = match begun(&desk.trial_account(&directory).await?, &new).await {
-            Err(failed) if failed.is(NO_ACCOUNT) => {
-                desk.forget_trial_account().await;
-                begun(&desk.trial_account(&directory).await?, &new).await?
+    let mut tries = 0;
+    loop {
+        match try_at(&directory, desk, host, (claim, failures)).await {
+            Err(failed) if failed.is(BAD_NONCE) && tries < limits::ORDER_TRIES => tries += 1,
+            Err(failed @ Failed::Found(_)) => return Err(failed),
+            Err(failed) => {
+                tracing::debug!(host, why = failed.text(), "the order is not tried first");
+                return Ok(());
             }
-            begun => begun?,
-        };
-        authorize(desk, host, (claim, failures), &mut order).await
-    };
-    match tried.await {
-        Err(failed @ Failed::Found(_)) => Err(failed),
-        Err(failed) => {
-            tracing::debug!(host, why = failed.text(), "the order is not tried first");
-            Ok(())
+            Ok(()) => return Ok(()),
         }
-        Ok(()) => Ok(()),
     }
+}
+
+/// An order that never becomes a certificate, at an authority that is there for that.
+async fn try_at(
+    directory: &str,
+    desk: &Desk,
+    host: &str,
+    (claim, failures): (Claim, u32),
+) -> Result<(), Failed> {
+    let identifiers = [Identifier::Dns(host.to_owned())];
+    let new = NewOrder::new(&identifiers);
+    let mut order = match begun(&desk.trial_account(directory).await?, &new).await {
+        Err(failed) if failed.is(NO_ACCOUNT) => {
+            desk.forget_trial_account().await;
+            begun(&desk.trial_account(directory).await?, &new).await?
+        }
+        begun => begun?,
+    };
+    authorize(desk, host, (claim, failures), &mut order).await
 }
 
 /// A new order, in place of the certificate that there is.
