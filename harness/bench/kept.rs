@@ -1,8 +1,9 @@
-//! What is kept: secrets on their way to containers, and a volume's data on its way into a file,
-//! back, and to another node, beside `tar`.
+//! What is kept: secrets in memory and on their way to containers, a volume's data on its way into
+//! a file, back, and to another node, beside `tar`, and a cluster that begins again from a backup.
 //!
 //! Owns a cluster of two nodes, which goes with the run. Never measures a provider's volumes.
 
+use super::node::proportional;
 use crate::poll::poll;
 use crate::report::{Row, median, ms};
 use crate::support::netns::{Namespace, address};
@@ -21,25 +22,33 @@ pub const NOTES: &str = "
 - Two nodes in network namespaces of this machine. *Secret*: a value is set at one node and read at
   the other, over their sockets, until the new one is answered; the median of 50.
 - *Start*: `mill up` of one replica without a health check until it returns, the image unpacked
-  already; ten secrets of 64 bytes in its environment and none in turn, the median of 10 each.
+  already; 20 secrets of 64 bytes in its environment and none in turn, the median of 10 each.
+- *1,000 secrets*: what they add to the daemon's memory (proportional set size), the larger of the
+  two nodes, ten seconds after the last was set.
 - *Volume*: 1 GB of random bytes in 64 files, `mill volume backup`, `restore` and `move` of one that
   nothing uses, each beside `tar` over the same files, which syncs the disk at its end. A move goes
   through mutual TLS and checksums, `tar`'s through a bare TCP connection of the same link. Medians
   of three, both in turn.
+- *Begun again*: both nodes are killed and their data directories removed; from `mill restore` with
+  a passphrase on one until three services of two replicas are healthy, their image fetched anew
+  from a registry on loopback.
 ";
 
 const VALUES: usize = 50;
 const STARTS: usize = 10;
+const SECRETS: usize = 20;
+const MANY: usize = 1_000;
 const TURNS: usize = 3;
 const FILES: usize = 64;
 const EACH: usize = 16 << 20;
 const PORT: u16 = 7_777;
 
-/// Secrets, then volumes.
+/// Secrets, then volumes, then the loss of all of it.
 pub fn figures() -> Vec<Row> {
-    let cluster = TestCluster::start(2);
-    let mut rows = vec![value(&cluster), starts(&cluster)];
+    let mut cluster = TestCluster::start(2);
+    let mut rows = vec![value(&cluster), many(&cluster), starts(&cluster)];
     rows.extend(volume(&cluster));
+    rows.push(restored(&mut cluster));
     rows
 }
 
@@ -69,10 +78,31 @@ fn value(cluster: &TestCluster) -> Row {
     }
 }
 
+fn many(cluster: &TestCluster) -> Row {
+    let quiet = || {
+        std::thread::park_timeout(Duration::from_secs(10));
+        [1, 2].map(|n| proportional(cluster.node(n).pid().as_raw()))
+    };
+    let before = quiet();
+    for n in 0..MANY {
+        set(cluster.node(1), &format!("many.s{n}"), &format!("{n:01024}"));
+    }
+    let after = quiet();
+    let more = after.iter().zip(before).map(|(after, before)| after.saturating_sub(before));
+    let most = more.max().unwrap_or(0);
+    Row {
+        figure: "1,000 secrets of 1 KB in a node's memory",
+        mill: format!("{:.1} MB", most as f64 / 1e6),
+        peer: String::new(),
+        aim: "at most 5 MB",
+        met: Some(most <= 5_000_000),
+    }
+}
+
 fn starts(cluster: &TestCluster) -> Row {
     let node = cluster.node(1);
     let mut environment = String::new();
-    for n in 0..10 {
+    for n in 0..SECRETS {
         set(node, &format!("bench.s{n}"), &"x".repeat(64));
         environment.push_str(&format!("S{n} \"${{secret(bench.s{n})}}\"; "));
     }
@@ -93,11 +123,50 @@ fn starts(cluster: &TestCluster) -> Row {
     }
     let [without, with] = times.map(|mut times| median(&mut times));
     Row {
-        figure: "one warm replica with ten secrets",
+        figure: "one warm replica with 20 secrets",
         mill: ms(with),
         peer: format!("without any {}", ms(without)),
         aim: "at most 5 ms more",
         met: Some(with <= without + Duration::from_millis(5)),
+    }
+}
+
+fn restored(cluster: &mut TestCluster) -> Row {
+    let node = cluster.node(1);
+    let image = cluster.image("busybox:v1");
+    let more = "replicas 2\ncommand \"/bin/sh\" \"-c\" \"while true; do \
+                sleep 0.1; done\"\nhealth exec=\"true\" interval=\"200ms\"\n";
+    let names = ["one", "two", "three"];
+    for name in names {
+        let _ = node.up(&files::service(name, &image, more)).ok();
+    }
+    let file = node.file("backup.age", "");
+    let with = |node: &TestDaemon, args: &[&str]| {
+        let mut command = node.command(args);
+        let output = command.env("MILL_BACKUP_PASSPHRASE", "opensesame").output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+    };
+    let path = file.to_str().unwrap();
+    with(node, &["backup", path]);
+    for n in 1..=2 {
+        cluster.node_mut(n).kill();
+        cluster.node_mut(n).wipe();
+    }
+    let node = cluster.node(1);
+    let begun = Instant::now();
+    with(node, &["restore", path, "--yes", "--node", "n1", "--advertise", &address(1)]);
+    let healthy = |name| {
+        let all = node.allocations(name);
+        all.iter().filter(|one| one["health"] == "healthy").count() == 2
+    };
+    poll(|| names.into_iter().all(healthy)).secs(120).expect("all to be healthy again");
+    let time = begun.elapsed();
+    Row {
+        figure: "a cluster begun again from a backup, to all healthy",
+        mill: ms(time),
+        peer: String::new(),
+        aim: "at most 10 s",
+        met: Some(time <= Duration::from_secs(10)),
     }
 }
 

@@ -156,8 +156,8 @@ pub fn idle_figures() -> Vec<Row> {
     std::thread::park_timeout(QUIET);
     let used = processor_time(id) - before;
     let share = used.as_secs_f64() / QUIET.as_secs_f64() * 100.0;
-    let memory = pss(id);
-    let loggers: Vec<u64> = loggers(&node.data()).into_iter().map(pss).collect();
+    let memory = proportional(id);
+    let loggers: Vec<u64> = loggers(&node.data()).into_iter().map(proportional).collect();
     let logger = loggers.iter().max().copied().unwrap_or(0);
     let size = fs::metadata(MILL).unwrap().len();
     vec![
@@ -207,7 +207,7 @@ pub(super) fn resident(id: i32) -> u64 {
 }
 
 /// A process's proportional set size in bytes.
-fn pss(id: i32) -> u64 {
+pub(super) fn proportional(id: i32) -> u64 {
     rolled_up(id, "Pss:")
 }
 

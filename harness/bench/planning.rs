@@ -4,11 +4,14 @@
 //! Never a container, a socket, a file or a thread: the functions themselves.
 
 use super::report::{Row, median, ms};
+use mill::actors::platform::backup;
+use mill::backup::Backup;
 use mill::fsm::command::{Deploy, Init, Register, Report};
 use mill::fsm::model::{AllocationStatus, DeployKind, Health, Node, Phase, RaftRole, WorkloadSpec};
 use mill::fsm::{self, Command, Entry, SessionStep, State};
 use mill::id::{AllocId, AppName, Attempt, BootId, Incarnation, Index, NodeId, Revision};
 use mill::scheduler::plan::{self, Scope, plan};
+use mill::secret::{KEY_LEN, SealKey};
 use mill::units::{Bytes, MilliCpu, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -18,7 +21,8 @@ use std::time::{Duration, Instant};
 pub const NOTES: &str = "
 - 50 services of 200 replicas in 5 apps, the functions themselves on one core: plan and apply in
   turn until all are placed; entries with one reported change each; the plan of an app after one of
-  its replicas has died; the state to bytes and back. Medians where repeated.
+  its replicas has died; the state to bytes and back, and as `mill backup` writes it but for the
+  passphrase, whose work is made to take a second. Medians where repeated.
 ";
 
 const NODES: u64 = 1_000;
@@ -44,6 +48,7 @@ pub fn figures() -> Vec<Row> {
     let (applied, applying) = world.start_all();
     let step = world.step_after_a_change();
     let (bytes, encode, decode) = world.snapshot();
+    let (file, backup) = world.backup();
     let (placed, applied) = (rate(all, placing), rate(applied, applying));
     let aim_ms = |bound| Duration::from_millis(bound);
     let peer = || "-".to_owned();
@@ -82,6 +87,13 @@ pub fn figures() -> Vec<Row> {
             peer: peer(),
             aim: "at most 100 ms",
             met: Some(decode <= aim_ms(100)),
+        },
+        Row {
+            figure: "backup of that state, encrypted for a recipient",
+            mill: format!("{} ({:.1} MB)", ms(backup), file as f64 / 1e6),
+            peer: peer(),
+            aim: "at most 1 s",
+            met: Some(backup <= aim_ms(1_000)),
         },
     ]
 }
@@ -271,5 +283,24 @@ impl World {
             size = bytes.len();
         }
         (size, median(&mut encode), median(&mut decode))
+    }
+
+    fn backup(&self) -> (usize, Duration) {
+        let recipients = [age::x25519::Identity::generate().to_public()];
+        let mut times = Vec::new();
+        let mut size = 0;
+        for _ in 0..ROUNDS {
+            let start = Instant::now();
+            let kept = Backup {
+                state: self.state.clone(),
+                keyring: SealKey::new([7; KEY_LEN]),
+                taken_at: Timestamp(START),
+                version: String::new(),
+            };
+            let plain = kept.encode().unwrap();
+            size = backup::encrypt(&plain, &recipients).unwrap().len();
+            times.push(start.elapsed());
+        }
+        (size, median(&mut times))
     }
 }
