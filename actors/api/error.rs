@@ -238,6 +238,7 @@ impl ApiError {
                 | ReviseError::NotKept { .. } => NOT_FOUND,
                 ReviseError::NothingToOverride { .. }
                 | ReviseError::TooMany { .. }
+                | ReviseError::OneReplica { .. }
                 | ReviseError::WhichApp { .. } => BAD_REQUEST,
                 ReviseError::OtherApp { .. }
                 | ReviseError::NeverWorked { .. }

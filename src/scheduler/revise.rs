@@ -16,7 +16,7 @@ pub use rollback::rollback;
 use crate::fsm::State;
 use crate::fsm::command::Deploy;
 use crate::fsm::model::{App, DeployKind, Node, WorkloadSpec};
-use crate::id::{AppName, Digest, Revision, WorkloadName};
+use crate::id::{AppName, Digest, Revision, VolumeName, WorkloadName};
 use crate::limits::{REPLICAS_MAX, REVISIONS_PER_APP};
 use crate::node::image_replication;
 use crate::spec::model::{RunSpec, Spec};
@@ -43,6 +43,17 @@ pub enum ReviseError {
         name: WorkloadName,
         /// How many.
         replicas: u32,
+    },
+    /// More than one writer of a volume.
+    #[error(
+        "{name} keeps the volume {volume}, which allows one replica only; with ephemeral=#true \
+         each replica has its own, and nothing is kept"
+    )]
+    OneReplica {
+        /// Which service.
+        name: WorkloadName,
+        /// Its persistent volume.
+        volume: VolumeName,
     },
     /// A specification that the state refers to isn't in it.
     #[error("the specification of {name} is missing in the state")]
@@ -294,7 +305,12 @@ pub fn scale(state: &State, name: &WorkloadName, replicas: u32) -> Result<Deploy
     }
     let mut deploy = as_it_is(state, owner(state, name)?, DeployKind::Scale)?;
     match deploy.services.get_mut(name) {
-        Some(WorkloadSpec::Service(service)) => service.replicas = replicas,
+        Some(WorkloadSpec::Service(service)) => {
+            if let Some((volume, _)) = service.run.persistent().next().filter(|_| replicas > 1) {
+                return Err(ReviseError::OneReplica { name: name.clone(), volume });
+            }
+            service.replicas = replicas;
+        }
         _ => return Err(ReviseError::NoService { name: name.clone() }),
     }
     Ok(deploy)

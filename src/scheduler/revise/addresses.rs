@@ -60,11 +60,40 @@ fn elsewhere(state: &State, spec: &Spec, name: &WorkloadName) -> Option<Option<u
 }
 
 fn put(run: &mut RunSpec, ports: &[(WorkloadName, u16)]) {
-    for part in run.env.values_mut().flat_map(|value| &mut value.0) {
+    let files = run.files.iter_mut().map(|file| &mut file.content);
+    for part in run.env.values_mut().chain(files).flat_map(|value| &mut value.0) {
         if let EnvPart::Service(name) = part
             && let Some((_, port)) = ports.iter().find(|(known, _)| known == name)
         {
             *part = EnvPart::Text(format!("{name}.{DOMAIN}:{port}"));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::model::EnvValue;
+    use crate::spec::read;
+
+    #[test]
+    fn addresses_come_into_variables_and_into_files() {
+        let text = "service \"web\" {\n    image \"x:1\"\n    \
+                    env { API \"http://${service.api.address}\" }\n    \
+                    file path=\"/etc/x\" content=\"a=${service.api.address}\" interpolate=#true\n\
+                    }\nservice \"api\" { image \"x:1\"; port 4000 }";
+        let parsed = read("shop", text).unwrap();
+        let mut spec = parsed.spec.clone();
+        assert_eq!(resolve_addresses(&State::default(), &parsed, &mut spec), []);
+        let run = &spec.services[&WorkloadName::from("web")].run;
+        let whole = |value: &EnvValue| {
+            let text = |part: &EnvPart| match part {
+                EnvPart::Text(text) => text.clone(),
+                other => panic!("{other:?}"),
+            };
+            value.0.iter().map(text).collect::<String>()
+        };
+        assert_eq!(whole(&run.env["API"]), "http://api.mill:4000");
+        assert_eq!(whole(&run.files[0].content), "a=api.mill:4000");
     }
 }

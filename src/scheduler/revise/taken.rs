@@ -85,6 +85,7 @@ pub(super) fn volumes(state: &State, spec: &Spec) -> Vec<Obstacle> {
             } else if let Some(other) = others {
                 (format!("volume {name} is {other}'s"), "name it otherwise".to_owned())
             } else if let Some(had) = known.map(|volume| volume.size).filter(|had| *had > size) {
+                let had = had.exact();
                 (format!("volume {name} has {had}: it only grows"), format!("write size=\"{had}\""))
             } else {
                 continue;

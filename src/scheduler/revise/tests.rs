@@ -4,8 +4,11 @@ use super::*;
 use crate::fsm::command::Action;
 use crate::fsm::command::{Init, Steps};
 use crate::fsm::model::DeployStatus;
+use crate::fsm::volumes::{VOLUMES_LEVEL, Volume};
 use crate::fsm::{Command, Outcome, apply_next, fixture};
+use crate::id::NodeId;
 use crate::spec;
+use crate::units::Bytes;
 
 const FILE: &str = "app \"shop\"
 service \"web\" {
@@ -126,6 +129,15 @@ fn a_change_of_one_service_leaves_the_others_as_they_are() {
     let nothing = down(&state, &"shop".into()).unwrap();
     assert!(nothing.services.is_empty() && nothing.tasks.is_empty());
     assert_eq!(down(&state, &"x".into()), Err(ReviseError::NoApp { name: "x".into() }));
+    let mut deploy = scale(&state, &"db".into(), 1).unwrap();
+    let text = "service \"db\" { image \"db:1\"; volume \"data\" path=\"/d\" size=\"1G\" }";
+    let run = spec::parse("file", text).unwrap().services.remove(&"db".into()).unwrap().run;
+    let Some(WorkloadSpec::Service(db)) = deploy.services.get_mut(&"db".into()) else { panic!() };
+    db.run.volumes = run.volumes;
+    change(&mut state, Command::Deploy(deploy));
+    let one = ReviseError::OneReplica { name: "db".into(), volume: "data".into() };
+    assert_eq!(scale(&state, &"db".into(), 2), Err(one));
+    assert!(scale(&state, &"db".into(), 1).is_ok() && scale(&state, &"db".into(), 0).is_ok());
     let many = scale(&state, &"db".into(), REPLICAS_MAX + 1).unwrap_err();
     assert_eq!(many, ReviseError::TooMany { name: "db".into(), replicas: REPLICAS_MAX + 1 });
 }
@@ -146,6 +158,28 @@ fn what_no_node_could_ever_hold_is_found() {
     // Before a node has said what it has, nothing is refused.
     let text = FILE.replace("replicas 2", "cpu 64");
     assert_eq!(obstacles(&State::default(), &spec::parse("file", &text).unwrap()), []);
+}
+
+#[yare::parameterized(
+    binary = { 5 << 30, "5Gi" },
+    decimal = { 16_400_000_000, "16400M" },
+    odd = { 5_000_000_001, "5000000.001K" },
+)]
+fn a_volume_that_would_shrink_says_what_may_be_written(had: u64, written: &str) {
+    let mut state = running();
+    state.feature_level = VOLUMES_LEVEL;
+    let volume = Volume { size: Bytes(had), ..fixture::volume(NodeId(1)) };
+    state.volumes.insert("data".into(), Arc::new(volume));
+    let found = |size: &str| {
+        let volume = format!("volume \"data\" path=\"/d\" size=\"{size}\"");
+        let text = format!("app \"x\"\nservice \"db2\" {{\n image \"a\"\n {volume}\n}}\n");
+        let found = obstacles(&state, &spec::parse("file", &text).unwrap()).into_iter();
+        found.filter(|one| one.field == "volume").collect::<Vec<_>>()
+    };
+    let refused = found("1M");
+    assert_eq!(refused[0].message, format!("db2: volume data has {written}: it only grows"));
+    assert_eq!(refused[0].hint, Some(format!("write size=\"{written}\"")));
+    assert_eq!(found(written), []);
 }
 
 /// Deploys the file with other images, and lets it end so.

@@ -18,7 +18,7 @@ const INTERVAL_MIN_MS: u64 = 100;
 pub(super) fn read(ctx: &mut Ctx, scope: &Scope, fields: &mut Fields, ports: &Ports) -> HealthSpec {
     let has_port = ports.list.iter().any(|port| port.name.is_none());
     let probe = if has_port { HealthProbe::Tcp } else { HealthProbe::Uptime };
-    let mut health = HealthSpec {
+    let default = HealthSpec {
         explicit: false,
         probe,
         interval: Millis::secs(10),
@@ -26,8 +26,8 @@ pub(super) fn read(ctx: &mut Ctx, scope: &Scope, fields: &mut Fields, ports: &Po
         grace: Millis::secs(30),
         host: None,
     };
-    let Some(line) = fields.one("health") else { return health };
-    health.explicit = true;
+    let Some(line) = fields.one("health") else { return default };
+    let mut health = default.clone();
     if let Some(probe) = probe_of(ctx, scope, &line) {
         health.probe = probe;
     }
@@ -55,6 +55,8 @@ pub(super) fn read(ctx: &mut Ctx, scope: &Scope, fields: &mut Fields, ports: &Po
             at.error(ctx, "host is for an HTTP health check", hint);
         }
     }
+    // What says the default changes nothing.
+    health.explicit = health != default;
     health
 }
 
@@ -85,4 +87,23 @@ fn probe_of(ctx: &mut Ctx, scope: &Scope, line: &Line) -> Option<HealthProbe> {
     }
     let text = exec?.some_text(ctx)?;
     Some(HealthProbe::Exec(text.split_whitespace().map(str::to_owned).collect()))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::spec::parse;
+
+    #[yare::parameterized(
+        tcp = { "port 80; health tcp=#true" },
+        interval = { "port 80; health interval=\"10s\"" },
+        whole = { "port 80; health tcp=#true interval=\"10s\" timeout=\"2s\" grace=\"30s\"" },
+    )]
+    fn what_says_the_default_is_the_default(fields: &str) {
+        let health = |fields: &str| {
+            let text = format!("service \"web\" {{ image \"x:1\"; {fields} }}");
+            parse("file", &text).unwrap().services.into_values().next().unwrap().health
+        };
+        assert_eq!(health(fields), health("port 80"));
+        assert_ne!(health("port 80; health interval=\"5s\""), health("port 80"));
+    }
 }
