@@ -125,7 +125,14 @@ fn find<'a>(state: &'a State, request: &Request) -> Result<&'a Arc<Run>, ApiErro
 
 impl From<SpawnError> for ApiError {
     fn from(error: SpawnError) -> Self {
-        Self::bad(error.to_string(), format!("send: {EXAMPLE}"))
+        let hint = match &error {
+            SpawnError::What => format!("send: {EXAMPLE}"),
+            SpawnError::Fixed { field } => format!("leave {field} out, or name an image"),
+            SpawnError::Image { .. } => "an image is named like ghcr.io/me/app:v1".to_owned(),
+            SpawnError::Env { .. } => "choose another name, such as DB_URL".to_owned(),
+            SpawnError::Bounds { field, .. } => format!("without {field} the default counts"),
+        };
+        Self::bad(error.to_string(), hint)
     }
 }
 

@@ -101,7 +101,14 @@ impl DaemonArgs {
             recover_single: self.recover_single,
             yes: self.yes,
         };
-        Ok(DaemonConfig::new(mode, &flags, &context.env)?)
+        let config = DaemonConfig::new(mode, &flags, &context.env)?;
+        if let Some(file) = &config.acme_ca
+            && let Err(error) = std::fs::File::open(file)
+        {
+            let message = format!("acme-ca {}: {error}", file.display());
+            return Err(CliError::usage(message, "name the PEM file of the authority's own CA"));
+        }
+        Ok(config)
     }
 }
 

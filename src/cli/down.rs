@@ -70,6 +70,9 @@ pub(super) async fn run(args: DownArgs, context: &Context) -> Result<(), CliErro
     }
 }
 
+/// No service, task or app can be called so.
+const NOBODY: &str = "-";
+
 struct Down<'a> {
     context: &'a Context,
     client: &'a Client,
@@ -116,8 +119,9 @@ impl Down<'_> {
 
     /// Why a name can't go: there is none, or who asks may not remove anything.
     async fn refusal(&self, name: &str) -> CliError {
-        match self.client.delete_service(name).await {
-            Err(ClientError::Api { status: 404, .. }) | Ok(_) => {}
+        // Nothing has this name, also if somebody deploys meanwhile.
+        match self.client.delete_service(NOBODY).await {
+            Err(ClientError::Api { status: 400 | 404, .. }) | Ok(_) => {}
             Err(error) => return error.into(),
         }
         let error = ErrorView {
@@ -171,7 +175,8 @@ impl Down<'_> {
     }
 
     fn nothing(&self, text: &str) -> Result<(), CliError> {
-        if self.context.ui.json { Ok(()) } else { self.context.ui.print(text) }
+        let ui = self.context.ui;
+        if ui.json { ui.document(&json!({ "revision": null })) } else { ui.print(text) }
     }
 
     async fn follow(&self, (app, revision): (&str, u64), all: Vec<Change>) -> Result<(), CliError> {

@@ -124,7 +124,8 @@ pub fn unknown(parent: &str, name: &str, commands: &[&str]) -> Unknown {
     if let Some(same) = second.find(|here| commands.contains(here)) {
         return Unknown::Near((*same).to_owned());
     }
-    match nearest(name, commands.iter().copied()) {
+    let aliases = ALIASES.iter().map(|(alias, _)| *alias).filter(|_| parent.is_empty());
+    match nearest(name, commands.iter().copied().chain(aliases)) {
         Some(near) => Unknown::Near(near.to_owned()),
         None => Unknown::Nothing,
     }
@@ -170,6 +171,7 @@ mod tests {
     fn misspelt_names_suggest_the_nearest() {
         assert_eq!(unknown("", "statsu", &COMMANDS), Unknown::Near("status".to_owned()));
         assert_eq!(unknown("", "histroy", &COMMANDS), Unknown::Near("history".to_owned()));
+        assert_eq!(unknown("", "deply", &COMMANDS), Unknown::Near("deploy".to_owned()));
         assert_eq!(unknown("", "frobnicate", &COMMANDS), Unknown::Nothing);
     }
 }

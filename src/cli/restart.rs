@@ -2,6 +2,7 @@
 
 use super::client::{Client, ClientError, patiently};
 use super::duration::DurationArg;
+use super::follow::Before;
 use super::ps::{is_ending, still_stopping};
 use super::table;
 use super::ui::{CHANGE, GOOD};
@@ -50,9 +51,24 @@ impl Restart<'_> {
     async fn run(&self, name: &str) -> Result<(), CliError> {
         match self.client.service(name).await {
             Ok(service) => self.service(&service).await,
-            Err(ClientError::Api { status: 404, .. }) => self.allocation(name).await,
+            Err(ClientError::Api { status: 404, .. }) => self.other(name).await,
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// What is no service.
+    async fn other(&self, name: &str) -> Result<(), CliError> {
+        if Before::look(self.client).await?.tasks().iter().any(|task| task.name == name) {
+            let message = format!("{name} is a task: each of its runs is a new one");
+            let hint = Some(format!("mill spawn {name}"));
+            return Err(CliError::Failed { message, hint });
+        }
+        let mut answer = self.allocation(name).await;
+        if let Err(CliError::Client(ClientError::Api { status: 404, document })) = &mut answer {
+            document.error.message = format!("no service or allocation {name}");
+            document.error.hint = Some("mill ps -a lists them".to_owned());
+        }
+        answer
     }
 
     async fn service(&self, before: &ServiceView) -> Result<(), CliError> {
