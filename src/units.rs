@@ -101,6 +101,25 @@ impl Bytes {
         };
         scaled(number, factor).map(Self)
     }
+
+    /// Not rounded, and as [`Bytes::parse`] takes it: a whole number of the largest unit that
+    /// divides it, as in `5Gi` and `16400K`, or else thousands with three decimals.
+    #[must_use]
+    pub fn exact(self) -> String {
+        const UNITS: [(&str, u64); 6] = [
+            ("G", 1_000_000_000),
+            ("Gi", 1 << 30),
+            ("M", 1_000_000),
+            ("Mi", 1 << 20),
+            ("K", 1_000),
+            ("Ki", 1 << 10),
+        ];
+        let bytes = self.0;
+        match UNITS.iter().find(|(_, factor)| bytes.is_multiple_of(*factor)) {
+            Some((unit, factor)) => format!("{}{unit}", bytes / factor),
+            None => format!("{}.{:03}K", bytes / 1_000, bytes % 1_000),
+        }
+    }
 }
 
 impl MilliCpu {
@@ -282,6 +301,22 @@ mod tests {
         assert_eq!(Millis::parse("500ms"), Ok(Millis(500)));
         assert_eq!(Millis::parse("1.5h"), Ok(Millis(5_400_000)));
         assert_eq!(Millis::parse("0s"), Ok(Millis(0)));
+    }
+
+    #[yare::parameterized(
+        decimal = { 16_000_000, "16M" },
+        finer = { 16_400_000, "16400K" },
+        binary = { 5 << 30, "5Gi" },
+        both = { 1_024_000, "1024K" },
+        small = { 1 << 10, "1Ki" },
+        odd = { 1_000_001, "1000.001K" },
+        tiny = { 5, "0.005K" },
+        nothing = { 0, "0G" },
+        most = { u64::MAX, "18446744073709551.615K" },
+    )]
+    fn an_exact_size_is_read_as_the_same(bytes: u64, text: &str) {
+        assert_eq!(Bytes(bytes).exact(), text);
+        assert_eq!(Bytes::parse(text), Ok(Bytes(bytes)));
     }
 
     #[test]

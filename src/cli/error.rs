@@ -55,9 +55,9 @@ pub enum CliError {
     Refused {
         /// The file's name.
         name: String,
-        /// What was sent.
+        /// The file as it was written.
         text: String,
-        /// What the daemon said.
+        /// What the daemon said, at the file's places.
         document: Box<ErrorDocument>,
     },
     /// The operation failed.

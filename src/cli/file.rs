@@ -4,8 +4,9 @@
 
 use super::Context;
 use super::error::CliError;
+use crate::api::wire::ErrorDetail;
 use crate::limits::{CONFIG_FILE_MAX, FILE_MAX};
-use crate::spec::{self, Report, Spec};
+use crate::spec::{self, Parsed, Report, Source, Spec, Written};
 use std::io::{BufRead, Read, Write};
 use std::path::{Path, PathBuf};
 
@@ -19,8 +20,10 @@ pub struct MillFile {
     pub name: String,
     /// Where it is; none for standard input.
     pub path: Option<PathBuf>,
-    /// What is in it.
+    /// What is in it; once it is complete, with the contents of the config files beside it.
     pub text: String,
+    /// As it was written, if the text has such contents.
+    pub written: Option<Written>,
 }
 
 impl MillFile {
@@ -88,7 +91,7 @@ impl MillFile {
         } else {
             spec::text(&name, bytes)?
         };
-        Ok(Self { name, path, text })
+        Ok(Self { name, path, text, written: None })
     }
 
     /// With the config files that stand beside it: what is sent has all of it.
@@ -96,21 +99,41 @@ impl MillFile {
     /// # Errors
     /// Everything that is wrong with the file; a config file that can't be read, with its line.
     pub fn complete(mut self) -> Result<Self, CliError> {
-        let parsed = spec::read(&self.name, &self.text)?;
         let beside = self.path.as_deref().and_then(Path::parent).unwrap_or(Path::new(""));
-        let (mut contents, mut problems) = (Vec::new(), Vec::new());
-        for file in parsed.from_files() {
-            match content(&beside.join(&file.from)) {
-                Ok(content) => contents.push(content),
-                Err(why) => {
-                    let message = format!("{}: {why}", file.from);
-                    problems.push(parsed.problem_at(file.value, message, None));
-                }
-            }
+        let read = |from: &str| content(&beside.join(from));
+        let filled = spec::fill(&self.name, &self.text, read)?;
+        if let Some((text, written)) = filled {
+            self.text = text;
+            self.written = Some(written);
         }
-        parsed.check(problems)?;
-        self.text = parsed.with_contents(&contents);
         Ok(self)
+    }
+
+    /// The file as it was written.
+    #[must_use]
+    pub fn written(&self) -> &str {
+        self.written.as_ref().map_or(self.text.as_str(), Written::text)
+    }
+
+    /// Moves what a daemon says of the text to the places of the file as it was written.
+    pub fn place(&self, details: &mut [ErrorDetail]) {
+        let Some(written) = &self.written else { return };
+        let whole = Source::new(&self.name, &self.text);
+        for detail in details {
+            (detail.line, detail.column) = written.position(&whole, detail.line, detail.column);
+        }
+    }
+
+    /// The same for a report on the text.
+    fn placed(&self, report: Report) -> Report {
+        match &self.written {
+            Some(written) => written.report(report),
+            None => report,
+        }
+    }
+
+    fn parsed(&self) -> Result<Parsed, Report> {
+        spec::read(&self.name, &self.text).map_err(|report| self.placed(report))
     }
 
     /// As [`MillFile::parse`], and everything in it can be executed by this build.
@@ -118,8 +141,8 @@ impl MillFile {
     /// # Errors
     /// Everything that is wrong with it, or can't be executed.
     pub fn executable(&self) -> Result<Spec, CliError> {
-        let parsed = spec::read(&self.name, &self.text)?;
-        parsed.check(spec::unsupported(&parsed))?;
+        let parsed = self.parsed()?;
+        parsed.check(spec::unsupported(&parsed)).map_err(|report| self.placed(report))?;
         Ok(parsed.spec)
     }
 
@@ -128,9 +151,9 @@ impl MillFile {
     /// # Errors
     /// Everything that is wrong with it.
     pub fn judged(&self) -> Result<(Spec, Option<Report>), CliError> {
-        let parsed = spec::read(&self.name, &self.text)?;
+        let parsed = self.parsed()?;
         let unsupported = parsed.check(spec::unsupported(&parsed)).err();
-        Ok((parsed.spec, unsupported))
+        Ok((parsed.spec, unsupported.map(|report| self.placed(report))))
     }
 
     /// What the file says, after all checks that need no cluster.
@@ -138,17 +161,18 @@ impl MillFile {
     /// # Errors
     /// Everything that is wrong with it.
     pub fn parse(&self) -> Result<Spec, CliError> {
-        Ok(spec::parse(&self.name, &self.text)?)
+        Ok(self.parsed()?.spec)
     }
 }
 
 /// A config file's text, or why it can't be one.
 pub(super) fn content(path: &Path) -> Result<String, String> {
     let told = |error: std::io::Error| super::error::unread(&error);
-    let file = std::fs::File::open(path).map_err(told)?;
-    if file.metadata().is_ok_and(|about| !about.is_file()) {
+    // Asked first: to open a pipe waits until somebody writes to it.
+    if !std::fs::metadata(path).map_err(told)?.is_file() {
         return Err("it is no file".to_owned());
     }
+    let file = std::fs::File::open(path).map_err(told)?;
     let mut bytes = Vec::new();
     file.take(CONFIG_FILE_MAX as u64 + 1).read_to_end(&mut bytes).map_err(told)?;
     if bytes.len() > CONFIG_FILE_MAX {
@@ -292,6 +316,45 @@ mod tests {
         assert_eq!((file.path.as_str(), file.mode), ("/etc/a", 0o400));
         assert_eq!(file.content.0, [text]);
         assert_eq!(complete.clone().complete().unwrap(), complete);
+    }
+
+    #[test]
+    fn what_is_said_of_a_config_file_is_said_where_it_is_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.mill");
+        let line = "    file path=\"/etc/a\" from=\"a.toml\" interpolate=#true";
+        let text = format!("service \"web\" {{\n    image \"nginx\"\n{line}\n}}\n");
+        std::fs::write(&path, &text).unwrap();
+        let complete = |content: &str| {
+            std::fs::write(directory.path().join("a.toml"), content).unwrap();
+            MillFile::at(path.clone()).unwrap().complete().unwrap()
+        };
+        let error = complete("ok\nline ${foo}\n").executable().unwrap_err().text();
+        let shown = format!("  3 | {line}\n    | {}{}", " ".repeat(23), "^".repeat(13));
+        assert!(error.contains("a.mill:3:24: service \"web\": ${foo} isn't known"), "{error}");
+        assert!(error.ends_with(&shown), "{error}");
+        // What the daemon finds in the text that it was sent.
+        let file = complete("a\nb ${secret(web.db)}\n");
+        assert_eq!(file.written(), text);
+        let column = |word: &str| file.text.lines().nth(2).unwrap().find(word).unwrap() + 1;
+        let detail = |word: &str| ErrorDetail {
+            line: 3,
+            column: u32::try_from(column(word)).unwrap(),
+            message: "m".to_owned(),
+            hint: None,
+        };
+        let mut details = ["path", "${secret", "interpolate"].map(detail);
+        file.place(&mut details);
+        assert_eq!(details.map(|one| (one.line, one.column)), [(3, 10), (3, 24), (3, 38)]);
+    }
+
+    #[test]
+    fn a_pipe_is_no_config_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let pipe = directory.path().join("pipe");
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert_eq!(content(&pipe), Err("it is no file".to_owned()));
+        assert_eq!(content(directory.path()), Err("it is no file".to_owned()));
     }
 
     #[test]

@@ -203,10 +203,11 @@ pub(super) fn overrides(spec: &mut Spec, images: &[String]) -> Result<Vec<String
 /// A refusal of the file, shown at its places in the file.
 pub(super) fn placed(error: ClientError, file: &MillFile) -> CliError {
     match error {
-        ClientError::Api { status: 422, document } if !document.error.details.is_empty() => {
+        ClientError::Api { status: 422, mut document } if !document.error.details.is_empty() => {
+            file.place(&mut document.error.details);
             CliError::Refused {
                 name: file.name.clone(),
-                text: file.text.clone(),
+                text: file.written().to_owned(),
                 document: Box::new(document),
             }
         }

@@ -156,8 +156,8 @@ fn check_registry(registry: &str) -> Result<(), ReferenceError> {
             && !label.starts_with('-')
             && !label.ends_with('-')
     };
-    let port_fits = port.is_empty()
-        || port.strip_prefix(':').is_some_and(|p| p.parse::<u16>().is_ok_and(|p| p > 0));
+    let is_port = |p: &str| !p.starts_with('+') && p.parse::<u16>().is_ok_and(|p| p > 0);
+    let port_fits = port.is_empty() || port.strip_prefix(':').is_some_and(is_port);
     if host.split('.').all(label) && port_fits { Ok(()) } else { Err(ReferenceError::Registry) }
 }
 
@@ -248,6 +248,7 @@ mod tests {
         bad_tag = { "nginx:-1", ReferenceError::Tag },
         port = { "localhost:99999/a", ReferenceError::Registry },
         port_text = { "localhost:x/a", ReferenceError::Registry },
+        port_sign = { "localhost:+80/a", ReferenceError::Registry },
         host = { "-a.b/c", ReferenceError::Registry },
         short_digest = { "nginx@sha256:12", ReferenceError::Digest },
         md5 = { "nginx@md5:12", ReferenceError::Digest },

@@ -6,6 +6,7 @@ pub mod cron;
 mod decode;
 mod elsewhere;
 mod fields;
+mod filled;
 mod format;
 pub mod image;
 pub mod model;
@@ -20,6 +21,7 @@ mod unsupported;
 mod value;
 mod words;
 
+pub use filled::{Written, fill};
 pub use model::Spec;
 pub use nearest::nearest;
 pub use parsed::{FromFile, Parsed, Reference, Target};
@@ -34,20 +36,36 @@ use crate::limits::FILE_MAX;
 /// # Errors
 /// Everything that is wrong with the file, at once.
 pub fn read(file_name: &str, text: &str) -> Result<Parsed, Report> {
+    let Attempt { parsed, problems, dropped } = attempt(file_name, text)?;
+    if problems.is_empty() { Ok(parsed) } else { Err(parsed.source.report_and(problems, dropped)) }
+}
+
+/// What can be read of a file, valid or not.
+struct Attempt {
+    parsed: Parsed,
+    /// What is wrong with it.
+    problems: Vec<Problem>,
+    /// Further problems that were not kept.
+    dropped: usize,
+}
+
+/// Reads as much as there is; of a broken form nothing can be.
+fn attempt(file_name: &str, text: &str) -> Result<Attempt, Report> {
     let source = sized(file_name, text)?;
     let outline = outline::outline(&source);
     if outline.broken {
         return Err(source.report_and(outline.problems, outline.dropped));
     }
     let (spec, ctx) = decode::decode(&source, &outline);
-    let decode::Ctx { mut problems, dropped, positions, references, from_files, .. } = ctx;
+    let decode::Ctx { mut problems, dropped, positions, references, mut from_files, .. } = ctx;
     // What a slip makes wrong further on is not worth a second line.
-    problems.retain(|problem| !outline.shadows.iter().any(|s| s.touches(problem.span)));
+    let is_clear = |span: Span| !outline.shadows.iter().any(|s| s.touches(span));
+    problems.retain(|problem| is_clear(problem.span));
+    from_files.retain(|file| is_clear(file.span));
     problems.extend(outline.problems);
-    if !problems.is_empty() {
-        return Err(source.report_and(problems, dropped + outline.dropped));
-    }
-    Ok(Parsed { spec, source, positions, references, from_files })
+    let dropped = dropped + outline.dropped;
+    let parsed = Parsed { spec, source, positions, references, from_files };
+    Ok(Attempt { parsed, problems, dropped })
 }
 
 /// Whether a text can be a secret's name.

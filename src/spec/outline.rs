@@ -58,6 +58,8 @@ pub(super) struct Node {
     pub comment: Option<Span>,
     /// The name and the values.
     pub span: Span,
+    /// Its punctuation was complained about: its values can't be trusted.
+    pub slipped: bool,
 }
 
 #[derive(Debug)]

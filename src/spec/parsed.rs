@@ -4,14 +4,13 @@
 
 use super::model::{EnvPart, Spec};
 use super::report::{Problem, Report, Source, Span};
-use super::slips::quoted;
 use crate::id::{SecretName, WorkloadName};
 use std::collections::BTreeMap;
 
 /// Where a field stands, by its path.
 pub(super) type Positions = BTreeMap<Vec<String>, Span>;
 
-/// A valid file with its positions.
+/// A file with its positions; whoever reads one gets a valid one only.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Parsed {
     /// What the file says.
@@ -107,23 +106,6 @@ impl Parsed {
     #[must_use]
     pub fn from_files(&self) -> &[FromFile] {
         &self.from_files
-    }
-
-    /// The text with the contents, one of each [`Parsed::from_files`], in the places of `from`.
-    /// Lines keep their numbers.
-    #[must_use]
-    pub fn with_contents(&self, contents: &[String]) -> String {
-        let mut places: Vec<(&FromFile, &String)> = self.from_files.iter().zip(contents).collect();
-        places.sort_by_key(|(place, _)| place.span.start);
-        let (text, mut whole, mut at) = (self.text(), String::new(), 0);
-        for (place, content) in places {
-            whole.push_str(text.get(at..place.span.start).unwrap_or_default());
-            whole.push_str("content=");
-            whole.push_str(&quoted(content));
-            at = place.span.end;
-        }
-        whole.push_str(text.get(at..).unwrap_or_default());
-        whole
     }
 
     /// All that the file refers to, its own services as well.

@@ -40,6 +40,23 @@ pub(super) fn fixed(source: &Source, token: Token) -> Cow<'_, str> {
     }
 }
 
+/// The same for a value that is no property's: its field takes numbers or texts.
+fn mended(source: &Source, field: Token, value: Token) -> Cow<'_, str> {
+    let text = source.slice(value.span);
+    match value.kind {
+        Kind::Ident
+        | Kind::Number
+        | Kind::Keyword
+        | Kind::Slip(Slip::Unquoted | Slip::BareKeyword | Slip::KeywordCase) => {
+            if NUMBERS.contains(&source.slice(field.span)) {
+                return Cow::Borrowed(text);
+            }
+            Cow::Owned(quoted(text.trim_start_matches('#')))
+        }
+        _ => fixed(source, value),
+    }
+}
+
 /// A text in quotes.
 #[must_use]
 pub fn quoted(text: &str) -> String {
@@ -80,7 +97,10 @@ pub(super) fn value(source: &Source, field: Token, first: bool, entry: &Entry) -
         return Some(format!("quote the name: {}={text}", fixed(source, name)));
     }
     let Kind::Slip(slip) = entry.value.kind else { return None };
-    let fixed = fixed(source, entry.value);
+    let fixed = match entry.name {
+        Some(_) => fixed(source, entry.value),
+        None => mended(source, field, entry.value),
+    };
     let whole = match entry.name {
         Some(name) => format!("{}={fixed}", source.slice(name.span)),
         None if first => format!("{} {fixed}", source.slice(field.span)),
@@ -94,6 +114,14 @@ pub(super) fn value(source: &Source, field: Token, first: bool, entry: &Entry) -
         },
         Slip::Unquoted if NUMBERS.contains(&source.slice(name.span)) => {
             format!("{} isn't a number", shortened(text))
+        }
+        // A flag is a property: a value alone is a number or a text.
+        Slip::BareKeyword | Slip::KeywordCase if entry.name.is_none() => {
+            if NUMBERS.contains(&source.slice(field.span)) {
+                format!("{} isn't a number", shortened(text))
+            } else {
+                format!("quote it: {whole}")
+            }
         }
         Slip::Unquoted => format!("quote the {}: {whole}", noun(text)),
         Slip::BareKeyword | Slip::KeywordCase => format!("write {fixed}: {whole}"),
@@ -133,29 +161,24 @@ fn noun(text: &str) -> &'static str {
     }
 }
 
-/// What to say about a `=` that stands after a field's name or between values; `at` is behind it.
-/// None: it ends the line.
+/// What to say about a `=` that stands after a field's name, and the value that is mended besides;
+/// `at` is behind it. None: it ends the line.
 pub(super) fn equals(
     source: &Source,
     tokens: &[Token],
     at: usize,
     node: &Node,
-    first: bool,
-) -> Option<String> {
-    if !first {
-        return Some("this = isn't after a property's name".to_owned());
-    }
+) -> Option<(String, Option<Span>)> {
     let name = source.slice(node.name.span);
     let next = tokens[at.min(tokens.len())..].iter().find(|t| t.kind != Kind::Space);
     match next.map(|token| (token, token.kind)) {
         None | Some((_, Kind::Newline | Kind::Semi | Kind::Close)) => None,
-        Some((_, Kind::Open)) => Some(format!("drop the =: {name} {{")),
+        Some((_, Kind::Open)) => Some((format!("drop the =: {name} {{"), None)),
         Some((token, _)) => {
-            let value = match token.kind {
-                Kind::Ident => Cow::Owned(quoted(source.slice(token.span))),
-                _ => fixed(source, *token),
-            };
-            Some(format!("drop the =: {name} {}", shortened(&value)))
+            let value = mended(source, node.name, *token);
+            let differs = value != source.slice(token.span);
+            let message = format!("drop the =: {name} {}", shortened(&value));
+            Some((message, differs.then_some(token.span)))
         }
     }
 }

@@ -144,6 +144,11 @@ impl<'o> Line<'o> {
                 None if matches!(field, "command" | "args") => {
                     Some(format!("quote it: {}", slips::quoted(whole)))
                 }
+                None if field == "constraint" => {
+                    let plain = || ctx.source.slice(value.span).trim_start_matches('#');
+                    let text = slips::quoted(value.value.as_string().unwrap_or_else(plain));
+                    Some(format!("write constraint {} {text}", slips::quoted(name)))
+                }
                 None if field == "env" => Some("write env { NAME \"value\" }".to_owned()),
                 None if matches!(field, "service" | "task") => {
                     Some("fields go between { and }".to_owned())

@@ -73,7 +73,7 @@ fn image_alone(image: &str, port: Option<u16>) -> MillFile {
     let port = port.map(|port| format!("    port {port}\n")).unwrap_or_default();
     let name = name_of(image);
     let text = format!("app \"dev\"\n\nservice \"{name}\" {{\n    image \"{quoted}\"\n{port}}}\n");
-    MillFile { name: "--run".to_owned(), path: None, text }
+    MillFile { name: "--run".to_owned(), path: None, text, written: None }
 }
 
 /// A service's name from an image reference: `registry:5000/team/my_app:v1` is `my-app`.

@@ -9,6 +9,7 @@ use crate::spec::model::{
     EnvPart, EnvValue, FileSpec, HealthProbe, HealthSpec, PortSpec, PublishSpec, RouteOptions,
     RouteSpec, RunSpec, ServiceSpec, StopSpec, TaskSpec, UpdateOrder, UpdateSpec, VolumeSpec,
 };
+use crate::units::Bytes;
 use std::collections::BTreeMap;
 
 /// How a field, or one of its values, changes.
@@ -274,7 +275,7 @@ fn of_run(run: &RunSpec) -> Fields {
         ("args", words(args)),
         ("user", Value::One(user.clone())),
         ("cpu", Value::One(cpu.map(|cpu| cpu.cores().to_string()))),
-        ("memory", Value::One(Some(memory.to_string()))),
+        ("memory", Value::One(Some(memory.exact()))),
         ("env", Value::Hidden(env.iter().map(|(key, v)| (key.clone(), opaque(v))).collect())),
         ("volume", Value::Many(volumes.iter().map(volume).collect())),
         ("secret-file", Value::Many(secret_files.iter().map(secret).collect())),
@@ -334,7 +335,7 @@ fn options(options: &RouteOptions) -> Vec<String> {
         flag("strip", options.strip),
         quoted("to", options.to.clone()),
         quoted("timeout", options.timeout.map(|timeout| timeout.to_string())),
-        quoted("body-max", options.body_max.map(|most| most.to_string())),
+        quoted("body-max", options.body_max.map(Bytes::exact)),
         quoted("auth", options.auth.as_ref().map(ToString::to_string)),
         flag("sticky", options.sticky),
         flag("compress", options.compress),
@@ -350,7 +351,7 @@ fn options(options: &RouteOptions) -> Vec<String> {
 }
 
 fn volume(volume: &VolumeSpec) -> (String, String) {
-    let size = volume.size.map(|size| format!(" size={size}")).unwrap_or_default();
+    let size = volume.size.map(|size| format!(" size={}", size.exact())).unwrap_or_default();
     let ephemeral = if volume.ephemeral { " ephemeral" } else { "" };
     (volume.name.clone(), format!("{}{size}{ephemeral}", volume.path))
 }

@@ -135,7 +135,7 @@ fn every_change_has_its_fields_and_its_effect() {
         ("replicas 2", "replicas 3", Effect::Scale, "replicas - 2 3"),
         ("replicas 2", "replicas 1", Effect::Scale, "replicas - 2 1"),
         ("cpu 1", "cpu 0.5", Effect::Replace, "cpu - 1 0.5"),
-        ("memory \"1G\"", "memory \"2G\"", Effect::Replace, "memory - 1.0G 2.0G"),
+        ("memory \"1G\"", "memory \"2G\"", Effect::Replace, "memory - 1G 2G"),
         ("cpu 1", "cpu 1\n user \"1000\"", Effect::Replace, "user - - 1000"),
         ("cpu 1", "cpu 1\n command \"/a\" \"b c\"", Effect::Replace, "command - - \"/a\" \"b c\""),
         ("cpu 1", "cpu 1\n args \"-v\"", Effect::Replace, "args - - \"-v\""),
@@ -191,6 +191,34 @@ fn every_change_has_its_fields_and_its_effect() {
         };
         assert_eq!(web.placements.len(), placed, "{to}");
     }
+}
+
+#[yare::parameterized(
+    memory = { ["memory \"16M\"", "memory \"16.4M\""], "memory: 16M → 16400K" },
+    body = {
+        ["route \"a.example\" body-max=\"5Gi\"", "route \"a.example\" body-max=\"5.4G\""],
+        "route: body-max=\"5Gi\" → body-max=\"5400M\"",
+    },
+    volume = {
+        [
+            "volume \"v\" path=\"/d\" size=\"5Gi\"",
+            "volume \"v\" path=\"/d\" size=\"5.4G\"",
+        ],
+        "volume: /d size=5Gi → /d size=5400M",
+    },
+)]
+fn sizes_that_round_alike_differ(lines: [&str; 2], expected: &str) {
+    let [before, after] = lines.map(|line| {
+        let text = format!("service \"web\" {{\n image \"a\"\n port 80\n {line}\n}}\n");
+        WorkloadSpec::Service(
+            spec::parse("file", &text).unwrap().services.remove(&"web".into()).unwrap(),
+        )
+    });
+    let told = |one: FieldChange| {
+        format!("{}: {} → {}", one.field, one.before.unwrap(), one.after.unwrap())
+    };
+    let found: Vec<String> = diff(&before, &after).into_iter().map(told).collect();
+    assert_eq!(found, [expected]);
 }
 
 #[test]

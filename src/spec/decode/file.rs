@@ -176,6 +176,11 @@ fn hooks(ctx: &mut Ctx, spec: &Spec) {
                 continue;
             }
             let span = position(ctx, &scope, &[field, task.as_str()]);
+            if spec.services.contains_key(task) {
+                let text = format!("{:?} is a service; {field} takes a task", task.as_str());
+                ctx.error(&scope, span, &text, None);
+                continue;
+            }
             let hint = match nearest(task.as_str(), &names) {
                 Some(near) => format!("did you mean {near:?}?"),
                 None => format!("add task {:?} {{ … }}", task.as_str()),

@@ -117,9 +117,12 @@ impl<'o> Fields<'o> {
                 continue;
             }
             fields.seen.insert(field, node.name.span);
-            if let Some(line) = Line::read(ctx, scope, node, field) {
-                ctx.keep(scope, &[field], line.span);
-                fields.lines.entry(field).or_default().push(line);
+            match Line::read(ctx, scope, node, field) {
+                Some(line) => {
+                    ctx.keep(scope, &[field], line.span);
+                    fields.lines.entry(field).or_default().push(line);
+                }
+                None => fields.excuse_all(ctx, node, known),
             }
         }
         fields
@@ -129,6 +132,16 @@ impl<'o> Fields<'o> {
     fn excuse(&mut self, line: &Line) {
         if line.refused {
             self.seen.entry("image").or_insert(line.span);
+        }
+    }
+
+    /// Fields that stand in the line of another are not missing too.
+    fn excuse_all(&mut self, ctx: &Ctx, node: &Node, known: &Known) {
+        for entry in node.entries().filter(|entry| entry.name.is_none()) {
+            let word = ctx.source.slice(entry.value.span);
+            if let Some(field) = known.all.iter().copied().find(|field| *field == word) {
+                self.seen.entry(field).or_insert(entry.value.span);
+            }
         }
     }
 

@@ -5,6 +5,7 @@
 use super::super::model::{RateLimit, RouteOptions, RouteSpec};
 use super::super::outline::Block;
 use super::super::parsed::{Reference, Target};
+use super::super::report::Span;
 use super::super::slips::quoted;
 use super::super::value::{self, Line};
 use super::network::{Ports, target, url_path};
@@ -12,6 +13,7 @@ use super::values::{At, check_secret};
 use super::{Ctx, Fields, Scope};
 use crate::cidr::Cidr;
 use crate::id::{SecretName, WorkloadName};
+use std::collections::BTreeMap;
 
 /// Headers that frame an answer or belong to one connection: no file changes them.
 const OWN_HEADERS: &[&str] = &[
@@ -87,6 +89,7 @@ fn options(ctx: &mut Ctx, scope: &Scope, line: &Line) -> RouteOptions {
 
 /// The block of a route: headers of the answer that are set or removed.
 fn headers(ctx: &mut Ctx, scope: &Scope, block: Option<&Block>, options: &mut RouteOptions) {
+    let mut seen: BTreeMap<(&str, String), Span> = BTreeMap::new();
     for node in block.into_iter().flat_map(Block::nodes) {
         let name = value::name(ctx.source, node.name);
         let field = match name.as_str() {
@@ -100,9 +103,15 @@ fn headers(ctx: &mut Ctx, scope: &Scope, block: Option<&Block>, options: &mut Ro
             }
         };
         let Some(line) = Line::read(ctx, scope, node, field) else { continue };
-        let Some(name) = At::value(scope, &line, 0).and_then(|at| header_name(ctx, at)) else {
+        let Some(at) = At::value(scope, &line, 0) else { continue };
+        let Some(name) = header_name(ctx, at) else { continue };
+        let key = (field, name.to_ascii_lowercase());
+        if let Some(first) = seen.get(&key) {
+            let hint = format!("the first is on line {}", ctx.line_of(*first));
+            at.error(ctx, &format!("{field} {name:?} is given twice"), Some(hint));
             continue;
-        };
+        }
+        seen.insert(key, at.value.span);
         if field == "remove" {
             options.remove.push(name);
         } else if let Some(value) = At::value(scope, &line, 1).and_then(|at| field_value(ctx, at)) {
@@ -169,14 +178,16 @@ fn secret(ctx: &mut Ctx, scope: &Scope, at: At) -> Option<SecretName> {
 /// One or more ranges of addresses, with blanks or commas between them.
 fn ranges(ctx: &mut Ctx, at: At) -> Vec<Cidr> {
     let Some(text) = at.some_text(ctx) else { return Vec::new() };
+    let hint = || Some("write allow=\"10.0.0.0/8 192.0.2.7\"".to_owned());
+    let parts: Vec<&str> = text.split([' ', ',']).filter(|one| !one.is_empty()).collect();
+    if parts.is_empty() {
+        at.error(ctx, "allow names no address", hint());
+    }
     let mut found = Vec::new();
-    for one in text.split([' ', ',']).filter(|one| !one.is_empty()) {
+    for one in parts {
         match Cidr::parse(one) {
             Some(range) => found.push(range),
-            None => {
-                let hint = Some("write allow=\"10.0.0.0/8 192.0.2.7\"".to_owned());
-                at.error(ctx, &format!("{one:?} isn't a range of addresses"), hint);
-            }
+            None => at.error(ctx, &format!("{one:?} isn't a range of addresses"), hint()),
         }
     }
     found

@@ -234,6 +234,7 @@ fn signal(ctx: &mut Ctx, at: At) -> Option<String> {
     let text = at.text(ctx)?;
     let real_time = text
         .strip_prefix("SIGRTMIN+")
+        .filter(|n| !n.starts_with('+'))
         .is_some_and(|n| n.parse::<u8>().is_ok_and(|n| (1..=30).contains(&n)));
     if real_time || SIGNALS.contains(&text.as_str()) {
         return Some(text);

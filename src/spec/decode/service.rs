@@ -197,17 +197,22 @@ fn ratio(ctx: &mut Ctx, at: At) -> Option<u32> {
     found.map(|number| (number * 1000.0).round() as u32)
 }
 
-/// `"1%"` or `"0.5%"` in thousandths of a percent.
+/// `1%` or `0.5%` in thousandths of a percent.
+pub(super) fn share(text: &str) -> Option<u32> {
+    let number = text.strip_suffix('%')?;
+    let (whole, decimals) = number.split_once('.').unwrap_or((number, "0"));
+    let fits = |t: &str| matches!(t.len(), 1..=3) && t.bytes().all(|b| b.is_ascii_digit());
+    if !fits(whole) || !fits(decimals) {
+        return None;
+    }
+    let thousandths: u32 = format!("{decimals:0<3}").parse().ok()?;
+    let rate = whole.parse::<u32>().ok()? * 1000 + thousandths;
+    (rate <= 100_000).then_some(rate)
+}
+
 fn percentage(ctx: &mut Ctx, at: At) -> Option<u32> {
     let text = at.text(ctx)?;
-    let found = text.strip_suffix('%').and_then(|number| {
-        let (whole, decimals) = number.split_once('.').unwrap_or((number, "0"));
-        let digits = |t: &str| !t.is_empty() && t.bytes().all(|b| b.is_ascii_digit());
-        let fits = digits(whole) && digits(decimals) && whole.len() <= 3 && decimals.len() <= 3;
-        let thousandths: u32 = format!("{decimals:0<3}").parse().ok()?;
-        let rate = whole.parse::<u32>().ok()? * 1000 + thousandths;
-        (fits && rate <= 100_000).then_some(rate)
-    });
+    let found = share(&text);
     if found.is_none() {
         let hint = Some(format!("write {}", at.written("\"1%\"")));
         at.error(ctx, &format!("{text:?} isn't a percentage"), hint);

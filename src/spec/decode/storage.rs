@@ -1,6 +1,6 @@
 //! Volumes, secret files and config files.
 //!
-//! Owns their fields and that no path is mounted twice. Never knows where they lie on a node.
+//! Owns their fields and that their paths fit each other. Never knows where they lie on a node.
 
 use super::super::model::{FileSpec, SecretFileSpec, VolumeSpec};
 use super::super::parsed::{Reference, Target};
@@ -14,13 +14,20 @@ use std::collections::BTreeMap;
 /// The least size of a volume: below it no file system fits.
 const VOLUME_MIN: u64 = 1_000_000;
 
+/// Something that has a path.
+struct Mount {
+    span: Span,
+    /// Nothing can be below it.
+    is_file: bool,
+}
+
 /// Reads all volumes, secret files and config files of a service or task.
 pub(super) fn read(
     ctx: &mut Ctx,
     scope: &Scope,
     fields: &mut Fields,
 ) -> (Vec<VolumeSpec>, Vec<SecretFileSpec>, Vec<FileSpec>) {
-    let mut paths: BTreeMap<String, Span> = BTreeMap::new();
+    let mut paths: BTreeMap<String, Mount> = BTreeMap::new();
     let mut volumes: Vec<VolumeSpec> = Vec::new();
     for line in fields.all("volume") {
         let Some(volume) = volume(ctx, scope, &line) else { continue };
@@ -44,22 +51,36 @@ pub(super) fn read(
     (volumes, secrets, files)
 }
 
-/// Complains if something else has the path.
+/// Complains if something else has the path, or a file has something below it.
 fn mounted(
     ctx: &mut Ctx,
     scope: &Scope,
-    paths: &mut BTreeMap<String, Span>,
+    paths: &mut BTreeMap<String, Mount>,
     path: &str,
     line: &Line,
 ) {
-    let path = path.trim_end_matches('/').to_owned();
+    let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
+    let path = format!("/{}", parts.join("/"));
     let span = line.get("path").map_or(line.span, |value| value.span);
-    if let Some(first) = paths.get(&path) {
-        let hint = format!("the first is on line {}", ctx.line_of(*first));
-        ctx.error(scope, span, &format!("the path {path:?} is taken"), Some(hint));
-        return;
-    }
-    paths.insert(path, span);
+    let is_file = line.field != "volume";
+    let inside = format!("{path}/");
+    let mut folders = path.match_indices('/').map(|(end, _)| &path[..end]);
+    let above = folders.find_map(|folder| paths.get(folder).filter(|mount| mount.is_file));
+    let below = paths.range(inside.clone()..).next();
+    let below = below.filter(|(inner, _)| is_file && inner.starts_with(&inside));
+    let (text, which, other) = match (paths.get(&path), above, below) {
+        (Some(first), ..) => (format!("the path {path:?} is taken"), "the first", first.span),
+        (_, Some(file), _) => (format!("the path {path:?} is below a file"), "that", file.span),
+        (.., Some((inner, mount))) => {
+            (format!("the path {path:?} is a file, but {inner:?} is below it"), "that", mount.span)
+        }
+        _ => {
+            paths.insert(path, Mount { span, is_file });
+            return;
+        }
+    };
+    let hint = format!("{which} is on line {}", ctx.line_of(other));
+    ctx.error(scope, span, &text, Some(hint));
 }
 
 /// The path of a volume or secret file, which both need.

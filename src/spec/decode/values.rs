@@ -4,8 +4,10 @@
 //! is for.
 
 use super::super::fields;
+use super::super::model::RateLimit;
 use super::super::slips::quoted;
 use super::super::value::{Line, Value};
+use super::service::share;
 use super::{Ctx, Scope};
 use crate::limits::{ARG_MAX, NAME_MAX, PATH_MAX, SIZE_MAX, SPAN_MAX_MS};
 use crate::units::{Bytes, Millis, QuantityError};
@@ -72,7 +74,10 @@ impl<'a> At<'a> {
                     };
                     Some(format!("write {example}"))
                 }
-                _ => Some(format!("quote it: {}", self.nth(&quoted(&plain)))),
+                (_, field) => Some(match with_unit(field, &plain) {
+                    Some(text) => format!("write {}", self.written(&quoted(&text))),
+                    None => format!("quote it: {}", self.nth(&quoted(&plain))),
+                }),
             };
             self.error(ctx, &message, hint);
             return None;
@@ -273,6 +278,21 @@ impl<'a> At<'a> {
         self.error(ctx, &format!("the path {text:?} {why}"), None);
         None
     }
+}
+
+/// What a number means in a field whose texts end with a unit; an example if it can't stand there.
+fn with_unit(field: &str, number: &str) -> Option<String> {
+    let (unit, example) = match field {
+        "limit" => ("/s", "100/s"),
+        "max-error-rate" => ("%", "1%"),
+        _ => return None,
+    };
+    let text = format!("{number}{unit}");
+    let is_sound = match field {
+        "limit" => RateLimit::parse(&text).is_some(),
+        _ => share(&text).is_some(),
+    };
+    Some(if is_sound { text } else { example.to_owned() })
 }
 
 /// What was perhaps meant by `512MB`, `512m`, `10sec`.

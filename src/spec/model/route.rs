@@ -109,7 +109,7 @@ impl RateLimit {
     /// `100/s` or `600/m`.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        let (requests, unit) = text.split_once('/')?;
+        let (requests, unit) = text.split_once('/').filter(|_| !text.starts_with('+'))?;
         let requests = requests.parse().ok().filter(|requests| *requests > 0)?;
         let seconds = match unit {
             "s" => 1,

@@ -90,9 +90,16 @@ impl Reader<'_> {
         match token.kind {
             Kind::Equals => {
                 self.at += 1;
-                let first = node.entries().next().is_none();
-                match slips::equals(self.source, self.tokens, self.at, node, first) {
-                    Some(message) => self.complain(token.span, message, None),
+                if node.entries().next().is_some() {
+                    let message = "this = isn't after a property's name";
+                    return self.once(node, token.span, message, None);
+                }
+                match slips::equals(self.source, self.tokens, self.at, node) {
+                    Some((message, mended)) => {
+                        self.complain(token.span, message, None);
+                        self.shadows.extend(mended);
+                        self.mended = mended;
+                    }
                     None => {
                         let message = format!("nothing follows {}=", self.source.slice(node.span));
                         self.complain(token.span, message, None);
@@ -110,7 +117,7 @@ impl Reader<'_> {
             }
             Kind::ParenClose => {
                 self.at += 1;
-                self.complain(token.span, "this ) closes nothing", Some("quote the text"));
+                self.once(node, token.span, "this ) closes nothing", Some("quote the text"));
             }
             Kind::SlashDash => {
                 self.at += 1;
@@ -137,11 +144,11 @@ impl Reader<'_> {
     }
 
     /// Complains about the punctuation of a line, but once.
-    fn once(&mut self, node: &Node, span: Span, message: &str, hint: Option<&str>) {
-        if self.listed != Some(node.name.span) {
+    fn once(&mut self, node: &mut Node, span: Span, message: &str, hint: Option<&str>) {
+        if !node.slipped {
             self.complain(span, message, hint);
         }
-        self.listed = Some(node.name.span);
+        node.slipped = true;
     }
 
     fn entry(&mut self, node: &mut Node, skipped: bool) {
@@ -164,7 +171,7 @@ impl Reader<'_> {
                 None => {
                     let name = self.source.slice(first.span);
                     let message = format!("the value is missing after {name}=");
-                    return self.complain(first.span, message, None);
+                    return self.once(node, first.span, &message, None);
                 }
             }
         } else {
@@ -172,7 +179,9 @@ impl Reader<'_> {
             self.strays.truncate(strays);
         }
         let is_first = node.entries().next().is_none();
-        if let Some(message) = slips::value(self.source, node.name, is_first, &entry) {
+        if self.mended != Some(entry.value.span)
+            && let Some(message) = slips::value(self.source, node.name, is_first, &entry)
+        {
             self.complain(entry.value.span, message, None);
         }
         node.span.end = entry.value.span.end;

@@ -21,7 +21,7 @@ pub(in crate::spec) fn outline(source: &Source) -> Outline {
         dropped: 0,
         broken: scan.fault.is_some(),
         strays: Vec::new(),
-        listed: None,
+        mended: None,
     };
     let mut root = reader.block(None);
     root.span = Span::new(0, source.text().len());
@@ -44,8 +44,8 @@ pub(super) struct Reader<'s> {
     broken: bool,
     /// Comments in places where none can be written: they go before the field.
     pub(super) strays: Vec<Span>,
-    /// The last field whose punctuation was complained about.
-    pub(super) listed: Option<Span>,
+    /// The value that the last complaint about a `=` mends, too.
+    pub(super) mended: Option<Span>,
 }
 
 impl Reader<'_> {
@@ -214,9 +214,13 @@ impl Reader<'_> {
             self.complain(name.span, format!("quote the name: {fixed}"), None);
         }
         let span = Span::new(annotation.unwrap_or(name.span).start, name.span.end);
-        let (parts, comment) = (Vec::new(), None);
-        let mut node = Node { skipped, annotation, name, parts, block: None, comment, span };
+        let (parts, comment, slipped) = (Vec::new(), None, false);
+        let mut node =
+            Node { skipped, annotation, name, parts, block: None, comment, span, slipped };
         self.parts(&mut node);
+        if node.slipped {
+            self.shadows.push(node.span);
+        }
         self.join(&mut node);
         for span in std::mem::take(&mut self.strays) {
             block.items.push(Item::Comment { span, alone: true });
