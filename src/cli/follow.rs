@@ -260,15 +260,19 @@ impl Follow<'_> {
         if self.context.ui.json {
             return Ok(());
         }
-        let (healthy, desired) = self.health().await;
         if self.is_old(event.revision) {
+            let (healthy, desired) = self.health().await;
             let text =
                 format!("Nothing to do: r{} runs, {healthy}/{desired} healthy", event.revision);
             return self.context.ui.print(&text);
         }
         let all = self.client.allocations().await.unwrap_or_default();
         let own = all.iter().filter(|one| self.story.is_ending(one));
-        let text = self.story.done(event, (healthy, desired)) + &ps::still_stopping(own);
+        let newest = self.client.app(&self.app).await.map_or(event.revision, |app| app.revision);
+        // What runs by now may be a later revision's.
+        let is_newest = newest == event.revision;
+        let health = if is_newest { self.health().await } else { (0, 0) };
+        let text = self.story.done(event, health) + &ps::still_stopping(own);
         self.context.ui.print(&text)
     }
 

@@ -220,8 +220,10 @@ fn of_service(service: &ServiceSpec) -> Fields {
         stop,
     } = service;
     let mut all = of_run(run);
+    // One after the other: their order counts.
     let names = |all: &[crate::id::WorkloadName]| {
-        Value::Many(all.iter().map(|name| (name.to_string(), String::new())).collect())
+        let all: Vec<&str> = all.iter().map(crate::id::WorkloadName::as_str).collect();
+        Value::One((!all.is_empty()).then(|| all.join(", ")))
     };
     all.extend([
         ("replicas", Value::One(Some(replicas.to_string()))),

@@ -206,10 +206,18 @@ fn every_change_has_its_fields_and_its_effect() {
         ],
         "volume: /d size=5Gi → /d size=5400M",
     },
+    hooks = {
+        [
+            "before-deploy \"a\"; before-deploy \"b\"",
+            "before-deploy \"b\"; before-deploy \"a\"",
+        ],
+        "before-deploy: a, b → b, a",
+    },
 )]
-fn sizes_that_round_alike_differ(lines: [&str; 2], expected: &str) {
+fn what_looks_alike_differs(lines: [&str; 2], expected: &str) {
     let [before, after] = lines.map(|line| {
-        let text = format!("service \"web\" {{\n image \"a\"\n port 80\n {line}\n}}\n");
+        let tasks = "task \"a\" { image \"a\" }\ntask \"b\" { image \"a\" }\n";
+        let text = format!("service \"web\" {{\n image \"a\"\n port 80\n {line}\n}}\n{tasks}");
         WorkloadSpec::Service(
             spec::parse("file", &text).unwrap().services.remove(&"web".into()).unwrap(),
         )
