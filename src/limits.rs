@@ -249,6 +249,9 @@ pub const LINK_MTU: u32 = 1500;
 pub const LINK_UP_PAUSE: Duration = Duration::from_millis(1);
 /// How often an interface that is coming up is looked at.
 pub const LINK_UP_TRIES: u32 = 500;
+/// How long the kernel may take for one change of interfaces, addresses or routes: it holds them
+/// back while it takes other namespaces away.
+pub const NETLINK_DEADLINE: Duration = Duration::from_secs(20);
 /// How long `nft` may take for one change.
 pub const NFT_DEADLINE: Duration = Duration::from_secs(10);
 

@@ -17,6 +17,7 @@ mod nft;
 mod reserve;
 mod routes;
 mod sources;
+mod switches;
 mod teardown;
 #[cfg(test)]
 mod tests;
@@ -45,6 +46,7 @@ use std::net::Ipv4Addr;
 use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32};
+use switches::{switch_on, without_ipv6};
 use tokio::sync::{Mutex, RwLock, RwLockReadGuard};
 
 /// On which of the host's addresses published ports are open.
@@ -190,17 +192,15 @@ impl Net {
         check_subnet(&self.links, config).await?;
         let mtu = self.links.egress_mtu().await?.unwrap_or(LINK_MTU).min(LINK_MTU);
         let index = self.links.ensure_bridge(&config.bridge(), config.subnet, mtu).await?;
-        self.around.lock().alone = forwarding::turn_on(&config.forwarding)?;
+        let alone = forwarding::turn_on(&config.forwarding).await?;
+        self.around.lock().alone = alone;
         // Connections from the host to its own 127.0.0.1 leave through the bridge; the guard chain
         // keeps containers from using it the other way.
-        set_kernel(&format!("/proc/sys/net/ipv4/conf/{}/route_localnet", config.bridge()))?;
+        switch_on(format!("/proc/sys/net/ipv4/conf/{}/route_localnet", config.bridge())).await?;
         self.find_sources().await?;
         self.tell(&self.all_rules(None)).await?;
         // The rules are of IPv4: by the other one containers shall not reach the host at all.
-        let six = format!("/proc/sys/net/ipv6/conf/{}/disable_ipv6", config.bridge());
-        if Path::new(&six).exists() {
-            set_kernel(&six)?;
-        }
+        without_ipv6(&config.bridge()).await?;
         Ok(Bridge { index, mtu })
     }
 
@@ -367,7 +367,7 @@ impl Net {
         };
         if is_new && guard.is_some() {
             // An interface that is new does not pass anything on yet.
-            let alone = forwarding::turn_on(&self.config.forwarding)?;
+            let alone = forwarding::turn_on(&self.config.forwarding).await?;
             self.around.lock().alone = alone;
             self.tell(&self.base()).await?;
         }
@@ -406,9 +406,7 @@ pub fn bridge(instance: &str) -> String {
 }
 
 fn connect(run_dir: &Path) -> Result<Links, NetError> {
-    let (connection, links) = Links::connect()
-        .map_err(|source| NetError::Namespace { path: run_dir.to_owned(), source })?;
-    Ok(links.drive(connection))
+    Links::connect().map_err(|source| NetError::Namespace { path: run_dir.to_owned(), source })
 }
 
 /// Refuses a subnet that the host uses otherwise, and drops our own bridge if it has another one:
@@ -428,13 +426,4 @@ async fn check_subnet(links: &Links, config: &NetConfig) -> Result<(), NetError>
         }
     }
     Ok(())
-}
-
-/// Sets a switch of the kernel to 1; only written if it is not, so that a read-only `/proc/sys`
-/// does where an administrator has set it.
-fn set_kernel(path: &str) -> Result<(), NetError> {
-    if std::fs::read_to_string(path).is_ok_and(|value| value.trim() == "1") {
-        return Ok(());
-    }
-    std::fs::write(path, "1").map_err(|source| NetError::Write { path: path.into(), source })
 }

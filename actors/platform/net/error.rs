@@ -35,6 +35,13 @@ pub enum NetError {
         remedy: &'static str,
         source: Box<rtnetlink::Error>,
     },
+    /// The kernel did not answer.
+    #[error("can't {what}: no answer of the kernel within {after:?}; it is tried again")]
+    NetlinkSlow {
+        what: String,
+        /// How long it had.
+        after: Duration,
+    },
     /// An interface of ours is not there any more.
     #[error("interface {name} is gone; something else on this host removes interfaces")]
     InterfaceGone { name: String },

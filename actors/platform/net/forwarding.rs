@@ -3,7 +3,8 @@
 //! Owns the switches of the kernel for it, and the record of those that this program has turned on.
 //! Never turns on the host's own switch: others take that for leave to forward anything.
 
-use super::{NetError, set_kernel};
+use super::NetError;
+use super::switches::{aside, set_kernel};
 use std::collections::BTreeSet;
 use std::path::Path;
 
@@ -19,7 +20,12 @@ pub(super) fn is_on() -> bool {
 
 /// Makes the interfaces forward that there are, where the host doesn't. The rules let only what is
 /// of this program pass. Tells whether it is for this program alone.
-pub(super) fn turn_on(record: &Path) -> Result<bool, NetError> {
+pub(super) async fn turn_on(record: &Path) -> Result<bool, NetError> {
+    let record = record.to_owned();
+    aside(move || turn_all_on(&record)).await
+}
+
+fn turn_all_on(record: &Path) -> Result<bool, NetError> {
     if is_on() {
         return Ok(false);
     }
@@ -52,15 +58,21 @@ pub(super) fn turn_on(record: &Path) -> Result<bool, NetError> {
 }
 
 /// Turns off again what was turned on.
-pub(super) fn turn_off(record: &Path) {
-    if !is_on() {
-        for name in read(record) {
-            // An interface may have gone.
-            let _ = std::fs::write(switch(&name), "0");
+pub(super) async fn turn_off(record: &Path) {
+    let record = record.to_owned();
+    let turned_off = aside(move || {
+        if !is_on() {
+            for name in read(&record) {
+                // An interface may have gone.
+                let _ = std::fs::write(switch(&name), "0");
+            }
         }
-    }
-    // Not there where nothing was turned on.
-    let _ = std::fs::remove_file(record);
+        // Not there where nothing was turned on.
+        let _ = std::fs::remove_file(&record);
+        Ok(())
+    });
+    // It fails on nothing.
+    let _ = turned_off.await;
 }
 
 fn switch(name: &str) -> String {

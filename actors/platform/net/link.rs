@@ -1,13 +1,13 @@
 //! Interfaces, addresses and routes, over netlink.
 //!
-//! Owns the messages to the kernel. Never decides what an interface is for.
+//! Owns the messages to the kernel, and the thread that they are sent from. Never decides what an
+//! interface is for.
 
 use super::NetError;
-use crate::limits::{LINK_UP_PAUSE, LINK_UP_TRIES};
+use crate::limits::{LINK_UP_PAUSE, LINK_UP_TRIES, NETLINK_DEADLINE};
 use crate::network::Subnet;
 use futures_util::TryStreamExt;
-use rtnetlink::packet_route::RouteNetlinkMessage;
-use rtnetlink::packet_route::address::AddressAttribute;
+use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
 use rtnetlink::packet_route::link::{InfoData, InfoVeth, LinkAttribute, LinkMessage, State};
 use rtnetlink::packet_route::route::{RouteAttribute, RouteMessage, RouteMetric};
 use rtnetlink::{
@@ -17,6 +17,8 @@ use rtnetlink::{
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::RawFd;
+use std::sync::LazyLock;
+use tokio::runtime::{self, Runtime};
 use tokio::sync::Mutex;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -25,14 +27,19 @@ const LOOPBACK: u32 = 1;
 /// The name of a container's own interface.
 pub(super) const INSIDE: &str = "eth0";
 
-type Connection = rtnetlink::proto::Connection<RouteNetlinkMessage>;
+/// Sends and receives. The kernel holds the sender while it takes other namespaces away, for
+/// seconds where there are many: nothing else waits with it.
+static SENDER: LazyLock<io::Result<Runtime>> = LazyLock::new(|| {
+    let mut builder = runtime::Builder::new_multi_thread();
+    builder.worker_threads(1).thread_name("mill-netlink").enable_io().build()
+});
 
 /// A netlink connection into one network namespace.
 pub(super) struct Links {
     handle: Handle,
     /// The kernel makes one list at a time for a connection, and refuses a second one as busy.
     listing: Mutex<()>,
-    _driver: Option<AbortOnDropHandle<()>>,
+    _driver: AbortOnDropHandle<()>,
 }
 
 /// An interface as far as this module cares.
@@ -59,53 +66,46 @@ pub(super) struct Plug<'a> {
 }
 
 impl Links {
-    /// Opens a connection in the calling thread's namespace; it works once it is driven.
-    pub fn connect() -> io::Result<(Connection, Self)> {
-        let (connection, handle, _) = rtnetlink::new_connection()?;
-        Ok((connection, Self { handle, listing: Mutex::default(), _driver: None }))
+    /// Begins the thread that sends, in the namespace of the calling one.
+    pub fn prepare() -> io::Result<()> {
+        sender().map(drop)
     }
 
-    /// Lets the connection run for as long as this value lives.
-    pub fn drive(mut self, connection: Connection) -> Self {
-        self._driver = Some(AbortOnDropHandle::new(tokio::spawn(connection)));
-        self
+    /// Opens a connection in the calling thread's namespace, for as long as this value lives.
+    pub fn connect() -> io::Result<Self> {
+        let sender = sender()?;
+        let _within = sender.enter();
+        let (connection, handle, _) = rtnetlink::new_connection()?;
+        let driver = AbortOnDropHandle::new(sender.spawn(connection));
+        Ok(Self { handle, listing: Mutex::default(), _driver: driver })
     }
 
     /// The interface of that name.
     pub async fn find(&self, name: &str) -> Result<Option<Link>, NetError> {
-        let found = self.handle.link().get().match_name(name).execute().try_next().await;
-        match found {
-            Ok(message) => Ok(message.map(|m| link_of(&m))),
-            Err(error) if is_absent(&error) => Ok(None),
-            Err(source) => Err(failed(format!("look up interface {name}"), source)),
-        }
+        let mut found = self.handle.link().get().match_name(name).execute();
+        let what = || format!("look up interface {name}");
+        let found = answer(what, async {
+            match found.try_next().await {
+                Err(error) if is_absent(&error) => Ok(None),
+                other => other,
+            }
+        });
+        Ok(found.await?.map(|message| link_of(&message)))
     }
 
     /// Every interface.
     pub async fn all(&self) -> Result<Vec<Link>, NetError> {
         let _one = self.listing.lock().await;
-        let messages: Vec<LinkMessage> = self
-            .handle
-            .link()
-            .get()
-            .execute()
-            .try_collect()
-            .await
-            .map_err(|source| failed("list interfaces".into(), source))?;
+        let all = self.handle.link().get().execute().try_collect();
+        let messages: Vec<LinkMessage> = answer(|| "list interfaces".into(), all).await?;
         Ok(messages.iter().map(link_of).collect())
     }
 
     /// Every IPv4 address with its subnet and the index of its interface.
     pub async fn addresses(&self) -> Result<Vec<(u32, Ipv4Addr, Subnet)>, NetError> {
         let _one = self.listing.lock().await;
-        let messages: Vec<_> = self
-            .handle
-            .address()
-            .get()
-            .execute()
-            .try_collect()
-            .await
-            .map_err(|source| failed("list addresses".into(), source))?;
+        let all = self.handle.address().get().execute().try_collect();
+        let messages: Vec<AddressMessage> = answer(|| "list addresses".into(), all).await?;
         let mut found = Vec::new();
         for message in messages {
             for attribute in &message.attributes {
@@ -122,20 +122,20 @@ impl Links {
     pub async fn routes(&self) -> Result<Vec<RouteMessage>, NetError> {
         let _one = self.listing.lock().await;
         let request = RouteMessageBuilder::<Ipv4Addr>::new().build();
-        let routes = self.handle.route().get(request).execute().try_collect().await;
-        routes.map_err(|source| failed("list routes".into(), source))
+        let routes = self.handle.route().get(request).execute().try_collect();
+        answer(|| "list routes".into(), routes).await
     }
 
     /// Adds a route to a subnet.
     pub async fn add_route(&self, to: Subnet, route: RouteMessage) -> Result<(), NetError> {
-        let added = self.handle.route().add(route).replace().execute().await;
-        added.map_err(|source| failed(format!("add a route to {to}"), source))
+        let added = self.handle.route().add(route).replace().execute();
+        answer(|| format!("add a route to {to}"), added).await
     }
 
     /// Takes a route away.
     pub async fn remove_route(&self, route: RouteMessage) -> Result<(), NetError> {
-        let removed = self.handle.route().del(route).execute().await;
-        removed.map_err(|source| failed("remove a route".into(), source))
+        let removed = self.handle.route().del(route).execute();
+        answer(|| "remove a route".into(), removed).await
     }
 
     /// The largest packet that leaves by the default route; none without one.
@@ -163,20 +163,14 @@ impl Links {
         if self.find(name).await?.is_none() {
             let message =
                 LinkBridge::new(name).mtu(mtu).address(hardware(subnet.gateway())).up().build();
-            match self.handle.link().add(message).execute().await {
-                Err(error) if !is_present(&error) => return Err(failed(what("create"), error)),
-                _ => {}
-            }
+            let added = self.handle.link().add(message).execute();
+            answer(|| what("create"), allow(is_present, added)).await?;
         }
         let index = self.find(name).await?.map(|link| link.index);
         let index = index.ok_or_else(|| NetError::InterfaceGone { name: name.to_owned() })?;
-        self.handle
-            .address()
-            .add(index, IpAddr::V4(subnet.gateway()), subnet.prefix())
-            .replace()
-            .execute()
-            .await
-            .map_err(|source| failed(what("give an address to"), source))?;
+        let gateway = IpAddr::V4(subnet.gateway());
+        let added = self.handle.address().add(index, gateway, subnet.prefix()).replace().execute();
+        answer(|| what("give an address to"), added).await?;
         self.up(index).await?;
         Ok(index)
     }
@@ -195,8 +189,8 @@ impl Links {
             .up()
             .set_info_data(InfoData::Veth(InfoVeth::Peer(peer)))
             .build();
-        let added = self.handle.link().add(message).execute().await;
-        added.map_err(|source| failed(format!("create interface {}", plug.host), source))?;
+        let added = self.handle.link().add(message).execute();
+        answer(|| format!("create interface {}", plug.host), added).await?;
         let missing = || NetError::InterfaceGone { name: plug.host.to_owned() };
         self.reflect(self.find(plug.host).await?.ok_or_else(missing)?.index).await
     }
@@ -204,16 +198,16 @@ impl Links {
     /// Makes an existing interface a port of the bridge.
     pub async fn join(&self, index: u32, bridge: u32) -> Result<(), NetError> {
         let message = LinkUnspec::new_with_index(index).controller(bridge).up().build();
-        let set = self.handle.link().set(message).execute().await;
-        set.map_err(|source| failed(format!("join interface {index} to the bridge"), source))
+        let set = self.handle.link().set(message).execute();
+        answer(|| format!("join interface {index} to the bridge"), set).await
     }
 
     /// Lets a port of the bridge send back where it came from: with `bridge-nf-call-iptables` on,
     /// a container that calls its own published port is led back within the bridge.
     pub async fn reflect(&self, index: u32) -> Result<(), NetError> {
         let message = LinkBridgePort::new(index).hairpin(true).build();
-        let set = self.handle.link().set_port(message).execute().await;
-        set.map_err(|source| failed(format!("set up interface {index} as a port"), source))
+        let set = self.handle.link().set_port(message).execute();
+        answer(|| format!("set up interface {index} as a port"), set).await
     }
 
     /// Waits until the interface carries packets: the kernel activates it a moment after it is
@@ -235,17 +229,13 @@ impl Links {
         let missing = || NetError::InterfaceGone { name: INSIDE.to_owned() };
         let index = self.find(INSIDE).await?.ok_or_else(missing)?.index;
         self.up(LOOPBACK).await?;
-        self.handle
-            .address()
-            .add(index, IpAddr::V4(address), subnet.prefix())
-            .replace()
-            .execute()
-            .await
-            .map_err(|source| failed(what("set the address"), source))?;
+        let own = IpAddr::V4(address);
+        let added = self.handle.address().add(index, own, subnet.prefix()).replace().execute();
+        answer(|| what("set the address"), added).await?;
         self.up(index).await?;
         let route = RouteMessageBuilder::<Ipv4Addr>::new().gateway(subnet.gateway()).build();
-        let added = self.handle.route().add(route).replace().execute().await;
-        added.map_err(|source| failed(what("set the default route"), source))
+        let added = self.handle.route().add(route).replace().execute();
+        answer(|| what("set the default route"), added).await
     }
 
     /// Inside a container's namespace: the route to the rest of the cluster, with its MTU.
@@ -261,25 +251,21 @@ impl Links {
     /// Brings an interface up with that MTU.
     pub async fn up_with(&self, index: u32, mtu: u32) -> Result<(), NetError> {
         let message = LinkUnspec::new_with_index(index).mtu(mtu).up().build();
-        let set = self.handle.link().set(message).execute().await;
-        set.map_err(|source| failed(format!("bring up interface {index}"), source))
+        let set = self.handle.link().set(message).execute();
+        answer(|| format!("bring up interface {index}"), set).await
     }
 
     /// Removes the interface; no error if there is none.
     pub async fn remove(&self, name: &str) -> Result<(), NetError> {
         let Some(link) = self.find(name).await? else { return Ok(()) };
-        match self.handle.link().del(link.index).execute().await {
-            Err(error) if !is_absent(&error) => {
-                Err(failed(format!("remove interface {name}"), error))
-            }
-            _ => Ok(()),
-        }
+        let removed = self.handle.link().del(link.index).execute();
+        answer(|| format!("remove interface {name}"), allow(is_absent, removed)).await
     }
 
     async fn up(&self, index: u32) -> Result<(), NetError> {
         let message = LinkUnspec::new_with_index(index).up().build();
-        let set = self.handle.link().set(message).execute().await;
-        set.map_err(|source| failed(format!("bring up interface {index}"), source))
+        let set = self.handle.link().set(message).execute();
+        answer(|| format!("bring up interface {index}"), set).await
     }
 }
 
@@ -324,6 +310,32 @@ fn is_absent(error: &rtnetlink::Error) -> bool {
 
 fn is_present(error: &rtnetlink::Error) -> bool {
     errno(error) == Some(nix::libc::EEXIST)
+}
+
+fn sender() -> io::Result<&'static Runtime> {
+    SENDER.as_ref().map_err(|error| io::Error::new(error.kind(), error.to_string()))
+}
+
+/// What the kernel says, within its time.
+async fn answer<T>(
+    what: impl Fn() -> String,
+    asked: impl Future<Output = Result<T, rtnetlink::Error>>,
+) -> Result<T, NetError> {
+    match tokio::time::timeout(NETLINK_DEADLINE, asked).await {
+        Ok(answer) => answer.map_err(|source| failed(what(), source)),
+        Err(_) => Err(NetError::NetlinkSlow { what: what(), after: NETLINK_DEADLINE }),
+    }
+}
+
+/// Takes an error for what was wanted.
+async fn allow(
+    is_fine: fn(&rtnetlink::Error) -> bool,
+    asked: impl Future<Output = Result<(), rtnetlink::Error>>,
+) -> Result<(), rtnetlink::Error> {
+    match asked.await {
+        Err(error) if is_fine(&error) => Ok(()),
+        other => other,
+    }
 }
 
 fn failed(what: String, source: rtnetlink::Error) -> NetError {

@@ -5,10 +5,10 @@
 //! and knows no peer.
 
 use super::link::Links;
-use super::{Net, NetError, forwarding, netns, set_kernel};
+use super::switches::without_ipv6;
+use super::{Net, NetError, forwarding, netns};
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
-use std::path::Path;
 use std::sync::atomic::Ordering;
 
 impl Net {
@@ -43,13 +43,10 @@ impl Net {
         let missing = || NetError::InterfaceGone { name: name.clone() };
         let link = self.links.find(&name).await?.ok_or_else(missing)?;
         // It carries IPv4 only.
-        let six = format!("/proc/sys/net/ipv6/conf/{name}/disable_ipv6");
-        if Path::new(&six).exists() {
-            set_kernel(&six)?;
-        }
+        without_ipv6(&name).await?;
         self.links.up_with(link.index, mtu).await?;
         // One that was made again does not pass anything on yet.
-        forwarding::turn_on(&self.config.forwarding)?;
+        forwarding::turn_on(&self.config.forwarding).await?;
         Ok(())
     }
 

@@ -11,7 +11,6 @@ use nix::sys::statfs::{NSFS_MAGIC, statfs};
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
-use tokio::runtime::Handle;
 
 /// A namespace with a netlink connection inside it.
 pub(super) struct Inside {
@@ -28,16 +27,17 @@ pub(super) fn is_mounted(path: &Path) -> bool {
 
 /// Enters the namespace at `path`, made if there is none.
 pub(super) async fn ensure(path: &Path) -> Result<Inside, NetError> {
-    let runtime = Handle::current();
     let at = path.to_owned();
-    let (file, (connection, links)) = on_own_thread(move || {
-        let file = if is_mounted(&at) { enter(&at)? } else { create(&at)? };
-        let _guard = runtime.enter();
-        Ok((file, Links::connect()?))
-    })
-    .await
-    .map_err(|source| NetError::Namespace { path: path.to_owned(), source })?;
-    Ok(Inside { file, links: links.drive(connection) })
+    let inside = async {
+        // Not within the namespace: the thread outlives it.
+        Links::prepare()?;
+        on_own_thread(move || {
+            let file = if is_mounted(&at) { enter(&at)? } else { create(&at)? };
+            Ok(Inside { file, links: Links::connect()? })
+        })
+        .await
+    };
+    inside.await.map_err(|source| NetError::Namespace { path: path.to_owned(), source })
 }
 
 /// Runs something inside the namespace at `path`, on a thread of its own.

@@ -98,7 +98,7 @@ async fn remove(links: &Links, config: &NetConfig) -> Result<(), NetError> {
     }
     let prefix = firewall::OURS.trim_end_matches('*');
     if !links.all().await?.iter().any(|link| link.name.starts_with(prefix)) {
-        forwarding::turn_off(&config.forwarding);
+        forwarding::turn_off(&config.forwarding).await;
     }
     match std::fs::remove_dir(&config.run_dir) {
         Err(source) if source.kind() != io::ErrorKind::NotFound => {

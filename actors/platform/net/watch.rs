@@ -116,7 +116,7 @@ impl Net {
             self.noticed.lock().foreign.clear();
             return Ok(());
         }
-        let alone = forwarding::turn_on(&self.config.forwarding)?;
+        let alone = forwarding::turn_on(&self.config.forwarding).await?;
         let mut rules = self.rules.lock().await;
         let switched = {
             let mut around = self.around.lock();
