@@ -17,6 +17,7 @@ use pingora_core::protocols::http::ServerSession;
 use pingora_proxy::HttpProxy;
 use std::future::poll_fn;
 use std::net::SocketAddr;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
@@ -72,12 +73,14 @@ pub(super) async fn serve(
 }
 
 /// Requests of HTTP/1, each read strictly before anybody else sees it.
-async fn one_by_one(worker: &Worker, mut io: Io, mut stopping: watch::Receiver<bool>) {
+async fn one_by_one(worker: &Worker, mut io: Io, stopping: watch::Receiver<bool>) {
     let last_words = |refusal: Refusal| Page::refused(&refusal, "").written("", true, false);
     let mut timer = Timer::new();
+    // Once for all requests: to wait is to be entered into a list that all threads share.
+    let mut stopped = pin!(stopped(stopping.clone()));
     let mut wait = HEAD_WAIT;
     loop {
-        if !has_begun(&mut io, &mut timer, wait, &mut stopping).await {
+        if !has_begun(&mut io, &mut timer, wait, stopped.as_mut()).await {
             return;
         }
         wait = KEEP_WAIT;
@@ -116,23 +119,25 @@ async fn has_begun(
     io: &mut Io,
     timer: &mut Timer,
     wait: Duration,
-    stopping: &mut watch::Receiver<bool>,
+    stopped: Pin<&mut impl Future<Output = ()>>,
 ) -> bool {
     if !io.is_empty() {
         return true;
     }
     io.rest();
     let due = Instant::now() + wait;
-    let stopped = async {
-        // The sender goes with the engine: then it is over, too.
-        let _ = stopping.wait_for(|stopping| *stopping).await;
-        // Who just sends a request is answered.
-        tokio::time::sleep(DRAIN_IDLE).await;
-    };
     tokio::select! {
         biased;
         begun = poll_fn(|cx| io.poll_begin(cx)) => matches!(begun, Ok(true)),
         () = poll_fn(|cx| timer.poll(cx, due)) => false,
         () = stopped => false,
     }
+}
+
+/// Waits until an idle connection is to end.
+async fn stopped(mut stopping: watch::Receiver<bool>) {
+    // The sender goes with the engine: then it is over, too.
+    let _ = stopping.wait_for(|stopping| *stopping).await;
+    // Who just sends a request is answered.
+    tokio::time::sleep(DRAIN_IDLE).await;
 }
