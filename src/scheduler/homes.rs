@@ -73,8 +73,11 @@ impl Homes {
             }
             more += usize::from(!self.has(node.id, &name));
         }
+        if more == 0 {
+            return None;
+        }
         let attached = self.attached.get(&node.id).map_or(0, BTreeSet::len);
-        let is_full = more > 0 && attached + more > limits::PROVIDER_ATTACHED_MAX;
+        let is_full = attached + more > limits::PROVIDER_ATTACHED_MAX;
         is_full.then_some(Refusal::Attached { count: attached })
     }
 

@@ -53,10 +53,14 @@ pub struct Placer {
     now: Timestamp,
 }
 
+/// What each placement looks at of every node stands in it, so that few follow the pointers.
 #[derive(Clone)]
 struct Slot {
+    id: NodeId,
     node: Arc<Node>,
     homes: Arc<Homes>,
+    /// The node takes replicas at all.
+    is_open: bool,
     cpu: u64,
     memory: u64,
     /// Replicas of the service that is being placed.
@@ -79,6 +83,8 @@ impl Placer {
         let slots = state.nodes.values().map(|node| {
             let used = state.derived.reserved.get(&node.id).copied().unwrap_or_default();
             Slot {
+                id: node.id,
+                is_open: closed(node).is_none(),
                 cpu: node.cpu.0.saturating_sub(used.cpu.0),
                 memory: node.memory.0.saturating_sub(used.memory.0),
                 same: 0,
@@ -112,8 +118,8 @@ impl Placer {
         let avoids = state.avoids(service);
         let counting = |at: Timestamp| self.now.since(at) < limits::NODE_AVOIDED.into();
         for slot in &mut self.slots {
-            slot.same = counts.get(&slot.node.id).copied().unwrap_or(0);
-            let avoided = avoids.and_then(|avoids| avoids.get(&slot.node.id));
+            slot.same = counts.get(&slot.id).copied().unwrap_or(0);
+            let avoided = avoids.and_then(|avoids| avoids.get(&slot.id));
             slot.avoided = avoided.map(|avoided| avoided.at).filter(|at| counting(*at));
         }
     }
@@ -121,7 +127,7 @@ impl Placer {
     /// Whether another node takes the service that was begun, and it did not fail there lately.
     #[must_use]
     pub fn fits_elsewhere(&self, run: &RunSpec, node: NodeId) -> bool {
-        let is_other = |slot: &&Slot| slot.node.id != node && slot.avoided.is_none();
+        let is_other = |slot: &&Slot| slot.id != node && slot.avoided.is_none();
         self.slots.iter().filter(is_other).any(|slot| slot.refusal(run).is_none())
     }
 
@@ -135,18 +141,18 @@ impl Placer {
         let fits = |slot: &&mut Slot| slot.refusal(run).is_none();
         let best = self.slots.iter_mut().filter(fits).min_by_key(|slot| slot.score(run));
         let Some(slot) = best else {
-            let explain = |slot: &Slot| Some((slot.node.id, slot.refusal(run)?));
+            let explain = |slot: &Slot| Some((slot.id, slot.refusal(run)?));
             return Err(self.slots.iter().filter_map(explain).collect());
         };
         slot.cpu -= need.0;
         slot.memory -= need.1;
         slot.same += 1;
-        Ok(slot.node.id)
+        Ok(slot.id)
     }
 
     /// Takes a replica of the service that was begun off its node again.
     pub fn give_back(&mut self, node: NodeId, run: &RunSpec) {
-        if let Some(slot) = self.slots.iter_mut().find(|slot| slot.node.id == node) {
+        if let Some(slot) = self.slots.iter_mut().find(|slot| slot.id == node) {
             slot.cpu += run.reserved_cpu().0;
             slot.memory += run.memory.0;
             slot.same = slot.same.saturating_sub(1);
@@ -157,8 +163,8 @@ impl Placer {
     #[must_use]
     pub fn rank(&self, run: &RunSpec) -> Vec<(NodeId, Result<Score, Refusal>)> {
         let verdict = |slot: &Slot| match slot.refusal(run) {
-            None => (slot.node.id, Ok(slot.score(run))),
-            Some(why) => (slot.node.id, Err(why)),
+            None => (slot.id, Ok(slot.score(run))),
+            Some(why) => (slot.id, Err(why)),
         };
         let mut all: Vec<_> = self.slots.iter().map(verdict).collect();
         all.sort_by_key(|(id, verdict)| match verdict {
@@ -174,10 +180,10 @@ impl Slot {
         Score {
             avoided: self.avoided,
             same: self.same,
-            away: self.homes.is_away(self.node.id, run),
+            away: self.homes.is_away(self.id, run),
             memory: Bytes(self.memory.saturating_sub(run.memory.0)),
             cpu: MilliCpu(self.cpu),
-            node: self.node.id,
+            node: self.id,
         }
     }
 
@@ -185,16 +191,8 @@ impl Slot {
         if let Some(why) = self.homes.refusal(&self.node, run) {
             return Some(why);
         }
-        match self.node.status {
-            NodeStatus::Draining => return Some(Refusal::Draining),
-            NodeStatus::Down => return Some(Refusal::Down),
-            NodeStatus::Ready => {}
-        }
-        if self.node.condition.silent_since.is_some() {
-            return Some(Refusal::Silent);
-        }
-        if self.node.condition.runtime_since.is_some() {
-            return Some(Refusal::Degraded);
+        if !self.is_open {
+            return closed(&self.node);
         }
         for (label, want) in &run.constraints {
             let have = self.node.labels.get(label);
@@ -210,6 +208,16 @@ impl Slot {
             return Some(Refusal::Memory { free: Bytes(self.memory) });
         }
         None
+    }
+}
+
+/// Why a node takes nothing, whatever it is.
+fn closed(node: &Node) -> Option<Refusal> {
+    match node.status {
+        NodeStatus::Draining => Some(Refusal::Draining),
+        NodeStatus::Down => Some(Refusal::Down),
+        NodeStatus::Ready if node.condition.silent_since.is_some() => Some(Refusal::Silent),
+        NodeStatus::Ready => node.condition.runtime_since.map(|_| Refusal::Degraded),
     }
 }
 
