@@ -11,6 +11,7 @@ use crate::cluster::members::Next;
 use crate::cluster::watch::Watch;
 use crate::consensus::raft::node::Conf;
 use crate::fsm::Command;
+use crate::fsm::model::Desired;
 use crate::id::{AppName, BootId, Index, NodeId};
 use crate::limits;
 use crate::scheduler::canary::{Counted, Ledger};
@@ -210,7 +211,7 @@ impl State {
             return false;
         }
         *known = index;
-        self.mark_draining();
+        self.mark_waiting();
         true
     }
 
@@ -317,13 +318,14 @@ impl State {
         let _ = self.root.cast(root::Msg::Propose(proposal));
     }
 
-    /// Something has settled: apps with a draining allocation may go on.
-    fn mark_draining(&mut self) {
+    /// Something has settled: apps where traffic is led elsewhere may go on.
+    fn mark_waiting(&mut self) {
         let Some(view) = &self.view else { return };
-        let draining = view.state.allocations.values().filter(|a| {
-            matches!(a.desired, crate::fsm::model::Desired::Draining { settled: None, .. })
+        let waiting = view.state.allocations.values().filter(|a| {
+            let is_new = a.course.unrouted.is_some();
+            is_new || matches!(a.desired, Desired::Draining { settled: None, .. })
         });
-        self.dirty.extend(draining.map(|a| a.app.clone()));
+        self.dirty.extend(waiting.map(|a| a.app.clone()));
     }
 
     fn on_proposed(&mut self, app: AppName, index: Option<Index>) {

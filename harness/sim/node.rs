@@ -337,6 +337,7 @@ pub(super) fn describe(action: &Action) -> String {
             None => format!("place {} on {}", place.id, place.node),
         },
         Action::Drain { allocation } => format!("drain {allocation}"),
+        Action::Routed { allocation } => format!("routed {allocation}"),
         Action::Settled { allocation } => format!("settled {allocation}"),
         Action::Stop { allocation } => format!("stop {allocation}"),
         Action::Forget { allocation } => format!("forget {allocation}"),

@@ -4,6 +4,7 @@
 
 use super::model::{
     Allocation, AllocationStatus, App, Desired, ExitReason, Health, Phase, Progress, ProgressPhase,
+    Unrouted,
 };
 use super::{Rejection, Reserved, State, Touched};
 use crate::id::{AllocId, AppName};
@@ -101,6 +102,13 @@ impl State {
         Ok(())
     }
 
+    /// Others ask for it by a port.
+    #[must_use]
+    pub fn has_traffic(&self, allocation: &Allocation) -> bool {
+        let stored = self.spec(&allocation.spec).and_then(|stored| stored.spec.service());
+        stored.is_some_and(|spec| !spec.ports.is_empty())
+    }
+
     /// How long what is asked to end may take: out of the traffic, its grace, and more.
     #[must_use]
     pub fn end_bound(&self, allocation: &Allocation) -> Millis {
@@ -138,6 +146,11 @@ impl State {
             new.course.failed_starts = failed_starts(old, &seen);
         }
         new.observed = seen;
+        if self.is_next() && old.is_routable() != new.is_routable() {
+            let routes = new.is_routable() && self.has_traffic(&new);
+            let since = Unrouted { index: self.index, at: self.time };
+            new.course.unrouted = routes.then_some(since);
+        }
         self.use_volumes(&new);
         if old.is_routable() && !new.is_routable() {
             self.outdate(&new.app, touched);

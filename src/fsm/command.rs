@@ -267,6 +267,8 @@ pub enum Action {
     Drain { allocation: AllocId },
     /// Every ready node has settled an allocation's draining.
     Settled { allocation: AllocId },
+    /// Every ready node leads traffic to an allocation. Needs [`NEXT_LEVEL`].
+    Routed { allocation: AllocId },
     /// End an allocation.
     Stop { allocation: AllocId },
     /// A replica does not work where it is: another node is tried. Needs level 3.
@@ -316,7 +318,7 @@ pub enum Action {
 impl Action {
     /// It came with [`NEXT_LEVEL`].
     fn is_next(&self) -> bool {
-        matches!(self, Self::GiveUp { .. } | Self::Canary { .. })
+        matches!(self, Self::GiveUp { .. } | Self::Canary { .. } | Self::Routed { .. })
     }
 }
 

@@ -12,7 +12,7 @@ pub use allocation::{
     AllocKind, Allocation, AllocationStatus, Desired, Exit, ExitReason, Health, Phase,
 };
 pub use canary::{Canary, Verdict};
-pub use condition::{Avoided, Avoids, Condition, Course};
+pub use condition::{Avoided, Avoids, Condition, Course, Unrouted};
 pub(in crate::fsm) use node::first_level;
 pub use node::{Ca, Drain, Node, NodeStatus, RaftRole};
 pub use run::{HookRun, HookWhen, Run, RunCause, TaskSchedule};

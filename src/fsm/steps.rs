@@ -57,6 +57,7 @@ impl State {
                 let to = Desired::Draining { index, at, settled: Some(self.time) };
                 self.advance_desired(&allocation, to, touched)
             }
+            Action::Routed { allocation } => self.led_to(&allocation, touched),
             Action::Stop { allocation } => {
                 self.require(&allocation, |a| !a.is_routable())?;
                 self.advance_desired(&allocation, Desired::Stop, touched)
@@ -83,6 +84,17 @@ impl State {
             }
             Action::Run(action) => self.act_on_run(action, touched),
         }
+    }
+
+    /// Traffic leads to a replica, on every node.
+    fn led_to(&mut self, id: &AllocId, touched: &mut Touched) -> Result<(), Rejection> {
+        self.require(id, |a| a.is_routable() && a.course.unrouted.is_some())?;
+        let old = self.allocations.get(id).ok_or(Rejection::Stale)?;
+        let mut new = Allocation::clone(old);
+        new.course.unrouted = None;
+        self.note(&new, ProgressPhase::Routed, None);
+        self.put_allocation(new, touched);
+        Ok(())
     }
 
     /// A replica does not work where it is: it ends, and its node is avoided for a while.

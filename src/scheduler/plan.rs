@@ -177,6 +177,11 @@ impl Context<'_> {
         self.placer.get_or_insert_with(|| Placer::at(self.state, self.now))
     }
 
+    /// A step takes no more actions: the rest is for the next.
+    fn is_full(&self) -> bool {
+        self.actions.len() >= limits::ACTIONS_PER_STEP
+    }
+
     /// Looks again at this time at the latest.
     fn wake_at(&mut self, at: Timestamp) {
         self.wake = Some(self.wake.map_or(at, |before| before.min(at)));

@@ -136,6 +136,8 @@ impl Story {
                 lines.push(self.healthy(&id, event));
                 None
             }
+            // It is told to work; that it is found, too, goes without saying.
+            Phase::Routed => None,
             Phase::Failed => {
                 lines.extend(self.failure(&id, event));
                 None

@@ -3,7 +3,7 @@
 //! Owns the shapes and what can be read off them. Never changes any: that is `apply`. All of it
 //! came with [`NEXT_LEVEL`](crate::fsm::command::NEXT_LEVEL): before it nothing of it is written.
 
-use crate::id::NodeId;
+use crate::id::{Index, NodeId};
 use crate::units::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -53,6 +53,17 @@ pub struct Course {
     /// Since when it is to end.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ends_since: Option<Timestamp>,
+    /// It works, and not every node is known to lead traffic to it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unrouted: Option<Unrouted>,
+}
+
+/// The moment from which traffic may lead to an allocation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unrouted {
+    /// The entry that said so: who has settled it leads traffic there.
+    pub index: Index,
+    pub at: Timestamp,
 }
 
 impl Course {

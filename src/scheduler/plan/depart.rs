@@ -90,9 +90,10 @@ impl<'a> Context<'a> {
             && self.is_followed_up(deployment)
     }
 
-    /// Nothing happens in this step but that old records are dropped.
+    /// Nothing happens in this step but that old records are dropped, and news is told.
     pub(super) fn is_quiet(&self) -> bool {
-        self.actions.iter().all(|action| matches!(action, Action::Forget { .. }))
+        let mut actions = self.actions.iter();
+        actions.all(|action| matches!(action, Action::Forget { .. } | Action::Routed { .. }))
     }
 
     /// Lets replicas of what departs go before their time, if what the deployment needs has no

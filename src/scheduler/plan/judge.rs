@@ -30,9 +30,10 @@ impl Context<'_> {
             self.actions = vec![Action::Revert { revision: deployment.revision, service, reason }];
             return;
         }
+        let is_led = self.lead(deployment);
         if behind.is_empty() {
             // What is planned in the same step shows in the next: only then is it over.
-            if self.is_quiet() && self.is_followed_up(deployment) {
+            if self.is_quiet() && self.is_followed_up(deployment) && is_led {
                 self.finish(deployment, DeployStatus::Succeeded, Vec::new());
             }
             return;
@@ -53,6 +54,26 @@ impl Context<'_> {
             }
         }
         self.judge_canaries(app, rollouts);
+    }
+
+    /// Tells of the replicas that all nodes lead traffic to by now. Whether those are all that
+    /// work; a node that takes too long isn't waited for.
+    fn lead(&mut self, deployment: &Deployment) -> bool {
+        let state = self.state;
+        let mut is_led = true;
+        for allocation in deployment.touched.iter().flat_map(|name| state.allocations_of(name)) {
+            let since = allocation.course.unrouted.filter(|_| allocation.is_routable());
+            let Some(since) = since.filter(|since| since.at >= deployment.started_at) else {
+                continue;
+            };
+            let is_late = self.is_due_in(since.at, limits::SETTLE_DEADLINE.into());
+            if self.is_settled(since.index) || is_late {
+                self.actions.push(Action::Routed { allocation: allocation.id.clone() });
+            } else {
+                is_led = false;
+            }
+        }
+        is_led
     }
 
     /// Whether a deployment waits for a service: for the ends of what it replaces only where it

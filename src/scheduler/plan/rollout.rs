@@ -155,12 +155,11 @@ impl<'a> Context<'a> {
         };
         let starting = slots.iter().filter(|s| s.new.is_some_and(|n| !works(n))).count();
         let mut refusals = None;
-        if slots.iter().any(|slot| slot.new.is_none()) {
-            // What is replaced counts for nothing: the new ones are spread by themselves.
-            let stay = slots.iter().filter_map(|slot| Some(slot.new?.node));
-            self.placer().begin_beside(state, name, stay);
-        }
+        self.spread(name, slots);
         for (replica, slot) in (first..).zip(slots) {
+            if self.is_full() {
+                break;
+            }
             let verdict = match (slot.new, slot.old) {
                 (Some(new), Some(old)) => {
                     if works(new) {
@@ -206,6 +205,16 @@ impl<'a> Context<'a> {
         refusals
     }
 
+    /// Begins to place what is missing: what is replaced counts for nothing, for the new ones are
+    /// spread by themselves.
+    fn spread(&mut self, name: &WorkloadName, slots: &[Slot<'_>]) {
+        let state = self.state;
+        if slots.iter().any(|slot| slot.new.is_none()) {
+            let stay = slots.iter().filter_map(|slot| Some(slot.new?.node));
+            self.placer().begin_beside(state, name, stay);
+        }
+    }
+
     pub(super) fn place(
         &mut self,
         name: &WorkloadName,
@@ -234,11 +243,9 @@ impl<'a> Context<'a> {
     /// Begins the end of an allocation: out of the traffic first if it gets any.
     pub(super) fn retire(&mut self, allocation: &Allocation) {
         let id = allocation.id.clone();
-        let spec = self.state.spec(&allocation.spec).and_then(|stored| stored.spec.service());
-        let has_traffic = spec.is_some_and(|spec| !spec.ports.is_empty());
         if allocation.is_routable() {
             self.actions.push(Action::Drain { allocation: id.clone() });
-            if has_traffic && !is_on(Bug::StopUnsettled) {
+            if self.state.has_traffic(allocation) && !is_on(Bug::StopUnsettled) {
                 return;
             }
         }

@@ -4,8 +4,8 @@ use crate::fsm::command::{Action, Deploy, Register, Report};
 use crate::fsm::model::{
     AllocationStatus, DeployKind, DeployStatus, Desired, Health, Phase, ProgressPhase, WorkloadSpec,
 };
-use crate::fsm::{Command, Outcome, State, apply_next, fixture};
-use crate::id::{AllocId, Attempt, BootId, NodeId, Revision, WorkloadName};
+use crate::fsm::{Command, FEATURE_LEVEL, Outcome, State, apply_next, fixture};
+use crate::id::{AllocId, Attempt, BootId, Index, NodeId, Revision, WorkloadName};
 use crate::limits;
 use crate::scheduler::plan::{Plan, Scope, SettledIndexes as Seen, plan};
 use crate::spec;
@@ -65,7 +65,12 @@ impl Case {
     }
 
     fn plan(&self) -> Plan {
-        let settled = BTreeMap::from([(NodeId(1), self.state.index)]);
+        self.plan_at(self.state.index)
+    }
+
+    /// What is planned while the node has made true what is of that entry, and nothing after it.
+    fn plan_at(&self, settled: Index) -> Plan {
+        let settled = BTreeMap::from([(NodeId(1), settled)]);
         plan(
             &self.state,
             &Seen { settled, ..Seen::default() },
@@ -144,6 +149,46 @@ fn reason(actions: &[Action]) -> Option<&str> {
 
 fn minutes() -> u64 {
     u64::try_from(limits::UNPLACED_DEADLINE.as_millis()).unwrap()
+}
+
+#[test]
+fn it_is_done_once_all_nodes_lead_traffic_to_what_is_new() {
+    let mut case = Case::new();
+    case.state.feature_level = FEATURE_LEVEL;
+    case.deploy("image \"web:1\"\nport 80");
+    case.settle();
+    let id = case.ids().remove(0);
+    let before = case.state.index;
+    case.report(&id, Phase::Running, Health::Healthy, None);
+    assert_eq!(case.plan_at(before).commands, [], "the node doesn't lead there yet");
+    let late = Timestamp(case.now).plus(limits::SETTLE_DEADLINE.into());
+    assert!(case.plan_at(before).wake.values().any(|at| *at == late));
+    let revision = Revision(1);
+    let routed = Action::Routed { allocation: id.clone() };
+    let (status, degraded) = (DeployStatus::Succeeded, Vec::new());
+    let finish = Action::Finish { revision, status, degraded };
+    let mut slow = Case { state: case.state.clone(), now: case.now, seq: case.seq };
+    assert_eq!(case.settle(), [routed.clone(), finish.clone()]);
+    let told = case.state.deployments[&revision].progress.get_max().unwrap().1.clone();
+    assert_eq!((told.phase, told.allocation.clone()), (ProgressPhase::Routed, Some(id)));
+    slow.now = late.0;
+    let planned = slow.plan_at(before).commands;
+    let [Command::Steps(steps)] = &planned[..] else { panic!("{planned:?}") };
+    assert_eq!(steps.actions, [routed, finish], "one that takes too long isn't waited for");
+}
+
+#[test]
+fn what_has_no_port_is_led_nowhere() {
+    let mut case = Case::new();
+    case.state.feature_level = FEATURE_LEVEL;
+    case.deploy("image \"web:1\"");
+    case.settle();
+    let before = case.state.index;
+    let id = case.ids().remove(0);
+    case.report(&id, Phase::Running, Health::Healthy, None);
+    let planned = case.plan_at(before).commands;
+    let [Command::Steps(steps)] = &planned[..] else { panic!("{planned:?}") };
+    assert!(matches!(steps.actions[..], [Action::Finish { .. }]), "{:?}", steps.actions);
 }
 
 #[test]
