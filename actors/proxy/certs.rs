@@ -11,6 +11,7 @@ use crate::secret::Keyring;
 use arc_swap::ArcSwap;
 use rcgen::{CertificateParams, CustomExtension, KeyPair};
 use rustls::ServerConfig;
+use rustls::crypto::ring::Ticketer;
 use rustls::crypto::ring::sign::any_supported_type;
 use rustls::pki_types::PrivateKeyDer;
 use rustls::server::{ClientHello, ResolvesServerCert};
@@ -67,12 +68,18 @@ impl Certificates {
         }
     }
 
-    /// How TLS is spoken with clients: 1.2 and 1.3, HTTP/2 and HTTP/1.1.
+    /// How TLS is spoken with clients: 1.2 and 1.3, HTTP/2 and HTTP/1.1. Who comes again shows a
+    /// ticket, which only this process can read: nothing is kept of those who don't.
     #[must_use]
     pub fn config(self: &Arc<Self>) -> Arc<ServerConfig> {
         let resolver: Arc<dyn ResolvesServerCert> = Arc::clone(self) as _;
         let mut config = ServerConfig::builder().with_no_client_auth().with_cert_resolver(resolver);
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec(), CHALLENGE.to_vec()];
+        match Ticketer::new() {
+            Ok(ticketer) => config.ticketer = ticketer,
+            Err(error) => tracing::warn!(%error, "each connection has a whole TLS handshake"),
+        }
+        config.send_tls13_tickets = 1;
         Arc::new(config)
     }
 }

@@ -40,17 +40,17 @@ struct Site {
 /// What carries the packets, for as long as this is kept.
 enum Carrier {
     Engines { _both: [Engine; 2] },
-    Programs([Child; 2]),
+    Programs { _both: [Running; 2] },
     Bare,
 }
 
-impl Drop for Carrier {
+/// A program that ends with this.
+struct Running(Child);
+
+impl Drop for Running {
     fn drop(&mut self) {
-        let Self::Programs(both) = self else { return };
-        for one in both {
-            let _ = one.kill();
-            let _ = one.wait();
-        }
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 
@@ -105,7 +105,7 @@ impl Site {
     fn carry(&self, kind: Kind) -> Carrier {
         let carrier = match kind {
             Kind::Mill => Carrier::Engines { _both: [0, 1].map(|n| self.engine(n)) },
-            Kind::WireguardGo => Carrier::Programs([0, 1].map(|n| self.wireguard_go(n))),
+            Kind::WireguardGo => Carrier::Programs { _both: [0, 1].map(|n| self.wireguard_go(n)) },
             Kind::Bare => return Carrier::Bare,
         };
         for n in [0, 1] {
@@ -137,26 +137,26 @@ impl Site {
         })
     }
 
-    fn wireguard_go(&self, n: usize) -> Child {
+    fn wireguard_go(&self, n: usize) -> Running {
         let device = name(n);
         let mut command = self.ends[n].command("wireguard-go");
         let program = command.args(["-f", &device]).stdout(Stdio::null()).stderr(Stdio::null());
-        let program = program.spawn().expect("wireguard-go: harness/setup --bench");
-        let socket = format!("/var/run/wireguard/{device}.sock");
-        crate::poll::poll(|| std::path::Path::new(&socket).exists()).secs(10).expect("its socket");
+        let program = Running(program.spawn().expect("wireguard-go: harness/setup --bench"));
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), key(n).to_string()).unwrap();
-        self.run(
-            n,
-            &format!(
-                "wg set {device} private-key {} listen-port {PORT} peer {} endpoint {}:{PORT} \
-             allowed-ips {}/32",
-                file.path().display(),
-                key(1 - n).public_key(),
-                outer(1 - n),
-                inner(1 - n)
-            ),
+        let key_file = file.path().display();
+        let (public, endpoint, inner) = (key(1 - n).public_key(), outer(1 - n), inner(1 - n));
+        let words = format!(
+            "set {device} private-key {key_file} listen-port {PORT} peer {public} \
+             endpoint {endpoint}:{PORT} allowed-ips {inner}/32"
         );
+        // Its socket is there a moment before it listens.
+        let set = || {
+            let output = self.ends[n].command("wg").args(words.split(' ')).output().unwrap();
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            if output.status.success() { Ok(()) } else { Err(said) }
+        };
+        crate::poll::poll(set).expect("wireguard-go to listen");
         program
     }
 
@@ -174,18 +174,18 @@ impl Site {
         let carrier = self.carry(kind);
         let to = self.target(kind).to_string();
         let mut server = self.ends[1].command("iperf3");
-        let server = server.args(["--server", "--one-off"]).stdout(Stdio::null()).spawn();
-        let mut server = server.expect("iperf3: harness/setup --bench");
+        let server = server.arg("--server").stdout(Stdio::null()).spawn();
+        let server = Running(server.expect("iperf3: harness/setup --bench"));
         let args = ["--time", SECONDS, "--parallel", streams, "--congestion", "cubic", "--json"];
         // The server may not listen yet.
         let answer = || {
             let mut client = self.ends[0].command("iperf3");
             let output = client.args(["--client", &to]).args(args).output().unwrap();
-            output.status.success().then(|| String::from_utf8(output.stdout).unwrap())
+            let said = String::from_utf8(output.stdout).unwrap();
+            if output.status.success() { Ok(said) } else { Err(said) }
         };
         let text = crate::poll::poll(answer).secs(60).expect("iperf3 to measure");
-        let _ = server.wait();
-        drop(carrier);
+        drop((server, carrier));
         self.clear();
         let told: serde_json::Value = serde_json::from_str(&text).unwrap();
         told["end"]["sum_received"]["bits_per_second"].as_f64().unwrap() / 1e6

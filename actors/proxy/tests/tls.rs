@@ -10,7 +10,7 @@ use crate::node::certificates::read;
 use rcgen::{CertificateParams, KeyPair};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, ProtocolVersion, RootCertStore};
+use rustls::{ClientConfig, DigitallySignedStruct, HandshakeKind, ProtocolVersion, RootCertStore};
 use rustls::{SignatureScheme, SupportedProtocolVersion, version};
 use sha2::Digest as _;
 use std::sync::Arc;
@@ -46,11 +46,11 @@ fn client(
 async fn connect(
     site: &Site,
     name: &str,
-    config: ClientConfig,
+    config: impl Into<Arc<ClientConfig>>,
 ) -> std::io::Result<TlsStream<TcpStream>> {
     let stream = TcpStream::connect(site.https).await.unwrap();
     let name = ServerName::try_from(name.to_owned()).unwrap();
-    TlsConnector::from(Arc::new(config)).connect(name, stream).await
+    TlsConnector::from(config.into()).connect(name, stream).await
 }
 
 /// Trusts everybody, to see what they show.
@@ -138,6 +138,24 @@ async fn a_host_is_served_by_its_certificate_and_others_by_none() {
     assert!(connect(&site, "a.example", plain()).await.is_err(), "the old one is not shown");
     assert!(connect(&site, "a.example", client(&[&next], &BOTH, &[])).await.is_ok());
     assert!(connect(&site, "x.b.example", plain()).await.is_err(), "its certificate is gone");
+}
+
+#[tokio::test]
+async fn who_comes_again_needs_no_whole_handshake_but_a_host_that_is_served() {
+    let site = Site::new(1, "route \"a.example\"").await;
+    for version in BOTH {
+        let (own, pair) = certificate("a.example");
+        site.shared.serve_by(ByHost::from([("a.example".to_owned(), pair)]));
+        let config = Arc::new(client(&[&own], &[version], &["http/1.1"]));
+        for kind in [HandshakeKind::Full, HandshakeKind::Resumed] {
+            let mut stream = connect(&site, "a.example", Arc::clone(&config)).await.unwrap();
+            stream.write_all(b"GET /head HTTP/1.1\r\nHost: a.example\r\n\r\n").await.unwrap();
+            answer(&mut stream).await;
+            assert_eq!(stream.get_ref().1.handshake_kind(), Some(kind), "{version:?}");
+        }
+        site.shared.serve_by(ByHost::new());
+        assert!(connect(&site, "a.example", config).await.is_err(), "it is served no more");
+    }
 }
 
 /// Reads an answer with a length: its body.

@@ -67,7 +67,7 @@ impl Drop for Program {
         if let Self::Mill { threads, runtime } = self
             && let Some(threads) = threads.take()
         {
-            runtime.block_on(threads.stop());
+            runtime.block_on(async { threads.stop().await });
         }
     }
 }
