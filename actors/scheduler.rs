@@ -322,7 +322,7 @@ impl State {
     fn mark_waiting(&mut self) {
         let Some(view) = &self.view else { return };
         let waiting = view.state.allocations.values().filter(|a| {
-            let is_new = a.course.unrouted.is_some();
+            let is_new = a.course.unrouted.is_some() && view.state.is_deployed(a);
             is_new || matches!(a.desired, Desired::Draining { settled: None, .. })
         });
         self.dirty.extend(waiting.map(|a| a.app.clone()));

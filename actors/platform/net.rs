@@ -43,7 +43,6 @@ use sha2::Digest as _;
 use sources::Sources;
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
-use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32};
 use switches::{switch_on, without_ipv6};
@@ -248,7 +247,7 @@ impl Net {
         let plug = Plug {
             host: &cable,
             bridge: bridge.index,
-            namespace: inside.file.as_raw_fd(),
+            namespace: &inside.file,
             address,
             mtu: bridge.mtu,
         };

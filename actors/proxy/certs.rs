@@ -77,7 +77,7 @@ impl Certificates {
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec(), CHALLENGE.to_vec()];
         match Ticketer::new() {
             Ok(ticketer) => config.ticketer = ticketer,
-            Err(error) => tracing::warn!(%error, "each connection has a whole TLS handshake"),
+            Err(error) => tracing::warn!(%error, "most connections have a whole TLS handshake"),
         }
         config.send_tls13_tickets = 1;
         Arc::new(config)

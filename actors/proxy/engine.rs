@@ -43,6 +43,8 @@ impl Threads {
         pingora_timeout::fast_timeout::set_fast_timeout_to_tokio_threshold(Some(Duration::ZERO));
         let (stopping, watched) = watch::channel(false);
         let mut threads = Self { stopping, running: Vec::new() };
+        // One for all threads: each takes the tickets that another gave.
+        let tls = TlsAcceptor::from(shared.certificates.config());
         for (number, listeners) in listeners.into_iter().enumerate() {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             let (http, https) = {
@@ -51,7 +53,7 @@ impl Threads {
             };
             let engine = engine(Arc::clone(shared));
             let (shared, pool) = (Arc::clone(shared), Arc::<Pool>::default());
-            let tls = TlsAcceptor::from(shared.certificates.config());
+            let tls = tls.clone();
             let watched = watched.clone();
             let worker = Arc::new(Worker { shared, engine, pool });
             let run = move || {

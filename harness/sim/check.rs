@@ -16,6 +16,13 @@ use std::sync::Arc;
 /// How long it may take until one of two in a seat goes.
 const BOTH_FOR: u64 = 30_000;
 
+/// How long somebody led between two moments, in milliseconds.
+pub(super) fn led(silences: &[(u64, u64)], begun: u64, now: u64) -> u64 {
+    let overlap = |(from, to): &(u64, u64)| to.min(&now).saturating_sub(*from.max(&begun));
+    let silent: u64 = silences.iter().map(overlap).sum();
+    (now - begun).saturating_sub(silent)
+}
+
 /// The seats that are replaced together with that one, and how: while a canary is watched, its own
 /// and those of the old version each by themselves.
 fn seats_beside<'a>(
@@ -169,10 +176,7 @@ impl World {
                 _ => continue,
             };
             let Some(begun) = self.begun.get(revision).copied() else { continue };
-            let overlap =
-                |(from, to): &(u64, u64)| to.min(&self.now).saturating_sub(*from.max(&begun));
-            let silent: u64 = self.silences.iter().map(overlap).sum();
-            let had = (self.now - begun).saturating_sub(silent);
+            let had = led(&self.silences, begun, self.now);
             // Time is slewed, and what nobody led for less than a moment counts.
             if self.level > 1 && had * 10 + 60_000 < bound * 9 {
                 self.fail(format!("r{revision} had {had} ms of {bound}: {reason}"));
@@ -218,7 +222,7 @@ impl World {
         let mut seats = BTreeSet::new();
         let mut wrong = None;
         let (now, state) = (self.now, &self.state);
-        self.returned.retain(|_, at| now < *at + BOTH_FOR);
+        self.returned.retain(|_, at| led(&self.silences, *at, now) < BOTH_FOR);
         // One that is back shares its seat with what was to replace it, until that is noticed.
         let live = state.allocations.values().filter(|a| a.is_live());
         let stays = |a: &&Arc<Allocation>| !self.returned.contains_key(&a.id) && !self.is_moving(a);

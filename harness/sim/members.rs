@@ -2,6 +2,7 @@
 //!
 //! Owns what is asked for and what must hold of it. Never moves anything itself.
 
+use super::check::led;
 use super::node::SimNode;
 use super::{Event, TROUBLE, World};
 use crate::fsm::command::{Action, Join, RunAction};
@@ -120,7 +121,7 @@ impl World {
         let node = self.state.nodes.get(&allocation.node);
         let recently = self.undrained.get(&allocation.node);
         node.is_some_and(|node| node.drain.is_some())
-            || recently.is_some_and(|at| self.now < at + BOTH_FOR)
+            || recently.is_some_and(|at| led(&self.silences, *at, self.now) < BOTH_FOR)
     }
 
     /// What takes over from this one is there, but does not work.

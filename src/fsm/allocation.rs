@@ -102,6 +102,13 @@ impl State {
         Ok(())
     }
 
+    /// A deployment is at work on its service.
+    #[must_use]
+    pub fn is_deployed(&self, allocation: &Allocation) -> bool {
+        let running = self.running_deployment(&allocation.app);
+        running.is_some_and(|running| running.touched.contains(&allocation.workload))
+    }
+
     /// Others ask for it by a port.
     #[must_use]
     pub fn has_traffic(&self, allocation: &Allocation) -> bool {
@@ -147,7 +154,7 @@ impl State {
         }
         new.observed = seen;
         if self.is_next() && old.is_routable() != new.is_routable() {
-            let routes = new.is_routable() && self.has_traffic(&new);
+            let routes = new.is_routable() && self.is_deployed(&new) && self.has_traffic(&new);
             let since = Unrouted { index: self.index, at: self.time };
             new.course.unrouted = routes.then_some(since);
         }

@@ -57,7 +57,10 @@ impl State {
                 let to = Desired::Draining { index, at, settled: Some(self.time) };
                 self.advance_desired(&allocation, to, touched)
             }
-            Action::Routed { allocation } => self.led_to(&allocation, touched),
+            Action::Routed { allocation } => {
+                self.led_to(&allocation, touched);
+                Ok(())
+            }
             Action::Stop { allocation } => {
                 self.require(&allocation, |a| !a.is_routable())?;
                 self.advance_desired(&allocation, Desired::Stop, touched)
@@ -86,15 +89,15 @@ impl State {
         }
     }
 
-    /// Traffic leads to a replica, on every node.
-    fn led_to(&mut self, id: &AllocId, touched: &mut Touched) -> Result<(), Rejection> {
-        self.require(id, |a| a.is_routable() && a.course.unrouted.is_some())?;
-        let old = self.allocations.get(id).ok_or(Rejection::Stale)?;
+    /// Traffic leads to a replica, on every node. Of one that the same steps take out of it nothing
+    /// is told.
+    fn led_to(&mut self, id: &AllocId, touched: &mut Touched) {
+        let old = self.allocations.get(id).filter(|a| a.is_routable());
+        let Some(old) = old.filter(|a| a.course.unrouted.is_some()) else { return };
         let mut new = Allocation::clone(old);
         new.course.unrouted = None;
         self.note(&new, ProgressPhase::Routed, None);
         self.put_allocation(new, touched);
-        Ok(())
     }
 
     /// A replica does not work where it is: it ends, and its node is avoided for a while.

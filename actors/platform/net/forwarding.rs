@@ -5,8 +5,12 @@
 
 use super::NetError;
 use super::switches::{aside, set_kernel};
+use parking_lot::Mutex;
 use std::collections::BTreeSet;
 use std::path::Path;
+
+/// One at a time: who gave up waiting has not stopped it.
+static WRITER: Mutex<()> = Mutex::new(());
 
 const HOST: &str = "/proc/sys/net/ipv4/ip_forward";
 const EACH: &str = "/proc/sys/net/ipv4/conf";
@@ -26,6 +30,7 @@ pub(super) async fn turn_on(record: &Path) -> Result<bool, NetError> {
 }
 
 fn turn_all_on(record: &Path) -> Result<bool, NetError> {
+    let _one = WRITER.lock();
     if is_on() {
         return Ok(false);
     }
@@ -61,6 +66,7 @@ fn turn_all_on(record: &Path) -> Result<bool, NetError> {
 pub(super) async fn turn_off(record: &Path) {
     let record = record.to_owned();
     let turned_off = aside(move || {
+        let _one = WRITER.lock();
         if !is_on() {
             for name in read(&record) {
                 // An interface may have gone.

@@ -14,9 +14,10 @@ use rtnetlink::{
     Handle, LinkBridge, LinkBridgePort, LinkMessageBuilder, LinkUnspec, LinkVeth,
     RouteMessageBuilder,
 };
+use std::fs::File;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
-use std::os::fd::RawFd;
+use std::os::fd::AsRawFd as _;
 use std::sync::LazyLock;
 use tokio::runtime::{self, Runtime};
 use tokio::sync::Mutex;
@@ -58,7 +59,7 @@ pub(super) struct Plug<'a> {
     pub host: &'a str,
     pub bridge: u32,
     /// The container's namespace.
-    pub namespace: RawFd,
+    pub namespace: &'a File,
     /// The container's address.
     pub address: Ipv4Addr,
     /// The largest packet.
@@ -177,11 +178,13 @@ impl Links {
 
     /// Makes the pair of interfaces that connects a container, in one request.
     pub async fn plug(&self, plug: &Plug<'_>) -> Result<(), NetError> {
+        let unopened = |source| NetError::Write { path: "/proc/self/fd".into(), source };
+        let namespace = plug.namespace.try_clone().map_err(unopened)?;
         let peer = LinkMessageBuilder::<LinkUnspec>::new()
             .name(INSIDE)
             .mtu(plug.mtu)
             .address(hardware(plug.address))
-            .setns_by_fd(plug.namespace)
+            .setns_by_fd(namespace.as_raw_fd())
             .build();
         let message = LinkVeth::new(plug.host, INSIDE)
             .mtu(plug.mtu)
@@ -189,7 +192,16 @@ impl Links {
             .up()
             .set_info_data(InfoData::Veth(InfoVeth::Peer(peer)))
             .build();
-        let added = self.handle.link().add(message).execute();
+        // The message names the namespace by its number, which stays until it was read: also where
+        // nobody waits for the answer any more.
+        let request = self.handle.link().add(message);
+        let sender = sender().map_err(unopened)?;
+        let added = sender.spawn(async move {
+            let added = request.execute().await;
+            drop(namespace);
+            added
+        });
+        let added = async { added.await.unwrap_or(Err(rtnetlink::Error::RequestFailed)) };
         answer(|| format!("create interface {}", plug.host), added).await?;
         let missing = || NetError::InterfaceGone { name: plug.host.to_owned() };
         self.reflect(self.find(plug.host).await?.ok_or_else(missing)?.index).await

@@ -86,6 +86,7 @@ impl<'a> Context<'a> {
     ) -> bool {
         let mut rest = deployment.touched.iter().filter_map(|name| rollouts.get(name));
         rest.all(|rollout| !self.is_behind(deployment, rollout))
+            && !self.led(deployment).1
             && self.is_quiet()
             && self.is_followed_up(deployment)
     }

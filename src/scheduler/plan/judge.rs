@@ -9,7 +9,7 @@ use super::rollout::is_start_first;
 use super::{Context, RolloutStatus};
 use crate::fsm::command::Action;
 use crate::fsm::model::{Allocation, App, DeployStatus, Deployment, Desired, ExitReason, Phase};
-use crate::id::WorkloadName;
+use crate::id::{AllocId, WorkloadName};
 use crate::limits;
 use crate::spec::model::ServiceSpec;
 use crate::units::{Millis, Timestamp};
@@ -33,7 +33,7 @@ impl Context<'_> {
         let is_led = self.lead(deployment);
         if behind.is_empty() {
             // What is planned in the same step shows in the next: only then is it over.
-            if self.is_quiet() && self.is_followed_up(deployment) && is_led {
+            if is_led && self.is_quiet() && self.is_followed_up(deployment) {
                 self.finish(deployment, DeployStatus::Succeeded, Vec::new());
             }
             return;
@@ -56,11 +56,19 @@ impl Context<'_> {
         self.judge_canaries(app, rollouts);
     }
 
-    /// Tells of the replicas that all nodes lead traffic to by now. Whether those are all that
-    /// work; a node that takes too long isn't waited for.
+    /// Tells of the replicas that all nodes lead traffic to by now; whether those are all that
+    /// work.
     fn lead(&mut self, deployment: &Deployment) -> bool {
+        let (led, waits) = self.led(deployment);
+        self.actions.extend(led.into_iter().map(|allocation| Action::Routed { allocation }));
+        !waits
+    }
+
+    /// The replicas that all nodes lead traffic to by now and that this wasn't told of, and whether
+    /// there are others; a node that takes too long isn't waited for.
+    pub(super) fn led(&mut self, deployment: &Deployment) -> (Vec<AllocId>, bool) {
         let state = self.state;
-        let mut is_led = true;
+        let (mut led, mut waits) = (Vec::new(), false);
         for allocation in deployment.touched.iter().flat_map(|name| state.allocations_of(name)) {
             let since = allocation.course.unrouted.filter(|_| allocation.is_routable());
             let Some(since) = since.filter(|since| since.at >= deployment.started_at) else {
@@ -68,12 +76,12 @@ impl Context<'_> {
             };
             let is_late = self.is_due_in(since.at, limits::SETTLE_DEADLINE.into());
             if self.is_settled(since.index) || is_late {
-                self.actions.push(Action::Routed { allocation: allocation.id.clone() });
+                led.push(allocation.id.clone());
             } else {
-                is_led = false;
+                waits = true;
             }
         }
-        is_led
+        (led, waits)
     }
 
     /// Whether a deployment waits for a service: for the ends of what it replaces only where it

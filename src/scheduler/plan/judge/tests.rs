@@ -178,6 +178,23 @@ fn it_is_done_once_all_nodes_lead_traffic_to_what_is_new() {
 }
 
 #[test]
+fn one_that_works_only_when_it_is_replaced_holds_nothing_up() {
+    let mut case = Case::new();
+    case.state.feature_level = FEATURE_LEVEL;
+    let fields =
+        |version: u32| format!("image \"web:{version}\"\nport 80\nupdate order=\"stop-first\"");
+    case.deploy(&fields(1));
+    case.settle();
+    let old = case.ids().remove(0);
+    case.deploy(&fields(2));
+    case.report(&old, Phase::Running, Health::Healthy, None);
+    let actions = case.settle();
+    assert!(actions.contains(&Action::Drain { allocation: old.clone() }), "{actions:?}");
+    let told = case.state.deployments[&Revision(2)].progress.iter();
+    assert!(!told.into_iter().any(|(_, one)| one.phase == ProgressPhase::Routed));
+}
+
+#[test]
 fn what_has_no_port_is_led_nowhere() {
     let mut case = Case::new();
     case.state.feature_level = FEATURE_LEVEL;
