@@ -342,7 +342,8 @@ impl World {
             let wanted = spec.map_or(0, |spec| spec.replicas) as usize;
             let live = self.state.allocations_of(service).filter(|a| a.is_live());
             // What takes its place may never work: then both stay.
-            let live: Vec<_> = live.filter(|a| !self.waits_for_heir(a)).cloned().collect();
+            let stays = |a: &&Arc<Allocation>| self.waits_for_heir(a) || self.outlives_restart(a);
+            let live: Vec<_> = live.filter(|a| !stays(a)).cloned().collect();
             let is_right = |a: &&Arc<Allocation>| {
                 let run = self.state.spec(&a.spec).map(|s| &s.run);
                 run == stored.as_ref().map(|s| &s.run) && a.desired == Desired::Run

@@ -6,7 +6,7 @@ use super::check::led;
 use super::node::SimNode;
 use super::{Event, TROUBLE, World};
 use crate::fsm::command::{Action, Join, RunAction};
-use crate::fsm::model::{AllocKind, Allocation, Desired, NodeStatus};
+use crate::fsm::model::{AllocKind, Allocation, Desired, Health, NodeStatus};
 use crate::fsm::{Applied, Command, Entry, State, fixture};
 use crate::id::NodeId;
 use crate::scheduler::place::Placer;
@@ -134,6 +134,16 @@ impl World {
     pub(super) fn waits_for_heir(&self, old: &Allocation) -> bool {
         let node = self.state.nodes.get(&old.node);
         node.is_some_and(|node| node.drain.is_some()) && self.has_heir(old)
+    }
+
+    /// It is restarted, and stays until its heir works, which may be never.
+    pub(super) fn outlives_restart(&self, old: &Allocation) -> bool {
+        let mut all = self.state.allocations_of(&old.workload);
+        all.any(|a| {
+            let works = a.observed.health == Health::Healthy;
+            let is_heir = a.replica() == old.replica() && a.generation > old.generation;
+            is_heir && a.is_live() && !works
+        })
     }
 
     /// At rest a draining node holds only what fits nowhere else, or whose replacement doesn't
