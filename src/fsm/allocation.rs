@@ -7,7 +7,7 @@ use super::model::{
     Unrouted,
 };
 use super::{Rejection, Reserved, State, Touched};
-use crate::id::{AllocId, AppName};
+use crate::id::{AllocId, AppName, SpecHash};
 use crate::limits;
 use crate::units::Millis;
 use std::sync::Arc;
@@ -111,9 +111,9 @@ impl State {
 
     /// Others ask for it by a port.
     #[must_use]
-    pub fn has_traffic(&self, allocation: &Allocation) -> bool {
-        let stored = self.spec(&allocation.spec).and_then(|stored| stored.spec.service());
-        stored.is_some_and(|spec| !spec.ports.is_empty())
+    pub fn has_ports(&self, spec: &SpecHash) -> bool {
+        let service = self.spec(spec).and_then(|stored| stored.spec.service());
+        service.is_some_and(|service| !service.ports.is_empty())
     }
 
     /// How long what is asked to end may take: out of the traffic, its grace, and more.
@@ -154,7 +154,7 @@ impl State {
         }
         new.observed = seen;
         if self.is_next() && old.is_routable() != new.is_routable() {
-            let routes = new.is_routable() && self.is_deployed(&new) && self.has_traffic(&new);
+            let routes = new.is_routable() && self.is_deployed(&new) && self.has_ports(&new.spec);
             let since = Unrouted { index: self.index, at: self.time };
             new.course.unrouted = routes.then_some(since);
         }

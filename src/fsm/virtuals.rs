@@ -32,7 +32,7 @@ impl State {
         let all = touched.nodes || touched.all;
         let wrong = |app: &App| {
             let is_wrong = |service: &Service| match range {
-                Some(_) => service.address.is_none() && self.has_ports(service),
+                Some(_) => service.address.is_none() && self.is_asked_for(service),
                 None => service.address.is_some(),
             };
             app.services.values().any(is_wrong)
@@ -50,7 +50,7 @@ impl State {
             for service in app.services.values_mut() {
                 service.address = match (range, service.address) {
                     (None, _) => None,
-                    (Some(range), None) if self.has_ports(service) => {
+                    (Some(range), None) if self.is_asked_for(service) => {
                         let address = range.pick(&used, self.last_address);
                         used.extend(address);
                         self.last_address = address.or(self.last_address);
@@ -64,10 +64,8 @@ impl State {
         }
     }
 
-    fn has_ports(&self, service: &Service) -> bool {
-        let spec = service.target.as_ref().and_then(|target| self.spec(target));
-        let spec = spec.and_then(|stored| stored.spec.service());
-        spec.is_some_and(|spec| !spec.ports.is_empty())
+    fn is_asked_for(&self, service: &Service) -> bool {
+        service.target.as_ref().is_some_and(|target| self.has_ports(target))
     }
 }
 

@@ -36,7 +36,7 @@ pub enum NetError {
         source: Box<rtnetlink::Error>,
     },
     /// The kernel did not answer.
-    #[error("can't {what}: no answer of the kernel within {after:?}; it is tried again")]
+    #[error("can't {what}: the kernel gave no answer within {after:?}; the host is overloaded")]
     NetlinkSlow {
         what: String,
         /// How long it had.

@@ -245,7 +245,7 @@ impl<'a> Context<'a> {
         let id = allocation.id.clone();
         if allocation.is_routable() {
             self.actions.push(Action::Drain { allocation: id.clone() });
-            if self.state.has_traffic(allocation) && !is_on(Bug::StopUnsettled) {
+            if self.state.has_ports(&allocation.spec) && !is_on(Bug::StopUnsettled) {
                 return;
             }
         }

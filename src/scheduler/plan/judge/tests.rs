@@ -114,6 +114,15 @@ impl Case {
         live.map(|a| a.id.clone()).collect()
     }
 
+    /// The first revision with its replicas placed, where every node knows what is new.
+    fn placed(fields: &str) -> Self {
+        let mut case = Self::new();
+        case.state.feature_level = FEATURE_LEVEL;
+        case.deploy(fields);
+        case.settle();
+        case
+    }
+
     /// The first revision, with all its replicas healthy.
     fn healthy(fields: &str) -> Self {
         let mut case = Self::new();
@@ -153,10 +162,7 @@ fn minutes() -> u64 {
 
 #[test]
 fn it_is_done_once_all_nodes_lead_traffic_to_what_is_new() {
-    let mut case = Case::new();
-    case.state.feature_level = FEATURE_LEVEL;
-    case.deploy("image \"web:1\"\nport 80");
-    case.settle();
+    let mut case = Case::placed("image \"web:1\"\nport 80");
     let id = case.ids().remove(0);
     let before = case.state.index;
     case.report(&id, Phase::Running, Health::Healthy, None);
@@ -179,12 +185,9 @@ fn it_is_done_once_all_nodes_lead_traffic_to_what_is_new() {
 
 #[test]
 fn one_that_works_only_when_it_is_replaced_holds_nothing_up() {
-    let mut case = Case::new();
-    case.state.feature_level = FEATURE_LEVEL;
     let fields =
         |version: u32| format!("image \"web:{version}\"\nport 80\nupdate order=\"stop-first\"");
-    case.deploy(&fields(1));
-    case.settle();
+    let mut case = Case::placed(&fields(1));
     let old = case.ids().remove(0);
     case.deploy(&fields(2));
     case.report(&old, Phase::Running, Health::Healthy, None);
@@ -196,10 +199,7 @@ fn one_that_works_only_when_it_is_replaced_holds_nothing_up() {
 
 #[test]
 fn what_has_no_port_is_led_nowhere() {
-    let mut case = Case::new();
-    case.state.feature_level = FEATURE_LEVEL;
-    case.deploy("image \"web:1\"");
-    case.settle();
+    let mut case = Case::placed("image \"web:1\"");
     let before = case.state.index;
     let id = case.ids().remove(0);
     case.report(&id, Phase::Running, Health::Healthy, None);
